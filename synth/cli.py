@@ -1,0 +1,142 @@
+"""The commands of synth: shards, preview, inspect, verify, datasets."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from synth import console
+from synth.errors import UserError
+
+SETTING = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the family; may be repeated.")
+SIZE = click.option("--size", default=256, show_default=True, help="Pixels a side, 1 to 4096.")
+SEED = click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
+
+
+def main() -> None:
+    """The entry of `python -m synth`."""
+    console.run(commands, "python -m synth")
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+@click.group(epilog=_example("python -m synth shards visual_atoms --n 2000 --out data/shards/visual_atoms"))
+def commands() -> None:
+    """Pictures drawn by formulas, rendered into WebDataset shards."""
+
+
+@commands.command(epilog=_example("python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64"))
+@click.argument("dataset")
+@click.option("--n", "samples", type=int, required=True, help="How many pictures the set has in the end.")
+@click.option("--out", required=True, help="A folder, or a URL such as s3://bucket/prefix.")
+@SIZE
+@SEED
+@click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: a core each, if the shards allow.")
+@click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar.")
+@click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95).")
+@SETTING
+@click.option("--overwrite", is_flag=True, help="Replace another set that lies there.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
+@click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
+def shards(dry_run: bool, **options: object) -> None:
+    """Make a set of shards, or what is missing of it.
+
+    The same command after an interruption goes on; on a finished set it does nothing; with a larger --n the set grows."""
+    from synth import pipeline
+
+    request = pipeline.Request(**options)  # type: ignore[arg-type]
+    if dry_run:
+        console.show(pipeline.estimate(request)._asdict())
+        return
+    bar = console.Progress("pictures")
+
+    def started(estimate: pipeline.Estimate) -> None:
+        free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
+        console.note(f"{estimate.pictures:,} pictures to draw: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s")
+        bar.start(estimate.pictures)
+
+    def progress(step: pipeline.Progress) -> None:
+        bar.advance(step.pictures)
+        if step.retried:
+            console.note(step.retried)
+
+    with bar:
+        summary = pipeline.make_shards(request, started=started, progress=progress)
+    if not summary.pictures:
+        console.note(f"{request.out} is finished: nothing to do")
+    console.show({"out": request.out, **summary.row()})
+
+
+@commands.command(epilog=_example("python -m synth preview visual_atoms --n 64 --out grid.png"))
+@click.argument("dataset")
+@click.option("--n", "samples", default=64, show_default=True, help="How many pictures, 1 to 1024.")
+@click.option("--out", required=True, help="The PNG to write.")
+@SIZE
+@SEED
+@SETTING
+def preview(dataset: str, samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
+    """Draw the first pictures of a data set side by side."""
+    from synth import pipeline
+    from synth.pictures import contact_sheet
+    from synth.storage import Folder
+
+    if not 1 <= samples <= 1024:
+        raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; give the name of a .png file")
+    recipe = pipeline.recipe_of(pipeline.Request(dataset, samples, out, size=size, seed=seed, settings=settings))
+    columns = max(1, round(samples**0.5))
+    sheet = contact_sheet((recipe.render(i)[1].pixels for i in range(samples)), columns=columns)
+    target = Path(out)
+    with Folder(str(target.parent)).staged(target.name) as path:
+        sheet.save(path, "PNG", optimize=True)
+    console.show({"out": out, "pictures": samples})
+
+
+@commands.command(epilog=_example("python -m synth inspect data/shards/visual_atoms 000000123"))
+@click.argument("path")
+@click.argument("key", required=False)
+def inspect(path: str, key: str | None) -> None:
+    """Say what a set or a tar holds, or all about one sample of it."""
+    from synth import verify
+
+    if key is None:
+        console.show(verify.about_path(path))
+    else:
+        print(json.dumps(verify.about_sample(path, key), indent=1 if os.isatty(1) else None))
+
+
+@commands.command(epilog=_example("python -m synth verify data/shards/visual_atoms"))
+@click.argument("path")
+@click.option("--redraw", default=16, show_default=True, help="Pictures, spread over the set, to draw again and compare.")
+def verify(path: str, redraw: int) -> None:
+    """Compare every tar of a finished set with its checksum, and some pictures with what is drawn anew."""
+    from synth import verify as checks
+    from synth.shards import ShardSet
+
+    shard_set = ShardSet(path)
+    damaged = []
+    with console.Progress("shards") as bar:
+        bar.start(len(shard_set.shards))
+        for _, sentence in checks.damages(shard_set, redraw):
+            bar.advance(1)
+            damaged += [sentence] if sentence else []
+    for sentence in damaged[:-1]:
+        console.note(f"error: {sentence}")
+    if damaged:
+        raise UserError(damaged[-1])
+    row = {"out": path, "pictures": len(shard_set), "shards": len(shard_set.shards), "redrawn": min(redraw, len(shard_set))}
+    console.show({**row, "digest": shard_set.digest})
+
+
+@commands.command(epilog=_example("python -m synth datasets"))
+def datasets() -> None:
+    """List the known data sets."""
+    from synth.datasets import DATASETS
+
+    for dataset in DATASETS.values():
+        classes = dataset.module.Config(**dataset.config).classes
+        console.show({"name": dataset.name, "family": dataset.family, "classes": classes, "title": dataset.title})

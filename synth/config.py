@@ -1,0 +1,75 @@
+"""DOOR. Settings: frozen dataclasses from `--set key=value` and from JSON; canonical JSON and its digest."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from synth.errors import UserError
+
+T = TypeVar("T")
+
+
+def with_settings(config: T, settings: Iterable[str]) -> T:
+    """The config with each `key=value` put in. Numbers are written plainly, ranges as `low,high`.
+
+    Raises UserError for an unknown key (listing the known), a value of the wrong type, or one that the config refuses."""
+    types_of = typing.get_type_hints(type(config))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if key not in types_of:
+            raise UserError(f"unknown setting {key!r}; known are {', '.join(sorted(types_of))}")
+        if not equals:
+            raise UserError(f"setting {key!r} has no value; write {key}=VALUE, as in {key}={_written(getattr(config, key))}")
+        try:
+            config = dataclasses.replace(config, **{key: _parse(types_of[key], text)})  # type: ignore[type-var]
+        except ValueError as error:
+            reason = str(error) or "wrong type"
+            raise UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {_written(getattr(config, key))}") from None
+    return config
+
+
+def from_json(kind: type[T], values: dict[str, Any]) -> T:
+    """A flat dataclass back from its JSON, lists becoming tuples. Raises ValueError where names differ."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if names != set(values):
+        raise ValueError(f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys, no spaces and no NaN: the same bytes for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _parse(kind: Any, text: str) -> Any:
+    if typing.get_origin(kind) is tuple:
+        parts, kinds = text.split(","), typing.get_args(kind)
+        if len(parts) != len(kinds):
+            raise ValueError(f"it takes {len(kinds)} values with commas between them")
+        values = tuple(_parse(k, p) for k, p in zip(kinds, parts, strict=True))
+        if values[0] > values[1]:
+            raise ValueError("the range ends before it starts")
+        return values
+    if isinstance(kind, types.UnionType):
+        return None if text == "none" else _parse(typing.get_args(kind)[0], text)
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError({int: "it must be a whole number", float: "it must be a number"}.get(kind, "wrong type")) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it must be finite")
+    return value
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,87 @@
+"""DOOR. What every command does alike: exit codes, results, progress.
+
+Results go to stdout, as a table for a person and as JSON lines for a pipe; everything else goes to stderr.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, NoReturn, Self
+
+import click
+from tqdm import tqdm
+
+from synth.errors import UserError
+
+INTERRUPTED = 130
+
+
+def run(commands: click.Group, program: str) -> NoReturn:
+    """Runs a command group and leaves: 0 done, 1 a defect of the program, 2 one sentence for the user, 130 interrupted, 143 ended."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        commands(prog_name=program, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+    except click.ClickException as error:
+        fail(error.format_message())
+    except UserError as error:
+        fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+    sys.exit(0)
+
+
+def fail(sentence: str) -> NoReturn:
+    """One sentence on stderr, exit code 2."""
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def show(row: Mapping[str, Any]) -> None:
+    """One result: aligned name and value a line for a person, one JSON object a line for a pipe."""
+    if not sys.stdout.isatty():
+        print(json.dumps(row, ensure_ascii=False))
+        return
+    width = max(map(len, row))
+    for name, value in row.items():
+        print(f"{name.replace('_', ' '):<{width}}  {f'{value:,}' if isinstance(value, int | float) else value}")
+
+
+def note(text: str) -> None:
+    """A line on stderr that leaves a progress bar whole."""
+    tqdm.write(text, file=sys.stderr)
+
+
+class Progress:
+    """A bar on stderr with rate and time left, from `start` to the end of the block."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = f" {unit}"
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def start(self, total: int) -> None:
+        """Shows the bar."""
+        pause = 0.2 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True)
+
+    def advance(self, amount: int) -> None:
+        """Moves on (or back, where work was lost)."""
+        if self._bar is not None:
+            self._bar.update(amount)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,170 @@
+"""DOOR. The commit protocol: what is done of a set, whether a command may go on with it, and the manifest that closes it.
+
+A set is a place with numbered parts (shards, caption tables). A part is done exactly when its record, a JSON of the same stem written
+after it, exists and agrees with the part's size. When all records exist the manifest, holding them all, is written; readers trust
+only manifests. The *identity* of a set is everything that decides its content; its sha256 is the fingerprint that every record bears.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from synth.config import canonical, digest
+from synth.errors import UserError
+from synth.storage import Storage
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_RECORD = re.compile(r".+-\d{6,}\.json")
+_GO_ON = "give another --out, or --overwrite to replace what is there"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished part."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    bytes: int
+    sha256: str
+    fingerprint: str
+    identity: Json = field(default_factory=dict)  # left out within a manifest, which has it once
+    content: Json = field(default_factory=dict)  # what the stage adds: further digests, counts
+    run: Json = field(default_factory=dict)  # seconds, attempts, host, versions: no part of any digest
+
+    @property
+    def name(self) -> str:
+        """The record's own file."""
+        return self.file.rsplit(".", 1)[0] + ".json"
+
+
+@dataclass(frozen=True)
+class State:
+    """What lies at a place."""
+
+    sizes: dict[str, int]
+    records: dict[str, Record]  # by part file, whether its size agrees or not
+    manifest: Json | None
+
+    def done(self, file: str, count: int) -> bool:
+        """Whether a part is there, whole, with so many samples."""
+        record = self.records.get(file)
+        return record is not None and record.count == count and self.sizes.get(file) == record.bytes
+
+
+def load(storage: Storage) -> State:
+    """The state of a place: from its manifest, else from the records one by one (damaged ones count as missing)."""
+    sizes = storage.sizes()
+    if MANIFEST in sizes:
+        manifest = read_manifest(storage)
+        records = [_record({**entry, "identity": manifest["identity"]}) for entry in manifest["parts"]]
+        return State(sizes, {r.file: r for r in records if r}, manifest)
+    found = (_record(_parsed(data)) for data in storage.read_many(name for name in sizes if _RECORD.fullmatch(name)).values())
+    return State(sizes, {r.file: r for r in found if r}, None)
+
+
+def require_same(state: State, storage: Storage, identity: Json, samples: int, stem: str) -> None:
+    """Raises UserError where what lies at the place is not the beginning of what is asked for. Parts are called `stem`-NUMBER;
+    those without a record are left over from a killed run, and no obstacle."""
+    fingerprint = digest(identity)
+    for record in state.records.values():
+        if record.fingerprint != fingerprint:
+            raise UserError(f"{storage.url} holds another set: {'; '.join(_differences(record.identity, identity))}; {_GO_ON}")
+    foreign = sorted(name for name in state.sizes if not re.fullmatch(rf"{re.escape(stem)}-\d{{6,}}\.\w+", name))
+    if not state.records and foreign:
+        raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({foreign[0]} lies there); give another --out")
+    held = max((r.first + r.count for r in state.records.values()), default=0)
+    if held > samples:
+        raise UserError(f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}")
+
+
+def clear(state: State, storage: Storage, companions: Iterable[str]) -> None:
+    """Removes a set: the manifest first, with the files that were written beside it, then what the records name; no other file."""
+    if state.manifest:
+        storage.remove([MANIFEST, *companions])
+    storage.remove([name for record in state.records.values() for name in (record.file, record.name)])
+
+
+def void(state: State, storage: Storage, files: Iterable[str]) -> None:
+    """Opens a set again, to make these parts anew: takes the manifest away and marks the parts' records, where there are any, as
+    not done. (A record is not removed: it says whose place this is.)"""
+    if state.manifest:
+        storage.remove([MANIFEST])
+    for file in files:
+        if file in state.records:
+            write_record(storage, replace(state.records[file], count=0, bytes=-1, sha256=""))
+
+
+def write_record(storage: Storage, record: Record) -> None:
+    """Marks a part as done."""
+    storage.write(record.name, _readable(asdict(record)))
+
+
+def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) -> Json:
+    """The manifest of a set: parts in order, the identity once, and what the stage says `about` it."""
+    parts = [_without(asdict(r), "identity") for r in sorted(records, key=lambda r: r.number)]
+    samples = sum(p["count"] for p in parts)
+    head = {"format": FORMAT, "samples": samples, "fingerprint": digest(identity), "identity": identity}
+    return {**head, **about, "parts": parts, "run": run}
+
+
+def write_manifest(storage: Storage, manifest: Json) -> None:
+    """Closes a set."""
+    storage.write(MANIFEST, _readable(manifest))
+
+
+def read_manifest(storage: Storage) -> Json:
+    """The manifest of a finished set. Raises UserError where there is none or it is damaged."""
+    try:
+        manifest = _parsed(storage.read(MANIFEST))
+    except FileNotFoundError:
+        raise UserError(f"{storage.url} has no {MANIFEST}: it holds no finished set; give the command that makes it (again)") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("parts"), list):
+        raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
+    return manifest
+
+
+def manifest_digest(manifest: Json) -> str:
+    """sha256 of the manifest's canonical JSON without its `run` parts: what later stages pin."""
+    return digest(_without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run"))
+
+
+def _differences(old: Json, new: Json) -> list[str]:
+    old, new = _flat(old), _flat(new)
+    rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
+    return [f"{key} is {there} there and {here} here" for key, there, here in rows if there != here]
+
+
+def _flat(tree: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _record(values: Any) -> Record | None:
+    try:
+        return Record(**values)
+    except TypeError:
+        return None
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _without(tree: Json, key: str) -> Json:
+    return {k: v for k, v in tree.items() if k != key}
+
+
+def _readable(tree: Json) -> bytes:
+    return json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"

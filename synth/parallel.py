@@ -1,0 +1,130 @@
+"""DOOR. One task a shard: on Ray, or in this process.
+
+A task is a generator: it yields integers as its work advances and its result last. `run` yields (job, value) as tasks say them, in
+any order. Tasks write to the target themselves, so only these small values travel. Jobs are handed out one by one, no more than
+there are workers. A task whose worker died or whose node was lost is given out again; one that raises is not.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from synth.errors import UserError
+
+Job = TypeVar("Job")
+Task = Callable[[Job], Iterator[Any]]
+
+RETRIES = 3  # of one job, after lost workers
+_ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
+_OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
+
+
+class Retry(NamedTuple):
+    """A job that was given out again."""
+
+    lost: int  # what the lost try had said of its advance
+    reason: str
+
+
+class _Running(NamedTuple):
+    job: Any
+    retries: int
+    advance: list[int]
+
+
+def run(
+    task: Task[Job], jobs: Iterable[Job], *, workers: int, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
+) -> Iterator[tuple[Job, Any]]:
+    """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
+
+    workers = 0 is this process, without Ray; with a `ray_address` the workers are that cluster's, and get the named packages.
+    The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
+    if workers == 0:
+        for job in jobs:
+            for value in task(job):
+                yield job, value
+        return
+    with _ray(workers, ray_address, packages) as ray:
+        yield from _run_on_ray(ray, task, iter(jobs), workers)
+
+
+def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, Any]]:
+    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(task)
+    running: dict[Any, _Running] = {}
+    failure: BaseException | None = None
+    try:
+        while True:
+            while failure is None and len(running) < workers and (job := next(jobs, None)) is not None:
+                running[remote.remote(job)] = _Running(job, 0, [])
+            if not running:
+                break
+            [stream], _ = ray.wait(list(running), num_returns=1)
+            now = running[stream]
+            try:
+                value = ray.get(next(stream))
+            except StopIteration:
+                del running[stream]
+            except ray.exceptions.RayTaskError as error:
+                del running[stream]
+                failure = failure or error.cause
+            except ray.exceptions.RayError as error:
+                del running[stream]
+                if failure is None and now.retries < RETRIES:
+                    running[remote.remote(now.job)] = _Running(now.job, now.retries + 1, [])
+                    yield now.job, Retry(sum(now.advance), type(error).__name__)
+                else:
+                    failure = failure or RuntimeError(f"{now.job} lost its worker {RETRIES + 1} times: {error}")
+            else:
+                if isinstance(value, int):
+                    now.advance.append(value)
+                yield now.job, value
+    finally:
+        for stream in running:
+            ray.cancel(stream, force=True)
+    if failure is not None:
+        raise failure
+
+
+@contextlib.contextmanager
+def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
+    """Ray, started for this run or joined; quiet, without usage statistics, one thread a task."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
+    options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    if address:
+        _require_reachable(address)
+        root = Path(__file__).parent.parent
+        environment["py_modules"] = [str(root / package) for package in packages]
+        options = {"address": address}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(**options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        raise UserError(f"cannot join the Ray cluster at {address}: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    """Ray itself waits minutes for an address that is not there."""
+    host, _, port = address.rsplit("/", 1)[-1].rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address} ({error}); start it, correct --ray-address, or leave it out") from None

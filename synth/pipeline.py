@@ -1,0 +1,237 @@
+"""Plan -> render -> commit -> manifest: from a request to a finished set of shards."""
+
+import hashlib
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from synth import card, config, datasets, ledger, parallel, shards
+from synth.codecs import CODECS
+from synth.errors import UserError
+from synth.pictures import contact_sheet
+from synth.recipe import Recipe
+from synth.shards import Shard
+from synth.storage import Storage, open_storage
+
+Json = dict[str, Any]
+
+LARGEST = 4096  # pixels a side
+_PROBES = 64  # pictures that the preflight draws
+_ADVANCE = 32  # pictures between two signs of life
+_MARGIN = 1.1  # more space than the preflight's mean says
+_VERSIONED = ("numpy", "numba", "pillow", "isal")
+_BLOCK = 512  # bytes of a tar header, and what members are padded to
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one `shards` command asks for."""
+
+    dataset: str
+    samples: int
+    out: str
+    size: int = 256
+    seed: int = 0
+    workers: int | None = None  # None: a core each, as far as there are shards
+    shard_size: int = 4096
+    codec: str = "png"
+    settings: tuple[str, ...] = ()
+    overwrite: bool = False
+    ray_address: str | None = None
+
+
+class Job(NamedTuple):
+    """One shard to be made."""
+
+    recipe: Recipe
+    shard: Shard
+    out: str
+
+
+class Estimate(NamedTuple):
+    """What the preflight foresees for the shards that are missing."""
+
+    pictures: int
+    bytes: int
+    seconds: float  # of wall clock, with every worker on a free core
+    free_bytes: int | None
+
+
+class Summary(NamedTuple):
+    """What a run did. Bytes and pictures are those of this run; `total` is the set's."""
+
+    total: int
+    pictures: int
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+    retries: int
+
+    def row(self) -> Json:
+        """The summary as a person reads it."""
+        rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
+        row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
+        return {**row, "pictures_per_core_second": rate, "retries": self.retries}
+
+
+class Progress(NamedTuple):
+    """A step of a run: pictures drawn (negative where a worker was lost)."""
+
+    pictures: int
+    retried: str | None = None
+
+
+def recipe_of(request: Request) -> Recipe:
+    """The checked recipe of a request. Raises UserError for anything that is not allowed."""
+    dataset = datasets.get(request.dataset)
+    if request.samples < 1:
+        raise UserError(f"--n is {request.samples}; ask for at least one picture")
+    if request.samples > 10**9:
+        raise UserError(f"--n is {request.samples}; keys have nine digits, so a set holds at most {10**9:,} pictures")
+    if not 1 <= request.size <= LARGEST:
+        raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
+    if request.codec not in CODECS:
+        raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+    least_of = [("--seed", request.seed, 0), ("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)]
+    for name, value, least in least_of:
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    family_config = config.with_settings(dataset.module.Config(**dataset.config), request.settings)
+    return Recipe(dataset, family_config, request.size, request.seed, request.shard_size, request.codec)
+
+
+def estimate(request: Request) -> Estimate:
+    """The preflight alone (--dry-run): looks at the target and draws pictures, but writes nothing. Raises UserError."""
+    recipe, storage = recipe_of(request), open_storage(request.out)
+    return _foresee(recipe, storage, *_examine(recipe, storage, request), request)
+
+
+def make_shards(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
+    """Makes the set of a request, or what is missing of it. A finished one is left alone.
+
+    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
+    recipe, storage = recipe_of(request), open_storage(request.out)
+    begun = time.perf_counter()
+    with storage.exclusive():
+        state, missing = _examine(recipe, storage, request)
+        if not missing and state.manifest:
+            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0)
+        started(_foresee(recipe, storage, state, missing, request))
+        if request.overwrite:
+            ledger.clear(state, storage, card.FILES)
+            state = ledger.load(storage)
+        made: list[ledger.Record] = []
+        retries = 0
+        request = replace(request, overwrite=False)
+        while missing and retries <= parallel.RETRIES:
+            ledger.void(state, storage, [s.file for s in missing])
+            retries += _render(recipe, missing, request, made, progress)
+            state, missing = _examine(recipe, storage, request)  # a tar that is not what its worker recorded is drawn again
+        _finish(recipe, storage, state, request)
+    seconds = time.perf_counter() - begun
+    cpu_seconds = sum(r.run["cpu_seconds"] for r in made)
+    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries)
+
+
+def render_shard(job: Job) -> Iterator[int | ledger.Record]:
+    """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
+    recipe, shard, out = job
+    storage, identity = open_storage(out), recipe.identity
+    begun, cpu = time.perf_counter(), time.process_time()
+    pixels = hashlib.sha256()
+    with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
+        for done in range(1, shard.count + 1):
+            index = shard.first + done - 1
+            files, drawn = recipe.encode(index)
+            writer.add(shards.sample_key(index), files)
+            pixels.update(drawn.data)
+            if done % _ADVANCE == 0 or done == shard.count:
+                yield (done - 1) % _ADVANCE + 1
+    record = ledger.Record(
+        file=shard.file,
+        number=shard.number,
+        first=shard.first,
+        count=shard.count,
+        bytes=writer.size,
+        sha256=writer.sha256,
+        fingerprint=config.digest(identity),
+        identity=identity,
+        content={"pixels_sha256": pixels.hexdigest()},
+        run={
+            "seconds": round(time.perf_counter() - begun, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "host": platform.node(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        },
+    )
+    ledger.write_record(storage, record)
+    yield record
+
+
+def _examine(recipe: Recipe, storage: Storage, request: Request) -> tuple[ledger.State, list[Shard]]:
+    """What lies at the target, and the shards that are to be made. Raises UserError where it is another set."""
+    plan = shards.plan(recipe.dataset.name, request.samples, recipe.shard_size)
+    state = ledger.load(storage)
+    if request.overwrite and state.records:
+        return state, plan
+    ledger.require_same(state, storage, recipe.identity, request.samples, recipe.dataset.name)
+    return state, [s for s in plan if not state.done(s.file, s.count)]
+
+
+def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: list[Shard], request: Request) -> Estimate:
+    """Draws pictures of the set. Raises UserError where the missing shards would not fit."""
+    probes = range(min(request.samples, _PROBES))
+    recipe.encode(0)  # compiles, or loads what was compiled
+    begun = time.process_time()
+    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i)[0].values()]
+    seconds = (time.process_time() - begun) / len(probes)
+    pictures = sum(s.count for s in missing)
+    needed = int(pictures * sum(lengths) / len(probes))
+    free = storage.free_bytes()
+    freed = sum(r.bytes for r in state.records.values()) if request.overwrite else 0
+    if free is not None and needed * _MARGIN > free + freed:
+        raise UserError(f"{storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}; make room or give another --out")
+    return Estimate(pictures, needed, pictures * seconds / max(1, _workers(request, missing)), free)
+
+
+def _workers(request: Request, missing: list[Shard]) -> int:
+    """How many tasks at once: as asked for, else what this machine's cores and the missing shards allow."""
+    if request.workers is not None:
+        return request.workers
+    workers = min(len(os.sched_getaffinity(0)), len(missing))
+    return workers if workers > 1 or request.ray_address else 0
+
+
+def _render(recipe: Recipe, missing: list[Shard], request: Request, made: list[ledger.Record], progress: Callable[[Progress], None]) -> int:
+    """Makes shards and appends their records to `made`; returns how many were given out again."""
+    retries = 0
+    out = request.out if "://" in request.out else os.path.abspath(request.out)  # workers may stand elsewhere
+    jobs = (Job(recipe, shard, out) for shard in missing)
+    for job, value in parallel.run(render_shard, jobs, workers=_workers(request, missing), ray_address=request.ray_address):
+        if isinstance(value, ledger.Record):
+            made.append(value)
+        elif isinstance(value, parallel.Retry):
+            retries += 1
+            progress(Progress(-value.lost, f"{job.shard.file} is drawn again ({value.reason})"))
+        else:
+            progress(Progress(value))
+    return retries
+
+
+def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Request) -> None:
+    """Closes the set: card, contact sheet and, last, the manifest."""
+    records = list(state.records.values())
+    stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
+    storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
+    about = {"title": recipe.dataset.title, "channels": recipe.dataset.module.CHANNELS, "licence": card.LICENCE}
+    run = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpu_seconds": sum(r.run["cpu_seconds"] for r in records)}
+    manifest = ledger.manifest(records, recipe.identity, about, run)
+    sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))
+    for name, data in card.files(manifest, sheet).items():
+        storage.write(name, data)
+    ledger.write_manifest(storage, manifest)

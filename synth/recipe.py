@@ -1,0 +1,107 @@
+"""The recipe of a set: what decides its pixels and bytes, and the samples that follow from it."""
+
+import hashlib
+import json
+import traceback
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+
+from synth import config, datasets
+from synth.codecs import CODECS
+from synth.errors import UserError
+from synth.pictures import Picture, measure
+
+Json = dict[str, Any]
+
+
+class DrawError(Exception):
+    """A family failed at a picture: a defect of the program, with its traceback."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set with everything chosen but the number of pictures; it travels to the workers."""
+
+    dataset: datasets.DataSet
+    config: Any  # the family's Config
+    size: int
+    seed: int
+    shard_size: int
+    codec: str
+
+    @classmethod
+    def of(cls, identity: Json) -> Self:
+        """The recipe that a manifest or record states. Raises UserError where this checkout draws another law."""
+        dataset = datasets.get(identity["dataset"])
+        _family(dataset.family, identity["law"])
+        family_config = config.from_json(dataset.module.Config, identity["config"])
+        return cls(dataset, family_config, identity["size"], identity["seed"], identity["shard_size"], identity["codec"])
+
+    @property
+    def identity(self) -> Json:
+        """The recipe as JSON: its sha256 is the set's fingerprint."""
+        identity = {
+            "dataset": self.dataset.name,
+            "family": self.dataset.family,
+            "law": self.dataset.module.LAW,
+            "config": vars(self.config),
+            "size": self.size,
+            "seed": self.seed,
+            "shard_size": self.shard_size,
+            "codec": self.codec,
+        }
+        return json.loads(config.canonical(identity))
+
+    def render(self, index: int) -> tuple[Any, Picture]:
+        """Parameters and picture of an index."""
+        params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
+        return params, self.dataset.module.render(params, self.size)
+
+    def describe(self, index: int, params: Any, picture: Picture) -> Json:
+        """The JSON of a sample, but for the checksum of its picture file."""
+        instance, number = divmod(index, self.config.classes)
+        return {
+            "dataset": self.dataset.name,
+            "family": self.dataset.family,
+            "law": self.dataset.module.LAW,
+            "index": index,
+            "class": number,
+            "instance": instance,
+            "seed": self.seed,
+            "size": self.size,
+            "params": vars(params),
+            "stats": measure(picture),
+        }
+
+    def encode(self, index: int) -> tuple[dict[str, bytes], np.ndarray]:
+        """The files of a sample by extension, and its pixels (uint8 (S, S, C)). Raises DrawError where the family fails."""
+        try:
+            params, picture = self.render(index)
+            codec = CODECS[self.codec]
+            encoded = codec.encode(picture.pixels)
+            about = {**self.describe(index, params, picture), "sha256": hashlib.sha256(encoded).hexdigest()}
+            return {codec.extension: encoded, "json": config.canonical(about)}, picture.pixels
+        except Exception as error:
+            sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
+            raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None
+
+
+def redraw(about: Json) -> np.ndarray:
+    """A picture drawn again from its sample's JSON alone: uint8 (S, S, C). Raises UserError where that JSON does not allow it."""
+    try:
+        family = _family(about["family"], about["law"])
+        return family.render(config.from_json(family.Params, about["params"]), about["size"]).pixels
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
+
+
+def _family(name: str, law: int) -> ModuleType:
+    module = next((d.module for d in datasets.DATASETS.values() if d.family == name), None)
+    if module is None:
+        raise UserError(f"this checkout has no family {name!r}")
+    if law != module.LAW:
+        raise UserError(f"this was drawn by law {law} of {name}; this checkout draws law {module.LAW}")
+    return module

@@ -1,0 +1,57 @@
+"""Random streams: the only place where randomness starts.
+
+Every random number of a picture is word i of a counter stream that is keyed by (seed, name, class, instance). A word is a pure
+function of key and counter, so pictures can be drawn in any order, anywhere, by any number of workers, and kernels can read a
+stream from the middle. The mixing function is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
+OOPSLA 2014); keys come from BLAKE2b. Neither depends on a library's version: NumPy's Generator methods may change theirs.
+"""
+
+import hashlib
+
+import numpy as np
+from numba import njit
+
+GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 divided by the golden ratio, made odd
+_MASK = (1 << 64) - 1
+
+
+class Stream:
+    """A stream of random numbers in plain Python, for the few parameters of a picture."""
+
+    def __init__(self, key: int) -> None:
+        self._key, self._counter = key, 0
+
+    def word(self) -> int:
+        """Next 64 random bits."""
+        z = (self._key + self._counter * GOLDEN) & _MASK
+        self._counter += 1
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+        return z ^ (z >> 31)
+
+    def uniform(self, low: float, high: float) -> float:
+        """A float64 uniform on [low, high), 53 bits fine."""
+        return low + (high - low) * ((self.word() >> 11) * 2.0**-53)
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer uniform on low..high, both ends included (bias below 2^-40 for ranges that fit 24 bits)."""
+        return low + ((self.word() * (high - low + 1)) >> 64)
+
+    def key(self) -> int:
+        """A 53-bit key for a kernel's own stream: small enough to survive any JSON reader."""
+        return self.word() >> 11
+
+
+def stream(seed: int, name: str, *path: int) -> Stream:
+    """The stream of a data set (no path), of one of its classes (class) or of a picture (class, instance)."""
+    label = "/".join([str(seed), name, *map(str, path)])
+    return Stream(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"))
+
+
+@njit(cache=True, inline="always")
+def word(key: np.uint64, counter: np.uint64) -> np.uint64:
+    """Word number `counter` of the stream `key`, in kernels: Stream(key).word() after `counter` earlier calls. All uint64."""
+    z = key + counter * np.uint64(GOLDEN)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

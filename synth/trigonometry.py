@@ -1,0 +1,40 @@
+"""Sine and cosine in turns, with the same bits on every machine.
+
+The C library's and NumPy's sines differ in their last bits between CPUs. This one uses additions and multiplications only, in a
+fixed order, and no fused operations; its error is below 1e-13. One turn is 2 pi.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+# sin(2 pi t) = sum of (-1)^k (2 pi)^(2k+1) / (2k+1)! t^(2k+1), written out to k = 9: enough for a quarter turn
+_POWERS = [1.0]
+for _ in range(19):
+    _POWERS.append(_POWERS[-1] * 6.283185307179586)
+_SERIES = np.array([(-1) ** k * _POWERS[2 * k + 1] / math.factorial(2 * k + 1) for k in range(10)])
+
+
+@njit(cache=True)
+def sine(turns: float) -> float:
+    """sin(2 pi turns), float64."""
+    t = turns - np.floor(turns + 0.5)  # within half a turn
+    if t > 0.25:
+        t = 0.5 - t
+    elif t < -0.25:
+        t = -0.5 - t
+    square, total = t * t, 0.0
+    for k in range(9, -1, -1):
+        total = total * square + _SERIES[k]
+    return total * t
+
+
+@njit(cache=True)
+def circle(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of the angles 2 pi v / steps, v = 0..steps-1: two float64 arrays (steps,)."""
+    cosines, sines = np.empty(steps), np.empty(steps)
+    for v in range(steps):
+        sines[v] = sine(v / steps)
+        cosines[v] = sine(v / steps + 0.25)
+    return cosines, sines

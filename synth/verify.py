@@ -1,0 +1,126 @@
+"""Whether a finished set is still what its manifest says, and which member is not."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from synth import codecs, config, shards
+from synth.codecs import CODECS
+from synth.errors import UserError
+from synth.recipe import Recipe, redraw
+from synth.shards import Shard, ShardSet
+from synth.storage import open_storage
+
+Json = dict[str, Any]
+
+_CHUNK = 1 << 20
+
+
+def about_path(path: str) -> Json:
+    """What a finished set, or a single tar, holds. Raises UserError where it is damaged."""
+    if not path.endswith(".tar"):
+        shard_set = ShardSet(path)
+        manifest = shard_set.manifest
+        sizes = {"pictures": len(shard_set), "shards": len(shard_set.shards), "bytes": sum(p["bytes"] for p in manifest["parts"])}
+        return {**manifest["identity"], **sizes, "licence": manifest["licence"], "digest": shard_set.digest}
+    keys = [key for key, _ in _members(path)]
+    return {"path": path, "samples": len(keys), "first": keys[0] if keys else None, "last": keys[-1] if keys else None}
+
+
+def about_sample(path: str, key: str) -> Json:
+    """A sample's JSON, with the checks of its picture. Raises UserError where it is not there or damaged."""
+    for found, files in _members(path if path.endswith(".tar") else _shard_of(path, key)):
+        if found != key:
+            continue
+        about = _parsed(files.get("json", b""))
+        if not about:
+            raise UserError(f"member {key}.json of {path} is not JSON; the tar was changed")
+        extension = next((e for e in files if e in codecs.EXTENSIONS), "")
+        if hashlib.sha256(files.get(extension, b"")).hexdigest() != about.get("sha256"):
+            raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
+        return about
+    raise UserError(f"{path} holds no sample {key!r}; keys are nine digits, such as 000000123")
+
+
+def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
+    """Every shard with the sentence that says what is wrong with it, None where nothing is. Of the whole set, `redrawn` pictures
+    are also drawn again and compared."""
+    total = len(shard_set)
+    chosen = {i * total // redrawn for i in range(redrawn)} if redrawn else set()
+    for shard, part in zip(shard_set.shards, shard_set.manifest["parts"], strict=True):
+        wanted = {shards.sample_key(i) for i in chosen if shard.first <= i < shard.first + shard.count}
+        yield shard, _damage(shard_set, shard, part, wanted)
+
+
+def _damage(shard_set: ShardSet, shard: Shard, part: Json, wanted: set[str]) -> str | None:
+    name = shard_set.storage.join(shard.file)
+    try:
+        with shard_set.storage.open(shard.file) as file:
+            whole = hashlib.sha256()
+            while chunk := file.read(_CHUNK):
+                whole.update(chunk)
+            file.seek(0)
+            if whole.hexdigest() != part["sha256"]:
+                return f"{name} is not what was written: {_culprit(shard_set, shard)}"
+            if wanted:
+                return _misdrawn(shards.read_shard(file, name), wanted, name, lossy=shard_set.manifest["identity"]["codec"] == "jpeg")
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, *, lossy: bool) -> str | None:
+    for sample in samples:
+        if sample.key in wanted and not lossy and not np.array_equal(sample.pixels, codecs.rgb(redraw(sample.about))):
+            return f"{name} holds {sample.key} as no longer drawn from its JSON: another machine type or law drew it"
+    return None
+
+
+def _culprit(shard_set: ShardSet, shard: Shard) -> str:
+    """The first member that differs from what the set's recipe draws. Raises UserError where the tar does not read."""
+    recipe = Recipe.of(shard_set.manifest["identity"])
+    extension = CODECS[recipe.codec].extension
+    index, end = shard.first, shard.first + shard.count
+    with shard_set.storage.open(shard.file) as file:
+        for key, files in shards.read_members(file, shard_set.storage.join(shard.file)):
+            if index == end or key != shards.sample_key(index):
+                return f"member {key} does not belong there"
+            about = _parsed(files.get("json", b""))
+            expected = json.loads(config.canonical(recipe.describe(index, *recipe.render(index))))
+            if {k: v for k, v in about.items() if k != "sha256"} != expected:
+                return f"member {key}.json was changed"
+            if hashlib.sha256(files.get(extension, b"")).hexdigest() != about.get("sha256"):
+                return f"member {key}.{extension} was changed"
+            index += 1
+    return "its headers or padding were changed" if index == end else f"it ends before member {shards.sample_key(index)}"
+
+
+def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    folder, _, name = path.rpartition("/")
+    try:
+        with open_storage(folder or ".").open(name) as file:
+            yield from shards.read_members(file, path)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+
+
+def _shard_of(path: str, key: str) -> str:
+    shard_set = ShardSet(path)
+    index = int(key) if key.isdecimal() else -1
+    shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
+    if shard is None:
+        raise UserError(f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {shards.sample_key(len(shard_set) - 1)}")
+    return shard_set.storage.join(shard.file)
+
+
+def _parsed(data: bytes) -> Json:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

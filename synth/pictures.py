@@ -13,6 +13,10 @@ from PIL import Image
 Stats = dict[str, Any]
 
 
+class UnfitError(Exception):
+    """These parameters give no picture worth keeping: the next ones of the stream are to be drawn."""
+
+
 class Picture(NamedTuple):
     """What a family's render gives back."""
 

@@ -228,7 +228,7 @@ def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Requ
     records = list(state.records.values())
     stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
     storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
-    about = {"title": recipe.dataset.title, "channels": recipe.dataset.module.CHANNELS, "licence": card.LICENCE}
+    about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": card.LICENCE}
     run = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpu_seconds": sum(r.run["cpu_seconds"] for r in records)}
     manifest = ledger.manifest(records, recipe.identity, about, run)
     sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))

@@ -12,9 +12,11 @@ import numpy as np
 from synth import config, datasets
 from synth.codecs import CODECS
 from synth.errors import UserError
-from synth.pictures import Picture, measure
+from synth.pictures import Picture, UnfitError, measure
 
 Json = dict[str, Any]
+
+_REDRAWS = 100  # of a picture, before its class is given up
 
 
 class DrawError(Exception):
@@ -47,6 +49,7 @@ class Recipe:
             "dataset": self.dataset.name,
             "family": self.dataset.family,
             "law": self.dataset.module.LAW,
+            "stream": self.dataset.stream,
             "config": vars(self.config),
             "size": self.size,
             "seed": self.seed,
@@ -56,9 +59,14 @@ class Recipe:
         return json.loads(config.canonical(identity))
 
     def render(self, index: int) -> tuple[Any, Picture]:
-        """Parameters and picture of an index."""
-        params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
-        return params, self.dataset.module.render(params, self.size)
+        """Parameters and picture of an index. Raises UserError where its class gives none."""
+        for redraws in range(_REDRAWS):
+            params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index, redraws=redraws)
+            try:
+                return params, self.dataset.module.render(params, self.size)
+            except UnfitError as error:
+                reason = error
+        raise UserError(f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table")
 
     def describe(self, index: int, params: Any, picture: Picture) -> Json:
         """The JSON of a sample, but for the checksum of its picture file."""
@@ -84,6 +92,8 @@ class Recipe:
             encoded = codec.encode(picture.pixels)
             about = {**self.describe(index, params, picture), "sha256": hashlib.sha256(encoded).hexdigest()}
             return {codec.extension: encoded, "json": config.canonical(about)}, picture.pixels
+        except UserError:
+            raise
         except Exception as error:
             sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
             raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None

@@ -19,7 +19,7 @@ UNIT = 65536  # of height
 
 @njit(cache=True)
 def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
-    """The cloud of a stream: int32 (S, S), the upper left of the smallest grid with S or more steps a side."""
+    """The cloud of a stream: int32 (G, G), the smallest grid with S or more steps a side."""
     grid, counter = np.empty((2, 2), np.int32), 4
     for i in range(4):
         grid[i // 2, i % 2] = np.int32(word(key, np.uint64(i)) >> np.uint64(48))
@@ -27,7 +27,7 @@ def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
     while grid.shape[0] <= size:
         grid, counter = _refine(grid, np.int32(most), key, counter)
         most *= shrink
-    return grid[:size, :size].copy()
+    return grid
 
 
 @njit(cache=True)
@@ -40,24 +40,24 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
         counter = _draw(key, counter, most, words, noise)
         above, below = coarse[r], coarse[r + 1]
         for c in range(steps):
-            middles[r, c] = ((above[c] + above[c + 1] + below[c] + below[c + 1]) >> 2) + noise[c]
+            middles[r, c] = (np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)) + noise[c]
     for r in range(steps + 1):
         # The row of old points, with an edge point between each two.
         counter = _draw(key, counter, most, words, noise)
         old, above, below, row = coarse[r], middles[r - 1], middles[r % steps], fine[2 * r]
         for c in range(steps):
             row[2 * c] = old[c]
-            row[2 * c + 1] = ((old[c] + old[c + 1] + above[c] + below[c]) >> 2) + noise[c]
+            row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + noise[c]
         row[2 * steps] = old[steps]
     for r in range(steps):
         # The row of middles, with edge points beside and between them.
         counter = _draw(key, counter, most, words, noise)
         old, under, own, row = coarse[r], coarse[r + 1], middles[r], fine[2 * r + 1]
         row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + noise[steps]
-        for c in range(1, steps):
-            row[2 * c] = ((old[c] + under[c] + own[c - 1] + own[c]) >> 2) + noise[c]
-        for c in range(steps):
+        for c in range(steps - 1):
             row[2 * c + 1] = own[c]
+            row[2 * c + 2] = (np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)) + noise[c + 1]
+        row[2 * steps - 1] = own[steps - 1]
         row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + noise[0]
     return fine, counter
 
@@ -69,5 +69,5 @@ def _draw(key: np.uint64, counter: int, most: np.int32, words: np.ndarray, noise
         words[i] = word(key, np.uint64(counter + i))
     numbers = words.view(np.uint16)
     for i in range(noise.size):
-        noise[i] = ((np.int32(numbers[i]) - np.int32(32768)) * most) >> np.int32(15)
+        noise[i] = np.int32((np.int32(numbers[i]) - np.int32(32768)) * most) >> np.int32(15)
     return counter + words.size

@@ -30,7 +30,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     rows = np.zeros((height, 1 + width * channels), np.uint8)
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", isal_zlib.compress(rows, 1)) + _chunk(b"IEND", b"")
+    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", isal_zlib.compress(rows, 1)), _chunk(b"IEND", b"")))
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:
@@ -92,8 +92,8 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", isal_zlib.crc32(body))
+    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)))
 
 
 def _pillow(pixels: np.ndarray, format: str, **options: int | bool) -> bytes:

@@ -18,6 +18,7 @@ unstated: middles are uniform over the picture, directions uniform, lengths unif
 Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the window.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,10 +188,9 @@ def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 1 or 3). Raises UnfitError where nothing of the fractal can be seen."""
     counts = density(params, size)
     canvas = backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
-    paint(params, counts, canvas)
+    foreground = paint(params, counts, canvas)
     if params.sigma:
         canvas = colour.blur(canvas, params.sigma)
-    foreground = counts > 0
     if params.lines:
         width = max(1, round(params.line_width * size))
         draw_lines(canvas, foreground, np.uint64(params.line_key), params.lines, width, *params.line_length)
@@ -204,36 +204,41 @@ def density(figure: Figure, size: int) -> np.ndarray:
     window = view(ifs.bounds(points), figure.shift, figure.zoom)
     stencil = np.array([figure.stencil >> bit & 1 for bit in range(9)], np.uint8).reshape(3, 3)
     counts = ifs.histogram(points, window, size, ifs.strides(figure.orientation, size))
-    if counts[2:-2, 2:-2].sum() < _LEAST_SEEN * figure.points:
+    spread_counts, seen = spread(counts, ifs.turned(stencil, figure.orientation))
+    if seen < _LEAST_SEEN * figure.points:
         raise UnfitError("its window shows no part of the fractal")
-    return spread(counts, ifs.turned(stencil, figure.orientation))
+    return spread_counts
 
 
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
     """The window that a picture shows: (2, 2), least coordinate and width by axis. An extent of nothing counts as 1. Raises UnfitError
     where the points went to infinity."""
-    if not np.isfinite(bounds).all():
-        raise UnfitError("its points diverge")
-    low, high = bounds.T
-    span = np.where(high > low, high - low, 1.0)
-    width = span * zoom
-    return np.stack([(low + high) / 2 + span * shift - width / 2, width], axis=1)
+    window = np.empty((2, 2))
+    for axis, (low, high) in enumerate(bounds.tolist()):
+        if not math.isfinite(high - low):
+            raise UnfitError("its points diverge")
+        span = high - low or 1.0
+        width = span * zoom[axis]
+        window[axis] = (low + high) / 2 + span * shift[axis] - width / 2, width
+    return window
 
 
 @njit(cache=True)
-def spread(counts: np.ndarray, stencil: np.ndarray) -> np.ndarray:
-    """Every point adds one to the cells of the stencil round it: counts (S + 4, S + 4) -> uint32 (S, S)."""
-    size = counts.shape[0] - 4
+def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
+    """Every point adds one to the cells of the stencil round it: counts (S + 4, S + 4) -> uint32 (S, S), and how many points are
+    within the picture."""
+    size, seen = counts.shape[0] - 4, 0
     out = np.zeros((size, size), np.uint32)
     for i in range(size):
         row = out[i]
+        seen += counts[i + 2, 2:-2].sum()
         for down in range(3):
             for across in range(3):
                 if stencil[down, across]:
                     source = counts[i + 3 - down]
                     for j in range(size):
                         row[j] += source[j + 3 - across]
-    return out
+    return out, seen
 
 
 def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.ndarray:
@@ -241,13 +246,13 @@ def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.n
     if not law:
         return np.zeros((size, size), np.uint32)
     heights = clouds.heights(np.uint64(key), size, law[0])
-    return colour.paint_heights(heights, np.array(law[1:]).reshape(3, 2), colour.HUE_MODES[hue_mode])
+    return colour.paint_heights(heights, size, np.array(law[1:]).reshape(3, 2), colour.HUE_MODES[hue_mode])
 
 
-def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> None:
-    """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours."""
+def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
+    """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours, and gives back which they are."""
     palette = colour.hues(int(figure.saturation), int(figure.value), colour.HUE_MODES[figure.hue_mode])
-    colour.paint_counts(counts, counts.max(), figure.hue, palette, canvas)
+    return colour.paint_counts(counts, figure.hue, palette, canvas)
 
 
 @njit(cache=True)

@@ -4,7 +4,7 @@ A system is float64 (N, 7), a row a map: a, b, c, d, e, f, p for  x' = a x + b y
 Systems are sampled as by Anderson & Farrell (Improving Fractal Pre-training, WACV 2022): linear parts from singular values whose
 weighted sum alpha = sum of (s1 + 2 s2) is drawn from a chosen interval.
 
-The chaos game is played by 64 orbits side by side, so that a processor's vector units work on all of them: every orbit's point goes
+The chaos game is played by 128 orbits side by side, so that a processor's vector units work on all of them: every orbit's point goes
 through all N maps, and the chosen one is kept. All start at the same place; their first 32 steps, in which they part, are not
 counted. Single precision in a fixed order, no fused operations: the same points everywhere. Probabilities are rounded to 16 bits.
 
@@ -22,7 +22,7 @@ from synth.trigonometry import sine
 Row = tuple[float, ...]  # a, b, c, d, e, f, p
 Points = tuple[np.ndarray, np.ndarray]  # x and y, float32 (P,) each
 
-_ORBITS = 64  # L; a word gives the choices of four
+_ORBITS = 128  # L; a word gives the choices of four
 _SETTLING = 32  # steps of each that are not counted
 _BLOCK = 512  # points whose cells are worked out at once
 _SIGN, _MAGNITUDE = np.int32(31), np.int32(0x7FFFFFFF)
@@ -199,10 +199,15 @@ def _iterate(system: np.ndarray, x0: np.float32, y0: np.float32, key: np.uint64,
     for step in range(-_SETTLING, xs.shape[0]):
         for i in range(words.size):
             words[i] = word(key, np.uint64((step + _SETTLING) * words.size + i))
-        for k in range(maps.shape[0]):
+        a, b, c, d, e, f, _ = maps[0]
+        for j in range(_ORBITS):
+            next_x[j] = a * x[j] + b * y[j] + e
+            next_y[j] = c * x[j] + d * y[j] + f
+        for k in range(1, maps.shape[0]):
             a, b, c, d, e, f, _ = maps[k]
+            first = least[k]
             for j in range(_ORBITS):
-                chosen = choices[j] >= least[k]  # a later map takes what is its own from the earlier
+                chosen = np.int32(choices[j]) >= first  # a later map takes what is its own from the earlier
                 next_x[j] = a * x[j] + b * y[j] + e if chosen else next_x[j]
                 next_y[j] = c * x[j] + d * y[j] + f if chosen else next_y[j]
         row = max(0, step)

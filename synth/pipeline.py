@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from synth import card, config, datasets, ledger, parallel, shards
+from synth.allocator import keep_memory
 from synth.codecs import CODECS
 from synth.errors import UserError
 from synth.pictures import contact_sheet
@@ -140,6 +141,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
 
 def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
+    keep_memory()
     recipe, shard, out = job
     storage, identity = open_storage(out), recipe.identity
     begun, cpu = time.perf_counter(), time.process_time()

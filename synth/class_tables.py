@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from synth import config
 from synth.errors import UserError
@@ -42,9 +42,23 @@ class Table:
         return self.sha256
 
 
+def limit(config: Any) -> None:
+    """Limits the classes of a config to those of its table, if it has one. Raises UserError where the table is only stated, as a
+    manifest does."""
+    if isinstance(config.table, str):
+        raise UserError(f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give")
+    if config.table:
+        object.__setattr__(config, "classes", min(config.classes, len(config.table.systems)))
+
+
 def write(folder: Path, systems: Iterable[System]) -> int:
-    """Writes a file a class, 00000.csv and so on, exact to the last bit; returns how many."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a file a class, 00000.csv and so on, exact to the last bit; returns how many. Raises UserError where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}; give another --out") from None
+    if any(folder.glob("*.csv")):
+        raise UserError(f"{folder} already holds .csv files; give another --out")
     count = 0
     for system in systems:
         (folder / f"{count:05d}.csv").write_text("".join(",".join(map(repr, row)) + "\n" for row in system))

@@ -1,8 +1,8 @@
 """What colours a picture: palettes from hue, saturation and value bytes, their application, blur and grey.
 
-While it is being drawn a picture is uint32 (S, S), a pixel being red + 256 green + 65536 blue (the highest byte is of no account). HSV bytes become RGB as by the 8-bit
-conversion of image libraries, in which a hue byte counts steps of two degrees: bytes 180..255 repeat 0..75, so that 0 to 150 degrees
-are twice as likely as the rest ("byte-wrap"). "uniform" lets the 256 bytes go once round the circle.
+While it is being drawn a picture is uint32 (S, S), a pixel being red + 256 green + 65536 blue; its highest byte is of no account. HSV
+bytes become RGB as by the 8-bit conversion of image libraries, in which a hue byte counts steps of two degrees: bytes 180..255
+repeat 0..75, so that 0 to 150 degrees are twice as likely as the rest ("byte-wrap"). "uniform" lets the 256 bytes go once round.
 
 Axes: S side of a picture, K colours of a palette.
 """

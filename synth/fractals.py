@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from synth import clouds, colour, ifs
-from synth.class_tables import Table
+from synth.class_tables import Table, limit
 from synth.pictures import Picture, UnfitError
 from synth.seeds import Stream, word
 from synth.trigonometry import sine
@@ -101,17 +101,19 @@ class Params(Figure):
 
 
 def check(config: Any) -> None:
-    """Raises ValueError where a setting of this family or of its scenes is not allowed."""
+    """Raises ValueError where a setting of this family, or of its scenes, is not allowed. A table limits the classes to its own."""
     for name, allowed in _KINDS.items():
-        if getattr(config, name) not in allowed:
+        if getattr(config, name, allowed[0]) not in allowed:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be {' or '.join(allowed)}")
     if not 1 <= config.maps[0] <= config.maps[1] <= 16:
         raise ValueError(f"maps is {config.maps}; a system has 1 to 16")
     for name, least in (("classes", 1), ("points", 1), ("lines", 0), ("line_width", 0)):
         if getattr(config, name, least) < least:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {least}")
-    if config.zoom[0] <= 0:
-        raise ValueError(f"zoom starts at {config.zoom[0]}; it must be above 0")
+    for name in ("zoom", "sigma"):
+        if getattr(config, name)[0] <= 0:
+            raise ValueError(f"{name} starts at {getattr(config, name)[0]}; it must be above 0")
+    limit(config)
 
 
 def sample_class(config: Any, stream: Stream) -> tuple[ifs.Row, ...]:

@@ -97,9 +97,9 @@ def _tallies(levels: np.ndarray, sides: np.ndarray, channels: int) -> np.ndarray
     counts = _count(bins)
     tallies = np.zeros((2, 2, 4), np.int64)
     for side in range(2):
-        fullest = side * width + counts[side * width : (side + 1) * width].argmax()
-        _add(levels, sides, np.uint8(side), channels, tallies[side, 0])
-        _add(levels, bins, np.uint16(fullest), channels, tallies[side, 1])
+        fullest = side * width + int(counts[side * width : (side + 1) * width].argmax())
+        _add(levels, sides, side, channels, tallies[side, 0])
+        _add(levels, bins, fullest, channels, tallies[side, 1])
     return tallies
 
 

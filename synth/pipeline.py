@@ -72,12 +72,13 @@ class Summary(NamedTuple):
     seconds: float
     cpu_seconds: float
     retries: int
+    redraws: int  # of pictures that had nothing to show
 
     def row(self) -> Json:
         """The summary as a person reads it."""
         rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
         row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
-        return {**row, "pictures_per_core_second": rate, "retries": self.retries}
+        return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
 class Progress(NamedTuple):
@@ -121,7 +122,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
     with storage.exclusive():
         state, missing = _examine(recipe, storage, request)
         if not missing and state.manifest:
-            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0)
+            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
         started(_foresee(recipe, storage, state, missing, request))
         if request.overwrite:
             ledger.clear(state, storage, card.FILES)
@@ -136,7 +137,8 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
         _finish(recipe, storage, state, request)
     seconds = time.perf_counter() - begun
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made)
-    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries)
+    redraws = sum(r.content["redraws"] for r in made)
+    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries, redraws)
 
 
 def render_shard(job: Job) -> Iterator[int | ledger.Record]:
@@ -145,13 +147,14 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     recipe, shard, out = job
     storage, identity = open_storage(out), recipe.identity
     begun, cpu = time.perf_counter(), time.process_time()
-    pixels = hashlib.sha256()
+    pixels, redraws = hashlib.sha256(), 0
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
-            files, drawn = recipe.encode(index)
-            writer.add(shards.sample_key(index), files)
-            pixels.update(drawn.data)
+            sample = recipe.encode(index)
+            writer.add(shards.sample_key(index), sample.files)
+            pixels.update(sample.pixels.data)
+            redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
     record = ledger.Record(
@@ -163,7 +166,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
         sha256=writer.sha256,
         fingerprint=config.digest(identity),
         identity=identity,
-        content={"pixels_sha256": pixels.hexdigest()},
+        content={"pixels_sha256": pixels.hexdigest(), "redraws": redraws},
         run={
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
@@ -190,7 +193,7 @@ def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: lis
     probes = range(min(request.samples, _PROBES))
     recipe.encode(0)  # compiles, or loads what was compiled
     begun = time.process_time()
-    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i)[0].values()]
+    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i).files.values()]
     seconds = (time.process_time() - begun) / len(probes)
     pictures = sum(s.count for s in missing)
     needed = int(pictures * sum(lengths) / len(probes))

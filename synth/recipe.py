@@ -5,7 +5,7 @@ import json
 import traceback
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -21,6 +21,14 @@ _REDRAWS = 100  # of a picture, before its class is given up
 
 class DrawError(Exception):
     """A family failed at a picture: a defect of the program, with its traceback."""
+
+
+class Encoded(NamedTuple):
+    """A sample, ready to be written."""
+
+    files: dict[str, bytes]  # by extension
+    pixels: np.ndarray  # uint8 (S, S, C)
+    redraws: int
 
 
 @dataclass(frozen=True)
@@ -84,14 +92,15 @@ class Recipe:
             "stats": measure(picture),
         }
 
-    def encode(self, index: int) -> tuple[dict[str, bytes], np.ndarray]:
-        """The files of a sample by extension, and its pixels (uint8 (S, S, C)). Raises DrawError where the family fails."""
+    def encode(self, index: int) -> "Encoded":
+        """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
         try:
             params, picture = self.render(index)
             codec = CODECS[self.codec]
             encoded = codec.encode(picture.pixels)
             about = {**self.describe(index, params, picture), "sha256": hashlib.sha256(encoded).hexdigest()}
-            return {codec.extension: encoded, "json": config.canonical(about)}, picture.pixels
+            files = {codec.extension: encoded, "json": config.canonical(about)}
+            return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
         except UserError:
             raise
         except Exception as error:

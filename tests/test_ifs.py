@@ -113,7 +113,7 @@ def twin(system: np.ndarray, *, seed: int, count: int) -> np.ndarray:
 
 
 def grid(points: Any, box: np.ndarray) -> np.ndarray:
-    return np.histogram2d(*points, bins=64, range=box)[0] / len(points[0])
+    return np.histogram2d(points[0], points[1], bins=64, range=box)[0] / len(points[0])
 
 
 def test_points_follow_the_law_as_well_as_another_seed_of_a_float64_twin() -> None:

@@ -11,6 +11,7 @@ from synth.errors import UserError
 
 SETTING = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the family; may be repeated.")
 SIZE = click.option("--size", default=256, show_default=True, help="Pixels a side, 1 to 4096.")
+DEVICE = click.option("--device", default="software", show_default=True, help="What draws shaders: software, gpu or gpu:NUMBER.")
 SEED = click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
 
 
@@ -40,6 +41,7 @@ def commands() -> None:
 @SETTING
 @click.option("--overwrite", is_flag=True, help="Replace another set that lies there.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
+@DEVICE
 @click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
 def shards(dry_run: bool, **options: object) -> None:
     """Make a set of shards, or what is missing of it.

@@ -9,6 +9,11 @@ A family is a module of this package, found by its name, that holds
     sample_instance(config, class, stream)  -> Params
     render(params, size)                    -> pictures.Picture, or raises pictures.UnfitError where there is nothing to see
 
+and, where its pictures come from programs that are vetted before they are drawn by a renderer, also
+
+    ready(config, stored)                   the config with its `programs`, which `stored`, the target's programs.json, may hold already
+    renderer()                              what draws the pictures, and its version
+
 A picture that is unfit is drawn anew from the next numbers of its stream; Params then has the field `redraws`. Where classes have tables
 (class_tables), what sample_class gives back is a system.
 """
@@ -52,6 +57,7 @@ DATASETS = {
         DataSet("fractals_without_background", "fractals", {"backdrop": "black"}, "coloured fractals on black", "fractals"),
         DataSet("fractals_corrupted_contour", "fractals", {"backdrop": "black", "lines": 100}, "the same, cut by black lines", "fractals"),
         DataSet("fractals_multi", "fractal_scenes", {}, "one to five coloured fractals on coloured clouds", "fractals"),
+        DataSet("shaders", "shaders", {}, "programs of our own on the graphics pipeline: fields, tilings, solids, fractals"),
         DataSet("fractaldb", "fractaldb", {}, "grey fractals of the original FractalDB"),
     ]
 }

@@ -76,7 +76,8 @@ def require_same(state: State, storage: Storage, identity: Json, samples: int, s
     for record in state.records.values():
         if record.fingerprint != fingerprint:
             raise UserError(f"{storage.url} holds another set: {'; '.join(_differences(record.identity, identity))}; {_GO_ON}")
-    foreign = sorted(name for name in state.sizes if not re.fullmatch(rf"{re.escape(stem)}-\d{{6,}}\.\w+", name))
+    own = rf"{re.escape(stem)}-\d{{6,}}\.\w+|programs\.json"
+    foreign = sorted(name for name in state.sizes if not re.fullmatch(own, name))
     if not state.records and foreign:
         raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({foreign[0]} lies there); give another --out")
     held = max((r.first + r.count for r in state.records.values()), default=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from synth import card, config, datasets, ledger, parallel, shards
+from synth import card, config, datasets, gl, ledger, parallel, programs, shards
 from synth.allocator import keep_memory
 from synth.codecs import CODECS
 from synth.errors import UserError
@@ -44,6 +44,7 @@ class Request:
     settings: tuple[str, ...] = ()
     overwrite: bool = False
     ray_address: str | None = None
+    device: str = "software"  # or gpu, gpu:NUMBER: what draws shaders
 
 
 class Job(NamedTuple):
@@ -52,6 +53,7 @@ class Job(NamedTuple):
     recipe: Recipe
     shard: Shard
     out: str
+    device: str
 
 
 class Estimate(NamedTuple):
@@ -88,8 +90,9 @@ class Progress(NamedTuple):
     retried: str | None = None
 
 
-def recipe_of(request: Request) -> Recipe:
-    """The checked recipe of a request. Raises UserError for anything that is not allowed."""
+def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
+    """The checked recipe of a request, programs vetted where the storage does not hold them. Raises UserError for anything that is
+    not allowed."""
     dataset = datasets.get(request.dataset)
     if request.samples < 1:
         raise UserError(f"--n is {request.samples}; ask for at least one picture")
@@ -103,13 +106,17 @@ def recipe_of(request: Request) -> Recipe:
     for name, value, least in least_of:
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
+    gl.choose(request.device)
     family_config = config.with_settings(dataset.module.Config(**dataset.config), request.settings)
+    if hasattr(dataset.module, "ready"):
+        family_config = dataset.module.ready(family_config, _stored(storage))
     return Recipe(dataset, family_config, request.size, request.seed, request.shard_size, request.codec)
 
 
 def estimate(request: Request) -> Estimate:
     """The preflight alone (--dry-run): looks at the target and draws pictures, but writes nothing. Raises UserError."""
-    recipe, storage = recipe_of(request), open_storage(request.out)
+    storage = open_storage(request.out)
+    recipe = recipe_of(request, storage)
     return _foresee(recipe, storage, *_examine(recipe, storage, request), request)
 
 
@@ -117,7 +124,8 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
     """Makes the set of a request, or what is missing of it. A finished one is left alone.
 
     `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
-    recipe, storage = recipe_of(request), open_storage(request.out)
+    storage = open_storage(request.out)
+    recipe = recipe_of(request, storage)
     begun = time.perf_counter()
     with storage.exclusive():
         state, missing = _examine(recipe, storage, request)
@@ -127,6 +135,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
         if request.overwrite:
             ledger.clear(state, storage, card.FILES)
             state = ledger.load(storage)
+        recipe = _with_programs_at(recipe, storage)
         made: list[ledger.Record] = []
         retries = 0
         request = replace(request, overwrite=False)
@@ -144,7 +153,8 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
 def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
     keep_memory()
-    recipe, shard, out = job
+    recipe, shard, out, device = job
+    gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
     begun, cpu = time.perf_counter(), time.process_time()
     pixels, redraws = hashlib.sha256(), 0
@@ -171,11 +181,28 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "host": platform.node(),
+            **recipe.renderer,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
         },
     )
     ledger.write_record(storage, record)
     yield record
+
+
+def _stored(storage: Storage | None) -> bytes | None:
+    """The programs.json of a target, if it has one."""
+    if storage is None or programs.NAME not in storage.sizes():
+        return None
+    return storage.read(programs.NAME)
+
+
+def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
+    """The recipe with its programs, if it has any that are not shipped, written to the target for the workers."""
+    own = getattr(recipe.config, "programs", None)
+    if own is None or own.place:
+        return recipe
+    storage.write(programs.NAME, own.data)
+    return replace(recipe, config=replace(recipe.config, programs=own.at(storage.url)))
 
 
 def _examine(recipe: Recipe, storage: Storage, request: Request) -> tuple[ledger.State, list[Shard]]:
@@ -191,7 +218,8 @@ def _examine(recipe: Recipe, storage: Storage, request: Request) -> tuple[ledger
 def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: list[Shard], request: Request) -> Estimate:
     """Draws pictures of the set. Raises UserError where the missing shards would not fit."""
     probes = range(min(request.samples, _PROBES))
-    recipe.encode(0)  # compiles, or loads what was compiled
+    for i in probes if recipe.renderer else (0,):
+        recipe.encode(i)  # compiles, or loads what was compiled
     begun = time.process_time()
     lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i).files.values()]
     seconds = (time.process_time() - begun) / len(probes)
@@ -216,7 +244,7 @@ def _render(recipe: Recipe, missing: list[Shard], request: Request, made: list[l
     """Makes shards and appends their records to `made`; returns how many were given out again."""
     retries = 0
     out = request.out if "://" in request.out else os.path.abspath(request.out)  # workers may stand elsewhere
-    jobs = (Job(recipe, shard, out) for shard in missing)
+    jobs = (Job(recipe, shard, out, request.device) for shard in missing)
     for job, value in parallel.run(render_shard, jobs, workers=_workers(request, missing), ray_address=request.ray_address):
         if isinstance(value, ledger.Record):
             made.append(value)

@@ -66,6 +66,11 @@ class Recipe:
         }
         return json.loads(config.canonical(identity))
 
+    @property
+    def renderer(self) -> Json:
+        """What draws the pictures, where that is not exnihilo alone."""
+        return {"renderer": self.dataset.module.renderer()} if hasattr(self.dataset.module, "renderer") else {}
+
     def render(self, index: int) -> tuple[Any, Picture]:
         """Parameters and picture of an index. Raises UserError where its class gives none."""
         for redraws in range(_REDRAWS):
@@ -89,6 +94,7 @@ class Recipe:
             "seed": self.seed,
             "size": self.size,
             "params": vars(params),
+            **self.renderer,
             "stats": measure(picture),
         }
 

@@ -1,0 +1,175 @@
+"""Drawing GLSL programs without a window: one OpenGL context a process, which lives as long as the process does.
+
+Mesa reads its environment when it is loaded, so `choose` comes before the first picture: software rendering on one thread, with the
+folder of compiled shaders that all workers of a node share; or a GPU, by EGL's own number (EGL does not know CUDA_VISIBLE_DEVICES).
+Programs stay alive, the most recently used ones, because what costs is the compilation: 50 to 300 ms before a program's first picture.
+"""
+
+import ctypes
+import os
+import platform
+import re
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from synth.errors import UserError
+
+ALIVE = 512  # programs that a process keeps: some 0.25 MB each
+DEADLINE = 30.0  # seconds that a picture may take
+
+_DEVICES = re.compile(r"software|gpu(:\d+)?")
+_VERTEX = "#version 330\nvoid main() { gl_Position = vec4(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1, 0, 1); }\n"
+_MISSING = "install Mesa's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
+_chosen = "software"
+
+Values = Mapping[str, int | float | tuple[float, ...]]
+
+
+class ProgramError(Exception):
+    """A program does not compile, in the driver's words."""
+
+
+def choose(device: str) -> None:
+    """Sets what this process draws with: software, gpu or gpu:NUMBER. Raises UserError for anything else, or where another one is
+    at work already."""
+    global _chosen
+    if not _DEVICES.fullmatch(device):
+        raise UserError(f"unknown device {device!r}; known are software, gpu and gpu:NUMBER")
+    if device != _chosen and _screen.cache_info().currsize:
+        raise UserError(f"this process draws with {_chosen} already, so it cannot draw with {device}")
+    _chosen = device
+
+
+def renderer() -> str:
+    """What draws, and its version. Raises UserError where nothing does."""
+    info = _screen().context.info
+    return f"{info['GL_RENDERER']}, {info['GL_VERSION']}"
+
+
+def draw(source: str, values: Values, size: int, name: str) -> np.ndarray:
+    """A picture of a fragment program: uint8 (S, S, 3), the first row on top. Uniforms that the program does not have are left out.
+
+    Raises ProgramError where it does not compile, UserError where it does not end or nothing can draw."""
+    return _screen().draw(source, values, size, name)
+
+
+def cache_folder() -> str:
+    """Where compiled shaders lie: MESA_SHADER_CACHE_DIR, or a folder of the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    own = home if os.access(Path(home).parent, os.W_OK) else tempfile.gettempdir()
+    return os.environ.get("MESA_SHADER_CACHE_DIR") or os.path.join(own, "exnihilo")
+
+
+class _Screen:
+    """The context, its frames by size and its programs."""
+
+    def __init__(self, device: str) -> None:
+        _prepare_environment(device)
+        self.context = _create_context(device)
+        self._frames: dict[int, Any] = {}
+        self._programs: OrderedDict[str, Any] = OrderedDict()
+        self._fence = _Fence()
+
+    def draw(self, source: str, values: Values, size: int, name: str) -> np.ndarray:
+        frame, buffer = self._frame(size)
+        program, triangle = self._program(source)
+        for uniform, value in values.items():
+            if uniform in program:
+                program[uniform].value = value
+        frame.use()
+        triangle.render(vertices=3)
+        if not self._fence.passed(DEADLINE):
+            raise UserError(f"shader program {name} drew nothing within {DEADLINE:.0f} s; leave it out and vet the others again")
+        frame.read_into(buffer, components=4)
+        return _upright(np.frombuffer(buffer, np.uint8).reshape(size, size, 4))
+
+    def _frame(self, size: int) -> tuple[Any, bytearray]:
+        if size not in self._frames:
+            texture = self.context.texture((size, size), 4)
+            self._frames[size] = self.context.framebuffer([texture]), bytearray(4 * size * size)
+        return self._frames[size]
+
+    def _program(self, source: str) -> tuple[Any, Any]:
+        if source not in self._programs:
+            import moderngl
+
+            try:
+                program = self.context.program(vertex_shader=_VERTEX, fragment_shader=source)
+            except moderngl.Error as error:
+                raise ProgramError(str(error).strip()) from None
+            self._programs[source] = program, self.context.vertex_array(program, [])
+            if len(self._programs) > ALIVE:
+                for thing in reversed(self._programs.popitem(last=False)[1]):
+                    thing.release()
+        self._programs.move_to_end(source)
+        return self._programs[source]
+
+
+class _Fence:
+    """Waits for what was drawn, but not for ever: OpenGL's sync objects, which moderngl does not have."""
+
+    _COMPLETE, _FLUSH, _EXPIRED = 0x9117, 1, 0x911B
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL("libGL.so.1")
+        self._create, self._wait, self._delete = library.glFenceSync, library.glClientWaitSync, library.glDeleteSync
+        self._create.restype, self._create.argtypes = ctypes.c_void_p, [ctypes.c_uint, ctypes.c_uint]
+        self._wait.restype, self._wait.argtypes = ctypes.c_uint, [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
+        self._delete.restype, self._delete.argtypes = None, [ctypes.c_void_p]
+
+    def passed(self, seconds: float) -> bool:
+        """Whether all that was drawn is done within so long."""
+        sync = self._create(self._COMPLETE, 0)
+        state = self._wait(sync, self._FLUSH, int(seconds * 1e9))
+        self._delete(sync)
+        return state != self._EXPIRED
+
+
+@cache
+def _screen() -> _Screen:
+    return _Screen(_chosen)
+
+
+def _prepare_environment(device: str) -> None:
+    """What Mesa is to find: before it is loaded. What the user has set stays."""
+    folder = cache_folder()
+    os.makedirs(folder, exist_ok=True)
+    os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
+    if device == "software":
+        os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
+        os.environ.setdefault("LP_NUM_THREADS", "1")
+
+
+def _create_context(device: str) -> Any:
+    try:
+        import moderngl
+    except ImportError:
+        raise UserError("shaders need the package moderngl; install it with: make setup") from None
+    options = {"device_index": int(device.partition(":")[2] or 0)} if device != "software" else {}
+    try:
+        context = moderngl.create_context(standalone=True, backend="egl", **options)
+    except Exception as error:  # glcontext raises plain Exception
+        raise UserError(f"nothing here can draw shaders ({error}); {_MISSING}") from None
+    software = re.search("llvmpipe|softpipe|swrast", context.info["GL_RENDERER"])
+    if device != "software" and software:
+        raise UserError(f"{device} is no GPU here but {context.info['GL_RENDERER']}; install the GPU's EGL driver, or take --device software")
+    return context
+
+
+@njit(cache=True)
+def _upright(rows: np.ndarray) -> np.ndarray:
+    """Rows from the bottom up with alpha, uint8 (S, S, 4) -> from the top down without, (S, S, 3)."""
+    size = rows.shape[0]
+    out = np.empty((size, size, 3), np.uint8)
+    for i in range(size):
+        source, target = rows[size - 1 - i], out[i]
+        for j in range(size):
+            target[j, 0], target[j, 1], target[j, 2] = source[j, 0], source[j, 1], source[j, 2]
+    return out

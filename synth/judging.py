@@ -1,0 +1,84 @@
+"""Whether there is anything to see in a picture: what vetting refuses, and what is drawn anew.
+
+A picture is at fault where it is black or white (mean level below 6 or above 249), flat (every channel's standard deviation below 7
+levels, or 97 % of its pixels in one of 16 x 16 x 16 boxes), or static noise (neighbours to the right and below correlate by less than
+0.2). Levels are uint8 (H, W, 3).
+"""
+
+import numpy as np
+from numba import njit
+
+_BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 6.0, 249.0, 7.0, 0.97, 0.2
+
+
+def fault(pixels: np.ndarray) -> str | None:
+    """What is wrong with a picture, None where nothing is."""
+    mean, deviation, alike, across, down = _figures(pixels)
+    if mean < _BLACK:
+        return "black"
+    if mean > _WHITE:
+        return "white"
+    if deviation < _FLAT or alike > _ALIKE:
+        return "flat"
+    return "static noise" if across < _NOISE and down < _NOISE else None
+
+
+def foreground(pixels: np.ndarray) -> np.ndarray:
+    """What stands out: bool (H, W), the pixels of which a channel is more than 32 levels from the mean of the picture's modal
+    colour, that of the fullest of 16 x 16 x 16 boxes."""
+    return _foreground(pixels)
+
+
+@njit(cache=True)
+def _boxes(pixels: np.ndarray) -> np.ndarray:
+    """How many pixels each box of colours has: int64 (4096,)."""
+    counts = np.zeros(4096, np.int64)
+    for i in range(pixels.shape[0]):
+        for j in range(pixels.shape[1]):
+            r, g, b = pixels[i, j]
+            counts[(np.int64(r) >> 4) << 8 | (np.int64(g) >> 4) << 4 | np.int64(b) >> 4] += 1
+    return counts
+
+
+@njit(cache=True)
+def _foreground(pixels: np.ndarray) -> np.ndarray:
+    height, width, _ = pixels.shape
+    mode = _boxes(pixels).argmax()
+    red = green = blue = count = np.int64(0)
+    for i in range(height):
+        for j in range(width):
+            r, g, b = np.int64(pixels[i, j, 0]), np.int64(pixels[i, j, 1]), np.int64(pixels[i, j, 2])
+            own = np.int64((r >> 4) << 8 | (g >> 4) << 4 | b >> 4 == mode)
+            red, green, blue, count = red + own * r, green + own * g, blue + own * b, count + own
+    red, green, blue = red // count, green // count, blue // count
+    out = np.empty((height, width), np.bool_)
+    for i in range(height):
+        for j in range(width):
+            r, g, b = np.int64(pixels[i, j, 0]), np.int64(pixels[i, j, 1]), np.int64(pixels[i, j, 2])
+            out[i, j] = max(abs(r - red), max(abs(g - green), abs(b - blue))) > 32
+    return out
+
+
+@njit(cache=True)
+def _figures(pixels: np.ndarray) -> tuple[float, float, float, float, float]:
+    """Mean level, largest standard deviation of a channel, share of the fullest box, and the correlations of the sum of channels with
+    its neighbour's to the right and below (1 where nothing varies)."""
+    height, width, _ = pixels.shape
+    sums, squares = np.zeros(3), np.zeros(3)
+    light = np.empty((height, width))
+    for i in range(height):
+        for j in range(width):
+            total = 0.0
+            for c in range(3):
+                level = float(pixels[i, j, c])
+                sums[c] += level
+                squares[c] += level * level
+                total += level
+            light[i, j] = total
+    area = height * width
+    variances = np.maximum(squares / area - (sums / area) ** 2, 0.0)
+    light -= light.mean()
+    own = max((light * light).mean(), 1e-9)
+    across = (light[:, 1:] * light[:, :-1]).mean() / own if own > 1e-6 else 1.0
+    down = (light[1:] * light[:-1]).mean() / own if own > 1e-6 else 1.0
+    return sums.sum() / area / 3, np.sqrt(variances.max()), _boxes(pixels).max() / area, across, down

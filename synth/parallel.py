@@ -8,7 +8,9 @@ there are workers. A task whose worker died or whose node was lost is given out 
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -102,26 +104,28 @@ def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator
     environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
     options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     if address:
-        _require_reachable(address)
         root = Path(__file__).parent.parent
         environment["py_modules"] = [str(root / package) for package in packages]
         options = {"address": address}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    on_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if not address:
             raise
         raise UserError(f"cannot join the Ray cluster at {address}: {error}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _require_reachable(address: str) -> None:
-    """Ray itself waits minutes for an address that is not there."""
-    host, _, port = address.rsplit("/", 1)[-1].rpartition(":")
+def require_reachable(address: str | None) -> None:
+    """Raises UserError where no Ray cluster answers at host:port. (Ray itself waits minutes for one that is not there.)"""
+    host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
     if not port.isdigit():
         return  # "auto" and the like
     try:

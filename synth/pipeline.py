@@ -24,7 +24,7 @@ LARGEST = 4096  # pixels a side
 _PROBES = 64  # pictures that the preflight draws
 _ADVANCE = 32  # pictures between two signs of life
 _MARGIN = 1.1  # more space than the preflight's mean says
-_VERSIONED = ("numpy", "numba", "pillow", "isal")
+_VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
 
 
@@ -116,6 +116,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
 
     `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
     recipe, storage = recipe_of(request), open_storage(request.out)
+    parallel.require_reachable(request.ray_address)
     begun = time.perf_counter()
     with storage.exclusive():
         state, missing = _examine(recipe, storage, request)
@@ -196,7 +197,7 @@ def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: lis
     freed = sum(r.bytes for r in state.records.values()) if request.overwrite else 0
     if free is not None and needed * _MARGIN > free + freed:
         raise UserError(f"{storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}; make room or give another --out")
-    return Estimate(pictures, needed, pictures * seconds / max(1, _workers(request, missing)), free)
+    return Estimate(pictures, needed, round(pictures * seconds / max(1, _workers(request, missing)), 1), free)
 
 
 def _workers(request: Request, missing: list[Shard]) -> int:

@@ -53,6 +53,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 1 <= self.canvas <= 4096:
             raise ValueError(f"canvas is {self.canvas}; it must lie in 1..4096")
+        if self.classes < 1:
+            raise ValueError(f"classes is {self.classes}; it must be at least 1")
         for name, least in (("vertices", 3), ("orbits", 0), ("radius", 0), ("frequency", 0)):
             if getattr(self, name)[0] < least:
                 raise ValueError(f"{name} starts at {getattr(self, name)[0]}; it must be at least {least}")

@@ -22,6 +22,7 @@ Task = Callable[[Job], Iterator[Any]]
 
 RETRIES = 3  # of one job, after lost workers
 _ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")  # to a cluster's workers; credentials are the nodes' own
 _OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
 
 
@@ -50,7 +51,7 @@ def run(
             for value in task(job):
                 yield job, value
         return
-    with _ray(workers, ray_address, packages) as ray:
+    with ray_session(workers, ray_address, packages) as ray:
         yield from _run_on_ray(ray, task, iter(jobs), workers)
 
 
@@ -92,8 +93,9 @@ def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) ->
 
 
 @contextlib.contextmanager
-def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
-    """Ray, started for this run or joined; quiet, without usage statistics, one thread a task."""
+def ray_session(workers: int, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
+    """Ray, started for this block or joined (one that is up already is used as it is): quiet, without usage statistics, one
+    thread a task. Raises UserError where the address leads to no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -105,6 +107,7 @@ def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator
     options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     if address:
         root = Path(__file__).parent.parent
+        environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})
         environment["py_modules"] = [str(root / package) for package in packages]
         options = {"address": address}
     logging.getLogger("ray").setLevel(logging.ERROR)

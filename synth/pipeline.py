@@ -14,7 +14,7 @@ from synth import card, config, datasets, ledger, parallel, shards
 from synth.codecs import CODECS
 from synth.errors import UserError
 from synth.pictures import contact_sheet
-from synth.recipe import Recipe
+from synth.recipe import DrawError, Recipe
 from synth.shards import Shard
 from synth.storage import Storage, open_storage
 
@@ -148,7 +148,10 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
-            files, drawn = recipe.encode(index)
+            try:
+                files, drawn = recipe.encode(index)
+            except DrawError as error:
+                raise DrawError(f"{shard.file}: {error}") from None
             writer.add(shards.sample_key(index), files)
             pixels.update(drawn.data)
             if done % _ADVANCE == 0 or done == shard.count:

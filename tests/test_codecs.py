@@ -23,7 +23,7 @@ def test_png_means_the_same_to_every_reader(shape: tuple[int, int, int]) -> None
         picture.verify()
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))).reshape(shape), pixels)
     cv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(cv.reshape(shape)[..., ::-1], pixels)
+    assert np.array_equal(np.asarray(cv).reshape(shape)[..., ::-1], pixels)
     assert np.array_equal(codecs.decode(data), pixels)
 
 

@@ -31,7 +31,7 @@ def test_uniform_numbers_have_the_moments_of_the_uniform_law() -> None:
     sample = np.array([numbers.uniform(2, 6) for _ in range(20000)])
     assert abs(sample.mean() - 4) < 4 * (4 / 12**0.5) / 20000**0.5
     assert abs(sample.std() - 4 / 12**0.5) < 0.02
-    assert 2 <= sample.min() and sample.max() < 6
+    assert sample.min() >= 2 and sample.max() < 6
 
 
 def test_integers_reach_both_ends_equally_often() -> None:

@@ -1,13 +1,12 @@
 """What lies beside a finished set for people and catalogues: data card, Croissant metadata, contact sheet."""
 
-import io
 import json
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
 from synth import ledger
-from synth.codecs import CODECS
+from synth.codecs import CODECS, encode_png
 
 Json = dict[str, Any]
 
@@ -18,12 +17,10 @@ _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 _MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 
-def files(manifest: Json, sheet: Image.Image) -> dict[str, bytes]:
-    """The companions of a manifest, by name."""
-    picture = io.BytesIO()
-    sheet.save(picture, "PNG", optimize=True)
+def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
+    """The companions of a manifest, by name; the sheet is uint8 (H, W, C)."""
     croissant = json.dumps(_croissant(manifest), indent=1, ensure_ascii=False)
-    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.encode() + b"\n", "preview.png": picture.getvalue()}
+    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.encode() + b"\n", "preview.png": encode_png(sheet)}
 
 
 def _card(manifest: Json) -> str:

@@ -13,6 +13,10 @@ from PIL import Image
 Stats = dict[str, Any]
 
 
+class UnfitError(Exception):
+    """These parameters give no picture worth keeping: the next ones of the stream are to be drawn."""
+
+
 class Picture(NamedTuple):
     """What a family's render gives back."""
 
@@ -33,89 +37,140 @@ def measure(picture: Picture) -> Stats:
     and modal colour of foreground and background (a list of C numbers, None where there is no such pixel).
 
     The modal colour is the most frequent grey value, or the mean colour of the fullest of 16 x 16 x 16 RGB boxes."""
-    height, width, channels = picture.pixels.shape
-    counts, sums, box = _histograms(picture.pixels, picture.foreground, channels)
-    stats: Stats = {"fill": int(counts[1].sum()) / (height * width), "box": [int(b) for b in box] if box[2] else None}
+    sides, levels = picture.foreground.view(np.uint8), picture.pixels.reshape(-1)
+    tally = _grey_tallies if picture.pixels.shape[2] == 1 else _rgb_tallies
+    tallies = tally(levels, sides.reshape(-1)).tolist()
+    left, top, right, bottom = _box(sides)
+    stats: Stats = {"fill": tallies[1][0][0] / sides.size, "box": [left, top, right, bottom] if right else None}
     for side, name in ((1, "foreground"), (0, "background")):
-        stats[name] = _colours(counts[side], sums[side])
+        (count, *sums), (modal_count, *modal_sums) = tallies[side]
+        mean = [round(s / count, 2) for s in sums] if count else None
+        stats[name] = {"mean": mean, "mode": [round(s / modal_count) for s in modal_sums] if count else None}
     return stats
 
 
-def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> Image.Image:
-    """Pictures (uint8 (S, S, C) each) side by side on grey, row by row, box-averaged to `thumb` pixels where larger."""
+def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> np.ndarray:
+    """Pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row, box-averaged to `thumb` pixels where larger:
+    uint8 (H, W, C)."""
     thumbs = [_thumbnail(p, thumb) for p in pictures]
-    side = max(t.width for t in thumbs)
+    side, channels = thumbs[0].shape[1:]
     columns = min(columns, len(thumbs))
     rows = -(-len(thumbs) // columns)
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), (64, 64, 64))
+    sheet = np.full((rows * (side + gap) + gap, columns * (side + gap) + gap, channels), 64, np.uint8)
     for i, picture in enumerate(thumbs):
-        row, column = divmod(i, columns)
-        sheet.paste(picture, (gap + column * (side + gap), gap + row * (side + gap)))
+        top, left = gap + i // columns * (side + gap), gap + i % columns * (side + gap)
+        sheet[top : top + side, left : left + side] = picture
     return sheet
 
 
-def _thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    return picture if picture.width <= side else picture.resize((side, side), Image.Resampling.BOX)
-
-
-def _colours(counts: np.ndarray, sums: np.ndarray) -> dict[str, list[float] | None]:
-    total = int(counts.sum())
-    if total == 0:
-        return {"mean": None, "mode": None}
-    fullest = int(counts.argmax())
-    mean = [round(int(s) / total, 2) for s in sums.sum(axis=0)]
-    return {"mean": mean, "mode": [round(int(s) / int(counts[fullest])) for s in sums[fullest]]}
+def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
+    if pixels.shape[0] <= side:
+        return pixels
+    picture = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(picture).reshape(side, side, -1)
 
 
 @njit(cache=True)
 def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
-    size = pixels.shape[0] // factor
-    area = factor * factor
+    size, area = pixels.shape[0] // factor, factor * factor
+    inverse = 1.0 / area
     out = np.empty((size, size), np.uint8)
-    column = np.empty(size * factor, np.int32)
+    columns, boxes = np.empty(size * factor, np.int32), np.empty(size, np.int32)
     for i in range(size):
         # Add the K rows of this strip, then K neighbours within the sum.
-        column[:] = 0
+        columns[:] = 0
         for k in range(factor):
             row = pixels[i * factor + k]
-            for j in range(column.size):
-                column[j] += row[j]
+            for j in range(row.size):
+                columns[j] += row[j]
+        boxes[:] = area // 2
+        for k in range(factor):
+            for j in range(size):
+                boxes[j] += columns[j * factor + k]
         for j in range(size):
-            total = 0
-            for k in range(factor):
-                total += column[j * factor + k]
-            out[i, j] = (total + area // 2) // area
+            out[i, j] = np.uint8((boxes[j] + 0.25) * inverse)  # the quarter keeps whole quotients whole
     return out
 
 
 @njit(cache=True)
-def _histograms(pixels: np.ndarray, foreground: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts (2, bins), colour sums (2, bins, C) by side (0 background, 1 foreground), and the foreground's box (4,)."""
-    height, width = foreground.shape
-    bins = 256 if channels == 1 else 4096
-    counts, sums = np.zeros((2, bins), np.int64), np.zeros((2, bins, channels), np.int64)
-    left, top, right, bottom = width, height, 0, 0
-    for i in range(height):
-        first, last = width, -1
-        for j in range(width):
-            side = 1 if foreground[i, j] else 0
-            if side:
-                first, last = min(first, j), j
-            if channels == 1:
-                counts[side, pixels[i, j, 0]] += 1
-            else:
-                red, green, blue = pixels[i, j, 0], pixels[i, j, 1], pixels[i, j, 2]
-                box = (red >> 4) << 8 | (green >> 4) << 4 | blue >> 4
-                counts[side, box] += 1
-                sums[side, box, 0] += red
-                sums[side, box, 1] += green
-                sums[side, box, 2] += blue
-        if last >= 0:
-            left, right = min(left, first), max(right, last + 1)
+def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side (0 background, 1 foreground), of all its pixels and of those of its most frequent level, their number and the sum of
+    their levels: int64 (2, 2, 2). Levels and sides are uint8 (H W,)."""
+    tallies = np.empty((2, 2, 2), np.int64)
+    counts = _count(levels, sides, 256)
+    for side in range(2):
+        own = counts[side]
+        mode = int(own.argmax())
+        tallies[side, 0] = own.sum(), (own * np.arange(256)).sum()
+        tallies[side, 1] = own[mode], own[mode] * mode
+    return tallies
+
+
+@njit(cache=True)
+def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side, of all its pixels and of those in its fullest box, their number and the sums of their channels: int64 (2, 2, 4).
+    Levels are uint8 (H W 3,), sides uint8 (H W,)."""
+    tallies = np.empty((2, 2, 4), np.int64)
+    boxes = _rgb_boxes(levels)
+    counts = _count(boxes, sides, 4096)
+    for side in range(2):
+        tallies[side, 0] = _sum(levels, boxes, sides, side, 0, 0)
+        tallies[side, 1] = _sum(levels, boxes, sides, side, 0xFFF, int(counts[side].argmax()))
+    return tallies
+
+
+@njit(cache=True)
+def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
+    """The box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
+    boxes = np.empty(levels.size // 3, np.uint16)
+    for i in range(boxes.size):
+        red, green, blue = np.uint16(levels[3 * i] >> 4), np.uint16(levels[3 * i + 1] >> 4), np.uint16(levels[3 * i + 2] >> 4)
+        boxes[i] = red << np.uint16(8) | green << np.uint16(4) | blue
+    return boxes
+
+
+@njit(cache=True)
+def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
+    """How many pixels of each side have each value: int64 (2, width). Neighbours are often alike; each of four counts in a table
+    of its own, so that none waits for the one before it."""
+    tables = np.zeros((4, 2 * width), np.uint32)
+    first, second, third, fourth = tables
+    whole = values.size // 4
+    for i in range(whole):
+        first[values[4 * i] + width * sides[4 * i]] += np.uint32(1)
+        second[values[4 * i + 1] + width * sides[4 * i + 1]] += np.uint32(1)
+        third[values[4 * i + 2] + width * sides[4 * i + 2]] += np.uint32(1)
+        fourth[values[4 * i + 3] + width * sides[4 * i + 3]] += np.uint32(1)
+    for i in range(4 * whole, values.size):
+        first[values[i] + width * sides[i]] += np.uint32(1)
+    return tables.sum(axis=0).astype(np.int64).reshape(2, width)
+
+
+@njit(cache=True)
+def _sum(levels: np.ndarray, boxes: np.ndarray, sides: np.ndarray, side: int, mask: int, box: int) -> tuple[int, int, int, int]:
+    """Number and sums of the channels of those pixels of a side whose box under the mask is `box`; 32 bits hold them up to
+    4096 x 4096."""
+    count = red = green = blue = np.uint32(0)
+    for i in range(boxes.size):
+        own = np.uint32((sides[i] == side) & ((boxes[i] & mask) == box))
+        count += own
+        red += np.uint32(own * np.uint32(levels[3 * i]))
+        green += np.uint32(own * np.uint32(levels[3 * i + 1]))
+        blue += np.uint32(own * np.uint32(levels[3 * i + 2]))
+    return int(count), int(red), int(green), int(blue)
+
+
+@njit(cache=True)
+def _box(sides: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom [ , ) of what is not zero in uint8 (H, W); right is 0 where there is nothing."""
+    columns = np.zeros(sides.shape[1], np.uint8)
+    top, bottom = sides.shape[0], 0
+    for i in range(sides.shape[0]):
+        row, lit = sides[i], np.uint8(0)
+        for j in range(row.size):
+            columns[j] |= row[j]
+            lit |= row[j]
+        if lit:
             top, bottom = min(top, i), i + 1
-    if channels == 1:
-        for side in range(2):
-            for value in range(256):
-                sums[side, value, 0] = counts[side, value] * value
-    return counts, sums, np.array([left, top, right, bottom])
+    lit_columns = columns.nonzero()[0]
+    return (lit_columns[0], top, lit_columns[-1] + 1, bottom) if bottom else (0, 0, 0, 0)

@@ -55,9 +55,13 @@ class Recipe:
         }
         return json.loads(config.canonical(identity))
 
+    def params(self, index: int) -> Any:
+        """What picture `index` is drawn from."""
+        return datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
+
     def render(self, index: int) -> tuple[Any, Picture]:
         """Parameters and picture of an index."""
-        params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
+        params = self.params(index)
         return params, self.dataset.module.render(params, self.size)
 
     def describe(self, index: int, params: Any, picture: Picture) -> Json:

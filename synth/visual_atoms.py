@@ -15,7 +15,7 @@ then box-averaged. Floats are single precision, in a fixed order; no library sin
 Axes: V vertices, S side of the canvas. L counts orbits.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -97,7 +97,7 @@ def sample_class(config: Config, stream: Stream) -> Class:
 def sample_instance(config: Config, atom: Class, stream: Stream) -> Params:
     """A picture of a class: the centre, uniform over the canvas in half pixels, and the key of noise and grey levels."""
     centre = (stream.integer(0, 2 * UNIT) / 2, stream.integer(0, 2 * UNIT) / 2)
-    return Params(**asdict(atom), centre=centre, noise_key=stream.key(), canvas=config.canvas)
+    return Params(**vars(atom), centre=centre, noise_key=stream.key(), canvas=config.canvas)
 
 
 def render(params: Params, size: int) -> Picture:

@@ -57,7 +57,7 @@ def test_an_empty_picture_has_no_box_and_no_foreground_colour() -> None:
 
 
 def test_contact_sheet_places_pictures_row_by_row() -> None:
-    sheet = np.asarray(contact_sheet([np.full((16, 16, 1), v, np.uint8) for v in (10, 20, 30)], columns=2, gap=4))
-    assert sheet.shape == (44, 44, 3)
+    sheet = contact_sheet([np.full((16, 16, 1), v, np.uint8) for v in (10, 20, 30)], columns=2, gap=4)
+    assert sheet.shape == (44, 44, 1)
     assert [sheet[10, 10, 0], sheet[10, 30, 0], sheet[30, 10, 0]] == [10, 20, 30]
     assert sheet[30, 30, 0] == 64

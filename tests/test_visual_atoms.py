@@ -15,7 +15,7 @@ from synth.config import from_json
 from synth.pictures import box_average
 from synth.seeds import stream
 from synth.visual_atoms import Config, Params
-from tests.bench.plain import visual_atom
+from tests.bench.plain import stream_words, visual_atom
 
 ATOMS = datasets.get("visual_atoms")
 RNG = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_kernel_draws_the_pixels_of_its_plain_twin(canvas: int, centre: tuple[fl
         params = dataclasses.replace(TOY, centre=centre, noise_key=key, orbits=12, vertices=60 + key)
         noise = np.float32(params.noise) * visual_atoms.perlin_quantiles()
         drawn = visual_atoms.draw_orbits(visual_atoms.ring(params), noise, params.orbits, np.uint64(key), canvas)
-        assert np.array_equal(drawn, visual_atom(params, canvas))
+        assert np.array_equal(drawn, visual_atom(params, canvas, stream_words(key)))
 
 
 def test_polygons_are_pillows_even_across_the_frame() -> None:

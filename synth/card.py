@@ -109,14 +109,17 @@ def _croissant(manifest: Json) -> Json:
     ]
     within = [{"@id": tar["@id"]} for tar in tars]
     sets = [
-        _file_set("pictures", _MEDIA[extension], f"*.{extension}", within),
-        _file_set("records", "application/json", "*.json", within),
+        _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
+        _file_set("record-files", "application/json", "*.json", within),
     ]
-    key = {"regex": "([0-9]{9})"}
-    fields = [
-        _field("key", "sc:Text", "The sample's key, its index in nine digits.", "pictures", {"fileProperty": "filename"}, key),
-        _field("picture", "sc:ImageObject", "The picture.", "pictures", {"fileProperty": "content"}),
-        _field("record", "sc:Text", "How the picture was drawn, as JSON.", "records", {"fileProperty": "content"}),
+    key = "The sample's key: its index in nine digits."
+    pictures = [
+        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
+    ]
+    records = [
+        _field("records/key", "sc:Text", key, "record-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("records/record", "sc:Text", "How the picture was drawn, as JSON.", "record-files", "content"),
     ]
     return {
         "@context": _CONTEXT,
@@ -125,11 +128,11 @@ def _croissant(manifest: Json) -> Json:
         "name": identity["dataset"],
         "description": f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}. No photographs, no crawled files.",
         "license": _LICENCE_URL,
-        "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+        "citeAs": f"{identity['dataset']}, drawn by exnihilo, manifest digest {ledger.manifest_digest(manifest)}",
         "version": f"{identity['law']}.0.0",
         "datePublished": manifest["run"]["finished"][:10],
         "distribution": [*tars, *sets],
-        "recordSet": [{"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "field": fields}],
+        "recordSet": [_record_set("pictures", pictures), _record_set("records", records)],
     }
 
 
@@ -137,23 +140,29 @@ def _file_set(name: str, media: str, pattern: str, within: list[Json]) -> Json:
     return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": within, "encodingFormat": media, "includes": pattern}
 
 
-def _field(name: str, kind: str, description: str, source: str, extract: Json, transform: Json | None = None) -> Json:
-    origin: Json = {"fileSet": {"@id": source}, "extract": extract}
-    if transform:
-        origin["transform"] = transform
-    return {"@type": "cr:Field", "@id": f"samples/{name}", "name": name, "description": description, "dataType": kind, "source": origin}
+def _record_set(name: str, fields: list[Json]) -> Json:
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
+
+
+def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
+    origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
+    return {"@type": "cr:Field", "@id": name, "name": name, "description": description, "dataType": kind, "source": origin}
 
 
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -162,17 +171,21 @@ _CONTEXT = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

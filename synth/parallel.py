@@ -40,11 +40,12 @@ class _Running(NamedTuple):
 
 
 def run(
-    task: Task[Job], jobs: Iterable[Job], *, workers: int, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
+    task: Task[Job], jobs: Iterable[Job], *, workers: int | None, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
 ) -> Iterator[tuple[Job, Any]]:
     """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
 
-    workers = 0 is this process, without Ray; with a `ray_address` the workers are that cluster's, and get the named packages.
+    workers = 0 is this process, without Ray, and None a worker a core. With a `ray_address` the cores are that cluster's, and get
+    the named packages.
     The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
     if workers == 0:
         for job in jobs:
@@ -52,7 +53,7 @@ def run(
                 yield job, value
         return
     with ray_session(workers, ray_address, packages) as ray:
-        yield from _run_on_ray(ray, task, iter(jobs), workers)
+        yield from _run_on_ray(ray, task, iter(jobs), workers or int(ray.cluster_resources()["CPU"]))
 
 
 def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, Any]]:
@@ -93,7 +94,7 @@ def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) ->
 
 
 @contextlib.contextmanager
-def ray_session(workers: int, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
+def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
     """Ray, started for this block or joined (one that is up already is used as it is): quiet, without usage statistics, one
     thread a task. Raises UserError where the address leads to no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -224,7 +224,7 @@ class ObjectStore(Storage):
     @contextlib.contextmanager
     def staged(self, name: str) -> Iterator[str]:
         # The scratch file has no name, so nothing can be left of it, however this process ends.
-        with plain_errors(self.url), tempfile.TemporaryFile() as scratch:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
             local = f"/proc/self/fd/{scratch.fileno()}"
             yield local
             self._try(lambda: self._upload(local, self._path(name)))

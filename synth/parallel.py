@@ -115,10 +115,12 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
     on_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if not address:
-            raise
-        raise UserError(f"cannot join the Ray cluster at {address}: {error}") from None
+    except Exception as error:
+        ray.shutdown()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address:
+            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from None
+        raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
     try:

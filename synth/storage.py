@@ -111,12 +111,12 @@ class Folder(Storage):
     def sizes(self) -> dict[str, int]:
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"{self.url} is a file; give a folder or a URL")
-        with plain_errors(self.url):
-            try:
-                with os.scandir(self._path) as entries:
-                    return {e.name: e.stat().st_size for e in entries if not _TEMPORARY.fullmatch(e.name)}
-            except FileNotFoundError:
-                return {}
+        if not self._path.exists():
+            return {}
+        with plain_errors(self.url), os.scandir(self._path) as entries:
+            names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
+            paths = {name: self._path / name for name in names}
+            return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}  # 0: a link to nowhere
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -104,6 +105,18 @@ def test_a_killed_driver_on_ray_loses_nothing(tmp_path: Path, expected: dict[str
 
 def test_killed_workers_are_replaced(tmp_path: Path, expected: dict[str, str]) -> None:
     kill_workers(tmp_path / "set", expected, seed=3, kills=2)
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(tmp_path: Path, expected: dict[str, str]) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))  # the kernel refuses larger files
+
+    options = ["--out", str(tmp_path / "set"), "--workers", "0"]
+    run = subprocess.run([*COMMAND, *options], capture_output=True, text=True, preexec_fn=limit, check=False)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'set'} refuses files of this size; make room")
+    assert not (tmp_path / "set").exists()
+    finish(tmp_path / "set", expected, "--workers", "0")
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -190,32 +190,27 @@ def strides(orientation: int, size: int) -> np.ndarray:
 
 @njit(cache=True)
 def _iterate(system: np.ndarray, x0: np.float32, y0: np.float32, key: np.uint64, xs: np.ndarray, ys: np.ndarray) -> None:
-    """Plays the chaos game into xs and ys, float32 (steps, L)."""
-    maps, least = system.astype(np.float32), _thresholds(system[:, 6])
+    """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs, an odd last one with one that is never chosen."""
+    count = system.shape[0]
+    maps, least = np.zeros((count + count % 2, 7), np.float32), np.full(count + count % 2, 65536, np.int32)
+    maps[:count], least[:count] = system, _thresholds(system[:, 6])
     words = np.empty(_ORBITS // 4, np.uint64)
     choices = words.view(np.uint16)
     x, y = np.full(_ORBITS, x0), np.full(_ORBITS, y0)
     next_x, next_y = np.empty_like(x), np.empty_like(y)
-    other = min(1, maps.shape[0] - 1)
-    a0, b0, c0, d0, e0, f0, _ = maps[0]
-    a1, b1, c1, d1, e1, f1, _ = maps[other]
     for step in range(-_SETTLING, xs.shape[0]):
         for i in range(words.size):
             words[i] = word(key, np.uint64((step + _SETTLING) * words.size + i))
-        # The first two maps at once, then each later one takes what is its own.
-        first = least[other]
-        for j in range(_ORBITS):
-            chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
-            next_x[j] = a1 * u + b1 * v + e1 if chosen else a0 * u + b0 * v + e0
-            next_y[j] = c1 * u + d1 * v + f1 if chosen else c0 * u + d0 * v + f0
-        for k in range(2, maps.shape[0]):
-            a, b, c, d, e, f, _ = maps[k]
-            first = least[k]
+        for k in range(0, maps.shape[0], 2):
+            a0, b0, c0, d0, e0, f0, _ = maps[k]
+            a1, b1, c1, d1, e1, f1, _ = maps[k + 1]
+            first, second = least[k], least[k + 1]
             for j in range(_ORBITS):
-                chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
-                moved_x, moved_y = a * u + b * v + e, c * u + d * v + f
-                next_x[j] = moved_x if chosen else next_x[j]
-                next_y[j] = moved_y if chosen else next_y[j]
+                u, v, choice, kept_x, kept_y = x[j], y[j], np.int32(choices[j]), next_x[j], next_y[j]
+                x0, y0 = a0 * u + b0 * v + e0, c0 * u + d0 * v + f0
+                x1, y1 = a1 * u + b1 * v + e1, c1 * u + d1 * v + f1
+                kept_x, kept_y = (x0 if choice >= first else kept_x), (y0 if choice >= first else kept_y)
+                next_x[j], next_y[j] = (x1 if choice >= second else kept_x), (y1 if choice >= second else kept_y)
         row = max(0, step)
         for j in range(_ORBITS):
             xs[row, j] = x[j] = next_x[j]

@@ -4,7 +4,7 @@ While it is being drawn a picture is uint32 (S, S), a pixel being red + 256 gree
 bytes become RGB as by the 8-bit conversion of image libraries, in which a hue byte counts steps of two degrees: bytes 180..255
 repeat 0..75, so that 0 to 150 degrees are twice as likely as the rest ("byte-wrap"). "uniform" lets the 256 bytes go once round.
 
-Axes: S side of a picture, K colours of a palette.
+Axes: S side of a picture, G of a grid of heights.
 """
 
 import numpy as np

@@ -50,7 +50,13 @@ DATASETS = {
         DataSet("fractals", "fractals", {}, "coloured fractals on coloured clouds"),
         DataSet("fractals_without_color", "fractals", {"colour": "grey"}, "fractals on clouds, in grey", "fractals"),
         DataSet("fractals_without_background", "fractals", {"backdrop": "black"}, "coloured fractals on black", "fractals"),
-        DataSet("fractals_corrupted_contour", "fractals", {"backdrop": "black", "lines": 100}, "the same, cut by black lines", "fractals"),
+        DataSet(
+            "fractals_corrupted_contour",
+            "fractals",
+            {"backdrop": "black", "lines": 100},
+            "coloured fractals on black, cut by lines",
+            "fractals",
+        ),
         DataSet("fractals_multi", "fractal_scenes", {}, "one to five coloured fractals on coloured clouds", "fractals"),
         DataSet("fractaldb", "fractaldb", {}, "grey fractals of the original FractalDB"),
     ]

@@ -20,6 +20,7 @@ Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,9 @@ def check(config: Any) -> None:
     for name in ("zoom", "sigma"):
         if getattr(config, name)[0] <= 0:
             raise ValueError(f"{name} starts at {getattr(config, name)[0]}; it must be above 0")
+    for name in ("saturation", "value"):
+        if not 0 <= getattr(config, name)[0] <= getattr(config, name)[1] <= 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must lie in 0..1")
     limit(config)
 
 
@@ -160,13 +164,13 @@ def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> F
 
 
 def jittered(system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: Stream) -> tuple[ifs.Row, ...]:
-    """A system with all six numbers of one map scaled, which scales its determinant too; the fourth try that stretches a
-    map beyond 1 leaves it as it was."""
+    """A system with all six numbers of one map scaled, and its probability with its determinant; as it was, where four tries have
+    made a map that stretches beyond 1."""
     for _ in range(4):
         k, factor = stream.integer(0, len(system) - 1), stream.uniform(*factors)
         *numbers, p = system[k]
         scaled = (*(factor * number for number in numbers), factor * factor * p)
-        if ifs.largest_stretch(ifs.array((scaled,))[0]) <= 1:
+        if ifs.largest_stretch(*scaled[:4]) <= 1:
             return (*system[:k], scaled, *system[k + 1 :])
     return system
 
@@ -204,12 +208,18 @@ def density(figure: Figure, size: int) -> np.ndarray:
     system = ifs.array(figure.maps)
     points = ifs.points(system, start=ifs.fixed_point(system[0]), key=figure.point_key, count=figure.points)
     window = view(ifs.bounds(points), figure.shift, figure.zoom)
-    stencil = np.array([figure.stencil >> bit & 1 for bit in range(9)], np.uint8).reshape(3, 3)
     counts = ifs.histogram(points, window, size, ifs.strides(figure.orientation, size))
-    spread_counts, seen = spread(counts, ifs.turned(stencil, figure.orientation))
+    lit, seen = spread(counts, stencil(figure.stencil, figure.orientation))
     if seen < _LEAST_SEEN * figure.points:
         raise UnfitError("its window shows no part of the fractal")
-    return spread_counts
+    return lit
+
+
+@cache
+def stencil(bits: int, orientation: int) -> np.ndarray:
+    """The stencil of nine bits, turned with its picture: uint8 (3, 3), to be read only."""
+    cells = np.array([bits >> k & 1 for k in range(9)], np.uint8).reshape(3, 3)
+    return np.ascontiguousarray(ifs.turned(cells, orientation))
 
 
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:

@@ -164,7 +164,7 @@ def _sum_rgb(levels: np.ndarray, sides: np.ndarray, bins: np.ndarray, behind: in
 
 @njit(cache=True)
 def _box(sides: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom [ , ) of what is not zero in uint8 (H, W); right is 0 where there is nothing."""
+    """Left, top, right and bottom (the last two exclusive) of what is not zero in uint8 (H, W); right is 0 where there is nothing."""
     columns = np.zeros(sides.shape[1], np.uint8)
     top, bottom = sides.shape[0], 0
     for i in range(sides.shape[0]):

@@ -92,7 +92,7 @@ class Recipe:
             "stats": measure(picture),
         }
 
-    def encode(self, index: int) -> "Encoded":
+    def encode(self, index: int) -> Encoded:
         """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
         try:
             params, picture = self.render(index)
@@ -113,7 +113,7 @@ def redraw(about: Json) -> np.ndarray:
     try:
         family = _family(about["family"], about["law"])
         return family.render(config.from_json(family.Params, about["params"]), about["size"]).pixels
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 

@@ -9,11 +9,11 @@ two colours; half of the pictures are blurred. The ablations draw the same numbe
     without_background  backdrop=black    the same foreground on black, then the same blur
     corrupted_contour   lines=100         the finished picture without background, then black lines, no blur after
 
-Where the published program is not defined, this is: random numbers come from the index (there the kernel's generator is not seeded); the
-hue byte wraps by a modulo (a float beyond 255 is converted there); a picture without visible points is drawn anew from the next numbers of
-its stream (`redraws` says how often), and a stencil is never empty (both stay pictures of nothing there). The chaos game is
-played by orbits side by side, which leave the fixed point of the first map before their points count. The line law of the seed paper is
-unstated: middles are uniform over the picture, directions uniform, lengths uniform on `line_length`, and lines may leave the frame.
+Where the published program is not defined, this is. Random numbers come from the index (there the kernel's generator is not seeded). The hue
+byte wraps by a modulo (there a float beyond 255 is converted). A picture that shows no points is drawn anew from the next numbers of its
+stream, `redraws` saying how often, and a stencil is never empty (there both give a picture of nothing). The chaos game is played by
+orbits side by side, which leave the fixed point of the first map before their points count. The seed paper does not state the law of
+its lines: here middles, directions and lengths are uniform, and lines may leave the frame.
 
 Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the window.
 """
@@ -28,9 +28,9 @@ from numba import njit
 
 from synth import clouds, colour, ifs
 from synth.class_tables import Table, limit
+from synth.lines import draw_lines, scatter
 from synth.pictures import Picture, UnfitError
-from synth.seeds import Stream, word
-from synth.trigonometry import sine
+from synth.seeds import Stream
 
 LAW = 1  # raised when the golden pixels change
 
@@ -198,8 +198,8 @@ def render(params: Params, size: int) -> Picture:
     if params.sigma:
         canvas = colour.blur(canvas, params.sigma)
     if params.lines:
-        width = max(1, round(params.line_width * size))
-        draw_lines(canvas, foreground, np.uint64(params.line_key), params.lines, width, *params.line_length)
+        lines = scatter(np.uint64(params.line_key), params.lines, *params.line_length)
+        draw_lines(lines * size, max(1, round(params.line_width * size)), canvas, foreground)
     return Picture(colour.grey(canvas) if params.colour == "grey" else colour.rgb(canvas), foreground)
 
 
@@ -265,24 +265,3 @@ def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
     """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours, and gives back which they are."""
     palette = colour.hues(int(figure.saturation), int(figure.value), colour.HUE_MODES[figure.hue_mode])
     return colour.paint_counts(counts, figure.hue, palette, canvas)
-
-
-@njit(cache=True)
-def draw_lines(canvas: np.ndarray, foreground: np.ndarray, key: np.uint64, count: int, width: int, shortest: float, longest: float) -> None:
-    """Draws black lines over a canvas uint32 (S, S), taking them out of the foreground. Four words of the stream make a line."""
-    size = canvas.shape[0]
-    for line in range(count):
-        u0, u1, u2, u3 = [np.float64(word(key, np.uint64(4 * line + i)) >> np.uint64(11)) * 2.0**-53 for i in range(4)]
-        length, down, across = size * (shortest + (longest - shortest) * u2), sine(u3), sine(u3 + 0.25)
-        steep = abs(down) > abs(across)
-        steps = np.int64(length * max(abs(down), abs(across)) + 0.5)
-        slope = across / down if steep else down / across
-        along, aside = (u0 * size, u1 * size) if steep else (u1 * size, u0 * size)
-        for i in range(steps):
-            offset = i - (steps - 1) / 2.0
-            a, b = np.int64(np.floor(along + offset)), np.int64(np.floor(aside + slope * offset - (width - 1) / 2.0))
-            for thick in range(b, b + width):
-                row, column = (a, thick) if steep else (thick, a)
-                if 0 <= row < size and 0 <= column < size:
-                    canvas[row, column] = 0
-                    foreground[row, column] = False

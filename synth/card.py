@@ -75,7 +75,7 @@ Made again, from a checkout of exnihilo, picture by picture the same:
 
 def _command(manifest: Json) -> str:
     identity = manifest["identity"]
-    settings = [f"--set {key}={','.join(map(str, v)) if isinstance(v, list) else v}" for key, v in identity["config"].items()]
+    settings = [f"--set {key}={_setting(v)}" for key, v in identity["config"].items()]
     return " \\\n    ".join(
         [
             f"python -m synth shards {identity['dataset']} --n {manifest['samples']} --out DIR",
@@ -83,6 +83,10 @@ def _command(manifest: Json) -> str:
             *settings,
         ]
     )
+
+
+def _setting(value: Any) -> str:
+    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _pattern(parts: list[Json]) -> str:

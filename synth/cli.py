@@ -1,4 +1,4 @@
-"""The commands of synth: shards, preview, inspect, verify, datasets."""
+"""The commands of synth: shards, preview, inspect, verify, classes, datasets."""
 
 import json
 import os
@@ -131,6 +131,25 @@ def verify(path: str, redraw: int) -> None:
         raise UserError(damaged[-1])
     row = {"out": path, "pictures": len(shard_set), "shards": len(shard_set.shards), "redrawn": min(redraw, len(shard_set))}
     console.show({**row, "digest": shard_set.digest})
+
+
+@commands.command(epilog=_example("python -m synth classes fractals --out data/classes/fractals"))
+@click.argument("dataset")
+@click.option("--out", required=True, help="The folder to write, one CSV file a class with a row a,b,c,d,e,f,p a map.")
+@SEED
+@SETTING
+def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> None:
+    """Write the iterated function systems of a data set's classes as CSV files.
+
+    --set table=DIR on the other commands reads such a folder, of exnihilo or of FractalDB, instead of drawing classes at random."""
+    from synth import class_tables, pipeline
+    from synth.datasets import sample_class
+
+    recipe = pipeline.recipe_of(pipeline.Request(dataset, 1, out, seed=seed, settings=settings))
+    if not hasattr(recipe.config, "table"):
+        raise UserError(f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are")
+    systems = (sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes))
+    console.show({"out": out, "classes": class_tables.write(Path(out), systems)})
 
 
 @commands.command(epilog=_example("python -m synth datasets"))

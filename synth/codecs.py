@@ -29,13 +29,14 @@ class Codec(NamedTuple):
 def encode_png(pixels: np.ndarray) -> bytes:
     """A PNG with one image chunk, every row with filter 0."""
     height, width, channels = pixels.shape
-    rows = np.zeros((height, 1 + width * channels), np.uint8)
+    rows = np.empty((height, 1 + width * channels), np.uint8)
+    rows[:, 0] = 0
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     strategy = zlib_ng.Z_RLE if channels == 1 else zlib_ng.Z_DEFAULT_STRATEGY
     deflate = zlib_ng.compressobj(1, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, 9, strategy)
     data = deflate.compress(rows) + deflate.flush()
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:
@@ -93,8 +94,8 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib_ng.crc32(body))
+    checksum = zlib_ng.crc32(data, zlib_ng.crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)))
 
 
 def _pillow(pixels: np.ndarray, format: str, **options: int | bool) -> bytes:

@@ -34,16 +34,18 @@ def with_settings(config: T, settings: Iterable[str]) -> T:
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """A flat dataclass back from its JSON, lists becoming tuples. Raises ValueError where names differ."""
+    """A dataclass back from its JSON, lists becoming tuples, also of dataclasses. Raises ValueError where names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if names != set(values):
         raise ValueError(f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    types_of = typing.get_type_hints(kind)
+    return kind(**{name: _from_json(types_of[name], value) for name, value in values.items()})
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces and no NaN: the same bytes for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    """JSON with sorted keys, no spaces and no NaN: the same bytes for the same value. A dataclass is what it calls `stated`, or
+    else its fields."""
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: Any) -> str:
@@ -51,7 +53,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def _plain(value: Any) -> Any:
+    return value.stated if hasattr(value, "stated") else vars(value)
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return from_json(kind, value)
+    if isinstance(value, list):
+        inner = (typing.get_args(kind) or (Any,))[0]
+        return tuple(_from_json(inner, item) for item in value)
+    return value
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain)
+
+
 def _parse(kind: Any, text: str) -> Any:
+    if hasattr(kind, "parse"):
+        return kind.parse(text)
     if typing.get_origin(kind) is tuple:
         parts, kinds = text.split(","), typing.get_args(kind)
         if len(parts) != len(kinds):

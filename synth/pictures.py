@@ -113,9 +113,10 @@ def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     tallies = np.empty((2, 2, 4), np.int64)
     boxes = _rgb_boxes(levels)
     counts = _count(boxes, sides, 4096)
-    for side in range(2):
-        tallies[side, 0] = _sum(levels, boxes, sides, side, 0, 0)
-        tallies[side, 1] = _sum(levels, boxes, sides, side, 0xFFF, int(counts[side].argmax()))
+    behind, before = counts[0].argmax(), counts[1].argmax()
+    tallies[0, 0, 0], tallies[0, 1, 0] = counts[0].sum(), counts[0, behind]
+    tallies[1, 0, 0], tallies[1, 1, 0] = counts[1].sum(), counts[1, before]
+    _sum_rgb(levels, sides, boxes, behind, before, tallies[:, :, 1:])
     return tallies
 
 
@@ -147,17 +148,22 @@ def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _sum(levels: np.ndarray, boxes: np.ndarray, sides: np.ndarray, side: int, mask: int, box: int) -> tuple[int, int, int, int]:
-    """Number and sums of the channels of those pixels of a side whose box under the mask is `box`; 32 bits hold them up to
-    4096 x 4096."""
-    count = red = green = blue = np.uint32(0)
-    for i in range(boxes.size):
-        own = np.uint32((sides[i] == side) & ((boxes[i] & mask) == box))
-        count += own
-        red += np.uint32(own * np.uint32(levels[3 * i]))
-        green += np.uint32(own * np.uint32(levels[3 * i + 1]))
-        blue += np.uint32(own * np.uint32(levels[3 * i + 2]))
-    return int(count), int(red), int(green), int(blue)
+def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
+    """Sums of RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
+    all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
+    far_r = far_g = far_b = near_r = near_g = near_b = np.uint32(0)
+    for i in range(sides.size):
+        r, g, b = np.uint32(levels[3 * i]), np.uint32(levels[3 * i + 1]), np.uint32(levels[3 * i + 2])
+        fore = np.uint32(sides[i])
+        far, near = np.uint32((boxes[i] == behind) & (sides[i] == 0)), np.uint32((boxes[i] == before) & (sides[i] != 0))
+        all_r, all_g, all_b = np.uint32(all_r + r), np.uint32(all_g + g), np.uint32(all_b + b)
+        fore_r, fore_g, fore_b = np.uint32(fore_r + fore * r), np.uint32(fore_g + fore * g), np.uint32(fore_b + fore * b)
+        far_r, far_g, far_b = np.uint32(far_r + far * r), np.uint32(far_g + far * g), np.uint32(far_b + far * b)
+        near_r, near_g, near_b = np.uint32(near_r + near * r), np.uint32(near_g + near * g), np.uint32(near_b + near * b)
+    sums[0, 0] = all_r - fore_r, all_g - fore_g, all_b - fore_b
+    sums[1, 0] = fore_r, fore_g, fore_b
+    sums[0, 1] = far_r, far_g, far_b
+    sums[1, 1] = near_r, near_g, near_b
 
 
 @njit(cache=True)

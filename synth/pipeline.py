@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zlib_ng import zlib_ng
 
 from synth import card, config, datasets, ledger, parallel, shards
+from synth.allocator import keep_memory
 from synth.codecs import CODECS
 from synth.errors import UserError
 from synth.pictures import contact_sheet
@@ -74,12 +75,13 @@ class Summary(NamedTuple):
     seconds: float
     cpu_seconds: float
     retries: int
+    redraws: int  # of pictures that had nothing to show
 
     def row(self) -> Json:
         """The summary as a person reads it."""
         rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
         row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
-        return {**row, "pictures_per_core_second": rate, "retries": self.retries}
+        return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
 class Progress(NamedTuple):
@@ -125,7 +127,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
     with storage.exclusive():
         state, missing = _examine(recipe, storage, request)
         if not missing and state.manifest:
-            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0)
+            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
         started(_foresee(recipe, storage, state, missing, request))
         if request.overwrite:
             ledger.clear(state, storage, card.FILES)
@@ -143,24 +145,27 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
         seconds = time.perf_counter() - begun
         _finish(recipe, storage, state, request, {"seconds": round(seconds, 3), "retries": retries})
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made)
-    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries)
+    redraws = sum(r.content["redraws"] for r in made)
+    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries, redraws)
 
 
 def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
+    keep_memory()
     recipe, shard, out = job
     storage, identity = open_storage(out), recipe.identity
     begun, cpu = time.perf_counter(), time.process_time()
-    pixels = hashlib.sha256()  # over the pictures' CRC-32s: quick, and the same for every codec
+    pixels, redraws = hashlib.sha256(), 0  # pixels: over the pictures' CRC-32s, which is quick, and the same for every codec
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
             try:
-                files, drawn = recipe.encode(index)
+                sample = recipe.encode(index)
             except DrawError as error:
                 raise DrawError(f"{shard.file}: {error}") from None
-            writer.add(shards.sample_key(index), files)
-            pixels.update(zlib_ng.crc32(drawn).to_bytes(4, "big"))
+            writer.add(shards.sample_key(index), sample.files)
+            pixels.update(zlib_ng.crc32(sample.pixels).to_bytes(4, "big"))
+            redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
     record = ledger.Record(
@@ -172,7 +177,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
         sha256=writer.sha256,
         fingerprint=config.digest(identity),
         identity=identity,
-        content={"pixels": pixels.hexdigest()},
+        content={"pixels": pixels.hexdigest(), "redraws": redraws},
         run={
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
@@ -199,7 +204,7 @@ def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: lis
     probes = range(min(request.samples, _PROBES))
     recipe.encode(0)  # compiles, or loads what was compiled
     begun = time.process_time()
-    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i)[0].values()]
+    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i).files.values()]
     seconds = (time.process_time() - begun) / len(probes)
     pictures = sum(s.count for s in missing)
     needed = int(pictures * sum(lengths) / len(probes))
@@ -239,7 +244,7 @@ def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Requ
     records = list(state.records.values())
     stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
     storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
-    about = {"title": recipe.dataset.title, "channels": recipe.dataset.module.CHANNELS, "licence": card.LICENCE}
+    about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": card.LICENCE}
     run = {**run, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     manifest = ledger.manifest(records, recipe.identity, about, run)
     sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))

@@ -5,20 +5,30 @@ import json
 import traceback
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from synth import config, datasets
 from synth.codecs import CODECS
 from synth.errors import UserError
-from synth.pictures import Picture, measure
+from synth.pictures import Picture, UnfitError, measure
 
 Json = dict[str, Any]
+
+_REDRAWS = 100  # of a picture, before its class is given up
 
 
 class DrawError(Exception):
     """A family failed at a picture: a defect of the program, with its traceback."""
+
+
+class Encoded(NamedTuple):
+    """A sample, ready to be written."""
+
+    files: dict[str, bytes]  # by extension
+    pixels: np.ndarray  # uint8 (S, S, C)
+    redraws: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Recipe:
             "dataset": self.dataset.name,
             "family": self.dataset.family,
             "law": self.dataset.module.LAW,
+            "stream": self.dataset.stream,
             "config": vars(self.config),
             "size": self.size,
             "seed": self.seed,
@@ -60,9 +71,14 @@ class Recipe:
         return datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
 
     def render(self, index: int) -> tuple[Any, Picture]:
-        """Parameters and picture of an index."""
-        params = self.params(index)
-        return params, self.dataset.module.render(params, self.size)
+        """Parameters and picture of an index. Raises UserError where its class gives none."""
+        for redraws in range(_REDRAWS):
+            params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index, redraws=redraws)
+            try:
+                return params, self.dataset.module.render(params, self.size)
+            except UnfitError as error:
+                reason = error
+        raise UserError(f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table")
 
     def describe(self, index: int, params: Any, picture: Picture) -> Json:
         """The JSON of a sample, but for the checksum of its picture file."""
@@ -80,14 +96,17 @@ class Recipe:
             "stats": measure(picture),
         }
 
-    def encode(self, index: int) -> tuple[dict[str, bytes], np.ndarray]:
-        """The files of a sample by extension, and its pixels (uint8 (S, S, C)). Raises DrawError where the family fails."""
+    def encode(self, index: int) -> Encoded:
+        """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
         try:
             params, picture = self.render(index)
             codec = CODECS[self.codec]
             encoded = codec.encode(picture.pixels)
             about = {**self.describe(index, params, picture), "sha256": hashlib.sha256(encoded).hexdigest()}
-            return {codec.extension: encoded, "json": config.canonical(about)}, picture.pixels
+            files = {codec.extension: encoded, "json": config.canonical(about)}
+            return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
+        except UserError:
+            raise
         except Exception as error:
             sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
             raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None
@@ -98,7 +117,7 @@ def redraw(about: Json) -> np.ndarray:
     try:
         family = _family(about["family"], about["law"])
         return family.render(config.from_json(family.Params, about["params"]), about["size"]).pixels
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 

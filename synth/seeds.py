@@ -18,8 +18,9 @@ _MASK = (1 << 64) - 1
 class Stream:
     """A stream of random numbers in plain Python, for the few parameters of a picture."""
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, origin: tuple[int, str] = (0, ""), path: tuple[int, ...] = ()) -> None:
         self._key, self._counter = key, 0
+        self._origin, self.path = origin, path  # path: (class) or (class, instance)
 
     def word(self) -> int:
         """Next 64 random bits."""
@@ -37,6 +38,10 @@ class Stream:
         """An integer uniform on low..high, both ends included (bias below 2^-40 for ranges that fit 24 bits)."""
         return low + ((self.word() * (high - low + 1)) >> 64)
 
+    def at(self, *path: int) -> "Stream":
+        """The stream of another class or picture under the same seed and name."""
+        return stream(*self._origin, *path)
+
     def key(self) -> int:
         """A 53-bit key for a kernel's own stream: small enough to survive any JSON reader."""
         return self.word() >> 11
@@ -45,7 +50,7 @@ class Stream:
 def stream(seed: int, name: str, *path: int) -> Stream:
     """The stream of a data set (no path), of one of its classes (class) or of a picture (class, instance)."""
     label = "/".join([str(seed), name, *map(str, path)])
-    return Stream(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"))
+    return Stream(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"), (seed, name), path)
 
 
 @njit(cache=True, inline="always")

@@ -83,7 +83,10 @@ def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, *, 
 
 def _culprit(shard_set: ShardSet, shard: Shard) -> str:
     """The first member that differs from what the set's recipe draws. Raises UserError where the tar does not read."""
-    recipe = Recipe.of(shard_set.manifest["identity"])
+    try:
+        recipe = Recipe.of(shard_set.manifest["identity"])
+    except UserError as error:
+        return f"which member cannot be said, for {error}"
     extension = CODECS[recipe.codec].extension
     index, end = shard.first, shard.first + shard.count
     with shard_set.storage.open(shard.file) as file:

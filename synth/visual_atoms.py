@@ -26,7 +26,6 @@ from synth.seeds import Stream, word
 from synth.trigonometry import circle
 
 LAW = 1  # raised when the golden pixels change
-CHANNELS = 1
 UNIT = 512  # the canvas on which the paper's lengths are pixels
 
 # Gradient index (low four bits) of the 256 lattice points of Perlin's reference permutation (Improving Noise, SIGGRAPH 2002).
@@ -58,6 +57,11 @@ class Config:
         for name, least in (("vertices", 3), ("orbits", 0), ("radius", 0), ("frequency", 0)):
             if getattr(self, name)[0] < least:
                 raise ValueError(f"{name} starts at {getattr(self, name)[0]}; it must be at least {least}")
+
+    @property
+    def channels(self) -> int:
+        """Of the pictures: grey."""
+        return 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Class tables as CSV files: one a class, a row `a,b,c,d,e,f,p` a map, as FractalDB's users have them.
+
+A map is x' = a x + b y + e, y' = c x + d y + f, and is taken with probability p. A folder of such files, in the order of their names,
+stands for the random classes of a data set: `--set table=DIR`. What they say, not where they lie, is part of a set's identity.
+"""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from synth import config
+from synth.errors import UserError
+
+System = tuple[tuple[float, ...], ...]
+
+_COLUMNS = "a,b,c,d,e,f,p"
+_MOST = 16  # maps
+
+
+@dataclass(frozen=True)
+class Table:
+    """The systems of all classes, which travel to the workers, and what stands for them in a set's identity."""
+
+    sha256: str
+    systems: tuple[System, ...] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The table of a folder. Raises UserError where a file is not as it must be."""
+        files = sorted(Path(text).glob("*.csv"))
+        if not files:
+            raise UserError(f"{text} holds no .csv files; give a folder with one a class, rows {_COLUMNS}")
+        systems = tuple(_read(file) for file in files)
+        return cls(config.digest(systems), systems)
+
+    @property
+    def stated(self) -> str:
+        """What an identity says of the table."""
+        return self.sha256
+
+
+def limit(config: Any) -> None:
+    """Limits the classes of a config to those of its table, if it has one. Raises UserError where the table is only stated, as a
+    manifest does."""
+    if isinstance(config.table, str):
+        raise UserError(f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give")
+    if config.table:
+        object.__setattr__(config, "classes", min(config.classes, len(config.table.systems)))
+
+
+def write(folder: Path, systems: Iterable[System]) -> int:
+    """Writes a file a class, 00000.csv and so on, exact to the last bit; returns how many. Raises UserError where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}; give another --out") from None
+    if any(folder.glob("*.csv")):
+        raise UserError(f"{folder} already holds .csv files; give another --out")
+    count = 0
+    for system in systems:
+        (folder / f"{count:05d}.csv").write_text("".join(",".join(map(repr, row)) + "\n" for row in system))
+        count += 1
+    return count
+
+
+def _read(file: Path) -> System:
+    try:
+        with open(file, newline="") as lines:
+            rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]
+    except (ValueError, OSError, csv.Error) as error:
+        raise UserError(f"{file} is no table of numbers: {error}; its rows must be {_COLUMNS}") from None
+    if not 1 <= len(rows) <= _MOST:
+        raise UserError(f"{file} has {len(rows)} maps; a system has 1 to {_MOST}, a row each: {_COLUMNS}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != 7:
+            raise UserError(f"{file} has {len(row)} columns in row {number}; there must be seven: {_COLUMNS}")
+        if not all(map(math.isfinite, row)):
+            raise UserError(f"{file} has a number in row {number} that is not finite")
+        if row[6] < 0:
+            raise UserError(f"{file} has a negative probability in row {number}")
+    if not sum(row[6] for row in rows) > 0:
+        raise UserError(f"{file} gives no map a probability above 0")
+    return tuple(rows)

@@ -9,14 +9,13 @@ two colours; half of the pictures are blurred. The ablations draw the same numbe
     without_background  backdrop=black    the same foreground on black, then the same blur
     corrupted_contour   lines=100         the finished picture without background, then black lines, no blur after
 
-Where the published program is not defined, this is. Random numbers come from the index (there the kernel's generator is not
-seeded). The hue byte wraps by a modulo (there a float beyond 255 is converted). A picture that shows no points is drawn anew from
-the next numbers of its stream, `redraws` saying how often, and a stencil is never empty (there both give a picture of nothing). The
-chaos game is played by orbits side by side, which leave the fixed point of the first map before their points count. The seed paper
-does not state the law of its lines: here middles, directions and lengths are uniform, and lines may leave the frame.
+Where the published program is not defined, this is. Random numbers come from the index (there the kernel's generator is not seeded).
+The hue byte wraps by a modulo (there a float beyond 255 is converted). A picture that shows no points is drawn anew from the next
+numbers of its stream, `redraws` saying how often, and a stencil is never empty (there both give a picture of nothing). The chaos
+game is played by orbits side by side, which leave the fixed point of the first map before their points count. The seed paper does
+not state the law of its lines: here middles, directions and lengths are uniform, and lines may leave the frame.
 
-Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the
-window.
+Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the window.
 """
 
 import math

@@ -1,13 +1,12 @@
 """What lies beside a finished set for people and catalogues: data card, Croissant metadata, contact sheet."""
 
-import io
 import json
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
 from synth import ledger
-from synth.codecs import CODECS
+from synth.codecs import CODECS, encode_png
 
 Json = dict[str, Any]
 
@@ -18,12 +17,10 @@ _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 _MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 
-def files(manifest: Json, sheet: Image.Image) -> dict[str, bytes]:
-    """The companions of a manifest, by name."""
-    picture = io.BytesIO()
-    sheet.save(picture, "PNG", optimize=True)
+def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
+    """The companions of a manifest, by name; the sheet is uint8 (H, W, C)."""
     croissant = json.dumps(_croissant(manifest), indent=1, ensure_ascii=False)
-    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.encode() + b"\n", "preview.png": picture.getvalue()}
+    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.encode() + b"\n", "preview.png": encode_png(sheet)}
 
 
 def _card(manifest: Json) -> str:
@@ -116,14 +113,17 @@ def _croissant(manifest: Json) -> Json:
     ]
     within = [{"@id": tar["@id"]} for tar in tars]
     sets = [
-        _file_set("pictures", _MEDIA[extension], f"*.{extension}", within),
-        _file_set("records", "application/json", "*.json", within),
+        _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
+        _file_set("record-files", "application/json", "*.json", within),
     ]
-    key = {"regex": "([0-9]{9})"}
-    fields = [
-        _field("key", "sc:Text", "The sample's key, its index in nine digits.", "pictures", {"fileProperty": "filename"}, key),
-        _field("picture", "sc:ImageObject", "The picture.", "pictures", {"fileProperty": "content"}),
-        _field("record", "sc:Text", "How the picture was drawn, as JSON.", "records", {"fileProperty": "content"}),
+    key = "The sample's key: its index in nine digits."
+    pictures = [
+        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
+    ]
+    records = [
+        _field("records/key", "sc:Text", key, "record-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("records/record", "sc:Text", "How the picture was drawn, as JSON.", "record-files", "content"),
     ]
     return {
         "@context": _CONTEXT,
@@ -132,11 +132,11 @@ def _croissant(manifest: Json) -> Json:
         "name": identity["dataset"],
         "description": f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}. No photographs, no crawled files.",
         "license": _LICENCE_URL,
-        "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+        "citeAs": f"{identity['dataset']}, drawn by exnihilo, manifest digest {ledger.manifest_digest(manifest)}",
         "version": f"{identity['law']}.0.0",
         "datePublished": manifest["run"]["finished"][:10],
         "distribution": [*tars, *sets],
-        "recordSet": [{"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "field": fields}],
+        "recordSet": [_record_set("pictures", pictures), _record_set("records", records)],
     }
 
 
@@ -144,23 +144,29 @@ def _file_set(name: str, media: str, pattern: str, within: list[Json]) -> Json:
     return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": within, "encodingFormat": media, "includes": pattern}
 
 
-def _field(name: str, kind: str, description: str, source: str, extract: Json, transform: Json | None = None) -> Json:
-    origin: Json = {"fileSet": {"@id": source}, "extract": extract}
-    if transform:
-        origin["transform"] = transform
-    return {"@type": "cr:Field", "@id": f"samples/{name}", "name": name, "description": description, "dataType": kind, "source": origin}
+def _record_set(name: str, fields: list[Json]) -> Json:
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
+
+
+def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
+    origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
+    return {"@type": "cr:Field", "@id": name, "name": name, "description": description, "dataType": kind, "source": origin}
 
 
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -169,17 +175,21 @@ _CONTEXT = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

@@ -82,6 +82,7 @@ def shards(dry_run: bool, **options: object) -> None:
 def preview(dataset: str, samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
     """Draw the first pictures of a data set side by side."""
     from synth import pipeline
+    from synth.codecs import encode_png
     from synth.pictures import contact_sheet
     from synth.storage import Folder
 
@@ -94,7 +95,7 @@ def preview(dataset: str, samples: int, out: str, size: int, seed: int, settings
     sheet = contact_sheet((recipe.render(i)[1].pixels for i in range(samples)), columns=columns)
     target = Path(out)
     with Folder(str(target.parent)).staged(target.name) as path:
-        sheet.save(path, "PNG", optimize=True)
+        Path(path).write_bytes(encode_png(sheet))
     console.show({"out": out, "pictures": samples})
 
 

@@ -35,39 +35,37 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
     """The next level, int32 (H + 1, H + 1) -> (2 H + 1, 2 H + 1), and the counter of the word after those that it took."""
     steps = coarse.shape[0] - 1
     middles, fine = np.empty((steps, steps), np.int32), np.empty((2 * steps + 1, 2 * steps + 1), np.int32)
-    words, noise = np.empty(steps // 4 + 1, np.uint64), np.empty(4 * (steps // 4 + 1), np.int32)
+    noise = _noise(key, counter, 3 * steps + 1, steps // 4 + 1, most)
     for r in range(steps):
-        counter = _draw(key, counter, most, words, noise)
-        above, below = coarse[r], coarse[r + 1]
+        above, below, push = coarse[r], coarse[r + 1], noise[r]
         for c in range(steps):
-            middles[r, c] = (np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)) + noise[c]
+            middles[r, c] = (np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)) + push[c]
     for r in range(steps + 1):
         # The row of old points, with an edge point between each two.
-        counter = _draw(key, counter, most, words, noise)
-        old, above, below, row = coarse[r], middles[r - 1], middles[r % steps], fine[2 * r]
+        old, above, below, push, row = coarse[r], middles[r - 1], middles[r % steps], noise[steps + r], fine[2 * r]
         for c in range(steps):
             row[2 * c] = old[c]
-            row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + noise[c]
+            row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + push[c]
         row[2 * steps] = old[steps]
     for r in range(steps):
         # The row of middles, with edge points beside and between them.
-        counter = _draw(key, counter, most, words, noise)
-        old, under, own, row = coarse[r], coarse[r + 1], middles[r], fine[2 * r + 1]
-        row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + noise[0]
+        old, under, own, push, row = coarse[r], coarse[r + 1], middles[r], noise[2 * steps + 1 + r], fine[2 * r + 1]
+        row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + push[0]
         for c in range(steps - 1):
             row[2 * c + 1] = own[c]
-            row[2 * c + 2] = (np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)) + noise[c + 1]
+            row[2 * c + 2] = (np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)) + push[c + 1]
         row[2 * steps - 1] = own[steps - 1]
-        row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + noise[steps]
-    return fine, counter
+        row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + push[steps]
+    return fine, counter + noise.size // 4
 
 
 @njit(cache=True)
-def _draw(key: np.uint64, counter: int, most: np.int32, words: np.ndarray, noise: np.ndarray) -> int:
-    """Fills noise, int32, with displacements in -most..most, four from each of words (uint64); returns the counter moved on."""
-    for i in range(words.size):
-        words[i] = word(key, np.uint64(counter + i))
-    numbers = words.view(np.uint16)
+def _noise(key: np.uint64, counter: int, rows: int, words: int, most: np.int32) -> np.ndarray:
+    """Displacements in -most..most, so many words a row: int32 (rows, 4 words)."""
+    bits = np.empty(rows * words, np.uint64)
+    for i in range(bits.size):
+        bits[i] = word(key, np.uint64(counter + i))
+    numbers, noise = bits.view(np.uint16), np.empty(4 * bits.size, np.int32)
     for i in range(noise.size):
         noise[i] = np.int32((np.int32(numbers[i]) - np.int32(32768)) * most) >> np.int32(15)
-    return counter + words.size
+    return noise.reshape(rows, 4 * words)

@@ -4,7 +4,7 @@ While it is being drawn a picture is uint32 (S, S), a pixel being red + 256 gree
 bytes become RGB as by the 8-bit conversion of image libraries, in which a hue byte counts steps of two degrees: bytes 180..255
 repeat 0..75, so that 0 to 150 degrees are twice as likely as the rest ("byte-wrap"). "uniform" lets the 256 bytes go once round.
 
-Axes: S side of a picture, K colours of a palette.
+Axes: S side of a picture, G of a grid of heights.
 """
 
 import numpy as np
@@ -46,14 +46,16 @@ def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture:
     for i in range(flat.size):
         most = max(most, flat[i])
     scale, lit = 255.0 / most, np.empty(counts.shape, np.bool_)
-    hue = np.empty(counts.shape[1], np.int32)
+    hue, tint = np.empty(counts.shape[1], np.int32), np.empty(counts.shape[1], np.uint32)
     for i in range(counts.shape[0]):
         row, out, own = counts[i], picture[i], lit[i]
         for j in range(row.size):
             hue[j] = np.int32(np.int32(row[j]) * scale + start) & np.int32(255)
             own[j] = row[j] > 0
         for j in range(row.size):
-            out[j] = palette[np.uint32(hue[j])] if row[j] > 0 else out[j]
+            tint[j] = palette[np.uint32(hue[j])]
+        for j in range(row.size):
+            out[j] = tint[j] if row[j] > 0 else out[j]
     return lit
 
 

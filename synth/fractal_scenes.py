@@ -51,6 +51,8 @@ class Config:
         fractals.check(self)
         if self.edges not in _EDGES:
             raise ValueError(f"edges is {self.edges}; it must be {' or '.join(_EDGES)}")
+        if self.side[0] <= 0:
+            raise ValueError(f"side starts at {self.side[0]}; it must be above 0")
         if self.figures[0] < 1:
             raise ValueError(f"figures starts at {self.figures[0]}; a scene has at least one")
 

@@ -30,7 +30,7 @@ LAW = 1  # raised when the golden pixels change
 
 _SIDE = 362  # on which points and margin are counted
 _SEARCH_SIDE, _SEARCH_POINTS, _PILOT = 512, 100_000, 0.9
-_LEAST_FILL = 0.005  # of a picture: less is what diverges slowly
+_LEAST_FILL = 0.005  # of a picture: less is what diverges slowly, which shows the more, the more points there are
 _GREY = 127
 
 

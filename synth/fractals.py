@@ -9,17 +9,18 @@ two colours; half of the pictures are blurred. The ablations draw the same numbe
     without_background  backdrop=black    the same foreground on black, then the same blur
     corrupted_contour   lines=100         the finished picture without background, then black lines, no blur after
 
-Where the published program is not defined, this is: random numbers come from the index (there the kernel's generator is not seeded); the
-hue byte wraps by a modulo (a float beyond 255 is converted there); a picture without visible points is drawn anew from the next numbers of
-its stream (`redraws` says how often), and a stencil is never empty (both stay pictures of nothing there). The chaos game is
-played by orbits side by side, which leave the fixed point of the first map before their points count. The line law of the seed paper is
-unstated: middles are uniform over the picture, directions uniform, lengths uniform on `line_length`, and lines may leave the frame.
+Where the published program is not defined, this is. Random numbers come from the index (there the kernel's generator is not seeded).
+The hue byte wraps by a modulo (there a float beyond 255 is converted). A picture that shows no points is drawn anew from the next
+numbers of its stream, `redraws` saying how often, and a stencil is never empty (there both give a picture of nothing). The chaos
+game is played by orbits side by side, which leave the fixed point of the first map before their points count. The seed paper does
+not state the law of its lines: here middles, directions and lengths are uniform, and lines may leave the frame.
 
 Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the window.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ from numba import njit
 
 from synth import clouds, colour, ifs
 from synth.class_tables import Table, limit
+from synth.lines import draw_lines, scatter
 from synth.pictures import Picture, UnfitError
-from synth.seeds import Stream, word
-from synth.trigonometry import sine
+from synth.seeds import Stream
 
 LAW = 1  # raised when the golden pixels change
 
@@ -113,6 +114,9 @@ def check(config: Any) -> None:
     for name in ("zoom", "sigma"):
         if getattr(config, name)[0] <= 0:
             raise ValueError(f"{name} starts at {getattr(config, name)[0]}; it must be above 0")
+    for name in ("saturation", "value"):
+        if not 0 <= getattr(config, name)[0] <= getattr(config, name)[1] <= 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must lie in 0..1")
     limit(config)
 
 
@@ -160,13 +164,13 @@ def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> F
 
 
 def jittered(system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: Stream) -> tuple[ifs.Row, ...]:
-    """A system with all six numbers of one map scaled, which scales its determinant too; the fourth try that stretches a
-    map beyond 1 leaves it as it was."""
+    """A system with all six numbers of one map scaled, and its probability with its determinant; as it was, where four tries have
+    made a map that stretches beyond 1."""
     for _ in range(4):
         k, factor = stream.integer(0, len(system) - 1), stream.uniform(*factors)
         *numbers, p = system[k]
         scaled = (*(factor * number for number in numbers), factor * factor * p)
-        if ifs.largest_stretch(ifs.array((scaled,))[0]) <= 1:
+        if ifs.largest_stretch(*scaled[:4]) <= 1:
             return (*system[:k], scaled, *system[k + 1 :])
     return system
 
@@ -194,8 +198,8 @@ def render(params: Params, size: int) -> Picture:
     if params.sigma:
         canvas = colour.blur(canvas, params.sigma)
     if params.lines:
-        width = max(1, round(params.line_width * size))
-        draw_lines(canvas, foreground, np.uint64(params.line_key), params.lines, width, *params.line_length)
+        lines = scatter(np.uint64(params.line_key), params.lines, *params.line_length)
+        draw_lines(lines * size, max(1, round(params.line_width * size)), canvas, foreground)
     return Picture(colour.grey(canvas) if params.colour == "grey" else colour.rgb(canvas), foreground)
 
 
@@ -204,12 +208,18 @@ def density(figure: Figure, size: int) -> np.ndarray:
     system = ifs.array(figure.maps)
     points = ifs.points(system, start=ifs.fixed_point(system[0]), key=figure.point_key, count=figure.points)
     window = view(ifs.bounds(points), figure.shift, figure.zoom)
-    stencil = np.array([figure.stencil >> bit & 1 for bit in range(9)], np.uint8).reshape(3, 3)
     counts = ifs.histogram(points, window, size, ifs.strides(figure.orientation, size))
-    spread_counts, seen = spread(counts, ifs.turned(stencil, figure.orientation))
+    lit, seen = spread(counts, stencil(figure.stencil, figure.orientation))
     if seen < _LEAST_SEEN * figure.points:
         raise UnfitError("its window shows no part of the fractal")
-    return spread_counts
+    return lit
+
+
+@cache
+def stencil(bits: int, orientation: int) -> np.ndarray:
+    """The stencil of nine bits, turned with its picture: uint8 (3, 3), to be read only."""
+    cells = np.array([bits >> k & 1 for k in range(9)], np.uint8).reshape(3, 3)
+    return np.ascontiguousarray(ifs.turned(cells, orientation))
 
 
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
@@ -255,24 +265,3 @@ def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
     """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours, and gives back which they are."""
     palette = colour.hues(int(figure.saturation), int(figure.value), colour.HUE_MODES[figure.hue_mode])
     return colour.paint_counts(counts, figure.hue, palette, canvas)
-
-
-@njit(cache=True)
-def draw_lines(canvas: np.ndarray, foreground: np.ndarray, key: np.uint64, count: int, width: int, shortest: float, longest: float) -> None:
-    """Draws black lines over a canvas uint32 (S, S), taking them out of the foreground. Four words of the stream make a line."""
-    size = canvas.shape[0]
-    for line in range(count):
-        u0, u1, u2, u3 = [np.float64(word(key, np.uint64(4 * line + i)) >> np.uint64(11)) * 2.0**-53 for i in range(4)]
-        length, down, across = size * (shortest + (longest - shortest) * u2), sine(u3), sine(u3 + 0.25)
-        steep = abs(down) > abs(across)
-        steps = np.int64(length * max(abs(down), abs(across)) + 0.5)
-        slope = across / down if steep else down / across
-        along, aside = (u0 * size, u1 * size) if steep else (u1 * size, u0 * size)
-        for i in range(steps):
-            offset = i - (steps - 1) / 2.0
-            a, b = np.int64(np.floor(along + offset)), np.int64(np.floor(aside + slope * offset - (width - 1) / 2.0))
-            for thick in range(b, b + width):
-                row, column = (a, thick) if steep else (thick, a)
-                if 0 <= row < size and 0 <= column < size:
-                    canvas[row, column] = 0
-                    foreground[row, column] = False

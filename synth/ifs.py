@@ -2,7 +2,7 @@
 
 A system is float64 (N, 7), a row a map: a, b, c, d, e, f, p for  x' = a x + b y + e,  y' = c x + d y + f,  taken with probability p.
 Systems are sampled as by Anderson & Farrell (Improving Fractal Pre-training, WACV 2022): linear parts from singular values whose
-weighted sum alpha = sum of (s1 + 2 s2) is drawn from a chosen interval.
+weighted sum alpha = sum of (s1 + 2 s2) lies in a chosen interval: neither dust nor a smear.
 
 The chaos game is played by 128 orbits side by side, so that a processor's vector units work on all of them: every orbit's point goes
 through all N maps, and the chosen one is kept. All start at the same place; their first 32 steps, in which they part, are not
@@ -11,7 +11,7 @@ counted. Single precision in a fixed order, no fused operations: the same points
 Axes: N maps, L orbits, P points, S side of a picture.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numba import njit
@@ -45,15 +45,15 @@ def points(system: np.ndarray, *, start: tuple[float, float], key: int, count: i
     return x.reshape(-1)[:count], y.reshape(-1)[:count]
 
 
-@cache
+@lru_cache(maxsize=4)
 def _memory(steps: int) -> Points:
-    """Room for the points of all orbits: as large as a cache, so asking the system for it anew each time costs as much as the game."""
+    """Room for the points of all orbits: so much that to ask the system for it anew each time would cost as much as the game."""
     return np.empty((steps, _ORBITS), np.float32), np.empty((steps, _ORBITS), np.float32)
 
 
 @njit(cache=True)
 def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
-    """A random system of `count` maps with alpha uniform on [low, high): float64 (N, 7). A2's order of draws: words 0.. of `key`.
+    """A random system of `count` maps with alpha uniform on [low, high): float64 (N, 7). Draws words 0.. of `key`.
 
     Linear parts are U diag(s1, s2) V with U and V rotations by any angle, each with two random signs; b is uniform on [-1, 1]^2;
     p is proportional to |det|."""
@@ -123,9 +123,8 @@ def fixed_point(row: np.ndarray) -> tuple[float, float]:
 
 
 @njit(cache=True)
-def largest_stretch(row: np.ndarray) -> float:
-    """The larger singular value of a map (7,)."""
-    a, b, c, d = row[0], row[1], row[2], row[3]
+def largest_stretch(a: float, b: float, c: float, d: float) -> float:
+    """The larger singular value of the linear part of a map."""
     square = a * a + b * b + c * c + d * d
     det = a * d - b * c
     return np.sqrt(0.5 * (square + np.sqrt(max(0.0, square * square - 4.0 * det * det))))
@@ -179,8 +178,9 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if orientation & 2 else 1, :: -1 if orientation & 4 else 1]
 
 
+@cache
 def strides(orientation: int, size: int) -> np.ndarray:
-    """The strides that make a histogram come out `turned`: int64 (3,)."""
+    """The strides that make a histogram come out `turned`: int64 (3,), to be read only."""
     side = size + 4
     down, across = (1, side) if orientation & 1 else (side, 1)
     flipped = [axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit]  # the strides that run backwards
@@ -189,33 +189,28 @@ def strides(orientation: int, size: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _iterate(system: np.ndarray, x0: np.float32, y0: np.float32, key: np.uint64, xs: np.ndarray, ys: np.ndarray) -> None:
-    """Plays the chaos game into xs and ys, float32 (steps, L)."""
-    maps, least = system.astype(np.float32), _thresholds(system[:, 6])
+def _iterate(system: np.ndarray, start_x: np.float32, start_y: np.float32, key: np.uint64, xs: np.ndarray, ys: np.ndarray) -> None:
+    """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs, an odd last one with one that is never chosen."""
+    count = system.shape[0]
+    maps, least = np.zeros((count + count % 2, 7), np.float32), np.full(count + count % 2, 65536, np.int32)
+    maps[:count], least[:count] = system, _thresholds(system[:, 6])
     words = np.empty(_ORBITS // 4, np.uint64)
     choices = words.view(np.uint16)
-    x, y = np.full(_ORBITS, x0), np.full(_ORBITS, y0)
+    x, y = np.full(_ORBITS, start_x), np.full(_ORBITS, start_y)
     next_x, next_y = np.empty_like(x), np.empty_like(y)
-    other = min(1, maps.shape[0] - 1)
-    a0, b0, c0, d0, e0, f0, _ = maps[0]
-    a1, b1, c1, d1, e1, f1, _ = maps[other]
     for step in range(-_SETTLING, xs.shape[0]):
         for i in range(words.size):
             words[i] = word(key, np.uint64((step + _SETTLING) * words.size + i))
-        # The first two maps at once, then each later one takes what is its own.
-        first = least[other]
-        for j in range(_ORBITS):
-            chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
-            next_x[j] = a1 * u + b1 * v + e1 if chosen else a0 * u + b0 * v + e0
-            next_y[j] = c1 * u + d1 * v + f1 if chosen else c0 * u + d0 * v + f0
-        for k in range(2, maps.shape[0]):
-            a, b, c, d, e, f, _ = maps[k]
-            first = least[k]
+        for k in range(0, maps.shape[0], 2):
+            a0, b0, c0, d0, e0, f0, _ = maps[k]
+            a1, b1, c1, d1, e1, f1, _ = maps[k + 1]
+            first, second = least[k], least[k + 1]
             for j in range(_ORBITS):
-                chosen, u, v = np.int32(choices[j]) >= first, x[j], y[j]
-                moved_x, moved_y = a * u + b * v + e, c * u + d * v + f
-                next_x[j] = moved_x if chosen else next_x[j]
-                next_y[j] = moved_y if chosen else next_y[j]
+                u, v, choice, kept_x, kept_y = x[j], y[j], np.int32(choices[j]), next_x[j], next_y[j]
+                x0, y0 = a0 * u + b0 * v + e0, c0 * u + d0 * v + f0
+                x1, y1 = a1 * u + b1 * v + e1, c1 * u + d1 * v + f1
+                kept_x, kept_y = (x0 if choice >= first else kept_x), (y0 if choice >= first else kept_y)
+                next_x[j], next_y[j] = (x1 if choice >= second else kept_x), (y1 if choice >= second else kept_y)
         row = max(0, step)
         for j in range(_ORBITS):
             xs[row, j] = x[j] = next_x[j]

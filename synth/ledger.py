@@ -124,7 +124,7 @@ def read_manifest(storage: Storage) -> Json:
     """The manifest of a finished set. Raises UserError where there is none or it is damaged."""
     try:
         manifest = _parsed(storage.read(MANIFEST))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{storage.url} has no {MANIFEST}: it holds no finished set; give the command that makes it (again)") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("parts"), list):
         raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")

@@ -8,7 +8,9 @@ there are workers. A task whose worker died or whose node was lost is given out 
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +22,7 @@ Task = Callable[[Job], Iterator[Any]]
 
 RETRIES = 3  # of one job, after lost workers
 _ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")  # to a cluster's workers; credentials are the nodes' own
 _OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
 
 
@@ -37,19 +40,20 @@ class _Running(NamedTuple):
 
 
 def run(
-    task: Task[Job], jobs: Iterable[Job], *, workers: int, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
+    task: Task[Job], jobs: Iterable[Job], *, workers: int | None, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
 ) -> Iterator[tuple[Job, Any]]:
     """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
 
-    workers = 0 is this process, without Ray; with a `ray_address` the workers are that cluster's, and get the named packages.
+    workers = 0 is this process, without Ray, and None a worker a core. With a `ray_address` the cores are that cluster's, and get
+    the named packages.
     The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
     if workers == 0:
         for job in jobs:
             for value in task(job):
                 yield job, value
         return
-    with _ray(workers, ray_address, packages) as ray:
-        yield from _run_on_ray(ray, task, iter(jobs), workers)
+    with ray_session(workers, ray_address, packages) as ray:
+        yield from _run_on_ray(ray, task, iter(jobs), workers or int(ray.cluster_resources()["CPU"]))
 
 
 def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, Any]]:
@@ -90,8 +94,9 @@ def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) ->
 
 
 @contextlib.contextmanager
-def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
-    """Ray, started for this run or joined; quiet, without usage statistics, one thread a task."""
+def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
+    """Ray, started for this block or joined (one that is up already is used as it is): quiet, without usage statistics, one
+    thread a task. Raises UserError where the address leads to no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -102,26 +107,31 @@ def _ray(workers: int, address: str | None, packages: Iterable[str]) -> Iterator
     environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
     options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     if address:
-        _require_reachable(address)
         root = Path(__file__).parent.parent
+        environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})
         environment["py_modules"] = [str(root / package) for package in packages]
         options = {"address": address}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    on_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if not address:
-            raise
-        raise UserError(f"cannot join the Ray cluster at {address}: {error}") from None
+    except Exception as error:
+        ray.shutdown()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address:
+            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from None
+        raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _require_reachable(address: str) -> None:
-    """Ray itself waits minutes for an address that is not there."""
-    host, _, port = address.rsplit("/", 1)[-1].rpartition(":")
+def require_reachable(address: str | None) -> None:
+    """Raises UserError where no Ray cluster answers at host:port. (Ray itself waits minutes for one that is not there.)"""
+    host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
     if not port.isdigit():
         return  # "auto" and the like
     try:

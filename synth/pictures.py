@@ -37,121 +37,125 @@ def measure(picture: Picture) -> Stats:
     and modal colour of foreground and background (a list of C numbers, None where there is no such pixel).
 
     The modal colour is the most frequent grey value, or the mean colour of the fullest of 16 x 16 x 16 RGB boxes."""
-    height, width, channels = picture.pixels.shape
-    sides = picture.foreground.view(np.uint8)
-    tallies = _tallies(picture.pixels.reshape(-1), sides.reshape(-1), channels).tolist()
+    sides, levels = picture.foreground.view(np.uint8), picture.pixels.reshape(-1)
+    tally = _grey_tallies if picture.pixels.shape[2] == 1 else _rgb_tallies
+    tallies = tally(levels, sides.reshape(-1)).tolist()
     left, top, right, bottom = _box(sides)
-    stats: Stats = {"fill": tallies[1][0][0] / (height * width), "box": [left, top, right, bottom] if right else None}
+    stats: Stats = {"fill": tallies[1][0][0] / sides.size, "box": [left, top, right, bottom] if right else None}
     for side, name in ((1, "foreground"), (0, "background")):
-        (count, *sums), (modal_count, *modal_sums) = (tally[: 1 + channels] for tally in tallies[side])
+        (count, *sums), (modal_count, *modal_sums) = tallies[side]
         mean = [round(s / count, 2) for s in sums] if count else None
         stats[name] = {"mean": mean, "mode": [round(s / modal_count) for s in modal_sums] if count else None}
     return stats
 
 
-def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> Image.Image:
-    """Pictures (uint8 (S, S, C) each) side by side on grey, row by row, box-averaged to `thumb` pixels where larger."""
+def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> np.ndarray:
+    """Pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row, box-averaged to `thumb` pixels where larger:
+    uint8 (H, W, C)."""
     thumbs = [_thumbnail(p, thumb) for p in pictures]
-    side = max(t.width for t in thumbs)
+    side, channels = thumbs[0].shape[1:]
     columns = min(columns, len(thumbs))
     rows = -(-len(thumbs) // columns)
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), (64, 64, 64))
+    sheet = np.full((rows * (side + gap) + gap, columns * (side + gap) + gap, channels), 64, np.uint8)
     for i, picture in enumerate(thumbs):
-        row, column = divmod(i, columns)
-        sheet.paste(picture, (gap + column * (side + gap), gap + row * (side + gap)))
+        top, left = gap + i // columns * (side + gap), gap + i % columns * (side + gap)
+        sheet[top : top + side, left : left + side] = picture
     return sheet
 
 
-def _thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    return picture if picture.width <= side else picture.resize((side, side), Image.Resampling.BOX)
+def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
+    if pixels.shape[0] <= side:
+        return pixels
+    picture = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(picture).reshape(side, side, -1)
 
 
 @njit(cache=True)
 def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
-    size = pixels.shape[0] // factor
-    area = factor * factor
+    size, area = pixels.shape[0] // factor, factor * factor
+    inverse = 1.0 / area
     out = np.empty((size, size), np.uint8)
-    column = np.empty(size * factor, np.int32)
+    columns, boxes = np.empty(size * factor, np.int32), np.empty(size, np.int32)
     for i in range(size):
         # Add the K rows of this strip, then K neighbours within the sum.
-        column[:] = 0
+        columns[:] = 0
         for k in range(factor):
             row = pixels[i * factor + k]
-            for j in range(column.size):
-                column[j] += row[j]
+            for j in range(row.size):
+                columns[j] += row[j]
+        boxes[:] = area // 2
+        for k in range(factor):
+            for j in range(size):
+                boxes[j] += columns[j * factor + k]
         for j in range(size):
-            total = 0
-            for k in range(factor):
-                total += column[j * factor + k]
-            out[i, j] = (total + area // 2) // area
+            out[i, j] = np.uint8((boxes[j] + 0.25) * inverse)  # the quarter keeps whole quotients whole
     return out
 
 
 @njit(cache=True)
-def _tallies(levels: np.ndarray, sides: np.ndarray, channels: int) -> np.ndarray:
-    """By side (0 background, 1 foreground), of all its pixels and of those in its fullest bin, their number and the sums of their
-    channels: int64 (2, 2, 4). Levels are uint8 (H W C,), sides uint8 (H W,)."""
-    width = 256 if channels == 1 else 4096
-    bins = _grey_bins(levels, sides) if channels == 1 else _rgb_bins(levels, sides)
-    counts = _count(bins)[: 2 * width].reshape(2, width)
-    fullest = np.array([counts[0].argmax(), counts[1].argmax()])
-    tallies = np.zeros((2, 2, 4), np.int64)
+def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side (0 background, 1 foreground), of all its pixels and of those of its most frequent level, their number and the sum of
+    their levels: int64 (2, 2, 2). Levels and sides are uint8 (H W,)."""
+    tallies = np.empty((2, 2, 2), np.int64)
+    counts = _count(levels, sides, 256)
     for side in range(2):
-        tallies[side, 0, 0], tallies[side, 1, 0] = counts[side].sum(), counts[side, fullest[side]]
-    if channels == 1:
-        for side in range(2):
-            tallies[side, 0, 1] = (counts[side] * np.arange(256)).sum()
-            tallies[side, 1, 1] = fullest[side] * tallies[side, 1, 0]
-    else:
-        _sum_rgb(levels, sides, bins, fullest[0], fullest[1] + width, tallies[:, :, 1:])
+        own = counts[side]
+        mode = int(own.argmax())
+        tallies[side, 0] = own.sum(), (own * np.arange(256)).sum()
+        tallies[side, 1] = own[mode], own[mode] * mode
     return tallies
 
 
 @njit(cache=True)
-def _grey_bins(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The bin of each pixel: its level, the foreground's after the background's. uint16 (H W,)."""
-    bins = np.empty(sides.size, np.uint16)
-    for i in range(sides.size):
-        bins[i] = np.uint16(levels[i]) | np.uint16(sides[i]) << np.uint16(8)
-    return bins
+def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side, of all its pixels and of those in its fullest box, their number and the sums of their channels: int64 (2, 2, 4).
+    Levels are uint8 (H W 3,), sides uint8 (H W,)."""
+    tallies = np.empty((2, 2, 4), np.int64)
+    boxes = _rgb_boxes(levels)
+    counts = _count(boxes, sides, 4096)
+    behind, before = counts[0].argmax(), counts[1].argmax()
+    tallies[0, 0, 0], tallies[0, 1, 0] = counts[0].sum(), counts[0, behind]
+    tallies[1, 0, 0], tallies[1, 1, 0] = counts[1].sum(), counts[1, before]
+    _sum_rgb(levels, sides, boxes, behind, before, tallies[:, :, 1:])
+    return tallies
 
 
 @njit(cache=True)
-def _rgb_bins(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The bin of each pixel: the upper four bits of its channels, the foreground's after the background's. uint16 (H W,)."""
-    bins = np.empty(sides.size, np.uint16)
-    for i in range(sides.size):
+def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
+    """The box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
+    boxes = np.empty(levels.size // 3, np.uint16)
+    for i in range(boxes.size):
         red, green, blue = np.uint16(levels[3 * i] >> 4), np.uint16(levels[3 * i + 1] >> 4), np.uint16(levels[3 * i + 2] >> 4)
-        bins[i] = np.uint16(sides[i]) << np.uint16(12) | red << np.uint16(8) | green << np.uint16(4) | blue
-    return bins
+        boxes[i] = red << np.uint16(8) | green << np.uint16(4) | blue
+    return boxes
 
 
 @njit(cache=True)
-def _count(bins: np.ndarray) -> np.ndarray:
-    """How many pixels each bin has: int64 (8192,). Neighbours are often alike; each of four counts in a table of its own, so that
-    none waits for the one before it."""
-    counts = np.zeros((4, 8192), np.uint32)
-    for i in range(0, bins.size - 3, 4):
-        for k in range(4):
-            counts[k, bins[i + k]] += np.uint32(1)
-    for i in range(bins.size // 4 * 4, bins.size):
-        counts[0, bins[i]] += np.uint32(1)
-    total = np.zeros(8192, np.int64)
-    for k in range(4):
-        for i in range(8192):
-            total[i] += counts[k, i]
-    return total
+def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
+    """How many pixels of each side have each value: int64 (2, width). Neighbours are often alike; each of four counts in a table
+    of its own, so that none waits for the one before it."""
+    tables = np.zeros((4, 2 * width), np.uint32)
+    first, second, third, fourth = tables
+    whole = values.size // 4
+    for i in range(whole):
+        first[values[4 * i] + width * sides[4 * i]] += np.uint32(1)
+        second[values[4 * i + 1] + width * sides[4 * i + 1]] += np.uint32(1)
+        third[values[4 * i + 2] + width * sides[4 * i + 2]] += np.uint32(1)
+        fourth[values[4 * i + 3] + width * sides[4 * i + 3]] += np.uint32(1)
+    for i in range(4 * whole, values.size):
+        first[values[i] + width * sides[i]] += np.uint32(1)
+    return tables.sum(axis=0).astype(np.int64).reshape(2, width)
 
 
 @njit(cache=True)
-def _sum_rgb(levels: np.ndarray, sides: np.ndarray, bins: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
-    """Sums of RGB levels into (2, 2, 3): of either side, and of its one bin (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
+def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
+    """Sums of RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
     all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
     far_r = far_g = far_b = near_r = near_g = near_b = np.uint32(0)
     for i in range(sides.size):
         r, g, b = np.uint32(levels[3 * i]), np.uint32(levels[3 * i + 1]), np.uint32(levels[3 * i + 2])
-        fore, far, near = np.uint32(sides[i]), np.uint32(bins[i] == behind), np.uint32(bins[i] == before)
+        fore = np.uint32(sides[i])
+        far, near = np.uint32((boxes[i] == behind) & (sides[i] == 0)), np.uint32((boxes[i] == before) & (sides[i] != 0))
         all_r, all_g, all_b = np.uint32(all_r + r), np.uint32(all_g + g), np.uint32(all_b + b)
         fore_r, fore_g, fore_b = np.uint32(fore_r + fore * r), np.uint32(fore_g + fore * g), np.uint32(fore_b + fore * b)
         far_r, far_g, far_b = np.uint32(far_r + far * r), np.uint32(far_g + far * g), np.uint32(far_b + far * b)

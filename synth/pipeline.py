@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from zlib_ng import zlib_ng
+
 from synth import card, config, datasets, gl, ledger, parallel, programs, shards
 from synth.allocator import keep_memory
 from synth.codecs import CODECS
 from synth.errors import UserError
 from synth.pictures import contact_sheet
-from synth.recipe import Recipe
+from synth.recipe import DrawError, Recipe
 from synth.shards import Shard
 from synth.storage import Storage, open_storage
 
@@ -24,8 +26,9 @@ Json = dict[str, Any]
 LARGEST = 4096  # pixels a side
 _PROBES = 64  # pictures that the preflight draws
 _ADVANCE = 32  # pictures between two signs of life
+_ROUNDS = 3  # of drawing again what does not agree with its record
 _MARGIN = 1.1  # more space than the preflight's mean says
-_VERSIONED = ("numpy", "numba", "pillow", "isal")
+_VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
 
 
@@ -126,6 +129,8 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
     `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
     storage = open_storage(request.out)
     recipe = recipe_of(request, storage)
+    if request.workers != 0:
+        parallel.require_reachable(request.ray_address)
     begun = time.perf_counter()
     with storage.exclusive():
         state, missing = _examine(recipe, storage, request)
@@ -137,14 +142,17 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
             state = ledger.load(storage)
         recipe = _with_programs_at(recipe, storage)
         made: list[ledger.Record] = []
-        retries = 0
+        retries, rounds = 0, 0
         request = replace(request, overwrite=False)
-        while missing and retries <= parallel.RETRIES:
+        while missing:
+            if rounds == _ROUNDS:
+                raise UserError(f"{storage.join(missing[0].file)} differs from its record each time; does another program write there?")
             ledger.void(state, storage, [s.file for s in missing])
             retries += _render(recipe, missing, request, made, progress)
-            state, missing = _examine(recipe, storage, request)  # a tar that is not what its worker recorded is drawn again
-        _finish(recipe, storage, state, request)
-    seconds = time.perf_counter() - begun
+            state, missing = _examine(recipe, storage, request)
+            rounds += 1
+        seconds = time.perf_counter() - begun
+        _finish(recipe, storage, state, request, {"seconds": round(seconds, 3), "retries": retries})
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made)
     redraws = sum(r.content["redraws"] for r in made)
     return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries, redraws)
@@ -157,13 +165,16 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
     begun, cpu = time.perf_counter(), time.process_time()
-    pixels, redraws = hashlib.sha256(), 0
+    pixels, redraws = hashlib.sha256(), 0  # pixels: over the pictures' CRC-32s, which is quick, and the same for every codec
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
-            sample = recipe.encode(index)
+            try:
+                sample = recipe.encode(index)
+            except DrawError as error:
+                raise DrawError(f"{shard.file}: {error}") from None
             writer.add(shards.sample_key(index), sample.files)
-            pixels.update(sample.pixels.data)
+            pixels.update(zlib_ng.crc32(sample.pixels).to_bytes(4, "big"))
             redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
@@ -176,7 +187,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
         sha256=writer.sha256,
         fingerprint=config.digest(identity),
         identity=identity,
-        content={"pixels_sha256": pixels.hexdigest(), "redraws": redraws},
+        content={"pixels": pixels.hexdigest(), "redraws": redraws},
         run={
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
@@ -229,15 +240,15 @@ def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: lis
     freed = sum(r.bytes for r in state.records.values()) if request.overwrite else 0
     if free is not None and needed * _MARGIN > free + freed:
         raise UserError(f"{storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}; make room or give another --out")
-    return Estimate(pictures, needed, pictures * seconds / max(1, _workers(request, missing)), free)
+    return Estimate(pictures, needed, round(pictures * seconds / (_workers(request, missing) or 1), 1), free)
 
 
-def _workers(request: Request, missing: list[Shard]) -> int:
-    """How many tasks at once: as asked for, else what this machine's cores and the missing shards allow."""
-    if request.workers is not None:
+def _workers(request: Request, missing: list[Shard]) -> int | None:
+    """How many tasks at once: as asked for; else a cluster's cores (None), or those of this machine for which there are shards."""
+    if request.workers is not None or request.ray_address:
         return request.workers
     workers = min(len(os.sched_getaffinity(0)), len(missing))
-    return workers if workers > 1 or request.ray_address else 0
+    return workers if workers > 1 else 0
 
 
 def _render(recipe: Recipe, missing: list[Shard], request: Request, made: list[ledger.Record], progress: Callable[[Progress], None]) -> int:
@@ -256,13 +267,13 @@ def _render(recipe: Recipe, missing: list[Shard], request: Request, made: list[l
     return retries
 
 
-def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Request) -> None:
-    """Closes the set: card, contact sheet and, last, the manifest."""
+def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Request, run: Json) -> None:
+    """Closes the set: card, contact sheet and, last, the manifest, which is told how the run went."""
     records = list(state.records.values())
     stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
     storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
     about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": card.LICENCE}
-    run = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpu_seconds": sum(r.run["cpu_seconds"] for r in records)}
+    run = {**run, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     manifest = ledger.manifest(records, recipe.identity, about, run)
     sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))
     for name, data in card.files(manifest, sheet).items():

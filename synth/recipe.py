@@ -71,6 +71,10 @@ class Recipe:
         """What draws the pictures, where that is not exnihilo alone."""
         return {"renderer": self.dataset.module.renderer()} if hasattr(self.dataset.module, "renderer") else {}
 
+    def params(self, index: int) -> Any:
+        """What picture `index` is drawn from."""
+        return datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
+
     def render(self, index: int) -> tuple[Any, Picture]:
         """Parameters and picture of an index. Raises UserError where its class gives none."""
         for redraws in range(_REDRAWS):
@@ -98,7 +102,7 @@ class Recipe:
             "stats": measure(picture),
         }
 
-    def encode(self, index: int) -> "Encoded":
+    def encode(self, index: int) -> Encoded:
         """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
         try:
             params, picture = self.render(index)
@@ -119,7 +123,7 @@ def redraw(about: Json) -> np.ndarray:
     try:
         family = _family(about["family"], about["law"])
         return family.render(config.from_json(family.Params, about["params"]), about["size"]).pixels
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 

@@ -111,12 +111,12 @@ class Folder(Storage):
     def sizes(self) -> dict[str, int]:
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"{self.url} is a file; give a folder or a URL")
-        with plain_errors(self.url):
-            try:
-                with os.scandir(self._path) as entries:
-                    return {e.name: e.stat().st_size for e in entries if not _TEMPORARY.fullmatch(e.name)}
-            except FileNotFoundError:
-                return {}
+        if not self._path.exists():
+            return {}
+        with plain_errors(self.url), os.scandir(self._path) as entries:
+            names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
+            paths = {name: self._path / name for name in names}
+            return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}  # 0: a link to nowhere
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
@@ -131,7 +131,11 @@ class Folder(Storage):
     def staged(self, name: str) -> Iterator[str]:
         temporary = self._path / f".{name}.{secrets.token_hex(4)}.tmp"
         with plain_errors(self.url):
-            self._path.mkdir(parents=True, exist_ok=True)
+            self._create()
+            try:
+                temporary.touch()
+            except FileNotFoundError:
+                raise UserError(f"{self.url} takes no files; give another folder") from None
             try:
                 yield str(temporary)
                 _sync(temporary)
@@ -174,8 +178,10 @@ class Folder(Storage):
             raise UserError(f"{nearest} is a file; give a folder or a URL")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise UserError(f"{nearest} may not be written to; give another folder")
-        with plain_errors(self.url):
+        try:
             self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.url} cannot be made: {error.strerror}; give another folder") from None
         return missing
 
     def _sweep(self) -> None:
@@ -218,7 +224,7 @@ class ObjectStore(Storage):
     @contextlib.contextmanager
     def staged(self, name: str) -> Iterator[str]:
         # The scratch file has no name, so nothing can be left of it, however this process ends.
-        with plain_errors(self.url), tempfile.TemporaryFile() as scratch:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
             local = f"/proc/self/fd/{scratch.fileno()}"
             yield local
             self._try(lambda: self._upload(local, self._path(name)))
@@ -291,7 +297,7 @@ def plain_errors(place: str) -> Iterator[None]:
             raise UserError(f"{place} {_FULL[number]}; make room, then give the same command again: it goes on where it stopped") from None
         if isinstance(error, PermissionError) or number in _FORBIDDEN or "Credentials" in type(error).__name__:
             raise UserError(f"{place} may not be read or written with these rights or credentials: {error}") from None
-        if isinstance(error, NotADirectoryError | FileExistsError):
+        if isinstance(error, NotADirectoryError):
             raise UserError(f"{place} lies below a file; give a folder or a URL") from None
         if may_pass(error):
             raise UserError(f"{place} cannot be reached: {error}; give the same command again when it can") from None

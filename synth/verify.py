@@ -108,7 +108,7 @@ def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     try:
         with open_storage(folder or ".").open(name) as file:
             yield from shards.read_members(file, path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"there is no file {path}") from None
 
 

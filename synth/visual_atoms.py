@@ -15,7 +15,7 @@ then box-averaged. Floats are single precision, in a fixed order; no library sin
 Axes: V vertices, S side of the canvas. L counts orbits.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -52,6 +52,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 1 <= self.canvas <= 4096:
             raise ValueError(f"canvas is {self.canvas}; it must lie in 1..4096")
+        if self.classes < 1:
+            raise ValueError(f"classes is {self.classes}; it must be at least 1")
         for name, least in (("vertices", 3), ("orbits", 0), ("radius", 0), ("frequency", 0)):
             if getattr(self, name)[0] < least:
                 raise ValueError(f"{name} starts at {getattr(self, name)[0]}; it must be at least {least}")
@@ -99,7 +101,7 @@ def sample_class(config: Config, stream: Stream) -> Class:
 def sample_instance(config: Config, atom: Class, stream: Stream) -> Params:
     """A picture of a class: the centre, uniform over the canvas in half pixels, and the key of noise and grey levels."""
     centre = (stream.integer(0, 2 * UNIT) / 2, stream.integer(0, 2 * UNIT) / 2)
-    return Params(**asdict(atom), centre=centre, noise_key=stream.key(), canvas=config.canvas)
+    return Params(**vars(atom), centre=centre, noise_key=stream.key(), canvas=config.canvas)
 
 
 def render(params: Params, size: int) -> Picture:

@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from synth import datasets, fractaldb, ifs
 from synth.fractaldb import Config
 from synth.pictures import UnfitError
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import Request, make_shards, recipe_of
 from synth.seeds import Stream, stream
+from synth.shards import ShardSet
+from synth.verify import damages
 
 DATASET = datasets.get("fractaldb")
 
@@ -95,6 +98,17 @@ def test_later_patches_erase_earlier_ones() -> None:
 def test_points_are_as_many_a_pixel_at_any_size() -> None:
     fills = [fractaldb.render(params_of(0), size).foreground.mean() for size in (128, 362)]
     assert fills[0] == pytest.approx(fills[1], rel=0.25)
+
+
+def test_redraws_are_counted_in_records_and_summary(tmp_path: Path) -> None:
+    request = Request("fractaldb", 12, str(tmp_path), shard_size=8, workers=0)
+    summary = make_shards(request, started=lambda _: None, progress=lambda _: None)
+    recipe = recipe_of(request)
+    drawn = [recipe.render(index)[0].redraws for index in range(12)]
+    shard_set = ShardSet(str(tmp_path))
+    assert [part["content"]["redraws"] for part in shard_set.manifest["parts"]] == [sum(drawn[:8]), sum(drawn[8:])]
+    assert summary.redraws == summary.row()["redraws"] == sum(drawn) > 0
+    assert not any(sentence for _, sentence in damages(shard_set, 12))
 
 
 def test_diverging_points_are_unfit() -> None:

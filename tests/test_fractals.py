@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synth import clouds, colour, config, datasets, fractals, ifs
+from synth import clouds, colour, config, datasets, fractals, ifs, lines
 from synth.errors import UserError
 from synth.fractals import Config
 from synth.pictures import Picture, UnfitError, measure
@@ -86,12 +86,23 @@ def dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def test_lines_have_the_width_and_length_of_their_law() -> None:
-    canvas, foreground = np.full((200, 200), 7, np.uint32), np.ones((200, 200), bool)
-    fractals.draw_lines(canvas, foreground, np.uint64(4), 1, 3, 0.25, 0.25)
-    rows, columns = np.nonzero(canvas == 0)
-    longest = max(np.ptp(rows), np.ptp(columns)) + 1
-    assert len(rows) == 3 * longest and np.hypot(np.ptp(rows), np.ptp(columns)) == pytest.approx(50, abs=4)
-    assert (foreground == (canvas > 0)).all()
+    for key in range(20):
+        canvas, foreground = np.full((300, 300), 7, np.uint32), np.ones((300, 300), bool)
+        line = lines.scatter(np.uint64(key), 1, 0.1, 0.1)
+        line[0, :2] = 0.5
+        lines.draw_lines(300 * line, 3, canvas, foreground)
+        rows, columns = np.nonzero(canvas == 0)
+        assert len(rows) == 3 * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+        assert np.hypot(np.ptp(rows), np.ptp(columns)) == pytest.approx(30, abs=3)
+        assert (foreground == (canvas > 0)).all() and abs(rows.mean() - 149.5) < 1 and abs(columns.mean() - 149.5) < 1
+
+
+def test_lines_are_scattered_evenly() -> None:
+    scattered = lines.scatter(np.uint64(1), 4000, 0.2, 0.8)
+    lengths = np.hypot(scattered[:, 2], scattered[:, 3])
+    for values, ends in ((scattered[:, 0], (0, 1)), (scattered[:, 1], (0, 1)), (lengths, (0.2, 0.8))):
+        assert np.histogram(values, bins=4, range=ends)[0] == pytest.approx([1000] * 4, rel=0.1)
+    assert scattered[:, 2:].mean(axis=0) == pytest.approx([0, 0], abs=0.02)
 
 
 def test_fill_is_that_of_the_published_generator() -> None:
@@ -159,7 +170,7 @@ def test_jitter_scales_one_map_and_never_beyond_a_contraction() -> None:
         maps = ifs.array(datasets.sample_params(dataset, Config(), seed=0, index=index).maps)
         rows = np.flatnonzero((maps != system).any(axis=1))
         changed += len(rows)
-        assert len(rows) <= 1 and max(ifs.largest_stretch(row) for row in maps) <= 1
+        assert len(rows) <= 1 and max(ifs.largest_stretch(*row[:4]) for row in maps) <= 1
         for row in rows:
             factors = maps[row, :6] / system[row, :6]
             assert np.ptp(factors) < 1e-12 and 0.8 <= factors[0] <= 1.1
@@ -301,14 +312,14 @@ def test_colour_statistics_are_those_of_numpy(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["colour=sepia", "backdrop=green", "hue_mode=odd", "maps=0,3", "points=0", "lines=-1", "zoom=0,1", "sigma=0,1"]
+    "setting", ["colour=sepia", "backdrop=green", "hue_mode=odd", "maps=0,3", "points=0", "lines=-1", "zoom=0,1", "sigma=0,1", "value=0,2"]
 )
 def test_settings_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(UserError, match=f"setting {setting.split('=')[0]} cannot be"):
         drawn("fractals", 0, settings=(setting,))
 
 
-@pytest.mark.parametrize("setting", ["edges=soft", "figures=0,2"])
+@pytest.mark.parametrize("setting", ["edges=soft", "figures=0,2", "side=0,1"])
 def test_scene_settings_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(UserError, match=f"setting {setting.split('=')[0]} cannot be"):
         drawn("fractals_multi", 0, settings=(setting,))

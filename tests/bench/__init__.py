@@ -1,0 +1,1 @@
+"""Speed: the hot path against its plain twins."""

@@ -1,0 +1,160 @@
+"""Speed of synth: `make bench`. CPU time on one core, best of a few rounds; every ratio is taken within one run."""
+
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+
+from synth import parallel, recipe, visual_atoms
+from synth.codecs import CODECS, Codec, encode_png
+from synth.pipeline import Request, make_shards, recipe_of
+from synth.recipe import Recipe
+from synth.visual_atoms import Params
+from tests.bench.plain import numpy_words, plain_atom, visual_atom
+
+ATOM = Params(500, 100, 2.0, 0.05, 35, (5, 9), (1.5, 1.5), (256.0, 256.0), noise_key=1, canvas=512)
+LARGE = Params(1000, 200, 2.0, 0.05, 35, (5, 9), (1.5, 1.5), (256.0, 256.0), noise_key=1, canvas=512)
+
+
+SCRATCH = tempfile.TemporaryDirectory()
+
+
+class Row(NamedTuple):
+    """A line of the report."""
+
+    what: str
+    value: float
+    unit: str
+    target: str
+
+
+def cpu_ms(action: Callable[[], object], *, repeats: int = 1, rounds: int = 5) -> float:
+    """CPU milliseconds of one call: the best round."""
+    action()
+    best = float("inf")
+    for _ in range(rounds):
+        begun = time.process_time()
+        for _ in range(repeats):
+            action()
+        best = min(best, time.process_time() - begun)
+    return best / repeats * 1000
+
+
+def kernels() -> Iterator[Row]:
+    for params, target in ((ATOM, 40), (LARGE, 45)):
+        name = f"kernel V={params.vertices} L={params.orbits} 512 px"
+        yield from against_twins(name, [params], f">= {target}")
+    law = recipe_of(Request("visual_atoms", 64, "-"))
+    yield from against_twins("sheet of the law 512 px", [law.params(i) for i in range(0, 64, 2)], "")
+
+
+def against_twins(name: str, sheet: list[Params], target: str) -> Iterator[Row]:
+    fast = cpu_ms(lambda: [visual_atoms.render(p, 512) for p in sheet], repeats=max(1, 20 // len(sheet))) / len(sheet)
+    plain = cpu_ms(lambda: [plain_atom(p, 512) for p in sheet], rounds=1 + 2 // len(sheet)) / len(sheet)
+    numpy = cpu_ms(lambda: [visual_atom(p, 512, numpy_words(1)) for p in sheet], rounds=1 + 2 // len(sheet)) / len(sheet)
+    yield Row(name, fast, "ms a picture", "")
+    yield Row(f"{name}: plain twin / kernel", plain / fast, "x", target)
+    yield Row(f"{name}: NumPy twin / kernel", numpy / fast, "x", "")
+
+
+def codec() -> Iterator[Row]:
+    law = recipe_of(Request("visual_atoms", 64, "-"))
+    sheet = [law.render(i)[1].pixels for i in range(64)]
+    ours = cpu_ms(lambda: [encode_png(p) for p in sheet]) / 64
+    pillow = cpu_ms(lambda: [pillow_png(p) for p in sheet]) / 64
+    yield Row("PNG of a 256 px picture", ours, "ms", "")
+    yield Row("PNG: Pillow / ours", pillow / ours, "x", ">= 7")
+
+
+def pillow_png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def whole() -> Iterator[Row]:
+    for setting, target in ((), 450), (("canvas=256",), 650):
+        rates, shares = zip(*(pipeline_round(4096, setting) for _ in range(3)), strict=True)
+        name = f"pipeline {' '.join(setting) or 'defaults'} 256 px"
+        yield Row(name, max(rates), "pictures a CPU-second", f">= {target}")
+        yield Row(f"{name}: neither rendering nor encoding", min(shares) * 100, "%", "" if setting else "<= 10")
+
+
+def pipeline_round(samples: int, settings: tuple[str, ...]) -> tuple[float, float]:
+    """Pictures a CPU-second of a whole run, and the share of it outside rendering (with its measuring) and encoding."""
+    inside = 0.0
+
+    def timed(action: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any) -> Any:
+            nonlocal inside
+            begun = time.process_time()
+            result = action(*args)
+            inside += time.process_time() - begun
+            return result
+
+        return wrapped
+
+    plain = CODECS["png"]
+    rendering = patch.multiple("synth.recipe", measure=timed(recipe.measure)), patch.object(Recipe, "render", timed(Recipe.render))
+    with rendering[0], rendering[1], patch.dict(CODECS, png=Codec("png", timed(plain.encode))):
+        begun = time.process_time()
+        shards(samples, settings=settings, workers=0)
+        total = time.process_time() - begun
+    return samples / total, 1 - inside / total
+
+
+def workers() -> Iterator[Row]:
+    """Wall clock: only on free cores does this say anything."""
+    with parallel.ray_session(2, None, ["synth"]) as ray:
+        shards(2000, shard_size=1000, workers=2)  # workers start and load their kernels
+        begun = time.perf_counter()
+        shards(12000, shard_size=1000, workers=1)
+        middle = time.perf_counter()
+        shards(12000, shard_size=1000, workers=2)
+        yield Row("two workers / one, wall clock", (middle - begun) / (time.perf_counter() - middle), "x", ">= 1.8")
+
+        @ray.remote(num_cpus=1)
+        def peak() -> float:
+            shards(4096, workers=0)  # in a folder of the worker's own
+            return peak_memory()
+
+        yield Row("peak memory of a worker after a shard of 4,096", ray.get(peak.remote()), "MB", "< 400")
+
+
+def start_up() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", "1", "--workers", "0", "--out"]
+        begun = time.perf_counter()
+        subprocess.run([*command, f"{folder}/set"], check=True, capture_output=True)
+        yield Row("a set of one picture, in this process, wall clock", time.perf_counter() - begun, "s", "< 2")
+
+
+def shards(samples: int, **options: object) -> None:
+    """Makes a set, which is left behind for the folder that `report` clears."""
+    request = Request("visual_atoms", samples, tempfile.mkdtemp(dir=SCRATCH.name) + "/set", **options)  # type: ignore[arg-type]
+    make_shards(request, started=lambda _: None, progress=lambda _: None)
+
+
+def peak_memory() -> float:
+    """High-water mark of this process in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def report(*parts: Callable[[], Iterator[Row]]) -> None:
+    for part in parts:
+        for row in part():
+            print(f"{row.what:<62} {row.value:10.2f} {row.unit:<22} {row.target}", flush=True)
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise")
+    report(kernels, codec, whole, start_up, workers)

@@ -1,0 +1,110 @@
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth import parallel
+from synth.pipeline import Request, Summary, make_shards
+from synth.shards import ShardSet
+from synth.storage import open_storage
+
+Make = Callable[..., Summary]
+
+SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16, "workers": 0, "settings": ("canvas=64", "orbits=1,20")}
+
+
+def make_small(out: Any, **changes: Any) -> Summary:
+    """Makes a set of 40 small pictures in three shards, or what `changes` ask for."""
+    request = Request(**{**SMALL, "out": str(out), **changes})
+    return make_shards(request, started=lambda _: None, progress=lambda _: None)
+
+
+def tar_hashes(out: Any) -> dict[str, str]:
+    """sha256 of every tar of a place."""
+    storage = open_storage(str(out))
+    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(".tar")}
+
+
+def pictures(out: Any) -> dict[str, bytes]:
+    """Pixels of every sample of a finished set, by key."""
+    shard_set = ShardSet(str(out))
+    return {s.key: s.pixels.tobytes() for shard in shard_set.shards for s in shard_set.read(shard)}
+
+
+def children(pid: int) -> list[tuple[int, str]]:
+    """(pid, command line) of every descendant of a process."""
+    parents: dict[int, list[int]] = {}
+    commands: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                commands[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents.setdefault(int(status[1]), []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        for child in parents.get(waiting.pop(), []):
+            found.append((child, commands[child]))
+            waiting.append(child)
+    return found
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small set as one quiet process makes it."""
+    out = tmp_path_factory.mktemp("undisturbed") / "set"
+    make_small(out)
+    return out
+
+
+@pytest.fixture
+def finished(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of the small set, to be spoilt."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "set"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 server on loopback that the environment points to; its address."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3_server: str) -> Iterator[None]:
+    """The one Ray of the whole run: two workers, who inherit the environment."""
+    with parallel.ray_session(2, None, ["synth"]):
+        yield
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> Iterator[str]:
+    """An empty bucket, as a URL."""
+    import boto3
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # they remember their credentials
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="pictures")
+    yield "s3://pictures/atoms"
+    for entry in s3.list_objects_v2(Bucket="pictures").get("Contents", []):
+        s3.delete_object(Bucket="pictures", Key=entry["Key"])
+    s3.delete_bucket(Bucket="pictures")
+    s3.close()

@@ -1,0 +1,162 @@
+"""Kills at random moments: whatever dies, the same command makes the same bytes."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synth.shards import ShardSet
+from tests.conftest import children, make_small, tar_hashes
+
+SAMPLES, SHARD_SIZE = 12000, 500
+COMMAND = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", str(SAMPLES), "--shard-size", str(SHARD_SIZE)]
+COMMAND += ["--size", "32", "--set", "canvas=64", "--set", "orbits=1,20"]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("expected")
+    make_small(out, samples=SAMPLES, shard_size=SHARD_SIZE)
+    return tar_hashes(out)
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )
+
+
+def kill_driver(process: subprocess.Popen[str]) -> None:
+    """kill -9, then waits until its Ray, if it had one, has noticed."""
+    family = children(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(running(pid) for pid, command in family if "ray" in command):
+        time.sleep(0.1)
+
+
+def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:
+    workers = [pid for pid, command in children(process.pid) if command.startswith("ray::render_shard")]
+    if workers:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+    return bool(workers)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def finish(out: Path, expected: dict[str, str], *options: str) -> None:
+    run = subprocess.run([*COMMAND, "--out", str(out), *options], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert_whole(out, expected)
+
+
+def assert_whole(out: Path, expected: dict[str, str]) -> None:
+    assert tar_hashes(out) == expected
+    assert len(ShardSet(str(out))) == SAMPLES
+    assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
+
+
+def moments(seed: int, count: int, longest: float) -> Iterator[tuple[random.Random, float]]:
+    chance = random.Random(seed)
+    for _ in range(count):
+        yield chance, chance.uniform(0.2, longest)
+
+
+def kill_drivers(out: Path, expected: dict[str, str], *, seed: int, kills: int, longest: float, workers: str) -> None:
+    for _, moment in moments(seed, kills, longest):
+        process = start(out, "--workers", workers)
+        time.sleep(moment)
+        kill_driver(process)
+    finish(out, expected, "--workers", workers)
+
+
+def kill_workers(out: Path, expected: dict[str, str], *, seed: int, kills: int) -> None:
+    process = start(out, "--workers", "2")
+    for chance, moment in moments(seed, kills, 0.6):
+        while process.poll() is None and not kill_worker(process, chance):
+            time.sleep(0.05)
+        time.sleep(moment)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "is drawn again" in errors
+    assert_whole(out, expected)
+
+
+def test_a_killed_driver_loses_nothing(tmp_path: Path, expected: dict[str, str]) -> None:
+    kill_drivers(tmp_path / "set", expected, seed=1, kills=4, longest=1.5, workers="0")
+
+
+def test_a_killed_driver_on_ray_loses_nothing(tmp_path: Path, expected: dict[str, str]) -> None:
+    kill_drivers(tmp_path / "set", expected, seed=2, kills=1, longest=7, workers="2")
+
+
+def test_killed_workers_are_replaced(tmp_path: Path, expected: dict[str, str]) -> None:
+    kill_workers(tmp_path / "set", expected, seed=3, kills=2)
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(tmp_path: Path, expected: dict[str, str]) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))  # the kernel refuses larger files
+
+    options = ["--out", str(tmp_path / "set"), "--workers", "0"]
+    run = subprocess.run([*COMMAND, *options], capture_output=True, text=True, preexec_fn=limit, check=False)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'set'} refuses files of this size; make room")
+    assert not (tmp_path / "set").exists()
+    finish(tmp_path / "set", expected, "--workers", "0")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path: Path, expected: dict[str, str], workers: str) -> None:
+    process = start(tmp_path / "set", "--workers", workers)
+    while process.poll() is None and not list(tmp_path.glob("set/*000001.json")):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "the same command goes on from here" in errors and "Traceback" not in errors
+    assert not list(tmp_path.glob("set/.*"))
+    finish(tmp_path / "set", expected, "--workers", "0")
+
+
+def test_a_lost_node_is_replaced(tmp_path: Path, expected: dict[str, str]) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        process = start(tmp_path / "set", "--workers", "2", "--ray-address", cluster.address)
+        while process.poll() is None and len(list(tmp_path.glob("set/*.json"))) < 4:
+            time.sleep(0.02)
+        cluster.remove_node(node, allow_graceful=False)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert_whole(tmp_path / "set", expected)
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hundred_kills(tmp_path: Path, expected: dict[str, str], seed: int) -> None:
+    kill_drivers(tmp_path / "a", expected, seed=100 + seed, kills=5, longest=2.5, workers="0")
+    kill_drivers(tmp_path / "b", expected, seed=200 + seed, kills=2, longest=9, workers="2")
+    kill_workers(tmp_path / "c", expected, seed=300 + seed, kills=3)

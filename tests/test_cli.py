@@ -1,0 +1,178 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from synth.cli import commands
+from synth.errors import UserError
+from tests.conftest import make_small
+
+ROOT = Path(__file__).parent.parent
+
+
+def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
+    command = [sys.executable, "-m", "synth", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False)
+
+
+def invoke(*arguments: str) -> Result:
+    """The command within this process."""
+    return CliRunner().invoke(commands, arguments)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)])
+def test_help_ends_with_an_example(command: list[str]) -> None:
+    *_, label, example = invoke(*command, "--help").output.rstrip().splitlines()
+    assert label.strip() == "Example:" and example.strip().startswith("python -m synth")
+
+
+def test_help_is_light() -> None:
+    script = "import sys\nfrom synth.cli import commands\ntry: commands(['shards', '--help'])\nexcept SystemExit: pass\n"
+    script += "print([m for m in ('torch', 'ray', 'numba', 'numpy') if m in sys.modules], file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stderr == "[]\n"
+
+
+def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path / "a"), "--size", "32", "--workers", "0"]
+    run = synth("shards", "visual_atoms", "--n", "20", *options)
+    summary = json.loads(run.stdout)
+    assert run.returncode == 0 and summary["pictures"] == 20 and summary["retries"] == 0
+    assert "20 pictures to draw" in run.stderr and "pictures/s" in run.stderr
+    assert json.loads(synth("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
+
+
+def refused(*arguments: str) -> str:
+    """The one sentence with which a command is refused."""
+    run = synth(*arguments)
+    assert run.returncode == 2 and run.stdout == ""
+    sentence = run.stderr.splitlines()[-1]
+    assert sentence.startswith("error: ") and "Traceback" not in run.stderr
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--n", "0"], "--n is 0; ask for at least one picture"),
+        (["--n", "-3"], "--n is -3"),
+        (["--n", "many"], "Invalid value for '--n': 'many' is not a valid integer"),
+        (["--n", "2000000000"], "at most 1,000,000,000 pictures"),
+        (["--n", "5", "--size", "0"], "--size is 0; it must lie in 1..4096"),
+        (["--n", "5", "--size", "4097"], "--size is 4097"),
+        (["--n", "5", "--codec", "gif"], "unknown codec 'gif'; known are png, webp, jpeg"),
+        (["--n", "5", "--seed", "-1"], "--seed is -1"),
+        (["--n", "5", "--workers", "-1"], "--workers is -1"),
+        (["--n", "5", "--shard-size", "0"], "--shard-size is 0"),
+        (["--n", "5", "--set", "colour=1"], "unknown setting 'colour'; known are canvas, classes"),
+        (["--n", "5", "--set", "classes=some"], "setting classes cannot be 'some': it must be a whole number"),
+        (["--n", "5", "--ray-address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    ],
+)
+def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: Path) -> None:
+    assert sentence in refused("shards", "visual_atoms", "--out", str(tmp_path / "x"), *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["shards", "atoms", "--n", "5", "--out", "x"], "unknown data set 'atoms'; known are visual_atoms"),
+        (["shards", "visual_atoms", "--n", "5", "--out", "/proc/x"], "/proc/x cannot be made"),
+        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE")], "LICENSE is a file; give a folder or a URL"),
+        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE" / "x")], "LICENSE is a file; give a folder or a URL"),
+        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT)], "is not empty and holds no set of exnihilo"),
+        (["shards", "visual_atoms", "--n", "5", "--out", "nope://x/y"], "unknown URL scheme nope://"),
+        (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file"),
+        (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "a sheet holds 1 to 1024 pictures"),
+        (["inspect", "/nowhere"], "holds no finished set"),
+        (["inspect", str(ROOT / "LICENSE")], "holds no finished set"),
+        (["inspect", "/nowhere/a.tar"], "there is no file /nowhere/a.tar"),
+        (["verify", "/nowhere"], "holds no finished set"),
+        (["draw"], "No such command 'draw'"),
+    ],
+)
+def test_wrong_names_and_places_are_refused(arguments: list[str], sentence: str) -> None:
+    assert sentence in refused(*arguments)
+
+
+def test_preview_is_a_sheet_of_the_first_pictures(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "grid.png"
+    assert invoke("preview", "visual_atoms", "--n", "9", "--out", str(out), "--size", "64").exit_code == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (3 * 68 + 4, 3 * 68 + 4)
+
+
+def test_datasets_are_listed() -> None:
+    rows = [json.loads(line) for line in invoke("datasets").output.splitlines()]
+    assert rows[0]["name"] == "visual_atoms" and rows[0]["classes"] == 1000
+
+
+def test_inspect_says_what_a_set_a_tar_and_a_sample_are(undisturbed: Path) -> None:
+    assert json.loads(invoke("inspect", str(undisturbed)).output)["pictures"] == 40
+    tar = str(undisturbed / "visual_atoms-000001.tar")
+    assert json.loads(invoke("inspect", tar).output) == {"path": tar, "samples": 16, "first": "000000016", "last": "000000031"}
+    for path in (str(undisturbed), tar):
+        assert json.loads(invoke("inspect", path, "000000020").output)["index"] == 20
+    with pytest.raises(UserError, match="its keys are 000000000 to 000000039"):
+        invoke_raising("inspect", str(undisturbed), "000000040")
+    with pytest.raises(UserError, match="holds no sample '000000001'"):
+        invoke_raising("inspect", tar, "000000001")
+
+
+def invoke_raising(*arguments: str) -> None:
+    CliRunner().invoke(commands, arguments, catch_exceptions=False)
+
+
+def spoil(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert data.count(old) == 1 and len(old) == len(new)
+    path.write_bytes(data.replace(old, new))
+
+
+def test_verify_passes_a_whole_set(undisturbed: Path) -> None:
+    row = json.loads(invoke("verify", str(undisturbed), "--redraw", "40").stdout)
+    assert row["pictures"] == 40 and row["redrawn"] == 40
+
+
+def test_verify_and_inspect_name_an_edited_json(finished: Path) -> None:
+    spoil(finished / "visual_atoms-000001.tar", b'"index":20,', b'"index":21,')
+    assert "visual_atoms-000001.tar is not what was written: member 000000020.json was changed" in refused("verify", str(finished))
+
+
+def test_verify_and_inspect_name_an_edited_picture(finished: Path) -> None:
+    path = finished / "visual_atoms-000001.tar"
+    data = bytearray(path.read_bytes())
+    start = data.index(b"000000021.png") + 512
+    data[start + 60] ^= 1
+    path.write_bytes(data)
+    assert "member 000000021.png was changed" in refused("verify", str(finished))
+    assert "member 000000021.png" in refused("inspect", str(finished), "000000021")
+
+
+def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:
+    cut, gone = finished / "visual_atoms-000000.tar", finished / "visual_atoms-000002.tar"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    gone.unlink()
+    run = synth("verify", str(finished))
+    assert run.returncode == 2
+    assert "visual_atoms-000000.tar is damaged at 00000000" in run.stderr and "visual_atoms-000002.tar is missing" in run.stderr
+
+
+def test_overwrite_from_the_command_line(finished: Path) -> None:
+    options = ["--n", "4", "--size", "16", "--workers", "0", "--out", str(finished)]
+    assert "holds another set" in refused("shards", "visual_atoms", *options)
+    assert json.loads(synth("shards", "visual_atoms", *options, "--overwrite").stdout)["pictures"] == 4
+
+
+def test_one_command_at_a_time(tmp_path: Path) -> None:
+    from synth.storage import Folder
+
+    with Folder(str(tmp_path)).exclusive(), pytest.raises(UserError, match="another run is writing"):
+        make_small(tmp_path)

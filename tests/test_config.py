@@ -1,0 +1,55 @@
+from dataclasses import dataclass
+
+import pytest
+
+from synth.config import canonical, digest, from_json, with_settings
+from synth.errors import UserError
+
+
+@dataclass(frozen=True)
+class Toy:
+    classes: int = 10
+    ratio: float = 0.5
+    name: str = "a"
+    span: tuple[int, int] = (1, 2)
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError("classes must be positive")
+
+
+def test_settings_are_read_by_type() -> None:
+    assert with_settings(Toy(), ["classes=3", "ratio=1e-3", "name=b", "span=4,9"]) == Toy(3, 0.001, "b", (4, 9))
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("colour=3", "unknown setting 'colour'; known are classes, name, ratio, span"),
+        ("classes", "has no value; write classes=VALUE"),
+        ("classes=1.5", "must be a whole number; the default is 10"),
+        ("ratio=x", "must be a number"),
+        ("ratio=nan", "must be finite"),
+        ("span=3", "it takes 2 values"),
+        ("span=3,1", "ends before it starts"),
+        ("classes=0", "classes must be positive"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        with_settings(Toy(), [setting])
+
+
+def test_json_comes_back_as_the_same_config() -> None:
+    import json
+
+    toy = Toy(classes=7, span=(3, 4))
+    assert from_json(Toy, json.loads(canonical(vars(toy)))) == toy
+    with pytest.raises(ValueError, match="has the fields"):
+        from_json(Toy, {"classes": 1})
+
+
+def test_canonical_json_does_not_depend_on_order() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        canonical(float("nan"))

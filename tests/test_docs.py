@@ -1,0 +1,75 @@
+import re
+import shlex
+import subprocess
+import tomllib
+import warnings
+from pathlib import Path
+
+import click
+import pytest
+
+from synth.cli import commands
+
+ROOT = Path(__file__).parent.parent
+PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards"} & set(p.relative_to(ROOT).parts)]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def code_lines(page: Path) -> list[str]:
+    return [line for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_in_the_docs_are_commands(page: Path) -> None:
+    for line in re.findall(r"python -m synth ([^`\n#]+)", page.read_text()):
+        words = [w for w in shlex.split(line) if w != "\\"]
+        command = commands.commands[words[0]]
+        options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}
+        assert {w for w in words if w.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_make_targets_and_variables_in_the_docs_exist(page: Path) -> None:
+    for line in [line for line in code_lines(page) if line.startswith("make ")] + re.findall(r"`(make [^`]+)`", page.read_text()):
+        for word in shlex.split(line)[1:]:
+            name, equals, _ = word.partition("=")
+            assert re.search(rf"\$\({name}\)" if equals else rf"^{name}:", MAKEFILE, re.MULTILINE), word
+
+
+def test_bare_make_lists_every_target_and_all_are_phony() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    assert targets == set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split())
+    assert targets <= set(make().split())
+
+
+def test_the_python_of_the_readme_runs(undisturbed: Path) -> None:
+    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
+        exec(script.replace("data/shards/visual_atoms", str(undisturbed)), names)
+    assert isinstance(names["how"], dict) and names["how"]["index"] == 15
+
+
+def test_the_readme_is_short_and_its_images_are_ours() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 200
+    assert all(not image.startswith("http") for image in re.findall(r"!\[.*?\]\((.*?)\)", text))
+
+
+def test_every_dependency_has_an_exact_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for extra, names in project["optional-dependencies"].items():
+        for name in names:
+            assert re.sub(r"\[.*", "", name).lower() in pinned, (extra, name)

@@ -1,0 +1,123 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from synth import ledger, shards
+from synth.errors import UserError
+from synth.ledger import Record
+from synth.storage import Folder
+
+IDENTITY = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}
+
+
+def record(number: int, *, count: int = 4, size: int = 3, seed: int = 0) -> Record:
+    identity = {**IDENTITY, "seed": seed}
+    name = f"toy-{number:06d}.tar"
+    return Record(name, number, number * 4, count, size, "00", ledger.digest(identity), identity, run={"seconds": number})
+
+
+def place(tmp_path: Path, *records: Record) -> Folder:
+    folder = Folder(str(tmp_path))
+    for r in records:
+        folder.write(r.file, b"x" * r.bytes)
+        ledger.write_record(folder, r)
+    return folder
+
+
+def test_a_part_is_done_when_its_record_agrees_with_its_size(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0), record(1))
+    folder.write("toy-000001.tar", b"short"[:2])
+    folder.write("toy-000002.tar", b"xyz")
+    state = ledger.load(folder)
+    assert [state.done(f"toy-{i:06d}.tar", 4) for i in range(3)] == [True, False, False]
+    assert not state.done("toy-000000.tar", 3)
+
+
+def test_damaged_records_count_as_missing(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0), record(1))
+    folder.write("toy-000001.json", b'{"file": "toy-0')
+    assert list(ledger.load(folder).records) == ["toy-000000.tar"]
+
+
+def test_another_identity_is_refused_with_what_differs(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0))
+    other = {"dataset": "toy", "config": {"classes": 12}, "seed": 1}
+    with pytest.raises(UserError, match=r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here; give another --out"):
+        ledger.require_same(ledger.load(folder), folder, other, 100, "toy")
+
+
+def test_sets_only_grow(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0), record(1))
+    state = ledger.load(folder)
+    ledger.require_same(state, folder, IDENTITY, 8, "toy")
+    ledger.require_same(state, folder, IDENTITY, 100, "toy")
+    with pytest.raises(UserError, match="already holds 8 samples, more than the 7 asked for"):
+        ledger.require_same(state, folder, IDENTITY, 7, "toy")
+
+
+def test_a_folder_of_somebody_else_is_refused_but_leftovers_are_not(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write("toy-000000.tar", b"")
+    ledger.require_same(ledger.load(folder), folder, IDENTITY, 8, "toy")
+    folder.write("thesis.tex", b"")
+    with pytest.raises(UserError, match=r"is not empty and holds no set of exnihilo \(thesis.tex lies there\)"):
+        ledger.require_same(ledger.load(folder), folder, IDENTITY, 8, "toy")
+
+
+def test_opening_a_set_again_takes_the_manifest_and_the_marks_but_no_data(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0), record(1, count=2))
+    ledger.write_manifest(folder, ledger.manifest([record(0), record(1, count=2)], IDENTITY, {}, {}))
+    ledger.void(ledger.load(folder), folder, ["toy-000001.tar", "toy-000002.tar"])
+    state = ledger.load(folder)
+    assert state.manifest is None and state.sizes.keys() >= {"toy-000000.tar", "toy-000001.tar"}
+    assert state.done("toy-000000.tar", 4) and not state.done("toy-000001.tar", 2)
+    ledger.require_same(state, folder, IDENTITY, 8, "toy")
+
+
+def test_clearing_removes_what_the_records_name_and_nothing_else(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0))
+    ledger.write_manifest(folder, ledger.manifest([record(0)], IDENTITY, {}, {}))
+    folder.write("README.md", b"card")
+    folder.write("notes.txt", b"mine")
+    ledger.clear(ledger.load(folder), folder, ["README.md"])
+    assert list(folder.sizes()) == ["notes.txt"]
+
+
+def test_the_digest_ignores_how_a_run_went_and_nothing_else() -> None:
+    manifest = ledger.manifest([record(1), record(0)], IDENTITY, {"licence": "CC0-1.0"}, {"host": "a"})
+    assert [p["number"] for p in manifest["parts"]] == [0, 1]
+    digest = ledger.manifest_digest(manifest)
+    manifest["run"] = {"host": "b"}
+    manifest["parts"][0]["run"] = {"seconds": 99}
+    assert ledger.manifest_digest(manifest) == digest
+    manifest["parts"][0]["sha256"] = "01"
+    assert ledger.manifest_digest(manifest) != digest
+
+
+def test_unfinished_and_damaged_sets_are_not_read(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0))
+    with pytest.raises(UserError, match=r"has no manifest\.json: it holds no finished set"):
+        ledger.read_manifest(folder)
+    folder.write("manifest.json", b"{")
+    with pytest.raises(UserError, match="damaged"):
+        ledger.read_manifest(folder)
+
+
+@pytest.mark.parametrize("shard_size", [4096, 64])
+def test_a_million_finished_pictures_are_recognised_in_five_seconds(tmp_path: Path, shard_size: int) -> None:
+    plan = shards.plan("toy", 1_000_000, shard_size)
+    records = [Record(s.file, s.number, s.first, s.count, 10**8, "0" * 64, ledger.digest(IDENTITY), IDENTITY) for s in plan]
+    for r in records:  # sparse files and hand-written records: planning needs no pictures
+        with (tmp_path / r.file).open("wb") as file:
+            file.truncate(r.bytes)
+        (tmp_path / r.name).write_bytes(json.dumps(vars(r)).encode())
+    folder = Folder(str(tmp_path))
+    for _ in range(2):
+        begun = time.process_time()
+        state = ledger.load(folder)
+        ledger.require_same(state, folder, IDENTITY, 1_000_000, "toy")
+        assert all(state.done(s.file, s.count) for s in plan)
+        assert time.process_time() - begun < 5
+        ledger.write_manifest(folder, ledger.manifest(records, IDENTITY, {}, {}))

@@ -1,0 +1,101 @@
+import io
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from synth import codecs, shards
+from synth.errors import UserError
+from synth.recipe import redraw
+from synth.shards import Shard, ShardSet, ShardWriter
+from tests.conftest import make_small
+
+
+def test_shards_cover_every_index_once() -> None:
+    plan = shards.plan("toy", 10, 4)
+    assert plan == [Shard("toy-000000.tar", 0, 0, 4), Shard("toy-000001.tar", 1, 4, 4), Shard("toy-000002.tar", 2, 8, 2)]
+    assert shards.plan("toy", 8, 4) == plan[:2]
+    assert len(shards.plan("toy", 1, 4)) == 1
+
+
+def test_tars_are_plain_ustar_without_time_or_owner(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with ShardWriter(str(path)) as writer:
+        writer.add("000000000", {"png": b"12", "json": b"{}"})
+    assert writer.size == path.stat().st_size
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members] == ["000000000.png", "000000000.json"]
+    assert all((m.mtime, m.uid, m.gid, m.uname, m.gname) == (0, 0, 0, "", "") for m in members)
+    assert path.read_bytes()[257:263] == b"ustar\0"
+
+
+def test_webdataset_iterates_what_was_written(undisturbed: Path) -> None:
+    urls = str(undisturbed / "visual_atoms-{000000..000002}.tar")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
+        samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("pil"))
+    assert [s["__key__"] for s in samples] == [f"{i:09d}" for i in range(40)]
+    for sample in samples[::7]:
+        assert sample["json"]["index"] == int(sample["__key__"])
+        assert np.array_equal(np.asarray(sample["png"]), codecs.rgb(redraw(sample["json"])))
+
+
+def test_samples_are_read_as_rgb_with_their_json(undisturbed: Path) -> None:
+    shard_set = ShardSet(str(undisturbed))
+    assert len(shard_set) == 40 and [s.count for s in shard_set.shards] == [16, 16, 8]
+    sample = next(shard_set.read(shard_set.shards[1]))
+    assert sample.key == "000000016" and sample.about["class"] == 16 and sample.captions == []
+    assert sample.pixels.shape == (32, 32, 3) and sample.pixels.dtype == np.uint8
+
+
+def test_captions_are_one_a_line(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path / "a.tar")) as writer:
+        writer.add("a", {"jpg": codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "txt": "a cat\nune bête\n".encode()})
+    with (tmp_path / "a.tar").open("rb") as file:
+        assert next(shards.read_shard(file, "a.tar")).captions == ["a cat", "une bête"]
+
+
+@pytest.mark.parametrize("cut", [700, 3000, 7001])
+def test_a_cut_tar_names_the_member(finished: Path, cut: int) -> None:
+    path = finished / "visual_atoms-000001.tar"
+    path.write_bytes(path.read_bytes()[:cut])
+    shard_set = ShardSet(str(finished))
+    with pytest.raises(UserError, match=r"visual_atoms-000001\.tar (is damaged at 0000000\d\d\.|holds \d+ samples where)"):
+        list(shard_set.read(shard_set.shards[1]))
+
+
+def test_a_tar_cut_between_members_is_short_of_samples(finished: Path) -> None:
+    path = finished / "visual_atoms-000000.tar"
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[10].offset
+    path.write_bytes(path.read_bytes()[:end])
+    shard_set = ShardSet(str(finished))
+    with pytest.raises(UserError, match="holds 5 samples where the manifest says 16"):
+        list(shard_set.read(shard_set.shards[0]))
+
+
+def test_what_is_no_tar_is_told() -> None:
+    with pytest.raises(UserError, match=r"x\.tar is damaged at its start"):
+        list(shards.read_members(io.BytesIO(b"no tar at all" * 100), "x.tar"))
+
+
+def test_a_sample_without_a_picture_is_told(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path / "a.tar")) as writer:
+        writer.add("000000005", {"json": b"{}"})
+    with (tmp_path / "a.tar").open("rb") as file, pytest.raises(UserError, match=r"sample 000000005 of a\.tar holds 0 pictures"):
+        list(shards.read_shard(file, "a.tar"))
+
+
+@pytest.mark.parametrize(("codec", "extension"), [("png", "png"), ("webp", "webp"), ("jpeg", "jpg")])
+def test_every_codec_makes_readable_sets(tmp_path: Path, codec: str, extension: str) -> None:
+    make_small(tmp_path / codec, samples=4, codec=codec)
+    shard_set = ShardSet(str(tmp_path / codec))
+    for sample in shard_set.read(shard_set.shards[0]):
+        difference = np.abs(sample.pixels.astype(int) - codecs.rgb(redraw(sample.about)))
+        assert difference.max() <= (0 if codec != "jpeg" else 40)
+    with tarfile.open(tmp_path / codec / "visual_atoms-000000.tar") as tar:
+        assert tar.getnames()[0] == f"000000000.{extension}"

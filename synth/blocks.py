@@ -15,7 +15,9 @@ _ROLES = (  # in the order in which their functions stand in a program
     *("common", "coordinates", "tunnels", "fields", "cells", "fractals", "combinations", "tilings", "shapes", "solids"),
     *("palettes", "scatterings", "sights", "finishes", "scenes"),
 )
-_FUNCTION = re.compile(r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n", re.M | re.S)
+_FUNCTION = re.compile(
+    r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n", re.M | re.S
+)
 _PARAMETER = re.compile(r"(?P<type>int|float|vec2|vec3) (?P<name>\w+)(?: /\* (?P<low>[-\d.]+)\.\.(?P<high>[-\d.]+) \*/)?")
 
 

@@ -35,14 +35,18 @@ def _card(manifest: Json) -> str:
         else "Pictures are RGB."
     )
     settings = "\n".join(f"| {key} | {value} |" for key, value in identity["config"].items())
-    return f"""# {identity["dataset"]}: {manifest["title"]}
+    own = manifest["licence"] == LICENCE
+    origin = "No photograph, no crawled file and no person's work went into them." if own else "The formulas are other people's programs."
+    licence = f"pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved." if own else manifest["licence"]
+    warning = "" if own or not licence.startswith("NOT") else " (not for commercial use: see Licence)"
+    return f"""# {identity["dataset"]}{warning}: {manifest["title"]}
 
 {manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels in {classes:,} classes, drawn by formulas.
-No photograph, no crawled file and no person's work went into them.
+{origin}
 
 ![The first pictures](preview.png)
 
-Licence: pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved.
+Licence: {licence}
 
 ## Files
 {len(parts):,} tar files in WebDataset's layout, {sum(p["bytes"] for p in parts):,} bytes.
@@ -130,8 +134,8 @@ def _croissant(manifest: Json) -> Json:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": identity["dataset"],
-        "description": f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}. No photographs, no crawled files.",
-        "license": _LICENCE_URL,
+        "description": f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",
+        "license": _LICENCE_URL if manifest["licence"] == LICENCE else manifest["licence"],
         "citeAs": f"{identity['dataset']}, drawn by exnihilo, manifest digest {ledger.manifest_digest(manifest)}",
         "version": f"{identity['law']}.0.0",
         "datePublished": manifest["run"]["finished"][:10],

@@ -1,4 +1,4 @@
-"""The commands of synth: shards, preview, inspect, verify, classes, datasets."""
+"""The commands of synth: shards, preview, inspect, verify, classes, vet, doctor, datasets."""
 
 import json
 import os
@@ -152,6 +152,37 @@ def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> Non
         raise UserError(f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are")
     systems = (sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes))
     console.show({"out": out, "classes": class_tables.write(Path(out), systems)})
+
+
+@commands.command(epilog=_example("python -m synth vet shaders --out data/shaders"))
+@click.argument("dataset")
+@click.option("--out", required=True, help="The folder to write programs.json to.")
+@SETTING
+@DEVICE
+def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
+    """Try the programs of a data set: which compile, end, are quick enough and show something.
+
+    `shards` does this itself where the result, programs.json, neither comes with exnihilo nor lies at the target."""
+    from synth import config, datasets, programs
+    from synth.storage import Folder
+
+    chosen = datasets.get(dataset)
+    if not hasattr(chosen.module, "vet"):
+        raise UserError(f"{dataset} is not drawn by programs; shaders and shaders21k are")
+    vetted = chosen.module.vet(config.with_settings(chosen.module.Config(**chosen.config), settings), device)
+    Folder(out).write(programs.NAME, vetted.data)
+    content = vetted.content
+    row = {"out": out, "accepted": len(content["programs"]), "left_out": len(content["left_out"]), "renderer": content["renderer"]}
+    console.show({**row, "sha256": vetted.sha256})
+
+
+@commands.command(epilog=_example("python -m synth doctor --device gpu"))
+@DEVICE
+def doctor(device: str) -> None:
+    """Say what draws shaders here and how quickly, or what to install."""
+    from synth import checkup
+
+    console.show(checkup.examine(device))
 
 
 @commands.command(epilog=_example("python -m synth datasets"))

@@ -12,7 +12,9 @@ A family is a module of this package, found by its name, that holds
 and, where its pictures come from programs that are vetted before they are drawn by a renderer, also
 
     ready(config, stored)                   the config with its `programs`, which `stored`, the target's programs.json, may hold already
+    vet(config, device)                     the Programs that such a config comes to, vetted now
     renderer()                              what draws the pictures, and its version
+    licence(config)                         what the card says of the pictures' licence, where that is not exnihilo's own
 
 A picture that is unfit is drawn anew from the next numbers of its stream; Params then has the field `redraws`. Where classes have tables
 (class_tables), what sample_class gives back is a system.
@@ -64,6 +66,7 @@ DATASETS = {
         ),
         DataSet("fractals_multi", "fractal_scenes", {}, "one to five coloured fractals on coloured clouds", "fractals"),
         DataSet("shaders", "shaders", {}, "programs of our own on the graphics pipeline: fields, tilings, solids, fractals"),
+        DataSet("shaders21k", "imported_shaders", {}, "programs of other people, from a copy of Shaders21k or another folder"),
         DataSet("fractaldb", "fractaldb", {}, "grey fractals of the original FractalDB"),
     ]
 }

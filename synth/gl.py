@@ -7,7 +7,6 @@ Programs stay alive, the most recently used ones, because what costs is the comp
 
 import ctypes
 import os
-import platform
 import re
 import tempfile
 from collections import OrderedDict
@@ -151,15 +150,19 @@ def _create_context(device: str) -> Any:
     try:
         import moderngl
     except ImportError:
-        raise UserError("shaders need the package moderngl; install it with: make setup") from None
-    options = {"device_index": int(device.partition(":")[2] or 0)} if device != "software" else {}
+        raise UserError("shaders need the Python package moderngl; install it with: make setup") from None
+    options: Any = {"device_index": int(device.partition(":")[2] or 0)} if device != "software" else {}
     try:
-        context = moderngl.create_context(standalone=True, backend="egl", **options)
+        context = moderngl.create_context(standalone=True, **{"backend": "egl", **options})
+        ctypes.CDLL("libGL.so.1")
     except Exception as error:  # glcontext raises plain Exception
-        raise UserError(f"nothing here can draw shaders ({error}); {_MISSING}") from None
+        reason = str(error).strip().replace("\n", " ")
+        raise UserError(f"nothing here can draw shaders with --device {device} ({reason}); {_MISSING}") from None
     software = re.search("llvmpipe|softpipe|swrast", context.info["GL_RENDERER"])
     if device != "software" and software:
-        raise UserError(f"{device} is no GPU here but {context.info['GL_RENDERER']}; install the GPU's EGL driver, or take --device software")
+        raise UserError(
+            f"{device} is no GPU here but {context.info['GL_RENDERER']}; install the GPU's EGL driver, or take --device software"
+        )
     return context
 
 

@@ -216,6 +216,12 @@ def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
     return replace(recipe, config=replace(recipe.config, programs=own.at(storage.url)))
 
 
+def _licence(recipe: Recipe) -> str:
+    """The licence of a set: exnihilo's, or what its family says of other people's programs."""
+    stated = getattr(recipe.dataset.module, "licence", None)
+    return stated(recipe.config) if stated else card.LICENCE
+
+
 def _examine(recipe: Recipe, storage: Storage, request: Request) -> tuple[ledger.State, list[Shard]]:
     """What lies at the target, and the shards that are to be made. Raises UserError where it is another set."""
     plan = shards.plan(recipe.dataset.name, request.samples, recipe.shard_size)
@@ -272,7 +278,7 @@ def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Requ
     records = list(state.records.values())
     stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
     storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
-    about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": card.LICENCE}
+    about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": _licence(recipe)}
     run = {**run, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     manifest = ledger.manifest(records, recipe.identity, about, run)
     sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))

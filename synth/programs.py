@@ -5,7 +5,7 @@ vector has nothing to show by the vector of a later attempt. Rendering only read
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -33,8 +33,15 @@ class Programs:
     @classmethod
     def of(cls, data: bytes, place: str = "") -> Self:
         """The programs of a file's bytes. Raises UserError where they are none of this version."""
-        programs = cls(config.digest(_parsed(data, place)), place, data)
-        return programs
+        return cls(config.digest(_parsed(data, place)), place, data)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The programs.json of a folder, as `vet` writes it. Raises UserError where there is none."""
+        try:
+            return cls.of((Path(text) / NAME).read_bytes(), text)
+        except OSError:
+            raise UserError(f"{text} holds no {NAME}; make one with: python -m synth vet shaders --out {text}") from None
 
     @classmethod
     def made(cls, content: Json) -> Self:
@@ -53,7 +60,7 @@ class Programs:
 
     def at(self, place: str) -> "Programs":
         """The same file, which lies at a place from now on."""
-        return Programs(self.sha256, place, self.data)
+        return replace(self, place=place)
 
     def __hash__(self) -> int:
         return hash(self.sha256)

@@ -11,12 +11,12 @@ of a renderer, which every sample and record names; another one's differ by a fe
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from synth import gl, judging, programs, shader_programs, vetting
+from synth import gl, judging, programs, seeds, shader_programs, vetting
 from synth.errors import UserError
 from synth.pictures import Picture, UnfitError
 from synth.programs import Programs
@@ -78,9 +78,14 @@ def ready(config: Config, stored: bytes | None) -> Config:
     if config.programs is not None:
         return config
     found = Programs.of(stored) if stored else None
-    if found is None or found.content["asked"] != {"structures": config.structures}:
-        found = vetting.structures(config.structures, config.classes)
-    return _with(config, found)
+    if found is None or found.content["asked"] != {"structures": config.structures, "law": vetting.LAW}:
+        found = vet(config)
+    return replace(config, programs=found)
+
+
+def vet(config: Config, device: str = "software") -> Programs:
+    """Vets as many structures, and so many of their classes, as the config has."""
+    return vetting.structures(config.structures, config.classes, device)
 
 
 def sample_class(config: Config, stream: Stream) -> Class:
@@ -89,7 +94,7 @@ def sample_class(config: Config, stream: Stream) -> Class:
     number, content = stream.path[0], config.programs.content
     accepted = content["programs"]
     structure = accepted[number % min(config.structures, len(accepted))]["structure"]
-    values = vetting.class_values(structure, number, content["attempts"].get(str(number), 0))
+    values = class_values(structure, number, content["attempts"].get(str(number), 0))
     program = shader_programs.compose(structure)
     return Class(structure, program.plan, program.blocks, values)
 
@@ -107,7 +112,7 @@ def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError where nothing can be seen."""
     pixels = draw(params, size)
     fault = judging.fault(pixels)
-    if fault and min(size, 64) == 64:  # a thumbnail may well be one colour
+    if fault and size >= 64:  # a thumbnail may well be one colour
         raise UnfitError(f"structure {params.structure} is {fault}")
     return Picture(pixels, judging.foreground(pixels))
 
@@ -117,6 +122,12 @@ def draw(params: Params, size: int) -> np.ndarray:
     program = shader_programs.compose(params.structure)
     values = {**program.bindings(params.values), "side": float(size), "time": params.time, "view": params.view}
     return gl.draw(program.text, values, size, f"structure {params.structure}")
+
+
+def class_values(structure: int, number: int, attempt: int) -> tuple[float, ...]:
+    """The parameter vector of a class at an attempt. It is the same under every seed, as a program of other people's would be: the
+    seed chooses where and when it is looked at."""
+    return shader_programs.compose(structure).sample(seeds.stream(0, "shaders/classes", number, attempt))
 
 
 def look(structure: int, values: tuple[float, ...], time: float) -> Params:
@@ -129,11 +140,5 @@ def _known(config: Any) -> Programs | None:
     """The shipped programs, if they are meant. Raises UserError where others are stated, as a manifest does."""
     ours = programs.shipped()
     if isinstance(config.programs, str) and config.programs != ours.sha256:
-        raise UserError(f"these programs (sha256 {config.programs[:12]}...) lie in the set's own {programs.NAME}; this needs the shipped ones")
+        raise UserError(f"its programs (sha256 {config.programs[:12]}...) are not those that are shipped, but lie beside the set")
     return ours if config.programs or config.structures <= len(ours.content["programs"]) else None
-
-
-def _with(config: Config, found: Programs) -> Config:
-    from dataclasses import replace
-
-    return replace(config, programs=found)

@@ -50,11 +50,12 @@ float angle_of(vec2 q) {
     return abs(q.x) + abs(q.y) < 1e-6 ? 0.0 : atan(q.y, q.x);
 }
 
-// A colour from hue (turns), saturation and value.
+// A colour from hue (turns of the painters' wheel: red, yellow at a third, green at a half, blue at two thirds), saturation and value.
 vec3 tinted(vec3 hsv) {
-    vec3 wheel = 0.5 + 0.5 * cos(6.2832 * (hsv.x - vec3(0.0, 0.3333, 0.6667)));
-    wheel = smoothstep(0.0, 1.0, wheel);
-    return hsv.z * mix(vec3(1.0), wheel, hsv.y);
+    float t = fract(hsv.x);
+    float h = t < 0.3333 ? 3.0 * t : t < 0.5 ? 6.0 * t - 1.0 : t < 0.6667 ? 10.0 * t - 3.0 : 7.0 * t - 1.0;
+    vec3 wheel = clamp(abs(mod(h + vec3(0.0, 4.0, 2.0), 6.0) - 3.0) - 1.0, 0.0, 1.0);
+    return hsv.z * mix(vec3(1.0), wheel * (0.85 + 0.15 * wheel), hsv.y);
 }
 
 // A minimum whose edge is rounded over the width k.
@@ -113,7 +114,7 @@ float octaves_of(vec2 q, int octaves, float gain) {
 vec4 nearest(vec2 q, float jitter, float power) {
     vec2 cell = floor(q), found = cell;
     float first = 9.0, second = 9.0;
-    for (int k = 0; k < 9; k++) {
+    for (int k = 0; k < 9 + zero; k++) {
         vec2 other = cell + vec2(k % 3 - 1, k / 3 - 1);
         vec2 wander = 0.5 + 0.5 * jitter * sin(time * 0.7 + 6.2832 * chances(other));
         vec2 d = abs(other + wander - q) + 1e-4;

@@ -144,7 +144,7 @@ float moire(vec2 q, vec2 apart /* -0.3..0.3 */, float lines /* 14..36 */, float 
 // A labyrinth as skins have it: waves of one length in all directions, cut at their middle.
 float labyrinth(vec2 q, float count /* 9..24 */, float balance /* -0.6..0.6 */, float hard /* 1..6 */, float seed /* 0..100 */) {
     float sum = 0.0;
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 11 + zero; i++) {
         vec2 draw = chances(vec2(i, seed));
         float angle = 6.2832 * draw.x;
         sum += sin(count * (0.9 + 0.2 * draw.y) * dot(q, vec2(cos(angle), sin(angle))) + 40.0 * draw.y + 0.3 * time);

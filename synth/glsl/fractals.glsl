@@ -40,7 +40,7 @@ float ship(vec2 q, vec2 at /* -0.5..0.5 */, float zoom /* 0.3..1.1 */, int limit
 float newton(vec2 q, int exponent /* 3..6 */, float relax /* 0.8..1.5 */, float zoom /* 0.6..1.8 */, float turn /* 0..6.28 */) {
     vec2 z = zoom * (turned(turn + 0.1 * time) * q) + 1e-3;
     float steps = 0.0;
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < 24 + zero; i++) {
         vec2 power_ = vec2(1, 0);
         for (int k = 1; k < exponent; k++) power_ = times(power_, z);
         vec2 move = over(times(power_, z) - vec2(1, 0), float(exponent) * power_);

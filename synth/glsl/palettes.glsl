@@ -8,7 +8,7 @@ vec3 cosines(float x, vec3 phase /* 0..1 */, vec3 turns /* 0.5..1.6 */, float cy
 // Four colours, one into the next.
 vec3 gradient(float x, float hue /* 0..1 */, vec3 hues /* -0.35..0.35 */, vec3 strong /* 0.35..1 */, float bright /* 0.75..1 */) {
     x = 3.0 * (1.0 - abs(1.0 - mod(x, 2.0)));
-    vec3 a = tinted(vec3(hue, strong.x, 0.12 * bright)), b = tinted(vec3(hue + hues.x, strong.y, 0.6 * bright));
+    vec3 a = tinted(vec3(hue, strong.x, 0.2 * bright)), b = tinted(vec3(hue + hues.x, strong.y, 0.75 * bright));
     vec3 c = tinted(vec3(hue + hues.x + hues.y, strong.z, bright)), d = tinted(vec3(hue + hues.z, 0.25, bright));
     return x < 1.0 ? mix(a, b, x) : x < 2.0 ? mix(b, c, x - 1.0) : mix(c, d, clamp(x - 2.0, 0.0, 1.0));
 }

@@ -28,9 +28,12 @@ float met(vec3 eye, vec3 ray, int steps, float far) {
 
 // The direction in which the solid's distance grows, from four places round a point.
 vec3 facing(vec3 p, float gap) {
-    vec2 k = vec2(gap, -gap);
-    vec3 sum = k.xyy * solid(p + k.xyy) + k.yyx * solid(p + k.yyx);
-    return normalize(sum + k.yxy * solid(p + k.yxy) + k.xxx * solid(p + k.xxx) + 1e-9);
+    vec3 sum = vec3(1e-9);
+    for (int i = 0; i < 4 + zero; i++) {
+        vec3 corner = gap * (2.0 * vec3((i + 3) / 2 % 2, i / 2 % 2, i % 2) - 1.0);
+        sum += corner * solid(p + corner);
+    }
+    return normalize(sum);
 }
 
 // Light on a surface: sun, sky, its own edge, and a hint of what is shut in.
@@ -38,7 +41,7 @@ vec3 lit(vec3 colour, vec3 p, vec3 normal, vec3 ray, vec3 sun, float gloss) {
     float day = max(dot(normal, sun), 0.0), sky = 0.5 + 0.5 * normal.y, rim = pow(1.0 - max(dot(normal, -ray), 0.0), 3.0);
     float shine = pow(max(dot(reflect(ray, normal), sun), 0.0), 8.0 + 40.0 * gloss);
     float open = clamp(0.35 + 3.0 * solid(p + 0.22 * normal), 0.0, 1.0);
-    return colour * open * (0.22 + 0.85 * day + 0.28 * sky) + gloss * shine * open + 0.3 * rim * colour.zxy * open;
+    return colour * open * (0.3 + 0.9 * day + 0.35 * sky) + gloss * shine * open + 0.3 * rim * colour.zxy * open;
 }
 
 // Relief on a flat picture, from how quickly its height changes.
@@ -46,5 +49,5 @@ vec3 embossed(vec3 colour, float height_, float depth, float angle) {
     vec3 normal = normalize(vec3(-vec2(dFdx(height_), dFdy(height_)) * side * 0.5 * depth, 1.0));
     vec3 sun = normalize(vec3(cos(angle), sin(angle), 0.9));
     float shine = pow(max(dot(reflect(vec3(0, 0, -1), normal), sun), 0.0), 24.0);
-    return colour * (0.35 + 0.85 * max(dot(normal, sun), 0.0)) + 0.4 * shine;
+    return colour * (0.4 + 0.95 * max(dot(normal, sun), 0.0)) + 0.4 * shine;
 }

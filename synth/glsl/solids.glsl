@@ -133,7 +133,7 @@ float hills(vec3 p, float scale /* 0.5..1.2 */, float height /* 0.5..1.1 */, int
 }
 
 // A swell at sea.
-float swell(vec3 p, float scale /* 0.8..2 */, float height /* 0.12..0.3 */, int waves /* 3..6 */, float speed /* 0.5..1.5 */) {
+float swell(vec3 p, float scale /* 0.8..2 */, float height /* 0.12..0.3 */, int waves /* 2..4 */, float speed /* 0.5..1.5 */) {
     vec2 at = scale * p.xz;
     float sum = 0.0, weight = height;
     for (int i = 0; i < waves; i++) {

@@ -1,6 +1,6 @@
 """Whether there is anything to see in a picture: what vetting refuses, and what is drawn anew.
 
-A picture is at fault where it is black or white (mean level below 8 or above 249), flat (every channel's standard deviation below 7
+A picture is at fault where it is black or white (mean level below 8 or above 249), flat (every channel's standard deviation below 11
 levels, or 97 % of its pixels in one of 16 x 16 x 16 boxes), or static noise (neighbours to the right and below correlate by less than
 0.35). Levels are uint8 (H, W, 3).
 """
@@ -8,7 +8,7 @@ levels, or 97 % of its pixels in one of 16 x 16 x 16 boxes), or static noise (ne
 import numpy as np
 from numba import njit
 
-_BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 8.0, 249.0, 7.0, 0.97, 0.35
+_BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 8.0, 249.0, 11.0, 0.97, 0.35
 
 
 def fault(pixels: np.ndarray) -> str | None:

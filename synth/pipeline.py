@@ -138,7 +138,7 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
             return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
         started(_foresee(recipe, storage, state, missing, request))
         if request.overwrite:
-            ledger.clear(state, storage, card.FILES)
+            ledger.clear(state, storage, [*card.FILES, programs.NAME])
             state = ledger.load(storage)
         recipe = _with_programs_at(recipe, storage)
         made: list[ledger.Record] = []

@@ -1,8 +1,8 @@
 """Our shader programs: structure number -> GLSL text and the uniforms that a class chooses.
 
-A structure is composed of blocks (synth/blocks.py) along one of a few plans (synth/shader_plans.py): a field over
-changed coordinates, a tiling, a tunnel, lit solids and so on; which blocks is drawn from the structure's own stream. Every number within a block is a uniform,
-so that a class, a vector of such numbers, costs no compilation. All programs are GLSL 330 and know
+A structure is composed of blocks (synth/blocks.py) along one of a few plans (synth/shader_plans.py): a field over changed coordinates, a
+tiling, a tunnel, lit solids and so on; which blocks is drawn from the structure's own stream. Every number within a block is a uniform, so
+that a class, a vector of such numbers, costs no compilation. All programs are GLSL 330 and know
 
     side    pixels of the picture's side
     time    seconds, 0.1 to 10
@@ -17,8 +17,8 @@ from functools import cache
 from synth import seeds
 from synth.blocks import blocks, with_needs
 from synth.drafts import Draft, Uniform
-from synth.shader_plans import PLANS
 from synth.seeds import Stream
+from synth.shader_plans import PLANS
 
 _HEAD = """#version 330
 // exnihilo, structure {number}: {title}

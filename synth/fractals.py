@@ -239,18 +239,19 @@ def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, floa
 def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
     """Every point adds one to the cells of the stencil round it: counts (S + 4, S + 4) -> uint32 (S, S), and how many points are
     within the picture."""
-    size, seen = counts.shape[0] - 4, 0
+    size, seen = counts.shape[0] - 4, np.uint32(0)
     out = np.zeros((size, size), np.uint32)
     for i in range(size):
-        row = out[i]
-        seen += counts[i + 2, 2:-2].sum()
+        row, within = out[i], counts[i + 2, 2:-2]
+        for j in range(size):
+            seen = np.uint32(seen + within[j])
         for down in range(3):
             for across in range(3):
                 if stencil[down, across]:
                     source = counts[i + 3 - down]
                     for j in range(size):
                         row[j] += source[j + 3 - across]
-    return out, seen
+    return out, int(seen)
 
 
 def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.ndarray:

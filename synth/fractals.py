@@ -20,7 +20,7 @@ Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or 
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,13 @@ def sample_class(config: Any, stream: Stream) -> tuple[ifs.Row, ...]:
     """The system of a class: from the table, or random."""
     if config.table:
         return config.table.systems[stream.path[0]]
-    count = stream.integer(*config.maps)
-    return ifs.rows(ifs.sample(np.uint64(stream.key()), count, (5 + count) / 2, (6 + count) / 2))
+    return random_system(stream.integer(*config.maps), stream.key())
+
+
+@lru_cache(maxsize=1 << 14)
+def random_system(count: int, key: int) -> tuple[ifs.Row, ...]:
+    """A system of so many maps with alpha in the published interval."""
+    return ifs.rows(ifs.sample(np.uint64(key), count, (5 + count) / 2, (6 + count) / 2))
 
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:

@@ -45,17 +45,16 @@ def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture:
     flat, most = counts.reshape(-1).view(np.int32), np.int32(1)  # signed, they compare side by side
     for i in range(flat.size):
         most = max(most, flat[i])
-    scale, lit = 255.0 / most, np.empty(counts.shape, np.bool_)
-    hue, tint = np.empty(counts.shape[1], np.int32), np.empty(counts.shape[1], np.uint32)
+    scale, offset, lit = np.float32(255.0 / most), np.float32(start), np.empty(counts.shape, np.bool_)
+    hue = np.empty(counts.shape[1], np.int32)
     for i in range(counts.shape[0]):
         row, out, own = counts[i], picture[i], lit[i]
         for j in range(row.size):
-            hue[j] = np.int32(np.int32(row[j]) * scale + start) & np.int32(255)
+            hue[j] = np.int32(np.float32(np.int32(row[j])) * scale + offset) & np.int32(255)
             own[j] = row[j] > 0
         for j in range(row.size):
-            tint[j] = palette[np.uint32(hue[j])]
-        for j in range(row.size):
-            out[j] = tint[j] if row[j] > 0 else out[j]
+            if row[j] > 0:
+                out[j] = palette[np.uint32(hue[j])]
     return lit
 
 

@@ -20,7 +20,7 @@ Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or 
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,13 @@ def sample_class(config: Any, stream: Stream) -> tuple[ifs.Row, ...]:
     """The system of a class: from the table, or random."""
     if config.table:
         return config.table.systems[stream.path[0]]
-    count = stream.integer(*config.maps)
-    return ifs.rows(ifs.sample(np.uint64(stream.key()), count, (5 + count) / 2, (6 + count) / 2))
+    return random_system(stream.integer(*config.maps), stream.key())
+
+
+@lru_cache(maxsize=1 << 14)
+def random_system(count: int, key: int) -> tuple[ifs.Row, ...]:
+    """A system of so many maps with alpha in the published interval."""
+    return ifs.rows(ifs.sample(np.uint64(key), count, (5 + count) / 2, (6 + count) / 2))
 
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
@@ -239,18 +244,19 @@ def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, floa
 def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
     """Every point adds one to the cells of the stencil round it: counts (S + 4, S + 4) -> uint32 (S, S), and how many points are
     within the picture."""
-    size, seen = counts.shape[0] - 4, 0
+    size, seen = counts.shape[0] - 4, np.uint32(0)
     out = np.zeros((size, size), np.uint32)
     for i in range(size):
-        row = out[i]
-        seen += counts[i + 2, 2:-2].sum()
+        row, within = out[i], counts[i + 2, 2:-2]
+        for j in range(size):
+            seen = np.uint32(seen + within[j])
         for down in range(3):
             for across in range(3):
                 if stencil[down, across]:
                     source = counts[i + 3 - down]
                     for j in range(size):
                         row[j] += source[j + 3 - across]
-    return out, seen
+    return out, int(seen)
 
 
 def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.ndarray:

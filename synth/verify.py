@@ -10,7 +10,7 @@ import numpy as np
 from synth import codecs, config, shards
 from synth.codecs import CODECS
 from synth.errors import UserError
-from synth.recipe import Recipe, redraw
+from synth.recipe import Recipe, checksum, redraw
 from synth.shards import Shard, ShardSet
 from synth.storage import open_storage
 
@@ -39,7 +39,7 @@ def about_sample(path: str, key: str) -> Json:
         if not about:
             raise UserError(f"member {key}.json of {path} is not JSON; the tar was changed")
         extension = next((e for e in files if e in codecs.EXTENSIONS), "")
-        if hashlib.sha256(files.get(extension, b"")).hexdigest() != about.get("sha256"):
+        if checksum(files.get(extension, b"")) != about.get("crc32"):
             raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
         return about
     raise UserError(f"{path} holds no sample {key!r}; keys are nine digits, such as 000000123")
@@ -95,9 +95,9 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
                 return f"member {key} does not belong there"
             about = _parsed(files.get("json", b""))
             expected = json.loads(config.canonical(recipe.describe(index, *recipe.render(index))))
-            if {k: v for k, v in about.items() if k != "sha256"} != expected:
+            if {k: v for k, v in about.items() if k != "crc32"} != expected:
                 return f"member {key}.json was changed"
-            if hashlib.sha256(files.get(extension, b"")).hexdigest() != about.get("sha256"):
+            if checksum(files.get(extension, b"")) != about.get("crc32"):
                 return f"member {key}.{extension} was changed"
             index += 1
     return "its headers or padding were changed" if index == end else f"it ends before member {shards.sample_key(index)}"

@@ -22,7 +22,8 @@ class Draft:
         self.blocks: list[str] = []
         self.uniforms: list[Uniform] = []
         self.lines: list[str] = []
-        self.solids: list[str] = []  # lines of the function `solid`, for scenes in space
+        self.solid: list[str] = []  # lines of the function `solid`, for scenes in space
+        self.height: list[str] = []  # lines of the function `height`, for reliefs
 
     def chance(self, share: float) -> bool:
         """True for that share of drafts."""
@@ -45,6 +46,11 @@ class Draft:
         name = f"plan{len(self.uniforms)}_{name}"
         self.uniforms.append(Uniform(name, Parameter(type, name, low, high)))
         return name
+
+    def raise_relief(self, number: str) -> None:
+        """Makes what the lines compute so far, this number, a height: then there are `high`, three heights, and again the number."""
+        self.height = [*self.lines, f"return {number};"]
+        self.lines = ["vec3 high = heights(place);", f"float {number} = high.x;"]
 
     def add(self, line: str) -> None:
         """A line of the picture."""

@@ -21,6 +21,7 @@ from numba import njit
 from synth.errors import UserError
 
 ALIVE = 512  # programs that a process keeps: some 0.25 MB each
+TOLERANCE = 4.0  # levels by which a picture may differ, in the mean, between two renderers
 DEADLINE = 30.0  # seconds that a picture may take
 
 _DEVICES = re.compile(r"software|gpu(:\d+)?")

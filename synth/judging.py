@@ -13,14 +13,17 @@ _BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 8.0, 249.0, 11.0, 0.97, 0.35
 
 def fault(pixels: np.ndarray) -> str | None:
     """What is wrong with a picture, None where nothing is."""
-    mean, deviation, alike, across, down = _figures(pixels)
+    return blank(pixels) or ("static noise" if max(_likeness(pixels)) < _NOISE else None)
+
+
+def blank(pixels: np.ndarray) -> str | None:
+    """Whether a picture is black, white or flat, None where it is not: the faults that hardly depend on its size."""
+    mean, deviation, alike = _levels(pixels)
     if mean < _BLACK:
         return "black"
     if mean > _WHITE:
         return "white"
-    if deviation < _FLAT or alike > _ALIKE:
-        return "flat"
-    return "static noise" if across < _NOISE and down < _NOISE else None
+    return "flat" if deviation < _FLAT or alike > _ALIKE else None
 
 
 def foreground(pixels: np.ndarray) -> np.ndarray:
@@ -60,25 +63,31 @@ def _foreground(pixels: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _figures(pixels: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Mean level, largest standard deviation of a channel, share of the fullest box, and the correlations of the sum of channels with
-    its neighbour's to the right and below (1 where nothing varies)."""
+def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Mean level, largest standard deviation of a channel, share of the fullest box."""
     height, width, _ = pixels.shape
-    sums, squares = np.zeros(3), np.zeros(3)
+    sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for i in range(height):
+        for j in range(width):
+            for c in range(3):
+                level = np.int64(pixels[i, j, c])
+                sums[c] += level
+                squares[c] += level * level
+    area = height * width
+    variances = squares / area - (sums / area) ** 2
+    return sums.sum() / area / 3, np.sqrt(max(variances.max(), 0.0)), _boxes(pixels).max() / area
+
+
+@njit(cache=True)
+def _likeness(pixels: np.ndarray) -> tuple[float, float]:
+    """The correlations of the sum of channels with its neighbour's to the right and below; 1 where nothing varies."""
+    height, width, _ = pixels.shape
     light = np.empty((height, width))
     for i in range(height):
         for j in range(width):
-            total = 0.0
-            for c in range(3):
-                level = float(pixels[i, j, c])
-                sums[c] += level
-                squares[c] += level * level
-                total += level
-            light[i, j] = total
-    area = height * width
-    variances = np.maximum(squares / area - (sums / area) ** 2, 0.0)
+            light[i, j] = float(pixels[i, j, 0]) + float(pixels[i, j, 1]) + float(pixels[i, j, 2])
     light -= light.mean()
-    own = max((light * light).mean(), 1e-9)
-    across = (light[:, 1:] * light[:, :-1]).mean() / own if own > 1e-6 else 1.0
-    down = (light[1:] * light[:-1]).mean() / own if own > 1e-6 else 1.0
-    return sums.sum() / area / 3, np.sqrt(variances.max()), _boxes(pixels).max() / area, across, down
+    own = (light * light).mean()
+    if own < 1e-6:
+        return 1.0, 1.0
+    return (light[:, 1:] * light[:, :-1]).mean() / own, (light[1:] * light[:-1]).mean() / own

@@ -20,11 +20,13 @@ def _colour(draft: Draft, number: str, other: str | None = None) -> None:
     """A colour for a number, in one of several manners; the number is 0 to 1."""
     manner = draft.stream.integer(0, 5)
     palette = draft.one_of("palettes")
+    if manner in (1, 2):
+        draft.raise_relief(number)
     if manner <= 2:
         draft.add(f"vec3 colour = {draft.call(palette, number)};")
     if manner in (1, 2):
         depth, angle = draft.knob("depth", 0.15, 0.7), draft.knob("angle", 0, 6.28)
-        draft.add(f"colour = embossed(colour, {number}, {depth}, {angle});")
+        draft.add(f"colour = embossed(colour, high, {depth}, {angle});")
     if manner == 3:
         second = draft.one_of("palettes")
         share = other or f"smoothstep(0.3, 0.7, {draft.call(draft.one_of('fields'), 'place')})"
@@ -112,14 +114,19 @@ def _tilings(draft: Draft) -> None:
 
 def _tunnels(draft: Draft) -> None:
     """A field on the walls of something deep, dark or bright at its end."""
-    draft.add(f"vec3 wall = {draft.call(draft.one_of('tunnels'), 'q')};")
+    wall = f"vec3 wall = {draft.call(draft.one_of('tunnels'), 'q')};"
+    draft.add(wall)
     draft.add("q = wall.xy;")
     if draft.chance(0.4):
         _bend(draft, 1, 1)
     draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
+    relief = draft.chance(0.5)
+    if relief:
+        draft.raise_relief("a")
+        draft.add(wall)
     draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')};")
-    if draft.chance(0.5):
-        draft.add(f"colour = embossed(colour, a, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});")
+    if relief:
+        draft.add(f"colour = embossed(colour, high, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});")
     end = f"tinted(vec3({draft.knob('hue', 0, 1)}, 0.6, {draft.knob('light', 0, 1)}))"
     draft.add(f"colour = mix({end}, colour, exp(-{draft.knob('fog', 0.08, 0.3)} * wall.z));")
     _finish(draft)
@@ -158,18 +165,18 @@ def _solids(draft: Draft) -> None:
     """One solid, or two, before a backdrop."""
     things = [blocks()[name] for name in _NEAR]
     first = things[draft.stream.integer(0, len(things) - 1)]
-    draft.solids.append(f"float d = {draft.call(first, 'p')};")
+    draft.solid.append(f"float d = {draft.call(first, 'p')};")
     if draft.chance(0.35):
         second = things[draft.stream.integer(0, len(things) - 1)]
         manner = draft.stream.integer(0, 2)
         offset = f"vec3({draft.knob('beside', 0.4, 1.1)}, {draft.knob('above', -0.5, 0.5)}, 0.0)"
         other = draft.call(second, f"(p - {offset}) * 1.4")
         joined = ["min(d, e)", "soft_min(d, e, 0.3)", "max(d, -e)"][manner]
-        draft.solids += [f"float e = {other} / 1.4;", f"d = {joined};"]
+        draft.solid += [f"float e = {other} / 1.4;", f"d = {joined};"]
     floor_ = draft.chance(0.4)
-    draft.solids.append("return min(d, p.y + 1.45);" if floor_ else "return d;")
+    draft.solid.append("return min(d, p.y + 1.45);" if floor_ else "return d;")
     _backdrop(draft)
-    _march(draft, "vec3(0.0, 0.35, -3.4)", "1.75", 36, 8.0)
+    _march(draft, "vec3(0.0, 0.35, -3.4)", "1.75", 32, 8.0)
     _surface(draft, floor_)
     _finish(draft)
 
@@ -178,10 +185,10 @@ def _spaces(draft: Draft) -> None:
     """Land, towns, lattices and caves, without end."""
     things = [block for block in of_role("solids") if block.name not in _NEAR]
     block = things[draft.stream.integer(0, len(things) - 1)]
-    draft.solids.append(f"return {draft.call(block, 'p')};")
+    draft.solid.append(f"return {draft.call(block, 'p')};")
     _backdrop(draft)
     height = "0.0" if block.name in ("lattice", "cave") else "0.55"
-    _march(draft, f"vec3(0.0, {height}, -2.0)", "1.3", 40, 11.0)
+    _march(draft, f"vec3(0.0, {height}, -2.0)", "1.3", 36, 11.0)
     _surface(draft, False)
     draft.add(f"colour = mix(colour, behind, smoothstep({draft.knob('fog', 1, 5)}, 11.0, t));")
     _finish(draft)

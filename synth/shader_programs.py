@@ -30,16 +30,20 @@ uniform int zero;
 out vec4 colour_out;
 
 float solid(vec3 p);
+float height(vec2 q, vec2 place);
+vec2 seen(vec2 place);
 
 {functions}
 {own}
+vec2 seen(vec2 place) {{
+    return turned(view.w) * place / view.z + view.xy;
+}}
+
 void main() {{
     vec2 place = 2.0 * gl_FragCoord.xy / side - 1.0;
-    vec2 q = turned(view.w) * place / view.z + view.xy;
-    colour_out = vec4(clamp(picture(q, place), 0.0, 1.0), 1.0);
+    colour_out = vec4(clamp(picture(seen(place), place), 0.0, 1.0), 1.0);
 }}
 """
-_NO_SOLID = "float solid(vec3 p) {\n    return 1.0;\n}\n"
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,15 @@ def _compose(number: int) -> Program:
 
 
 def _text(number: int, plan: str, draft: Draft) -> str:
-    own = "".join(f"    {line}\n" for line in draft.lines)
-    solids = "".join(f"    {line}\n" for line in draft.solids)
-    scene = f"float solid(vec3 p) {{\n{solids}}}\n" if solids else _NO_SOLID
-    picture = f"vec3 picture(vec2 q, vec2 place) {{\n{own}    return colour;\n}}\n"
-    names = {name for name in blocks() if f"{name}(" in picture + scene}
+    own = _function("float solid(vec3 p)", draft.solid or ["return 1.0;"])
+    own += _function("float height(vec2 q, vec2 place)", draft.height or ["return 0.0;"])
+    own += _function("vec3 picture(vec2 q, vec2 place)", [*draft.lines, "return colour;"])
+    names = {name for name in blocks() if f"{name}(" in own}
     functions = "\n".join(block.text for block in with_needs({*names, "turned"}))
     uniforms = "".join(f"uniform {u.parameter.type} {u.name};  // {u.parameter.low:g} to {u.parameter.high:g}\n" for u in draft.uniforms)
     title = f"{plan}: {', '.join(draft.blocks)}"
-    return _HEAD.format(number=number, title=title, uniforms=uniforms, functions=functions, own=scene + "\n" + picture)
+    return _HEAD.format(number=number, title=title, uniforms=uniforms, functions=functions, own=own)
+
+
+def _function(head: str, lines: list[str]) -> str:
+    return f"{head} {{\n" + "".join(f"    {line}\n" for line in lines) + "}\n\n"

@@ -111,7 +111,7 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError where nothing can be seen."""
     pixels = draw(params, size)
-    fault = judging.fault(pixels)
+    fault = judging.blank(pixels)
     if fault and size >= 64:  # a thumbnail may well be one colour
         raise UnfitError(f"structure {params.structure} is {fault}")
     return Picture(pixels, judging.foreground(pixels))

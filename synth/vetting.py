@@ -33,8 +33,9 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
     accepted: list[Json] = []
     left_out: list[Json] = []
     with _Children(device) as children:
-        for first in range(0, 100 * count, 64):
-            batch = range(first, first + 64)
+        step = min(64, count + 4)
+        for first in range(0, 100 * count, step):
+            batch = range(first, first + step)
             tasks = [{"do": "structure", "structure": number} for number in batch]
             for number, answer in zip(batch, children.run(tasks, _DEADLINE), strict=True):
                 if len(accepted) == count:

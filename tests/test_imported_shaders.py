@@ -15,7 +15,9 @@ from synth.verify import damages
 from tests.conftest import make_small
 
 WAVES = "vec3(0.5 + 0.5 * sin(9.0 * p.x + {t}), 0.5 + 0.4 * p.y, 0.5 + 0.5 * cos(7.0 * p.y - {t} * 2.0))"
-TOY = "void mainImage(out vec4 c, in vec2 at) {\n    vec2 p = at / iResolution.xy;\n    c = vec4(" + WAVES.format(t="iTime") + ", 0.0);\n}\n"
+TOY = (
+    "void mainImage(out vec4 c, in vec2 at) {\n    vec2 p = at / iResolution.xy;\n    c = vec4(" + WAVES.format(t="iTime") + ", 0.0);\n}\n"
+)
 BODY = "vec2 p = FC.xy / r; int i; {out} = vec4(" + WAVES.format(t="t") + " + vec3(float(i), snoise3D(vec3(p, t)) * 0.2, 0.0), 1.0);"
 OUTPUTS = {"": "gl_FragColor", "300": "o", "mrt": "o0"}
 
@@ -60,7 +62,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toys = {
         "page00": page(varied(TOY, 1)),
         "api001": json.dumps({"Shader": json.loads(page("// License: MIT\n" + varied(TOY, 2), 1))}),
-        "common": page("", 2, renderpass=[{"code": "float k = 9.0;", "type": "common"}, {"code": varied(TOY, 3).replace("12.25", "k"), "type": "image"}]),
+        "common": page(
+            "",
+            2,
+            renderpass=[{"code": "float k = 9.0;", "type": "common"}, {"code": varied(TOY, 3).replace("12.25", "k"), "type": "image"}],
+        ),
         "syntax": page(TOY.replace("vec2 p =", "vec2 p"), 3),
         "loop00": page(TOY.replace("c = vec4(", "while (iTime > 0.0) p += 0.01 * sin(p.yx); c = vec4("), 4),
         "passes": page("", 5, renderpass=[{"code": TOY, "type": "image"}, {"code": TOY, "type": "buffer"}]),

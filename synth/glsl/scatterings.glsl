@@ -59,7 +59,7 @@ vec3 aurora(vec2 q, int curtains /* 2..5 */, float hue /* 0..1 */, float spread 
 }
 
 // Curves of Lissajous, drawn as dust.
-vec3 lissajous(vec2 q, vec2 pace /* 1..4 */, int grains /* 16..28 */, float hue /* 0..1 */, float size /* 0.001..0.003 */, float spread /* 0.2..1 */) {
+vec3 lissajous(vec2 q, vec2 pace /* 1..4 */, int grains /* 12..20 */, float hue /* 0..1 */, float size /* 0.0015..0.004 */, float spread /* 0.2..1 */) {
     vec3 sum = vec3(0.02);
     for (int i = 0; i < grains; i++) {
         float k = float(i) / float(grains), s = 6.2832 * k + 0.3 * time;

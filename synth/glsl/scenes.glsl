@@ -1,4 +1,4 @@
-// What makes a picture of blocks: scattered shapes, land, lit solids. `figure`, `height` and `solid` stand for chosen blocks.
+// What makes a picture of blocks: scattered shapes, land, lit solids. `height` and `solid` stand for chosen blocks.
 
 // A shape with outline and shadow over a ground.
 vec3 laid(vec3 ground, float distance_, vec3 colour, float soft, float outline) {
@@ -44,9 +44,20 @@ vec3 lit(vec3 colour, vec3 p, vec3 normal, vec3 ray, vec3 sun, float gloss) {
     return colour * open * (0.3 + 0.9 * day + 0.35 * sky) + gloss * shine * open + 0.3 * rim * colour.zxy * open;
 }
 
-// Relief on a flat picture, from how quickly its height changes.
-vec3 embossed(vec3 colour, float height_, float depth, float angle) {
-    vec3 normal = normalize(vec3(-vec2(dFdx(height_), dFdy(height_)) * side * 0.5 * depth, 1.0));
+// The height of a relief here, one pixel to the right and one pixel up. (dFdx and dFdy differ between renderers.)
+vec3 heights(vec2 place) {
+    vec3 found = vec3(0.0);
+    for (int i = 0; i < 3 + zero; i++) {
+        vec2 at = place + 2.0 / side * vec2(i == 1, i == 2);
+        float own = height(seen(at), at);
+        found = i == 0 ? vec3(own, found.yz) : i == 1 ? vec3(found.x, own, found.z) : vec3(found.xy, own);
+    }
+    return found;
+}
+
+// Relief on a flat picture, from its heights.
+vec3 embossed(vec3 colour, vec3 high, float depth, float angle) {
+    vec3 normal = normalize(vec3((high.x - high.yz) * side * 0.5 * depth, 1.0));
     vec3 sun = normalize(vec3(cos(angle), sin(angle), 0.9));
     float shine = pow(max(dot(reflect(vec3(0, 0, -1), normal), sun), 0.0), 24.0);
     return colour * (0.4 + 0.95 * max(dot(normal, sun), 0.0)) + 0.4 * shine;

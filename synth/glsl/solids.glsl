@@ -43,7 +43,7 @@ float rings(vec3 p, int count /* 2..4 */, float width /* 0.05..0.12 */, float sp
 }
 
 // Drops of quicksilver that run together.
-float drops(vec3 p, int count /* 3..6 */, float size /* 0.35..0.55 */, float melt /* 0.2..0.6 */, float seed /* 0..100 */) {
+float drops(vec3 p, int count /* 3..4 */, float size /* 0.4..0.6 */, float melt /* 0.2..0.6 */, float seed /* 0..100 */) {
     float d = 9.0;
     for (int i = 0; i < count; i++) {
         vec2 draw = chances(vec2(i, seed));

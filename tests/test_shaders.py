@@ -1,0 +1,248 @@
+import dataclasses
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synth import blocks, config, datasets, gl, judging, programs, shader_programs, shaders, vetting
+from synth.errors import UserError
+from synth.pictures import UnfitError
+from synth.pipeline import Request, recipe_of
+from synth.programs import NAME, Programs
+from synth.recipe import Recipe, redraw
+from synth.shards import ShardSet
+from tests.conftest import make_small, pictures, tar_hashes
+from tests.test_chaos import kill_worker
+
+SIZE = 64
+GOLDEN = "a97d69cea087dd62"  # of the parameters of pictures 0, 1 and 30,000; raise LAW with it
+SMALL: dict[str, Any] = {"dataset": "shaders", "size": SIZE, "settings": ()}
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return recipe_of(Request("shaders", 1, "-", size=SIZE))
+
+
+@pytest.fixture(scope="module")
+def accepted() -> list[dict[str, Any]]:
+    return programs.shipped().content["programs"]
+
+
+@pytest.fixture(scope="module")
+def looks(accepted: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The first class of every structure, drawn as it is vetted and with one thing changed: uint8 (structures, 128, 128, 3) each."""
+    attempts = programs.shipped().content["attempts"]
+    drawn: dict[str, list[np.ndarray]] = {}
+    for number, program in enumerate(accepted):
+        plain = shaders.look(program["structure"], shaders.class_values(program["structure"], number, attempts.get(str(number), 0)), 2.9)
+        other = shaders.class_values(program["structure"], number + len(accepted), 0)
+        changes = {"again": {}, "time": {"time": 7.1}, "view": {"view": (0.1, 0.1, 1.2, 0.3)}, "values": {"values": other}}
+        drawn.setdefault("plain", []).append(shaders.draw(plain, 128))
+        for name, change in changes.items():
+            drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))  # type: ignore[arg-type]
+    return {name: np.stack(them) for name, them in drawn.items()}
+
+
+def moved(looks: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """By how many levels the pictures of the structures differ in the mean, for a change: float64 (structures,)."""
+    return np.abs(looks["plain"].astype(float) - looks[name]).mean(axis=(1, 2, 3))
+
+
+def test_every_structure_compiles_and_varies(looks: dict[str, np.ndarray]) -> None:
+    assert [judging.fault(picture) for picture in looks["plain"]] == 256 * [None]
+
+
+@pytest.mark.parametrize("change", ["values", "time", "view"])
+def test_uniforms_time_and_view_move_every_picture(looks: dict[str, np.ndarray], change: str) -> None:
+    assert (moved(looks, change) > 0.05).all(), np.flatnonzero(moved(looks, change) <= 0.05)
+
+
+def test_the_same_parameters_give_the_same_pixels(looks: dict[str, np.ndarray]) -> None:
+    assert (moved(looks, "again") == 0).all()
+
+
+def test_structures_are_distinct(looks: dict[str, np.ndarray], accepted: list[dict[str, Any]]) -> None:
+    assert len({program["sha256"] for program in accepted}) == 256
+    small = looks["plain"].reshape(256, 16, 8, 16, 8, 3).mean(axis=(2, 4)).reshape(256, -1)
+    apart = np.abs(small[:, None] - small[None]).mean(axis=2) + 1e9 * np.eye(256)
+    assert apart.min() > 2 and np.median(apart.min(axis=1)) > 15
+
+
+def test_the_shipped_programs_are_those_that_are_composed(accepted: list[dict[str, Any]]) -> None:
+    for program in accepted:
+        assert shader_programs.compose(program["structure"]).sha256 == program["sha256"], program["name"]
+
+
+def test_every_plan_and_block_is_in_use() -> None:
+    composed = [shader_programs.compose(number) for number in range(400)]
+    assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in shader_programs.PLANS}
+    assert {b.name for b in blocks.blocks().values() if b.parameters} == {name for p in composed for name in p.blocks}
+
+
+def test_every_function_of_the_glsl_files_is_read() -> None:
+    for file in blocks.FOLDER.glob("*.glsl"):
+        if file.stem != "twigl":
+            assert file.read_text().count("\n}\n") == sum(block.role == file.stem for block in blocks.blocks().values()), file
+
+
+def test_parameters_are_what_they_were(recipe: Recipe) -> None:
+    values = [vars(recipe.params(index)) for index in (0, 1, 30_000)]
+    assert hashlib.sha256(config.canonical(values)).hexdigest()[:16] == GOLDEN
+
+
+def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
+    for index in range(0, 21_000, 97):
+        params = recipe.params(index)
+        for uniform, value in zip(program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True):
+            assert (np.array(value) >= uniform.parameter.low).all() and (np.array(value) <= uniform.parameter.high).all()
+            assert (uniform.parameter.type == "int") == isinstance(value, int)
+
+
+def program_of(params: shaders.Params) -> shader_programs.Program:
+    return shader_programs.compose(params.structure)
+
+
+def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recipe: Recipe) -> None:
+    ours, theirs = (datasets.sample_params(recipe.dataset, recipe.config, seed=seed, index=77) for seed in (0, 1))
+    assert (ours.structure, ours.values) == (theirs.structure, theirs.values)
+    assert ours.time != theirs.time and ours.view != theirs.view
+
+
+def test_consecutive_pictures_come_from_different_structures(recipe: Recipe) -> None:
+    assert len({recipe.params(index).structure for index in range(500, 756)}) == 256
+
+
+def test_times_are_uniform_and_zooms_even_in_both_directions(recipe: Recipe) -> None:
+    sample = [recipe.params(index) for index in range(2000)]
+    times, zooms = np.array([p.time for p in sample]), np.log([p.view[2] for p in sample])
+    for values, low, high in ((times, 0.1, 10.0), (zooms, np.log(0.75), np.log(1.35))):
+        assert low - 1e-3 <= values.min() and values.max() <= high + 1e-3
+        assert abs(values.mean() - (low + high) / 2) < 4 * (high - low) / 12**0.5 / 2000**0.5
+
+
+def test_a_class_with_nothing_to_show_at_first_uses_a_later_attempt(recipe: Recipe) -> None:
+    content = recipe.config.programs.content
+    number = int(min(content["attempts"], key=int))
+    params = recipe.params(number)
+    assert params.values == shaders.class_values(params.structure, number, content["attempts"][str(number)])
+    assert params.values != shaders.class_values(params.structure, number, 0)
+
+
+def test_a_picture_is_drawn_again_from_its_json_which_names_the_renderer(recipe: Recipe) -> None:
+    params, picture = recipe.render(12_345)
+    about = json.loads(config.canonical(recipe.describe(12_345, params, picture)))
+    assert about["renderer"] == gl.renderer() and (redraw(about) == picture.pixels).all()
+    assert config.from_json(shaders.Params, about["params"]) == params
+
+
+def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:
+    pixels = np.full((8, 8, 3), 100, np.uint8)
+    pixels[2:4, 3:5] = (100, 100, 133)
+    pixels[6] = (100, 132, 100)
+    expected = np.zeros((8, 8), bool)
+    expected[2:4, 3:5] = True
+    assert (judging.foreground(pixels) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("fault", "picture"),
+    [
+        ("black", lambda noise, ramp: 0 * noise),
+        ("white", lambda noise, ramp: 0 * noise + 255),
+        ("flat", lambda noise, ramp: 100 + noise // 32),
+        ("flat", lambda noise, ramp: 90 * (ramp > 125) + 100),
+        ("static noise", lambda noise, ramp: noise),
+        (None, lambda noise, ramp: ramp + noise // 8),
+    ],
+)
+def test_pictures_at_fault_are_told_apart(fault: str | None, picture: Any) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3))
+    ramp = np.broadcast_to(2 * np.arange(64)[:, None, None], (64, 64, 3))
+    assert judging.fault(picture(noise, ramp).astype(np.uint8)) == fault
+
+
+def test_what_shows_nothing_is_drawn_anew(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, [index] = shaders.draw, [5]
+    first = recipe.params(index)
+    monkeypatch.setattr(shaders, "draw", lambda params, size: plain(params, size) * (params.time != first.time))
+    with pytest.raises(UnfitError, match="black"):
+        shaders.render(first, SIZE)
+    params, _ = recipe.render(index)
+    assert params.redraws == 1 and params.values == first.values and params.time != first.time
+
+
+def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> None:
+    first, second = (vetting.structures(3, 9) for _ in range(2))
+    assert first.data == second.data
+    assert first.content["programs"] == accepted[:3]
+    shipped = programs.shipped().content
+    assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith("llvmpipe")
+
+
+def test_programs_that_are_missing_are_vetted_into_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = vetting.structures(2, 4)
+    monkeypatch.setattr(programs, "shipped", lambda: few)
+    changes = {**SMALL, "settings": ("structures=3", "classes=6"), "samples": 6, "shard_size": 3}
+    make_small(tmp_path / "set", **changes)
+    vetted = Programs.of((tmp_path / "set" / NAME).read_bytes())
+    assert len(vetted.content["programs"]) == 3
+    assert ShardSet(str(tmp_path / "set")).manifest["identity"]["config"]["programs"] == vetted.sha256
+    monkeypatch.setattr(vetting, "structures", None)  # it is not asked again
+    make_small(tmp_path / "set", **{**changes, "samples": 9})
+    with pytest.raises(UserError, match=r"config\.programs is"):
+        make_small(tmp_path / "set", **{**changes, "samples": 9, "settings": ("structures=2", "classes=6")})
+
+
+def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_read_back(recipe: Recipe) -> None:
+    assert Recipe.of(recipe.identity) == recipe
+    with pytest.raises(UserError, match="are not those that are shipped"):
+        Recipe.of({**recipe.identity, "config": {**recipe.identity["config"], "programs": "0" * 64}})
+
+
+def test_pixels_do_not_depend_on_order_workers_or_shards(tmp_path: Path, ray_session: None) -> None:
+    make_small(tmp_path / "alone", **SMALL, samples=40, shard_size=40, workers=0)
+    make_small(tmp_path / "two", **SMALL, samples=40, shard_size=10, workers=2)
+    assert pictures(tmp_path / "alone") == pictures(tmp_path / "two")
+    recipe = recipe_of(Request("shaders", 1, "-", size=SIZE))
+    backwards = {f"{i:09d}": recipe.render(i)[1].pixels.tobytes() for i in reversed(range(40))}
+    assert backwards == pictures(tmp_path / "alone")
+
+
+def test_records_name_the_renderer_and_the_fingerprint_the_programs(tmp_path: Path) -> None:
+    make_small(tmp_path, **SMALL, samples=4)
+    manifest = ShardSet(str(tmp_path)).manifest
+    assert all(part["run"]["renderer"] == gl.renderer() for part in manifest["parts"])
+    assert manifest["identity"]["config"]["programs"] == programs.shipped().sha256 and manifest["licence"] == "CC0-1.0"
+
+
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    make_small(tmp_path / "quiet", **SMALL, samples=600, shard_size=100, workers=0)
+    command = [
+        sys.executable,
+        "-m",
+        "synth",
+        "shards",
+        "shaders",
+        "--n",
+        "600",
+        "--shard-size",
+        "100",
+        "--size",
+        str(SIZE),
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "set")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not kill_worker(process, random.Random(0)):
+        time.sleep(0.05)
+    _, errors = process.communicate()
+    assert process.returncode == 0 and "is drawn again" in errors, errors
+    assert tar_hashes(tmp_path / "set") == tar_hashes(tmp_path / "quiet")

@@ -11,28 +11,42 @@ options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKE
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shards test soak bench lint
+.PHONY: help setup shards vet doctor test soak bench lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.synth  ## make .venv with what the stages need (the others do it too)
+setup: .venv/.synth .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
-shards: .venv/.synth  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
+shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out $(OUT) $(options)
 
-test: lint  ## lint, check types, run the tests
+vet: .venv/.synth .venv/.egl  ## try our shader programs anew, into data/shaders
+	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
+
+doctor: .venv/.synth .venv/.egl  ## say what draws shaders here, or what to install
+	@$(venv) -m synth doctor $(ARGS)
+
+test: lint .venv/.egl  ## lint, check types, run the tests
 	@$(venv) -m pytest -m "not soak" $(ARGS)
 
-soak: .venv/.test  ## a hundred kills at random moments
+soak: .venv/.test .venv/.egl  ## a hundred kills at random moments
 	@$(venv) -m pytest -m soak $(ARGS)
 
-bench: .venv/.test  ## print the speed ratios of README's table
-	@$(venv) -m tests.bench.bench_synth $(ARGS)
+bench: .venv/.test .venv/.egl  ## print the speed ratios of README's table
+	@$(venv) -m tests.bench.bench_synth $(ARGS) && $(venv) -m tests.bench.bench_shaders && $(venv) -m tests.bench.bench_shaders diversity
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
+
+# Mesa's EGL, which shaders are drawn with: installed where apt is there and permitted, else a sentence; nothing else needs it.
+.venv/.egl: .venv/.synth
+	@$(venv) -m synth doctor > /dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update --quiet=2 > /dev/null 2>&1 && \
+	    apt-get install --yes --quiet=2 --no-install-recommends libegl1 libgl1 libgl1-mesa-dri > /dev/null 2>&1; } || \
+	    echo "note: shaders need Mesa's EGL; as root: apt-get install libegl1 libgl1 libgl1-mesa-dri" >&2
+	@touch $@
 
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth

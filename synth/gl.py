@@ -2,14 +2,15 @@
 
 Mesa reads its environment when it is loaded, so `choose` comes before the first picture: software rendering on one thread, with the
 folder of compiled shaders that all workers of a node share; or a GPU, by EGL's own number (EGL does not know CUDA_VISIBLE_DEVICES).
-Programs stay alive, the most recently used ones, because what costs is the compilation: 50 to 300 ms before a program's first picture.
+Programs stay alive, because what costs is the compilation: 50 to 300 ms before a program's first picture, 1 ms where the folder has it.
+Sets go round their programs in one order; so where there is no room for all, the first ones stay, and each further one takes the place
+of the one before it.
 """
 
 import ctypes
 import os
 import re
 import tempfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from numba import njit
 
 from synth.errors import UserError
 
-ALIVE = 512  # programs that a process keeps: some 0.25 MB each
+ALIVE = 96  # programs that a process keeps: 1 to 2 MB each
 TOLERANCE = 4.0  # levels by which a picture may differ, in the mean, between two renderers
 DEADLINE = 30.0  # seconds that a picture may take
 
@@ -74,8 +75,8 @@ class _Screen:
         _prepare_environment(device)
         self.context = _create_context(device)
         self._frames: dict[int, Any] = {}
-        self._programs: OrderedDict[str, Any] = OrderedDict()
-        self._fence = _Fence()
+        self._programs: dict[str, Any] = {}
+        self._driver = _Driver()
 
     def draw(self, source: str, values: Values, size: int, name: str) -> np.ndarray:
         frame, buffer = self._frame(size)
@@ -85,7 +86,7 @@ class _Screen:
                 program[uniform].value = value
         frame.use()
         triangle.render(vertices=3)
-        if not self._fence.passed(DEADLINE):
+        if not self._driver.finished(DEADLINE):
             raise UserError(f"shader program {name} drew nothing within {DEADLINE:.0f} s; leave it out and vet the others again")
         frame.read_into(buffer, components=4)
         return _upright(np.frombuffer(buffer, np.uint8).reshape(size, size, 4))
@@ -104,16 +105,17 @@ class _Screen:
                 program = self.context.program(vertex_shader=_VERTEX, fragment_shader=source)
             except moderngl.Error as error:
                 raise ProgramError(str(error).strip()) from None
-            self._programs[source] = program, self.context.vertex_array(program, [])
-            if len(self._programs) > ALIVE:
-                for thing in reversed(self._programs.popitem(last=False)[1]):
+            self._driver.forget_shaders(program.glo)
+            while len(self._programs) >= ALIVE:
+                for thing in reversed(self._programs.popitem()[1]):
                     thing.release()
-        self._programs.move_to_end(source)
+            self._programs[source] = program, self.context.vertex_array(program, [])
         return self._programs[source]
 
 
-class _Fence:
-    """Waits for what was drawn, but not for ever: OpenGL's sync objects, which moderngl does not have."""
+class _Driver:
+    """What moderngl does not have of OpenGL: to wait for what was drawn, but not for ever, and to let go of a linked program's
+    sources, which take as much memory as the program."""
 
     _COMPLETE, _FLUSH, _EXPIRED = 0x9117, 1, 0x911B
 
@@ -123,13 +125,22 @@ class _Fence:
         self._create.restype, self._create.argtypes = ctypes.c_void_p, [ctypes.c_uint, ctypes.c_uint]
         self._wait.restype, self._wait.argtypes = ctypes.c_uint, [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
         self._delete.restype, self._delete.argtypes = None, [ctypes.c_void_p]
+        self._library = library
 
-    def passed(self, seconds: float) -> bool:
+    def finished(self, seconds: float) -> bool:
         """Whether all that was drawn is done within so long."""
         sync = self._create(self._COMPLETE, 0)
         state = self._wait(sync, self._FLUSH, int(seconds * 1e9))
         self._delete(sync)
-        return state != self._EXPIRED
+        return bool(state != self._EXPIRED)
+
+    def forget_shaders(self, program: int) -> None:
+        """Lets go of the shaders of a linked program."""
+        shaders, count = (ctypes.c_uint * 4)(), ctypes.c_int()
+        self._library.glGetAttachedShaders(ctypes.c_uint(program), 4, ctypes.byref(count), shaders)
+        for shader in shaders[: count.value]:
+            self._library.glDetachShader(ctypes.c_uint(program), ctypes.c_uint(shader))
+            self._library.glDeleteShader(ctypes.c_uint(shader))
 
 
 @cache

@@ -86,8 +86,8 @@ def preview(dataset: str, samples: int, out: str, size: int, seed: int, settings
 
     if not 1 <= samples <= 1024:
         raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; give the name of a .png file")
+    if not out.endswith(".png") or "://" in out:
+        raise UserError(f"--out is {out}; give the name of a .png file on this machine")
     recipe = pipeline.recipe_of(pipeline.Request(dataset, samples, out, size=size, seed=seed, settings=settings))
     columns = max(1, round(samples**0.5))
     sheet = contact_sheet((recipe.render(i)[1].pixels for i in range(samples)), columns=columns)
@@ -115,6 +115,8 @@ def inspect(path: str, key: str | None) -> None:
 @click.option("--redraw", default=16, show_default=True, help="Pictures, spread over the set, to draw again and compare.")
 def verify(path: str, redraw: int) -> None:
     """Compare every tar of a finished set with its checksum, and some pictures with what is drawn anew."""
+    if redraw < 0:
+        raise UserError(f"--redraw is {redraw}; it must be at least 0")
     from synth import verify as checks
     from synth.shards import ShardSet
 

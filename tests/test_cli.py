@@ -110,6 +110,13 @@ def test_preview_is_a_sheet_of_the_first_pictures(tmp_path: Path) -> None:
         assert sheet.size == (3 * 68 + 4, 3 * 68 + 4)
 
 
+def test_preview_of_several_data_sets_gives_each_a_row(tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    assert invoke("preview", "visual_atoms", "fractals", "--n", "5", "--out", str(out), "--size", "32").exit_code == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (5 * 36 + 4, 2 * 36 + 4) and sheet.mode == "RGB"
+
+
 def test_datasets_are_listed() -> None:
     rows = [json.loads(line) for line in invoke("datasets").output.splitlines()]
     assert rows[0]["name"] == "visual_atoms" and rows[0]["classes"] == 1000

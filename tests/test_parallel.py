@@ -43,8 +43,9 @@ def die_always(_: int) -> Iterator[Any]:
 
 
 def look_around(_: int) -> Iterator[Any]:
-    import synth.pipeline  # noqa: F401
+    from synth import pipeline
 
+    pipeline.recipe_of(pipeline.Request("visual_atoms", 1, "-", size=16)).encode(0)
     loaded = [name for name in ("torch", "webdataset", "moderngl") if name in sys.modules]
     yield {"loaded": loaded, "threads": os.environ.get("NUMBA_NUM_THREADS"), "blas": os.environ.get("OMP_NUM_THREADS")}
 

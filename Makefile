@@ -1,10 +1,16 @@
 # exnihilo from the command line. `make` alone prints what there is.
 
-PYTHON ?= python3
-DATASET ?= visual_atoms
-N ?= 10000
-OUT ?= data/shards/$(DATASET)
-ARGS ?=
+# Variables are taken from the command line, not from the environment: an exported N must not change a set.
+PYTHON = python3
+DATASET = visual_atoms
+N = 10000
+OUT = data/shards/$(DATASET)
+SIZE =
+SEED =
+WORKERS =
+SHARD_SIZE =
+CODEC =
+ARGS =
 
 venv := .venv/bin/python
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
@@ -20,27 +26,29 @@ help:  ## print this list
 setup: .venv/.synth .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
-	@$(venv) -m synth shards $(DATASET) --n $(N) --out $(OUT) $(options)
+	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
 
-vet: .venv/.synth .venv/.egl  ## try our shader programs anew, into data/shaders
+vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
 
-doctor: .venv/.synth .venv/.egl  ## say what draws shaders here, or what to install
+doctor: .venv/.egl  ## say what draws shaders here, or what to install
 	@$(venv) -m synth doctor $(ARGS)
 
 test: lint .venv/.egl  ## lint, check types, run the tests
 	@$(venv) -m pytest -m "not soak" $(ARGS)
 
-soak: .venv/.test .venv/.egl  ## a hundred kills at random moments
+soak: .venv/.test  ## a hundred kills at random moments
 	@$(venv) -m pytest -m soak $(ARGS)
 
-bench: .venv/.test .venv/.egl  ## print the speed ratios of README's table
-	@$(venv) -m tests.bench.bench_synth $(ARGS) && $(venv) -m tests.bench.bench_shaders && $(venv) -m tests.bench.bench_shaders diversity
+bench: .venv/.test  ## print the speed ratios of README's table
+	@$(venv) -m tests.bench.bench_synth
+	@$(venv) -m tests.bench.bench_fractals
+	@$(venv) -m tests.bench.bench_shaders
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
 
-# Mesa's EGL, which shaders are drawn with: installed where apt is there and permitted, else a sentence; nothing else needs it.
+# Mesa's EGL, which draws shaders: installed where apt is there and permitted, else a sentence; nothing else needs it.
 .venv/.egl: .venv/.synth
 	@$(venv) -m synth doctor > /dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
 	    apt-get update --quiet=2 > /dev/null 2>&1 && \
@@ -56,7 +64,7 @@ lint: .venv/.test  ## ruff and mypy
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
 	    { echo "error: Python's venv module is missing; install the system package python3-venv" >&2; exit 2; }
-	@test -x $(venv) || $(PYTHON) -m venv .venv
+	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
 	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
 	@touch $@ .venv/.synth

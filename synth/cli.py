@@ -73,30 +73,30 @@ def shards(dry_run: bool, **options: object) -> None:
 
 
 @commands.command(epilog=_example("python -m synth preview visual_atoms --n 64 --out grid.png"))
-@click.argument("dataset")
-@click.option("--n", "samples", default=64, show_default=True, help="How many pictures, 1 to 1024.")
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--n", "samples", default=64, show_default=True, help="How many pictures of each, 1 to 1024.")
 @click.option("--out", required=True, help="The PNG to write.")
 @SIZE
 @SEED
 @SETTING
-def preview(dataset: str, samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
-    """Draw the first pictures of a data set side by side."""
-    from synth import pipeline
-    from synth.codecs import encode_png
+def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
+    """Draw the first pictures of a data set side by side, or a row each of several."""
+    from synth import codecs, pipeline
     from synth.pictures import contact_sheet
     from synth.storage import Folder
 
     if not 1 <= samples <= 1024:
         raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; give the name of a .png file")
-    recipe = pipeline.recipe_of(pipeline.Request(dataset, samples, out, size=size, seed=seed, settings=settings))
-    columns = max(1, round(samples**0.5))
-    sheet = contact_sheet((recipe.render(i)[1].pixels for i in range(samples)), columns=columns)
+    if not out.endswith(".png") or "://" in out:
+        raise UserError(f"--out is {out}; give the name of a .png file on this machine")
+    requests = [pipeline.Request(name, samples, out, size=size, seed=seed, settings=settings) for name in datasets]
+    recipes = [pipeline.recipe_of(request) for request in requests]
+    pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(samples))
+    sheet = contact_sheet(pictures, columns=samples if len(recipes) > 1 else max(1, round(samples**0.5)))
     target = Path(out)
     with Folder(str(target.parent)).staged(target.name) as path:
-        Path(path).write_bytes(encode_png(sheet))
-    console.show({"out": out, "pictures": samples})
+        Path(path).write_bytes(codecs.encode_png(sheet))
+    console.show({"out": out, "pictures": samples * len(recipes)})
 
 
 @commands.command(epilog=_example("python -m synth inspect data/shards/visual_atoms 000000123"))
@@ -117,6 +117,8 @@ def inspect(path: str, key: str | None) -> None:
 @click.option("--redraw", default=16, show_default=True, help="Pictures, spread over the set, to draw again and compare.")
 def verify(path: str, redraw: int) -> None:
     """Compare every tar of a finished set with its checksum, and some pictures with what is drawn anew."""
+    if redraw < 0:
+        raise UserError(f"--redraw is {redraw}; it must be at least 0")
     from synth import verify as checks
     from synth.shards import ShardSet
 

@@ -1,10 +1,11 @@
-"""Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture, zlib-ng's deflate.
+"""Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture.
 
 Drawn pictures hold little that a search for matches finds; run lengths and a Huffman code do as well, in a fraction of the time. Dark
-pictures (line art, point clouds on black) are written with filter 0 (none) and run lengths; others with filter 1 (differences to the
-pixel on the left), and run lengths only where most differences are zero. What is written is an ordinary PNG for every reader. (ISA-L's
-deflate is quicker still, but now and then gives other bytes for the same picture in another process; shards promise bytes.)
-WebP (lossless) and JPEG (quality 95) are Pillow's. Pixels are uint8 (H, W, C), C = 1 grey or 3 RGB.
+pictures (line art, point clouds on black) are written with filter 0 (none) and run lengths, by zlib-ng; others with filter 1
+(differences to the pixel on the left), and again run lengths where most differences are zero, else a Huffman code alone (huffman.py).
+What is written is an ordinary PNG for every reader. (ISA-L's deflate is quick too, but now and then gives other bytes for the same
+picture in another process; shards promise bytes.) WebP (lossless) and JPEG (quality 95) are Pillow's.
+Pixels are uint8 (H, W, C), C = 1 grey or 3 RGB.
 """
 
 import io
@@ -13,8 +14,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from PIL import Image
 from zlib_ng import zlib_ng
+
+from synth import huffman
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2}
@@ -30,10 +34,9 @@ class Codec(NamedTuple):
 def encode_png(pixels: np.ndarray) -> bytes:
     """A PNG with one image chunk and the same filter for every row."""
     height, width, channels = pixels.shape
-    rows, strategy = _filtered(pixels)
+    rows, runs = _filtered(pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    deflate = zlib_ng.compressobj(1, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, 9, strategy)
-    data = deflate.compress(rows) + deflate.flush()
+    data = _run_lengths(rows) if runs else huffman.compress(rows.reshape(-1))
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
 
 
@@ -91,22 +94,41 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
     body = rows[:, 1:].reshape(height, width, channels)
     if not rows[:, 0].any():
         return np.ascontiguousarray(body)
-    return np.add.accumulate(body, axis=1, dtype=np.uint8) if (rows[:, 0] == 1).all() else None
+    return _summed(body) if (rows[:, 0] == 1).all() else None
 
 
-def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, int]:
-    """The scanlines, uint8 (H, 1 + W C) with the filter's number first, and the strategy of deflate that suits them."""
+@njit(cache=True)
+def _summed(differences: np.ndarray) -> np.ndarray:
+    """Filter 1 undone: running sums along each row, modulo 256. uint8 (H, W, C) -> the same."""
+    height, width, channels = differences.shape
+    pixels = np.empty((height, width, channels), np.uint8)
+    for i in range(height):
+        for c in range(channels):
+            level = np.uint8(0)
+            for j in range(width):
+                level = np.uint8(level + differences[i, j, c])
+                pixels[i, j, c] = level
+    return pixels
+
+
+def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The scanlines, uint8 (H, 1 + W C) with the filter's number first, and whether they are full of runs."""
     height, width, channels = pixels.shape
     plain = pixels.reshape(height, -1)
     rows = np.empty((height, 1 + width * channels), np.uint8)
     dark = np.count_nonzero(plain) < 0.75 * plain.size
     if dark:
         rows[:, 0], rows[:, 1:] = 0, plain
-        return rows, zlib_ng.Z_RLE
+        return rows, True
     rows[:, 0], rows[:, 1 : 1 + channels] = 1, plain[:, :channels]
     np.subtract(plain[:, channels:], plain[:, :-channels], out=rows[:, 1 + channels :])
-    flat = np.count_nonzero(rows) < 0.5 * rows.size
-    return rows, zlib_ng.Z_RLE if flat else zlib_ng.Z_HUFFMAN_ONLY
+    return rows, bool(np.count_nonzero(rows) < 0.5 * rows.size)
+
+
+def _run_lengths(rows: np.ndarray) -> bytes:
+    """A zlib stream whose matches are runs."""
+    deflate = zlib_ng.compressobj(1, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, 9, zlib_ng.Z_RLE)
+    return deflate.compress(rows) + deflate.flush()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -82,6 +82,10 @@ def _parse(kind: Any, text: str) -> Any:
         return values
     if isinstance(kind, types.UnionType):
         return None if text == "none" else _parse(typing.get_args(kind)[0], text)
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError("it must be true or false")
+        return text == "true"
     try:
         value = kind(text)
     except ValueError:

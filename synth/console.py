@@ -34,6 +34,8 @@ def run(commands: click.Group, program: str) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:  # a file or folder that cannot be used: the user's to mend
+        fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
     sys.exit(0)
 
 

@@ -17,6 +17,7 @@ from synth.storage import Storage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r".+-\d{6,}\.json")
 _GO_ON = "give another --out, or --overwrite to replace what is there"
 
@@ -52,54 +53,68 @@ class State:
     records: dict[str, Record]  # by part file, whether its size agrees or not
     manifest: Json | None
 
-    def done(self, file: str, count: int) -> bool:
-        """Whether a part is there, whole, with so many samples."""
+    def done(self, file: str, count: int, fingerprint: str) -> bool:
+        """Whether a part is there, whole, of this set, with so many samples."""
         record = self.records.get(file)
-        return record is not None and record.count == count and self.sizes.get(file) == record.bytes
+        return record is not None and (record.fingerprint, record.count, record.bytes) == (fingerprint, count, self.sizes.get(file))
 
 
 def load(storage: Storage) -> State:
-    """The state of a place: from its manifest, else from the records one by one (damaged ones count as missing)."""
+    """The state of a place: from its manifest, else from the records one by one. Raises UserError for a file that is called like a
+    record and is none."""
     sizes = storage.sizes()
     if MANIFEST in sizes:
         manifest = read_manifest(storage)
-        records = [_record({**entry, "identity": manifest["identity"]}) for entry in manifest["parts"]]
-        return State(sizes, {r.file: r for r in records if r}, manifest)
-    found = (_record(_parsed(data)) for data in storage.read_many(name for name in sizes if _RECORD.fullmatch(name)).values())
-    return State(sizes, {r.file: r for r in found if r}, None)
+        records = [_record({**entry, "identity": manifest["identity"]}, storage.join(MANIFEST)) for entry in manifest["parts"]]
+        return State(sizes, {r.file: r for r in records}, manifest)
+    found = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
+    records = [_record(_parsed(data), storage.join(name)) for name, data in found.items()]
+    return State(sizes, {r.file: r for r in records}, None)
 
 
-def require_same(state: State, storage: Storage, identity: Json, samples: int, stem: str) -> None:
-    """Raises UserError where what lies at the place is not the beginning of what is asked for. Parts are called `stem`-NUMBER;
-    those without a record are left over from a killed run, and no obstacle."""
+def require_same(state: State, storage: Storage, identity: Json, samples: int) -> None:
+    """Raises UserError where what lies at the place is not the beginning of what is asked for."""
     fingerprint = digest(identity)
+    if state.sizes.keys() <= {r.name for r in state.records.values()}:
+        return  # nothing but claims: nothing can be lost
     for record in state.records.values():
         if record.fingerprint != fingerprint:
             raise UserError(f"{storage.url} holds another set: {'; '.join(_differences(record.identity, identity))}; {_GO_ON}")
-    own = rf"{re.escape(stem)}-\d{{6,}}\.\w+|programs\.json"
-    foreign = sorted(name for name in state.sizes if not re.fullmatch(own, name))
-    if not state.records and foreign:
-        raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({foreign[0]} lies there); give another --out")
+    if not state.records and state.sizes:
+        example = sorted(state.sizes)[0]
+        raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out")
     held = max((r.first + r.count for r in state.records.values()), default=0)
     if held > samples:
         raise UserError(f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}")
 
 
-def clear(state: State, storage: Storage, companions: Iterable[str]) -> None:
-    """Removes a set: the manifest first, with the files that were written beside it, then what the records name; no other file."""
-    if state.manifest:
-        storage.remove([MANIFEST, *companions])
-    storage.remove([name for record in state.records.values() for name in (record.file, record.name)])
-
-
-def void(state: State, storage: Storage, files: Iterable[str]) -> None:
-    """Opens a set again, to make these parts anew: takes the manifest away and marks the parts' records, where there are any, as
-    not done. (A record is not removed: it says whose place this is.)"""
+def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -> None:
+    """Opens a place to make these parts of a set anew: takes the manifest away, marks the parts' records, where there are any, as not
+    done, and writes the `claim`, a record of the first part that is not done either, where nothing says yet whose place this is."""
     if state.manifest:
         storage.remove([MANIFEST])
+    if not state.records:
+        write_record(storage, claim)
     for file in files:
-        if file in state.records:
-            write_record(storage, replace(state.records[file], count=0, bytes=-1, sha256=""))
+        record = state.records.get(file, claim)
+        if record.fingerprint != claim.fingerprint:
+            write_record(storage, replace(claim, file=file))
+        elif file in state.records:
+            write_record(storage, replace(record, bytes=_NOT_DONE, sha256=""))
+
+
+def replace_by(state: State, storage: Storage, claim: Record, companions: Iterable[str]) -> None:
+    """Removes a set to make room for another: what the records name, what was written beside the manifest, and no other file. The
+    claim of the new set comes first, so that the place has an owner at every moment."""
+    storage.remove([MANIFEST, *companions])
+    write_record(storage, claim)
+    files = [name for record in state.records.values() for name in (record.file, record.name)]
+    storage.remove(name for name in files if name != claim.name)
+
+
+def claim(file: str, identity: Json) -> Record:
+    """A record that says whose place it is, and that its part is not done."""
+    return Record(file, 0, 0, 0, _NOT_DONE, "", digest(identity), identity)
 
 
 def write_record(storage: Storage, record: Record) -> None:
@@ -126,7 +141,8 @@ def read_manifest(storage: Storage) -> Json:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{storage.url} has no {MANIFEST}: it holds no finished set; give the command that makes it (again)") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("parts"), list):
+    whole = isinstance(manifest, dict) and isinstance(manifest.get("parts"), list) and isinstance(manifest.get("identity"), dict)
+    if not whole or manifest.get("format") != FORMAT:
         raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
     return manifest
 
@@ -149,11 +165,14 @@ def _flat(tree: Json, prefix: str = "") -> Json:
     return flat
 
 
-def _record(values: Any) -> Record | None:
+def _record(values: Any, name: str) -> Record:
     try:
-        return Record(**values)
+        record = Record(**values)
     except TypeError:
-        return None
+        record = None
+    if record is None or not all(isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")):
+        raise UserError(f"{name} is no record that this version of exnihilo reads; remove it, or give another --out")
+    return record
 
 
 def _parsed(data: bytes) -> Any:

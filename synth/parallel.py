@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,9 @@ RETRIES = 3  # of one job, after lost workers
 _ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
 _FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")  # to a cluster's workers; credentials are the nodes' own
 _OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
+
+
+_LOST = "a task lost its worker {} times ({}); if memory is short, give fewer --workers, else see the log of Ray; what is done is kept"
 
 
 class Retry(NamedTuple):
@@ -41,7 +44,7 @@ class _Running(NamedTuple):
 
 def run(
     task: Task[Job], jobs: Iterable[Job], *, workers: int | None, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
-) -> Iterator[tuple[Job, Any]]:
+) -> Generator[tuple[Job, Any], None, None]:
     """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
 
     workers = 0 is this process, without Ray, and None a worker a core. With a `ray_address` the cores are that cluster's, and get
@@ -74,14 +77,14 @@ def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) ->
                 del running[stream]
             except ray.exceptions.RayTaskError as error:
                 del running[stream]
-                failure = failure or error.cause
+                failure = failure or error.cause or error
             except ray.exceptions.RayError as error:
                 del running[stream]
                 if failure is None and now.retries < RETRIES:
                     running[remote.remote(now.job)] = _Running(now.job, now.retries + 1, [])
                     yield now.job, Retry(sum(now.advance), type(error).__name__)
                 else:
-                    failure = failure or RuntimeError(f"{now.job} lost its worker {RETRIES + 1} times: {error}")
+                    failure = failure or UserError(_LOST.format(RETRIES + 1, type(error).__name__))
             else:
                 if isinstance(value, int):
                     now.advance.append(value)
@@ -123,14 +126,18 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    # Ray prints what befalls workers to standard output, which is for results; `run` says it in its own words.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def require_reachable(address: str | None) -> None:
     """Raises UserError where no Ray cluster answers at host:port. (Ray itself waits minutes for one that is not there.)"""
+    if (address or "").startswith("ray://"):
+        raise UserError(f"{address} is the address of a Ray client; give the cluster's own, HOST:6379")
     host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
     if not port.isdigit():
         return  # "auto" and the like

@@ -1,5 +1,6 @@
 """Plan -> render -> commit -> manifest: from a request to a finished set of shards."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from zlib_ng import zlib_ng
 
@@ -120,7 +121,8 @@ def estimate(request: Request) -> Estimate:
     """The preflight alone (--dry-run): looks at the target and draws pictures, but writes nothing. Raises UserError."""
     storage = open_storage(request.out)
     recipe = recipe_of(request, storage)
-    return _foresee(recipe, storage, *_examine(recipe, storage, request), request)
+    _require_ray(request)
+    return _foresee(recipe, storage, _examine(recipe, storage, request), request)
 
 
 def make_shards(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
@@ -129,32 +131,34 @@ def make_shards(request: Request, *, started: Callable[[Estimate], None], progre
     `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
     storage = open_storage(request.out)
     recipe = recipe_of(request, storage)
-    if request.workers != 0:
-        parallel.require_reachable(request.ray_address)
     begun = time.perf_counter()
+    if _examine(recipe, storage, request).finished:
+        return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
+    _require_ray(request)
+    made: list[ledger.Record] = []
+    retries = 0
     with storage.exclusive():
-        state, missing = _examine(recipe, storage, request)
-        if not missing and state.manifest:
-            return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
-        started(_foresee(recipe, storage, state, missing, request))
-        if request.overwrite:
-            ledger.clear(state, storage, [*card.FILES, programs.NAME])
-            state = ledger.load(storage)
-        recipe = _with_programs_at(recipe, storage)
-        made: list[ledger.Record] = []
-        retries, rounds = 0, 0
-        request = replace(request, overwrite=False)
-        while missing:
-            if rounds == _ROUNDS:
-                raise UserError(f"{storage.join(missing[0].file)} differs from its record each time; does another program write there?")
-            ledger.void(state, storage, [s.file for s in missing])
-            retries += _render(recipe, missing, request, made, progress)
-            state, missing = _examine(recipe, storage, request)
-            rounds += 1
+        found = _examine(recipe, storage, request)
+        started(_foresee(recipe, storage, found, request))
+        workers = _workers(request, found)
+        with _engine(workers, request.ray_address):  # what can fail to start has failed before the first change
+            claim = ledger.claim(found.plan[0].file, recipe.identity)
+            if found.other:
+                ledger.replace_by(found.state, storage, claim, [*card.FILES, programs.NAME])
+                found = found._replace(state=ledger.load(storage))
+            for _ in range(_ROUNDS):
+                ledger.begin(found.state, storage, claim, [s.file for s in found.missing])
+                recipe = _with_programs_at(recipe, storage)
+                jobs = [Job(recipe, shard, storage.url, request.device) for shard in found.missing]
+                retries += _render(jobs, workers, request.ray_address, made, progress)
+                found = _compare(recipe, ledger.load(storage), found.plan)
+                if not found.missing:
+                    break
+            else:
+                _give_up(storage, found)
         seconds = time.perf_counter() - begun
-        _finish(recipe, storage, state, request, {"seconds": round(seconds, 3), "retries": retries})
-    cpu_seconds = sum(r.run["cpu_seconds"] for r in made)
-    redraws = sum(r.content["redraws"] for r in made)
+        _finish(recipe, storage, found, {"seconds": round(seconds, 3), "retries": retries})
+    cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made), sum(r.content["redraws"] for r in made)
     return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries, redraws)
 
 
@@ -219,20 +223,49 @@ def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
 def _licence(recipe: Recipe) -> str:
     """The licence of a set: exnihilo's, or what its family says of other people's programs."""
     stated = getattr(recipe.dataset.module, "licence", None)
-    return stated(recipe.config) if stated else card.LICENCE
+    return str(stated(recipe.config)) if stated else card.LICENCE
 
 
-def _examine(recipe: Recipe, storage: Storage, request: Request) -> tuple[ledger.State, list[Shard]]:
-    """What lies at the target, and the shards that are to be made. Raises UserError where it is another set."""
+class Found(NamedTuple):
+    """What lies at a target, beside what is asked for."""
+
+    plan: list[Shard]
+    state: ledger.State
+    missing: list[Shard]
+    other: bool = False  # another set, which --overwrite replaces
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.missing and self.state.manifest is not None
+
+
+def _examine(recipe: Recipe, storage: Storage, request: Request) -> Found:
+    """What lies at the target. Raises UserError where it is another set that may not be replaced."""
     plan = shards.plan(recipe.dataset.name, request.samples, recipe.shard_size)
     state = ledger.load(storage)
-    if request.overwrite and state.records:
-        return state, plan
-    ledger.require_same(state, storage, recipe.identity, request.samples, recipe.dataset.name)
-    return state, [s for s in plan if not state.done(s.file, s.count)]
+    try:
+        ledger.require_same(state, storage, recipe.identity, request.samples)
+    except UserError:
+        if not (request.overwrite and state.records):
+            raise
+        return Found(plan, state, plan, other=True)
+    return _compare(recipe, state, plan)
 
 
-def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: list[Shard], request: Request) -> Estimate:
+def _compare(recipe: Recipe, state: ledger.State, plan: list[Shard]) -> Found:
+    fingerprint = config.digest(recipe.identity)
+    return Found(plan, state, [s for s in plan if not state.done(s.file, s.count, fingerprint)])
+
+
+def _give_up(storage: Storage, found: Found) -> NoReturn:
+    file = found.missing[0].file
+    if file not in found.state.sizes:
+        raise UserError(f"{storage.join(file)} was written and is not there; is this folder shared by all nodes of the cluster?")
+    raise UserError(f"{storage.join(file)} differs from its record each time; does another program write there?")
+
+
+def _foresee(recipe: Recipe, storage: Storage, found: Found, request: Request) -> Estimate:
     """Draws pictures of the set. Raises UserError where the missing shards would not fit."""
     probes = range(min(request.samples, _PROBES))
     for i in probes if recipe.renderer else (0,):
@@ -240,48 +273,59 @@ def _foresee(recipe: Recipe, storage: Storage, state: ledger.State, missing: lis
     begun = time.process_time()
     lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i).files.values()]
     seconds = (time.process_time() - begun) / len(probes)
-    pictures = sum(s.count for s in missing)
+    pictures = sum(s.count for s in found.missing)
     needed = int(pictures * sum(lengths) / len(probes))
     free = storage.free_bytes()
-    freed = sum(r.bytes for r in state.records.values()) if request.overwrite else 0
+    freed = sum(found.state.sizes.get(r.file, 0) for r in found.state.records.values()) if found.other else 0
     if free is not None and needed * _MARGIN > free + freed:
         raise UserError(f"{storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}; make room or give another --out")
-    return Estimate(pictures, needed, round(pictures * seconds / (_workers(request, missing) or 1), 1), free)
+    return Estimate(pictures, needed, round(pictures * seconds / (_workers(request, found) or 1), 1), free)
 
 
-def _workers(request: Request, missing: list[Shard]) -> int | None:
+def _workers(request: Request, found: Found) -> int | None:
     """How many tasks at once: as asked for; else a cluster's cores (None), or those of this machine for which there are shards."""
     if request.workers is not None or request.ray_address:
         return request.workers
-    workers = min(len(os.sched_getaffinity(0)), len(missing))
+    workers = min(len(os.sched_getaffinity(0)), len(found.missing))
     return workers if workers > 1 else 0
 
 
-def _render(recipe: Recipe, missing: list[Shard], request: Request, made: list[ledger.Record], progress: Callable[[Progress], None]) -> int:
+def _require_ray(request: Request) -> None:
+    if request.workers != 0:
+        parallel.require_reachable(request.ray_address)
+
+
+def _engine(workers: int | None, ray_address: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Ray, up for the length of a run, or nothing where none is asked for."""
+    return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, ray_address, ["synth"])
+
+
+def _render(
+    jobs: list[Job], workers: int | None, ray_address: str | None, made: list[ledger.Record], progress: Callable[[Progress], None]
+) -> int:
     """Makes shards and appends their records to `made`; returns how many were given out again."""
     retries = 0
-    out = request.out if "://" in request.out else os.path.abspath(request.out)  # workers may stand elsewhere
-    jobs = (Job(recipe, shard, out, request.device) for shard in missing)
-    for job, value in parallel.run(render_shard, jobs, workers=_workers(request, missing), ray_address=request.ray_address):
-        if isinstance(value, ledger.Record):
-            made.append(value)
-        elif isinstance(value, parallel.Retry):
-            retries += 1
-            progress(Progress(-value.lost, f"{job.shard.file} is drawn again ({value.reason})"))
-        else:
-            progress(Progress(value))
+    with contextlib.closing(parallel.run(render_shard, jobs, workers=workers, ray_address=ray_address)) as values:
+        for job, value in values:
+            if isinstance(value, ledger.Record):
+                made.append(value)
+            elif isinstance(value, parallel.Retry):
+                retries += 1
+                progress(Progress(-value.lost, f"{job.shard.file} is drawn again ({value.reason})"))
+            else:
+                progress(Progress(value))
     return retries
 
 
-def _finish(recipe: Recipe, storage: Storage, state: ledger.State, request: Request, run: Json) -> None:
+def _finish(recipe: Recipe, storage: Storage, found: Found, run: Json) -> None:
     """Closes the set: card, contact sheet and, last, the manifest, which is told how the run went."""
-    records = list(state.records.values())
+    records = [found.state.records[s.file] for s in found.plan]
     stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
-    storage.remove([name for name in state.sizes if stray.fullmatch(name) and name not in state.records])
+    storage.remove(name for name in found.state.sizes if stray.fullmatch(name) and name not in found.state.records)
     about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": _licence(recipe)}
     run = {**run, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     manifest = ledger.manifest(records, recipe.identity, about, run)
-    sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(request.samples, _PROBES)))
+    sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(sum(r.count for r in records), _PROBES)))
     for name, data in card.files(manifest, sheet).items():
         storage.write(name, data)
     ledger.write_manifest(storage, manifest)

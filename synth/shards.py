@@ -103,6 +103,7 @@ class ShardWriter:
             member = _Member(f"{key}.{extension}")
             member.size = len(data)
             self._tar.addfile(member, io.BytesIO(data))
+            self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header, for readers
 
 
 def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -113,9 +114,11 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                last = member.name
+                if not member.isfile():
+                    continue
+                last = member.name.rsplit("/", 1)[-1]
                 data = tar.extractfile(member).read()  # type: ignore[union-attr]
-                stem, _, extension = member.name.partition(".")
+                stem, _, extension = last.partition(".")
                 if stem != key and files:
                     yield key, files
                     files = {}

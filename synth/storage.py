@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from synth.errors import UserError
 
@@ -29,6 +30,9 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "refuses files of this size"}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _PASSING = {errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EINTR}
+
+
+_PASSING_NAMES = ("Connect", "Timeout", "IncompleteRead", "ResponseStreaming", "Disconnected", "ClientPayload", "SSLError")
 
 
 class Storage(ABC):
@@ -84,11 +88,16 @@ def open_storage(url: str) -> Storage:
     """The storage of a folder or URL. Nothing is created before something is written.
 
     Raises UserError for an unknown scheme, or one whose package is missing."""
+    if not url:
+        raise UserError("the place is empty; give a folder or a URL")
     if "://" not in url:
         return Folder(url)
     scheme = url.split("://")[0]
     if scheme == "file":
-        return Folder(url.removeprefix("file://"))
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise UserError(f"{url} names the host {parts.netloc!r}; a file:// URL is local: file:///folder")
+        return Folder(unquote(parts.path))
     import fsspec
 
     try:
@@ -198,7 +207,9 @@ class ObjectStore(Storage):
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.url = url.rstrip("/")
+        self.url = re.sub(r"(?<!:)//+", "/", url).rstrip("/")
+        if self.url.endswith(":"):
+            raise UserError(f"{url} names no bucket; write it as {url.split(':')[0]}://bucket/prefix")
         self._fs, self._root = fsspec.core.url_to_fs(self.url)
 
     def sizes(self) -> dict[str, int]:
@@ -208,15 +219,17 @@ class ObjectStore(Storage):
         except FileNotFoundError:
             self._require_bucket()
             return {}
-        return {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
+        named = {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
+        return {name: size for name, size in named.items() if name}  # an empty name is a console's mark of a folder
 
     def read(self, name: str) -> bytes:
         return self._try(lambda: self._fs.cat_file(self._path(name)))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        names = list(names)
         paths = [self._path(name) for name in names]
-        found = self._try(lambda: self._fs.cat(paths)) if paths else {}
-        return {path.rsplit("/", 1)[-1]: data for path, data in found.items()}
+        found = self._try(lambda: self._fs.cat_ranges(paths, None, None, on_error="raise")) if paths else []
+        return dict(zip(names, found, strict=True))
 
     def open(self, name: str) -> BinaryIO:
         return self._try(lambda: self._fs.open(self._path(name), "rb"))
@@ -281,7 +294,7 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in _PASSING:
         return True
-    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or "Connect" in type(error).__name__
+    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or any(word in type(error).__name__ for word in _PASSING_NAMES)
 
 
 @contextlib.contextmanager
@@ -301,6 +314,8 @@ def plain_errors(place: str) -> Iterator[None]:
             raise UserError(f"{place} lies below a file; give a folder or a URL") from None
         if may_pass(error):
             raise UserError(f"{place} cannot be reached: {error}; give the same command again when it can") from None
+        if type(error).__module__.startswith("botocore"):
+            raise UserError(f"{place} cannot be used: {error}") from None
         raise
 
 

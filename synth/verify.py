@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from synth import codecs, config, gl, shards
-from synth.codecs import CODECS
+from synth.codecs import CODECS, Codec
 from synth.errors import UserError
 from synth.recipe import Recipe, checksum, redraw
 from synth.shards import Shard, ShardSet
@@ -24,25 +25,46 @@ def about_path(path: str) -> Json:
     if not path.endswith(".tar"):
         shard_set = ShardSet(path)
         manifest = shard_set.manifest
+        there = shard_set.storage.sizes()
+        for part in manifest["parts"]:
+            if there.get(part["file"]) != part["bytes"]:
+                held = f"has {there[part['file']]:,}" if part["file"] in there else "is missing"
+                raise UserError(f"{shard_set.storage.join(part['file'])} {held} where the manifest says {part['bytes']:,} bytes")
         sizes = {"pictures": len(shard_set), "shards": len(shard_set.shards), "bytes": sum(p["bytes"] for p in manifest["parts"])}
         return {**manifest["identity"], **sizes, "licence": manifest["licence"], "digest": shard_set.digest}
-    keys = [key for key, _ in _members(path)]
+    keys = [_checked(path, key, files) and key for key, files in _members(path)]
+    record = _record_beside(path)
+    if record and record.get("count") != len(keys):
+        raise UserError(f"{path} holds {len(keys)} samples where its record says {record.get('count')}; it was cut after member {keys[-1]}")
     return {"path": path, "samples": len(keys), "first": keys[0] if keys else None, "last": keys[-1] if keys else None}
 
 
 def about_sample(path: str, key: str) -> Json:
     """A sample's JSON, with the checks of its picture. Raises UserError where it is not there or damaged."""
     for found, files in _members(path if path.endswith(".tar") else _shard_of(path, key)):
-        if found != key:
-            continue
-        about = _parsed(files.get("json", b""))
-        if not about:
-            raise UserError(f"member {key}.json of {path} is not JSON; the tar was changed")
-        extension = next((e for e in files if e in codecs.EXTENSIONS), "")
-        if checksum(files.get(extension, b"")) != about.get("crc32"):
-            raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
-        return about
+        if found == key:
+            return _checked(path, key, files)
     raise UserError(f"{path} holds no sample {key!r}; keys are nine digits, such as 000000123")
+
+
+def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
+    """A sample's JSON. Raises UserError where it is none, or the picture differs from the checksum in it."""
+    about = _parsed(files.get("json", b""))
+    if "crc32" not in about:
+        raise UserError(f"member {key}.json of {path} is not what exnihilo writes; the tar was changed, or is another program's")
+    extension = next((e for e in files if e in codecs.EXTENSIONS), "")
+    if checksum(files.get(extension, b"")) != about["crc32"]:
+        raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
+    return about
+
+
+def _record_beside(path: str) -> Json:
+    """The record of a tar that lies in its set, else nothing."""
+    folder, name = posixpath.split(path)
+    try:
+        return _parsed(open_storage(folder or ".").read(name.removesuffix(".tar") + ".json"))
+    except FileNotFoundError:
+        return {}
 
 
 def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
@@ -66,7 +88,8 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, wanted: set[str]) -> 
             if whole.hexdigest() != part["sha256"]:
                 return f"{name} is not what was written: {_culprit(shard_set, shard)}"
             if wanted:
-                return _misdrawn(shards.read_shard(file, name), wanted, name, lossy=shard_set.manifest["identity"]["codec"] == "jpeg")
+                codec = CODECS[shard_set.manifest["identity"]["codec"]]
+                return _misdrawn(shards.read_shard(file, name), wanted, name, codec)
     except FileNotFoundError:
         return f"{name} is missing"
     except UserError as error:
@@ -74,18 +97,15 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, wanted: set[str]) -> 
     return None
 
 
-def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, *, lossy: bool) -> str | None:
+def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, codec: Codec) -> str | None:
     for sample in samples:
-        if sample.key in wanted and not lossy and not _alike(sample):
+        if sample.key not in wanted:
+            continue
+        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.about))))
+        foreign = sample.about.get("renderer") and sample.about["renderer"] != gl.renderer()
+        if np.abs(drawn.astype(np.int16) - sample.pixels).mean() > (gl.TOLERANCE if foreign else 0):
             return f"{name} holds {sample.key} as no longer drawn from its JSON: another machine type or law drew it"
     return None
-
-
-def _alike(sample: shards.Sample) -> bool:
-    """Whether a sample is what its JSON draws: to the last bit, or within the tolerance where another renderer drew it."""
-    drawn = codecs.rgb(redraw(sample.about))
-    foreign = sample.about.get("renderer", "") and sample.about["renderer"] != gl.renderer()
-    return bool(np.abs(drawn.astype(np.int16) - sample.pixels).mean() <= (gl.TOLERANCE if foreign else 0))
 
 
 def _culprit(shard_set: ShardSet, shard: Shard) -> str:
@@ -111,7 +131,7 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
 
 
 def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    folder, _, name = path.rpartition("/")
+    folder, name = posixpath.split(path)
     try:
         with open_storage(folder or ".").open(name) as file:
             yield from shards.read_members(file, path)

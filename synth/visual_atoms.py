@@ -35,6 +35,18 @@ _LATTICE = (
 )
 
 
+_REACH = 5000  # pixels of the 512 canvas: on one of 4096, lines stay short enough for their fixed-point slope
+_BOUNDS = {
+    "vertices": (3, 100_000),
+    "orbits": (0, _REACH),
+    "noise": (0, 100),
+    "spacing": (0, 100),
+    "radius": (0, _REACH),
+    "frequency": (0, 100_000),
+    "stretch": (0, 100),
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """The law's ranges, both ends included for integers."""
@@ -54,9 +66,13 @@ class Config:
             raise ValueError(f"canvas is {self.canvas}; it must lie in 1..4096")
         if self.classes < 1:
             raise ValueError(f"classes is {self.classes}; it must be at least 1")
-        for name, least in (("vertices", 3), ("orbits", 0), ("radius", 0), ("frequency", 0)):
-            if getattr(self, name)[0] < least:
-                raise ValueError(f"{name} starts at {getattr(self, name)[0]}; it must be at least {least}")
+        for name, (least, most) in _BOUNDS.items():
+            low, high = getattr(self, name)
+            if low < least or high > most:
+                raise ValueError(f"{name} is {low},{high}; it must lie within {least}..{most}")
+        reach = self.radius[1] * self.stretch[1] + self.orbits[1] * (2 * self.noise[1] + self.spacing[1] + 1)
+        if reach > _REACH:
+            raise ValueError(f"these ranges reach {reach:,.0f} pixels from the centre; at most {_REACH:,} can be drawn")
 
     @property
     def channels(self) -> int:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE" / "x")], "LICENSE is a file; give a folder or a URL"),
         (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT)], "is not empty and holds no set of exnihilo"),
         (["shards", "visual_atoms", "--n", "5", "--out", "nope://x/y"], "unknown URL scheme nope://"),
-        (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file"),
+        (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file on this machine"),
         (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "a sheet holds 1 to 1024 pictures"),
         (["inspect", "/nowhere"], "holds no finished set"),
         (["inspect", str(ROOT / "LICENSE")], "holds no finished set"),
@@ -107,6 +108,13 @@ def test_preview_is_a_sheet_of_the_first_pictures(tmp_path: Path) -> None:
     assert invoke("preview", "visual_atoms", "--n", "9", "--out", str(out), "--size", "64").exit_code == 0
     with Image.open(out) as sheet:
         assert sheet.size == (3 * 68 + 4, 3 * 68 + 4)
+
+
+def test_preview_of_several_data_sets_gives_each_a_row(tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    assert invoke("preview", "visual_atoms", "fractals", "--n", "5", "--out", str(out), "--size", "32").exit_code == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (5 * 36 + 4, 2 * 36 + 4) and sheet.mode == "RGB"
 
 
 def test_datasets_are_listed() -> None:
@@ -134,6 +142,35 @@ def spoil(path: Path, old: bytes, new: bytes) -> None:
     data = path.read_bytes()
     assert data.count(old) == 1 and len(old) == len(new)
     path.write_bytes(data.replace(old, new))
+
+
+def test_inspect_notices_cut_and_edited_tars(finished: Path) -> None:
+    tar = finished / "visual_atoms-000001.tar"
+    whole = tar.read_bytes()
+    with tarfile.open(tar) as opened:
+        cut = opened.getmembers()[8].offset
+    tar.write_bytes(whole[:cut])
+    assert "holds 4 samples where its record says 16; it was cut after member 000000019" in refused("inspect", str(tar))
+    assert "where the manifest says" in refused("inspect", str(finished))
+    data = bytearray(whole)
+    data[data.index(b"000000021.png") + 512 + 60] ^= 1
+    tar.write_bytes(data)
+    assert "member 000000021.png" in refused("inspect", str(tar))
+
+
+def test_what_may_not_be_read_or_is_no_file_is_told(finished: Path) -> None:
+    (finished / "manifest.json").unlink()
+    (finished / "manifest.json").mkdir()
+    assert "manifest.json cannot be used: Is a directory" in refused("verify", str(finished))
+    assert "cannot be used: File name too long" in refused("shards", "visual_atoms", "--n", "1", "--out", "x" * 300)
+    assert "the place is empty" in refused("shards", "visual_atoms", "--n", "1", "--out", "")
+    assert "names the host 'far'" in refused("shards", "visual_atoms", "--n", "1", "--out", "file://far/x")
+
+
+@pytest.mark.parametrize("codec", ["png", "webp", "jpeg"])
+def test_verify_redraws_whatever_the_codec(tmp_path: Path, codec: str) -> None:
+    make_small(tmp_path / "set", samples=6, codec=codec)
+    assert json.loads(invoke("verify", str(tmp_path / "set")).stdout)["redrawn"] == 6
 
 
 def test_verify_passes_a_whole_set(undisturbed: Path) -> None:

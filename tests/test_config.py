@@ -12,6 +12,7 @@ class Toy:
     ratio: float = 0.5
     name: str = "a"
     span: tuple[int, int] = (1, 2)
+    dark: bool = False
 
     def __post_init__(self) -> None:
         if self.classes < 1:
@@ -19,17 +20,18 @@ class Toy:
 
 
 def test_settings_are_read_by_type() -> None:
-    assert with_settings(Toy(), ["classes=3", "ratio=1e-3", "name=b", "span=4,9"]) == Toy(3, 0.001, "b", (4, 9))
+    assert with_settings(Toy(), ["classes=3", "ratio=1e-3", "name=b", "span=4,9", "dark=true"]) == Toy(3, 0.001, "b", (4, 9), True)
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("colour=3", "unknown setting 'colour'; known are classes, name, ratio, span"),
+        ("colour=3", "unknown setting 'colour'; known are classes, dark, name, ratio, span"),
         ("classes", "has no value; write classes=VALUE"),
         ("classes=1.5", "must be a whole number; the default is 10"),
         ("ratio=x", "must be a number"),
         ("ratio=nan", "must be finite"),
+        ("dark=yes", "must be true or false"),
         ("span=3", "it takes 2 values"),
         ("span=3,1", "ends before it starts"),
         ("classes=0", "classes must be positive"),

@@ -9,7 +9,10 @@ from synth.errors import UserError
 from synth.ledger import Record
 from synth.storage import Folder
 
-IDENTITY = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}
+IDENTITY: ledger.Json = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}
+
+
+OURS = ledger.digest(IDENTITY)
 
 
 def record(number: int, *, count: int = 4, size: int = 3, seed: int = 0) -> Record:
@@ -31,58 +34,74 @@ def test_a_part_is_done_when_its_record_agrees_with_its_size(tmp_path: Path) -> 
     folder.write("toy-000001.tar", b"short"[:2])
     folder.write("toy-000002.tar", b"xyz")
     state = ledger.load(folder)
-    assert [state.done(f"toy-{i:06d}.tar", 4) for i in range(3)] == [True, False, False]
-    assert not state.done("toy-000000.tar", 3)
+    assert [state.done(f"toy-{i:06d}.tar", 4, OURS) for i in range(3)] == [True, False, False]
+    assert not state.done("toy-000000.tar", 3, OURS) and not state.done("toy-000000.tar", 4, "another")
 
 
-def test_damaged_records_count_as_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b'{"file": "toy-0', b"[]", b'{"file": "toy-000001.tar", "sort": 2}'])
+def test_what_is_called_a_record_and_is_none_is_not_passed_over(tmp_path: Path, data: bytes) -> None:
     folder = place(tmp_path, record(0), record(1))
-    folder.write("toy-000001.json", b'{"file": "toy-0')
-    assert list(ledger.load(folder).records) == ["toy-000000.tar"]
+    folder.write("toy-000001.json", data)
+    with pytest.raises(UserError, match=r"toy-000001\.json is no record that this version of exnihilo reads"):
+        ledger.load(folder)
 
 
 def test_another_identity_is_refused_with_what_differs(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0))
     other = {"dataset": "toy", "config": {"classes": 12}, "seed": 1}
     with pytest.raises(UserError, match=r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here; give another --out"):
-        ledger.require_same(ledger.load(folder), folder, other, 100, "toy")
+        ledger.require_same(ledger.load(folder), folder, other, 100)
 
 
 def test_sets_only_grow(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0), record(1))
     state = ledger.load(folder)
-    ledger.require_same(state, folder, IDENTITY, 8, "toy")
-    ledger.require_same(state, folder, IDENTITY, 100, "toy")
+    ledger.require_same(state, folder, IDENTITY, 8)
+    ledger.require_same(state, folder, IDENTITY, 100)
     with pytest.raises(UserError, match="already holds 8 samples, more than the 7 asked for"):
-        ledger.require_same(state, folder, IDENTITY, 7, "toy")
+        ledger.require_same(state, folder, IDENTITY, 7)
 
 
-def test_a_folder_of_somebody_else_is_refused_but_leftovers_are_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["thesis.tex", "toy-000000.tar"])
+def test_a_folder_without_any_record_is_somebody_elses(tmp_path: Path, name: str) -> None:
     folder = Folder(str(tmp_path))
-    folder.write("toy-000000.tar", b"")
-    ledger.require_same(ledger.load(folder), folder, IDENTITY, 8, "toy")
-    folder.write("thesis.tex", b"")
-    with pytest.raises(UserError, match=r"is not empty and holds no set of exnihilo \(thesis.tex lies there\)"):
-        ledger.require_same(ledger.load(folder), folder, IDENTITY, 8, "toy")
+    folder.write(name, b"")
+    with pytest.raises(UserError, match=rf"is not empty and holds no set of exnihilo \({name} lies there\)"):
+        ledger.require_same(ledger.load(folder), folder, IDENTITY, 8)
+
+
+def test_a_claim_says_whose_place_it_is_as_soon_as_there_is_data(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    claim = ledger.claim("toy-000000.tar", IDENTITY)
+    ledger.begin(ledger.load(folder), folder, claim, ["toy-000000.tar"])
+    other = {**IDENTITY, "seed": 1}
+    ledger.require_same(ledger.load(folder), folder, other, 8)  # nothing there to be lost
+    folder.write("toy-000003.tar", b"data")
+    ledger.require_same(ledger.load(folder), folder, IDENTITY, 1)
+    with pytest.raises(UserError, match="seed is 0 there and 1 here"):
+        ledger.require_same(ledger.load(folder), folder, other, 8)
 
 
 def test_opening_a_set_again_takes_the_manifest_and_the_marks_but_no_data(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0), record(1, count=2))
     ledger.write_manifest(folder, ledger.manifest([record(0), record(1, count=2)], IDENTITY, {}, {}))
-    ledger.void(ledger.load(folder), folder, ["toy-000001.tar", "toy-000002.tar"])
+    claim = ledger.claim("toy-000000.tar", IDENTITY)
+    ledger.begin(ledger.load(folder), folder, claim, ["toy-000001.tar", "toy-000002.tar"])
     state = ledger.load(folder)
     assert state.manifest is None and state.sizes.keys() >= {"toy-000000.tar", "toy-000001.tar"}
-    assert state.done("toy-000000.tar", 4) and not state.done("toy-000001.tar", 2)
-    ledger.require_same(state, folder, IDENTITY, 8, "toy")
+    assert state.done("toy-000000.tar", 4, OURS) and not state.done("toy-000001.tar", 2, OURS)
+    with pytest.raises(UserError, match="already holds 6 samples, more than the 5 asked for"):
+        ledger.require_same(state, folder, IDENTITY, 5)  # what was promised is still promised
 
 
-def test_clearing_removes_what_the_records_name_and_nothing_else(tmp_path: Path) -> None:
-    folder = place(tmp_path, record(0))
-    ledger.write_manifest(folder, ledger.manifest([record(0)], IDENTITY, {}, {}))
+def test_another_set_goes_with_what_its_records_name_and_nothing_else(tmp_path: Path) -> None:
+    folder = place(tmp_path, record(0), record(1))
+    ledger.write_manifest(folder, ledger.manifest([record(0), record(1)], IDENTITY, {}, {}))
     folder.write("README.md", b"card")
     folder.write("notes.txt", b"mine")
-    ledger.clear(ledger.load(folder), folder, ["README.md"])
-    assert list(folder.sizes()) == ["notes.txt"]
+    ledger.replace_by(ledger.load(folder), folder, ledger.claim("toy-000000.tar", {"seed": 9}), ["README.md"])
+    assert sorted(folder.sizes()) == ["notes.txt", "toy-000000.json"]
+    assert ledger.load(folder).records["toy-000000.tar"].identity == {"seed": 9}
 
 
 def test_the_digest_ignores_how_a_run_went_and_nothing_else() -> None:
@@ -117,7 +136,7 @@ def test_a_million_finished_pictures_are_recognised_in_five_seconds(tmp_path: Pa
     for _ in range(2):
         begun = time.process_time()
         state = ledger.load(folder)
-        ledger.require_same(state, folder, IDENTITY, 1_000_000, "toy")
-        assert all(state.done(s.file, s.count) for s in plan)
+        ledger.require_same(state, folder, IDENTITY, 1_000_000)
+        assert all(state.done(s.file, s.count, OURS) for s in plan)
         assert time.process_time() - begun < 5
         ledger.write_manifest(folder, ledger.manifest(records, IDENTITY, {}, {}))

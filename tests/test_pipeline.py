@@ -116,6 +116,51 @@ def test_a_tar_without_record_is_not_trusted(undisturbed: Path, finished: Path) 
     assert tar_hashes(finished) == tar_hashes(undisturbed)
 
 
+def test_tars_without_any_record_are_left_alone(finished: Path) -> None:
+    for path in finished.glob("*.json"):
+        path.unlink()
+    before = stamps(finished)
+    with pytest.raises(UserError, match="is not empty and holds no set of exnihilo"):
+        make_small(finished, samples=16, seed=1)
+    assert stamps(finished) == before
+
+
+def test_a_growth_that_was_broken_off_does_not_shrink_the_set(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.ledger, "begin", kill_after(0, None, first=pipeline.ledger.begin))
+    with pytest.raises(KeyboardInterrupt):
+        make_small(finished, samples=70)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="already holds 40 samples, more than the 32 asked for"):
+        make_small(finished, samples=32)
+    assert make_small(finished, samples=40).pictures == 8
+
+
+def test_an_overwrite_that_was_broken_off_goes_on(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (finished / "notes.txt").write_text("mine")
+    for step, calls in (("begin", 0), ("write_record", 1)):
+        monkeypatch.setattr(pipeline.ledger, step, kill_after(calls, getattr(pipeline.ledger, step)))
+        with pytest.raises(KeyboardInterrupt):
+            make_small(finished, seed=1, overwrite=True)
+        monkeypatch.undo()
+    make_small(finished, seed=1, overwrite=True)
+    make_small(tmp_path / "fresh", seed=1)
+    assert tar_hashes(finished) == tar_hashes(tmp_path / "fresh")
+    assert (finished / "notes.txt").read_text() == "mine"
+    assert make_small(finished, seed=1, overwrite=True).pictures == 0
+
+
+@pytest.mark.parametrize("change", [{"samples": 70}, {"seed": 1, "overwrite": True}])
+def test_an_engine_that_does_not_start_changes_nothing(finished: Path, change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("Ray does not start here")
+
+    monkeypatch.setattr(pipeline.parallel, "ray_session", fail)
+    before = stamps(finished)
+    with pytest.raises(UserError, match="does not start"):
+        make_small(finished, workers=2, **change)
+    assert stamps(finished) == before
+
+
 def test_a_run_that_dies_while_growing_leaves_no_set_but_a_resumable_place(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.ledger, "write_record", kill_after(2, pipeline.ledger.write_record))
     with pytest.raises(KeyboardInterrupt):
@@ -129,11 +174,13 @@ def test_a_run_that_dies_while_growing_leaves_no_set_but_a_resumable_place(finis
     assert len(pictures(finished)) == 70
 
 
-def kill_after(calls: int, action):  # type: ignore[no-untyped-def]
+def kill_after(calls: int, action, first=None):  # type: ignore[no-untyped-def]
     def dying(*args):  # type: ignore[no-untyped-def]
         nonlocal calls
         calls -= 1
         if calls < 0:
+            if first:
+                first(*args)
             raise KeyboardInterrupt
         return action(*args)
 

@@ -1,5 +1,6 @@
 import io
 import tarfile
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -57,6 +58,28 @@ def test_captions_are_one_a_line(tmp_path: Path) -> None:
         writer.add("a", {"jpg": codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "txt": "a cat\nune bête\n".encode()})
     with (tmp_path / "a.tar").open("rb") as file:
         assert next(shards.read_shard(file, "a.tar")).captions == ["a cat", "une bête"]
+
+
+def test_members_in_folders_are_read_by_their_last_part(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.addfile(folder := tarfile.TarInfo("./pictures"))
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name in ("./pictures/a.txt", "./pictures/b.txt"):
+            tar.addfile(tarfile.TarInfo(name))
+    with (tmp_path / "a.tar").open("rb") as file:
+        assert [key for key, _ in shards.read_members(file, "a.tar")] == ["pictures", "a", "b"]
+
+
+def test_a_long_shard_takes_no_memory_for_its_headers(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path / "a.tar")) as writer:
+        writer.add("a", {"txt": b""})
+        tracemalloc.start()
+        for i in range(5000):
+            writer.add(f"{i:09d}", {"txt": b""})
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held < 300_000
 
 
 @pytest.mark.parametrize("cut", [700, 3000, 7001])

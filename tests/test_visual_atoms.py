@@ -160,7 +160,16 @@ def test_pixels_are_the_same_on_the_plainest_x86_64(tmp_path: Path) -> None:
     assert run.stdout.split() == GOLDEN
 
 
-@pytest.mark.parametrize("setting", [{"canvas": 0}, {"canvas": 5000}, {"classes": 0}, {"vertices": (2, 9)}, {"radius": (-1, 3)}])
+IMPOSSIBLE = [{"canvas": 0}, {"canvas": 5000}, {"classes": 0}, {"vertices": (2, 9)}, {"radius": (-1, 3)}, {"noise": (0, 1e308)}]
+
+
+@pytest.mark.parametrize("setting", IMPOSSIBLE, ids=str)
 def test_impossible_laws_are_refused(setting: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         Config(**setting)  # type: ignore[arg-type]
+
+
+def test_laws_that_reach_too_far_are_refused() -> None:
+    Config(orbits=(1, 500))
+    with pytest.raises(ValueError, match="these ranges reach 9,000 pixels"):
+        Config(orbits=(1, 800), noise=(0.0, 5.0))

@@ -1,0 +1,144 @@
+"""Deflate with literals only: a Huffman code and no matches, for filtered pictures in which matches are rare.
+
+Three to four times as fast as a general deflate told to do the same, and the same bytes in every process on every machine. One block
+with a dynamic code (RFC 1951), in a zlib stream (RFC 1950): every inflater reads it. Symbols are bytes, and END.
+"""
+
+import numpy as np
+from numba import njit
+from zlib_ng import zlib_ng
+
+END = 256
+_LONGEST = 15  # bits of a byte's code
+_LONGEST_OF_LENGTHS = 7  # bits of the code in which code lengths are written
+_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])  # in which those are listed (RFC 1951, 3.2.7)
+
+
+def compress(data: np.ndarray) -> bytes:
+    """The zlib stream of contiguous uint8 (N,)."""
+    return b"\x78\x01" + _deflate(data).tobytes() + zlib_ng.adler32(data).to_bytes(4, "big")
+
+
+@njit(cache=True)
+def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
+    """Bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). Where one would be longer than `longest`,
+    frequencies are halved until none is."""
+    lengths = np.zeros(frequencies.size, np.int64)
+    used = np.nonzero(frequencies)[0]
+    weights = frequencies[used]
+    depths = _depths(weights)
+    while depths.max() > longest:
+        weights = (weights + 1) // 2
+        depths = _depths(weights)
+    lengths[used] = depths
+    return lengths
+
+
+@njit(cache=True)
+def _deflate(data: np.ndarray) -> np.ndarray:
+    """One final block with a dynamic code: uint8 (M,)."""
+    frequencies = _count(data)
+    frequencies[END] = 1
+    lengths = code_lengths(frequencies, _LONGEST)
+    codes = _codes(lengths)
+    heading, widths = _heading(lengths)
+    # A halved code may be longer than the plain one, but never than twice its data.
+    out = np.empty(data.size // 4 + 256, np.uint64)
+    place, held, bits = _write(out, 0, np.uint64(0), np.uint64(0), heading, widths, np.arange(heading.size))
+    words, widths = codes.astype(np.uint64), lengths.astype(np.uint64)
+    place, held, bits = _write(out, place, held, bits, words, widths, data)
+    place, held, bits = _write(out, place, held, bits, words, widths, np.array([END]))
+    out[place] = held
+    return out.view(np.uint8)[: 8 * place + np.int64((bits + np.uint64(7)) >> np.uint64(3))].copy()
+
+
+@njit(cache=True)
+def _count(data: np.ndarray) -> np.ndarray:
+    """How often each byte occurs: int64 (257,), the last 0. Each of four counts in a table of its own, so that none waits for the
+    one before it."""
+    first, second, third, fourth = np.zeros((4, END + 1), np.int64)
+    whole = data.size // 4
+    for i in range(whole):
+        first[data[4 * i]] += 1
+        second[data[4 * i + 1]] += 1
+        third[data[4 * i + 2]] += 1
+        fourth[data[4 * i + 3]] += 1
+    for i in range(4 * whole, data.size):
+        first[data[i]] += 1
+    return first + second + third + fourth
+
+
+@njit(cache=True)
+def _depths(weights: np.ndarray) -> np.ndarray:
+    """Depths of the leaves of Huffman's tree, at least 1: int64 (K,). The leaves in ascending order and the nodes made of them are
+    two queues; the two lightest heads make the next node."""
+    count = weights.size
+    if count == 1:
+        return np.ones(1, np.int64)
+    order = np.argsort(weights, kind="mergesort")
+    heavy, parents = np.zeros(2 * count - 1, np.int64), np.zeros(2 * count - 1, np.int64)
+    heavy[:count] = weights[order]
+    leaf, node = 0, count
+    for made in range(count, 2 * count - 1):
+        for _ in range(2):
+            if node >= made or (leaf < count and heavy[leaf] <= heavy[node]):
+                lightest, leaf = leaf, leaf + 1
+            else:
+                lightest, node = node, node + 1
+            heavy[made] += heavy[lightest]
+            parents[lightest] = made
+    depths = np.zeros(2 * count - 1, np.int64)
+    for i in range(2 * count - 3, -1, -1):
+        depths[i] = depths[parents[i]] + 1
+    result = np.empty(count, np.int64)
+    result[order] = depths[:count]
+    return result
+
+
+@njit(cache=True)
+def _codes(lengths: np.ndarray) -> np.ndarray:
+    """The canonical code of these lengths, first bit lowest: int64 (K,) (RFC 1951, 3.2.2)."""
+    codes, code = np.zeros(lengths.size, np.int64), 0
+    for bits in range(1, _LONGEST + 1):
+        code <<= 1
+        for symbol in range(lengths.size):
+            if lengths[symbol] == bits:
+                for k in range(bits):
+                    codes[symbol] |= (code >> k & 1) << (bits - 1 - k)
+                code += 1
+    return codes
+
+
+@njit(cache=True)
+def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The block's heading as words and their widths, two uint64 (H,): final, dynamic; 257 code lengths and that of the one distance,
+    0 for none, written in a code of their own."""
+    written = np.append(lengths, 0)
+    frequencies = np.zeros(19, np.int64)
+    for length in written:
+        frequencies[length] += 1
+    own = code_lengths(frequencies, _LONGEST_OF_LENGTHS)
+    codes = _codes(own)
+    words, widths = np.empty(20 + written.size, np.uint64), np.empty(20 + written.size, np.uint64)
+    words[0], widths[0] = 1 | 2 << 1 | 15 << 13, 17  # 257 lengths, 1 distance, 19 lengths of lengths
+    words[1:20], widths[1:20] = own[_ORDER].astype(np.uint64), 3
+    words[20:], widths[20:] = codes[written].astype(np.uint64), own[written].astype(np.uint64)
+    return words, widths
+
+
+@njit(cache=True)
+def _write(
+    out: np.ndarray, place: int, held: np.uint64, bits: np.uint64, words: np.ndarray, widths: np.ndarray, picks: np.ndarray
+) -> tuple[int, np.uint64, np.uint64]:
+    """Appends words[pick], widths[pick] (1 to 17) bits wide, for every pick, to the uint64 words of `out`; `held` has the `bits`
+    (fewer than 64) that fill none yet."""
+    for pick in picks:
+        word, width = words[pick], widths[pick]
+        held |= word << bits
+        bits += width
+        if bits >= np.uint64(64):
+            out[place] = held
+            place += 1
+            bits -= np.uint64(64)
+            held = word >> (width - bits)  # what did not fit
+    return place, held, bits

@@ -135,7 +135,7 @@ def hue_entropy(sample: list[np.ndarray]) -> float:
         hue = np.where(high == r, (g - b) / width % 6, np.where(high == g, (b - r) / width + 2, (r - g) / width + 4))
         counts += np.bincount((hue * 4).astype(int) % 24, minlength=24)
     share = counts / max(counts.sum(), 1)
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum() / np.log(24))
+    return abs(float((share[share > 0] * np.log(share[share > 0])).sum() / np.log(24)))
 
 
 def slope(light: np.ndarray) -> float:

@@ -108,7 +108,12 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         yield ray
         return
     environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
-    options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    options: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": workers,
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+    }
     if address:
         root = Path(__file__).parent.parent
         environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})

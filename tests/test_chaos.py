@@ -151,8 +151,12 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
         node = cluster.add_node(num_cpus=1)
         address = ["--out", str(tmp_path / "set"), "--ray-address", cluster.address]
         process = subprocess.Popen([*command, *address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and sum("ray::render_shard" in c for _, c in children(os.getpid())) < 2:
-            time.sleep(0.02)
+        for both_at_work in range(2):  # now, and again when shards have come of it
+            while process.poll() is None and (
+                sum("ray::render_shard" in c for _, c in children(os.getpid())) < 2
+                or len(list(tmp_path.glob("set/*.json"))) < 3 * both_at_work
+            ):
+                time.sleep(0.02)
         cluster.remove_node(node, allow_graceful=False)
         _, errors = process.communicate()
     finally:

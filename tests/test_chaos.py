@@ -151,10 +151,8 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
         node = cluster.add_node(num_cpus=1)
         address = ["--out", str(tmp_path / "set"), "--ray-address", cluster.address]
         process = subprocess.Popen([*command, *address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while (
-            process.poll() is None and len(list(tmp_path.glob("set/.*.tar.*.tmp"))) < 2
-        ):  # both nodes are in their first shard, of seconds
-            time.sleep(0.02)
+        while process.poll() is None and len(list(tmp_path.glob("set/.*.tar.*.tmp"))) < 2:
+            time.sleep(0.02)  # until both nodes are in their first shard, which takes seconds
         cluster.remove_node(node, allow_graceful=False)
         _, errors = process.communicate()
     finally:

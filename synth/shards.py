@@ -9,7 +9,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
@@ -21,14 +20,8 @@ from synth.storage import Storage, open_storage
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A planned shard: which samples it holds."""
-
-    file: str
-    number: int
-    first: int
-    count: int
+class Shard(ledger.Part):
+    """A planned shard."""
 
 
 class Sample(NamedTuple):

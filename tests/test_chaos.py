@@ -100,7 +100,7 @@ def kill_workers(out: Path, expected: dict[str, str], *, seed: int, kills: int) 
         time.sleep(moment)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "is drawn again" in errors and "raylet" not in errors
+    assert "is made again" in errors and "raylet" not in errors
     assert json.loads(output)["retries"] >= 1  # and nothing else on standard output
     assert_whole(out, expected)
 
@@ -158,7 +158,7 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
     finally:
         cluster.shutdown()
     assert process.returncode == 0, errors
-    assert "is drawn again" in errors
+    assert "is made again" in errors
     shard_set = ShardSet(str(tmp_path / "set"))
     assert len(shard_set) == 8000
     assert {damage for _, damage in damages(shard_set, 16)} == {None}

@@ -226,8 +226,8 @@ def _make(
 
 def _remove_strays(work: Work, state: ledger.State) -> None:
     """Removes files that are named like parts and that no record names."""
-    name, _, suffix = re.fullmatch(r"(.+)-(\d{6,})(\..+)", work.parts[0].file).groups()  # type: ignore[union-attr]
-    like = re.compile(rf"{re.escape(name)}-\d{{6,}}{re.escape(suffix)}")
+    stem, _, suffix = work.parts[0].file.partition(".")
+    like = re.compile(rf"{re.escape(stem.rstrip('0123456789'))}\d{{5,}}\.{re.escape(suffix)}")
     work.storage.remove(f for f in state.sizes if like.fullmatch(f) and f not in state.records)
 
 

@@ -18,7 +18,7 @@ from synth.storage import Storage
 FORMAT = 1
 MANIFEST = "manifest.json"
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
-_RECORD = re.compile(r".+-\d{6,}\.json")
+_RECORD = re.compile(r"(.+-)?\d{5,}\.json")
 _GO_ON = "give another --out, or --overwrite to replace what is there"
 
 Json = dict[str, Any]

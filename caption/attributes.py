@@ -12,10 +12,12 @@ Facts, of which caption/phrases.py has all values and phrases:
 
     family                         what kind of picture it is
     colour, shade, mostly, thin    colour of what is drawn; of most of it, where there are several; where fewest points lie
-    background, backdrop, contrast what lies behind, clouds if so, and what is drawn against it
+    background, behind, backdrop, contrast    the colour behind, whether it is dark, clouds, what is drawn against it
     count, maps, cut               of fractals: how many, of how many copies of itself each is made, black lines
     size, place, cover, shape, edges    where what is drawn lies in the frame
     waves, lines, outline, hole    of a contour
+    dots                           of a speckled fractal: few or many
+    commonest                      the commonest colour of a shader's picture, where it is no background
     kind, motif, second, bend, finish   of a program of ours
 
 Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word and the mean is nearly as
@@ -49,7 +51,7 @@ __all__ = [
 Json = dict[str, Any]
 
 _SATURATED, _MIXED = 0.75, 0.45  # the mean's saturation in the mode's, from which hues are alike, and below which they are many
-_LEAST_BEHIND = 0.3  # share of a shader's picture that makes its commonest colour a background
+_LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
 _LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
 _CONTRAST = 0.12  # of lightness
 _SHADES = {  # lightness below which a colour is dark, and above which it is light
@@ -85,7 +87,8 @@ def facts(about: Json) -> Facts:
     if family == "visual_atoms":
         return {"family": "contour"} | _colours(stats) | _frame(stats, about["size"]) | _contour(params)
     if family == "fractaldb":
-        return {"family": "speckled fractal"} | _colours(stats) | _frame(stats, about["size"]) | _maps(params)
+        found = _colours(stats) | _without(_frame(stats, about["size"]), "cover")
+        return {"family": "speckled fractal"} | found | _dots(stats) | _maps(params)
     if family == "fractals":
         found = _colours(stats, mixed=_MIXED) | _frame(stats, about["size"]) | _behind(params, stats)
         return {"family": "fractal"} | found | _maps(params) | _thin(params, stats, found) | _cut(params, stats, about["size"])
@@ -118,21 +121,26 @@ def vocabulary(sentences: Iterable[str]) -> dict[str, float]:
 def _colours(stats: Json, mixed: float = 0.0) -> Facts:
     """Colour and shade of what is drawn, and of what lies behind; below the ratio `mixed` of saturations the former is MANY."""
     found: Facts = {}
-    side = stats["foreground"]
-    word = _word(side)
+    front, back = stats["foreground"], stats["background"]
+    word, behind = _word(front), _word(back)
     if word:
-        found["colour"] = word
-        if word in _SHADES:
-            dark, light = _SHADES[word]
-            lights = [lightness(side["mean"]), lightness(side["mode"] if len(side["mode"]) == 3 else side["mean"])]
-            if max(lights) < dark or min(lights) > light:
-                found["shade"] = "dark" if lights[0] < dark else "light"
-    elif side["mean"] and stats["fill"] >= _LEAST_SEEN and saturation(side["mean"]) < mixed * saturation(side["mode"]) > 0.3 * mixed:
+        found |= {"colour": word} | _shade(front, word, "shade")
+    elif front["mean"] and stats["fill"] >= _LEAST_SEEN and saturation(front["mean"]) < mixed * saturation(front["mode"]) > 0.3 * mixed:
         found["colour"] = MANY
-    behind = _word(stats["background"])
     if behind and stats["fill"] < 0.95:
-        found["background"] = behind
+        found |= {"background": behind} | _shade(back, behind, "behind")
     return found
+
+
+def _shade(side: Json, word: str, fact: str) -> Facts:
+    """Whether a side of a picture is a dark or light one of its colour."""
+    if word not in _SHADES:
+        return {}
+    dark, light = _SHADES[word]
+    lights = [lightness(side["mean"]), lightness(side["mode"] if len(side["mode"]) == 3 else side["mean"])]
+    if max(lights) < dark or min(lights) > light:
+        return {fact: "dark" if lights[0] < dark else "light"}
+    return {}
 
 
 def _word(side: Json) -> str | None:
@@ -172,9 +180,9 @@ def _frame(stats: Json, size: int) -> Facts:
 def _third(low: float, high: float) -> int | None:
     """0 for the left or upper side, 1 for the middle, 2 for the right or lower side, None where it is not clear."""
     middle = (low + high) / 2
-    if middle < 0.38 and high < 0.56:
+    if middle < 0.35 and high < 0.52:
         return 0
-    if middle > 0.62 and low > 0.44:
+    if middle > 0.65 and low > 0.48:
         return 2
     return 1 if abs(middle - 0.5) < 0.07 and high - low < 0.75 else None
 
@@ -182,6 +190,11 @@ def _third(low: float, high: float) -> int | None:
 def _maps(params: Json) -> Facts:
     count = len(params["maps"])
     return {"maps": count} if 2 <= count <= 16 else {}
+
+
+def _dots(stats: Json) -> Facts:
+    """Whether dots are few or many."""
+    return {"dots": "few" if stats["fill"] < 0.06 else "many"} if not 0.06 <= stats["fill"] <= 0.24 else {}
 
 
 def _behind(params: Json, stats: Json) -> Facts:
@@ -244,8 +257,9 @@ def _contour(params: Json) -> Facts:
 def _scene(figures: list[Json], found: Facts) -> Facts:
     """A scene's count, where no figure hides another, and the colour that most of it has."""
     hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
+    single: Facts = {"family": "fractal"}
     if sum(share < 0.85 for share in hidden) == 1:
-        return {"family": "fractal"} | found if len(figures) == 1 else {"family": "fractal"} | _without(found, "colour", "shade")
+        return single | (found if len(figures) == 1 else _without(found, "colour", "shade"))
     several: Facts = {"family": "fractals"}
     if max(hidden) < 0.65 and len(figures) in COUNTS:
         several["count"] = len(figures)
@@ -266,10 +280,13 @@ def _covered(box: list[float], over: list[float]) -> float:
 
 def _shader(stats: Json) -> Facts:
     """Colours of a shader's picture, whose foreground is what differs from its commonest colour."""
-    found = _colours(stats)
-    if stats["fill"] < _LEAST_SEEN:
-        found = _without(found, "colour", "shade")
-    return found if 1 - stats["fill"] >= _LEAST_BEHIND else _without(found, "background")
+    found, rest = _colours(stats), 1 - stats["fill"]
+    if rest < 0.5:
+        found = _without(found, "background", "behind")
+        word = _word(stats["background"])
+        if word and rest >= _LEAST_COMMON:
+            found["commonest"] = word
+    return found if stats["fill"] >= _LEAST_SEEN else _without(found, "colour", "shade")
 
 
 def _program(params: Json) -> Facts:

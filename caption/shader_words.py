@@ -1,6 +1,6 @@
 """What the plans and blocks of our shader programs (synth/shader_plans.py, synth/glsl) are called in sentences.
 
-Left out are blocks that cannot be told from a picture, such as shifts, palettes and combinations.
+Left out are blocks that cannot be told from a picture, or not from every one: shifts, palettes, combinations, and what may be weak.
 """
 
 KINDS = {  # by plan
@@ -119,9 +119,6 @@ MOTIFS = {  # by block: what is seen
 BENDS = {  # by block: what was done to the place
     "kaleidoscope": "mirrored in a kaleidoscope",
     "log_polar": "wound into rings and spokes",
-    "swirl": "stirred by a whirl",
-    "spiral": "wound into a spiral",
-    "ripple": "rippled",
     "sine_bend": "bent by sines",
     "noise_bend": "bent by noise",
     "moebius": "bent by a Moebius map",
@@ -130,7 +127,6 @@ BENDS = {  # by block: what was done to the place
     "mirror_tiles": "mirrored in tiles",
     "honeycomb": "mirrored in a honeycomb",
     "mosaic": "set in a mosaic",
-    "lens": "seen through a lens",
     "power": "raised to a complex power",
     "complex_sine": "bent by a complex sine",
     "splinters": "broken into splinters",
@@ -140,8 +136,7 @@ BENDS = {  # by block: what was done to the place
 FINISHES = {  # by block: what was done to the colours
     "vignette": "with darker corners",
     "scan_lines": "with scan lines",
-    "posterise": "in few levels",
+    "posterise": "posterised",
     "halftone": "printed in dots",
     "solarise": "solarised",
-    "veil": "under a veil",
 }

@@ -25,11 +25,17 @@ class Picture(NamedTuple):
 
 
 def box_average(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Averages K x K boxes: uint8 (S K, S K) -> uint8 (S, S), rounded half up in integers. K = 1 gives the input back."""
+    """Averages K x K boxes: uint8 (S K, S K) or (S K, S K, C) -> uint8 (S, S) or (S, S, C), rounded half up in integers. K = 1 gives
+    the input back."""
     factor, rest = divmod(pixels.shape[0], size)
     if rest:
         raise ValueError(f"a canvas of {pixels.shape[0]} is no multiple of {size}")
-    return pixels if factor == 1 else _box_average(pixels, factor)
+    if factor == 1:
+        return pixels
+    if pixels.ndim == 3:
+        channels = [_box_average(np.ascontiguousarray(pixels[..., c]), factor) for c in range(pixels.shape[2])]
+        return np.stack(channels, axis=2)
+    return _box_average(pixels, factor)
 
 
 def measure(picture: Picture) -> Stats:

@@ -1,0 +1,81 @@
+"""In which order samples are seen: a pure function of (seed, images seen).
+
+An epoch sees every sample once. Its shards are permuted, cut into blocks of eight, and the samples of a block are permuted, so that at any
+time few shards are in use. The infinite sequence of epochs is cut into batches wherever they fall; its position is the only state.
+"""
+
+import functools
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 8  # shards whose samples are mixed
+
+_SHARDS, _SAMPLES = 0, 1  # uses of randomness
+
+
+class Place(NamedTuple):
+    """Where the sample of a position lies."""
+
+    epoch: int
+    shard: int  # its number in the set
+    row: int
+
+
+class Order:
+    """The order of a set whose shards have `counts` samples."""
+
+    def __init__(self, counts: Sequence[int], seed: int) -> None:
+        self._counts, self._seed = tuple(counts), seed
+        self.samples = sum(counts)  # N, of an epoch
+
+    def places(self, start: int, count: int) -> list[Place]:
+        """The places of consecutive positions, from `start` images seen."""
+        found: list[Place] = []
+        while len(found) < count:
+            epoch, within = divmod(start + len(found), self.samples)
+            blocks, ends = self._blocks(epoch)
+            number = bisect_right(ends, within)
+            first = ends[number - 1] if number else 0
+            rows = self._mixed(epoch, number)[within - first :][: count - len(found)]
+            found += [Place(epoch, int(shard), int(row)) for shard, row in rows]
+        return found
+
+    def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
+        """From `start` images seen on, without end: the position at which a block begins, and the shards that it needs."""
+        epoch = start // self.samples
+        while True:
+            blocks, ends = self._blocks(epoch)
+            for begins, ends_at, block in zip([0, *ends], ends, blocks, strict=False):
+                if epoch * self.samples + ends_at > start:
+                    yield epoch * self.samples + begins, list(block)
+            epoch += 1
+
+    def _blocks(self, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
+        """The blocks of an epoch, each its shards, and the positions within the epoch at which they end."""
+        return _blocks(self._counts, self._seed, epoch)
+
+    def _mixed(self, epoch: int, number: int) -> np.ndarray:
+        """(shard, row) of a block's samples in their order: int64 (samples, 2)."""
+        return _mixed(self._counts, self._seed, epoch, number)
+
+
+@functools.lru_cache(maxsize=4)
+def _blocks(counts: tuple[int, ...], seed: int, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    shards = _stream(seed, _SHARDS, epoch, 0).permutation(len(counts)).tolist()
+    blocks = [tuple(shards[i : i + BLOCK]) for i in range(0, len(shards), BLOCK)]
+    return blocks, list(accumulate(sum(counts[s] for s in block) for block in blocks))
+
+
+@functools.lru_cache(maxsize=4)
+def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.ndarray:
+    shards = _blocks(counts, seed, epoch)[0][number]
+    rows = np.concatenate([np.stack([np.full(counts[s], s), np.arange(counts[s])], axis=1) for s in shards])
+    return rows[_stream(seed, _SAMPLES, epoch, number).permutation(len(rows))]
+
+
+def _stream(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, use], np.uint64), counter=np.array([0, 0, epoch, number], np.uint64)))

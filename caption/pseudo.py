@@ -18,6 +18,7 @@ from synth.errors import UserError
 _LAFITE = 3.0  # LAFITE's code mixes 0.25 of the image and 0.75 of the noise, both of unit length: 0.75 / 0.25
 _FORMS = "a number, lafite (3, what LAFITE's code mixes) or cos:C (the xi whose mean cosine is C)"
 _KEY_BITS = 64
+_UNIFORM = 1  # a use of randomness beside noise
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.n
     return np.stack([_stream(seed, int(i), draw).standard_normal(dimensions, dtype=np.float32) for i in indices])
 
 
+def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:
+    """Numbers in [0, 1) of the same visits, independent of their noise: float64 (N, count)."""
+    return np.stack([_stream(seed, int(i), draw, _UNIFORM).random(count) for i in indices])
+
+
 def pseudo_caption(image: Any, eps: Any, xi: float) -> Any:
     """Equation 3: unit vectors (N, D) in the arithmetic (NumPy or torch), dtype and device of `image` (N, D); eps is (N, D) normal noise.
 
@@ -64,10 +70,10 @@ def pseudo_caption(image: Any, eps: Any, xi: float) -> Any:
     return moved / _length(moved)
 
 
-def _stream(seed: int, index: int, draw: int) -> np.random.Generator:
+def _stream(seed: int, index: int, draw: int, use: int = 0) -> np.random.Generator:
     key = np.array([seed % (1 << _KEY_BITS), draw], dtype=np.uint64)
     # A counter of 256 bits counts blocks of four words: the index in its upper half leaves 2^128 blocks to each picture.
-    counter = np.array([0, 0, index, 0], dtype=np.uint64)
+    counter = np.array([0, 0, index, use], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 

@@ -126,33 +126,39 @@ class CaptionSet:
 
         Raises UserError where the table is damaged, of another shard, or has other keys."""
         name = self.storage.join(part.file)
-        wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
         try:
-            with self.storage.open(part.file) as file, pq.ParquetFile(file) as parquet:
-                missing = [c for c in wanted if c not in parquet.schema_arrow.names]
-                shard = (parquet.schema_arrow.metadata or {}).get(_SHARD, b"").decode()
-                table = None if missing else parquet.read(wanted, use_threads=False)
+            with self.storage.open(part.file) as file:
+                table = read_table(file, name, columns, keys)
         except FileNotFoundError:
             raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
-        if table is None:
-            raise UserError(f"{name} has no column {missing[0]}; --text-embeddings adds {_TEXT} for sentences")
+        shard = (table.schema.metadata or {}).get(_SHARD, b"").decode()
         if shard != part.content["shard"] or table.num_rows != part.count:
             raise UserError(f"{name} is not the table that the manifest names: it is of another shard, or was cut; {_AGAIN}")
-        if keys is not None:
-            self._require_keys(name, table["key"].to_pylist(), keys)
         return table
 
     def vectors(self, part: Part, column: str = VECTORS[0]) -> np.ndarray:
         """A column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
         return vectors(self.read(part, [column])[column], self.dimensions)
 
-    def _require_keys(self, name: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
-        differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-        if differ or len(ours) != len(theirs):
-            what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
-            raise UserError(f"{name} and its shard do not agree: {what}; {_AGAIN}")
+
+def read_table(file: Any, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one table, from its path or open file; its keys are compared with `keys` where these are given.
+
+    Raises UserError where the table is damaged or has other keys."""
+    wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            missing = [c for c in wanted if c not in parquet.schema_arrow.names]
+            table = None if missing else parquet.read(wanted, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
+    if table is None:
+        raise UserError(f"{name} has no column {missing[0]}; --text-embeddings adds {_TEXT} for sentences")
+    if keys is not None:
+        _require_keys(name, table["key"].to_pylist(), keys)
+    return table
 
 
 def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
@@ -165,6 +171,13 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
     """A text_embedding column: float16 (captions of the row, D) for each row."""
     rows: Iterator[Any] = (row.values for row in column)
     return [np.zeros((0, dimensions), np.float16) if v is None else v.flatten().to_numpy().reshape(-1, dimensions) for v in rows]
+
+
+def _require_keys(name: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
+    if differ or len(ours) != len(theirs):
+        what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
+        raise UserError(f"{name} and its shard do not agree: {what}; {_AGAIN}")
 
 
 def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:

@@ -14,7 +14,7 @@ import numpy as np
 
 BLOCK = 8  # shards whose samples are mixed
 
-_SHARDS, _SAMPLES = 0, 1  # uses of randomness
+_SHARDS, _SAMPLES, _PART = range(3)  # uses of randomness
 
 
 class Place(NamedTuple):
@@ -26,22 +26,24 @@ class Place(NamedTuple):
 
 
 class Order:
-    """The order of a set whose shards have `counts` samples."""
+    """The order of a set whose shards have `counts` samples; of a `fraction` of them, which the seed chooses."""
 
-    def __init__(self, counts: Sequence[int], seed: int) -> None:
-        self._counts, self._seed = tuple(counts), seed
-        self.samples = sum(counts)  # N, of an epoch
+    def __init__(self, counts: Sequence[int], seed: int, *, fraction: float = 1.0) -> None:
+        self._seed = seed
+        self._rows = None if fraction == 1 else _chosen(counts, seed, fraction)
+        self._counts = tuple(counts) if self._rows is None else tuple(map(len, self._rows))
+        self.samples = sum(self._counts)  # N, of an epoch
 
     def places(self, start: int, count: int) -> list[Place]:
         """The places of consecutive positions, from `start` images seen."""
         found: list[Place] = []
         while len(found) < count:
             epoch, within = divmod(start + len(found), self.samples)
-            blocks, ends = self._blocks(epoch)
+            _, ends = self._blocks(epoch)
             number = bisect_right(ends, within)
             first = ends[number - 1] if number else 0
             rows = self._mixed(epoch, number)[within - first :][: count - len(found)]
-            found += [Place(epoch, int(shard), int(row)) for shard, row in rows]
+            found += [Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row])) for shard, row in rows.tolist()]
         return found
 
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
@@ -75,6 +77,14 @@ def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.nd
     shards = _blocks(counts, seed, epoch)[0][number]
     rows = np.concatenate([np.stack([np.full(counts[s], s), np.arange(counts[s])], axis=1) for s in shards])
     return rows[_stream(seed, _SAMPLES, epoch, number).permutation(len(rows))]
+
+
+def _chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarray]:
+    """The rows of each shard that belong to a random part of the set, at least one sample."""
+    total = sum(counts)
+    chosen = np.zeros(total, bool)
+    chosen[_stream(seed, _PART, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True
+    return [np.flatnonzero(part) for part in np.split(chosen, np.cumsum(counts)[:-1])]
 
 
 def _stream(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:

@@ -1,0 +1,184 @@
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caption.pseudo import noise, pseudo_caption
+from caption.table import CaptionSet
+from synth.errors import UserError
+from synth.pictures import box_average
+from synth.shards import ShardSet
+from tests.conftest import make_small, make_tables
+from tests.test_captions import foreign
+from train.cache import Cache
+from train.stream import Batch, Stream, Text, Visit
+
+PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0)
+
+
+def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0) -> Stream:
+    return Stream(ShardSet(str(shards)), CaptionSet(str(tables)), visit, cache=Cache(cache), fraction=fraction)
+
+
+def joined(parts: list[Batch]) -> list[bytes]:
+    """Every tensor of a global batch, from its ranks' parts."""
+    return [torch.cat(tensors).numpy().tobytes() for tensors in zip(*parts, strict=True)]
+
+
+def first(batches: Iterator[Batch], count: int) -> list[Batch]:
+    found = list(islice(batches, count))
+    batches.close()  # type: ignore[attr-defined]
+    return found
+
+
+def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:
+    made, shard_set, tables = stream(undisturbed, captioned), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    [batch] = first(made.batches(100, 24), 1)
+    assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (24, 3, 16, 16)
+    for i, place in enumerate(made.order.places(100, 24)):
+        sample = list(shard_set.read(shard_set.shards[place.shard]))[place.row]
+        assert np.array_equal(batch.pictures[i].permute(1, 2, 0), box_average(sample.pixels, 16))
+        index = shard_set.shards[place.shard].first + place.row
+        image = tables.vectors(tables.parts[place.shard])[[place.row]].astype(np.float32)
+        for phase, texts in enumerate((batch.for_d, batch.for_g)):
+            expected = pseudo_caption(image, noise(4, [index], 1 + 2 * place.epoch + phase, 32), 0.25)
+            assert np.array_equal(texts[i], expected[0])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_ranks_and_workers_change_no_batch(undisturbed: Path, captioned: Path, workers: int) -> None:
+    made = stream(undisturbed, captioned)
+    alone = [joined([b]) for b in first(made.batches(24, 12), 5)]
+    for ranks in (1, 2, 3) if not workers else (2,):
+        parts = [first(made.batches(24, 12, rank=r, ranks=ranks, workers=workers), 5) for r in range(ranks)]
+        assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
+
+
+def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, captioned: Path) -> None:
+    made = stream(undisturbed, captioned)
+    whole = [joined([b]) for b in first(made.batches(0, 12), 12)]
+    for step in (1, 3, 4, 11):
+        assert joined(first(made.batches(12 * step, 12), 1)) == whole[step]
+
+
+def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) -> None:
+    shown = torch.cat([b.pictures for b in first(stream(undisturbed, captioned).batches(0, 8), 5)])
+    shard_set = ShardSet(str(undisturbed))
+    there = sorted(box_average(s.pixels, 16).tobytes() for shard in shard_set.shards for s in shard_set.read(shard))
+    assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == there
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[Path, Path]:
+    """A foreign set in which some pictures have captions, and its tables."""
+    out = tmp_path_factory.mktemp("told")
+    texts = [{"txt": f"picture {i}\nagain {i}".encode()} if i % 4 else {} for i in range(40)]
+    make_tables(foreign(out / "s", texts, sizes=(32,)), out / "t", tiny_encoder)
+    return out / "s", out / "t"
+
+
+def test_texts_follow_their_policy(told: tuple[Path, Path]) -> None:
+    tables = CaptionSet(str(told[1]))
+    stored = tables.vectors(tables.parts[0], "pseudo_caption").astype(np.float32)
+    own = tables.read(tables.parts[0], ["text_embedding"])["text_embedding"].to_pylist()
+    shares = {}
+    for text in ("stored", "mix:0.5", "mix:1", "pseudo"):
+        made = stream(*told, Visit(16, 0, Text.parse(text), 0.25, 0.0))
+        [batch] = first(made.batches(0, 40), 1)
+        found = 0
+        for place, vector in zip(made.order.places(0, 40), batch.for_g.numpy(), strict=True):
+            if text == "stored":
+                assert np.allclose(vector, stored[place.row], atol=1e-3)
+            found += any(np.allclose(vector, v, atol=1e-3) for v in own[place.row])
+        shares[text] = found
+    assert shares["stored"] == shares["pseudo"] == 0 and shares["mix:1"] == 30 and 8 < shares["mix:0.5"] < 22
+    with pytest.raises(UserError, match=r"sample photo_\d+ has no caption; --text mix:0.5"):
+        first(stream(*told, Visit(16, 0, Text.parse("caption"), 0.25, 0.0)).batches(0, 40), 1)
+
+
+def test_captions_get_their_own_noise(told: tuple[Path, Path]) -> None:
+    clean, noised = (first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi)).batches(0, 40), 1)[0] for xi in (0.0, 1 / 9))
+    cosines = (clean.for_d * noised.for_d).sum(dim=1)
+    assert sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10  # those without captions have the same pseudo-caption
+    assert cosines.sort().values[:30].mean() == pytest.approx(0.9939, abs=0.003)  # 0.9 of the text and 0.1 of noise
+
+
+@pytest.mark.parametrize("text", ["", "captions", "mix:", "mix:1.5", "mix:nan"])
+def test_other_policies_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--text is"):
+        Text.parse(text)
+
+
+def test_tables_without_text_embeddings_cannot_give_captions(undisturbed: Path, captioned: Path) -> None:
+    with pytest.raises(UserError, match="has no column text_embedding"):
+        stream(undisturbed, captioned, Visit(16, 0, Text(captions=0.5), 0.25, 0.0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, workers: int) -> None:
+    tar = finished / "visual_atoms-000001.tar"
+    whole = tar.read_bytes()
+    for data, sentence in (
+        (whole[:-512], "has [0-9,]+ bytes where the manifest says"),
+        (whole.replace(b"IDAT", b"IDAX"), r"sample \d+ of .*000001\.tar does not decode"),
+    ):
+        tar.write_bytes(data)
+        with pytest.raises(UserError, match=sentence):
+            first(stream(finished, captioned).batches(0, 40, workers=workers), 1)
+    tar.unlink()
+    with pytest.raises(UserError, match="is missing though the manifest names it"):
+        first(stream(finished, captioned).batches(0, 40, workers=workers), 1)
+
+
+def test_sizes_that_the_shards_cannot_give_are_refused(undisturbed: Path, captioned: Path) -> None:
+    for resolution in (64, 24):
+        with pytest.raises(UserError, match=rf"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"):
+            first(stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0)).batches(0, 4), 1)
+
+
+def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Path, tmp_path: Path) -> None:
+    tables = Path(shutil.copytree(captioned, tmp_path / "t"))
+    from caption.table import Rows, TableWriter
+
+    part = tables / "visual_atoms-000000.parquet"
+    vectors = np.ones((16, 32), np.float16)
+    for padding in range(4096):  # of the size that its record says
+        with TableWriter(str(part), 32, text_embeddings=False, metadata={"p": "x" * padding}) as writer:
+            writer.add(Rows([f"{i:09d}" for i in range(1, 17)], 0, vectors, vectors, [["a"]] * 16, None))
+        if writer.size >= CaptionSet(str(tables)).manifest["parts"][0]["bytes"]:
+            break
+    if writer.size == CaptionSet(str(tables)).manifest["parts"][0]["bytes"]:
+        with pytest.raises(UserError, match="do not agree: key 000000001 stands where the shard has 000000000"):
+            first(stream(finished, tables).batches(0, 40), 1)
+
+
+def test_a_set_on_an_object_store_is_fetched_into_a_bounded_cache(bucket: str, captioned: Path, undisturbed: Path, tmp_path: Path) -> None:
+    make_small(bucket)
+    remote, local = stream(bucket, captioned, cache=str(tmp_path / "cache")), stream(undisturbed, captioned)
+    fetcher = remote.fetcher(0, limit=10**9)
+    assert fetcher is not None and local.fetcher(0, limit=1) is None
+    fetcher.start()
+    assert [joined([b]) for b in first(remote.batches(0, 8), 10)] == [joined([b]) for b in first(local.batches(0, 8), 10)]
+    fetcher.end()
+    assert sum(p.suffix == ".tar" for p in (tmp_path / "cache").iterdir()) == 3
+    with pytest.raises(UserError, match="is too small"):
+        remote.fetcher(0, limit=1000)
+
+
+def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(bucket: str, captioned: Path, tmp_path: Path) -> None:
+    make_small(bucket)
+    store = ShardSet(bucket).storage
+    store.write("visual_atoms-000001.tar", b"spoilt")
+    store.remove(["visual_atoms-000002.tar"])
+    made = stream(bucket, captioned, cache=str(tmp_path / "cache"))
+    fetcher = made.fetcher(0, limit=10**9)
+    assert fetcher is not None
+    fetcher.start()
+    with pytest.raises(UserError, match=r"000001\.tar is not the file that its manifest describes|000002\.tar is missing though"):
+        first(made.batches(0, 40), 1)
+    fetcher.end()

@@ -178,7 +178,7 @@ def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> 
     amounts = np.unique(np.append(_AMOUNTS, [0.25, 3.0]))
     codes = passed.tally.commonest(_COMMONEST)
     texts = named(codes, _captions(tables))
-    forms = attributes.FORMS if tables.identity["sentences"] else ("first",)
+    wordings = _wordings(sample.captions, random, attributes.FORMS if tables.identity["sentences"] else ("first",))
     return Audit(
         tables=tables,
         sample=sample,
@@ -189,8 +189,8 @@ def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> 
         retrieval=retrieval,
         sweep=measures.sweep(sample.image[some], eps, amounts),
         tally=passed.tally,
-        wordings=_wordings(sample.captions, random, forms),
-        longest=forms[-1],
+        wordings=wordings,
+        longest=next(reversed(wordings), ""),
         captioners={},
         commonest=[(texts[code], times) for code, times in codes.items()],
     )

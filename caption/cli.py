@@ -91,7 +91,7 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
         console.note(f"warning: {sentence}")
     console.show({**found.row(), "out": out})
     for name, figures in found.wordings.items():
-        console.show({"captions_of": name, **figures._asdict()})
+        console.show({"captions_of": name, **{figure: round(value, 4) for figure, value in figures._asdict().items()}})
 
 
 @commands.command(epilog=_example("python -m caption show data/captions/visual_atoms/nano 000000123"))

@@ -91,10 +91,10 @@ def nearest(audit: Audit) -> str:
     low = min(float(audit.nearest.min()), 1 - 2 * (1 - DUPLICATE))
     with _figure(1, 1) as ([ax], finished):
         _bars(ax, *np.histogram(audit.nearest.clip(None, 1), bins=_BARS, range=(low, 1)), _COLOURS[IMAGE])
-        ax.axvline(DUPLICATE, color=_ALARM, lw=1.2, ls="--", label=f"above {DUPLICATE}: {audit.duplicates:,} of {len(audit.nearest):,}")
+        ax.axvline(DUPLICATE, color=_ALARM, lw=1.2, ls="--")
+        ax.set_title(f"{audit.duplicates:,} of {len(audit.nearest):,} above {DUPLICATE} (dashed)", loc="right")
         ax.set_xlabel("cosine to the nearest other picture of the sample")
         ax.set_ylabel("pictures")
-        ax.legend(loc="upper left")
         return finished()
 
 
@@ -170,7 +170,7 @@ def frequencies(audit: Audit) -> str:
         ax.set_ylim(0.7, None)
         ax.set_xlabel("rank of the word")
         ax.set_ylabel("times that it occurs")
-        ax.legend(loc="upper right")
+        ax.legend(loc="lower left")
         return finished()
 
 

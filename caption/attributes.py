@@ -50,9 +50,10 @@ __all__ = [
 
 Json = dict[str, Any]
 
-_WIDE = ("green", "blue", "purple")  # words of many hues
-_EVIDENCE = {True: (50, 0.6), False: (36, 0.75)}  # of a wide word and another: levels of a channel that mean and mode may be apart,
-# and the saturation that the mean must have in the mode's: it falls where hues are mixed
+# By word: levels of a channel that mean and mode may be apart, and the saturation that the mean must have in the mode's, which falls where
+# hues are mixed. Words of many hues need less; greys have no saturation to speak of, but are what mixed hues have on average.
+_EVIDENCE = {**dict.fromkeys(("green", "blue", "purple"), (50, 0.6)), **dict.fromkeys(("black", "white"), (36, 0.0)), "grey": (20, 0.0)}
+_NARROW = (36, 0.75)  # of the others
 _MIXED = 0.45  # the saturation of the mean in the mode's, below which colours are many
 _LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
 _LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
@@ -143,7 +144,7 @@ def _word(side: Json) -> str | None:
     word = clear_word(mean) if mean else None
     if word is None or len(mean) == 1:
         return word
-    most, least = _EVIDENCE[word in _WIDE]
+    most, least = _EVIDENCE.get(word, _NARROW)
     return word if word == clear_word(mode) and _near(mean, mode, most) and saturation(mean) >= least * saturation(mode) else None
 
 
@@ -256,7 +257,7 @@ def _contour(params: Json) -> Facts:
         found["outline"] = "smooth" if rough < 1 else "jagged"
     growth = noise + params["spacing"]
     radius = params["radius"] * sum(params["stretch"]) / 2 + orbits * growth
-    frequencies = sorted({n for n in params["frequencies"] if n}, reverse=True)
+    frequencies = sorted({n for n in params["frequencies"] if n > 1}, reverse=True)  # one wave but moves the ring
     if frequencies and frequencies[0] <= 20 and params["vertices"] >= 8 * frequencies[0] and orbits / 2 > max(0.1 * radius, 2 * rough, 6):
         found["waves"] = " and ".join(map(str, frequencies))
     empty = params["radius"] * min(params["stretch"]) + orbits * min(0, growth - 1) - 2 * noise * max(1, 2 - growth)

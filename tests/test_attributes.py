@@ -246,6 +246,24 @@ def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     assert (single["family"], single["colour"], single["maps"]) == ("fractal", "red", 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("visual_atoms", {"orbits": (0, 0)}),
+        ("visual_atoms", {"orbits": (900, 999), "noise": (0.0, 0.5), "frequency": (900, 5000), "radius": (0, 5)}),
+        ("fractals", {"maps": (1, 1), "points": 1000}),
+        ("fractals", {"maps": (16, 16), "points": 1000, "lines": 5000, "colour": "grey", "hue_mode": "uniform"}),
+        ("fractals_multi", {"figures": (20, 30), "points": 1000, "saturation": (0.0, 0.0)}),
+    ],
+)
+def test_settings_far_from_the_usual_get_sentences_too(name: str, settings: Json) -> None:
+    made = recipe(name)
+    made = replace(made, config=replace(made.config, **settings))
+    for index in range(5):
+        sample = as_json(made.describe(index, *made.render(index)))
+        assert parse(sentences(sample)[1]) == facts(sample)
+
+
 def test_an_unknown_family_is_an_error() -> None:
     with pytest.raises(KeyError, match="poems"):
         facts(about("poems", {}, fore=side(*RED), back=side(*BLUE)))

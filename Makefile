@@ -10,6 +10,9 @@ SEED =
 WORKERS =
 SHARD_SIZE =
 CODEC =
+ENCODER = ViT-B-32/openai
+XI = 0.25
+CAPTIONS =
 ARGS =
 
 venv := .venv/bin/python
@@ -17,16 +20,20 @@ options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKE
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shards vet doctor test soak bench lint
+.PHONY: help setup shards captions vet doctor test soak bench lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.synth .venv/.egl  ## make .venv with what the stages need (the others do it too)
+setup: .venv/.caption .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
+
+captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
+	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
+	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
@@ -44,6 +51,7 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_synth
 	@$(venv) -m tests.bench.bench_fractals
 	@$(venv) -m tests.bench.bench_shaders
+	@$(venv) -m tests.bench.bench_caption
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
@@ -58,8 +66,9 @@ lint: .venv/.test  ## ruff and mypy
 
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth
-.venv/.test: extras = synth,test
-.venv/.synth .venv/.test: pyproject.toml constraints.txt
+.venv/.caption: extras = synth,caption
+.venv/.test: extras = synth,caption,captioner,test
+.venv/.synth .venv/.caption .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
@@ -67,4 +76,4 @@ lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
 	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
-	@touch $@ .venv/.synth
+	@touch $@ .venv/.synth $(if $(findstring caption,$(extras)),.venv/.caption)

@@ -1,0 +1,1 @@
+"""Models from shards and caption tables."""

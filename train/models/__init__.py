@@ -1,0 +1,1 @@
+"""One file a model, and what two or more of them share."""

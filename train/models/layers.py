@@ -1,0 +1,195 @@
+"""What the models share: equalised layers, modulated convolution, resampling, minibatch standard deviation (Karras et al., Analyzing and
+Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive Growing of GANs, ICLR 2018, here "PG").
+
+Equalised (PG 4.1): a weight is kept as N(0, 1) and used times 1 / sqrt(fan in). The leaky ReLU has slope 0.2 and is followed by a gain of
+sqrt(2); since lrelu(g x) = g lrelu(x), that gain is multiplied into weights and biases, where it costs nothing.
+Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard deviation are always float32.
+
+Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of a kernel.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)  # of the leaky ReLU
+
+_EPSILON = 1e-8
+_FIR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # sums to 1
+
+
+class Linear(nn.Module):
+    """A fully connected layer, equalised, learning `pace` times as quickly as the optimiser says."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, pace: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / pace)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / pace))
+        self.scale, self.bias_scale = gain * pace / math.sqrt(inputs), gain * pace
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I) -> (N, O)."""
+        return torch.addmm(self.bias, x, self.weight.t(), alpha=self.scale, beta=self.bias_scale)
+
+
+class DenseLrelu(Linear):
+    """A fully connected layer and its leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, pace: float = 1.0) -> None:
+        super().__init__(inputs, outputs, gain=GAIN, pace=pace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I) -> (N, O)."""
+        return lrelu_(super().forward(x))
+
+
+class Conv(nn.Module):
+    """A convolution, equalised, that keeps height and width, and its leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, gain: float = GAIN) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale, self.bias_scale = gain / math.sqrt(inputs * kernel**2), gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H, W)."""
+        return lrelu_(functional.conv2d(x, self._weight(x), self._bias(x), padding=self.weight.shape[-1] // 2))
+
+    def _weight(self, x: Tensor) -> Tensor:
+        return (self.weight * self.scale).to(x.dtype)
+
+    def _bias(self, x: Tensor) -> Tensor:
+        return (self.bias * self.bias_scale).to(x.dtype)
+
+
+class DownConv(Conv):
+    """Blur, convolution 3 x 3 with stride 2, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float = GAIN) -> None:
+        super().__init__(inputs, outputs, 3, gain=gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H/2, W/2)."""
+        return lrelu_(functional.conv2d(blur(x, 2), self._weight(x), self._bias(x), stride=2))
+
+
+class DownSkip(nn.Module):
+    """A picture halved, then a convolution 1 x 1 without bias."""
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.scale = gain / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H/2, W/2)."""
+        return functional.conv2d(downsample(x), (self.weight * self.scale).to(x.dtype))
+
+
+class ModulatedConv(nn.Module):
+    """A convolution 3 x 3 with demodulated weights (SG2 equations 1 and 3), noise, bias and leaky ReLU. Input and output are scaled,
+    not the weights of every sample."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W); UpConv: noise and output of twice the side."""
+        demodulation = GAIN * demodulate(self.weight, style)  # (N, O)
+        y = self.convolve(x * per_channel(style, x))
+        y = torch.addcmul((self.bias * GAIN).to(y.dtype)[:, None, None], y, per_channel(demodulation, y))
+        return lrelu_(y + noise.to(y.dtype) * (self.noise_strength * GAIN).to(y.dtype))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution alone."""
+        return functional.conv2d(x, self.weight.to(x.dtype), padding=1)
+
+
+class ModulatedUpConv(ModulatedConv):
+    """The same with a transposed convolution of stride 2 and a blur. Its kernel is kept as a transposed convolution reads it."""
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, 2H, 2W)."""
+        y = functional.conv_transpose2d(x, self.weight.to(x.dtype).transpose(0, 1), stride=2)  # (N, O, 2H + 1, 2W + 1)
+        return blur(y, 1, gain=4)
+
+
+class ToRGB(nn.Module):
+    """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B), as a product with every sample's own weights."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, inputs))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.scale = 1 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(N, I, H, W), style (N, I) -> float32 (N, 3, H, W)."""
+        n, c, h, w = x.shape
+        weight = self.weight * (self.scale * style)[:, None]  # (N, 3, I)
+        y = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, h * w, c), weight.to(x.dtype).transpose(1, 2))  # (N, HW, 3)
+        return y.float().add(self.bias).reshape(n, h, w, 3).permute(0, 3, 1, 2)
+
+
+def lrelu_(x: Tensor) -> Tensor:
+    """Leaky ReLU, in place; its gain is part of what came before."""
+    return functional.leaky_relu_(x, SLOPE)
+
+
+def per_channel(scales: Tensor, x: Tensor) -> Tensor:
+    """Scales (N, C) as (N, C, 1, 1) of the type of x."""
+    return scales.to(x.dtype)[:, :, None, None]
+
+
+def demodulate(weight: Tensor, style: Tensor) -> Tensor:
+    """1 / the norm of every sample's modulated weights (SG2 equation 3): weight (O, I, k, k), style (N, I) -> float32 (N, O)."""
+    return (style.square() @ weight.square().sum((2, 3)).t() + _EPSILON).rsqrt()
+
+
+def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
+    """Convolution with the FIR [1, 3, 3, 1] in both directions: (N, C, H, W) -> (N, C, H + 2 padding - 3, W + 2 padding - 3)."""
+    return functional.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Zeros between pixels, then the FIR with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    return functional.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def downsample(x: Tensor) -> Tensor:
+    """The FIR, then every second pixel: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        return blur(x, 1)[:, :, ::2, ::2]  # strided and depthwise is slow there
+    return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
+
+
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """x with a channel more: the mean standard deviation within groups of consecutive samples (PG section 3), float32 (N, C + 1, H, W).
+    A batch smaller than a group is one group."""
+    n, _, h, w = x.shape
+    groups = grouped(x, group)  # (G, group, C, H, W)
+    deviation = (groups.var(1, correction=0) + _EPSILON).sqrt().mean((1, 2, 3))  # (G,)
+    channel = deviation.repeat_interleave(groups.shape[1])[:, None, None, None].expand(n, 1, h, w)
+    return torch.cat([x, channel], 1)
+
+
+def grouped(x: Tensor, group: int) -> Tensor:
+    """Groups of consecutive samples: (N, ...) -> (N / group, group, ...). A batch smaller than a group is one group.
+
+    Raises ValueError where the groups do not divide the batch."""
+    group = min(group, len(x))
+    if len(x) % group:
+        raise ValueError(f"a batch of {len(x)} is no multiple of groups of {group}")
+    return x.unflatten(0, (-1, group))
+
+
+def _kernel(x: Tensor, gain: float) -> Tensor:
+    fir = _FIR.to(x.device)
+    return (gain * torch.outer(fir, fir)).to(x.dtype).expand(x.shape[1], 1, 4, 4)

@@ -1,0 +1,150 @@
+"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022, "L"; the seed paper, "S") and of its regularisers (Mescheder et al., Which
+Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2").
+
+    L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG     (S 1), on generated pictures x' = G(z, h)
+    L'_D = L_D + cond_weight L_ConD                          (S 2), L_ConD on real pictures
+    L_G = E softplus(-D(x', h)),  L_D = E softplus(D(x', h)) + E softplus(-D(x, h))
+    L_ConD = L_Con(f_s(x)),  L_ConG = L_Con(F(x')), F the frozen image encoder
+    L_Con(a) = -tau E_i log( exp(cos(a_i, h_i) / tau) / sum_j exp(cos(a_j, h_i) / tau) )
+
+Everywhere the papers' sums over a batch are means, for all terms alike. Where the authors' program differs, a setting names it:
+
+    projection  "sample"     D(x_i, h_i) = f_d(x_i) + <h_i, f_s(x_i)>              the paper
+                "batch_sum"  every logit of a group gets sum_i <h_i, f_s(x_i)>     the program
+    contrast    "softmax"    L_Con as above                                        the paper
+                "sharpened"  -E_i log( tau softmax_j(exp(cos(a_j, h_i) / tau))_i ) the program
+
+Terms that couple samples act within groups of consecutive samples, so accumulation and ranks change nothing but rounding.
+
+Axes: N samples, G groups, g samples of a group, D width of embeddings, L layers, W width of latents.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from train.models.layers import grouped
+
+_KINDS = {"projection": ("sample", "batch_sum"), "contrast": ("softmax", "sharpened")}
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and forms."""
+
+    cond_weight: float = 5.0  # of L_ConD: gamma in S
+    cong_weight: float = 10.0  # of L_ConG: lambda in S
+    temperature: float = 0.5  # tau
+    projection: str = "sample"  # or batch_sum
+    contrast: str = "softmax"  # or sharpened
+    contrastive_group: int = 16  # consecutive samples that are told apart
+    r1: float = 10.0  # weight of |grad D|^2 / 2
+    path_weight: float = 2.0
+    path_decay: float = 0.01  # of the mean length
+
+    def __post_init__(self) -> None:
+        for name, allowed in _KINDS.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
+        for name in ("cond_weight", "cong_weight", "r1", "path_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        if self.contrastive_group < 1:
+            raise ValueError(f"contrastive_group is {self.contrastive_group}; it must be at least 1")
+        if not 0 < self.path_decay <= 1:
+            raise ValueError(f"path_decay is {self.path_decay}; it must lie above 0 and not above 1")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a discriminator says of N pictures and their captions."""
+
+    score: Tensor  # f_d, (N,)
+    meaning: Tensor  # f_s, (N, D)
+    h: Tensor  # (N, D)
+
+    def logits(self, config: LossConfig) -> Tensor:
+        """D(x, h), (N,)."""
+        return self.score + project(self.meaning, self.h, form=config.projection, group=config.contrastive_group)
+
+    def contrast(self, config: LossConfig) -> Tensor:
+        """L_ConD, a scalar."""
+        return contrast(self.meaning, self.h, config)
+
+
+def generator_losses(config: LossConfig, fake: Judgement, encoded: Tensor | None) -> dict[str, Tensor]:
+    """The weighted terms of L'_G, scalars to be added up; `encoded` is F(x') (N, D), None where L_ConG is left out."""
+    terms = {"adversarial": functional.softplus(-fake.logits(config)).mean()}
+    if config.cond_weight:
+        terms["cond"] = config.cond_weight * fake.contrast(config)
+    if encoded is not None and config.cong_weight:
+        terms["cong"] = config.cong_weight * contrast(encoded, fake.h, config)
+    return terms
+
+
+def fake_losses(config: LossConfig, fake: Judgement) -> dict[str, Tensor]:
+    """The terms of L'_D on generated pictures."""
+    return {"adversarial": functional.softplus(fake.logits(config)).mean()}
+
+
+def real_losses(config: LossConfig, real: Judgement) -> dict[str, Tensor]:
+    """The terms of L'_D on real pictures."""
+    terms = {"adversarial": functional.softplus(-real.logits(config)).mean()}
+    if config.cond_weight:
+        terms["cond"] = config.cond_weight * real.contrast(config)
+    return terms
+
+
+def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
+    """What captions add to the logits (L equation 4): f_s (N, D), h (N, D) -> (N,)."""
+    products = (meaning * h).sum(1)
+    if form == "sample":
+        return products
+    return grouped(products, group).sum(1, keepdim=True).expand(-1, min(group, len(h))).flatten()
+
+
+def contrast(a: Tensor, h: Tensor, config: LossConfig) -> Tensor:
+    """L_Con, a scalar: a (N, D) of pictures against h (N, D) of captions; for each caption a softmax over its group's pictures."""
+    logits = cosines(a, h, config.contrastive_group) / config.temperature  # (G, g captions, g pictures)
+    if config.contrast == "sharpened":
+        return -_own(logits.exp().log_softmax(2)) - math.log(config.temperature)
+    return -config.temperature * _own(logits.log_softmax(2))
+
+
+def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
+    """cos(a_j, h_i) within groups: a, h (N, D) -> float32 (G, g, g), [.., i, j]."""
+    a, h = (grouped(functional.normalize(x.float(), dim=1), group) for x in (a, h))
+    return h @ a.transpose(1, 2)
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """|grad_x sum_i D(x_i, h_i)|^2 of each picture (M equation 9), (N,), differentiable. R1 is r1 / 2 times its mean."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().sum((1, 2, 3))
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """|J^T y| of each picture (SG2 equation 4), a root mean square over layers, (N,), differentiable: images (N, 3, R, R) made of
+    ws (N, L, W), y = noise / R with noise ~ N(0, 1), (N, 3, R, R)."""
+    (gradient,) = torch.autograd.grad((images * noise).sum() / images.shape[-1], ws, create_graph=True)
+    return gradient.float().square().sum(2).mean(1).sqrt()
+
+
+def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
+    """The squared distance of each length from the running mean (SG2 equation 4), (N,). The mean is a constant here: what it was
+    before these lengths."""
+    return (lengths - mean).square()
+
+
+def moved_mean(mean: Tensor, lengths: Tensor, decay: float) -> Tensor:
+    """The running mean after the lengths of a global batch."""
+    return mean.lerp(lengths.detach().mean(), decay)
+
+
+def _own(log_probabilities: Tensor) -> Tensor:
+    return log_probabilities.diagonal(dim1=1, dim2=2).mean()

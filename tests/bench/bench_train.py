@@ -37,7 +37,8 @@ class Step:
         self.losses = LossConfig()
         self.g, self.d = Generator(config), Discriminator(config)
         self.average = copy.deepcopy(self.g)
-        self.optimisers = {m: torch.optim.Adam(m.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True) for m in (self.g, self.d)}
+        networks: tuple[nn.Module, ...] = (self.g, self.d)
+        self.optimisers = {m: torch.optim.Adam(m.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True) for m in networks}
         self.real = torch.rand(batch, 3, config.resolution, config.resolution) * 2 - 1
         self.h = functional.normalize(torch.randn(batch, config.text_dim), dim=1)
         self.mean_length = torch.zeros(())
@@ -47,7 +48,7 @@ class Step:
         """G main, and the moving average."""
         with self.training(self.g):
             fake = self.judged(self.generated())
-            sum(losses.generator_losses(self.losses, fake, None).values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+            sum(losses.generator_losses(self.losses, fake, None).values(), torch.zeros(())).backward()
         self.seen += self.batch
         ema.update(self.average, self.g, ema.decay(self.batch, self.seen, half_life=20_000))
 
@@ -56,8 +57,8 @@ class Step:
         with self.training(self.d):
             with torch.no_grad():
                 images = self.generated()
-            sum(losses.fake_losses(self.losses, self.judged(images)).values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
-            sum(losses.real_losses(self.losses, self.judged(self.real)).values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+            sum(losses.fake_losses(self.losses, self.judged(images)).values(), torch.zeros(())).backward()
+            sum(losses.real_losses(self.losses, self.judged(self.real)).values(), torch.zeros(())).backward()
 
     def path(self) -> None:
         """Path length, on half of the batch."""
@@ -67,7 +68,7 @@ class Step:
             ws = self.g.latents(latents.z, latents.cutoff)
             images = self.g.synthesise(ws, self.h[: len(half)], noise=latents.noise, dtype=self.dtype)
             lengths = losses.path_lengths(images, ws, draw_path_noise(self.config, 0, 3, half))
-            (4 * self.losses.path_weight * losses.path_penalty(lengths, self.mean_length).mean()).backward()  # type: ignore[no-untyped-call]
+            (4 * self.losses.path_weight * losses.path_penalty(lengths, self.mean_length).mean()).backward()
             self.mean_length = losses.moved_mean(self.mean_length, lengths, self.losses.path_decay)
 
     def r1(self) -> None:
@@ -75,7 +76,7 @@ class Step:
         with self.training(self.d):
             real = self.real.clone().requires_grad_()
             penalty = losses.gradient_penalty(self.judged(real).logits(self.losses), real)
-            (16 * self.losses.r1 / 2 * penalty.mean()).backward()  # type: ignore[no-untyped-call]
+            (16 * self.losses.r1 / 2 * penalty.mean()).backward()
 
     def phases(self) -> dict[str, Callable[[], None]]:
         """By name."""
@@ -86,7 +87,8 @@ class Step:
         return self.g(latents.z, self.h, cutoff=latents.cutoff, noise=latents.noise, dtype=self.dtype)
 
     def judged(self, images: Tensor) -> Judgement:
-        return Judgement(*self.d(images, dtype=self.dtype), self.h)
+        score, meaning = self.d(images, dtype=self.dtype)
+        return Judgement(score, meaning, self.h)
 
     @contextmanager
     def training(self, model: nn.Module) -> Iterator[None]:
@@ -133,7 +135,7 @@ def reference() -> float:
 
     def once() -> None:
         x.grad = w.grad = None
-        functional.conv2d(x, w, padding=1).backward(gradient)  # type: ignore[no-untyped-call]
+        functional.conv2d(x, w, padding=1).backward(gradient)
 
     return milliseconds(once, repeats=10)
 
@@ -162,7 +164,7 @@ def in_process(name: str, dtype: str) -> tuple[float, Measured]:
     return answer["r"], Measured(*answer["measured"])
 
 
-def profile(name: str, dtype: str, rows: int = 25) -> None:
+def profile(name: str, dtype: str) -> None:
     """Prints where a step's time goes, by operator."""
     step = Step({"32": SMALL[32], "64": SMALL[64], "tiny": TINY}[name], batch=16 if name == "tiny" else 8, dtype=getattr(torch, dtype))
     for call in step.phases().values():
@@ -170,7 +172,7 @@ def profile(name: str, dtype: str, rows: int = 25) -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as taken:
         for call in list(step.phases().values())[:2]:
             call()
-    print(taken.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows, max_name_column_width=60))
+    print(taken.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ Axes: N samples, C channels (I of the input, O of the output), H rows, W columns
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +105,9 @@ class ModulatedConv(nn.Module):
         """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W); UpConv: noise and output of twice the side."""
         demodulation = GAIN * demodulate(self.weight, style)  # (N, O)
         y = self.convolve(x * per_channel(style, x))
-        y = torch.addcmul((self.bias * GAIN).to(y.dtype)[:, None, None], y, per_channel(demodulation, y))
-        return lrelu_(y + noise.to(y.dtype) * (self.noise_strength * GAIN).to(y.dtype))
+        y = y * per_channel(demodulation, y)
+        bias, strength = (self.bias * GAIN).to(y.dtype), (self.noise_strength * GAIN).to(y.dtype)
+        return lrelu_(y.add_(bias[:, None, None]).add_(noise.to(y.dtype) * strength))
 
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution alone."""
@@ -155,7 +157,7 @@ def demodulate(weight: Tensor, style: Tensor) -> Tensor:
 
 def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
     """Convolution with the FIR [1, 3, 3, 1] in both directions: (N, C, H, W) -> (N, C, H + 2 padding - 3, W + 2 padding - 3)."""
-    return functional.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
+    return _Blur.apply(x, padding, gain)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -175,7 +177,8 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     A batch smaller than a group is one group."""
     n, _, h, w = x.shape
     groups = grouped(x, group)  # (G, group, C, H, W)
-    deviation = (groups.var(1, correction=0) + _EPSILON).sqrt().mean((1, 2, 3))  # (G,)
+    variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
+    deviation = (variance + _EPSILON).sqrt().mean((1, 2, 3))  # (G,)
     channel = deviation.repeat_interleave(groups.shape[1])[:, None, None, None].expand(n, 1, h, w)
     return torch.cat([x, channel], 1)
 
@@ -188,6 +191,19 @@ def grouped(x: Tensor, group: int) -> Tensor:
     if len(x) % group:
         raise ValueError(f"a batch of {len(x)} is no multiple of groups of {group}")
     return x.unflatten(0, (-1, group))
+
+
+class _Blur(torch.autograd.Function):
+    """The FIR is symmetric, so its gradient is itself with the other padding: quicker than the general one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.padding, ctx.gain = padding, gain
+        return functional.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return blur(gradient.contiguous(memory_format=torch.channels_last), 3 - ctx.padding, gain=ctx.gain), None, None
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:

@@ -1,5 +1,5 @@
-"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022, "L"; the seed paper, "S") and of its regularisers (Mescheder et al., Which
-Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2").
+"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022, "L"; the seed paper, "S") and of its regularisers (Mescheder et al.,
+Which Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2").
 
     L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG     (S 1), on generated pictures x' = G(z, h)
     L'_D = L_D + cond_weight L_ConD                          (S 2), L_ConD on real pictures

@@ -19,6 +19,7 @@ Z W D T width of z, w, h, text layers.
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -102,7 +103,7 @@ class Mapping(nn.Sequential):
 
     def __init__(self, config: Config) -> None:
         widths = [config.z_dim] + [config.w_dim] * config.mapping_layers
-        super().__init__(*[DenseLrelu(i, o, pace=_PACE) for i, o in zip(widths[:-1], widths[1:], strict=True)])
+        super().__init__(*[DenseLrelu(i, o, pace=_PACE) for i, o in pairwise(widths)])
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, Z) -> (N, W)."""

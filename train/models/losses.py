@@ -110,7 +110,12 @@ def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
 
 def contrast(a: Tensor, h: Tensor, config: LossConfig) -> Tensor:
     """L_Con, a scalar: a (N, D) of pictures against h (N, D) of captions; for each caption a softmax over its group's pictures."""
-    logits = cosines(a, h, config.contrastive_group) / config.temperature  # (G, g captions, g pictures)
+    return contrast_of(cosines(a, h, config.contrastive_group), config)
+
+
+def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
+    """L_Con of cosines (G, g captions, g pictures), those of own pairs on the diagonal."""
+    logits = cosines / config.temperature
     if config.contrast == "sharpened":
         return -_own(logits.exp().log_softmax(2)) - math.log(config.temperature)
     return -config.temperature * _own(logits.log_softmax(2))

@@ -33,7 +33,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        return torch.addmm(self.bias, x, self.weight.t(), alpha=self.scale, beta=self.bias_scale)
+        return torch.addmm(self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale)  # x is smaller than the weight
 
 
 class DenseLrelu(Linear):

@@ -123,8 +123,8 @@ class ConditionCodes(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """(N, D) -> M codes (N, T)."""
         hidden = self.first(h).unflatten(1, (-1, self.width)).transpose(0, 1)  # (M, N, T)
-        bias, gain = self.bias[:, None], GAIN * _PACE
-        return lrelu_(torch.baddbmm(bias, hidden, self.weight, beta=gain, alpha=gain / math.sqrt(self.width))).unbind()
+        gain = GAIN * _PACE
+        return lrelu_(torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)).unbind()
 
 
 class StyleSpace(nn.Module):

@@ -7,8 +7,8 @@ that modulates the layer is (LAFITE's "conditional StyleSpace")
     style = "stylespace"    s_l = A_l w,  u_l = B_l [s_l ; c_l]     the paper
     style = "w"             u_l = B_l [c_l ; w]                     the authors' program
 
-The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)> ; it gives f_d(x) and f_s(x), and
-train/models/losses.py joins them. Skip generator, residual discriminator, no clamping of features.
+The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It gives f_d(x) and f_s(x), which
+train/models/losses.py joins. Skip generator, residual discriminator, no clamping of features.
 
 Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments (train/models/latents.py).
 

@@ -10,6 +10,11 @@ from train.models.layers import GAIN, Conv, DownConv, DownSkip, Linear, Modulate
 FIR = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def pictures(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
 
@@ -170,3 +175,10 @@ def test_bfloat16_is_float32_but_for_rounding() -> None:
 def test_lrelu_with_gain_keeps_the_mean_square_of_a_convolution() -> None:
     assert Conv(64, 64, 3)(pictures(4, 64, 16, 16)).square().mean().item() == pytest.approx(1.04, rel=0.2)
     assert pytest.approx(math.sqrt(2)) == GAIN
+
+
+def test_the_kernel_of_a_picture_drawn_first_still_trains() -> None:
+    layers._fir.cache_clear()
+    with torch.inference_mode():
+        layers.upsample(pictures(1, 3, 4, 4))
+    layers.upsample(pictures(1, 3, 4, 4).requires_grad_()).sum().backward()

@@ -13,6 +13,11 @@ PLAIN = LossConfig(temperature=0.5)
 SHARP = replace(PLAIN, contrast="sharpened")
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def at_angle(*degrees: float) -> Tensor:
     """Unit vectors in the plane."""
     turns = torch.tensor(degrees) * math.pi / 180

@@ -17,6 +17,11 @@ TINY = Config(resolution=8, text_dim=8, z_dim=16, w_dim=32, text_width=32, mappi
 SIXTEENTH = Config(resolution=32, text_dim=32, z_dim=32, w_dim=32, text_width=32, channel_base=2048, channel_max=32)  # of 256 px's widths
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def embeddings(count: int, width: int) -> Tensor:
     return functional.normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(1)), dim=1)
 
@@ -234,6 +239,16 @@ def test_a_generator_comes_back_from_one_file(tmp_path: Path) -> None:
     again = load_generator(tmp_path / "generator.safetensors")
     assert again.config == g.config
     assert torch.equal(again(z, h), g(z, h))
+
+
+def test_the_readmes_three_lines_draw_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (Path(__file__).parent.parent / "train/models/README.md").read_text().split("```python\n")[1].split("```")[0]
+    save_generator(tmp_path / "generator.safetensors", networks(TINY)[0])
+    monkeypatch.chdir(tmp_path)
+    names = {"z": torch.randn(2, 16), "h": embeddings(2, 8)}
+    exec(code, names)
+    assert names["images"].shape == (2, 3, 8, 8)
+    assert len(code.replace("\n\n", "\n").splitlines()) == 3
 
 
 def test_a_file_of_something_else_is_no_generator(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Axes: N samples, C channels (I of the input, O of the output), H rows, W columns
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ SLOPE = 0.2
 GAIN = math.sqrt(2)  # of the leaky ReLU
 
 _EPSILON = 1e-8
-_FIR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # sums to 1
 
 
 class Linear(nn.Module):
@@ -33,7 +33,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        return torch.addmm(self.bias, x, self.weight.t(), alpha=self.scale, beta=self.bias_scale)
+        return torch.addmm(self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale)  # x is smaller than the weight
 
 
 class DenseLrelu(Linear):
@@ -207,5 +207,11 @@ class _Blur(torch.autograd.Function):
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
-    fir = _FIR.to(x.device)
-    return (gain * torch.outer(fir, fir)).to(x.dtype).expand(x.shape[1], 1, 4, 4)
+    return _fir(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
+
+
+@cache
+def _fir(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it may be wanted for training later
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # sums to 1
+        return (gain * torch.outer(taps, taps)).to(device, dtype)

@@ -1,4 +1,4 @@
-"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022, "L"; the seed paper, "S") and of its regularisers (Mescheder et al.,
+"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022; the seed paper, "S") and of its regularisers (Mescheder et al.,
 Which Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2").
 
     L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG     (S 1), on generated pictures x' = G(z, h)
@@ -101,7 +101,7 @@ def real_losses(config: LossConfig, real: Judgement) -> dict[str, Tensor]:
 
 
 def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
-    """What captions add to the logits (L equation 4): f_s (N, D), h (N, D) -> (N,)."""
+    """What captions add to the logits: f_s (N, D), h (N, D) -> (N,)."""
     products = (meaning * h).sum(1)
     if form == "sample":
         return products

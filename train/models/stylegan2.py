@@ -1,14 +1,14 @@
 """StyleGAN2 with text at every layer: LAFITE's generator and discriminator (Zhou et al., Towards Language-Free Training for Text-to-Image
-Generation, CVPR 2022, section 3, on Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020).
+Generation, CVPR 2022, on Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, "SG2").
 
 z -> w by the mapping network, without text. At each modulated layer l a caption's embedding h becomes a condition code c_l, and the style
-that modulates the layer is (LAFITE 3.2, "conditional StyleSpace")
+that modulates the layer is (LAFITE's "conditional StyleSpace")
 
     style = "stylespace"    s_l = A_l w,  u_l = B_l [s_l ; c_l]     the paper
     style = "w"             u_l = B_l [c_l ; w]                     the authors' program
 
-The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)> (LAFITE equation 4); it gives f_d(x) and f_s(x), and
-train/models/losses.py joins them. Skip generator, residual discriminator, no clamping of features.
+The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It gives f_d(x) and f_s(x), which
+train/models/losses.py joins. Skip generator, residual discriminator, no clamping of features.
 
 Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments (train/models/latents.py).
 
@@ -123,8 +123,8 @@ class ConditionCodes(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """(N, D) -> M codes (N, T)."""
         hidden = self.first(h).unflatten(1, (-1, self.width)).transpose(0, 1)  # (M, N, T)
-        bias, gain = self.bias[:, None], GAIN * _PACE
-        return lrelu_(torch.baddbmm(bias, hidden, self.weight, beta=gain, alpha=gain / math.sqrt(self.width))).unbind()
+        gain = GAIN * _PACE
+        return lrelu_(torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)).unbind()
 
 
 class StyleSpace(nn.Module):

@@ -1,0 +1,231 @@
+"""Fits nano to finished shard sets of formula pictures and to their attribute sentences, and to nothing else.
+
+The loss is CLIP's (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, figure 3) with
+one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it. The grammar says
+which are. Every visit of a picture brings another text (caption/prompts.py).
+
+Everything random follows from the seed and the number of the step or epoch, and the number of threads is fixed: the same sets and the
+same seed give the same bytes on machines of one type.
+
+Axes: N pictures, B batch, F facts, L tokens, D embedding.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from caption import attributes, nano, nano_exam, prompts
+from caption.grammar import Facts
+from synth.errors import UserError
+from synth.shards import ShardSet
+
+THREADS = 2  # sums depend on it
+
+_DECODED = 256  # pictures that are resized together
+_CHUNKS = 4  # of a batch's texts, by length
+_WARM_UP = 0.04  # share of the steps
+_STEEPEST = math.log(100)  # of the logit scale, as in CLIP
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fit, and how long."""
+
+    shards: tuple[str, ...]  # finished sets
+    out: str
+    exam: tuple[str, ...] = ()  # finished sets of another seed
+    seed: int = 0
+    visits: int = 1_000_000  # of pictures
+    batch: int = 256
+    rate: float = 1e-3  # AdamW's, at its highest
+    decay: float = 0.1
+
+
+class Pictures(NamedTuple):
+    """What is fitted, or examined."""
+
+    pixels: np.ndarray  # uint8 (N, 3, 64, 64)
+    abouts: list[dict[str, Any]]  # the samples' JSON
+    facts: list[Facts]
+
+
+class Step(NamedTuple):
+    """How far it is."""
+
+    number: int
+    steps: int
+    loss: float
+
+
+def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
+    """Fits a model and writes its folder; what was measured: seconds, losses, the exam's figures. Raises UserError for sets that
+    cannot be used."""
+    if not request.shards or request.visits < request.batch or request.batch < 2 or request.seed < 0:
+        raise UserError("fit-encoder needs shard sets, a batch of at least 2, at least as many visits, and a seed of at least 0")
+    import torch
+
+    folder, started = Path(request.out), time.process_time()
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    try:
+        pictures = read(request.shards)
+        nano.save_tokenizer(folder)
+        model, losses = _train(pictures, request, nano.tokenizer(folder), progress)
+        nano.save_model(model, folder)
+        tenth = max(1, len(losses) // 10)
+        row = {"pictures": len(pictures.facts), "first_loss": _mean(losses[:tenth]), "last_loss": _mean(losses[-tenth:])}
+        row["minutes"] = round((time.process_time() - started) / 60, 1)
+        return {**row, "exam": nano_exam.examine(folder, read(request.exam)) if request.exam else None}
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)
+
+
+def read(urls: tuple[str, ...]) -> Pictures:
+    """The pictures of finished sets, resized, with what may be said of them. Raises UserError where a set is not made by formulas."""
+    pixels: list[np.ndarray] = []
+    abouts: list[dict[str, Any]] = []
+    for url in urls:
+        shards = ShardSet(url)
+        for shard in shards.shards:
+            waiting: list[np.ndarray] = []
+            for sample in shards.read(shard):
+                if "params" not in sample.about:
+                    raise UserError(f"sample {sample.key} of {url} states no parameters; fit-encoder reads the sets that synth draws")
+                waiting.append(sample.pixels)
+                abouts.append(sample.about)
+                if len(waiting) == _DECODED:
+                    pixels.append(resized(np.stack(waiting)))
+                    waiting = []
+            if waiting:
+                pixels.append(resized(np.stack(waiting)))
+    return Pictures(np.concatenate(pixels), abouts, [attributes.facts(about) for about in abouts])
+
+
+def resized(pixels: np.ndarray) -> np.ndarray:
+    """Pictures as nano sees them, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 3, 64, 64)."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    if batch.shape[-1] != nano.SIZE:
+        batch = interpolate(batch, size=(nano.SIZE, nano.SIZE), mode="bicubic", antialias=True)
+    return batch.contiguous().numpy()
+
+
+def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Callable[[Step], None]) -> tuple[Any, list[float]]:
+    import torch
+
+    torch.manual_seed(request.seed)
+    model = nano.build().train()
+    optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
+    known, steps = prompts.codes(pictures.facts), request.visits // request.batch
+    losses = []
+    for number, chosen in enumerate(_batches(len(known), request, steps)):
+        for group in optimiser.param_groups:
+            group["lr"] = request.rate * _schedule(number, steps)
+        stream = np.random.default_rng([request.seed, 1, number])
+        drawn = [prompts.draw(pictures.facts[i], stream) for i in chosen]
+        true = _truth(known[chosen], prompts.codes(prompt.stated for prompt in drawn))
+        with _quick():
+            images = embed_images(model, pictures.pixels[chosen])
+            texts = embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
+        loss = _loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(true))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, _STEEPEST)
+        losses.append(loss.item())
+        progress(Step(number + 1, steps, losses[-1]))
+    return model, losses
+
+
+def embed_images(model: Any, pixels: np.ndarray) -> Any:
+    """Unit embeddings of pictures uint8 (B, 3, 64, 64): float32 (B, D)."""
+    import torch
+    from torch.nn.functional import normalize
+
+    middle, spread = nano.PREPROCESSING["mean"][0], nano.PREPROCESSING["std"][0]
+    return normalize(model.encode_image((torch.from_numpy(pixels) / 255 - middle) / spread).float(), dim=-1)
+
+
+def embed_texts(model: Any, tokens: Any) -> Any:
+    """Unit embeddings of tokens (B, L): float32 (B, D). As encode_text gives them, without its work on what follows a text's end."""
+    import torch
+    from torch.nn.functional import normalize
+
+    ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
+    order = ends.argsort(stable=True)
+    parts = []
+    for rows in order.chunk(_CHUNKS):
+        length = int(ends[rows[-1]]) + 1
+        x = model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]  # (rows, length, width)
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+        parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
+    return normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
+
+
+def _loss(logits: Any, true: Any) -> Any:
+    """CLIP's loss of logits (B pictures, B texts), without the texts that are `true`, bool (B, B), of a picture that is not theirs."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    own = torch.arange(len(logits))
+    logits = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), float("-inf"))
+    return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+
+
+def _truth(known: np.ndarray, stated: np.ndarray) -> np.ndarray:
+    """Which texts are true of which pictures, from the codes (B, F) of both: bool (B pictures, B texts)."""
+    return ((stated[None] == 0) | (stated[None] == known[:, None])).all(axis=2)
+
+
+def _batches(count: int, request: Request, steps: int) -> Iterator[np.ndarray]:
+    """So many batches of indices, every epoch in a new order; what is left of an epoch opens the next."""
+    epoch, waiting = 0, np.empty(0, np.int64)
+    for _ in range(steps):
+        while len(waiting) < request.batch:
+            waiting = np.concatenate([waiting, np.random.default_rng([request.seed, 0, epoch]).permutation(count)])
+            epoch += 1
+        yield waiting[: request.batch]
+        waiting = waiting[request.batch :]
+
+
+def _schedule(number: int, steps: int) -> float:
+    """The share of the highest rate at a step: a linear warm-up, then half a cosine."""
+    warm = max(1, round(_WARM_UP * steps))
+    return (number + 1) / warm if number < warm else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
+
+
+def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms, embeddings and the scale do not."""
+    parameters = dict(model.named_parameters())
+    matrices = {name for name, value in parameters.items() if value.ndim >= 2 and "embedding" not in name}
+    return [
+        {"params": [parameters[name] for name in parameters if name in matrices], "weight_decay": decay},
+        {"params": [parameters[name] for name in parameters if name not in matrices], "weight_decay": 0.0},
+    ]
+
+
+@contextmanager
+def _quick() -> Iterator[None]:
+    """bf16 products, and attention by plain products: for so few tokens twice as quick as the fused kernel on CPUs."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+def _mean(numbers: list[float]) -> float:
+    return round(sum(numbers) / len(numbers), 4)
+

@@ -1,0 +1,1 @@
+"""Captions for pictures: embeddings, pseudo-captions and exactly true sentences."""

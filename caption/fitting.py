@@ -28,7 +28,6 @@ from synth.shards import ShardSet
 THREADS = 2  # sums depend on it
 
 _DECODED = 256  # pictures that are resized together
-_CHUNKS = 4  # of a batch's texts, by length
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
 
@@ -82,7 +81,7 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
         tenth = max(1, len(losses) // 10)
         row = {"pictures": len(pictures.facts), "first_loss": _mean(losses[:tenth]), "last_loss": _mean(losses[-tenth:])}
         row["minutes"] = round((time.process_time() - started) / 60, 1)
-        return {**row, "exam": nano_exam.examine(folder, read(request.exam)) if request.exam else None}
+        return {**row, "exam": _examined(folder, request.exam)}
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(exact)
@@ -135,8 +134,8 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
         drawn = [prompts.draw(pictures.facts[i], stream) for i in chosen]
         true = _truth(known[chosen], prompts.codes(prompt.stated for prompt in drawn))
         with _quick():
-            images = embed_images(model, pictures.pixels[chosen])
-            texts = embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
+            images = nano.embed_images(model, pictures.pixels[chosen])
+            texts = nano.embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
         loss = _loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(true))
         optimiser.zero_grad()
         loss.backward()
@@ -147,31 +146,6 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
         losses.append(loss.item())
         progress(Step(number + 1, steps, losses[-1]))
     return model, losses
-
-
-def embed_images(model: Any, pixels: np.ndarray) -> Any:
-    """Unit embeddings of pictures uint8 (B, 3, 64, 64): float32 (B, D)."""
-    import torch
-    from torch.nn.functional import normalize
-
-    middle, spread = nano.PREPROCESSING["mean"][0], nano.PREPROCESSING["std"][0]
-    return normalize(model.encode_image((torch.from_numpy(pixels) / 255 - middle) / spread).float(), dim=-1)
-
-
-def embed_texts(model: Any, tokens: Any) -> Any:
-    """Unit embeddings of tokens (B, L): float32 (B, D). As encode_text gives them, without its work on what follows a text's end."""
-    import torch
-    from torch.nn.functional import normalize
-
-    ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
-    order = ends.argsort(stable=True)
-    parts = []
-    for rows in order.chunk(_CHUNKS):
-        length = int(ends[rows[-1]]) + 1
-        x = model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]  # (rows, length, width)
-        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-        parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
-    return normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
 
 
 def _loss(logits: Any, true: Any) -> Any:

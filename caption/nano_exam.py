@@ -78,7 +78,7 @@ def _images(model: Any, pixels: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.inference_mode():
-        parts = [embed_images(model, pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
+        parts = [nano.embed_images(model, pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
         return torch.cat(parts).numpy()
 
 
@@ -89,11 +89,3 @@ def _texts(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
     with torch.inference_mode():
         parts = [model.encode_text(tokenizer(texts[i : i + _BATCH]), normalize=True) for i in range(0, len(texts), _BATCH)]
         return torch.cat(parts).numpy()
-
-
-def embed_images(model: Any, pixels: np.ndarray) -> Any:
-    """Unit embeddings of pictures uint8 (B, 3, 64, 64): float32 (B, D)."""
-    import torch
-
-    middle, spread = nano.PREPROCESSING["mean"][0], nano.PREPROCESSING["std"][0]
-    return model.encode_image((torch.from_numpy(pixels) / 255 - middle) / spread, normalize=True).float()

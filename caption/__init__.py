@@ -1,1 +1,1 @@
-"""Captions for pictures: embeddings, pseudo-captions and exactly true sentences."""
+"""caption: captions for pictures, with the embeddings that a text-to-image model is trained on; torch for inference only."""

@@ -53,20 +53,8 @@ def shards(dry_run: bool, **options: object) -> None:
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
-    bar = console.Progress("pictures")
-
-    def started(estimate: pipeline.Estimate) -> None:
-        free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
-        console.note(f"{estimate.pictures:,} pictures to draw: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s")
-        bar.start(estimate.pictures)
-
-    def progress(step: pipeline.Progress) -> None:
-        bar.advance(step.pictures)
-        if step.retried:
-            console.note(step.retried)
-
-    with bar:
-        summary = pipeline.make_shards(request, started=started, progress=progress)
+    with console.Making("pictures") as bar:
+        summary = pipeline.make_shards(request, started=bar.started, progress=bar.step)
     if not summary.pictures:
         console.note(f"{request.out} is finished: nothing to do")
     console.show({"out": request.out, **summary.row()})

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, Self
 import click
 from tqdm import tqdm
 
+from synth.completion import Estimate
+from synth.completion import Progress as Step
 from synth.errors import UserError
 
 INTERRUPTED = 130
@@ -83,6 +85,22 @@ class Progress:
         """Moves on (or back, where work was lost)."""
         if self._bar is not None:
             self._bar.update(amount)
+
+
+class Making(Progress):
+    """The progress of a set that is being made: what `completion.complete` is given to tell."""
+
+    def started(self, estimate: Estimate) -> None:
+        """Says what the preflight foresees, and shows the bar."""
+        free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
+        note(f"{estimate.pictures:,} {self._unit.strip()} to make: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s")
+        self.start(estimate.pictures)
+
+    def step(self, step: Step) -> None:
+        """Moves the bar; a worker that was lost gets a line."""
+        self.advance(step.pictures)
+        if step.retried:
+            note(step.retried)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -18,10 +18,21 @@ from synth.storage import Storage
 FORMAT = 1
 MANIFEST = "manifest.json"
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
-_RECORD = re.compile(r".+-\d{6,}\.json")
+_RECORD = re.compile(r"(.+-)?\d{5,}\.json")
 _GO_ON = "give another --out, or --overwrite to replace what is there"
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A planned part: which samples it holds."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    content: Json = field(default_factory=dict)  # what its record's content must hold, beside other things
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,11 @@ class State:
     records: dict[str, Record]  # by part file, whether its size agrees or not
     manifest: Json | None
 
-    def done(self, file: str, count: int, fingerprint: str) -> bool:
-        """Whether a part is there, whole, of this set, with so many samples."""
-        record = self.records.get(file)
-        return record is not None and (record.fingerprint, record.count, record.bytes) == (fingerprint, count, self.sizes.get(file))
+    def done(self, part: Part, fingerprint: str) -> bool:
+        """Whether a part of this set is there, whole, with the samples and the content that are planned."""
+        record, planned = self.records.get(part.file), (fingerprint, part.count, self.sizes.get(part.file))
+        same = record is not None and (record.fingerprint, record.count, record.bytes) == planned
+        return same and part.content.items() <= record.content.items()  # type: ignore[union-attr]
 
 
 def load(storage: Storage) -> State:

@@ -43,12 +43,19 @@ class _Running(NamedTuple):
 
 
 def run(
-    task: Task[Job], jobs: Iterable[Job], *, workers: int | None, ray_address: str | None = None, packages: Iterable[str] = ("synth",)
+    task: Task[Job],
+    jobs: Iterable[Job],
+    *,
+    workers: int | None,
+    ray_address: str | None = None,
+    packages: Iterable[str] = ("synth",),
+    gpus: float = 0,
 ) -> Generator[tuple[Job, Any], None, None]:
     """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
 
-    workers = 0 is this process, without Ray, and None a worker a core. With a `ray_address` the cores are that cluster's, and get
-    the named packages.
+    workers = 0 is this process, without Ray, and None a worker a core, or one for every so many `gpus`. With a `ray_address` these
+    are that cluster's, whose nodes get the named packages. A worker lives on from task to task, so what a task keeps in its modules
+    (a loaded model) is there for the next.
     The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
     if workers == 0:
         for job in jobs:
@@ -56,11 +63,20 @@ def run(
                 yield job, value
         return
     with ray_session(workers, ray_address, packages) as ray:
-        yield from _run_on_ray(ray, task, iter(jobs), workers or int(ray.cluster_resources()["CPU"]))
+        yield from _run_on_ray(ray, task, iter(jobs), workers or _places(ray.cluster_resources(), gpus), gpus)
 
 
-def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int) -> Iterator[tuple[Job, Any]]:
-    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(task)
+def _places(resources: dict[str, float], gpus: float) -> int:
+    """Tasks for which a cluster has room at once. Raises UserError where it has none."""
+    places = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
+    if places < 1:
+        raise UserError(f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some")
+    return int(places)
+
+
+def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float) -> Iterator[tuple[Job, Any]]:
+    # max_calls=0: Ray would else end a worker after each task that had a GPU
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
     running: dict[Any, _Running] = {}
     failure: BaseException | None = None
     try:

@@ -1,25 +1,23 @@
 """Plan -> render -> commit -> manifest: from a request to a finished set of shards."""
 
-import contextlib
 import hashlib
-import os
 import platform
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from synth import card, config, datasets, gl, ledger, parallel, programs, shards
+from synth import card, completion, config, datasets, gl, ledger, programs, shards
 from synth.allocator import keep_memory
 from synth.codecs import CODECS
+from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
+from synth.ledger import Part, State
 from synth.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
-from synth.shards import Shard
 from synth.storage import Storage, open_storage
 
 Json = dict[str, Any]
@@ -27,8 +25,6 @@ Json = dict[str, Any]
 LARGEST = 4096  # pixels a side
 _PROBES = 64  # pictures that the preflight draws
 _ADVANCE = 32  # pictures between two signs of life
-_ROUNDS = 3  # of drawing again what does not agree with its record
-_MARGIN = 1.1  # more space than the preflight's mean says
 _VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
 
@@ -55,18 +51,9 @@ class Job(NamedTuple):
     """One shard to be made."""
 
     recipe: Recipe
-    shard: Shard
+    part: Part
     out: str
     device: str
-
-
-class Estimate(NamedTuple):
-    """What the preflight foresees for the shards that are missing."""
-
-    pictures: int
-    bytes: int
-    seconds: float  # of wall clock, with every worker on a free core
-    free_bytes: int | None
 
 
 class Summary(NamedTuple):
@@ -85,13 +72,6 @@ class Summary(NamedTuple):
         rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
         row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
         return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
-
-
-class Progress(NamedTuple):
-    """A step of a run: pictures drawn (negative where a worker was lost)."""
-
-    pictures: int
-    retried: str | None = None
 
 
 def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
@@ -119,47 +99,17 @@ def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
 
 def estimate(request: Request) -> Estimate:
     """The preflight alone (--dry-run): looks at the target and draws pictures, but writes nothing. Raises UserError."""
-    storage = open_storage(request.out)
-    recipe = recipe_of(request, storage)
-    _require_ray(request)
-    return _foresee(recipe, storage, _examine(recipe, storage, request), request)
+    return completion.foresee(_Rendering(request), _terms(request))
 
 
 def make_shards(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
     """Makes the set of a request, or what is missing of it. A finished one is left alone.
 
     `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
-    storage = open_storage(request.out)
-    recipe = recipe_of(request, storage)
-    begun = time.perf_counter()
-    if _examine(recipe, storage, request).finished:
-        return Summary(request.samples, 0, 0, time.perf_counter() - begun, 0.0, 0, 0)
-    _require_ray(request)
-    made: list[ledger.Record] = []
-    retries = 0
-    with storage.exclusive():
-        found = _examine(recipe, storage, request)
-        started(_foresee(recipe, storage, found, request))
-        workers = _workers(request, found)
-        with _engine(workers, request.ray_address):  # what can fail to start has failed before the first change
-            claim = ledger.claim(found.plan[0].file, recipe.identity)
-            if found.other:
-                ledger.replace_by(found.state, storage, claim, [*card.FILES, programs.NAME])
-                found = found._replace(state=ledger.load(storage))
-            for _ in range(_ROUNDS):
-                ledger.begin(found.state, storage, claim, [s.file for s in found.missing])
-                recipe = _with_programs_at(recipe, storage)
-                jobs = [Job(recipe, shard, storage.url, request.device) for shard in found.missing]
-                retries += _render(jobs, workers, request.ray_address, made, progress)
-                found = _compare(recipe, ledger.load(storage), found.plan)
-                if not found.missing:
-                    break
-            else:
-                _give_up(storage, found)
-        seconds = time.perf_counter() - begun
-        _finish(recipe, storage, found, {"seconds": round(seconds, 3), "retries": retries})
-    cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made), sum(r.content["redraws"] for r in made)
-    return Summary(request.samples, sum(r.count for r in made), sum(r.bytes for r in made), seconds, cpu_seconds, retries, redraws)
+    made = completion.complete(_Rendering(request), _terms(request), started=started, progress=progress)
+    cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made.records), sum(r.content["redraws"] for r in made.records)
+    pictures, size = sum(r.count for r in made.records), sum(r.bytes for r in made.records)
+    return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)
 
 
 def render_shard(job: Job) -> Iterator[int | ledger.Record]:
@@ -226,106 +176,38 @@ def _licence(recipe: Recipe) -> str:
     return str(stated(recipe.config)) if stated else card.LICENCE
 
 
-class Found(NamedTuple):
-    """What lies at a target, beside what is asked for."""
-
-    plan: list[Shard]
-    state: ledger.State
-    missing: list[Shard]
-    other: bool = False  # another set, which --overwrite replaces
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self.missing and self.state.manifest is not None
+def _terms(request: Request) -> Terms:
+    return Terms(request.workers, request.ray_address, request.overwrite)
 
 
-def _examine(recipe: Recipe, storage: Storage, request: Request) -> Found:
-    """What lies at the target. Raises UserError where it is another set that may not be replaced."""
-    plan = shards.plan(recipe.dataset.name, request.samples, recipe.shard_size)
-    state = ledger.load(storage)
-    try:
-        ledger.require_same(state, storage, recipe.identity, request.samples)
-    except UserError:
-        if not (request.overwrite and state.records):
-            raise
-        return Found(plan, state, plan, other=True)
-    return _compare(recipe, state, plan)
+class _Rendering(Work):
+    """A set of shards, rendered."""
 
+    companions = (*card.FILES, programs.NAME)
+    task = staticmethod(render_shard)
 
-def _compare(recipe: Recipe, state: ledger.State, plan: list[Shard]) -> Found:
-    fingerprint = config.digest(recipe.identity)
-    return Found(plan, state, [s for s in plan if not state.done(s.file, s.count, fingerprint)])
+    def __init__(self, request: Request) -> None:
+        storage = open_storage(request.out)
+        self._recipe, self._device = recipe_of(request, storage), request.device
+        super().__init__(storage, self._recipe.identity, shards.plan(self._recipe.dataset.name, request.samples, request.shard_size))
+        self._probes = range(min(request.samples, _PROBES))
 
+    def probe(self) -> Probe:
+        for i in self._probes if self._recipe.renderer else (0,):
+            self._recipe.encode(i)  # compiles, or loads what was compiled
+        begun = time.process_time()
+        lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in self._probes for data in self._recipe.encode(i).files.values()]
+        return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))
 
-def _give_up(storage: Storage, found: Found) -> NoReturn:
-    file = found.missing[0].file
-    if file not in found.state.sizes:
-        raise UserError(f"{storage.join(file)} was written and is not there; is this folder shared by all nodes of the cluster?")
-    raise UserError(f"{storage.join(file)} differs from its record each time; does another program write there?")
+    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+        recipe = _with_programs_at(self._recipe, self.storage)
+        return [Job(recipe, part, self.storage.url, self._device) for part in parts]
 
-
-def _foresee(recipe: Recipe, storage: Storage, found: Found, request: Request) -> Estimate:
-    """Draws pictures of the set. Raises UserError where the missing shards would not fit."""
-    probes = range(min(request.samples, _PROBES))
-    for i in probes if recipe.renderer else (0,):
-        recipe.encode(i)  # compiles, or loads what was compiled
-    begun = time.process_time()
-    lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in probes for data in recipe.encode(i).files.values()]
-    seconds = (time.process_time() - begun) / len(probes)
-    pictures = sum(s.count for s in found.missing)
-    needed = int(pictures * sum(lengths) / len(probes))
-    free = storage.free_bytes()
-    freed = sum(found.state.sizes.get(r.file, 0) for r in found.state.records.values()) if found.other else 0
-    if free is not None and needed * _MARGIN > free + freed:
-        raise UserError(f"{storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}; make room or give another --out")
-    return Estimate(pictures, needed, round(pictures * seconds / (_workers(request, found) or 1), 1), free)
-
-
-def _workers(request: Request, found: Found) -> int | None:
-    """How many tasks at once: as asked for; else a cluster's cores (None), or those of this machine for which there are shards."""
-    if request.workers is not None or request.ray_address:
-        return request.workers
-    workers = min(len(os.sched_getaffinity(0)), len(found.missing))
-    return workers if workers > 1 else 0
-
-
-def _require_ray(request: Request) -> None:
-    if request.workers != 0:
-        parallel.require_reachable(request.ray_address)
-
-
-def _engine(workers: int | None, ray_address: str | None) -> contextlib.AbstractContextManager[Any]:
-    """Ray, up for the length of a run, or nothing where none is asked for."""
-    return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, ray_address, ["synth"])
-
-
-def _render(
-    jobs: list[Job], workers: int | None, ray_address: str | None, made: list[ledger.Record], progress: Callable[[Progress], None]
-) -> int:
-    """Makes shards and appends their records to `made`; returns how many were given out again."""
-    retries = 0
-    with contextlib.closing(parallel.run(render_shard, jobs, workers=workers, ray_address=ray_address)) as values:
-        for job, value in values:
-            if isinstance(value, ledger.Record):
-                made.append(value)
-            elif isinstance(value, parallel.Retry):
-                retries += 1
-                progress(Progress(-value.lost, f"{job.shard.file} is drawn again ({value.reason})"))
-            else:
-                progress(Progress(value))
-    return retries
-
-
-def _finish(recipe: Recipe, storage: Storage, found: Found, run: Json) -> None:
-    """Closes the set: card, contact sheet and, last, the manifest, which is told how the run went."""
-    records = [found.state.records[s.file] for s in found.plan]
-    stray = re.compile(rf"{recipe.dataset.name}-\d{{6,}}\.tar")
-    storage.remove(name for name in found.state.sizes if stray.fullmatch(name) and name not in found.state.records)
-    about = {"title": recipe.dataset.title, "channels": recipe.config.channels, "licence": _licence(recipe)}
-    run = {**run, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    manifest = ledger.manifest(records, recipe.identity, about, run)
-    sheet = contact_sheet(recipe.render(i)[1].pixels for i in range(min(sum(r.count for r in records), _PROBES)))
-    for name, data in card.files(manifest, sheet).items():
-        storage.write(name, data)
-    ledger.write_manifest(storage, manifest)
+    def close(self, state: State, run: Json) -> None:
+        records = [state.records[p.file] for p in self.parts]
+        about = {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
+        manifest = ledger.manifest(records, self.identity, about, run)
+        sheet = contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes)
+        for name, data in card.files(manifest, sheet).items():
+            self.storage.write(name, data)
+        ledger.write_manifest(self.storage, manifest)

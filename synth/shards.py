@@ -8,9 +8,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -19,16 +18,11 @@ from synth.errors import UserError
 from synth.storage import Storage, open_storage
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A planned shard: which samples it holds."""
-
-    file: str
-    number: int
-    first: int
-    count: int
+class Shard(ledger.Part):
+    """A planned shard."""
 
 
 class Sample(NamedTuple):
@@ -132,15 +126,20 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
 def read_shard(file: BinaryIO, name: str) -> Iterator[Sample]:
     """Samples of a tar, decoded. Raises UserError, naming the sample, where one is damaged."""
     for key, files in read_members(file, name):
-        pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
-        if len(pictures) != 1:
-            raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
-        try:
-            about = json.loads(files.get("json", b"{}"))
-            pixels = codecs.rgb(codecs.decode(pictures[0]))
-        except ValueError as error:
-            raise UserError(f"sample {key} of {name} does not decode: {error}") from None
-        yield Sample(key, pixels, about, files.get("txt", b"").decode().splitlines())
+        yield decode(key, files, name)
+
+
+def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
+    """A sample from its members; `name` is the tar's. Raises UserError, naming the sample, where it is damaged."""
+    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
+    if len(pictures) != 1:
+        raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
+    try:
+        about = json.loads(files.get("json", b"{}"))
+        pixels = codecs.rgb(codecs.decode(pictures[0]))
+    except ValueError as error:
+        raise UserError(f"sample {key} of {name} does not decode: {error}") from None
+    return Sample(key, pixels, about, files.get("txt", b"").decode().splitlines())
 
 
 class ShardSet:
@@ -151,16 +150,33 @@ class ShardSet:
         self.manifest = ledger.read_manifest(self.storage)
         self.digest = ledger.manifest_digest(self.manifest)
         self.shards = [Shard(p["file"], p["number"], p["first"], p["count"]) for p in self.manifest["parts"]]
+        self.sha256 = {p["file"]: str(p["sha256"]) for p in self.manifest["parts"]}
 
     def __len__(self) -> int:
         return int(self.manifest["samples"])
 
     def read(self, shard: Shard) -> Iterator[Sample]:
         """The samples of one shard. Raises UserError where it is damaged or has fewer samples than the manifest says."""
-        name, count = self.storage.join(shard.file), 0
+        name = self.storage.join(shard.file)
         with self.storage.open(shard.file) as file:
-            for sample in read_shard(file, name):
-                count += 1
-                yield sample
-        if count != shard.count:
-            raise UserError(f"{name} holds {count} samples where the manifest says {shard.count}")
+            yield from _all_of(shard, name, read_shard(file, name))
+
+    def verified(self, shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """The samples of one shard as stored (see `decode`), after its sha256 was compared with the manifest's. Raises UserError."""
+        name = self.storage.join(shard.file)
+        try:
+            with self.storage.whole(shard.file) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256[shard.file]:  # type: ignore[arg-type]
+                    raise UserError(f"{name} is not the file that its manifest describes; `python -m synth verify` says what was changed")
+                file.seek(0)
+                yield from _all_of(shard, name, read_members(file, name))
+        except FileNotFoundError:
+            raise UserError(f"{name} is missing though the manifest names it; give the command that made the set again") from None
+
+
+def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:
+    count = 0
+    for count, sample in enumerate(samples, 1):  # noqa: B007
+        yield sample
+    if count != shard.count:
+        raise UserError(f"{name} holds {count} samples where the manifest says {shard.count}")

@@ -56,6 +56,12 @@ class Storage(ABC):
     def open(self, name: str) -> BinaryIO:
         """A file to read from, with seek."""
 
+    @contextlib.contextmanager
+    def whole(self, name: str) -> Iterator[BinaryIO]:
+        """A file as a local one, fetched first where it is remote. Raises FileNotFoundError."""
+        with self.open(name) as file:
+            yield file
+
     @abstractmethod
     def staged(self, name: str) -> contextlib.AbstractContextManager[str]:
         """Gives a local path to write to; when the block ends well, that file is published as `name`, else it is gone.
@@ -233,6 +239,12 @@ class ObjectStore(Storage):
 
     def open(self, name: str) -> BinaryIO:
         return self._try(lambda: self._fs.open(self._path(name), "rb"))
+
+    @contextlib.contextmanager
+    def whole(self, name: str) -> Iterator[BinaryIO]:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
+            self._try(lambda: self._fs.get_file(self._path(name), f"/proc/self/fd/{scratch.fileno()}"))
+            yield scratch
 
     @contextlib.contextmanager
     def staged(self, name: str) -> Iterator[str]:

@@ -100,7 +100,7 @@ def kill_workers(out: Path, expected: dict[str, str], *, seed: int, kills: int) 
         time.sleep(moment)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "is drawn again" in errors and "raylet" not in errors
+    assert "is made again" in errors and "raylet" not in errors
     assert json.loads(output)["retries"] >= 1  # and nothing else on standard output
     assert_whole(out, expected)
 
@@ -151,16 +151,14 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
         node = cluster.add_node(num_cpus=1)
         address = ["--out", str(tmp_path / "set"), "--ray-address", cluster.address]
         process = subprocess.Popen([*command, *address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while (
-            process.poll() is None and len(list(tmp_path.glob("set/.*.tar.*.tmp"))) < 2
-        ):  # both nodes are in their first shard, of seconds
-            time.sleep(0.02)
+        while process.poll() is None and len(list(tmp_path.glob("set/.*.tar.*.tmp"))) < 2:
+            time.sleep(0.02)  # until both nodes are in their first shard, which takes seconds
         cluster.remove_node(node, allow_graceful=False)
         _, errors = process.communicate()
     finally:
         cluster.shutdown()
     assert process.returncode == 0, errors
-    assert "is drawn again" in errors
+    assert "is made again" in errors
     shard_set = ShardSet(str(tmp_path / "set"))
     assert len(shard_set) == 8000
     assert {damage for _, damage in damages(shard_set, 16)} == {None}

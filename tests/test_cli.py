@@ -45,7 +45,7 @@ def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
     run = synth("shards", "visual_atoms", "--n", "20", *options)
     summary = json.loads(run.stdout)
     assert run.returncode == 0 and summary["pictures"] == 20 and summary["retries"] == 0
-    assert "20 pictures to draw" in run.stderr and "pictures/s" in run.stderr
+    assert "20 pictures to make" in run.stderr and "pictures/s" in run.stderr
     assert json.loads(synth("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
 
 

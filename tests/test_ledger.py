@@ -6,7 +6,7 @@ import pytest
 
 from synth import ledger, shards
 from synth.errors import UserError
-from synth.ledger import Record
+from synth.ledger import Part, Record
 from synth.storage import Folder
 
 IDENTITY: ledger.Json = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}
@@ -19,6 +19,10 @@ def record(number: int, *, count: int = 4, size: int = 3, seed: int = 0) -> Reco
     identity = {**IDENTITY, "seed": seed}
     name = f"toy-{number:06d}.tar"
     return Record(name, number, number * 4, count, size, "00", ledger.digest(identity), identity, run={"seconds": number})
+
+
+def planned(number: int, *, count: int = 4, content: ledger.Json | None = None) -> Part:
+    return Part(f"toy-{number:06d}.tar", number, number * 4, count, content or {})
 
 
 def place(tmp_path: Path, *records: Record) -> Folder:
@@ -34,8 +38,9 @@ def test_a_part_is_done_when_its_record_agrees_with_its_size(tmp_path: Path) -> 
     folder.write("toy-000001.tar", b"short"[:2])
     folder.write("toy-000002.tar", b"xyz")
     state = ledger.load(folder)
-    assert [state.done(f"toy-{i:06d}.tar", 4, OURS) for i in range(3)] == [True, False, False]
-    assert not state.done("toy-000000.tar", 3, OURS) and not state.done("toy-000000.tar", 4, "another")
+    assert [state.done(planned(i), OURS) for i in range(3)] == [True, False, False]
+    assert not state.done(planned(0, content={"shard": "00"}), OURS)
+    assert not state.done(planned(0, count=3), OURS) and not state.done(planned(0), "another")
 
 
 @pytest.mark.parametrize("data", [b'{"file": "toy-0', b"[]", b'{"file": "toy-000001.tar", "sort": 2}'])
@@ -89,7 +94,7 @@ def test_opening_a_set_again_takes_the_manifest_and_the_marks_but_no_data(tmp_pa
     ledger.begin(ledger.load(folder), folder, claim, ["toy-000001.tar", "toy-000002.tar"])
     state = ledger.load(folder)
     assert state.manifest is None and state.sizes.keys() >= {"toy-000000.tar", "toy-000001.tar"}
-    assert state.done("toy-000000.tar", 4, OURS) and not state.done("toy-000001.tar", 2, OURS)
+    assert state.done(planned(0), OURS) and not state.done(planned(1, count=2), OURS)
     with pytest.raises(UserError, match="already holds 6 samples, more than the 5 asked for"):
         ledger.require_same(state, folder, IDENTITY, 5)  # what was promised is still promised
 
@@ -137,6 +142,6 @@ def test_a_million_finished_pictures_are_recognised_in_five_seconds(tmp_path: Pa
         begun = time.process_time()
         state = ledger.load(folder)
         ledger.require_same(state, folder, IDENTITY, 1_000_000)
-        assert all(state.done(s.file, s.count, OURS) for s in plan)
+        assert all(state.done(s, OURS) for s in plan)
         assert time.process_time() - begun < 5
         ledger.write_manifest(folder, ledger.manifest(records, IDENTITY, {}, {}))

@@ -154,7 +154,7 @@ def test_an_engine_that_does_not_start_changes_nothing(finished: Path, change: d
     def fail(*_: object) -> None:
         raise UserError("Ray does not start here")
 
-    monkeypatch.setattr(pipeline.parallel, "ray_session", fail)
+    monkeypatch.setattr(pipeline.completion.parallel, "ray_session", fail)
     before = stamps(finished)
     with pytest.raises(UserError, match="does not start"):
         make_small(finished, workers=2, **change)

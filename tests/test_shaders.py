@@ -244,5 +244,5 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     while process.poll() is None and not kill_worker(process, random.Random(0)):
         time.sleep(0.05)
     _, errors = process.communicate()
-    assert process.returncode == 0 and "is drawn again" in errors, errors
+    assert process.returncode == 0 and "is made again" in errors, errors
     assert tar_hashes(tmp_path / "set") == tar_hashes(tmp_path / "quiet")

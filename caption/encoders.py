@@ -1,0 +1,268 @@
+"""DOOR. Frozen CLIP encoders: any model of open_clip, by hub name, file or folder, and `nano`, which exnihilo brings along.
+
+An encoder's name is one of
+    MODEL/TAG     as open_clip lists them, ViT-B-32/openai: weights from the hub, or from its cache
+    MODEL=FILE    that architecture with the weights of a local .pt or .safetensors file
+    FOLDER        open_clip_config.json with weights beside it, as open_clip writes them
+    nano          data/nano: trained on formula pictures and their attribute sentences only
+Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
+"""
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import logging
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+
+from caption.torchvision_ops import declare
+from synth.errors import UserError
+
+DEFAULT = "ViT-B-32/openai"
+NANO = "nano"
+PRECISIONS = ("fp32", "bf16")
+
+_NANO = Path(__file__).parent.parent / "data" / "nano"
+_CONFIG = "open_clip_config.json"
+MERGES = "merges.txt.gz"  # of a byte-pair tokeniser that a folder brings along
+_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+_TEXTS_AT_ONCE = 256
+_CHUNK = 1 << 20
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an encoder comes from; cheap to have, without a model being built."""
+
+    name: str  # as tables record it
+    model: str  # as open_clip takes it
+    weights: str  # file
+    options: tuple[tuple[str, Any], ...] = ()  # what open_clip must be told beside
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the weights' file."""
+        with open(self.weights, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find(name: str) -> Source:
+    """The encoder of that name, its weights fetched where they are on the hub. Raises UserError where there is none."""
+    if name == NANO:
+        return _in_folder(_NANO, NANO)
+    if Path(name).is_dir():
+        return _in_folder(Path(name).absolute(), Path(name).absolute().name)
+    model, equals, file = name.partition("=")
+    if equals:
+        return _of_file(model, Path(file))
+    if name.endswith(_WEIGHTS):
+        raise UserError(f"the encoder {name} does not say its architecture; write it before the file: ViT-B-32={name}")
+    return _on_hub(name)
+
+
+@functools.lru_cache(maxsize=2)
+def load(source: Source, device: str = "cpu", precision: str = "fp32") -> "Encoder":
+    """The encoder, ready on a device; kept, so that a worker loads it once. Raises UserError where the weights do not fit."""
+    return Encoder(source, device, precision)
+
+
+class Encoder:
+    """A frozen image and text encoder."""
+
+    def __init__(self, source: Source, device: str, precision: str) -> None:
+        self.source, self.device, self.precision = source, torch.device(device), precision
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        with _open_clip() as open_clip:
+            model = _built(open_clip, source)
+            self._tokenizer = _tokenizer(open_clip, source)
+        self.preprocessing: Json = {**model.visual.preprocess_cfg, "antialias": True}
+        self._model = model.to(self.device, self._dtype).eval().requires_grad_(False)
+        size = self.preprocessing["size"]
+        self.size = int(size[0] if isinstance(size, Sequence) else size)  # pixels a side, of what the model sees
+        mean, std = (torch.tensor(self.preprocessing[k], device=self.device).view(1, 3, 1, 1) for k in ("mean", "std"))
+        self._mean, self._std = mean, std
+        self.dimensions = int(self.features(torch.zeros(1, 3, 8, 8, device=self.device)).shape[1])  # D
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Embeddings float32 (N, D) of unit length, from float (N, 3, H, W) in 0..1, H = W; gradients reach the pictures."""
+        sized = F.interpolate(pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+        return self._embed(sized.clamp(0, 1))
+
+    @torch.inference_mode()
+    def images(self, pixels: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Embeddings float32 (N, D) of unit length, from uint8 (N, H, W, 3), H = W. Resized and normalised on the device."""
+        planes = torch.as_tensor(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # N 3 H W
+        if planes.shape[2:] != (self.size, self.size):
+            planes = _resized(planes, self.size)
+        return self._embed(planes.float() / 255).cpu().numpy()
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings float32 (N, D) of unit length. Longer texts than the context are cut by the tokeniser: see `cut`."""
+        parts = [torch.zeros(0, self.dimensions)]
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self.device)
+            parts.append(_unit(self._model.encode_text(tokens).float()).cpu())
+        return torch.cat(parts).numpy()
+
+    def cut(self, text: str) -> str:
+        """The text, without the last words if it is longer than the context."""
+        if self._fits(text):
+            return text
+        words = text.split()
+        least, most = 1, len(words)  # a single word is left to the tokeniser
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (middle, most) if self._fits(" ".join(words[:middle])) else (least, middle)
+        return " ".join(words[:least])
+
+    def _fits(self, text: str) -> bool:
+        """Whether the tokeniser keeps all of a text: a text with a word more would then have another token at its end."""
+        longer = self._tokenizer([text, f"{text} a"])
+        return not torch.equal(longer[0], longer[1]) or not text.strip()
+
+    def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""
+        normal = (pictures - self._mean) / self._std
+        return _unit(self._model.encode_image(normal.to(self._dtype)).float())
+
+
+def choose_device(asked: str) -> str:
+    """`auto`, `cpu` or `cuda`, as torch takes it. Raises UserError where it is not there."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked != "cpu" and not asked.startswith("cuda"):
+        raise UserError(f"unknown device {asked!r}; known are auto, cpu and cuda")
+    if asked != "cpu" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is here, or this torch is built without CUDA; give --device cpu")
+    return asked
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device computes in bfloat16 by itself."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _in_folder(folder: Path, name: str) -> Source:
+    """The encoder of a folder. Raises UserError where a file is missing."""
+    weights = [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS] if folder.is_dir() else []
+    if not (folder / _CONFIG).is_file() or not weights:
+        raise UserError(f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them")
+    return Source(name, f"local-dir:{folder}", str(weights[-1]))
+
+
+def _of_file(model: str, file: Path) -> Source:
+    """A known architecture with the weights of a file."""
+    if not file.is_file():
+        raise UserError(f"the encoder's file {file} is not there")
+    if file.suffix not in _WEIGHTS:
+        raise UserError(f"{file} is no weights file; it must end in {', '.join(_WEIGHTS)}")
+    with _open_clip() as open_clip:
+        _require_known(model, open_clip.list_models(), "architecture")
+    return Source(f"{model}/{file.stem}", model, str(file.absolute()))
+
+
+def _on_hub(name: str) -> Source:
+    """A model of open_clip's list, its weights in the local cache."""
+    with _open_clip() as open_clip:
+        known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+        _require_known(name, known, "encoder")
+        model, tag = name.split("/")
+        config = open_clip.get_pretrained_cfg(model, tag)
+        _do_not_wait_for_the_hub()
+        try:
+            weights = open_clip.download_pretrained(config)
+        except Exception as error:
+            raise UserError(_no_weights(name, config, error)) from None
+    # The tag knows which activation its weights were trained with; the architecture's own name need not.
+    return Source(name, model, weights, (("force_quick_gelu", True),) if config.get("quick_gelu") else ())
+
+
+def _no_weights(name: str, config: Json, error: Exception) -> str:
+    where = f"https://huggingface.co/{config['hf_hub']}".rstrip("/") if config.get("hf_hub") else config.get("url")
+    model = name.split("/")[0] + ("-quickgelu" if config.get("quick_gelu") and "quickgelu" not in name else "")
+    ways = f"run this once with a network, or download them from {where} and give --encoder {model}=FILE; --encoder {NANO} needs neither"
+    return f"the weights of {name} are not here and cannot be fetched ({type(error).__name__}): {ways}"
+
+
+def _do_not_wait_for_the_hub() -> None:
+    """Where the hub does not answer, keeps its client from trying for a minute."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _require_known(name: str, known: Sequence[str], what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, [*known, NANO], n=5, cutoff=0.3)
+        hint = f"near it are {', '.join(near)}" if near else f"known are {NANO}, {DEFAULT} and what open_clip lists"
+        raise UserError(f"unknown {what} {name!r}; {hint}; a file is given as MODEL=FILE, a folder by its path")
+
+
+def _built(open_clip: Any, source: Source) -> Any:
+    """The model with its weights, float32 on the CPU. Raises UserError where they do not fit."""
+    try:
+        schema = source.model.startswith("local-dir:")
+        pretrained = None if schema else source.weights
+        return open_clip.create_model(source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options))
+    except UserError:
+        raise
+    except Exception as error:  # open_clip and torch raise what they like at weights that they do not understand
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"{source.weights} does not hold the weights of {source.model.removeprefix('local-dir:')}"
+        raise UserError(f"{what} ({first[:200].rstrip(':')}); give the architecture that belongs to it") from None
+
+
+def _tokenizer(open_clip: Any, source: Source) -> Any:
+    """The tokeniser; one that a folder brings along is found there, wherever the program runs."""
+    merges = Path(source.model.removeprefix("local-dir:")) / MERGES
+    return open_clip.get_tokenizer(source.model, **({"bpe_path": str(merges)} if merges.is_file() else {}))
+
+
+def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (N, 3, H, W) to (N, 3, S, S) in 0..255: antialiased bicubic, as Pillow has it."""
+    if planes.device.type == "cpu":  # of bytes, ten times as quick there as of floats
+        return F.interpolate(planes, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    sized = F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return sized.clamp(0, 255).round()
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+@contextlib.contextmanager
+def _open_clip() -> Iterator[Any]:
+    """open_clip, importable on any machine, without its log lines and warnings."""
+    declare()
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import open_clip
+
+            yield open_clip
+    finally:
+        logging.disable(previous)

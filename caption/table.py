@@ -1,0 +1,188 @@
+"""DOOR. The caption table: one Parquet a shard, of the same stem and order, joined to it by key.
+
+    key               string
+    index             int64                  row number in the set
+    image_embedding   halffloat[D]           clean encoder output, unit length
+    pseudo_caption    halffloat[D]           equation 3, draw 0 (caption.pseudo)
+    caption           list<string>           attribute sentences, or the human captions of a real set
+    text_embedding    list<halffloat[D]>     theirs, unit length; only where asked for, or for human captions
+
+Axes: N rows, D dimensions of the embedding.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synth import ledger
+from synth.errors import UserError
+from synth.ledger import Part
+from synth.shards import ShardSet
+from synth.storage import Storage, open_storage
+
+KIND = "captions"  # what the identity of such a set says it is
+ROWS_AT_ONCE = 4096  # in a row group
+VECTORS = ("image_embedding", "pseudo_caption")
+
+_TEXT = "text_embedding"
+_SHARD = b"shard_sha256"
+_AGAIN = "remove it and give the command that made the tables again"
+
+Json = dict[str, Any]
+
+
+class Rows(NamedTuple):
+    """Consecutive rows of a table."""
+
+    keys: Sequence[str]
+    first: int  # index of the first
+    image_embedding: np.ndarray  # float16 (N, D)
+    pseudo_caption: np.ndarray  # float16 (N, D)
+    captions: Sequence[Sequence[str]]
+    text_embedding: Sequence[np.ndarray] | None  # float16 (captions of the row, D) each
+
+
+class TableWriter:
+    """Writes a table, some rows at a time. `size` (bytes) and `sha256` are there after it is closed."""
+
+    size: int
+    sha256: str
+
+    def __init__(self, path: str, dimensions: int, *, text_embeddings: bool, metadata: dict[str, str]) -> None:
+        self._path, self._schema = path, _schema(dimensions, text_embeddings, metadata)
+        self._waiting: list[pa.RecordBatch] = []
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            use_dictionary=["caption.list.element"],  # a dictionary of vectors takes longest to find that there is none
+            compression={field: "zstd" if field in ("key", "index", "caption") else "none" for field in self._schema.names},
+            write_statistics=["key", "index"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            with open(self._path, "rb") as file:
+                self.sha256, self.size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+    def add(self, rows: Rows) -> None:
+        """Appends rows."""
+        columns = [
+            pa.array(rows.keys, pa.string()),
+            pa.array(np.arange(rows.first, rows.first + len(rows.keys))),
+            _vectors(rows.image_embedding),
+            _vectors(rows.pseudo_caption),
+            pa.array(rows.captions, pa.list_(pa.string())),
+        ]
+        if rows.text_embedding is not None:
+            columns.append(_lists_of_vectors(rows.text_embedding, rows.image_embedding.shape[1]))
+        arrays = [column.cast(field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._waiting.append(pa.record_batch(arrays, schema=self._schema))
+        if sum(b.num_rows for b in self._waiting) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Writes what waits as row groups."""
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks(), row_group_size=ROWS_AT_ONCE)
+            self._waiting = []
+
+
+class CaptionSet:
+    """A finished set of caption tables, through its manifest. Raises UserError where there is none."""
+
+    def __init__(self, url: str) -> None:
+        self.storage: Storage = open_storage(url)
+        self.manifest = ledger.read_manifest(self.storage)
+        self.identity: Json = self.manifest["identity"]
+        if self.identity.get("kind") != KIND:
+            raise UserError(f"{self.storage.url} holds no caption tables; `python -m caption captions` makes them of a set of shards")
+        self.digest = ledger.manifest_digest(self.manifest)
+        self.dimensions = int(self.identity["dimensions"])
+        self.parts = [Part(p["file"], p["number"], p["first"], p["count"], p["content"]) for p in self.manifest["parts"]]
+
+    def __len__(self) -> int:
+        return int(self.manifest["samples"])
+
+    def require_made_for(self, shard_set: ShardSet) -> None:
+        """Raises UserError where the tables belong to another set of shards, or to this one before it grew."""
+        ours, theirs = self.manifest["shards"], shard_set.manifest["fingerprint"]
+        if ours["fingerprint"] != theirs:
+            raise UserError(f"the tables of {self.storage.url} were made for another set of shards than {shard_set.storage.url}")
+        if ours["digest"] != shard_set.digest:
+            raise UserError(f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again")
+
+    def read(self, part: Part, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
+        """Columns of one table; its keys are compared with `keys` where these are given.
+
+        Raises UserError where the table is damaged, of another shard, or has other keys."""
+        name = self.storage.join(part.file)
+        wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
+        try:
+            with self.storage.open(part.file) as file, pq.ParquetFile(file) as parquet:
+                missing = [c for c in wanted if c not in parquet.schema_arrow.names]
+                shard = (parquet.schema_arrow.metadata or {}).get(_SHARD, b"").decode()
+                table = None if missing else parquet.read(wanted, use_threads=False)
+        except FileNotFoundError:
+            raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
+        if table is None:
+            raise UserError(f"{name} has no column {missing[0]}; --text-embeddings adds {_TEXT} for sentences")
+        if shard != part.content["shard"] or table.num_rows != part.count:
+            raise UserError(f"{name} is not the table that the manifest names: it is of another shard, or was cut; {_AGAIN}")
+        if keys is not None:
+            self._require_keys(name, table["key"].to_pylist(), keys)
+        return table
+
+    def vectors(self, part: Part, column: str = VECTORS[0]) -> np.ndarray:
+        """A column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
+        return vectors(self.read(part, [column])[column], self.dimensions)
+
+    def _require_keys(self, name: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
+        differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
+        if differ or len(ours) != len(theirs):
+            what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
+            raise UserError(f"{name} and its shard do not agree: {what}; {_AGAIN}")
+
+
+def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
+    """A column of vectors as an array: float16 (N, D), not copied where it is one chunk."""
+    chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimensions)
+
+
+def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
+    """A text_embedding column: float16 (captions of the row, D) for each row."""
+    rows: Iterator[Any] = (row.values for row in column)
+    return [np.zeros((0, dimensions), np.float16) if v is None else v.flatten().to_numpy().reshape(-1, dimensions) for v in rows]
+
+
+def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:
+    vector = pa.list_(pa.field("element", pa.float16(), nullable=False), dimensions)
+    fields = [pa.field("key", pa.string(), nullable=False), pa.field("index", pa.int64(), nullable=False)]
+    fields += [pa.field(name, vector, nullable=False) for name in VECTORS]
+    fields += [pa.field("caption", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False)]
+    if text_embeddings:
+        fields.append(pa.field(_TEXT, pa.list_(pa.field("element", vector, nullable=False)), nullable=False))
+    return pa.schema(fields, metadata=metadata)
+
+
+def _vectors(array: np.ndarray) -> pa.Array:
+    """Vectors (N, D) as a column of fixed-size lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array, np.float16).reshape(-1)), array.shape[1])
+
+
+def _lists_of_vectors(arrays: Sequence[np.ndarray], dimensions: int) -> pa.Array:
+    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
+    flat = np.concatenate(arrays) if arrays else np.zeros((0, dimensions), np.float16)
+    return pa.ListArray.from_arrays(offsets, _vectors(flat.reshape(-1, dimensions)))

@@ -1,0 +1,1 @@
+"""Claims about exnihilo, and benchmarks. (A package, because others install a `tests` of their own.)"""

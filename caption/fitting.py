@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from caption import attributes, nano, nano_exam, prompts
+from caption import attributes, encoders, nano, nano_exam, prompts
 from caption.grammar import Facts
 from synth.errors import UserError
 from synth.shards import ShardSet
@@ -49,8 +52,7 @@ class Request:
 class Pictures(NamedTuple):
     """What is fitted, or examined."""
 
-    pixels: np.ndarray  # uint8 (N, 3, 64, 64)
-    abouts: list[dict[str, Any]]  # the samples' JSON
+    pixels: np.ndarray  # uint8 (N, 64, 64, 3)
     facts: list[Facts]
 
 
@@ -67,8 +69,6 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
     cannot be used."""
     if not request.shards or request.visits < request.batch or request.batch < 2 or request.seed < 0:
         raise UserError("fit-encoder needs shard sets, a batch of at least 2, at least as many visits, and a seed of at least 0")
-    import torch
-
     folder, started = Path(request.out), time.process_time()
     threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(THREADS)
@@ -81,7 +81,9 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
         tenth = max(1, len(losses) // 10)
         row = {"pictures": len(pictures.facts), "first_loss": _mean(losses[:tenth]), "last_loss": _mean(losses[-tenth:])}
         row["minutes"] = round((time.process_time() - started) / 60, 1)
-        return {**row, "exam": _examined(folder, request.exam)}
+        held_out = read(request.exam) if request.exam else None
+        figures = nano_exam.examine(encoders.load(encoders.find(str(folder))), *held_out) if held_out else {}
+        return {**row, "exam": figures}
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(exact)
@@ -90,7 +92,7 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
 def read(urls: tuple[str, ...]) -> Pictures:
     """The pictures of finished sets, resized, with what may be said of them. Raises UserError where a set is not made by formulas."""
     pixels: list[np.ndarray] = []
-    abouts: list[dict[str, Any]] = []
+    facts: list[Facts] = []
     for url in urls:
         shards = ShardSet(url)
         for shard in shards.shards:
@@ -99,29 +101,24 @@ def read(urls: tuple[str, ...]) -> Pictures:
                 if "params" not in sample.about:
                     raise UserError(f"sample {sample.key} of {url} states no parameters; fit-encoder reads the sets that synth draws")
                 waiting.append(sample.pixels)
-                abouts.append(sample.about)
+                facts.append(attributes.facts(sample.about))
                 if len(waiting) == _DECODED:
                     pixels.append(resized(np.stack(waiting)))
                     waiting = []
             if waiting:
                 pixels.append(resized(np.stack(waiting)))
-    return Pictures(np.concatenate(pixels), abouts, [attributes.facts(about) for about in abouts])
+    return Pictures(np.concatenate(pixels), facts)
 
 
 def resized(pixels: np.ndarray) -> np.ndarray:
-    """Pictures as nano sees them, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 3, 64, 64)."""
-    import torch
-    from torch.nn.functional import interpolate
-
+    """Pictures as nano sees them, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 64, 64, 3)."""
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     if batch.shape[-1] != nano.SIZE:
-        batch = interpolate(batch, size=(nano.SIZE, nano.SIZE), mode="bicubic", antialias=True)
-    return batch.contiguous().numpy()
+        batch = F.interpolate(batch, size=(nano.SIZE, nano.SIZE), mode="bicubic", antialias=True)
+    return batch.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Callable[[Step], None]) -> tuple[Any, list[float]]:
-    import torch
-
     torch.manual_seed(request.seed)
     model = nano.build().train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
@@ -150,12 +147,9 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
 
 def _loss(logits: Any, true: Any) -> Any:
     """CLIP's loss of logits (B pictures, B texts), without the texts that are `true`, bool (B, B), of a picture that is not theirs."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
     own = torch.arange(len(logits))
     logits = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), float("-inf"))
-    return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 def _truth(known: np.ndarray, stated: np.ndarray) -> np.ndarray:
@@ -193,13 +187,9 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
 @contextmanager
 def _quick() -> Iterator[None]:
     """bf16 products, and attention by plain products: for so few tokens twice as quick as the fused kernel on CPUs."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         yield
 
 
 def _mean(numbers: list[float]) -> float:
     return round(sum(numbers) / len(numbers), 4)
-

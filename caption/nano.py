@@ -11,10 +11,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from caption import torchvision_ops
-from synth.errors import UserError
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from safetensors.torch import save_file
 
-CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "merges.txt.gz"
+from caption.encoders import MERGES
+from caption.torchvision_ops import declare
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 SIZE = 64  # pixels a side
 
 _MERGES = 2000  # the first ones of open_clip's list
@@ -36,7 +41,7 @@ PREPROCESSING: dict[str, Any] = {
 
 def build() -> Any:
     """A model with random weights, from torch's own generator: an open_clip CLIP."""
-    torchvision_ops.declare()
+    declare()
     from open_clip.model import CLIP
 
     return CLIP(**ARCHITECTURE)
@@ -44,7 +49,7 @@ def build() -> Any:
 
 def merges() -> bytes:
     """The tokenizer's list, gzipped: open_clip's header line and the first 2,000 merges of its own list."""
-    torchvision_ops.declare()
+    declare()
     from open_clip.tokenizer import default_bpe
 
     lines = gzip.decompress(Path(default_bpe()).read_bytes()).split(b"\n")[: _MERGES + 1]
@@ -56,7 +61,7 @@ def merges() -> bytes:
 
 def tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder: texts -> int64 (texts, context length). Any text has tokens; what is too long is cut."""
-    torchvision_ops.declare()
+    declare()
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"])
@@ -70,39 +75,20 @@ def save_tokenizer(folder: Path) -> None:
 
 def save_model(model: Any, folder: Path) -> None:
     """Writes config and weights, these as fp16."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
 
 
-def load(folder: Path) -> Any:
-    """The model of a folder, fp32, for inference. Raises UserError where a file is missing."""
-    for name in (CONFIG, WEIGHTS, MERGES):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; python -m caption fit-encoder --out {folder} makes such a folder")
-    torchvision_ops.declare()
-    import open_clip
-
-    return open_clip.create_model(f"local-dir:{folder}").eval()
-
-
-def embed_images(model: Any, pixels: np.ndarray) -> Any:
-    """Unit embeddings of pictures uint8 (B, 3, 64, 64): float32 (B, D)."""
-    import torch
-    from torch.nn.functional import normalize
-
+def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
+    """Unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
     middle, spread = PREPROCESSING["mean"][0], PREPROCESSING["std"][0]
-    return normalize(model.encode_image((torch.from_numpy(pixels) / 255 - middle) / spread).float(), dim=-1)
+    return F.normalize(model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(), dim=-1)
 
 
-def embed_texts(model: Any, tokens: Any) -> Any:
+def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
     """Unit embeddings of tokens (B, L): float32 (B, D). As encode_text gives them, without its work on what follows a text's end."""
-    import torch
-    from torch.nn.functional import normalize
-
     ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
     order = ends.argsort(stable=True)
     parts = []
@@ -111,4 +97,4 @@ def embed_texts(model: Any, tokens: Any) -> Any:
         x = model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]  # (rows, length, width)
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
-    return normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
+    return F.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)

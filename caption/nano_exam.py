@@ -8,12 +8,12 @@
 An answer is right where the text of the picture's own fact has the greatest cosine.
 """
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from caption import attributes, nano, prompts
+from caption import attributes, prompts
+from caption.encoders import Encoder
 from caption.grammar import Facts
 
 CANDIDATES = 100
@@ -31,12 +31,11 @@ class Figure(NamedTuple):
     pictures: int
 
 
-def examine(folder: Path, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
-    """The figures of the model of a folder, by name. Pixels are uint8 (N, 3, 64, 64), as fitting.resized gives them."""
-    model, tokenizer = nano.load(folder), nano.tokenizer(folder)
-    images = _images(model, pixels)
-    figures = {f"zero-shot {fact}": _zero_shot(images, facts, fact, model, tokenizer) for fact in _WORDS}
-    likeness = images @ _texts(model, tokenizer, [attributes.state(known) for known in facts]).T
+def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
+    """The figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts; the seed chooses candidates."""
+    images = np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
+    figures = {f"zero-shot {fact}": _zero_shot(images, facts, fact, encoder) for fact in _WORDS}
+    likeness = images @ encoder.texts([attributes.state(known) for known in facts]).T
     known, stream = prompts.codes(facts), np.random.default_rng(seed)
     figures["retrieval"] = _retrieval(likeness, known, np.arange(len(facts)), stream)
     for family in attributes.FAMILIES:
@@ -45,13 +44,13 @@ def examine(folder: Path, pixels: np.ndarray, facts: list[Facts], *, seed: int =
     return {name: figure for name, figure in figures.items() if figure.pictures}
 
 
-def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, model: Any, tokenizer: Any) -> Figure:
+def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Figure:
     words = list(_WORDS[fact])
     rows = [i for i, known in enumerate(facts) if known.get(fact) in words]
     if not rows:
         return Figure(0.0, 0.0, 0.0, 0)
     texts = [attributes.state({fact: word}) if fact == "family" else prompts.phrase(fact, word) for word in words]
-    answers = (images[rows] @ _texts(model, tokenizer, texts).T).argmax(axis=1)
+    answers = (images[rows] @ encoder.texts(texts).T).argmax(axis=1)
     truth = np.array([words.index(str(facts[i][fact])) for i in rows])
     right, commonest = float((answers == truth).mean()), float(np.bincount(truth).max() / len(truth))
     return Figure(round(right, 4), round(1 / len(words), 4), round(commonest, 4), len(rows))
@@ -71,21 +70,3 @@ def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream
             right.append(likeness[i, i] > likeness[i, chosen].max())
     share = round(float(np.mean(right)), 4) if right else 0.0
     return Figure(share, 1 / CANDIDATES, 1 / CANDIDATES, len(right))
-
-
-def _images(model: Any, pixels: np.ndarray) -> np.ndarray:
-    """Unit embeddings of pictures: float32 (N, D)."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [nano.embed_images(model, pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
-        return torch.cat(parts).numpy()
-
-
-def _texts(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
-    """Unit embeddings of texts: float32 (texts, D)."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [model.encode_text(tokenizer(texts[i : i + _BATCH]), normalize=True) for i in range(0, len(texts), _BATCH)]
-        return torch.cat(parts).numpy()

@@ -28,6 +28,8 @@ from caption.phrases import BACKGROUNDS, BENDS, EDGES, FAMILIES, FINISHES, MANY,
 
 __all__ = ["BACKGROUNDS", "COLOURS", "FAMILIES", "FORMS", "MANY", "colour_word", "facts", "parse", "sentences", "state"]
 
+LAW = 1  # raised when a sample gets other sentences
+
 Json = dict[str, Any]
 
 _PLANS = {

@@ -130,9 +130,10 @@ class Encoder:
         return " ".join(words[:least])
 
     def _fits(self, text: str) -> bool:
-        """Whether the tokeniser keeps all of a text: a text with a word more would then have another token at its end."""
-        longer = self._tokenizer([text, f"{text} a"])
-        return not torch.equal(longer[0], longer[1]) or not text.strip()
+        """Whether the tokeniser keeps all of a text: with room for a token more it then gives the same, and padding."""
+        length = self._tokenizer.context_length
+        tight, [loose, empty] = self._tokenizer([text])[0], self._tokenizer([text, ""], context_length=length + 1)
+        return torch.equal(tight, loose[:length]) and bool(loose[length] == empty[length])
 
     def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
         """Embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -108,3 +109,45 @@ def bucket(s3_server: str) -> Iterator[str]:
         s3.delete_object(Bucket="pictures", Key=entry["Key"])
     s3.delete_bucket(Bucket="pictures")
     s3.close()
+
+
+TINY = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small CLIP of open_clip's architecture and random weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from caption.torchvision_ops import declare
+
+    declare()
+    from open_clip.model import CLIP
+
+    folder = tmp_path_factory.mktemp("encoders") / "tiny"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(CLIP(**TINY).state_dict(), folder / "open_clip_model.safetensors")  # type: ignore[arg-type]
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioned(undisturbed: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of the small set as one quiet process makes them."""
+    out = tmp_path_factory.mktemp("captioned") / "tables"
+    make_tables(undisturbed, out, tiny_encoder)
+    return out
+
+
+def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> Any:
+    """Makes the tables of a set in this process, or as `changes` ask for."""
+    from caption.pipeline import Request, make_captions
+
+    request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
+    return make_captions(request, started=lambda _: None, progress=lambda _: None)

@@ -1,0 +1,5 @@
+"""`python -m caption`."""
+
+from caption.cli import main
+
+main()

@@ -1,0 +1,201 @@
+"""Shard -> caption table: embeddings, pseudo-captions and sentences, committed as shards are."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from caption import attributes, captioning, card, encoders
+from caption.captioning import Job, caption_shard, is_formula, stacked
+from caption.pseudo import Xi
+from caption.table import KIND, TableWriter
+from synth import completion, config, ledger
+from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth.errors import UserError
+from synth.ledger import Part, State
+from synth.shards import ShardSet
+from synth.storage import open_storage
+
+LAW = 1  # raised when the same request gives other vectors
+
+_PROBED_AT_ONCE = 8
+_PROBES = 32  # pictures that the preflight looks at
+_PROBE_SECONDS = 2.0  # of encoding, after which it has seen enough
+_AGREEMENT = 0.999  # least cosine of bf16 and fp32 embeddings at which bf16 is taken
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one `captions` command asks for."""
+
+    shards: str
+    out: str | None = None  # None: data/captions/DATASET/ENCODER
+    encoder: str = encoders.DEFAULT
+    xi: str = "0.25"
+    seed: int = 0
+    workers: int | None = None  # None: one a GPU, else one a core, as far as there are shards
+    device: str = "auto"
+    precision: str = "auto"
+    text_embeddings: bool = False
+    overwrite: bool = False
+    ray_address: str | None = None
+
+
+class Summary(NamedTuple):
+    """What a run did. Bytes and pictures are those of this run; `total` is the set's."""
+
+    out: str
+    total: int
+    pictures: int
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+    retries: int
+    cut: int  # captions that were longer than the encoder's context
+    precision: str
+
+    def row(self) -> Json:
+        """The summary as a person reads it."""
+        rate = round(self.pictures / self.cpu_seconds, 1) if self.cpu_seconds else 0
+        row = {"out": self.out, "pictures": self.total, "captioned": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
+        return {**row, "pictures_per_core_second": rate, "precision": self.precision, "retries": self.retries, "cut_captions": self.cut}
+
+
+def estimate(request: Request) -> Estimate:
+    """The preflight alone (--dry-run): looks at the target and encodes some pictures, but writes nothing. Raises UserError."""
+    return completion.foresee(_Captioning(request), _terms(request))
+
+
+def make_captions(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
+    """Makes the tables of a request, or what is missing of them. Finished ones are left alone; of a set of shards that has grown, only
+    those whose shard changed are made again.
+
+    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
+    work = _Captioning(request)
+    made = completion.complete(work, _terms(request), started=started, progress=progress)
+    cpu_seconds = sum(r.run["cpu_seconds"] for r in made.records)
+    pictures, size, cut = (sum(n) for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False))
+    total = sum(p.count for p in work.parts)
+    return Summary(work.storage.url, total, pictures, size, made.seconds, cpu_seconds, made.retries, cut, str(work.identity["precision"]))
+
+
+def default_place(dataset: str, encoder: str) -> str:
+    """Where tables lie unless another place is given; `encoder` is its recorded name."""
+    return f"data/captions/{dataset}/{encoder.replace('/', '-')}"
+
+
+def _terms(request: Request) -> Terms:
+    return Terms(request.workers, request.ray_address, request.overwrite)
+
+
+class _Captioning(Work):
+    """A set of caption tables."""
+
+    packages = ("synth", "caption", "data/nano")
+    companions = card.FILES
+    task = staticmethod(caption_shard)
+
+    def __init__(self, request: Request) -> None:
+        _require_sound(request)
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)  # as each of the workers has; small models get slower from more
+        xi = Xi.parse(request.xi).value
+        self._request, self._device = request, encoders.choose_device(request.device)
+        self._shard_set = ShardSet(request.shards)
+        self._name = str(self._shard_set.manifest["identity"]["dataset"])
+        self._source = encoders.find(request.encoder)
+        storage = open_storage(request.out or default_place(self._name, self._source.name))
+        self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
+        precision = self._precision(ledger.load(storage))
+        self._encoder = encoders.load(self._source, self._device, precision)
+        formula = is_formula(self._probes[0])
+        identity = {
+            "kind": KIND,
+            "law": LAW,
+            "encoder": self._source.name,
+            "weights": self._source.sha256,
+            "preprocessing": self._encoder.preprocessing,
+            "precision": precision,
+            "dimensions": self._encoder.dimensions,
+            "xi": xi,
+            "seed": request.seed,
+            "sentences": attributes.LAW if formula else 0,
+            "text_embeddings": request.text_embeddings or not formula,
+            "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
+        }
+        sha256 = self._shard_set.sha256
+        parts = [Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}) for s in self._shard_set.shards]
+        super().__init__(storage, json.loads(config.canonical(identity)), parts)
+        self.gpus = 1 if self._device.startswith("cuda") else 0
+
+    @property
+    def places(self) -> int:
+        return torch.cuda.device_count() if self.gpus else super().places
+
+    def probe(self) -> Probe:
+        captioning.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
+        begun, done = time.process_time(), 0
+        with tempfile.TemporaryDirectory() as scratch:
+            path = str(Path(scratch) / "probe.parquet")
+            with TableWriter(path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}) as writer:
+                while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:
+                    batch = self._probes[done : done + _PROBED_AT_ONCE]
+                    writer.add(captioning.caption(self._encoder, batch, done, self.identity).rows)
+                    done += len(batch)
+        return Probe(writer.size / done, (time.process_time() - begun) / done)
+
+    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+        shards_of = {_table_of(s.file): s for s in self._shard_set.shards}
+        source, target, encoder = self._shard_set.storage.url, self.storage.url, self._request.encoder
+        digest = self._shard_set.digest
+        return [Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest) for p in parts]
+
+    def close(self, state: State, run: Json) -> None:
+        records = [state.records[p.file] for p in self.parts]
+        shard_set = self._shard_set.manifest
+        about = {
+            "title": f"captions of {self._name}",
+            "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
+            "licence": shard_set["licence"],
+        }
+        manifest = ledger.manifest(records, self.identity, about, run)
+        for name, data in card.files(manifest).items():
+            self.storage.write(name, data)
+        ledger.write_manifest(self.storage, manifest)
+
+    def is_closed(self, manifest: Json) -> bool:
+        return bool(manifest["shards"]["digest"] == self._shard_set.digest)
+
+    def _precision(self, state: State) -> str:
+        """bf16 where the device has it and it says nearly the same of the first pictures; once decided for a place, that."""
+        if self._request.precision != "auto":
+            return self._request.precision
+        decided = {r.identity.get("precision") for r in state.records.values() if r.identity.get("weights") == self._source.sha256}
+        if decided and not self._request.overwrite:
+            return str(decided.pop())
+        if not encoders.has_bf16(self._device):
+            return "fp32"
+        pixels = stacked(self._probes[:_PROBED_AT_ONCE])
+        exact, quick = (encoders.load(self._source, self._device, p).images(pixels) for p in encoders.PRECISIONS)
+        return "bf16" if float((exact * quick).sum(axis=1).min()) >= _AGREEMENT else "fp32"
+
+
+def _require_sound(request: Request) -> None:
+    for name, value in (("--seed", request.seed), ("--workers", request.workers or 0)):
+        if value < 0:
+            raise UserError(f"{name} is {value}; it must be at least 0")
+    if request.precision not in ("auto", *encoders.PRECISIONS):
+        raise UserError(f"unknown precision {request.precision!r}; known are auto, {', '.join(encoders.PRECISIONS)}")
+
+
+def _table_of(file: str) -> str:
+    return file.rsplit(".", 1)[0] + ".parquet"

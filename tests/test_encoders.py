@@ -1,0 +1,172 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from caption import encoders
+from caption.encoders import find, load
+from caption.torchvision_ops import declare
+from synth.errors import UserError
+from tests.conftest import TINY
+
+
+def pixels(size: int, count: int = 8) -> np.ndarray:
+    """Smooth pictures with some noise: uint8 (N, S, S, 3)."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    smooth = np.stack([np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse])
+    return (smooth + random.integers(-20, 20, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def test_torchvision_can_be_imported_here() -> None:
+    declare()
+    import torchvision
+
+    assert torchvision.transforms.Resize(8)(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
+    assert declare() is declare()
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 256])
+def test_pictures_are_prepared_as_open_clip_prepares_them(tiny_encoder: Path, size: int) -> None:
+    declare()
+    import open_clip
+
+    model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{tiny_encoder}")
+    model.eval()
+    given = pixels(size)
+    with torch.inference_mode():
+        theirs = model.encode_image(torch.stack([prepare(Image.fromarray(p)) for p in given]), normalize=True).numpy()
+    encoder = load(find(str(tiny_encoder)))
+    ours = encoder.images(given)
+    gradual = encoder.features(torch.from_numpy(given).permute(0, 3, 1, 2) / 255).numpy()
+    assert ours.dtype == np.float32 and np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+    assert (theirs * ours).sum(axis=1).min() > 0.9999
+    assert (theirs * gradual).sum(axis=1).min() > 0.9999
+
+
+def test_threads_change_nothing_and_batches_no_more_than_rounding(tiny_encoder: Path) -> None:
+    encoder, given, threads = load(find(str(tiny_encoder))), pixels(64, 33), torch.get_num_threads()
+    together = encoder.images(given)
+    torch.set_num_threads(3 - min(threads, 2))
+    assert np.array_equal(together, encoder.images(given))
+    torch.set_num_threads(threads)
+    assert np.allclose(together, np.concatenate([encoder.images(given[i : i + 1]) for i in range(33)]), atol=1e-6)
+
+
+def test_gradients_reach_the_pictures_and_no_weight(tiny_encoder: Path) -> None:
+    encoder = load(find(str(tiny_encoder)))
+    picture = torch.rand(2, 3, 64, 64, requires_grad=True)
+    encoder.features(picture).square()[:, 0].sum().backward()
+    assert picture.grad is not None and picture.grad.abs().max() > 0
+    assert all(p.grad is None and not p.requires_grad for p in encoder._model.parameters())
+
+
+def test_texts_are_unit_vectors_that_differ(tiny_encoder: Path) -> None:
+    texts = ["a red fractal", "a grey contour on black", "", "a red fractal"]
+    vectors = load(find(str(tiny_encoder))).texts(texts)
+    assert vectors.shape == (4, 32) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert np.array_equal(vectors[0], vectors[3]) and not np.allclose(vectors[0], vectors[1])
+    assert load(find(str(tiny_encoder))).texts([]).shape == (0, 32)
+
+
+def test_long_texts_are_cut_at_words(tiny_encoder: Path) -> None:
+    encoder = load(find(str(tiny_encoder)))  # 16 tokens: start, 14 words of one token, end
+    words = ["red", "blue"] * 20
+    assert encoder.cut(" ".join(words[:14])) == " ".join(words[:14])
+    assert encoder.cut(" ".join(words)) == " ".join(words[:14])
+    assert encoder.cut("") == ""
+    assert np.array_equal(*encoder.texts([" ".join(words), encoder.cut(" ".join(words))]))
+
+
+def test_bf16_says_nearly_the_same(tiny_encoder: Path) -> None:
+    exact, quick = (load(find(str(tiny_encoder)), "cpu", p).images(pixels(64)) for p in ("fp32", "bf16"))
+    assert quick.dtype == np.float32 and (exact * quick).sum(axis=1).min() > 0.999
+
+
+@pytest.fixture
+def architecture(tmp_path: Path) -> str:
+    declare()
+    import open_clip
+
+    (tmp_path / "tiny-test.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(tmp_path / "tiny-test.json")
+    return "tiny-test"
+
+
+def test_folder_and_files_give_the_same_encoder(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
+    from safetensors.torch import load_file
+
+    weights = tiny_encoder / "open_clip_model.safetensors"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in load_file(weights).items()}}, tmp_path / "epoch_7.pt")
+    shutil.copy(weights, tmp_path / "own.safetensors")
+    sources = [find(f"{architecture}={tmp_path / name}") for name in ("epoch_7.pt", "own.safetensors")]
+    assert [s.name for s in sources] == ["tiny-test/epoch_7", "tiny-test/own"]
+    assert sources[1].sha256 == find(str(tiny_encoder)).sha256 != sources[0].sha256
+    vectors = [load(s).texts(["a red fractal"]) for s in (*sources, find(str(tiny_encoder)))]
+    assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
+
+
+def test_the_activation_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    declare()
+    import open_clip
+
+    (tmp_path / "w.pt").touch()
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: str(tmp_path / "w.pt"))
+    monkeypatch.setattr(encoders, "_do_not_wait_for_the_hub", lambda: None)
+    assert dict(find("ViT-B-32/openai").options) == {"force_quick_gelu": True}
+    assert dict(find("ViT-B-32/laion2b_s34b_b79k").options) == {}
+
+
+def test_without_network_or_weights_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"(?s)ViT-B-32/openai are not here .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
+    ):
+        find("ViT-B-32/openai")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("ViT-B-32/opanai", "unknown encoder 'ViT-B-32/opanai'; near it are ViT-B-32/openai"),
+        ("nona", "near it are nano"),
+        ("vitb32=/tmp", "the encoder's file /tmp is not there"),
+        ("weights.pt", "does not say its architecture; write it before the file: ViT-B-32=weights.pt"),
+    ],
+)
+def test_unknown_names_get_what_is_near(name: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        find(name)
+
+
+def test_weights_of_another_architecture_are_refused(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
+    other = shutil.copytree(tiny_encoder, tmp_path / "other")
+    wide = {**TINY, "embed_dim": 64}
+    (other / "open_clip_config.json").write_text(json.dumps({"model_cfg": wide, "preprocess_cfg": {}}))
+    with pytest.raises(UserError, match="does not hold the weights of"):
+        load(find(str(other)))
+    (tmp_path / "cut.pt").write_bytes(b"PK no weights")
+    for name in (f"ViT-B-32={tiny_encoder / 'open_clip_model.safetensors'}", f"{architecture}={tmp_path / 'cut.pt'}"):
+        with pytest.raises(UserError, match="does not hold the weights of"):
+            load(find(name))
+    with pytest.raises(UserError, match="unknown architecture 'ViT-B-23'; near it are ViT-B-32"):
+        find(f"ViT-B-23={tmp_path / 'cut.pt'}")
+    (other / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no encoder: it needs"):
+        find(str(other))
+
+
+def test_devices_that_are_not_here_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown device 'tpu'"):
+        encoders.choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device is here"):
+            encoders.choose_device("cuda")
+        assert encoders.choose_device("auto") == "cpu"

@@ -10,7 +10,9 @@ same seed give the same bytes on machines of one type.
 Axes: N pictures, B batch, F facts, L tokens, D embedding.
 """
 
+import itertools
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from caption import attributes, encoders, nano, nano_exam, prompts
+from caption import attributes, encoders, nano, nano_card, nano_exam, prompts
 from caption.grammar import Facts
 from synth.errors import UserError
 from synth.shards import ShardSet
@@ -43,7 +45,7 @@ class Request:
     out: str
     exam: tuple[str, ...] = ()  # finished sets of another seed
     seed: int = 0
-    visits: int = 1_000_000  # of pictures
+    visits: int = 800_000  # of pictures
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest
     decay: float = 0.1
@@ -54,60 +56,78 @@ class Pictures(NamedTuple):
 
     pixels: np.ndarray  # uint8 (N, 64, 64, 3)
     facts: list[Facts]
+    classes: list[str]
 
 
 class Step(NamedTuple):
     """How far it is."""
 
     number: int
-    steps: int
+    pictures: int  # in this step
     loss: float
 
 
 def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
-    """Fits a model and writes its folder; what was measured: seconds, losses, the exam's figures. Raises UserError for sets that
-    cannot be used."""
-    if not request.shards or request.visits < request.batch or request.batch < 2 or request.seed < 0:
-        raise UserError("fit-encoder needs shard sets, a batch of at least 2, at least as many visits, and a seed of at least 0")
+    """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
+    if request.visits < request.batch or request.batch < 2 or request.seed < 0:
+        raise UserError("fit-encoder needs a batch of at least 2, at least as many visits, and a seed of at least 0")
     folder, started = Path(request.out), time.process_time()
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
-    try:
+    with _reproducible():
         pictures = read(request.shards)
+        held_out = _held_out(read(request.exam), pictures) if request.exam else None
         nano.save_tokenizer(folder)
         model, losses = _train(pictures, request, nano.tokenizer(folder), progress)
         nano.save_model(model, folder)
-        tenth = max(1, len(losses) // 10)
-        row = {"pictures": len(pictures.facts), "first_loss": _mean(losses[:tenth]), "last_loss": _mean(losses[-tenth:])}
-        row["minutes"] = round((time.process_time() - started) / 60, 1)
-        held_out = read(request.exam) if request.exam else None
-        figures = nano_exam.examine(encoders.load(encoders.find(str(folder))), *held_out) if held_out else {}
-        return {**row, "exam": figures}
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
+        minutes = (time.process_time() - started) / 60
+        figures = {}
+        if held_out:
+            figures = nano_exam.examine(encoders.load(encoders.find(str(folder))), held_out.pixels, held_out.facts)
+    tenth = max(1, len(losses) // 10)
+    ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
+    fitted = nano_card.Fitted(_command(request), request.seed, request.visits, len(pictures.facts), minutes, ends)
+    nano_card.write(folder, fitted, figures)
+    row = {"out": request.out, "pictures": len(pictures.facts), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
+    return {**row, **{name: figure.right for name, figure in figures.items()}}
 
 
 def read(urls: tuple[str, ...]) -> Pictures:
-    """The pictures of finished sets, resized, with what may be said of them. Raises UserError where a set is not made by formulas."""
+    """The pictures of finished sets, or of the sets in local folders, resized, with what may be said of them. Raises UserError where
+    a set is not made by formulas."""
     pixels: list[np.ndarray] = []
     facts: list[Facts] = []
-    for url in urls:
+    classes: list[str] = []
+    for url in (set_url for given in urls for set_url in _sets(given)):
         shards = ShardSet(url)
         for shard in shards.shards:
-            waiting: list[np.ndarray] = []
-            for sample in shards.read(shard):
-                if "params" not in sample.about:
-                    raise UserError(f"sample {sample.key} of {url} states no parameters; fit-encoder reads the sets that synth draws")
-                waiting.append(sample.pixels)
-                facts.append(attributes.facts(sample.about))
-                if len(waiting) == _DECODED:
-                    pixels.append(resized(np.stack(waiting)))
-                    waiting = []
-            if waiting:
-                pixels.append(resized(np.stack(waiting)))
-    return Pictures(np.concatenate(pixels), facts)
+            samples = shards.read(shard)
+            while batch := list(itertools.islice(samples, _DECODED)):
+                strange = next((sample.key for sample in batch if "params" not in sample.about), None)
+                if strange:
+                    raise UserError(f"sample {strange} of {url} states no parameters; fit-encoder reads the sets that synth draws")
+                pixels.append(resized(np.stack([sample.pixels for sample in batch])))
+                facts += [attributes.facts(sample.about) for sample in batch]
+                classes += [_class(sample.about) for sample in batch]
+    return Pictures(np.concatenate(pixels), facts, classes)
+
+
+def _sets(given: str) -> list[str]:
+    """The set itself, or those in a folder without a manifest of its own."""
+    return sorted(str(path.parent) for path in Path(given).glob("*/manifest.json")) or [given]
+
+
+def _class(about: dict[str, Any]) -> str:
+    """The name of a picture's class. Those of shaders are the same under every seed."""
+    params = about["params"]
+    return f"{about['family']} {params.get('structure', about['seed'])} {about['class']}"
+
+
+def _held_out(exam: Pictures, fitted: Pictures) -> Pictures:
+    """The pictures of an exam whose class is not fitted to. Raises UserError where there are none."""
+    known = set(fitted.classes)
+    rows = [i for i, name in enumerate(exam.classes) if name not in known]
+    if not rows:
+        raise UserError("the exam has no class that is not fitted to; draw its sets with another seed")
+    return Pictures(exam.pixels[rows], [exam.facts[i] for i in rows], [exam.classes[i] for i in rows])
 
 
 def resized(pixels: np.ndarray) -> np.ndarray:
@@ -141,7 +161,7 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
         with torch.no_grad():
             model.logit_scale.clamp_(0, _STEEPEST)
         losses.append(loss.item())
-        progress(Step(number + 1, steps, losses[-1]))
+        progress(Step(number + 1, len(chosen), losses[-1]))
     return model, losses
 
 
@@ -185,10 +205,29 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
 
 
 @contextmanager
+def _reproducible() -> Iterator[None]:
+    """A fixed number of threads, and only operators whose results do not vary."""
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)
+
+
+@contextmanager
 def _quick() -> Iterator[None]:
     """bf16 products, and attention by plain products: for so few tokens twice as quick as the fused kernel on CPUs."""
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         yield
+
+
+def _command(request: Request) -> str:
+    exam = [word for url in request.exam for word in ("--exam", url)]
+    options = ["--out", request.out, "--seed", str(request.seed), "--visits", str(request.visits)]
+    return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *exam, *options])
 
 
 def _mean(numbers: list[float]) -> float:

@@ -30,8 +30,6 @@ from caption.grammar import Facts
 from synth.errors import UserError
 from synth.shards import ShardSet
 
-THREADS = 2  # sums depend on it
-
 _DECODED = 256  # pictures that are resized together
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
@@ -46,6 +44,7 @@ class Request:
     exam: tuple[str, ...] = ()  # finished sets of another seed
     seed: int = 0
     visits: int = 800_000  # of pictures
+    threads: int = 2  # sums depend on it
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest
     decay: float = 0.1
@@ -69,10 +68,10 @@ class Step(NamedTuple):
 
 def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
     """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
-    if request.visits < request.batch or request.batch < 2 or request.seed < 0:
-        raise UserError("fit-encoder needs a batch of at least 2, at least as many visits, and a seed of at least 0")
+    if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
+        raise UserError("fit-encoder needs a batch of at least 2, at least as many visits, a seed of at least 0 and a thread")
     folder, started = Path(request.out), time.process_time()
-    with _reproducible():
+    with _reproducible(request.threads):
         pictures = read(request.shards)
         held_out = _held_out(read(request.exam), pictures) if request.exam else None
         nano.save_tokenizer(folder)
@@ -84,7 +83,7 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
             figures = nano_exam.examine(encoders.load(encoders.find(str(folder))), held_out.pixels, held_out.facts)
     tenth = max(1, len(losses) // 10)
     ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
-    fitted = nano_card.Fitted(_command(request), request.seed, request.visits, len(pictures.facts), minutes, ends)
+    fitted = nano_card.Fitted(_command(request), request.seed, request.visits, request.threads, len(pictures.facts), minutes, ends)
     nano_card.write(folder, fitted, figures)
     row = {"out": request.out, "pictures": len(pictures.facts), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
     return {**row, **{name: figure.right for name, figure in figures.items()}}
@@ -205,10 +204,10 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
-    """A fixed number of threads, and only operators whose results do not vary."""
+def _reproducible(count: int) -> Iterator[None]:
+    """So many threads, and only operators whose results do not vary."""
     threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -226,7 +225,7 @@ def _quick() -> Iterator[None]:
 
 def _command(request: Request) -> str:
     exam = [word for url in request.exam for word in ("--exam", url)]
-    options = ["--out", request.out, "--seed", str(request.seed), "--visits", str(request.visits)]
+    options = ["--out", request.out, "--seed", str(request.seed), "--visits", str(request.visits), "--threads", str(request.threads)]
     return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *exam, *options])
 
 

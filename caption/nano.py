@@ -29,7 +29,7 @@ _VOCABULARY = 2 * 256 + _MERGES + 2  # bytes, bytes that end a word, merges, sta
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 64},
-    "text_cfg": {"context_length": 64, "vocab_size": _VOCABULARY, "width": 96, "heads": 3, "layers": 2},
+    "text_cfg": {"context_length": 96, "vocab_size": _VOCABULARY, "width": 96, "heads": 3, "layers": 2},
 }
 PREPROCESSING: dict[str, Any] = {
     "mean": [0.5, 0.5, 0.5],

@@ -18,8 +18,9 @@ open_clip's (MIT).
 {command}
 ```
 
-Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes on two threads, rendering not counted. The contrastive loss went from
-{first:.2f} to {last:.2f}. The same sets and seed give the same bytes on machines of one type.
+Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes on {threads} thread(s), rendering not counted. The contrastive loss went from
+{first:.2f} to {last:.2f}. The same sets, seed and number of threads give the same bytes on
+machines of one type.
 
 | file | what |
 | --- | --- |
@@ -52,6 +53,7 @@ class Fitted(NamedTuple):
     command: str
     seed: int
     visits: int
+    threads: int
     pictures: int
     minutes: float
     losses: tuple[float, float]  # mean of the first and of the last tenth

@@ -1,204 +1,316 @@
 """DOOR. Attribute sentences: from a formula sample's JSON to English that is exactly true, and back.
 
-    sentences(about)     [short, long]: the subject; everything that is known
-    facts(about)         what may be said of a sample, as its measured `stats` and its parameters support it
-    state(facts, form)   the sentence, short or long, that states chosen facts: how prompts are made
-    parse(sentence)      the facts that a sentence states
-    colour_word(rgb)     the basic colour word of a colour, or None
-    FAMILIES, COLOURS, BACKGROUNDS   the words of the facts `family`, `colour` and `background`
+    sentences(about)      [short, long]: the subject; everything that is known
+    facts(about)          what may be said of a sample, by its measured `stats` and its parameters
+    state(facts, form)    the sentence, `short` or `long`, that states chosen facts: how prompts are made
+    parse(sentence)       the facts that a sentence states
+    colour_word(rgb)      the basic colour word of a colour, or None
+    vocabulary(sentences) how rich a set of sentences is
+    FAMILIES, COLOURS, BACKGROUNDS    the values of the facts `family`, `colour` and `background`
 
-The facts, whose phrases stand in caption/phrases.py:
+Facts, of which caption/phrases.py has all values and phrases:
 
-    family      FAMILIES: the kind of picture          background  BACKGROUNDS: the colour behind
-    colour      COLOURS, or MANY: of what is drawn     shade       dark or light: of that colour
-    count       of fractals                            maps        that a fractal is made of
-    size, place, cover, shape, edges                   of what is drawn, in the frame
-    backdrop    clouds                                 contrast    lighter or darker than what lies behind
-    cut         by black lines                         waves, lines, hole   of a contour
-    kind, motif, second, bend, finish                  of a shader program
+    family                         what kind of picture it is
+    colour, shade, mostly, thin    colour of what is drawn; of most of it, where there are several; where fewest points lie
+    background, behind, backdrop, contrast    the colour behind, whether it is dark, clouds, what is drawn against it
+    count, maps, cut               of fractals: how many, of how many copies of itself each is made, black lines
+    size, place, cover, shape, edges    where what is drawn lies in the frame
+    waves, lines, outline, hole    of a contour
+    dots                           of a speckled fractal: few or many
+    commonest                      the commonest colour of a shader's picture, where it is no background
+    kind, motif, second, bend, finish   of a program of ours
 
-Nothing is said where the evidence is not clear.
+Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word and the mean is nearly as
+saturated as the mode, so that few pixels are of other hues.
 """
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
-from caption.colour_words import COLOURS, colour_word, lightness
+from caption.colour_words import COLOURS, clear_word, colour_word, lightness, saturation
 from caption.grammar import FORMS, Facts, parse, state
-from caption.phrases import BACKGROUNDS, BENDS, EDGES, FAMILIES, FINISHES, MANY, MOTIFS
+from caption.phrases import BACKGROUNDS, COUNTS, EDGES, FAMILIES, MANY
+from caption.shader_words import BENDS, FINISHES, KINDS, MOTIFS
 
-__all__ = ["BACKGROUNDS", "COLOURS", "FAMILIES", "FORMS", "MANY", "colour_word", "facts", "parse", "sentences", "state"]
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "FAMILIES",
+    "FORMS",
+    "MANY",
+    "Facts",
+    "colour_word",
+    "facts",
+    "parse",
+    "sentences",
+    "state",
+    "vocabulary",
+]
 
 LAW = 1  # raised when a sample gets other sentences
 
 Json = dict[str, Any]
 
-_PLANS = {
-    "fields": "texture",
-    "cells": "cells",
-    "fractals": "self-similar pattern",
-    "mirrors": "warped pattern",
-    "tilings": "tiling",
-    "tunnels": "depth",
-    "shapes": "strewn shapes",
-    "layers": "layers",
-    "solids": "solid",
-    "spaces": "endless space",
-    "lights": "lights",
-    "views": "view",
+_SATURATED, _MIXED = 0.75, 0.45  # the mean's saturation in the mode's, from which hues are alike, and below which they are many
+_LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
+_LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
+_CONTRAST = 0.12  # of lightness
+_SHADES = {  # lightness below which a colour is dark, and above which it is light
+    "red": (0.48, 0.69),
+    "green": (0.50, 0.85),
+    "blue": (0.42, 0.72),
+    "purple": (0.42, 0.65),
+    "grey": (0.45, 0.74),
 }
-_SHADES = {"red": (0.50, 0.75), "green": (0.55, 0.85), "blue": (0.42, 0.72), "purple": (0.42, 0.65), "grey": (0.45, 0.74)}
-_COVERS = (  # from, to, word
-    *((0.0, 0.009, "less than a hundredth"), (0.01, 0.048, "less than a twentieth"), (0.05, 0.097, "less than a tenth")),
-    *((0.103, 0.2, "more than a tenth"), (0.22, 0.28, "about a quarter"), (0.3, 0.37, "about a third"), (0.45, 0.55, "about half")),
-    *((0.57, 0.74, "more than half"), (0.76, 1.0, "more than three quarters")),
+_COVERS = (  # share of the picture from, to
+    (0.0, 0.009, "less than a hundredth"),
+    (0.01, 0.048, "less than a twentieth"),
+    (0.05, 0.097, "less than a tenth"),
+    (0.103, 0.2, "more than a tenth"),
+    (0.22, 0.28, "about a quarter"),
+    (0.3, 0.37, "about a third"),
+    (0.45, 0.55, "about half"),
+    (0.57, 0.74, "more than half"),
+    (0.76, 1.1, "more than three quarters"),
 )
+_PLACES = (("upper left", "top", "upper right"), ("left", "centre", "right"), ("lower left", "bottom", "lower right"))
 
 
 def sentences(about: Json) -> list[str]:
     """The short and the long sentence of a sample. Which of several phrases is taken follows from the sample's index."""
     known = facts(about)
-    return [state(known, form, choice=_mixed(2 * about["index"] + i)) for i, form in enumerate(FORMS)]
+    return [state(known, form, choice=_scrambled(2 * about["index"] + i)) for i, form in enumerate(FORMS)]
 
 
 def facts(about: Json) -> Facts:
-    """What may be said of a sample. Raises KeyError where its JSON is not one that synth writes."""
+    """What may be said of a sample. Raises KeyError where its JSON is none that synth writes."""
     family, params, stats = about["family"], about["params"], about["stats"]
-    found: Facts = {}
-    word = _colour(stats["foreground"])
-    if word:
-        found["colour"] = word
-    behind = _colour(stats["background"])
-    if behind:
-        found["background"] = behind
-    if word in _SHADES:
-        _shade(found, word, stats["foreground"])
-    if family in ("shaders", "imported_shaders"):
-        found["family"] = "shader"
-        if family == "shaders":
-            _program(found, params)
-        return found
-    _frame(found, stats, about["size"])
     if family == "visual_atoms":
-        found["family"] = "contour"
-        _contour(found, params)
-    elif family == "fractaldb":
-        found["family"] = "speckled fractal"
-        found["maps"] = len(params["maps"])
-    elif family == "fractals":
-        found["family"] = "fractal"
-        found["maps"] = len(params["maps"])
-        if params["lines"]:
-            found["cut"] = "lines"
-        _backdrop(found, params, stats)
-    elif family == "fractal_scenes":
-        _scene(found, params)
-        _backdrop(found, params, stats)
+        return {"family": "contour"} | _colours(stats) | _frame(stats, about["size"]) | _contour(params)
+    if family == "fractaldb":
+        found = _colours(stats) | _without(_frame(stats, about["size"]), "cover")
+        return {"family": "speckled fractal"} | found | _dots(stats) | _maps(params)
+    if family == "fractals":
+        found = _colours(stats, mixed=_MIXED) | _frame(stats, about["size"]) | _behind(params, stats)
+        return {"family": "fractal"} | found | _maps(params) | _thin(params, stats, found) | _cut(params, stats, about["size"])
+    if family == "fractal_scenes":
+        found = _colours(stats, mixed=_MIXED) | _frame(stats, about["size"]) | _behind(params, stats)
+        return _scene(params["figures"], found)
+    if family == "shaders":
+        return {"family": "shader"} | _shader(stats) | _program(params)
+    if family == "imported_shaders":
+        return {"family": "shader"} | _shader(stats)
+    raise KeyError(f"family {family!r}")
+
+
+def vocabulary(sentences: Iterable[str]) -> dict[str, float]:
+    """How rich sentences are: their number, that of distinct ones and of distinct words, and distinct-1 and distinct-2, the shares of
+    words and of pairs of neighbours that are distinct (Li et al. 2016)."""
+    texts = list(sentences)
+    words = [text.replace(",", " ").split() for text in texts]
+    singles = [word for text in words for word in text]
+    pairs = [pair for text in words for pair in pairwise(text)]
+    return {
+        "sentences": len(texts),
+        "distinct_sentences": len(set(texts)),
+        "words": len(set(singles)),
+        "distinct_1": len(set(singles)) / max(1, len(singles)),
+        "distinct_2": len(set(pairs)) / max(1, len(pairs)),
+    }
+
+
+def _colours(stats: Json, mixed: float = 0.0) -> Facts:
+    """Colour and shade of what is drawn, and of what lies behind; below the ratio `mixed` of saturations the former is MANY."""
+    found: Facts = {}
+    front, back = stats["foreground"], stats["background"]
+    word, behind = _word(front), _word(back)
+    if word:
+        found |= {"colour": word} | _shade(front, word, "shade")
+    elif front["mean"] and stats["fill"] >= _LEAST_SEEN and saturation(front["mean"]) < mixed * saturation(front["mode"]) > 0.3 * mixed:
+        found["colour"] = MANY
+    if behind and stats["fill"] < 0.95:
+        found |= {"background": behind} | _shade(back, behind, "behind")
     return found
 
 
-def _colour(side: Json) -> str | None:
-    if side["mean"] is None:
-        return None
-    word = colour_word(side["mean"])
-    return word if word and (len(side["mean"]) == 1 or word == colour_word(side["mode"])) else None
-
-
-def _shade(found: Facts, word: str, side: Json) -> None:
+def _shade(side: Json, word: str, fact: str) -> Facts:
+    """Whether a side of a picture is a dark or light one of its colour."""
+    if word not in _SHADES:
+        return {}
     dark, light = _SHADES[word]
-    mean, mode = lightness(side["mean"]), lightness(side["mode"])
-    if max(mean, mode) < dark:
-        found["shade"] = "dark"
-    elif min(mean, mode) > light:
-        found["shade"] = "light"
+    lights = [lightness(side["mean"]), lightness(side["mode"] if len(side["mode"]) == 3 else side["mean"])]
+    if max(lights) < dark or min(lights) > light:
+        return {fact: "dark" if lights[0] < dark else "light"}
+    return {}
 
 
-def _frame(found: Facts, stats: Json, size: int) -> None:
-    """Size, place, cover, shape and edges of what is drawn."""
+def _word(side: Json) -> str | None:
+    """The colour word of a side of a picture. Of a grey picture the mean decides: its levels vary in nothing but lightness."""
+    mean, mode = side["mean"], side["mode"]
+    word = clear_word(mean) if mean else None
+    if word is None or len(mean) == 1:
+        return word
+    return word if word == clear_word(mode) and saturation(mean) >= _SATURATED * saturation(mode) else None
+
+
+def _frame(stats: Json, size: int) -> Facts:
+    """Where what is drawn lies in the frame."""
+    found: Facts = {}
     if stats["box"] is None:
-        return
+        return found
     left, top, right, bottom = (edge / size for edge in stats["box"])
     wide, high = right - left, bottom - top
-    longer = max(wide, high)
-    if longer < 0.38:
-        found["size"] = "tiny" if longer < 0.15 else "small"
+    if max(wide, high) < 0.38:
+        found["size"] = "tiny" if max(wide, high) < 0.15 else "small"
     elif min(wide, high) > 0.8:
         found["size"] = "large"
-    across, down = _side(left, right), _side(top, bottom)
-    if across and down:
-        found["place"] = _PLACE[down, across]
-    for low, high_, word in _COVERS:
-        if low <= stats["fill"] < high_:
-            found["cover"] = word
-    if wide > 1.4 * high or high > 1.4 * wide:
+    across, down = _third(left, right), _third(top, bottom)
+    if across is not None and down is not None:
+        found["place"] = _PLACES[down][across]
+    for least, most, share in _COVERS:
+        if least <= stats["fill"] < most:
+            found["cover"] = share
+    if max(wide, high) > 1.4 * min(wide, high):
         found["shape"] = "wide" if wide > high else "tall"
-    touched = [name for name, is_ in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True) if is_]
+    touched = [name for name, reached in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True) if reached]
     if touched:
-        found["edges"] = " and ".join(touched) if len(touched) < 4 else "all"
+        found["edges"] = " and ".join(touched)
+    return found
 
 
-_PLACE = {
-    (1, 1): "upper left",
-    (1, 2): "top",
-    (1, 3): "upper right",
-    (2, 1): "left",
-    (2, 2): "centre",
-    (2, 3): "right",
-    (3, 1): "lower left",
-    (3, 2): "bottom",
-    (3, 3): "lower right",
-}
-
-
-def _side(low: float, high: float) -> int:
-    """1 for the left or upper side, 2 for the middle, 3 for the right or lower side, 0 where that is not clear."""
+def _third(low: float, high: float) -> int | None:
+    """0 for the left or upper side, 1 for the middle, 2 for the right or lower side, None where it is not clear."""
     middle = (low + high) / 2
-    if high < 0.6 and middle < 0.4:
-        return 1
-    if low > 0.4 and middle > 0.6:
-        return 3
-    return 2 if 0.42 < middle < 0.58 and low > 0.05 and high < 0.95 else 0
+    if middle < 0.35 and high < 0.52:
+        return 0
+    if middle > 0.65 and low > 0.48:
+        return 2
+    return 1 if abs(middle - 0.5) < 0.07 and high - low < 0.75 else None
 
 
-def _contour(found: Facts, params: Json) -> None:
-    orbits = params["orbits"]
-    rounded = orbits if orbits <= 20 else max(30, round(orbits, -1))
-    if 1 <= rounded <= 300 and (orbits <= 20 or orbits >= 25):
-        found["lines"] = rounded
+def _maps(params: Json) -> Facts:
+    count = len(params["maps"])
+    return {"maps": count} if 2 <= count <= 16 else {}
 
 
-def _backdrop(found: Facts, params: Json, stats: Json) -> None:
-    if params["clouds"]:
-        found["backdrop"] = "clouds"
-        gaps = [lightness(stats["foreground"][k]) - lightness(stats["background"][k]) for k in ("mean", "mode")]
-        if min(gaps) > 0.12:
-            found["contrast"] = "lighter"
-        elif max(gaps) < -0.12:
-            found["contrast"] = "darker"
+def _dots(stats: Json) -> Facts:
+    """Whether dots are few or many."""
+    return {"dots": "few" if stats["fill"] < 0.06 else "many"} if not 0.06 <= stats["fill"] <= 0.24 else {}
 
 
-def _scene(found: Facts, params: Json) -> None:
-    count = len(params["figures"])
-    found["family"] = "fractals" if count > 1 else "fractal"
-    if count > 1:
-        found["count"] = count
+def _behind(params: Json, stats: Json) -> Facts:
+    """Clouds, their commonest colour, and whether what is drawn is lighter or darker."""
+    found: Facts = {}
+    front, back = stats["foreground"], stats["background"]
+    if not params["clouds"] or not front["mean"] or not back["mean"]:
+        return found
+    word = clear_word(back["mode"]) if len(back["mode"]) == 3 else None
+    found["backdrop"] = f"{word} clouds" if word and word != _word(back) else "clouds"
+    gaps = [lightness(front[key]) - lightness(back[key]) for key in ("mean", "mode")]
+    if min(gaps) > _CONTRAST or max(gaps) < -_CONTRAST:
+        found["contrast"] = "lighter" if gaps[0] > 0 else "darker"
+    return found
 
 
-def _program(found: Facts, params: Json) -> None:
-    if params["plan"] in _PLANS:
-        found["kind"] = _PLANS[params["plan"]]
-    motifs = list(dict.fromkeys(MOTIFS[b] for b in params["blocks"] if b in MOTIFS))
-    for fact, value in zip(("motif", "second"), motifs, strict=False):
-        found[fact] = value
-    for fact, table in (("bend", BENDS), ("finish", FINISHES)):
-        for block in params["blocks"]:
-            if block in table:
-                found[fact] = table[block]
-                break
+def _thin(params: Json, stats: Json, found: Facts) -> Facts:
+    """The colour of a fractal's rarest points, where most pixels bear it and it is not said already."""
+    mode = stats["foreground"]["mode"]
+    if params["colour"] != "rgb" or not mode:
+        return {}
+    word = clear_word(_rgb(params["hue"], params["saturation"], params["value"], params["hue_mode"]))
+    return {"thin": word} if word and word == clear_word(mode) and word != found.get("colour") else {}
 
 
-def _mixed(number: int) -> int:
-    """A hash of a whole number, 64 bits (SplitMix64's finaliser)."""
-    z = (number * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+def _rgb(hue: float, saturation: float, value: float, hue_mode: str) -> tuple[float, ...]:
+    """RGB levels of hue, saturation and value bytes, as synth paints them."""
+    sector = int(hue) * (2 if hue_mode == "byte-wrap" else 360 / 256) / 60
+    chroma = value * saturation / 255
+    return tuple(value - chroma * max(0.0, min(1.0, place, 4 - place)) for place in ((turn + sector) % 6 for turn in (5, 3, 1)))
+
+
+def _cut(params: Json, stats: Json, size: int) -> Facts:
+    """Black lines, where so many meet the fractal that some are sure to show."""
+    met = params["lines"] * sum(params["line_length"]) / 2 * stats["fill"] * size  # pixels that lines cut out, about
+    return {"cut": "lines"} if met > 32 else {}
+
+
+def _contour(params: Json) -> Facts:
+    """Waves, lines, outline and hole. Lengths are pixels of a 512 canvas, in which each orbit adds half a sine of each frequency."""
+    found: Facts = {}
+    orbits, noise = params["orbits"], params["noise"]
+    if orbits <= 20 or 25 <= orbits < 305:
+        found["lines"] = orbits if orbits <= 20 else 10 * ((orbits + 5) // 10)
+    rough = 0.33 * noise * orbits**0.5  # how far neighbours are apart, in the last orbit
+    if rough < 1 or rough > 16:
+        found["outline"] = "smooth" if rough < 1 else "jagged"
+    growth = noise + params["spacing"]
+    radius = params["radius"] * sum(params["stretch"]) / 2 + orbits * growth
+    frequencies = sorted({n for n in params["frequencies"] if n}, reverse=True)
+    if frequencies and frequencies[0] <= 20 and params["vertices"] >= 8 * frequencies[0] and orbits / 2 > max(0.1 * radius, 2 * rough, 6):
+        found["waves"] = " and ".join(map(str, frequencies))
+    empty = params["radius"] * min(params["stretch"]) + orbits * min(0, growth - 1) - 2 * noise * max(1, 2 - growth)
+    nearest = min(min(c, 512 - c) for c in params["centre"])
+    if empty > 24 and nearest > empty:
+        found["hole"] = "hole"
+    return found
+
+
+def _scene(figures: list[Json], found: Facts) -> Facts:
+    """A scene's count, where no figure hides another, and the colour that most of it has."""
+    hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
+    single: Facts = {"family": "fractal"}
+    if sum(share < 0.85 for share in hidden) == 1:
+        return single | (found if len(figures) == 1 else _without(found, "colour", "shade"))
+    several: Facts = {"family": "fractals"}
+    if max(hidden) < 0.65 and len(figures) in COUNTS:
+        several["count"] = len(figures)
+    if found.get("colour", MANY) != MANY:
+        several["mostly"] = found["colour"]
+        found = _without(found, "colour", "shade")
+    if found.get("size") == "large":  # together, not each
+        found = _without(found, "size")
+    return several | _without(found, "shape")
+
+
+def _covered(box: list[float], over: list[float]) -> float:
+    """The share of a box, within the frame, that lies under another."""
+    left, top, right, bottom = max(0.0, box[0]), max(0.0, box[1]), min(1.0, box[2]), min(1.0, box[3])
+    wide, high = min(right, over[2]) - max(left, over[0]), min(bottom, over[3]) - max(top, over[1])
+    return max(0.0, wide) * max(0.0, high) / max(1e-9, (right - left) * (bottom - top))
+
+
+def _shader(stats: Json) -> Facts:
+    """Colours of a shader's picture, whose foreground is what differs from its commonest colour."""
+    found, rest = _colours(stats), 1 - stats["fill"]
+    if rest < 0.5:
+        found = _without(found, "background", "behind")
+        word = _word(stats["background"])
+        if word and rest >= _LEAST_COMMON:
+            found["commonest"] = word
+    return found if stats["fill"] >= _LEAST_SEEN else _without(found, "colour", "shade")
+
+
+def _program(params: Json) -> Facts:
+    """What kind of program it is, and which of its blocks can be told from a picture."""
+    found: Facts = {"kind": KINDS[params["plan"]]} if params["plan"] in KINDS else {}
+    blocks = params["blocks"]
+    for fact, motif in zip(("motif", "second"), dict.fromkeys(MOTIFS[name] for name in blocks if name in MOTIFS), strict=False):
+        found[fact] = motif
+    for fact, words in (("bend", BENDS), ("finish", FINISHES)):
+        for name in reversed(blocks):
+            if name in words:
+                found[fact] = words[name]
+    return found
+
+
+def _without(found: Facts, *names: str) -> Facts:
+    return {name: value for name, value in found.items() if name not in names}
+
+
+def _scrambled(number: int) -> int:
+    """A hash of a whole number, 64 bits: SplitMix64's finaliser."""
+    z = (number + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
     return z ^ z >> 31

@@ -84,6 +84,7 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
         identity=identity,
         content={**job.part.content, "cut": cut},
         run={
+            "parts": job.part.of,
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "host": platform.node(),
@@ -133,19 +134,18 @@ def stacked(samples: Sequence[Sample]) -> np.ndarray:
 
 def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np.ndarray], int]:
     """Embeddings float16 (captions of the sample, D) of each sample, and how many captions were cut at words."""
-    remembered = _memory(encoder)
-    for text in dict.fromkeys(c for row in captions for c in row):
-        if text in remembered:
-            remembered.move_to_end(text)
-    new = [t for t in dict.fromkeys(c for row in captions for c in row) if t not in remembered]
-    fitting = [encoder.cut(t) for t in new]
-    vectors = encoder.texts(fitting).astype(np.float16)
-    remembered.update(zip(new, zip(vectors, (f != t for f, t in zip(fitting, new, strict=True)), strict=True), strict=True))
+    remembered, wanted = _memory(encoder), dict.fromkeys(c for row in captions for c in row)
+    for text in wanted.keys() & remembered.keys():
+        remembered.move_to_end(text)
+    fitting = {text: encoder.cut(text) for text in wanted if text not in remembered}
+    new = list(dict.fromkeys(fitting.values()))
+    vectors = dict(zip(new, encoder.texts(new).astype(np.float16), strict=True))
+    remembered.update({text: (vectors[part], part != text) for text, part in fitting.items()})
     found = [[remembered[c] for c in row] for row in captions]
     while len(remembered) > _REMEMBERED:
         remembered.popitem(last=False)
-    stacked_rows = [np.stack([v for v, _ in row]) if row else np.zeros((0, encoder.dimensions), np.float16) for row in found]
-    return stacked_rows, sum(was_cut for row in found for _, was_cut in row)
+    rows = [np.stack([v for v, _ in row]) if row else np.zeros((0, encoder.dimensions), np.float16) for row in found]
+    return rows, sum(was_cut for row in found for _, was_cut in row)
 
 
 @functools.lru_cache(maxsize=2)

@@ -14,74 +14,100 @@ import numpy as np
 
 COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 
-# Word, then least and greatest lightness, chroma, hue; a hue range may pass 360.
+# Word, then least and greatest lightness, chroma, hue; hues may pass 360, and ends that nothing reaches are open.
 _REGIONS = (
-    ("black", (0.00, 0.28), (0.000, 0.035), (0, 360)),
-    ("white", (0.93, 1.01), (0.000, 0.025), (0, 360)),
-    ("grey", (0.32, 0.88), (0.000, 0.027), (0, 360)),
-    ("red", (0.34, 0.70), (0.120, 0.400), (8, 40)),
-    ("orange", (0.64, 0.87), (0.105, 0.400), (46, 82)),
-    ("yellow", (0.76, 1.01), (0.080, 0.400), (90, 119)),
-    ("green", (0.32, 0.96), (0.050, 0.400), (126, 170)),
-    ("blue", (0.25, 0.88), (0.055, 0.400), (222, 286)),
-    ("purple", (0.25, 0.72), (0.060, 0.400), (293, 333)),
-    ("pink", (0.70, 0.95), (0.050, 0.400), (338, 380)),
-    ("pink", (0.60, 0.70), (0.100, 0.400), (340, 366)),
-    ("brown", (0.26, 0.60), (0.035, 0.125), (32, 88)),
+    ("black", (-0.1, 0.28), (-0.10, 0.035), (0, 360)),
+    ("black", (-0.1, 0.19), (-0.10, 0.080), (0, 360)),
+    ("white", (0.93, 1.10), (-0.10, 0.025), (0, 360)),
+    ("grey", (0.32, 0.88), (-0.10, 0.027), (0, 360)),
+    ("red", (0.34, 0.70), (0.110, 0.500), (8, 41)),
+    ("orange", (0.64, 0.87), (0.100, 0.500), (45, 83)),
+    ("yellow", (0.76, 1.10), (0.075, 0.500), (88, 113)),
+    ("green", (0.30, 0.96), (0.050, 0.500), (117, 174)),
+    ("green", (0.30, 0.70), (0.050, 0.500), (109, 117)),  # olive
+    ("blue", (0.25, 0.90), (0.050, 0.500), (218, 287)),
+    ("purple", (0.25, 0.72), (0.055, 0.500), (292, 318)),
+    ("purple", (0.25, 0.58), (0.055, 0.500), (318, 334)),
+    ("pink", (0.68, 0.95), (0.050, 0.500), (338, 384)),
+    ("pink", (0.60, 0.68), (0.080, 0.500), (338, 366)),
+    ("brown", (0.26, 0.62), (0.035, 0.105), (32, 95)),
+    ("brown", (0.26, 0.55), (0.105, 0.130), (43, 95)),
 )
-_FROM_LINEAR = np.array(
-    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
+_MARGIN = 0.01  # of OKLab, from the faces of a region, within which a colour is not clearly of its word
+_FROM_LINEAR = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
 )
-_TO_LAB = np.array(
-    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
+_TO_LAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
 )
 
 
 def colour_word(rgb: Sequence[float]) -> str | None:
-    """The basic word of a colour (three levels 0 to 255, or one grey one), None where it has no clear one."""
-    red, green, blue = rgb if len(rgb) == 3 else (rgb[0],) * 3
-    number = _names()[int(red) >> 2 << 12 | int(green) >> 2 << 6 | int(blue) >> 2]
+    """The basic word of a colour (three levels 0 to 255, or one grey one), None where it has none."""
+    number = _names(0.0)[_box(rgb)]
+    return COLOURS[number - 1] if number else None
+
+
+def clear_word(rgb: Sequence[float]) -> str | None:
+    """The basic word of a colour that is well within its region, None for other colours."""
+    number = _names(_MARGIN)[_box(rgb)]
     return COLOURS[number - 1] if number else None
 
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:
     """The word of every pixel of uint8 (..., 3) as its place in COLOURS, -1 where it has none: int8 (...)."""
     box = pixels.astype(np.int32) >> 2
-    return np.frombuffer(_names(), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(1)
+    return np.frombuffer(_names(0.0), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(1)
 
 
 def lightness(rgb: Sequence[float]) -> float:
     """OKLab's L of a colour, 0 to 1, in steps of 1/255."""
-    red, green, blue = rgb if len(rgb) == 3 else (rgb[0],) * 3
-    return _lightnesses()[int(red) >> 2 << 12 | int(green) >> 2 << 6 | int(blue) >> 2] / 255
+    return _lightnesses()[_box(rgb)] / 255
+
+
+def saturation(rgb: Sequence[float]) -> float:
+    """HSV's saturation of a colour, 0 to 1; 0 of black."""
+    most = max(rgb)
+    return 1 - min(rgb) / most if most else 0.0
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
     """OKLab of sRGB levels 0 to 255: float64 (..., 3) -> float64 (..., 3)."""
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(linear @ _FROM_LINEAR.T) @ _TO_LAB.T
+    return np.cbrt(linear @ np.array(_FROM_LINEAR).T) @ np.array(_TO_LAB).T
+
+
+def _box(rgb: Sequence[float]) -> int:
+    red, green, blue = rgb if len(rgb) == 3 else (rgb[0], rgb[0], rgb[0])
+    return int(red) >> 2 << 12 | int(green) >> 2 << 6 | int(blue) >> 2
 
 
 @cache
-def _boxes() -> np.ndarray:
+def _middles() -> np.ndarray:
     """OKLab at the middle of each box, red slowest: float64 (262144, 3)."""
-    middles = np.arange(64) * 4 + 1.5
-    return oklab(np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3))
+    levels = np.arange(64) * 4 + 1.5
+    return oklab(np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3))
 
 
 @cache
-def _names() -> bytes:
-    """By box, the number of its word in COLOURS, from 1; 0 for none."""
-    light, a, b = _boxes().T
+def _names(margin: float) -> bytes:
+    """By box, the number of its word in COLOURS, from 1; 0 where it is in no region or nearer than the margin to where one ends."""
+    light, a, b = _middles().T
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
+    gap = np.degrees(margin / np.maximum(chroma, 1e-3))  # the margin as an angle
     names = np.zeros(light.size, np.uint8)
     for word, (dark, bright), (pale, vivid), (first, last) in _REGIONS:
-        inside = (light >= dark) & (light < bright) & (chroma >= pale) & (chroma < vivid) & ((hue - first) % 360 <= last - first)
+        inside = (light >= dark + margin) & (light < bright - margin) & (chroma >= pale + margin) & (chroma < vivid - margin)
+        inside &= ((hue - first - gap) % 360 <= last - first - 2 * gap) | (last - first == 360)
         names[inside] = COLOURS.index(word) + 1
     return names.tobytes()
 
 
 @cache
 def _lightnesses() -> bytes:
-    return np.round(_boxes()[:, 0] * 255).astype(np.uint8).tobytes()
+    return np.round(_middles()[:, 0] * 255).astype(np.uint8).tobytes()

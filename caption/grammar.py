@@ -1,7 +1,7 @@
 """The grammar of attribute sentences, read forwards to state facts and backwards to parse them, from the one table of phrases.
 
     sentence    = determiner slot slot ...
-    determiner  = a | an | several | two | three | ...
+    determiner  = a | an | some | two | three | ...
 
 Slots stand in the order of the table; one is left out where its fact is not given. `family` must be given. The determiner states the
 fact `count`. No phrase of a slot stands for two values, so that parsing gives back what was stated.
@@ -18,14 +18,14 @@ Facts = dict[str, Value]
 
 FORMS = ("short", "long")
 _COUNTED = "fractals"  # the family with a count, in the plural
-_SEVERAL = "several"
+_UNCOUNTED = "some"
 _FACTS = frozenset(["count", *(slot.fact for slot in SLOTS)])
 _SHORT = tuple(slot for slot in SLOTS if slot.short)
 
 
 def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) -> str:
-    """The sentence that states these facts; in the short form, those of its slots. `choice` picks among phrases that state the same: 0 takes
-    the plain ones. Raises UserError where a fact or value has no phrase."""
+    """The sentence that states these facts; in the short form, those of its slots. `choice` picks among phrases that state the same: 0
+    takes the plain ones. Raises UserError where a fact or value has no phrase."""
     unknown = facts.keys() - _FACTS
     if unknown or "family" not in facts or form not in FORMS:
         raise UserError(f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given")
@@ -45,9 +45,7 @@ def parse(sentence: str) -> Facts:
     """The facts that a sentence states. Raises UserError where it is none of the grammar."""
     match = _pattern().fullmatch(sentence)
     if match is None:
-        raise UserError(
-            f"{sentence!r} is no sentence of the grammar; one is: {state({'family': 'fractal', 'colour': 'red', 'background': 'blue'})}"
-        )
+        raise UserError(f"{sentence!r} is no sentence of the grammar, which has such as 'a red fractal on a blue background'")
     facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]}
     determiner = match["determiner"]
     if determiner in _counts():
@@ -64,7 +62,7 @@ def _determiner(facts: Mapping[str, Value], text: str) -> str:
             raise UserError(f"only {_COUNTED} are counted, not {facts['family']}")
         return article(text[1:])
     if "count" not in facts:
-        return _SEVERAL
+        return _UNCOUNTED
     if facts["count"] not in COUNTS:
         raise UserError(f"count cannot be {facts['count']}; it may be {COUNTS[0]} to {COUNTS[-1]}")
     return number(int(facts["count"]))
@@ -84,7 +82,7 @@ def _values(slot: Slot) -> dict[str, Value]:
 @cache
 def _pattern() -> re.Pattern[str]:
     """All sentences."""
-    determiners = "|".join(["an", "a", _SEVERAL, *_counts()])
+    determiners = "|".join(["an", "a", _UNCOUNTED, *_counts()])
     parts = [f"(?P<determiner>{determiners})"]
     for slot in SLOTS:
         phrases = "|".join(map(re.escape, sorted(_values(slot), key=len, reverse=True)))

@@ -133,7 +133,8 @@ class _Captioning(Work):
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
         sha256 = self._shard_set.sha256
-        parts = [Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}) for s in self._shard_set.shards]
+        shards = self._shard_set.shards
+        parts = [Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}, len(shards)) for s in shards]
         super().__init__(storage, json.loads(config.canonical(identity)), parts)
         self.gpus = 1 if self._device.startswith("cuda") else 0
 

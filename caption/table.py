@@ -25,7 +25,7 @@ from synth.shards import ShardSet
 from synth.storage import Storage, open_storage
 
 KIND = "captions"  # what the identity of such a set says it is
-ROWS_AT_ONCE = 4096  # in a row group
+ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 
 _TEXT = "text_embedding"
@@ -93,7 +93,7 @@ class TableWriter:
     def _flush(self) -> None:
         """Writes what waits as row groups."""
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks(), row_group_size=ROWS_AT_ONCE)
+            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
             self._waiting = []
 
 

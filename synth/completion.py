@@ -129,7 +129,7 @@ def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], p
         started(_foresee(work, found, terms))
         workers = _workers(work, terms, found)
         with _engine(workers, terms, work):  # what can fail to start has failed before the first change
-            claim = ledger.claim(work.parts[0].file, work.identity)
+            claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
             if found.other:
                 ledger.replace_by(found.state, work.storage, claim, work.companions)
                 found = Found(ledger.load(work.storage), found.missing)

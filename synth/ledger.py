@@ -33,6 +33,7 @@ class Part:
     first: int  # index of its first sample
     count: int  # of samples
     content: Json = field(default_factory=dict)  # what its record's content must hold, beside other things
+    of: int = 1  # parts that the set is to have
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ def replace_by(state: State, storage: Storage, claim: Record, companions: Iterab
     storage.remove(name for name in files if name != claim.name)
 
 
-def claim(file: str, identity: Json) -> Record:
-    """A record that says whose place it is, and that its part is not done."""
-    return Record(file, 0, 0, 0, _NOT_DONE, "", digest(identity), identity)
+def claim(file: str, identity: Json, parts: int = 1) -> Record:
+    """A record that says whose place it is, how many parts it is to hold, and that its own is not done."""
+    return Record(file, 0, 0, 0, _NOT_DONE, "", digest(identity), identity, run={"parts": parts})
 
 
 def write_record(storage: Storage, record: Record) -> None:
@@ -152,11 +153,22 @@ def read_manifest(storage: Storage) -> Json:
     try:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{storage.url} has no {MANIFEST}: it holds no finished set; give the command that makes it (again)") from None
+        raise UserError(f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)") from None
     whole = isinstance(manifest, dict) and isinstance(manifest.get("parts"), list) and isinstance(manifest.get("identity"), dict)
     if not whole or manifest.get("format") != FORMAT:
         raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
     return manifest
+
+
+def _unfinished(storage: Storage) -> str:
+    """What a place without a manifest is."""
+    records = load(storage).records.values() if storage.sizes() else []
+    parts = max((r.run.get("parts", 0) for r in records), default=0)
+    if not parts:
+        return f"has no {MANIFEST}: it holds no finished set"
+    sizes = storage.sizes()
+    missing = parts - sum(r.bytes == sizes.get(r.file) for r in records)
+    return f"holds no finished set: {missing:,} of {parts:,} parts are missing"
 
 
 def manifest_digest(manifest: Json) -> str:

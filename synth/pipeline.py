@@ -143,6 +143,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
         identity=identity,
         content={"pixels": pixels.hexdigest(), "redraws": redraws},
         run={
+            "parts": shard.of,
             "seconds": round(time.perf_counter() - begun, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "host": platform.node(),

@@ -42,7 +42,9 @@ def sample_key(index: int) -> str:
 def plan(name: str, samples: int, shard_size: int) -> list[Shard]:
     """The shards of a set, in order; the last may be partial."""
     firsts = range(0, samples, shard_size)
-    return [Shard(f"{name}-{i:06d}.tar", i, first, min(shard_size, samples - first)) for i, first in enumerate(firsts)]
+    counts = (min(shard_size, samples - first) for first in firsts)
+    numbered = enumerate(zip(firsts, counts, strict=True))
+    return [Shard(f"{name}-{i:06d}.tar", i, first, count, of=len(firsts)) for i, (first, count) in numbered]
 
 
 class _Member(tarfile.TarInfo):

@@ -24,10 +24,10 @@ def make_small(out: Any, **changes: Any) -> Summary:
     return make_shards(request, started=lambda _: None, progress=lambda _: None)
 
 
-def tar_hashes(out: Any) -> dict[str, str]:
-    """sha256 of every tar of a place."""
+def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
+    """sha256 of every tar, or other part, of a place."""
     storage = open_storage(str(out))
-    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(".tar")}
+    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)}
 
 
 def pictures(out: Any) -> dict[str, bytes]:
@@ -114,7 +114,7 @@ def bucket(s3_server: str) -> Iterator[str]:
 TINY = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
 

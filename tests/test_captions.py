@@ -1,0 +1,247 @@
+"""Caption tables from request to manifest, and what becomes of them when something goes wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caption import captioning, encoders, pipeline
+from caption.encoders import Encoder
+from caption.table import CaptionSet, text_vectors
+from synth import ledger
+from synth.codecs import encode_png
+from synth.config import digest
+from synth.errors import UserError
+from synth.shards import ShardSet, ShardWriter
+from synth.storage import Folder
+from tests.conftest import children, make_small, make_tables, tar_hashes
+
+
+def hashes(out: object) -> dict[str, str]:
+    return tar_hashes(out, ".parquet")
+
+
+def foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ...] = (24,)) -> Path:
+    """A finished set as others make them: pictures with texts, keys of their own, one tar."""
+    pixels = np.random.default_rng(0).integers(0, 256, (len(texts), 64, 64, 3), dtype=np.uint8)
+    storage, identity = Folder(str(folder)), {"dataset": "toy"}
+    with storage.staged("00000.tar") as path, ShardWriter(path) as writer:
+        for i, files in enumerate(texts):
+            side = sizes[i % len(sizes)]
+            writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
+    record = ledger.Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
+    ledger.write_record(storage, record)
+    ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {}))
+    return folder
+
+
+def test_tables_are_made_once_and_are_the_same_from_any_number_of_workers(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, ray_session: None
+) -> None:
+    assert make_tables(undisturbed, tmp_path / "t", tiny_encoder, workers=2).pictures == 40
+    assert hashes(tmp_path / "t") == hashes(captioned)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()}
+    assert make_tables(undisturbed, tmp_path / "t", tiny_encoder).pictures == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()} == before
+    assert CaptionSet(str(tmp_path / "t")).digest == CaptionSet(str(captioned)).digest
+
+
+def test_the_sentences_are_those_of_the_sample(undisturbed: Path, captioned: Path) -> None:
+    from caption.attributes import sentences
+
+    tables, shard_set = CaptionSet(str(captioned)), ShardSet(str(undisturbed))
+    stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
+    assert stored == [sentences(s.about) for shard in shard_set.shards for s in shard_set.read(shard)]
+    assert all(len(row) == 2 for row in stored)
+
+
+def test_a_grown_set_gets_only_the_tables_that_changed(finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(captioned, tmp_path / "tables"))
+    make_small(finished, samples=70)
+    assert make_tables(finished, out, tiny_encoder).pictures == 16 + 16 + 6  # the third shard was partial
+    CaptionSet(str(out)).require_made_for(ShardSet(str(finished)))
+    make_tables(finished, tmp_path / "fresh", tiny_encoder)
+    again, fresh = CaptionSet(str(out)), CaptionSet(str(tmp_path / "fresh"))
+    for part in fresh.parts:
+        assert again.read(part, ["key", "index", "image_embedding", "pseudo_caption", "caption"]).equals(
+            fresh.read(part, ["key", "index", "image_embedding", "pseudo_caption", "caption"])
+        )
+    assert make_tables(finished, out, tiny_encoder).pictures == 0
+
+
+def test_other_terms_at_the_same_place_are_refused_or_replace_it(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(captioned, tmp_path / "tables"))
+    before = hashes(out)
+    for changes, sentence in (
+        ({"xi": "lafite"}, r"xi is 0\.25 there and 3\.0 here"),
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"precision": "fp32" if encoders.has_bf16("cpu") else "bf16"}, "precision is"),
+        ({"text_embeddings": True}, "text_embeddings is False there and True here"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            make_tables(undisturbed, out, tiny_encoder, **changes)
+    assert hashes(out) == before
+    assert make_tables(undisturbed, out, tiny_encoder, xi="lafite", overwrite=True).pictures == 40
+    assert CaptionSet(str(out)).identity["xi"] == 3.0
+    with pytest.raises(UserError, match="holds another set"):
+        make_tables(undisturbed, undisturbed, tiny_encoder)
+
+
+def test_unfinished_shards_say_how_many_are_missing(finished: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    for name in ("manifest.json", "visual_atoms-000001.json"):
+        (finished / name).unlink()
+    with pytest.raises(UserError, match="holds no finished set: 1 of 3 parts are missing"):
+        make_tables(finished, tmp_path / "t", tiny_encoder)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_shard_that_was_changed_is_told_before_a_table_is_there(finished: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    tar = finished / "visual_atoms-000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(UserError, match=r"000001\.tar is not the file that its manifest describes"):
+        make_tables(finished, tmp_path / "t", tiny_encoder)
+    assert sorted(hashes(tmp_path / "t")) == ["visual_atoms-000000.parquet"]
+    tar.unlink()
+    with pytest.raises(UserError, match=r"000001\.tar is missing though the manifest names it"):
+        make_tables(finished, tmp_path / "t", tiny_encoder)
+
+
+def test_a_picture_that_does_not_decode_is_named(tiny_encoder: Path, tmp_path: Path) -> None:
+    shards = foreign(tmp_path / "s", [{"txt": b"a"}] * 40 + [{"png": b"no picture", "txt": b"a"}] + [{"txt": b"a"}] * 3)
+    with pytest.raises(UserError, match=r"sample photo_40 of .*00000\.tar does not decode"):
+        make_tables(shards, tmp_path / "t", tiny_encoder)
+    with pytest.raises(UserError, match="sample photo_1 is 32 x 32 pixels, not 24 x 24; a set has one square size"):
+        make_tables(foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
+
+
+def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_encoder: Path, tmp_path: Path) -> None:
+    long = " ".join(["red"] * 40)
+    texts = [{"txt": f"a red cat\n{long}\n".encode()}, {"json": json.dumps({"caption": "a dog"}).encode()}, {"txt": b"a red cat"}, {}]
+    made = make_tables(foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
+    tables = CaptionSet(str(tmp_path / "t"))
+    table = tables.read(tables.parts[0], ["key", "caption", "text_embedding"])
+    assert table["key"].to_pylist() == [f"photo_{i}" for i in range(4)]
+    assert table["caption"].to_pylist() == [["a red cat", long], ["a dog"], ["a red cat"], []]
+    found = text_vectors(table["text_embedding"], 32)
+    assert [len(v) for v in found] == [2, 1, 1, 0] and made.cut == 1
+    encoder = encoders.load(encoders.find(str(tiny_encoder)), "cpu", tables.identity["precision"])
+    expected = encoder.texts(["a red cat", " ".join(["red"] * 14)])
+    assert np.allclose(found[0], expected, atol=2e-3) and np.array_equal(found[0][0], found[2][0])
+
+
+def test_each_distinct_sentence_is_encoded_once(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    texts = Encoder.texts
+
+    def counted(self: Encoder, given: list[str]) -> np.ndarray:
+        asked.extend(given)
+        return texts(self, given)
+
+    captioning._memory.cache_clear()
+    monkeypatch.setattr(Encoder, "texts", counted)
+    make_tables(undisturbed, tmp_path / "t", tiny_encoder, text_embeddings=True)
+    tables = CaptionSet(str(tmp_path / "t"))
+    stored = {c for part in tables.parts for row in tables.read(part, ["caption"])["caption"].to_pylist() for c in row}
+    assert len(asked) == len(set(asked)) and len(set(asked)) <= len(stored)
+    assert tables.vectors(tables.parts[0]).tobytes() == CaptionSet(str(captioned)).vectors(tables.parts[0]).tobytes()
+
+
+def test_tables_on_s3_are_the_tables_on_disk(bucket: str, captioned: Path, tiny_encoder: Path) -> None:
+    make_small(bucket)
+    assert make_tables(bucket, "s3://pictures/captions", tiny_encoder).pictures == 40
+    assert hashes("s3://pictures/captions") == hashes(captioned)
+    assert make_tables(bucket, "s3://pictures/captions", tiny_encoder).pictures == 0
+
+
+def test_memory_is_bounded_by_the_batch(tiny_encoder: Path, tmp_path: Path) -> None:
+    import tracemalloc
+
+    make_small(tmp_path / "s", samples=600, shard_size=600, size=64)
+    shard_set = ShardSet(str(tmp_path / "s"))
+    tracemalloc.start()
+    for batch in captioning._batched(captioning._decoded(shard_set, shard_set.shards[0], "cpu"), 32):
+        assert len(batch) in (32, 600 % 32)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * 64 * 64 * 3  # of 600 pictures
+
+
+def test_pictures_are_decoded_in_order_by_threads_as_by_none(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(captioning.BATCH, "cuda", 3)
+    shard_set = ShardSet(str(undisturbed))
+    plain, threaded = (list(captioning._decoded(shard_set, shard_set.shards[0], d)) for d in ("cpu", "cuda"))
+    assert [s.key for s in plain] == [s.key for s in threaded]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(plain, threaded, strict=True))
+
+
+def test_a_precision_once_decided_for_a_place_stays(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(captioned, tmp_path / "tables"))
+    decided = CaptionSet(str(out)).identity["precision"]
+    monkeypatch.setattr(encoders, "has_bf16", lambda _: decided == "fp32")
+    assert make_tables(undisturbed, out, tiny_encoder).pictures == 0
+    other = make_tables(undisturbed, tmp_path / "new", tiny_encoder).precision
+    assert other == "fp32" or decided == "fp32"
+
+
+def test_bf16_is_not_taken_where_it_says_something_else(
+    undisturbed: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "has_bf16", lambda _: True)
+    monkeypatch.setattr(pipeline, "_AGREEMENT", 1.01)
+    assert make_tables(undisturbed, tmp_path / "t", tiny_encoder).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"xi": "-1"}, "--xi is -1; it must be finite and at least 0"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"workers": -1}, "--workers is -1"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; known are auto, fp32, bf16"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+    ],
+)
+def test_bad_requests_get_a_sentence(undisturbed: Path, tiny_encoder: Path, tmp_path: Path, changes: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make_tables(undisturbed, tmp_path / "t", tiny_encoder, **changes)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_dry_run_writes_nothing(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    foreseen = pipeline.estimate(pipeline.Request(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0))
+    assert foreseen.pictures == 40 and foreseen.bytes > 40 * 2 * 2 * 32 and not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_after_kill_9_the_same_command_makes_the_same_tables(tiny_encoder: Path, tmp_path: Path, workers: str) -> None:
+    make_small(tmp_path / "s", samples=3000, shard_size=300)
+    make_tables(tmp_path / "s", tmp_path / "expected", tiny_encoder)
+    command = [sys.executable, "-m", "caption", "captions", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
+    command += ["--encoder", str(tiny_encoder), "--workers", workers]
+    for done in (1, 4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and len(list(tmp_path.glob("t/*.parquet"))) < done:
+            time.sleep(0.002)
+        family = [pid for pid, name in children(process.pid) if "ray" in name]
+        process.kill()
+        process.wait()
+        while any(Path(f"/proc/{pid}").exists() for pid in family):
+            time.sleep(0.1)
+    last = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert 0 < json.loads(last.stdout)["captioned"] < 3000
+    assert hashes(tmp_path / "t") == hashes(tmp_path / "expected")
+    assert not [p.name for p in (tmp_path / "t").iterdir() if p.name.startswith(".")]

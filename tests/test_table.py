@@ -1,0 +1,115 @@
+import shutil
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from caption.pseudo import noise, pseudo_caption
+from caption.table import CaptionSet, Rows, TableWriter, text_vectors, vectors
+from synth.errors import UserError
+from synth.shards import ShardSet
+from tests.conftest import make_small
+
+
+@pytest.fixture
+def spoilt(captioned: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(captioned, tmp_path / "tables"))
+
+
+def rows(count: int, *, first: int = 0, texts: bool = False) -> Rows:
+    made = np.random.default_rng(first).standard_normal((count, 8)).astype(np.float16)
+    captions = [["a b"] * (i % 3) for i in range(count)]
+    embedded = [made[:1].repeat(len(c), axis=0) for c in captions] if texts else None
+    return Rows([f"{first + i:09d}" for i in range(count)], first, made, -made, captions, embedded)
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_what_is_written_is_read_by_pyarrow_and_duckdb_alike(tmp_path: Path, texts: bool) -> None:
+    path = tmp_path / "a.parquet"
+    parts = [rows(5, texts=texts), rows(4, first=5, texts=texts)]
+    with TableWriter(str(path), 8, text_embeddings=texts, metadata={"encoder": "toy"}) as writer:
+        for part in parts:
+            writer.add(part)
+    table = pq.read_table(path)
+    assert writer.size == path.stat().st_size and table.schema.metadata[b"encoder"] == b"toy"
+    expected = np.concatenate([p.image_embedding for p in parts])
+    assert np.array_equal(vectors(table["image_embedding"], 8), expected)
+    assert np.array_equal(vectors(table["pseudo_caption"], 8), -expected)
+    read = duckdb.sql(f"SELECT * FROM '{path}' ORDER BY index").fetchall()
+    assert [r[0] for r in read] == table["key"].to_pylist() == [f"{i:09d}" for i in range(9)]
+    assert [r[1] for r in read] == table["index"].to_pylist() == list(range(9))
+    assert np.array_equal(np.array([r[2] for r in read], np.float16), expected)
+    assert [list(r[4]) for r in read] == table["caption"].to_pylist() == [c for p in parts for c in p.captions]
+    if texts:
+        assert [np.array(r[5], np.float16).reshape(-1, 8).tolist() for r in read] == [
+            v.tolist() for v in text_vectors(table["text_embedding"], 8)
+        ]
+
+
+def test_the_same_rows_give_the_same_bytes_and_reading_does_not_copy_them_apart(tmp_path: Path) -> None:
+    hashes = set()
+    for name in "ab":
+        with TableWriter(str(tmp_path / name), 8, text_embeddings=False, metadata={}) as writer:
+            for start in range(0, 9000, 90):
+                writer.add(rows(90, first=start))
+        hashes.add(writer.sha256)
+    parquet = pq.ParquetFile(tmp_path / "a")
+    assert len(hashes) == 1 and parquet.num_row_groups == 3
+    parquet.close()
+
+
+def test_the_stored_pseudo_caption_is_draw_0_of_the_stored_embedding(captioned: Path) -> None:
+    tables = CaptionSet(str(captioned))
+    for part in tables.parts:
+        image = tables.vectors(part).astype(np.float32)
+        again = pseudo_caption(image, noise(0, range(part.first, part.first + part.count), 0, 32), 0.25)
+        assert np.array_equal(tables.vectors(part, "pseudo_caption"), again.astype(np.float16))
+        assert np.allclose(np.linalg.norm(image, axis=1), 1, atol=1e-3)
+
+
+def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path) -> None:
+    tables, shard_set = CaptionSet(str(captioned)), ShardSet(str(undisturbed))
+    tables.require_made_for(shard_set)
+    for part, shard in zip(tables.parts, shard_set.shards, strict=True):
+        keys = [s.key for s in shard_set.read(shard)]
+        table = tables.read(part, ["index", "caption"], keys)
+        assert part.file.removesuffix("parquet") == shard.file.removesuffix("tar")
+        assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
+        with pytest.raises(UserError, match=rf"{part.file} and its shard do not agree: key {keys[0]} stands where the shard has 7"):
+            tables.read(part, ["caption"], ["7", *keys[1:]])
+        with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
+            tables.read(part, ["caption"], keys[:-1])
+
+
+def test_a_spoilt_table_is_told(spoilt: Path) -> None:
+    tables = CaptionSet(str(spoilt))
+    first, second, third = (spoilt / p.file for p in tables.parts)
+    first.write_bytes(first.read_bytes()[:-100])
+    shutil.copy(third, second)
+    third.unlink()
+    for part, sentence in zip(tables.parts, ["is damaged", "is of another shard, or was cut", "is missing though"], strict=True):
+        with pytest.raises(UserError, match=f"{part.file} .*{sentence}"):
+            tables.vectors(part)
+
+
+def test_a_column_that_is_not_there_is_told(captioned: Path) -> None:
+    tables = CaptionSet(str(captioned))
+    with pytest.raises(UserError, match="has no column text_embedding; --text-embeddings adds"):
+        tables.read(tables.parts[0], ["text_embedding"])
+
+
+def test_tables_of_other_shards_and_of_a_set_before_it_grew_are_told(captioned: Path, undisturbed: Path, tmp_path: Path) -> None:
+    tables = CaptionSet(str(captioned))
+    make_small(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match="were made for another set of shards"):
+        tables.require_made_for(ShardSet(str(tmp_path / "other")))
+    grown = Path(shutil.copytree(undisturbed, tmp_path / "grown"))
+    make_small(grown, samples=44)
+    with pytest.raises(UserError, match="has changed since the tables of"):
+        tables.require_made_for(ShardSet(str(grown)))
+    with pytest.raises(UserError, match="holds no caption tables"):
+        CaptionSet(str(undisturbed))
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        CaptionSet(str(tmp_path))

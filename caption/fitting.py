@@ -4,8 +4,8 @@ The loss is CLIP's (Radford et al., Learning Transferable Visual Models From Nat
 one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it. The grammar says
 which are. Every visit of a picture brings another text (caption/prompts.py).
 
-Everything random follows from the seed and the number of the step or epoch, and the number of threads is fixed: the same sets and the
-same seed give the same bytes on machines of one type.
+Everything random follows from the seed and the number of the step or epoch: the same sets, seed and number of threads give the same
+bytes on machines of one type.
 
 Axes: N pictures, B batch, F facts, L tokens, D embedding.
 """

@@ -18,9 +18,8 @@ open_clip's (MIT).
 {command}
 ```
 
-Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes on {threads} thread(s), rendering not counted. The contrastive loss went from
-{first:.2f} to {last:.2f}. The same sets, seed and number of threads give the same bytes on
-machines of one type.
+Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes on {threads} thread(s), rendering not counted. The contrastive loss
+went from {first:.2f} to {last:.2f}. The same sets, seed and number of threads give the same bytes on machines of one type.
 
 | file | what |
 | --- | --- |

@@ -113,7 +113,8 @@ def test_prompts_state_what_they_say_and_only_what_is_true(held_out: tuple[np.nd
 
 
 def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
-    red, blue = {"family": "fractal", "colour": "red"}, {"family": "fractal", "colour": "blue"}
+    red: Facts = {"family": "fractal", "colour": "red"}
+    blue: Facts = {"family": "fractal", "colour": "blue"}
     pictures = prompts.codes([red, red, blue])
     texts = prompts.codes([{"family": "fractal"}, {"colour": "red"}, blue])
     true = fitting._truth(pictures, texts)
@@ -149,7 +150,15 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    request = {"shards": (str(sets / "fit"),), "exam": (str(sets / "exam"),), "out": str(out), "visits": 512, "batch": 32, **changes}
+    request = {
+        "shards": (str(sets / "fit"),),
+        "exam": (str(sets / "exam"),),
+        "out": str(out),
+        "visits": 512,
+        "batch": 32,
+        "threads": 1,
+        **changes,
+    }
     return fitting.fit(fitting.Request(**request), lambda _: None)
 
 

@@ -20,11 +20,11 @@ Facts, of which caption/phrases.py has all values and phrases:
     commonest                      the commonest colour of a shader's picture, where it is no background
     kind, motif, second, bend, finish   of a program of ours
 
-Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word and the mean is nearly as
-saturated as the mode, so that few pixels are of other hues.
+Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word, near each other, and the
+mean not much less saturated: then most pixels are of that word or next to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -52,7 +52,10 @@ LAW = 1  # raised when a sample gets other sentences
 
 Json = dict[str, Any]
 
-_SATURATED, _MIXED = 0.75, 0.45  # the mean's saturation in the mode's, from which hues are alike, and below which they are many
+_WIDE = ("green", "blue", "purple")  # words of many hues
+_EVIDENCE = {True: (50, 0.6), False: (36, 0.75)}  # of a wide word and another: levels of a channel that mean and mode may be apart,
+# and the saturation that the mean must have in the mode's: it falls where hues are mixed
+_MIXED = 0.45  # the saturation of the mean in the mode's, below which colours are many
 _LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
 _LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
 _CONTRAST = 0.12  # of lightness
@@ -96,7 +99,7 @@ def facts(about: Json) -> Facts:
         return {"family": "fractal"} | found | _maps(params) | _thin(params, stats, found) | _cut(params, stats, about["size"])
     if family == "fractal_scenes":
         found = _colours(stats, mixed=_MIXED) | _frame(stats, about["size"]) | _behind(params, stats)
-        return _scene(params["figures"], found)
+        return _scene(params["figures"], found, stats)
     if family == "shaders":
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
@@ -125,13 +128,29 @@ def _colours(stats: Json, mixed: float = 0.0) -> Facts:
     found: Facts = {}
     front, back = stats["foreground"], stats["background"]
     word, behind = _word(front), _word(back)
-    if word:
+    if word and not (mixed and word == "grey" and len(front["mean"]) == 3):  # grey is what coloured pixels may have on average
         found |= {"colour": word} | _shade(front, word, "shade")
-    elif front["mean"] and stats["fill"] >= _LEAST_SEEN and saturation(front["mean"]) < mixed * saturation(front["mode"]) > 0.3 * mixed:
-        found["colour"] = MANY
+    elif mixed and front["mean"] and stats["fill"] >= _LEAST_SEEN:
+        pale, strong = saturation(front["mean"]), saturation(front["mode"])
+        if strong > 0.3 and pale < mixed * strong:
+            found["colour"] = MANY
     if behind and stats["fill"] < 0.95:
         found |= {"background": behind} | _shade(back, behind, "behind")
     return found
+
+
+def _word(side: Json) -> str | None:
+    """The colour word of a side of a picture. Of a grey picture the mean decides: its levels vary in nothing but lightness."""
+    mean, mode = side["mean"], side["mode"]
+    word = clear_word(mean) if mean else None
+    if word is None or len(mean) == 1:
+        return word
+    most, least = _EVIDENCE[word in _WIDE]
+    return word if word == clear_word(mode) and _near(mean, mode, most) and saturation(mean) >= least * saturation(mode) else None
+
+
+def _near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
+    return all(abs(a - b) <= most for a, b in zip(first, second, strict=True))
 
 
 def _shade(side: Json, word: str, fact: str) -> Facts:
@@ -143,15 +162,6 @@ def _shade(side: Json, word: str, fact: str) -> Facts:
     if max(lights) < dark or min(lights) > light:
         return {fact: "dark" if lights[0] < dark else "light"}
     return {}
-
-
-def _word(side: Json) -> str | None:
-    """The colour word of a side of a picture. Of a grey picture the mean decides: its levels vary in nothing but lightness."""
-    mean, mode = side["mean"], side["mode"]
-    word = clear_word(mean) if mean else None
-    if word is None or len(mean) == 1:
-        return word
-    return word if word == clear_word(mode) and saturation(mean) >= _SATURATED * saturation(mode) else None
 
 
 def _frame(stats: Json, size: int) -> Facts:
@@ -213,13 +223,15 @@ def _behind(params: Json, stats: Json) -> Facts:
     return found
 
 
-def _thin(params: Json, stats: Json, found: Facts) -> Facts:
+def _thin(figure: Json, stats: Json, found: Facts) -> Facts:
     """The colour of a fractal's rarest points, where most pixels bear it and it is not said already."""
-    mode = stats["foreground"]["mode"]
-    if params["colour"] != "rgb" or not mode:
+    mean, mode = stats["foreground"]["mean"], stats["foreground"]["mode"]
+    if not mode or len(mode) == 1 or saturation(mean) < 0.6 * saturation(mode):
         return {}
-    word = clear_word(_rgb(params["hue"], params["saturation"], params["value"], params["hue_mode"]))
-    return {"thin": word} if word and word == clear_word(mode) and word != found.get("colour") else {}
+    start = _rgb(figure["hue"], figure["saturation"], figure["value"], figure["hue_mode"])
+    word = clear_word(start)
+    likely = word and word == clear_word(mode) and colour_word(mean) in (word, None) and _near(start, mode, 25)
+    return {"thin": word} if word and likely and word != found.get("colour") else {}
 
 
 def _rgb(hue: float, saturation: float, value: float, hue_mode: str) -> tuple[float, ...]:
@@ -256,17 +268,20 @@ def _contour(params: Json) -> Facts:
     return found
 
 
-def _scene(figures: list[Json], found: Facts) -> Facts:
+def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
     """A scene's count, where no figure hides another, and the colour that most of it has."""
     hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
     single: Facts = {"family": "fractal"}
+    if len(figures) == 1:
+        return single | found | _maps(figures[0]) | _thin(figures[0], stats, found)
     if sum(share < 0.85 for share in hidden) == 1:
-        return single | (found if len(figures) == 1 else _without(found, "colour", "shade"))
+        return single | _without(found, "colour", "shade")
     several: Facts = {"family": "fractals"}
     if max(hidden) < 0.65 and len(figures) in COUNTS:
         several["count"] = len(figures)
     if found.get("colour", MANY) != MANY:
-        several["mostly"] = found["colour"]
+        if found["colour"] not in ("grey", "brown"):  # which several hues have on average
+            several["mostly"] = found["colour"]
         found = _without(found, "colour", "shade")
     if found.get("size") == "large":  # together, not each
         found = _without(found, "size")

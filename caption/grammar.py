@@ -44,14 +44,12 @@ def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) ->
 def parse(sentence: str) -> Facts:
     """The facts that a sentence states. Raises UserError where it is none of the grammar."""
     match = _pattern().fullmatch(sentence)
-    if match is None:
+    facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]} if match else {}
+    if match and match["determiner"] in _counts():
+        facts["count"] = _counts()[match["determiner"]]
+    counted = facts.get("family") == _COUNTED or "count" not in facts
+    if not match or not counted or match["determiner"] != _determiner(facts, sentence[match.end("determiner") :]):
         raise UserError(f"{sentence!r} is no sentence of the grammar, which has such as 'a red fractal on a blue background'")
-    facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]}
-    determiner = match["determiner"]
-    if determiner in _counts():
-        facts["count"] = _counts()[determiner]
-    if determiner != _determiner(facts, sentence[len(determiner) :]):
-        raise UserError(f"{sentence!r} is no sentence of the grammar: it cannot begin with {determiner!r}")
     return facts
 
 

@@ -2,7 +2,7 @@
 
 The loss is CLIP's (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, figure 3) with
 one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it. The grammar says
-which are. Every visit of a picture brings another text (caption/prompts.py).
+which are. Every visit of a picture brings two other texts, a long and a brief one (caption/prompts.py); the loss is the mean of both.
 
 Everything random follows from the seed and the number of the step or epoch: the same sets, seed and number of threads give the same
 bytes on machines of one type.
@@ -147,12 +147,15 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
         for group in optimiser.param_groups:
             group["lr"] = request.rate * _schedule(number, steps)
         stream = np.random.default_rng([request.seed, 1, number])
-        drawn = [prompts.draw(pictures.facts[i], stream) for i in chosen]
-        true = _truth(known[chosen], prompts.codes(prompt.stated for prompt in drawn))
         with _quick():
             images = nano.embed_images(model, pictures.pixels[chosen])
-            texts = nano.embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
-        loss = _loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(true))
+        loss = torch.zeros(())
+        for draw in (prompts.full, prompts.brief):
+            drawn = [draw(pictures.facts[i], stream) for i in chosen]
+            true = _truth(known[chosen], prompts.codes(prompt.stated for prompt in drawn))
+            with _quick():
+                texts = nano.embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
+            loss = loss + _loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(true)) / 2
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,6 +1,7 @@
 """What nano reads while it is fitted: long and short sentences, sentences that state a few of the facts, and single phrases.
 
-A text comes with the facts that it states, so that fitting knows of which other pictures of a batch it is true as well.
+Every visit of a picture brings one long sentence and one brief text. A text comes with the facts that it states, so that fitting knows of
+which other pictures of a batch it is true as well.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from caption.phrases import SLOTS
 
 _NAMES = ("count", *(slot.fact for slot in SLOTS))
 _ADJECTIVES = ("size", "shade", "colour")
-_SHARES = (0.4, 0.5, 0.8)  # up to where a number from 0 to 1 asks for a long sentence, a short one, a few facts; beyond: one phrase
+_SHARES = (0.15, 0.6)  # up to where a number from 0 to 1 asks for a short sentence, for a few facts; beyond: for one phrase
 
 
 class Prompt(NamedTuple):
@@ -25,14 +26,19 @@ class Prompt(NamedTuple):
     stated: Facts
 
 
-def draw(known: Facts, stream: np.random.Generator) -> Prompt:
-    """A random text that is true of a picture with these facts."""
-    kind, choice = stream.random(), int(stream.integers(1 << 62))
-    if kind < _SHARES[1]:
-        text = attributes.state(known, "long" if kind < _SHARES[0] else "short", choice=choice)
-        return Prompt(text, known if kind < _SHARES[0] else attributes.parse(text))
+def full(known: Facts, stream: np.random.Generator) -> Prompt:
+    """The long sentence of a picture with these facts, in random phrases."""
+    return Prompt(attributes.state(known, choice=_choice(stream)), known)
+
+
+def brief(known: Facts, stream: np.random.Generator) -> Prompt:
+    """A random text that states some of these facts: a short sentence, one of up to three facts beside the family, or a phrase."""
+    kind, choice = stream.random(), _choice(stream)
+    if kind < _SHARES[0]:
+        text = attributes.state(known, "short", choice=choice)
+        return Prompt(text, attributes.parse(text))
     others = [fact for fact in known if fact not in ("family", "count", "second")]
-    if kind < _SHARES[2] or not others:
+    if kind < _SHARES[1] or not others:
         chosen = stream.permutation(others)[: stream.integers(0, 4)]
         stated = {fact: known[fact] for fact in known if fact in ("family", *chosen)}
         if "count" in known and stream.random() < 0.5:
@@ -52,6 +58,10 @@ def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
 def codes(facts: Iterable[Facts]) -> np.ndarray:
     """Facts as numbers, 0 where nothing is stated: int16 (facts, F), one column a fact of the grammar."""
     return np.array([[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16)  # type: ignore[arg-type]
+
+
+def _choice(stream: np.random.Generator) -> int:
+    return int(stream.integers(1 << 62))
 
 
 @cache

@@ -98,8 +98,8 @@ def _counted(counts: Iterable[int], *templates: str) -> dict[Value, tuple[str, .
 
 
 def _waves() -> dict[Value, tuple[str, ...]]:
-    pairs = {f"{m} and {n}": f"{number(m)} and {number(n)} waves" for m in range(2, 21) for n in range(1, m)}
-    single = {str(n): f"{number(n)} wave{'s' if n > 1 else ''}" for n in range(1, 21)}
+    pairs = {f"{m} and {n}": f"{number(m)} and {number(n)} waves" for m in range(3, 21) for n in range(2, m)}
+    single = {str(n): f"{number(n)} waves" for n in range(2, 21)}
     return {v: (f"of {p}", f"with {p}") for v, p in {**single, **pairs}.items()}
 
 

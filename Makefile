@@ -10,6 +10,9 @@ SEED =
 WORKERS =
 SHARD_SIZE =
 CODEC =
+ENCODER = ViT-B-32/openai
+XI = 0.25
+CAPTIONS =
 ARGS =
 
 venv := .venv/bin/python
@@ -26,21 +29,31 @@ nano_exam = $(addsuffix :classes=20000,$(call nano_kinds,256,600,250,300)) fract
 nano_set = $(venv) -m synth shards $$1 --size $$2 --n $$3 --set $$4 --seed $2 --out data/shards/nano/$1/$$1-$$2 --shard-size 2048
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup shards encoder vet doctor test soak bench lint
+=======
+.PHONY: help setup shards captions vet doctor test soak bench lint
+>>>>>>> 41a9a9e76837176fbca5642ea277014ef51d823c
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.synth .venv/.egl  ## make .venv with what the stages need (the others do it too)
+setup: .venv/.caption .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
 
+<<<<<<< HEAD
 encoder: .venv/.test .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
 	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
 	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
+=======
+captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
+	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
+	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+>>>>>>> 41a9a9e76837176fbca5642ea277014ef51d823c
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
@@ -58,6 +71,7 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_synth
 	@$(venv) -m tests.bench.bench_fractals
 	@$(venv) -m tests.bench.bench_shaders
+	@$(venv) -m tests.bench.bench_caption
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
@@ -72,8 +86,9 @@ lint: .venv/.test  ## ruff and mypy
 
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth
-.venv/.test: extras = synth,test
-.venv/.synth .venv/.test: pyproject.toml constraints.txt
+.venv/.caption: extras = synth,caption
+.venv/.test: extras = synth,caption,captioner,test
+.venv/.synth .venv/.caption .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
@@ -81,4 +96,4 @@ lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
 	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
-	@touch $@ .venv/.synth
+	@touch $@ .venv/.synth $(if $(findstring caption,$(extras)),.venv/.caption)

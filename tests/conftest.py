@@ -132,7 +132,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoders") / "tiny"
     folder.mkdir()
     torch.manual_seed(0)
-    save_file(CLIP(**TINY).state_dict(), folder / "open_clip_model.safetensors")  # type: ignore[arg-type]
+    save_file(CLIP(**TINY).state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}))
     return folder
 

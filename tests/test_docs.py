@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from synth.cli import commands
+import caption.cli
+import synth.cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards"} & set(p.relative_to(ROOT).parts)]
+COMMANDS = {"synth": synth.cli.commands, "caption": caption.cli.commands}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -31,9 +33,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_in_the_docs_are_commands(page: Path) -> None:
-    for line in re.findall(r"python -m synth ([^`\n#]+)", page.read_text()):
+    for package, line in re.findall(r"python -m (synth|caption) ([^`\n#]+)", page.read_text()):
         words = [w for w in shlex.split(line) if w != "\\"]
-        command = commands.commands[words[0]]
+        command = COMMANDS[package].commands[words[0]]
         options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}
         assert {w for w in words if w.startswith("--")} <= options, line
 
@@ -72,4 +74,4 @@ def test_every_dependency_has_an_exact_version() -> None:
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     for extra, names in project["optional-dependencies"].items():
         for name in names:
-            assert re.sub(r"\[.*", "", name).lower() in pinned, (extra, name)
+            assert re.sub(r"\[.*", "", name).lower().replace("_", "-") in pinned, (extra, name)

@@ -37,7 +37,7 @@ def test_what_is_written_is_read_by_pyarrow_and_duckdb_alike(tmp_path: Path, tex
     expected = np.concatenate([p.image_embedding for p in parts])
     assert np.array_equal(vectors(table["image_embedding"], 8), expected)
     assert np.array_equal(vectors(table["pseudo_caption"], 8), -expected)
-    read = duckdb.sql(f"SELECT * FROM '{path}' ORDER BY index").fetchall()
+    read = duckdb.connect().execute(f"SELECT * FROM '{path}' ORDER BY index").fetchall()
     assert [r[0] for r in read] == table["key"].to_pylist() == [f"{i:09d}" for i in range(9)]
     assert [r[1] for r in read] == table["index"].to_pylist() == list(range(9))
     assert np.array_equal(np.array([r[2] for r in read], np.float16), expected)

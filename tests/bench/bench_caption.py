@@ -1,0 +1,118 @@
+"""Speed of the caption stage. CPU time on one thread, ratios within one run; `make bench` prints it."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caption import captioning, encoders
+from caption.captioning import Job, caption_shard
+from caption.encoders import Encoder
+from caption.pipeline import Request, _Captioning
+from caption.pseudo import noise
+from caption.table import CaptionSet, Rows, TableWriter
+from synth.shards import ShardSet
+from tests.conftest import make_small
+
+PICTURES = 256
+ROUNDS = 3
+
+
+def cpu(action: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Least CPU seconds of some calls."""
+    best = float("inf")
+    for _ in range(rounds):
+        begun = time.process_time()
+        action()
+        best = min(best, time.process_time() - begun)
+    return best
+
+
+def random_encoder(folder: Path) -> Path:
+    """ViT-B-32 with random weights, as a folder."""
+    from safetensors.torch import save_file
+
+    with encoders._open_clip() as open_clip:
+        torch.manual_seed(0)
+        config = open_clip.get_model_config("ViT-B-32")
+        model = open_clip.create_model("ViT-B-32", pretrained=None)
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    return folder
+
+
+def stage_against_bare(shards: Path, encoder: Path | str, precision: str, scratch: Path) -> None:
+    """Prints pictures/s of the whole stage, of the bare encoder on tensors in memory, and what the parts take."""
+    work = _Captioning(Request(str(shards), str(scratch / precision), str(encoder), workers=0, precision=precision))
+    model: Encoder = work._encoder
+    [job] = work.jobs(work.parts)
+    batch = torch.randint(0, 256, (32, 3, model.size, model.size), dtype=torch.uint8)
+    bare, stage = float("inf"), float("inf")
+    with torch.inference_mode():
+        for _ in range(ROUNDS):  # by turns, so that both see the same machine
+            bare = min(bare, cpu(lambda: [model._embed(batch.float() / 255) for _ in range(PICTURES // 32)], 1))
+            stage = min(stage, cpu(lambda: list(caption_shard(job)), 1))
+    write = cpu(lambda: _write(scratch, model.dimensions))
+    print(f"{encoder if isinstance(encoder, str) else encoder.name:<10} {precision}  stage {PICTURES / stage:8.1f} pictures/s", end="")
+    print(f"  bare {PICTURES / bare:8.1f}  ratio {bare / stage:.3f}  writing {100 * write / stage:.2f} %")
+    _parts(job, model)
+
+
+def _parts(job: Job, model: Encoder) -> None:
+    shard_set = ShardSet(job.shards)
+    samples = list(captioning._decoded(shard_set, job.shard, "cpu"))
+    decode = cpu(lambda: list(captioning._decoded(shard_set, job.shard, "cpu")))
+    sentences = cpu(lambda: [captioning.captions_of(s) for s in samples])
+    pseudo = cpu(lambda: noise(0, range(PICTURES), 0, model.dimensions))
+    pixels = torch.from_numpy(captioning.stacked(samples)).permute(0, 3, 1, 2)
+    resize = cpu(lambda: encoders._resized(pixels, model.size))
+    named = {"read and decode": decode, "resize": resize, "sentences": sentences, "noise": pseudo}
+    print("           ms a picture:", ", ".join(f"{name} {1000 * seconds / PICTURES:.3f}" for name, seconds in named.items()))
+
+
+def _write(scratch: Path, dimensions: int) -> None:
+    vectors = np.random.default_rng(0).standard_normal((PICTURES, dimensions)).astype(np.float16)
+    with TableWriter(str(scratch / "w.parquet"), dimensions, text_embeddings=False, metadata={}) as writer:
+        for i in range(0, PICTURES, 32):
+            keys = [f"{j:09d}" for j in range(i, i + 32)]
+            writer.add(Rows(keys, i, vectors[i : i + 32], vectors[i : i + 32], [["a grey contour on black"] * 2] * 32, None))
+
+
+def reading(scratch: Path) -> None:
+    """Prints what reading key and image_embedding of 4,096 rows of 512 takes."""
+    vectors = np.random.default_rng(0).standard_normal((4096, 512)).astype(np.float16)
+    folder = scratch / "read"
+    folder.mkdir()
+    with TableWriter(str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata={"shard_sha256": "00"}) as writer:
+        writer.add(Rows([f"{j:09d}" for j in range(4096)], 0, vectors, vectors, [["a"]] * 4096, None))
+    identity = {"kind": "captions", "dimensions": 512}
+    part = {"file": "toy-000000.parquet", "number": 0, "first": 0, "count": 4096, "bytes": writer.size, "sha256": writer.sha256}
+    manifest = {"format": 1, "samples": 4096, "fingerprint": "", "identity": identity, "parts": [{**part, "content": {"shard": "00"}}]}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "run": {}}))
+    tables = CaptionSet(str(folder))
+    seconds = cpu(lambda: tables.read(tables.parts[0], ["key", "image_embedding"]), 10)
+    print(f"reading key and image_embedding of 4,096 x 512: {1000 * seconds:.1f} ms")
+
+
+def main() -> None:
+    """Prints everything."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        make_small(scratch / "shards", samples=PICTURES, shard_size=PICTURES, size=256, settings=())
+        big = random_encoder(scratch / "ViT-B-32")
+        for precision in encoders.PRECISIONS:
+            stage_against_bare(scratch / "shards", big, precision, scratch)
+        if (encoders._NANO / "open_clip_config.json").is_file():
+            for precision in encoders.PRECISIONS:
+                stage_against_bare(scratch / "shards", encoders.NANO, f"{precision}", scratch / "nano")
+        reading(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -29,11 +29,7 @@ nano_exam = $(addsuffix :classes=20000,$(call nano_kinds,256,600,250,300)) fract
 nano_set = $(venv) -m synth shards $$1 --size $$2 --n $$3 --set $$4 --seed $2 --out data/shards/nano/$1/$$1-$$2 --shard-size 2048
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup shards encoder vet doctor test soak bench lint
-=======
-.PHONY: help setup shards captions vet doctor test soak bench lint
->>>>>>> 41a9a9e76837176fbca5642ea277014ef51d823c
+.PHONY: help setup shards captions encoder vet doctor test soak bench lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
@@ -44,16 +40,14 @@ setup: .venv/.caption .venv/.egl  ## make .venv with what the stages need (the o
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
 
-<<<<<<< HEAD
-encoder: .venv/.test .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
-	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
-	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
-	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
-=======
 captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
 	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
 	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
->>>>>>> 41a9a9e76837176fbca5642ea277014ef51d823c
+
+encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
+	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
+	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
+	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)

@@ -1,8 +1,11 @@
 """The commands of caption: captions, audit, show, fit-encoder."""
 
+from pathlib import Path
+
 import click
 
 from synth import console
+from synth.errors import UserError
 
 SET = click.argument("tables", metavar="DIR")
 
@@ -54,7 +57,71 @@ def captions(dry_run: bool, **options: object) -> None:
     console.show(summary.row())
 
 
-@commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted/* --exam data/shards/nano/exam --out my_nano"))
+@commands.command(epilog=_example("python -m caption audit data/captions/visual_atoms/nano --out audit.html"))
+@SET
+@click.option("--out", default="audit.html", show_default=True, help="The page to write.")
+@click.option("--sample", default=4096, show_default=True, help="Pictures that are compared with one another, 32 to 16,384.")
+@click.option("--seed", default=0, show_default=True, help="Where the choice of the sample starts.")
+@click.option("--shards", help="The set of shards: the page then shows the nearest pairs. For --captioner by default data/shards/DATASET.")
+@click.option("--captioner", "folder", metavar="FOLDER", help="An image-to-text model of transformers, to compare with.")
+@click.option("--pictures", default=1000, show_default=True, help="How many pictures the captioner gets.")
+@click.option("--device", default="auto", show_default=True, help="Of the captioner: auto, cpu or cuda.")
+def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, folder: str | None, pictures: int, device: str) -> None:
+    """Say what caption tables are like before anybody trains on them, with a page of plots and a warning where they collapse."""
+    target = _target(out, ".html")
+    for name, value, least in (("--seed", seed, 0), ("--pictures", pictures, 1)):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    from caption import audit as measuring
+    from caption import audit_page, captioner, gallery
+    from caption.table import CaptionSet
+
+    caption_set = CaptionSet(tables)
+    shard_set = gallery.shards_of(caption_set, shards) if shards or folder else None
+    model = captioner.load(folder, device) if folder else None
+    with console.Progress("rows") as bar:
+        found = measuring.audit(caption_set, sample=sample, seed=seed, started=bar.start, progress=bar.advance)
+    if model and shard_set:
+        with console.Progress("pictures") as bar:
+            bar.start(min(pictures, len(shard_set)))
+            said = dict(captioner.captions(model, shard_set, pictures=pictures, seed=seed, progress=bar.advance))
+        found = found.beside(model.name, said)
+    _write(target, audit_page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode())
+    for sentence in found.warnings():
+        console.note(f"warning: {sentence}")
+    console.show({**found.row(), "out": out})
+    for name, figures in found.wordings.items():
+        console.show({"captions_of": name, **{figure: round(value, 4) for figure, value in figures._asdict().items()}})
+
+
+@commands.command(epilog=_example("python -m caption show data/captions/visual_atoms/nano 000000123"))
+@SET
+@click.argument("key")
+@click.option("--out", help="The PNG to write; by default KEY.png.")
+@click.option("--shards", help="The set of shards; by default data/shards/DATASET.")
+@click.option("--neighbours", default=8, show_default=True, help="How many of the nearest pictures, 1 to 64.")
+def show(tables: str, key: str, out: str | None, shards: str | None, neighbours: int) -> None:
+    """Draw a picture with its sentences and its nearest pictures by embedding."""
+    out = out or f"{key.replace('/', '-')}.png"
+    target = _target(out, ".png")
+    if not 1 <= neighbours <= 64:
+        raise UserError(f"--neighbours is {neighbours}; a sheet holds 1 to 64")
+    from caption import gallery, sheet
+    from caption.table import CaptionSet
+
+    caption_set = CaptionSet(tables)
+    shard_set = gallery.shards_of(caption_set, shards)
+    row = gallery.row_of(caption_set, key)
+    near = gallery.neighbours(caption_set, row, neighbours)
+    pixels = gallery.pictures(shard_set, {row.number: row.key, **{n.number: n.key for n in near}})
+    about = f"index {row.number:,}, one of {len(caption_set):,} pictures of {caption_set.identity['shards']['dataset']}, "
+    about += f"embedded by {caption_set.identity['encoder']}, xi = {caption_set.identity['xi']:g}"
+    _write(target, sheet.png(sheet.sheet(row, near, pixels, about)))
+    nearest = {n.key: round(n.cosine, 4) for n in near}
+    console.show({"out": out, "key": key, "captions": [text for text, _ in row.captions], "nearest": nearest})
+
+
+@commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"))
 @click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
 @click.option("--exam", multiple=True, metavar="SHARDS", help="Sets of another seed to measure it by; may be repeated.")
 @click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
@@ -72,3 +139,16 @@ def fit_encoder(**options: object) -> None:
         bar.start(request.visits)
         row = fitting.fit(request, lambda step: bar.advance(step.pictures))
     console.show(row)
+
+
+def _target(out: str, ending: str) -> Path:
+    """Where to write. Raises UserError where that is no such file on this machine."""
+    if not out.endswith(ending) or "://" in out:
+        raise UserError(f"--out is {out}; give the name of a {ending} file on this machine")
+    return Path(out)
+
+
+def _write(target: Path, data: bytes) -> None:
+    from synth.storage import Folder
+
+    Folder(str(target.parent)).write(target.name, data)

@@ -19,8 +19,17 @@ venv := .venv/bin/python
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
+# What nano is fitted to and examined by, DATASET:SIZE:PICTURES:SETTING. Nearly every picture is of a class of its own; the exam's
+# shaders are of one program less, so that the classes are others.
+nano_kinds = visual_atoms:$1:$2 fractals:$1:$2 fractals_multi:$1:$2 fractals_without_color:$1:$3 fractals_without_background:$1:$4 fractals_corrupted_contour:$1:$3
+nano_fitted = $(addsuffix :classes=20000,$(call nano_kinds,256,10000,4000,5000) $(foreach size,128 64 32,$(call nano_kinds,$(size),1500,600,800))) \
+              fractaldb:256:6000:classes=3000 shaders:256:10000:classes=21000 \
+              $(foreach size,128 64 32,fractaldb:$(size):1000:classes=3000 shaders:$(size):1500:classes=21000)
+nano_exam = $(addsuffix :classes=20000,$(call nano_kinds,256,600,250,300)) fractaldb:256:400:classes=3000 shaders:256:765:structures=255
+nano_set = $(venv) -m synth shards $$1 --size $$2 --n $$3 --set $$4 --seed $2 --out data/shards/nano/$1/$$1-$$2 --shard-size 2048
+
 .DEFAULT_GOAL := help
-.PHONY: help setup shards captions vet doctor test soak bench lint
+.PHONY: help setup shards captions encoder vet doctor test soak bench lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
@@ -34,6 +43,11 @@ shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT W
 captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
 	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
 	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
+	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
+	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
+	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)

@@ -121,6 +121,26 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
     console.show({"out": out, "key": key, "captions": [text for text, _ in row.captions], "nearest": nearest})
 
 
+@commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"))
+@click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
+@click.option("--exam", multiple=True, metavar="SHARDS", help="Sets of another seed to measure it by; may be repeated.")
+@click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
+@click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
+@click.option("--visits", default=800_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
+@click.option("--threads", default=2, show_default=True, help="Of this process; the weights depend on it.")
+def fit_encoder(**options: object) -> None:
+    """Fit nano, a small image-text encoder, to finished sets of formula pictures and their attribute sentences.
+
+    SHARDS are sets that `python -m synth shards` made, or local folders of such sets. `make encoder` makes the shipped one."""
+    from caption import fitting
+
+    request = fitting.Request(**options)  # type: ignore[arg-type]
+    with console.Progress("pictures") as bar:
+        bar.start(request.visits)
+        row = fitting.fit(request, lambda step: bar.advance(step.pictures))
+    console.show(row)
+
+
 def _target(out: str, ending: str) -> Path:
     """Where to write. Raises UserError where that is no such file on this machine."""
     if not out.endswith(ending) or "://" in out:

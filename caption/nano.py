@@ -1,0 +1,100 @@
+"""nano: a small image-text model of open_clip's architecture, its tokenizer, and the folder it lives in.
+
+Its folder is what open_clip calls a local directory: open_clip_config.json and open_clip_model.safetensors, with merges.txt.gz, the
+tokenizer's list, beside them. `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads the model as it is; the weights are
+stored as fp16 and are fp32 in memory. `open_clip.get_tokenizer("local-dir:FOLDER", bpe_path="FOLDER/merges.txt.gz")` is its tokenizer.
+"""
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from safetensors.torch import save_file
+
+from caption.encoders import MERGES
+from caption.torchvision_ops import declare
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+SIZE = 64  # pixels a side
+
+_MERGES = 2000  # the first ones of open_clip's list
+_CHUNKS = 4  # of a batch's texts, by length
+_VOCABULARY = 2 * 256 + _MERGES + 2  # bytes, bytes that end a word, merges, start and end of a text
+
+ARCHITECTURE: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 128, "layers": 4, "head_width": 64},
+    "text_cfg": {"context_length": 96, "vocab_size": _VOCABULARY, "width": 96, "heads": 3, "layers": 2},
+}
+PREPROCESSING: dict[str, Any] = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def build() -> Any:
+    """A model with random weights, from torch's own generator: an open_clip CLIP."""
+    declare()
+    from open_clip.model import CLIP
+
+    return CLIP(**ARCHITECTURE)
+
+
+def merges() -> bytes:
+    """The tokenizer's list, gzipped: open_clip's header line and the first 2,000 merges of its own list."""
+    declare()
+    from open_clip.tokenizer import default_bpe
+
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).split(b"\n")[: _MERGES + 1]
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as file:
+        file.write(b"\n".join(lines))
+    return packed.getvalue()
+
+
+def tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder: texts -> int64 (texts, context length). Any text has tokens; what is too long is cut."""
+    declare()
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"])
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Writes the tokenizer's list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MERGES).write_bytes(merges())
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Writes config and weights, these as fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+
+
+def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
+    """Unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
+    middle, spread = PREPROCESSING["mean"][0], PREPROCESSING["std"][0]
+    return F.normalize(model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(), dim=-1)
+
+
+def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
+    """Unit embeddings of tokens (B, L): float32 (B, D). As encode_text gives them, without its work on what follows a text's end."""
+    ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
+    order = ends.argsort(stable=True)
+    parts = []
+    for rows in order.chunk(_CHUNKS):
+        length = int(ends[rows[-1]]) + 1
+        x = model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]  # (rows, length, width)
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+        parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
+    return F.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)

@@ -1,0 +1,184 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from caption import attributes, encoders, fitting, nano, nano_card, nano_exam, prompts
+from caption.grammar import Facts
+from caption.torchvision_ops import declare
+from synth import pipeline
+from synth.errors import UserError
+from tests.conftest import make_small
+
+SHIPPED = Path(__file__).parent.parent / "data" / "nano"
+DRAWN = {  # data set: how many pictures, whose classes no set of another seed has; shaders have the same under every seed
+    "visual_atoms": range(100),
+    "fractals": range(70),
+    "fractals_without_color": range(100, 130),
+    "fractals_without_background": range(130, 160),
+    "fractals_corrupted_contour": range(160, 190),
+    "fractals_multi": range(100),
+    "fractaldb": range(50),
+    "shaders": range(15_000, 15_060),
+}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> encoders.Encoder:
+    return encoders.load(encoders.find("nano"))
+
+
+@pytest.fixture(scope="module")
+def held_out() -> tuple[np.ndarray, list[Facts]]:
+    """470 pictures of classes that nano was not fitted to, and their facts."""
+    pixels, facts = [], []
+    for name, indices in DRAWN.items():
+        settings = () if name in ("shaders", "fractaldb") else ("classes=20000",)
+        recipe = pipeline.recipe_of(pipeline.Request(name, 1, "", size=128, seed=77, settings=settings))
+        for index in indices:
+            params, picture = recipe.render(index)
+            about = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
+            facts.append(attributes.facts(about))
+            pixels.append(np.broadcast_to(picture.pixels, (128, 128, 3)))
+    return fitting.resized(np.stack(pixels)), facts
+
+
+def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder: encoders.Encoder) -> None:
+    assert (SHIPPED / nano.WEIGHTS).stat().st_size <= 3_000_000
+    assert {tensor.dtype for tensor in load_file(SHIPPED / nano.WEIGHTS).values()} == {torch.float16}
+    declare()
+    import open_clip
+
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_open_clip_alone_gives_the_same_embeddings(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    declare()
+    import open_clip
+    from PIL import Image
+
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{SHIPPED}", bpe_path=str(SHIPPED / encoders.MERGES))
+    pixels, text = held_out[0][:4], ["a red fractal on a black background"]
+    with torch.inference_mode():
+        images = model.eval().encode_image(torch.stack([transform(Image.fromarray(p)) for p in pixels]), normalize=True)
+        texts = model.encode_text(tokenizer(text), normalize=True)
+    np.testing.assert_allclose(images, encoder.images(pixels), atol=1e-5)
+    np.testing.assert_allclose(texts, encoder.texts(text), atol=1e-5)
+
+
+def test_any_text_has_an_embedding_of_unit_length(encoder: encoders.Encoder) -> None:
+    texts = ["", " ", "red", "рыжая лиса 狐 🦊", "\x00\n\t", "<end_of_text>", "a fractal, " * 500]
+    np.testing.assert_allclose(np.linalg.norm(encoder.texts(texts), axis=1), 1, atol=1e-5)
+
+
+def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> None:
+    nano.save_tokenizer(tmp_path)
+    assert (tmp_path / encoders.MERGES).read_bytes() == (SHIPPED / encoders.MERGES).read_bytes()
+    tokenizer = nano.tokenizer(tmp_path)
+    assert tokenizer.vocab_size == 2514 == nano.ARCHITECTURE["text_cfg"]["vocab_size"]
+    assert tokenizer.decode(tokenizer.encode("a speckled fractal 狐")) == "a speckled fractal 狐 "
+
+
+def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    tokenizer, stream = nano.tokenizer(SHIPPED), np.random.default_rng(0)
+    for known in held_out[1]:
+        longest = max(len(tokenizer.encode(attributes.state(known, choice=int(stream.integers(1 << 62))))) for _ in range(4))
+        assert longest + 2 < nano.ARCHITECTURE["text_cfg"]["context_length"]
+
+
+def test_it_matches_pictures_of_classes_that_it_has_not_seen(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    figures = nano_exam.examine(encoder, *held_out)
+    for name, least in LEAST.items():
+        assert figures[name].right >= least, f"{name}: {figures[name]}"
+        assert figures[name].right > 2 * figures[name].chance
+
+
+LEAST = {"retrieval": 0.5, "zero-shot colour": 0.8, "zero-shot background": 0.85, "zero-shot family": 0.85}
+
+
+def test_prompts_state_what_they_say_and_only_what_is_true(held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    stream = np.random.default_rng(3)
+    for known in held_out[1]:
+        for draw in [prompts.full] + 4 * [prompts.brief]:
+            text, stated = draw(known, stream)
+            assert stated.items() <= known.items()
+            if "family" in stated:
+                assert attributes.parse(text) == stated
+
+
+def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
+    red: Facts = {"family": "fractal", "colour": "red"}
+    blue: Facts = {"family": "fractal", "colour": "blue"}
+    pictures = prompts.codes([red, red, blue])
+    texts = prompts.codes([{"family": "fractal"}, {"colour": "red"}, blue])
+    true = fitting._truth(pictures, texts)
+    assert true.tolist() == [[True, True, False], [True, True, False], [True, False, True]]
+    logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
+    plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
+    columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
+    torch.testing.assert_close(fitting._loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+
+
+def test_the_schedule_and_the_batches_are_what_they_say() -> None:
+    assert fitting._schedule(0, 1000) == 1 / 40 and fitting._schedule(40, 1000) == 1 and fitting._schedule(999, 1000) < 1e-4
+    batches = list(fitting._batches(10, fitting.Request((), "", batch=4), 5))
+    assert sorted(np.concatenate(batches).tolist()) == sorted([*range(10)] * 2)
+
+
+def test_embedding_texts_by_length_is_encode_text() -> None:
+    torch.manual_seed(0)
+    model = nano.build().eval()
+    tokens = nano.tokenizer(SHIPPED)(["red", "a fractal", "a large red fractal on a black background", "", "several fractals"])
+    with torch.inference_mode():
+        torch.testing.assert_close(nano.embed_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets to fit to, in one folder, and one of another seed."""
+    root = tmp_path_factory.mktemp("sets")
+    make_small(root / "fit" / "atoms", samples=64, shard_size=64)
+    make_small(root / "fit" / "fractals", dataset="fractals", samples=64, shard_size=40, settings=("points=5000",))
+    make_small(root / "exam", seed=1, shard_size=64)
+    return root
+
+
+def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    request = {
+        "shards": (str(sets / "fit"),),
+        "exam": (str(sets / "exam"),),
+        "out": str(out),
+        "visits": 512,
+        "batch": 32,
+        "threads": 1,
+        **changes,
+    }
+    return fitting.fit(fitting.Request(**request), lambda _: None)
+
+
+def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:
+    first, second, other = (fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert first["pictures"] == 128 and first["last_loss"] < 0.9 * first["first_loss"]
+    a, b, c = ((tmp_path / name / nano.WEIGHTS).read_bytes() for name in "abc")
+    assert a == b != c
+    assert first["first_loss"] == second["first_loss"] != other["first_loss"]
+    card = (tmp_path / "a" / nano_card.NAME).read_text()
+    assert f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in card and "128 pictures" in card
+    assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
+
+
+def test_an_exam_of_fitted_classes_is_refused(sets: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="another seed"):
+        fitted(sets, tmp_path, exam=(str(sets / "fit" / "atoms"),))
+
+
+@pytest.mark.parametrize("changes", [{"visits": 8}, {"batch": 1}, {"seed": -1}, {"shards": ("nowhere",)}])
+def test_requests_that_cannot_be_met_get_a_sentence(sets: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        fitted(sets, tmp_path, **changes)

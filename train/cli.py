@@ -1,0 +1,145 @@
+"""The commands of train: pretrain, finetune, sample, export, presets."""
+
+import sys
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import click
+
+from synth import console
+from synth.errors import UserError
+
+_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+_ENCODER = click.option("--encoder", help="Where the captions' encoder lies, if not where it was.")
+
+
+def main() -> None:
+    """The entry of `python -m train`, and of each process of torchrun."""
+    console.run(commands, "python -m train")
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+def _training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that pretrain and finetune share."""
+    options = [
+        click.option("--shards", required=True, help="A finished set of shards: folder or URL."),
+        click.option("--captions", help="Its caption tables; by default the only ones in data/captions/DATASET."),
+        click.option("--out", required=True, help="The run's folder."),
+        click.option("--images-seen", type=int, help="How many images the run has seen in the end."),
+        click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16."),
+        click.option("--text", help="What stands for a text: pseudo, stored, caption or mix:SHARE."),
+        _ENCODER,
+        _DEVICE,
+        click.option("--set", "settings", multiple=True, metavar="GROUP.KEY=VALUE", help="Change a setting; may be repeated."),
+        click.option("--dry-run", is_flag=True, help="Say what it would be and take, and write nothing."),
+    ]
+    return reduce(lambda made, option: option(made), reversed(options), command)
+
+
+@click.group(epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"))
+def commands() -> None:
+    """Text-to-image models from shards and caption tables."""
+
+
+@commands.command(epilog=_example("torchrun --nproc-per-node 8 -m train pretrain paper-256 --shards data/shards/fractals --out runs/paper"))
+@click.argument("preset")
+@_training
+def pretrain(dry_run: bool, **options: object) -> None:
+    """Train a preset on a set of shards and its captions, or go on with the run that lies at --out."""
+    _train(dry_run, options)
+
+
+@commands.command(
+    epilog=_example("python -m train finetune emoji-32 --from runs/tiny --shards data/real/emoji/train --fraction 0.1 --out runs/emoji")
+)
+@click.argument("preset")
+@click.option("--from", "source", required=True, metavar="RUN", help="The run whose newest weights are taken.")
+@click.option("--fraction", type=float, help="The part of the set that is seen, chosen by the seed.")
+@_training
+def finetune(dry_run: bool, **options: object) -> None:
+    """Train a preset from another run's weights, with new optimisers."""
+    _train(dry_run, options)
+
+
+@commands.command(epilog=_example('python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --out grid.png'))
+@click.argument("run")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.option("--n", default=16, show_default=True, help="Pictures of each text.")
+@click.option("--out", default="grid.png", show_default=True, help="The PNG to write.")
+@click.option("--seed", default=0, show_default=True, help="Of the latents.")
+@click.option("--truncation", default=1.0, show_default=True, help="Below 1: nearer the mean, less varied; 0 to 1.")
+@click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
+@_ENCODER
+@_DEVICE
+def sample(run: str, texts: tuple[str, ...], n: int, out: str, seed: int, truncation: float, device: str, **options: Any) -> None:
+    """Draw pictures of texts."""
+    if not 1 <= n <= 1024 or not 0 <= truncation <= 1 or not out.endswith(".png"):
+        raise UserError("--n must lie in 1..1024, --truncation in 0..1, and --out end in .png")
+    from pathlib import Path
+
+    from caption import encoders
+    from train import grid, sampling
+
+    pictures = sampling.sample(
+        Path(run), list(texts), n=n, seed=seed, truncation=truncation, device=encoders.choose_device(device), **options
+    )
+    grid.save(Path(out), grid.captioned(pictures, [t for t in texts for _ in range(n)]))
+    console.show({"out": out, "pictures": len(pictures)})
+
+
+@commands.command(epilog=_example("python -m train export runs/tiny --out generator.safetensors"))
+@click.argument("run")
+@click.option("--out", required=True, help="The safetensors file to write.")
+def export(run: str, out: str) -> None:
+    """Write the newest averaged generator, with its config, as one safetensors file."""
+    from pathlib import Path
+
+    from train import checkpoint, loop
+    from train.models.stylegan2 import save_generator
+
+    if not out.endswith(".safetensors"):
+        raise UserError(f"--out is {out}; it must end in .safetensors")
+    found = checkpoint.require(Path(run))
+    generator = checkpoint.average(found)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    save_generator(out, generator)
+    console.show({"out": out, "images_seen": checkpoint.images_seen(found), "parameters": loop.parameters(generator)})
+
+
+@commands.command(epilog=_example("python -m train presets"))
+def presets() -> None:
+    """List the presets."""
+    from train.presets import PRESETS
+
+    for preset in PRESETS.values():
+        settled = preset.make()
+        size = {"resolution": settled.model.resolution, "batch": settled.training.batch, "images": settled.run.images}
+        console.show(
+            {"name": preset.name, "what": preset.what, **size, "hours": preset.hours, "disk": preset.disk, "result": preset.result}
+        )
+
+
+def _train(dry_run: bool, options: dict[str, Any]) -> None:
+    from train import pretraining
+
+    request = pretraining.Request(**options)
+    if dry_run:
+        from train import estimate
+
+        for row in estimate.estimate(request):
+            console.show(row)
+        return
+    with console.Progress("images") as bar:
+
+        def started(total: int, seen: int) -> None:
+            bar.start(total)
+            bar.advance(seen)
+
+        ended_by = pretraining.pretrain(request, said=console.note, started=started, advance=bar.advance)
+    if ended_by:
+        console.note("stopped after a checkpoint; the same command goes on from here")
+        sys.exit(128 + ended_by)

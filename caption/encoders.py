@@ -97,9 +97,10 @@ class Encoder:
         self.dimensions = int(self.features(torch.zeros(1, 3, 8, 8, device=self.device)).shape[1])  # D
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Embeddings float32 (N, D) of unit length, from float (N, 3, H, W) in 0..1, H = W; gradients reach the pictures."""
+        """Embeddings float32 (N, D) of unit length, from float (N, 3, H, W) around 0..1, H = W. Nothing is clamped, so gradients reach
+        every pixel."""
         sized = F.interpolate(pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
-        return self._embed(sized.clamp(0, 1))
+        return self._embed(sized)
 
     @torch.inference_mode()
     def images(self, pixels: np.ndarray | torch.Tensor) -> np.ndarray:

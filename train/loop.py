@@ -83,8 +83,7 @@ class Trainer:
                     sums[name].append(value)
                 watch.advance(self.config.training.batch)
                 if self._reached(told.tick):
-                    means = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
-                    watch.tick(Tick(self.images_seen, means, time.perf_counter() - begun, waited, self.skipped))
+                    watch.tick(Tick(self.images_seen, self._means(sums), time.perf_counter() - begun, waited, self.skipped))
                     sums, waited, begun = defaultdict(list), 0.0, time.perf_counter()
                 if self._reached(told.checkpoint):
                     self.save(run)
@@ -92,6 +91,12 @@ class Trainer:
                     watch.samples(self)
         self.save(run)
         return 0
+
+    def _means(self, terms: dict[str, list[Tensor]]) -> dict[str, float]:
+        """The means of loss terms over steps and ranks."""
+        means = torch.stack([torch.stack(values).mean() for values in terms.values()])
+        self.ranks.average([means])
+        return dict(zip(terms, means.tolist(), strict=True))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One turn of every phase that is due; the means of its loss terms over this rank's samples."""

@@ -257,15 +257,15 @@ class Discriminator(nn.Module):
 def save_generator(path: str | Path, generator: Generator) -> None:
     """Writes one safetensors file that also holds the config."""
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
-    save_file(weights, path, metadata={"model": "stylegan2", "config": canonical(generator.config).decode()})
+    save_file(weights, path, metadata={"stylegan2": canonical(generator.config).decode()})  # one key: several have no fixed order
 
 
 def load_generator(path: str | Path) -> Generator:
     """The generator that a file of save_generator holds. Raises ValueError where it is none."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("model") != "stylegan2":
+        if "stylegan2" not in metadata:
             raise ValueError(f"{path} holds no StyleGAN2 generator")
-        generator = Generator(from_json(Config, json.loads(metadata["config"])))
+        generator = Generator(from_json(Config, json.loads(metadata["stylegan2"])))
         generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
     return generator

@@ -71,6 +71,7 @@ class Ranks:
         _, first = self.agree(FAILS if failure else GOES_ON)
         try:
             if failure and first == self.rank:
+                print(file=sys.stderr)  # below the first rank's progress bar
                 console.fail(str(failure))
         finally:
             self.wait()  # as torchrun ends the others when one has left

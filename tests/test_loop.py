@@ -207,7 +207,7 @@ def test_captions_matter() -> None:
 
 
 # Golden losses: what the code gave when they were written down. Where a gradient is nearly 0, Adam's first step has the
-# sign of its last bit, so another CPU's losses differ in the third digit.
+# sign of its last bit, so another CPU's losses differ in the third digit, those of the second step by up to a hundredth.
 
 
 def sixteenth(name: str) -> Config:
@@ -266,8 +266,8 @@ GOLDEN = {
 
 
 def assert_golden(made: list[dict[str, float]], name: str) -> None:
-    for row, names, expected in zip(made, (FIRST, SECOND), GOLDEN[name], strict=True):
-        assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=1e-2, abs=1e-4)
+    for row, names, expected, near in zip(made, (FIRST, SECOND), GOLDEN[name], (5e-3, 2e-2), strict=True):
+        assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=near, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -20,7 +20,7 @@ from train import folder
 from train.pretraining import Request
 
 IMAGES = 480
-OPTIONS = [part for setting in (*SETTINGS, "run.workers=1") for part in ("--set", setting)]
+OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -95,7 +95,7 @@ def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPa
 
 def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path) -> None:
     out, chance = tmp_path / "run", random.Random(1)
-    asked = command(1, undisturbed, captioned, out)
+    asked = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
     for action, code in ((told(signal.SIGTERM), 143), (kill_all, -9), (told(signal.SIGINT), 130)):
         ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
         assert ended == code, errors
@@ -122,7 +122,7 @@ def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(undisturbed: Path, c
 
 
 def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
-    process = start(command(1, undisturbed, captioned, tmp_path / "run"))
+    process = start(command(1, undisturbed, captioned, tmp_path / "run", "--set", "run.workers=1"))
     while process.poll() is None and not (tmp_path / "run" / folder.CONFIG).exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)

@@ -105,8 +105,8 @@ LEAST = {"retrieval": 0.5, "zero-shot colour": 0.8, "zero-shot background": 0.85
 def test_prompts_state_what_they_say_and_only_what_is_true(held_out: tuple[np.ndarray, list[Facts]]) -> None:
     stream = np.random.default_rng(3)
     for known in held_out[1]:
-        for draw in [prompts.full] + 4 * [prompts.brief]:
-            text, stated = draw(known, stream)
+        for _ in range(5):
+            text, stated = prompts.draw(known, stream)
             assert stated.items() <= known.items()
             if "family" in stated:
                 assert attributes.parse(text) == stated
@@ -122,7 +122,7 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
     logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
     plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
     columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
-    torch.testing.assert_close(fitting._loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+    torch.testing.assert_close(fitting._sentence_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:

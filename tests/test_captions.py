@@ -19,7 +19,8 @@ from synth.config import digest
 from synth.errors import UserError
 from synth.shards import ShardSet, ShardWriter
 from synth.storage import Folder
-from tests.conftest import children, make_small, make_tables, tar_hashes
+from tests.conftest import make_small, make_tables, tar_hashes
+from tests.test_chaos import kill_driver
 
 
 def hashes(out: object) -> dict[str, str]:
@@ -225,21 +226,19 @@ def test_a_dry_run_writes_nothing(undisturbed: Path, tiny_encoder: Path, tmp_pat
     assert foreseen.pictures == 40 and foreseen.bytes > 40 * 2 * 2 * 32 and not (tmp_path / "t").exists()
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_after_kill_9_the_same_command_makes_the_same_tables(tiny_encoder: Path, tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize(("workers", "kills"), [("0", (1, 4)), ("2", (2,))])
+def test_after_kill_9_the_same_command_makes_the_same_tables(
+    tiny_encoder: Path, tmp_path: Path, workers: str, kills: tuple[int, ...]
+) -> None:
     make_small(tmp_path / "s", samples=3000, shard_size=300)
     make_tables(tmp_path / "s", tmp_path / "expected", tiny_encoder)
     command = [sys.executable, "-m", "caption", "captions", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
     command += ["--encoder", str(tiny_encoder), "--workers", workers]
-    for done in (1, 4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    for done in kills:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
         while process.poll() is None and len(list(tmp_path.glob("t/*.parquet"))) < done:
             time.sleep(0.002)
-        family = [pid for pid, name in children(process.pid) if "ray" in name]
-        process.kill()
-        process.wait()
-        while any(Path(f"/proc/{pid}").exists() for pid in family):
-            time.sleep(0.1)
+        kill_driver(process)
     last = subprocess.run(command, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert 0 < json.loads(last.stdout)["captioned"] < 3000

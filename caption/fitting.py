@@ -44,7 +44,7 @@ class Request:
     out: str
     exam: tuple[str, ...] = ()  # finished sets of another seed
     seed: int = 0
-    visits: int = 800_000  # of pictures
+    visits: int = 400_000  # of pictures
     threads: int = 2  # sums depend on it
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest

@@ -23,7 +23,7 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
     "fractals_corrupted_contour": range(160, 190),
     "fractals_multi": range(100),
     "fractaldb": range(50),
-    "shaders": range(15_000, 15_060),
+    "shaders": range(15_000, 15_040),
 }
 
 
@@ -34,7 +34,7 @@ def encoder() -> encoders.Encoder:
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, list[Facts]]:
-    """470 pictures of classes that nano was not fitted to, and their facts."""
+    """450 pictures of classes that nano was not fitted to, and their facts."""
     pixels, facts = [], []
     for name, indices in DRAWN.items():
         settings = () if name in ("shaders", "fractaldb") else ("classes=20000",)

@@ -26,6 +26,8 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
     "shaders": range(15_000, 15_040),
 }
 
+LEAST = {"retrieval": 0.5, "zero-shot colour": 0.94, "zero-shot background": 0.97, "zero-shot family": 0.87}  # .55 .97 .99 .90 measured
+
 
 @pytest.fixture(scope="module")
 def encoder() -> encoders.Encoder:
@@ -97,9 +99,6 @@ def test_it_matches_pictures_of_classes_that_it_has_not_seen(encoder: encoders.E
     for name, least in LEAST.items():
         assert figures[name].right >= least, f"{name}: {figures[name]}"
         assert figures[name].right > 2 * figures[name].chance
-
-
-LEAST = {"retrieval": 0.5, "zero-shot colour": 0.8, "zero-shot background": 0.85, "zero-shot family": 0.85}
 
 
 def test_prompts_state_what_they_say_and_only_what_is_true(held_out: tuple[np.ndarray, list[Facts]]) -> None:

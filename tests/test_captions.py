@@ -208,7 +208,7 @@ def test_bf16_is_not_taken_where_it_says_something_else(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"xi": "-1"}, "--xi is -1; it must be finite and at least 0"),
+        ({"xi": "-1"}, "--xi is -1; it must be finite, at least 0 and at most 1,000,000"),
         ({"seed": -1}, "--seed is -1"),
         ({"workers": -1}, "--workers is -1"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known are auto, fp32, bf16"),

@@ -5,6 +5,7 @@ table is ever whole in memory.
 """
 
 import functools
+import json
 import platform
 import time
 from collections import OrderedDict, deque
@@ -108,16 +109,33 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
 
 
 def captions_of(sample: Sample) -> list[str]:
-    """The texts of a sample: people's where its shard carries any, else the sentences that its parameters make true."""
-    own = sample.captions or sample.about.get("caption") or []
-    if own:
-        return [own] if isinstance(own, str) else list(own)
-    return attributes.sentences(sample.about) if is_formula(sample) else []
+    """The texts of a sample: people's where its shard carries any, else the sentences that its parameters make true.
+
+    Raises UserError where its JSON has something else in their place."""
+    if own := sample.captions or sample.about.get("caption"):
+        return _texts_alone(sample.key, [own] if isinstance(own, str) else own)
+    if not is_formula(sample):
+        return []
+    try:
+        return attributes.sentences(sample.about)
+    except KeyError as error:
+        raise UserError(f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown") from None
 
 
 def is_formula(sample: Sample) -> bool:
     """Whether exnihilo drew a sample."""
-    return "params" in sample.about and "stats" in sample.about
+    return {"family", "params", "stats"} <= sample.about.keys()
+
+
+def _texts_alone(key: str, captions: object) -> list[str]:
+    """Captions as they are, without blank ones. Raises UserError where they are no list of texts that can be stored."""
+    if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+        raise UserError(f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts")
+    try:
+        "".join(captions).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"a caption of sample {key} cannot be stored: {error}") from None
+    return [c for c in captions if c.strip()]
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:

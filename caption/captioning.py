@@ -20,7 +20,7 @@ import numpy as np
 from caption import attributes, encoders
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
-from caption.table import Rows, TableWriter
+from caption.table import Rows, TableWriter, metadata
 from synth import config, ledger, shards
 from synth.errors import UserError
 from synth.ledger import Part
@@ -64,9 +64,10 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     begun, cpu, cut = time.perf_counter(), time.process_time(), 0
+    about = metadata(identity, job.part.content["shard"], job.manifest_digest)
     with (
         storage.staged(job.part.file) as path,
-        TableWriter(path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=_metadata(job)) as writer,
+        TableWriter(path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=about) as writer,
     ):
         first = job.part.first
         for batch in _batched(_decoded(shard_set, job.shard, encoder.device.type), BATCH[encoder.device.type]):
@@ -179,18 +180,6 @@ def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
     if source.sha256 != weights:
         raise UserError(f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file")
     return encoders.load(source, device, precision)
-
-
-def _metadata(job: Job) -> dict[str, str]:
-    """What a table says of itself."""
-    plain = {k: job.identity[k] for k in ("encoder", "precision", "dimensions", "xi", "seed")}
-    return {
-        **{name: str(value) for name, value in plain.items()},
-        "encoder_sha256": job.identity["weights"],
-        "preprocessing": config.canonical(job.identity["preprocessing"]).decode(),
-        "shard_sha256": job.part.content["shard"],
-        "manifest_digest": job.manifest_digest,
-    }
 
 
 def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]:

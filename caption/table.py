@@ -160,7 +160,7 @@ class CaptionSet:
         differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
         if differ or len(ours) != len(theirs):
             what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
-            raise UserError(f"{name} and its shard do not agree: {what}; {_AGAIN}")
+            raise UserError(f"{name} and {name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar do not agree: {what}; {_AGAIN}")
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:

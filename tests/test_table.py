@@ -77,7 +77,7 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
         table = tables.read(part, ["index", "caption"], keys)
         assert part.file.removesuffix("parquet") == shard.file.removesuffix("tar")
         assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
-        with pytest.raises(UserError, match=rf"{part.file} and its shard do not agree: key {keys[0]} stands where the shard has 7"):
+        with pytest.raises(UserError, match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7"):
             tables.read(part, ["caption"], ["7", *keys[1:]])
         with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
             tables.read(part, ["caption"], keys[:-1])

@@ -65,7 +65,7 @@ def find(name: str) -> Source:
     if name == NANO:
         sent_along = (Path(place) / NANO for place in sys.path)  # where Ray puts what it brings to a node
         return _in_folder(next((f for f in (_NANO, *sent_along) if (f / _CONFIG).is_file()), _NANO), NANO)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")
     if equals:

@@ -166,7 +166,7 @@ class _Captioning(Work):
         about = {
             "title": f"captions of {self._name}",
             "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
-            "licence": shard_set["licence"],
+            "licence": shard_set.get("licence", "unknown"),
         }
         manifest = ledger.manifest(records, self.identity, about, run)
         for name, data in card.files(manifest).items():
@@ -174,7 +174,7 @@ class _Captioning(Work):
         ledger.write_manifest(self.storage, manifest)
 
     def is_closed(self, manifest: Json) -> bool:
-        return bool(manifest["shards"]["digest"] == self._shard_set.digest)
+        return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)
 
     def _precision(self, state: State) -> str:
         """bf16 where the device has it and it says nearly the same of the first pictures; once decided for a place, that."""

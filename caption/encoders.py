@@ -147,9 +147,9 @@ def choose_device(asked: str) -> str:
     """`auto`, `cpu` or `cuda`, as torch takes it. Raises UserError where it is not there."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked != "cpu" and not asked.startswith("cuda"):
+    if asked not in ("cpu", "cuda"):
         raise UserError(f"unknown device {asked!r}; known are auto, cpu and cuda")
-    if asked != "cpu" and not torch.cuda.is_available():
+    if asked == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is here, or this torch is built without CUDA; give --device cpu")
     return asked
 

@@ -295,3 +295,8 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
     assert 0 < json.loads(last.stdout)["captioned"] < 3000
     assert hashes(tmp_path / "t") == hashes(tmp_path / "expected")
     assert not [p.name for p in (tmp_path / "t").iterdir() if p.name.startswith(".")]
+
+
+def test_the_default_place_is_within_the_captions_folder() -> None:
+    assert pipeline.default_place("visual_atoms", "ViT-B-32/openai") == "data/captions/visual_atoms/ViT-B-32-openai"
+    assert pipeline.default_place("../../x", "a b") == "data/captions/-..-x/a-b"

@@ -28,6 +28,7 @@ def test_torchvision_can_be_imported_here() -> None:
 
     assert torchvision.transforms.Resize(8)(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
     assert declare() is declare()
+    assert declare.__wrapped__() is None  # what is declared, or there, is left alone
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 256])
@@ -130,6 +131,16 @@ def test_without_network_or_weights_it_says_how_to_get_them(monkeypatch: pytest.
         UserError, match=r"(?s)ViT-B-32/openai are not here .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
     ):
         find("ViT-B-32/openai")
+
+
+def test_nano_is_found_where_ray_puts_what_it_sends_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = find("nano")
+    shutil.copytree(encoders._NANO, tmp_path / "nano")
+    monkeypatch.setattr(encoders, "_NANO", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no encoder"):
+        find("nano")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (find("nano").name, find("nano").sha256) == ("nano", here.sha256)
 
 
 @pytest.mark.parametrize(

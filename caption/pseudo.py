@@ -7,7 +7,7 @@ Axes: N pictures, D dimensions of the embedding.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,16 +55,17 @@ def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.n
     """Standard normal vectors, float32 (N, D): one for each (seed, index, draw), whatever the others are (Philox, counter-based).
 
     Draw 0 is the stored column; a training visit uses draw 1 + 2 epoch + {0 for D, 1 for G}."""
-    return np.stack([_stream(seed, int(i), draw).standard_normal(dimensions, dtype=np.float32) for i in indices])
+    return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)])
 
 
 def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:
     """Numbers in [0, 1) of the same visits, independent of their noise: float64 (N, count)."""
-    return np.stack([_stream(seed, int(i), draw, _UNIFORM).random(count) for i in indices])
+    return np.stack([stream.random(count) for stream in _streams(seed, indices, draw, _UNIFORM)])
 
 
-def pseudo_caption(image: Any, eps: Any, xi: float) -> Any:
-    """Equation 3: unit vectors (N, D) in the arithmetic (NumPy or torch), dtype and device of `image` (N, D); eps is (N, D) normal noise.
+def pseudo_caption(image: Any, eps: Any, xi: Any) -> Any:
+    """Equation 3: unit vectors (N, D) in the arithmetic (NumPy or torch), dtype and device of `image` (N, D); eps is (N, D) normal noise,
+    xi a number or one a row, (N, 1).
 
     xi = 0 gives the normalised image embedding itself."""
     length = _length(image)
@@ -72,11 +73,15 @@ def pseudo_caption(image: Any, eps: Any, xi: float) -> Any:
     return moved / _length(moved)
 
 
-def _stream(seed: int, index: int, draw: int, use: int = 0) -> np.random.Generator:
-    key = np.array([seed % (1 << _KEY_BITS), draw], dtype=np.uint64)
-    # A counter of 256 bits counts blocks of four words: the index in its upper half leaves 2^128 blocks to each picture.
-    counter = np.array([0, 0, index, use], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+def _streams(seed: int, indices: Iterable[int], draw: int, use: int = 0) -> Iterator[np.random.Generator]:
+    """A stream of random numbers for each index. They are one object, set anew: making one takes longer than 256 numbers."""
+    bits = np.random.Philox(key=np.array([seed % (1 << _KEY_BITS), draw], dtype=np.uint64))
+    state, stream = bits.state, np.random.Generator(bits)
+    for index in indices:
+        # A counter of 256 bits counts blocks of four words: the index in its upper half leaves 2^128 blocks to each picture.
+        state["state"]["counter"][:] = 0, 0, index, use
+        bits.state = state
+        yield stream
 
 
 def _length(vectors: Any) -> Any:

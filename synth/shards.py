@@ -174,7 +174,7 @@ class MappedShard:
         return len(self.keys)
 
     def picture(self, row: int, size: int) -> np.ndarray:
-        """The picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, 3), grey widened."""
+        """The picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, C), C as stored."""
         key = self.keys[row]
         offset, length = self._places[key]
         try:
@@ -182,7 +182,7 @@ class MappedShard:
             height, width, _ = pixels.shape
             if height != width or height % size:
                 raise UserError(f"sample {key} of {self._name} has {width} x {height} pixels, no multiple of {size} x {size}")
-            return codecs.rgb(box_average(pixels, size))
+            return box_average(pixels, size)
         except ValueError as error:
             raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
 

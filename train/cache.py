@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ class Cache:
     """Where files of sets are to be found on this machine; it travels to loader workers."""
 
     folder: str
+    ended: Event | None = None  # set when nobody needs files any more
 
     def path(self, file: Remote) -> str:
         """A local path of a file, waited for where it is being fetched. Raises UserError where it is missing, cut, or cannot be had."""
@@ -56,6 +58,8 @@ class Cache:
         while not kept.exists():
             if failure.exists():
                 raise UserError(failure.read_text())
+            if self.ended and self.ended.is_set():
+                raise UserError(f"{file.name} was not there yet when the run ended")
             time.sleep(_PAUSE)
         return str(kept)
 

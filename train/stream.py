@@ -11,11 +11,12 @@ import functools
 import itertools
 import multiprocessing
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from synth.errors import UserError
 from synth.shards import MappedShard, ShardSet
 from train.cache import Cache, Fetcher, Needed, Remote, require_room
 from train.order import BLOCK, Order, Place
+
+T = TypeVar("T")
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
 
@@ -97,8 +100,9 @@ class Stream:
 
     def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
         """This rank's part of every global batch from `start` images seen on, without end. Raises UserError where a file is damaged."""
+        ended = multiprocessing.get_context("spawn").Event() if workers else None
         loader = DataLoader(
-            Reader(self._sources, self._visit),
+            Reader(self._sources._replace(cache=replace(self._sources.cache, ended=ended)), self._visit),
             batch_sampler=_Slices(self.order, start, batch, rank, ranks),
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=workers,
@@ -110,17 +114,21 @@ class Stream:
         others = multiprocessing.active_children()
         with _signals_kept_from_workers():
             iterator = iter(loader)
+        coming = _ahead(iterator) if workers else iterator
         try:
-            for made in iterator:
+            for made in coming:
                 if isinstance(made, str):
                     raise UserError(made)
                 yield made
                 self.position += batch
         finally:
-            del iterator  # asks the workers to end
+            if ended and isinstance(coming, Generator):
+                ended.set()  # so that no worker waits for a file that nobody fetches any more
+                coming.close()
+            del iterator, coming  # asks the workers to end
             for worker in multiprocessing.active_children():
                 if worker not in others:
-                    worker.kill()  # one that waits for a file hears nothing
+                    worker.kill()  # one that is still starting hears nothing
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
         """The thread that fetches this set's files for a node, from `start` images seen on; none where they are local already.
@@ -156,31 +164,38 @@ class Reader(Dataset):
         """The samples of these places; the sentence of what is wrong with them, as a worker's error would lose its kind."""
         try:
             opened = [self._open(place.shard) for place in places]
-            pictures = np.stack([o.tar.picture(p.row, self._visit.resolution) for o, p in zip(opened, places, strict=True)])
+            pictures = self._pictures(places, opened)
             for_d, for_g = (self._texts(places, opened, phase) for phase in (0, 1))
         except UserError as error:
             return str(error)
-        planes = torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())  # N 3 R R
-        return Batch(planes, torch.from_numpy(for_d), torch.from_numpy(for_g))
+        return Batch(*map(torch.from_numpy, (pictures, for_d, for_g)))
+
+    def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
+        """uint8 (N, 3, R, R); grey is widened."""
+        side = self._visit.resolution
+        planes = np.empty((len(places), 3, side, side), np.uint8)
+        for plane, place, shard in zip(planes, places, opened, strict=True):
+            plane[:] = shard.tar.picture(place.row, side).transpose(2, 0, 1)
+        return planes
 
     def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"], phase: int) -> np.ndarray:
         """The vectors that stand for the texts of a phase's visits: float32 (N, D)."""
-        visit, texts = self._visit, []
-        for place, shard in zip(places, opened, strict=True):
-            index, draw = shard.first + place.row, 1 + 2 * place.epoch + phase
-            chance, which = pseudo.uniform(visit.seed, [index], draw, 2)[0] if visit.text.captions else (1.0, 0.0)
-            own = shard.texts[place.row] if chance < visit.text.captions else None
-            if own is not None and not len(own) and visit.text.required:
-                raise UserError(f"sample {shard.tar.keys[place.row]} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
-            if own is not None and len(own):
-                vector, xi = own[int(which * len(own))], visit.caption_xi
-            elif visit.text.stored:
-                vector, xi = shard.stored[place.row], 0.0
-            else:
-                vector, xi = shard.image[place.row], visit.xi
-            eps = pseudo.noise(visit.seed, [index], draw, len(vector)) if xi else np.ones((1, len(vector)), np.float32)
-            texts.append(pseudo.pseudo_caption(vector[None].astype(np.float32), eps, xi)[0])
-        return np.stack(texts)
+        visit = self._visit
+        chances = _by_visit(pseudo.uniform, visit.seed, places, opened, phase, 2) if visit.text.captions else np.ones((len(places), 2))
+        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        vectors, xi = np.stack([v for v, _ in chosen]).astype(np.float32), np.array([[x] for _, x in chosen], np.float32)
+        eps = _by_visit(pseudo.noise, visit.seed, places, opened, phase, vectors.shape[1]) if xi.any() else np.ones_like(vectors)
+        return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
+
+    def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
+        """The vector (D,) of a visit, and the noise that it gets. Raises UserError where there is no caption and must be one."""
+        text = self._visit.text
+        own = shard.texts[place.row] if chance < text.captions else ()
+        if len(own):
+            return own[int(which * len(own))], self._visit.caption_xi
+        if text.required:
+            raise UserError(f"sample {shard.tar.keys[place.row]} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
+        return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
     def _opened(self, shard: int) -> "_Opened":
         sources, table = self._sources, self._sources.tables[shard]
@@ -215,8 +230,32 @@ class _Slices:
             yield self._order.places(start + self._offset, self._count)
 
 
+def _by_visit(
+    draw: Callable[[int, list[int], int, int], np.ndarray],
+    seed: int,
+    places: Sequence[Place],
+    opened: Sequence[_Opened],
+    phase: int,
+    count: int,
+) -> np.ndarray:
+    """Random numbers (N, count) of the visits of these places; those of an epoch are drawn together."""
+    visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
+    epochs = itertools.groupby(visits, key=lambda visit: visit[0])
+    return np.concatenate([draw(seed, [index for _, index in part], 1 + 2 * epoch + phase, count) for epoch, part in epochs])
+
+
 def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
     return [Remote(url, p["file"], p["sha256"], p["bytes"]) for p in manifest["parts"]]
+
+
+def _ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items without end, one ahead in a thread: to take one over from a worker is little work, but milliseconds of waiting."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items)
+        while True:
+            item = coming.result()
+            coming = pool.submit(next, items)
+            yield item
 
 
 def _as_it_is(made: Batch | str) -> Batch | str:

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import logging
 import socket
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class Source:
 def find(name: str) -> Source:
     """The encoder of that name, its weights fetched where they are on the hub. Raises UserError where there is none."""
     if name == NANO:
-        return _in_folder(_NANO, NANO)
+        sent_along = (Path(place) / NANO for place in sys.path)  # where Ray puts what it brings to a node
+        return _in_folder(next((f for f in (_NANO, *sent_along) if (f / _CONFIG).is_file()), _NANO), NANO)
     if Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")

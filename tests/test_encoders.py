@@ -132,6 +132,16 @@ def test_without_network_or_weights_it_says_how_to_get_them(monkeypatch: pytest.
         find("ViT-B-32/openai")
 
 
+def test_nano_is_found_where_ray_puts_what_it_sends_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = find("nano")
+    shutil.copytree(encoders._NANO, tmp_path / "nano")
+    monkeypatch.setattr(encoders, "_NANO", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no encoder"):
+        find("nano")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (find("nano").name, find("nano").sha256) == ("nano", here.sha256)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

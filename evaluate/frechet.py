@@ -1,14 +1,18 @@
 """Frechet distance of two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
 Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR 2020 (its limit).
-Axes: N pictures, D dimensions of a feature.
+Axes: N and M pictures of the two sets, D dimensions of a feature.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.moments import Moments
+from caption.torchvision_ops import declare
+from evaluate.moments import Moments, moments_of
+from synth.errors import UserError
+
+_LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
 
 
 class Interval(NamedTuple):
@@ -20,19 +24,106 @@ class Interval(NamedTuple):
 
 def distance(a: Moments, b: Moments) -> float:
     """The distance of two sets by their moments, torch-fidelity's formula. Raises UserError where dimensions differ."""
-    raise NotImplementedError
+    declare()
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    _require_same_dimensions(a.mean, b.mean)
+    first, second = ({"mu": m.mean, "sigma": m.covariance} for m in (a, b))
+    return float(fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID])
 
 
 def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
-    """The same from features (N, D) and (M, D): where both N and M are below D without a square root of D x D matrices."""
-    raise NotImplementedError
+    """The same from features (N, D) and (M, D), in the form that their numbers favour. With X and Y the centred features over
+    sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm of X Y^T: where N and M lie below D, that is the smaller problem and
+    takes no root of a singular product."""
+    _require_same_dimensions(a[0], b[0])
+    if max(len(a), len(b)) >= a.shape[1]:
+        return distance(moments_of(a), moments_of(b))
+    (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
+    return _joined(mean_a - mean_b, x, y, float(np.linalg.svd(x @ y.T, compute_uv=False).sum()))
 
 
-def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = 15) -> float:
-    """FD-infinity: the intercept of the distance against 1/N, over subsets of the generated features (N, D)."""
-    raise NotImplementedError
+def limit(generated: np.ndarray, reference: Moments | np.ndarray, *, seed: int = 0, points: int = 15) -> float:
+    """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
+    (5,000 at most) to all. Raises UserError for fewer than 20 pictures."""
+    if len(generated) < 20:
+        raise UserError(f"FD-infinity needs at least 20 generated pictures, not {len(generated)}; give more, or leave it out")
+    random = np.random.default_rng(seed)
+    sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
+    subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)
+    distances = [_to_reference(subset, reference) for subset in subsets]
+    slope_and_intercept = np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)
+    return float(slope_and_intercept[0])
 
 
 def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
-    """An interval of the distance of two sets of features, from resampled pictures of both; the bias of finite N stays in it."""
-    raise NotImplementedError
+    """An interval of the distance of two sets of features, from resampled pictures of both (Efron 1979). Resampling adds the bias of
+    finite N once more; so the resampled distances are centred, and the interval tells of spread, not of bias."""
+    resampled = _resampled_by_rows if max(len(generated), len(reference)) < generated.shape[1] else _resampled_by_moments
+    value, distances = resampled(generated, reference, np.random.default_rng(seed), resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
+    return Interval(value + float(low), value + float(high))
+
+
+def _to_reference(features: np.ndarray, reference: Moments | np.ndarray) -> float:
+    if isinstance(reference, Moments):
+        return distance_to_moments(features, reference)
+    return distance_of_features(features, reference)
+
+
+def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
+    """The distance of features (N, D) from moments: below D pictures by N x N matrices, tr (X S X^T)^(1/2), else by moments."""
+    _require_same_dimensions(features[0], reference.mean)
+    if len(features) >= features.shape[1]:
+        return distance(moments_of(features), reference)
+    mean, x = _centred(features)
+    covariance = reference.covariance
+    root = np.sqrt(np.linalg.eigvalsh(x @ covariance @ x.T).clip(min=0)).sum()
+    step = mean - reference.mean
+    return float(step @ step + np.vdot(x, x) + np.trace(covariance) - 2 * root)
+
+
+def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError for fewer than two pictures."""
+    if len(features) < 2:
+        raise UserError("a covariance needs at least two pictures; give more")
+    mean = features.mean(axis=0, dtype=np.float64)
+    return mean, (features - mean) / np.sqrt(len(features) - 1)
+
+
+def _joined(step: np.ndarray, x: np.ndarray, y: np.ndarray, root: float) -> float:
+    return float(step @ step + np.vdot(x, x) + np.vdot(y, y) - 2 * root)
+
+
+def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+    """The distance, and those of resampled features."""
+
+    def drawn(features: np.ndarray) -> Moments:
+        return moments_of(features[np.sort(random.integers(len(features), size=len(features)))])
+
+    return distance_of_features(a, b), np.array([distance(drawn(a), drawn(b)) for _ in range(resamples)])
+
+
+def _resampled_by_rows(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+    """The same below D pictures: all that a resample needs are inner products of rows, taken once."""
+    middle = a.mean(axis=0, dtype=np.float64)
+    a, b = a - middle, b - middle  # near the origin, so that inner products keep their digits
+    aa, bb, ab = a @ a.T, b @ b.T, a @ b.T
+    distances = []
+    for _ in range(resamples):
+        i, j = (np.sort(random.integers(len(rows), size=len(rows))) for rows in (a, b))
+        p, q = (np.bincount(chosen, minlength=length) / len(chosen) for chosen, length in ((i, len(a)), (j, len(b))))
+        step = p @ aa @ p + q @ bb @ q - 2 * (p @ ab @ q)
+        spread = (p @ aa.diagonal() - p @ aa @ p) * len(a) / (len(a) - 1) + (q @ bb.diagonal() - q @ bb @ q) * len(b) / (len(b) - 1)
+        chosen_a, chosen_b = np.flatnonzero(p), np.flatnonzero(q)
+        cross = ab - (p @ ab) - (ab @ q)[:, None] + p @ ab @ q  # of the rows less the resample's means
+        cross = cross[np.ix_(chosen_a, chosen_b)] * np.sqrt(p[chosen_a])[:, None] * np.sqrt(q[chosen_b])
+        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(len(a) / (len(a) - 1) * len(b) / (len(b) - 1))
+        distances.append(step + spread - 2 * root)
+    return distance_of_features(a, b), np.array(distances)
+
+
+def _require_same_dimensions(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise UserError(f"features of {len(a)} and of {len(b)} dimensions do not compare; take both from one detector")

@@ -1,7 +1,28 @@
 """Figures: a value with everything that makes it comparable with another one."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from evaluate.detectors import INCEPTION
+
+CMMD_ENCODER = "ViT-L-14-336/openai"  # whose name CMMD is
+
+# The name on inception, and what the same formula is called on another detector.
+_NAMES = {
+    "fid": ("FID", "FD"),
+    "fdinf": ("FID-infinity", "FD-infinity"),
+    "kid": ("KID", "KD"),
+    "is": ("IS", "score of classes"),
+}
+_ELSEWHERE = {
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "cmmd": "MMD",
+    "clip": "CLIP score",
+    "rp": "R-precision",
+}
 
 Json = dict[str, Any]
 
@@ -17,7 +38,7 @@ class Terms:
     detector: str
     weights: str  # sha256
     resize: str
-    seed: int
+    seed: int  # of the generated pictures
     captions: str  # policy: which captions, how many pictures of each
 
 
@@ -34,10 +55,17 @@ class Figure:
     notes: tuple[str, ...] = ()  # what a reader must know
 
     def row(self) -> Json:
-        """The figure as one flat JSON object, terms and all."""
-        raise NotImplementedError
+        """The figure as one flat JSON object, terms and all; what it has not is left out."""
+        own = {"metric": self.name, "value": self.value, "error": self.error, "interval": self.interval, **dict(self.details)}
+        row = {**own, **asdict(self.terms), "notes": list(self.notes)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items() if value not in (None, [])}
 
 
 def named(metric: str, detector: str) -> str:
-    """What a metric on a detector is called: FID, KID and IS on inception, else "FD (detector)" and the like."""
-    raise NotImplementedError
+    """What a metric on a detector is called: FID, KID and IS on inception, else "FD (detector)" and the like; CMMD on its own encoder."""
+    if metric == "cmmd" and detector == CMMD_ENCODER:
+        return "CMMD"
+    if metric in _NAMES:
+        own, other = _NAMES[metric]
+        return own if detector == INCEPTION else f"{other} ({detector})"
+    return f"{_ELSEWHERE[metric]} ({detector})"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caption.torchvision_ops import declare
-from evaluate.moments import Moments, moments_of
+from evaluate.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
@@ -37,13 +37,27 @@ def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
     sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm of X Y^T: where N and M lie below D, that is the smaller problem and
     takes no root of a singular product."""
     _require_same_dimensions(a[0], b[0])
-    if max(len(a), len(b)) >= a.shape[1]:
-        return distance(moments_of(a), moments_of(b))
-    (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
-    return _joined(mean_a - mean_b, x, y, float(np.linalg.svd(x @ y.T, compute_uv=False).sum()))
+    few_a, few_b = (len(features) < features.shape[1] for features in (a, b))
+    if few_a and few_b:
+        (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
+        return _joined(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum())
+    if few_a or few_b:
+        return distance_to_moments(a, moments_of(b)) if few_a else distance_to_moments(b, moments_of(a))
+    return distance(moments_of(a), moments_of(b))
 
 
-def limit(generated: np.ndarray, reference: Moments | np.ndarray, *, seed: int = 0, points: int = 15) -> float:
+def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
+    """The distance of features (N, D) from moments: below D pictures tr (X S X^T)^(1/2) has N x N matrices, else it is by moments."""
+    _require_same_dimensions(features[0], reference.mean)
+    if len(features) >= features.shape[1]:
+        return distance(moments_of(features), reference)
+    mean, x = _centred(features)
+    covariance = reference.covariance
+    root = np.sqrt(np.linalg.eigvalsh(x @ covariance @ x.T).clip(min=0)).sum()
+    return _joined(mean - reference.mean, np.vdot(x, x) + np.trace(covariance), root)
+
+
+def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = 15) -> float:
     """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
     (5,000 at most) to all. Raises UserError for fewer than 20 pictures."""
     if len(generated) < 20:
@@ -51,7 +65,11 @@ def limit(generated: np.ndarray, reference: Moments | np.ndarray, *, seed: int =
     random = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
     subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)
-    distances = [_to_reference(subset, reference) for subset in subsets]
+    if len(reference) < reference.shape[1]:
+        distances = [distance_of_features(subset, reference) for subset in subsets]
+    else:
+        moments = moments_of(reference)
+        distances = [distance_to_moments(subset, moments) for subset in subsets]
     slope_and_intercept = np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)
     return float(slope_and_intercept[0])
 
@@ -66,34 +84,17 @@ def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, re
     return Interval(value + float(low), value + float(high))
 
 
-def _to_reference(features: np.ndarray, reference: Moments | np.ndarray) -> float:
-    if isinstance(reference, Moments):
-        return distance_to_moments(features, reference)
-    return distance_of_features(features, reference)
-
-
-def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
-    """The distance of features (N, D) from moments: below D pictures by N x N matrices, tr (X S X^T)^(1/2), else by moments."""
-    _require_same_dimensions(features[0], reference.mean)
-    if len(features) >= features.shape[1]:
-        return distance(moments_of(features), reference)
-    mean, x = _centred(features)
-    covariance = reference.covariance
-    root = np.sqrt(np.linalg.eigvalsh(x @ covariance @ x.T).clip(min=0)).sum()
-    step = mean - reference.mean
-    return float(step @ step + np.vdot(x, x) + np.trace(covariance) - 2 * root)
-
-
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError for fewer than two pictures."""
+    """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError as Gathering does."""
+    require_finite(features)
     if len(features) < 2:
         raise UserError("a covariance needs at least two pictures; give more")
     mean = features.mean(axis=0, dtype=np.float64)
     return mean, (features - mean) / np.sqrt(len(features) - 1)
 
 
-def _joined(step: np.ndarray, x: np.ndarray, y: np.ndarray, root: float) -> float:
-    return float(step @ step + np.vdot(x, x) + np.vdot(y, y) - 2 * root)
+def _joined(step: np.ndarray, traces: float, root: float) -> float:
+    return float(step @ step + traces - 2 * root)
 
 
 def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:

@@ -40,7 +40,7 @@ def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_de
         inside[i] |= (squares <= real_radii[j, k - 1]).any(axis=1)
         reached[j] |= (squares <= fake_radii[i, k - 1, None]).any(axis=0)
         within = squares < real_radii[j, k_density - 1]
-        pairs += np.count_nonzero(within)
+        pairs += int(np.count_nonzero(within))
         covered[j] |= within.any(axis=0)
     density = pairs / (k_density * len(fakes))
     return Neighbours(float(inside.mean()), float(reached.mean()), density, float(covered.mean()))

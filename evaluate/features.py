@@ -11,9 +11,8 @@ Axes: N pictures, D dimensions of a feature, C classes.
 
 import json
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ CACHE = Path("data/features")
 
 _PART = 512  # pictures of a file
 _AT_ONCE = 64  # pictures that the net sees together; divides _PART, so that a resumed run sees the same batches
-_AHEAD = 4  # batches that are decoded while the net works
 _MOMENTS = "moments.safetensors"
 
 Json = dict[str, Any]
@@ -151,37 +149,12 @@ def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]
 
 
 def _ahead(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same, made by a thread of their own while their reader works."""
-    made: queue.Queue[np.ndarray | BaseException | None] = queue.Queue(_AHEAD)
-    enough = threading.Event()
-
-    def offer(item: np.ndarray | BaseException | None) -> None:
-        while not enough.is_set():
-            try:
-                return made.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                offer(batch)
-                if enough.is_set():
-                    return
-            offer(None)
-        except BaseException as error:  # the reader's to raise
-            offer(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := made.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        enough.set()
-        thread.join()
+    """The same, the next one made by a thread of its own while the reader works."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 def _part(first: int) -> str:

@@ -12,7 +12,7 @@ _NAMES = {
     "fid": ("FID", "FD"),
     "fdinf": ("FID-infinity", "FD-infinity"),
     "kid": ("KID", "KD"),
-    "is": ("IS", "score of classes"),
+    "is": ("IS", "class score"),
 }
 _ELSEWHERE = {
     "precision": "precision",

@@ -40,6 +40,7 @@ def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], t
     if pictures.shape != texts.shape:
         raise UserError(f"there are texts of shape {texts.shape} for pictures of shape {pictures.shape}; give one text a picture")
     for metric in dict.fromkeys(metrics):
+        details: tuple[tuple[str, Any], ...]
         if metric == "clip":
             score, details = scores.clip_score(pictures, texts), (("formula", scores.CLIP_SCORE),)
         else:

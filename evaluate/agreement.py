@@ -1,9 +1,9 @@
 """Attribute agreement: do the pictures that a run draws of a prompt have what the prompt says?
 
-Prompts are short sentences of the caption grammar, from the facts of pictures that the judge has not seen. Colour and background are judged by
-pixels: the background is the commonest colour word along the border, the colour the commonest among the other pixels. The family is judged by a
-ridge head, in closed form, on a detector's features of pictures drawn by formulas. What the judge says of real renders, and of pictures
-whose prompts were changed round, stands beside it: the first is the most that can be had, the second what chance gives.
+Prompts are short sentences of the caption grammar, from the facts of pictures that the judge has not seen. Colour and background are judged
+by pixels: the background is the commonest colour word along the border, the colour the commonest among the other pixels. The family is
+judged by a ridge head, in closed form, on a detector's features of pictures drawn by formulas. What the judge says of real renders, and of
+pictures whose prompts were changed round, stands beside it: the first is the most that can be had, the second what chance gives.
 
 Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
 """

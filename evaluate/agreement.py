@@ -21,6 +21,7 @@ from evaluate.runs import Run
 from synth.config import digest
 from synth.errors import UserError
 from synth.shards import ShardSet
+from train import checkpoint
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -79,7 +80,8 @@ def agreement(
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]
         both = [i for i in rows if fact in _said(turned[i])]
         yield {
-            "name": f"attribute agreement: {fact}",
+            "images_seen": checkpoint.images_seen(found),
+            "metric": f"attribute agreement: {fact}",
             "value": _share(judged_drawn, held_out.facts, fact, rows),
             "of_real_renders": _share(judged_real, held_out.facts, fact, rows),
             "with_prompts_changed_round": _share(judged_drawn, turned, fact, both),

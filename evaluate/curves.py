@@ -20,7 +20,7 @@ def target(out: str) -> Path:
 
 def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
     """Draws the curves of runs, an axis a metric; the rows that say last and best of each."""
-    names = list(dict.fromkeys(row["name"] for rows in rows_of.values() for row in rows))
+    names = list(dict.fromkeys(row["metric"] for rows in rows_of.values() for row in rows))
     found = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps({"ends": found, "rows": dict(rows_of)}, indent=1) + "\n")
@@ -36,7 +36,7 @@ def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
     for i, name in enumerate(names):
         axes = drawn.add_subplot(1, len(names), i + 1)
         for run, rows in rows_of.items():
-            own = sorted((r for r in rows if r["name"] == name), key=lambda r: r["images_seen"])
+            own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
             seen, values = [r["images_seen"] for r in own], [r["value"] for r in own]
             errors = [r.get("error") or 0.0 for r in own]
             axes.errorbar(seen, values, yerr=errors if any(errors) else None, marker="o", markersize=4, label=Path(run).name)
@@ -50,4 +50,4 @@ def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
 def _ends(run: str, rows: Sequence[Json], name: str) -> Json:
     best, last = best_and_last(rows, name)
     ends = {"last": last["value"], "last_at": last["images_seen"], "best": best["value"], "best_at": best["images_seen"]}
-    return {"run": run, "name": name, **ends}
+    return {"run": run, "metric": name, **ends}

@@ -179,7 +179,7 @@ def _names(asked: str) -> list[str]:
 
 def best_and_last(rows: Sequence[Json], name: str) -> tuple[Json, Json]:
     """Of a metric's rows, the best and the last by images seen; less is better, but for scores, precision and the like."""
-    own = sorted((r for r in rows if r["name"] == name), key=lambda r: r["images_seen"])
+    own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
     if not own:
         raise UserError(f"there is no {name} among the figures; run metrics or curve first")
     sign = -1 if name.split(" (")[0] in ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision") else 1

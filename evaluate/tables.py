@@ -65,18 +65,21 @@ def row_of(run: Run) -> Row:
         raise UserError(
             f"{run.path} has no readable metrics.jsonl; `python -m evaluate metrics {run.path} --reference ...` writes it"
         ) from None
-    newest = max(line["images_seen"] for line in lines)
-    latest = {line["name"]: line for line in lines if line["images_seen"] == newest}  # of a figure taken twice, the later
+    taken = [line for line in lines if line.get("value") is not None]
+    newest = max((line["images_seen"] for line in taken), default=0)
+    latest = {line["metric"]: line for line in taken if line["images_seen"] == newest}  # of a figure taken twice, the later
+    if not latest:
+        raise UserError(f"{run.path / 'metrics.jsonl'} holds no figure; `python -m evaluate metrics {run.path}` writes some")
     return Row(run, _arm(run), str(run.about["shards"].get("dataset")), list(latest.values()))
 
 
 def markdown(number: int, rows: Sequence[Row]) -> str:
     """The table as Markdown."""
-    names = list(dict.fromkeys(f["name"] for row in rows for f in row.figures))
+    names = list(dict.fromkeys(f["metric"] for row in rows for f in row.figures))
     lines = [f"# {_TITLES[number]}", "", "The paper's figures:", "", *_paper(number), "", "Ours:", ""]
     lines += [f"| run | pre-trained on | set | images seen | N | {' | '.join(names)} |", "|" + " --- |" * (5 + len(names))]
     for row in rows:
-        values = {f["name"]: _value(f) for f in row.figures}
+        values = {f["metric"]: _value(f) for f in row.figures}
         n, seen = row.figures[0]["n"], row.figures[0]["images_seen"]
         shown = " | ".join(values.get(name, "") for name in names)
         lines.append(f"| {row.run.path.name} | {row.arm} | {row.fitted_to} | {seen:,} | {n:,} | {shown} |")
@@ -114,7 +117,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     kept = ("reference", "reference_n", "reference_digest", "detector", "weights", "resize", "seed", "captions")
     terms = dict.fromkeys(tuple((k, str(f.get(k))) for k in kept) for row in rows for f in row.figures)
     lines = [", ".join(f"{k.replace('_', ' ')} {v[:12] if k in ('weights', 'reference_digest') else v}" for k, v in t) for t in terms]
-    notes = dict.fromkeys(f"* {f['name']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ())
+    notes = dict.fromkeys(f"* {f['metric']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ())
     warning = ["Figures compare only where all of this agrees:"] if len(lines) > 1 else []
     return ["\n".join([*warning, *(f"- {line}" for line in lines), *(f"- {note}" for note in notes)])]
 

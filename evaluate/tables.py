@@ -115,7 +115,7 @@ def _value(figure: Json) -> str:
 def _notes(rows: Sequence[Row]) -> list[str]:
     """What makes the figures comparable, and what a reader must know of them."""
     kept = ("reference", "reference_n", "reference_digest", "detector", "weights", "resize", "seed", "captions")
-    terms = dict.fromkeys(tuple((k, str(f.get(k))) for k in kept) for row in rows for f in row.figures)
+    terms = dict.fromkeys(tuple((k, str(f[k])) for k in kept if f.get(k) is not None) for row in rows for f in row.figures)
     lines = [", ".join(f"{k.replace('_', ' ')} {v[:12] if k in ('weights', 'reference_digest') else v}" for k, v in t) for t in terms]
     notes = dict.fromkeys(f"* {f['metric']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ())
     warning = ["Figures compare only where all of this agrees:"] if len(lines) > 1 else []

@@ -17,7 +17,6 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from caption.torchvision_ops import declare
 from synth.errors import UserError
 
 INCEPTION = "inception"
@@ -68,6 +67,8 @@ class _Inception:
     def __init__(self, file: Path, device: str) -> None:
         import torch
 
+        from caption.encoders import declare
+
         declare()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -95,6 +96,8 @@ class _Lite:
 
     def __init__(self, device: str) -> None:
         import torch
+
+        from caption.encoders import declare
 
         declare()
         try:
@@ -163,6 +166,8 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 def _fetched() -> Path:
     """The file of inception's weights, from torch's cache or the network. Raises UserError where neither has it."""
     import torch
+
+    from caption.encoders import declare
 
     declare()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from caption.torchvision_ops import declare
 from evaluate.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
+FEWEST = 20  # pictures of FD-infinity
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
 
 
@@ -24,6 +24,8 @@ class Interval(NamedTuple):
 
 def distance(a: Moments, b: Moments) -> float:
     """The distance of two sets by their moments, torch-fidelity's formula. Raises UserError where dimensions differ."""
+    from caption.encoders import declare
+
     declare()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
@@ -59,9 +61,9 @@ def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
 
 def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = 15) -> float:
     """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
-    (5,000 at most) to all. Raises UserError for fewer than 20 pictures."""
-    if len(generated) < 20:
-        raise UserError(f"FD-infinity needs at least 20 generated pictures, not {len(generated)}; give more, or leave it out")
+    (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
+    if len(generated) < FEWEST:
+        raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
     random = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
     subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)

@@ -18,6 +18,7 @@ FEW = 10_000  # pictures below which FID is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
 _K, _K_DENSITY = 3, 5
+_BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # and how many pictures they need
 
 
 def measure(generated: Features, reference: Features, metrics: Sequence[str], terms: Terms, *, resamples: int = 0) -> list[Figure]:
@@ -27,7 +28,7 @@ def measure(generated: Features, reference: Features, metrics: Sequence[str], te
     _require_same_detector(generated, reference)
     asked = list(dict.fromkeys(metrics))
     if "fid" in asked and min(generated.count, reference.count) < FEW:
-        asked += [m for m in ("kid", "fdinf") if m not in asked]
+        asked += [m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least]
     pair = _Pair(generated, reference, terms, resamples)
     return [figure for metric in asked for figure in _MEASURES[metric](pair)]
 

@@ -15,7 +15,7 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of inception's shapes, random but such that signals keep their size."""
     import torch
 
-    from caption.torchvision_ops import declare
+    from caption.encoders import declare
 
     declare()
     from torch_fidelity import feature_extractor_inceptionv3 as module
@@ -66,9 +66,7 @@ def test_inception_without_weights_says_where_they_are(monkeypatch: pytest.Monke
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(
-        UserError, match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights FILE"
-    ):
+    with pytest.raises(UserError, match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights"):
         detectors.load("inception")
 
 

@@ -25,6 +25,7 @@ def sets(tmp_path: Path) -> tuple[Features, Features]:
     [
         ("fid", "inception", "FID"),
         ("fid", "efficientnet-lite0", "FD (efficientnet-lite0)"),
+        ("fid", "inception-clean", "FD (inception-clean)"),
         ("kid", "inception", "KID"),
         ("kid", "nano", "KD (nano)"),
         ("fdinf", "nano", "FD-infinity (nano)"),

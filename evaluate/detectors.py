@@ -50,8 +50,12 @@ class Detector(Protocol):
 
 
 def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
-    """The detector of that name, ready on a device; `weights` is a file for inception's. Raises UserError where there is none, where its
-    weights cannot be had, or where they are of another net."""
+    """The detector of that name, ready on a device; `weights` is a file for inception's. From then on this process convolves in full
+    float32, so that a figure does not depend on the device. Raises UserError where there is none, where its weights cannot be had, or where
+    they are of another net."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
     if name in (INCEPTION, CLEAN):
         return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
     if weights:
@@ -84,7 +88,7 @@ class _Inception:
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
 
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             features, logits = self._net(_planes(pixels, self._device))
         return Output(features.cpu().numpy(), logits.cpu().numpy())
 
@@ -136,7 +140,7 @@ class _Lite:
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
 
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             sized = _bicubic(_planes(pixels, self._device), _LITE_SIZE)
             return Output(self._net((sized - 127) / 128).cpu().numpy(), None)
 

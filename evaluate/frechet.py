@@ -11,6 +11,7 @@ import numpy as np
 from evaluate.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
+POINTS = 15  # of FD-infinity's line
 FEWEST = 20  # pictures of FD-infinity
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
 
@@ -59,7 +60,7 @@ def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
     return _joined(mean - reference.mean, np.vdot(x, x) + np.trace(covariance), root)
 
 
-def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = 15) -> float:
+def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = POINTS) -> float:
     """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
     (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
     if len(generated) < FEWEST:

@@ -8,7 +8,7 @@ import pytest
 from evaluate.detectors import Output
 from evaluate.features import Features, extract
 from evaluate.figures import Figure, Terms, named
-from evaluate.metrics import METRICS, measure, measure_texts
+from evaluate.metrics import METRICS, measure, measure_texts, terms
 from synth.errors import UserError
 from tests.test_features import PIXELS, Means, stream
 
@@ -38,6 +38,11 @@ def sets(tmp_path: Path) -> tuple[Features, Features]:
 )
 def test_fid_kid_and_is_are_names_of_inception_alone(metric: str, detector: str, name: str) -> None:
     assert named(metric, detector) == name
+
+
+def test_terms_are_taken_from_what_was_measured(sets: tuple[Features, Features]) -> None:
+    found = terms(*sets, split="test", seed=7, captions="one picture a caption")
+    assert found == replace(TERMS, reference_digest=sets[1].digest)
 
 
 def test_every_figure_carries_what_makes_it_comparable(sets: tuple[Features, Features]) -> None:

@@ -65,16 +65,17 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
     (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
     if len(generated) < FEWEST:
         raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
+    _require_same_dimensions(generated[0], reference[0])
     random = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
-    subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)
-    if len(reference) < reference.shape[1]:
-        distances = [distance_of_features(subset, reference) for subset in subsets]
-    else:
-        moments = moments_of(reference)
-        distances = [distance_to_moments(subset, moments) for subset in subsets]
-    slope_and_intercept = np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)
-    return float(slope_and_intercept[0])
+    mean, root = _root(reference)
+
+    def to_reference(subset: Moments) -> float:
+        values = np.linalg.eigvalsh(root.T @ subset.covariance @ root)  # of a symmetric matrix, a sixth of the time
+        return _joined(subset.mean - mean, np.trace(subset.covariance) + np.vdot(root, root), np.sqrt(values.clip(min=0)).sum())
+
+    distances = [to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)])) for size in sizes]
+    return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
 
 
 def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
@@ -94,6 +95,16 @@ def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise UserError("a covariance needs at least two pictures; give more")
     mean = features.mean(axis=0, dtype=np.float64)
     return mean, (features - mean) / np.sqrt(len(features) - 1)
+
+
+def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,), and a matrix (D, R) whose product with its own transpose is the covariance."""
+    if len(features) < features.shape[1]:
+        mean, x = _centred(features)
+        return mean, x.T
+    moments = moments_of(features)
+    values, vectors = np.linalg.eigh(moments.covariance)
+    return moments.mean, vectors * np.sqrt(values.clip(min=0))
 
 
 def _joined(step: np.ndarray, traces: float, root: float) -> float:

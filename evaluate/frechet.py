@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from caption.torchvision_ops import declare
 from evaluate.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
+POINTS = 15  # of FD-infinity's line
+FEWEST = 20  # pictures of FD-infinity
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
 
 
@@ -24,6 +25,8 @@ class Interval(NamedTuple):
 
 def distance(a: Moments, b: Moments) -> float:
     """The distance of two sets by their moments, torch-fidelity's formula. Raises UserError where dimensions differ."""
+    from caption.encoders import declare
+
     declare()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
@@ -42,36 +45,26 @@ def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
         (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
         return _joined(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum())
     if few_a or few_b:
-        return distance_to_moments(a, moments_of(b)) if few_a else distance_to_moments(b, moments_of(a))
+        return _few_and_many(a, moments_of(b)) if few_a else _few_and_many(b, moments_of(a))
     return distance(moments_of(a), moments_of(b))
 
 
-def distance_to_moments(features: np.ndarray, reference: Moments) -> float:
-    """The distance of features (N, D) from moments: below D pictures tr (X S X^T)^(1/2) has N x N matrices, else it is by moments."""
-    _require_same_dimensions(features[0], reference.mean)
-    if len(features) >= features.shape[1]:
-        return distance(moments_of(features), reference)
-    mean, x = _centred(features)
-    covariance = reference.covariance
-    root = np.sqrt(np.linalg.eigvalsh(x @ covariance @ x.T).clip(min=0)).sum()
-    return _joined(mean - reference.mean, np.vdot(x, x) + np.trace(covariance), root)
-
-
-def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = 15) -> float:
+def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = POINTS) -> float:
     """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
-    (5,000 at most) to all. Raises UserError for fewer than 20 pictures."""
-    if len(generated) < 20:
-        raise UserError(f"FD-infinity needs at least 20 generated pictures, not {len(generated)}; give more, or leave it out")
+    (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
+    if len(generated) < FEWEST:
+        raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
+    _require_same_dimensions(generated[0], reference[0])
     random = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
-    subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)
-    if len(reference) < reference.shape[1]:
-        distances = [distance_of_features(subset, reference) for subset in subsets]
-    else:
-        moments = moments_of(reference)
-        distances = [distance_to_moments(subset, moments) for subset in subsets]
-    slope_and_intercept = np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)
-    return float(slope_and_intercept[0])
+    mean, root = _root(reference)
+
+    def to_reference(subset: Moments) -> float:
+        values = np.linalg.eigvalsh(root.T @ subset.covariance @ root)  # of a symmetric matrix, a sixth of the time
+        return _joined(subset.mean - mean, np.trace(subset.covariance) + np.vdot(root, root), np.sqrt(values.clip(min=0)).sum())
+
+    distances = [to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)])) for size in sizes]
+    return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
 
 
 def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
@@ -84,6 +77,13 @@ def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, re
     return Interval(value + float(low), value + float(high))
 
 
+def _few_and_many(few: np.ndarray, many: Moments) -> float:
+    """The distance of fewer than D features (N, D) from moments: tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
+    mean, x = _centred(few)
+    root = np.sqrt(np.linalg.eigvalsh(x @ many.covariance @ x.T).clip(min=0)).sum()
+    return _joined(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
+
+
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError as Gathering does."""
     require_finite(features)
@@ -91,6 +91,16 @@ def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise UserError("a covariance needs at least two pictures; give more")
     mean = features.mean(axis=0, dtype=np.float64)
     return mean, (features - mean) / np.sqrt(len(features) - 1)
+
+
+def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,), and a matrix (D, R) whose product with its own transpose is the covariance."""
+    if len(features) < features.shape[1]:
+        mean, x = _centred(features)
+        return mean, x.T
+    moments = moments_of(features)
+    values, vectors = np.linalg.eigh(moments.covariance)
+    return moments.mean, vectors * np.sqrt(values.clip(min=0))
 
 
 def _joined(step: np.ndarray, traces: float, root: float) -> float:

@@ -52,11 +52,12 @@ def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -
     """1000 x the biased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), of embeddings (N, D), in blocks."""
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
-        halves_a, halves_b = ((m**2).sum(axis=1, dtype=np.float64) / 2 for m in (a, b))
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        halves_a, halves_b = ((m**2).sum(axis=1) / 2 for m in (a, b))
         total = 0.0
         for start in range(0, len(a), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            inner = a[rows].astype(np.float64) @ b.T.astype(np.float64)
+            inner = a[rows] @ b.T
             total += float(np.exp((inner - halves_a[rows, None] - halves_b) / sigma**2).sum())
         return total / (len(a) * len(b))
 

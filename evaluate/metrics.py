@@ -18,21 +18,36 @@ FEW = 10_000  # pictures below which FID is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
 _K, _K_DENSITY = 3, 5
+_BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # and how many pictures they need
 
 
-def measure(generated: Features, reference: Features, metrics: Sequence[str], terms: Terms, *, resamples: int = 0) -> list[Figure]:
+def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Terms:
+    """What figures of these two depend on; `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
+    detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
+    return Terms(
+        generated.count,
+        reference=split,
+        reference_n=reference.count,
+        reference_digest=reference.digest,
+        **detector,
+        seed=seed,
+        captions=captions,
+    )
+
+
+def measure(generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0) -> list[Figure]:
     """The figures of those metrics, in order. FID below 10,000 pictures gets a note, and KID and FD-infinity beside it; with `resamples`
     an interval too. Raises UserError for an unknown metric, too few pictures, or a metric that the detector has not."""
     _require_known(metrics, METRICS)
     _require_same_detector(generated, reference)
     asked = list(dict.fromkeys(metrics))
     if "fid" in asked and min(generated.count, reference.count) < FEW:
-        asked += [m for m in ("kid", "fdinf") if m not in asked]
-    pair = _Pair(generated, reference, terms, resamples)
+        asked += [m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least]
+    pair = _Pair(generated, reference, about, resamples)
     return [figure for metric in asked for figure in _MEASURES[metric](pair)]
 
 
-def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], terms: Terms) -> list[Figure]:
+def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
     """CLIP score and R-precision among 100 of pictures and the texts that they were drawn from, unit embeddings float32 (N, D) of the same
     encoder. Raises UserError for an unknown metric or too few texts."""
     _require_known(metrics, TEXT_METRICS)
@@ -45,7 +60,7 @@ def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], t
             score, details = scores.clip_score(pictures, texts), (("formula", scores.CLIP_SCORE),)
         else:
             score, details = scores.r_precision(pictures, texts, candidates=CANDIDATES), (("candidates", CANDIDATES),)
-        figures.append(Figure(named(metric, terms.detector), score.value, terms, error=score.deviation, details=details))
+        figures.append(Figure(named(metric, about.detector), score.value, about, error=score.deviation, details=details))
     return figures
 
 
@@ -80,11 +95,12 @@ def _fid(pair: _Pair) -> Iterator[Figure]:
     if few < FEW:
         notes.append(f"of {few:,} pictures it is mostly bias: compare it at equal N only, or see the kernel distance and the limit")
     interval = frechet.bootstrap(*pair.matrices, resamples=pair.resamples) if pair.resamples else None
-    yield pair.figure("fid", value, interval=interval and tuple(interval), notes=tuple(notes))
+    details = (("resamples", pair.resamples),) if interval else ()
+    yield pair.figure("fid", value, interval=interval and tuple(interval), details=details, notes=tuple(notes))
 
 
 def _fdinf(pair: _Pair) -> Iterator[Figure]:
-    yield pair.figure("fdinf", frechet.limit(*pair.matrices))
+    yield pair.figure("fdinf", frechet.limit(*pair.matrices), details=(("points", frechet.POINTS),))
 
 
 def _kid(pair: _Pair) -> Iterator[Figure]:

@@ -38,7 +38,7 @@ class Pictures:
 
 def find(place: str, *, limit: int | None = None) -> Pictures:
     """A set of shards, where there is a manifest, or a folder of pictures. Raises UserError where it is neither."""
-    if "://" in place or (Path(place) / MANIFEST).is_file():
+    if "://" in place or (Path(place) / MANIFEST).is_file() or any(Path(place).glob("*.tar")):  # an unfinished set has tars alone
         return of_shards(place, limit=limit)
     if Path(place).is_dir():
         return of_folder(place, limit=limit)

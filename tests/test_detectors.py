@@ -6,31 +6,14 @@ import pytest
 
 from evaluate import detectors
 from synth.errors import UserError
+from tests.conftest import write_random_inception
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=2)
 
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of inception's shapes, random but such that signals keep their size."""
-    import torch
-
-    from caption.torchvision_ops import declare
-
-    declare()
-    from torch_fidelity import feature_extractor_inceptionv3 as module
-
-    torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        net = module.FeatureExtractorInceptionV3("any", ["logits"])
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(layer.weight)
-    file = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save(net.state_dict(), file)
-    return file
+    return write_random_inception(tmp_path_factory.mktemp("weights") / "inception.pth")
 
 
 def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_path: Path) -> None:
@@ -59,6 +42,22 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     assert "mostly bias" in figures["FID"].notes[0]
 
 
+def test_clean_inception_resizes_floats_as_pillow_does(inception_file: Path) -> None:
+    from PIL import Image
+
+    clean, plain = (detectors.load(name, weights=str(inception_file)) for name in ("inception-clean", "inception"))
+    bicubic = Image.Resampling.BICUBIC
+    for pixels in (PIXELS[:1], PIXELS[:1].repeat(10, axis=1).repeat(10, axis=2)):  # enlarged, and made smaller
+        channels = [Image.fromarray(pixels[0, :, :, c].astype(np.float32)).resize((299, 299), bicubic) for c in range(3)]
+        sized = np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 255)[None]
+        found = clean(pixels)
+        assert np.abs(detectors._bicubic(detectors._planes(pixels, "cpu"), 299).permute(0, 2, 3, 1).numpy() - sized).max() < 1e-2
+        rounded = plain(sized.round().astype(np.uint8)).features  # of this size the other rule changes nothing
+        assert np.abs(found.features - rounded).max() < 0.02 * np.abs(rounded).max()
+        assert found.logits is None
+    assert (clean.weights, clean.name) == (plain.weights, "inception-clean")
+
+
 def test_inception_without_weights_says_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route")
@@ -66,9 +65,7 @@ def test_inception_without_weights_says_where_they_are(monkeypatch: pytest.Monke
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(
-        UserError, match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights FILE"
-    ):
+    with pytest.raises(UserError, match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights"):
         detectors.load("inception")
 
 

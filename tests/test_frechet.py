@@ -4,6 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from caption.encoders import declare
 from evaluate import frechet
 from evaluate.moments import Moments, moments_of
 from synth.errors import UserError
@@ -94,14 +95,23 @@ def test_the_limit_takes_the_bias_away(step: float) -> None:
         assert abs(np.mean(found)) < 0.25 * bias < np.mean(plain)
 
 
+@pytest.mark.parametrize("counts", [(60, 30), (60, 300), (200, 30), (200, 300)])  # around 64 dimensions
+def test_the_limit_is_the_intercept_of_a_line_through_distances(counts: tuple[int, int]) -> None:
+    a, b = (random((19, n)).gamma(1.0, size=(n, 64)) for n in counts)
+    draws, sizes = random(5), [counts[0] // 10, counts[0]]
+    y = [frechet.distance_of_features(a[draws.choice(len(a), size, replace=False)], b) for size in sizes]
+    x = 1 / np.array(sizes)
+    assert frechet.limit(a, b, seed=5, points=2) == pytest.approx(y[1] - x[1] * (y[0] - y[1]) / (x[0] - x[1]), rel=1e-6)
+
+
 @pytest.mark.parametrize(("n", "d"), [(60, 80), (400, 12)])
 def test_the_bootstrap_is_as_wide_as_repeated_experiments(n: int, d: int) -> None:
     def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
         return random((13, seed)).normal(size=(n, d)) + 1, 1.5 * random((14, seed)).normal(size=(n, d))
 
     values = [frechet.distance_of_features(*draw(seed)) for seed in range(60)]
-    widths = [np.subtract(*reversed(frechet.bootstrap(*draw(seed), resamples=100))) for seed in range(4)]
-    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.35)
+    intervals = [frechet.bootstrap(*draw(seed), resamples=100) for seed in range(4)]
+    assert np.mean([i.high - i.low for i in intervals]) == pytest.approx(2 * 1.96 * np.std(values), rel=0.35)
 
 
 def test_both_ways_of_resampling_agree() -> None:
@@ -116,6 +126,7 @@ Oracle = Callable[[np.ndarray, np.ndarray], float]
 
 
 def torch_fidelity() -> Oracle:
+    declare()
     import torch
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 

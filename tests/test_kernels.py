@@ -1,8 +1,10 @@
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 
+from caption.encoders import declare
 from evaluate.kernels import _mmd2, cmmd, kid
 from synth.errors import UserError
 
@@ -36,8 +38,17 @@ def test_the_standard_error_is_that_of_repeated_experiments() -> None:
     assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
 
 
+def test_a_set_is_below_zero_from_itself_by_its_equal_pairs() -> None:
+    a = random(12).normal(size=(50, 4))
+    k = (a @ a.T / 4 + 1) ** 3
+    own, others = k.trace() / 50, (k.sum() - k.trace()) / (50 * 49)
+    found = kid(a, a, subsets=4000)
+    assert found.value == pytest.approx(-2 * (own - others) / 50, rel=0.1)  # an unbiased estimate takes the sets for independent
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_torch_fidelity_finds_the_same_kid(dtype: type) -> None:
+def test_torch_fidelity_finds_the_same_kid(dtype: Any) -> None:
+    declare()
     import torch
     from torch_fidelity.metric_kid import kid_features_to_metric
 

@@ -1,4 +1,5 @@
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from synth.errors import UserError
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_moments_do_not_depend_on_split_and_order(dtype: type) -> None:
+def test_moments_do_not_depend_on_split_and_order(dtype: Any) -> None:
     random = np.random.default_rng(0)
     features = (random.normal(size=(5000, 24)) * np.geomspace(0.1, 10, 24) + 3).astype(dtype)
     whole = moments_of(features)

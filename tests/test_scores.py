@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from caption.encoders import declare
 from evaluate.scores import InceptionScore, clip_score, r_precision
 from synth.errors import UserError
 
@@ -11,7 +12,8 @@ def score_of(logits: np.ndarray, *, splits: int = 10, cut: int = 64) -> tuple[fl
     score = InceptionScore(len(logits), splits=splits)
     for first in range(0, len(logits), cut):
         score.add(logits[first : first + cut], first)
-    return tuple(score.score())
+    found = score.score()
+    return found.value, found.deviation
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 2.0, 4.0, 60.0])
@@ -26,6 +28,7 @@ def test_balanced_classes_have_a_closed_form(sharpness: float) -> None:
 
 @pytest.mark.parametrize("count", [500, 507])
 def test_the_stream_gives_what_torch_fidelity_gives(count: int) -> None:
+    declare()
     import torch
     from torch_fidelity.metric_isc import isc_features_to_metric
 

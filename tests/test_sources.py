@@ -91,5 +91,5 @@ def test_a_damaged_shard_is_named(undisturbed: Path, tmp_path: Path) -> None:
 def test_an_unfinished_set_gets_a_sentence(tmp_path: Path) -> None:
     make_small(tmp_path / "set")
     (tmp_path / "set" / "manifest.json").unlink()
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no finished set"):
         sources.find(str(tmp_path / "set"))

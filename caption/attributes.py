@@ -5,7 +5,6 @@
     state(facts, form)    the sentence, `short` or `long`, that states chosen facts: how prompts are made
     parse(sentence)       the facts that a sentence states
     colour_word(rgb)      the basic colour word of a colour, or None
-    vocabulary(sentences) how rich a set of sentences is
     FAMILIES, COLOURS, BACKGROUNDS    the values of the facts `family`, `colour` and `background`
 
 Facts, of which caption/phrases.py has all values and phrases:
@@ -24,8 +23,6 @@ Nothing is said where the evidence is not clear. A colour is said where mean and
 mean not much less saturated: then most pixels are of that word or next to it.
 """
 
-from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 from caption.colour_words import COLOURS, clear_word, colour_numbers, colour_word, lightness, saturation
@@ -47,7 +44,6 @@ __all__ = [
     "parse",
     "sentences",
     "state",
-    "vocabulary",
 ]
 
 LAW = 1  # raised when a sample gets other sentences
@@ -84,22 +80,6 @@ def facts(about: Json) -> Facts:
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
     raise KeyError(f"family {family!r}")
-
-
-def vocabulary(sentences: Iterable[str]) -> dict[str, float]:
-    """How rich sentences are: their number, that of distinct ones and of distinct words, and distinct-1 and distinct-2, the shares of
-    words and of pairs of neighbours that are distinct (Li et al. 2016)."""
-    texts = list(sentences)
-    words = [text.replace(",", " ").split() for text in texts]
-    singles = [word for text in words for word in text]
-    pairs = [pair for text in words for pair in pairwise(text)]
-    return {
-        "sentences": len(texts),
-        "distinct_sentences": len(set(texts)),
-        "words": len(set(singles)),
-        "distinct_1": len(set(singles)) / max(1, len(singles)),
-        "distinct_2": len(set(pairs)) / max(1, len(pairs)),
-    }
 
 
 def _maps(params: Json) -> Facts:

@@ -98,5 +98,5 @@ class Pass:
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         if not (np.abs(lengths - 1) < _UNIT).all():
             span = f"{rows['key'][0]} to {rows['key'][-1]}"
-            raise UserError(f"a vector in the rows {span} of {self.url} is not of unit length; give the command that made the tables again")
+            raise UserError(f"a vector in the rows {span} of {self.url} is not of unit length; remove the tables and make them again")
         return found / lengths

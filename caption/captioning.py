@@ -5,6 +5,7 @@ table is ever whole in memory.
 """
 
 import functools
+import json
 import platform
 import time
 from collections import OrderedDict, deque
@@ -19,7 +20,7 @@ import numpy as np
 from caption import attributes, encoders
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
-from caption.table import Rows, TableWriter
+from caption.table import Rows, TableWriter, metadata
 from synth import config, ledger, shards
 from synth.errors import UserError
 from synth.ledger import Part
@@ -63,9 +64,10 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     begun, cpu, cut = time.perf_counter(), time.process_time(), 0
+    about = metadata(identity, job.part.content["shard"], job.manifest_digest)
     with (
         storage.staged(job.part.file) as path,
-        TableWriter(path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=_metadata(job)) as writer,
+        TableWriter(path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=about) as writer,
     ):
         first = job.part.first
         for batch in _batched(_decoded(shard_set, job.shard, encoder.device.type), BATCH[encoder.device.type]):
@@ -108,16 +110,33 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
 
 
 def captions_of(sample: Sample) -> list[str]:
-    """The texts of a sample: people's where its shard carries any, else the sentences that its parameters make true."""
-    own = sample.captions or sample.about.get("caption") or []
-    if own:
-        return [own] if isinstance(own, str) else list(own)
-    return attributes.sentences(sample.about) if is_formula(sample) else []
+    """The texts of a sample: people's where its shard carries any, else the sentences that its parameters make true.
+
+    Raises UserError where its JSON has something else in their place."""
+    if own := sample.captions or sample.about.get("caption"):
+        return _texts_alone(sample.key, [own] if isinstance(own, str) else own)
+    if not is_formula(sample):
+        return []
+    try:
+        return attributes.sentences(sample.about)
+    except KeyError as error:
+        raise UserError(f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown") from None
 
 
 def is_formula(sample: Sample) -> bool:
     """Whether exnihilo drew a sample."""
-    return "params" in sample.about and "stats" in sample.about
+    return {"family", "params", "stats"} <= sample.about.keys()
+
+
+def _texts_alone(key: str, captions: object) -> list[str]:
+    """Captions as they are, without blank ones. Raises UserError where they are no list of texts that can be stored."""
+    if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+        raise UserError(f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts")
+    try:
+        "".join(captions).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"a caption of sample {key} cannot be stored: {error}") from None
+    return [c for c in captions if c.strip()]
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:
@@ -161,18 +180,6 @@ def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
     if source.sha256 != weights:
         raise UserError(f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file")
     return encoders.load(source, device, precision)
-
-
-def _metadata(job: Job) -> dict[str, str]:
-    """What a table says of itself."""
-    plain = {k: job.identity[k] for k in ("encoder", "precision", "dimensions", "xi", "seed")}
-    return {
-        **{name: str(value) for name, value in plain.items()},
-        "encoder_sha256": job.identity["weights"],
-        "preprocessing": config.canonical(job.identity["preprocessing"]).decode(),
-        "shard_sha256": job.part.content["shard"],
-        "manifest_digest": job.manifest_digest,
-    }
 
 
 def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]:

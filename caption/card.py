@@ -16,7 +16,8 @@ _SEE_ITS_OWN = "What it was trained on is its owners' to say; the models of open
 def files(manifest: Json) -> dict[str, bytes]:
     """The companions of a manifest, by name."""
     identity, parts = manifest["identity"], manifest["parts"]
-    seen = _FORMULAS_ONLY if identity["encoder"] == encoders.NANO else _SEE_ITS_OWN
+    # By its weights: anybody's folder may be called nano.
+    seen = _FORMULAS_ONLY if identity["weights"] == encoders.find(encoders.NANO).sha256 else _SEE_ITS_OWN
     noise = f"moved by noise, xi = {identity['xi']:g} (draw 0 of seed {identity['seed']})"
     captions = "sentences that the picture's parameters make true" if identity["sentences"] else "people's captions"
     size = f"{manifest['samples']:,} rows in {len(parts):,} Parquet files, {sum(p['bytes'] for p in parts):,} bytes"

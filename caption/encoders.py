@@ -65,7 +65,7 @@ def find(name: str) -> Source:
     if name == NANO:
         sent_along = (Path(place) / NANO for place in sys.path)  # where Ray puts what it brings to a node
         return _in_folder(next((f for f in (_NANO, *sent_along) if (f / _CONFIG).is_file()), _NANO), NANO)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")
     if equals:
@@ -148,9 +148,9 @@ def choose_device(asked: str) -> str:
     """`auto`, `cpu` or `cuda`, as torch takes it. Raises UserError where it is not there."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked != "cpu" and not asked.startswith("cuda"):
+    if asked not in ("cpu", "cuda"):
         raise UserError(f"unknown device {asked!r}; known are auto, cpu and cuda")
-    if asked != "cpu" and not torch.cuda.is_available():
+    if asked == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is here, or this torch is built without CUDA; give --device cpu")
     return asked
 

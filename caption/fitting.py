@@ -1,8 +1,9 @@
 """Fits nano to finished shard sets of formula pictures and to their attribute sentences, and to nothing else.
 
-The loss is CLIP's (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, figure 3) with
-one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it. The grammar says
-which are. Every visit of a picture brings two other texts, a long and a brief one (caption/prompts.py); the loss is the mean of both.
+The loss has two terms. One is CLIP's (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021,
+figure 3) with one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it; the
+grammar says which are. The other is, for every fact of a picture, the cross entropy among phrases that state its values: zero-shot
+classification is what is fitted. Every visit brings other texts (caption/prompts.py).
 
 Everything random follows from the seed and the number of the step or epoch: the same sets, seed and number of threads give the same
 bytes on machines of one type.
@@ -43,7 +44,7 @@ class Request:
     out: str
     exam: tuple[str, ...] = ()  # finished sets of another seed
     seed: int = 0
-    visits: int = 800_000  # of pictures
+    visits: int = 400_000  # of pictures
     threads: int = 2  # sums depend on it
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest
@@ -86,7 +87,7 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
     fitted = nano_card.Fitted(_command(request), request.seed, request.visits, request.threads, len(pictures.facts), minutes, ends)
     nano_card.write(folder, fitted, figures)
     row = {"out": request.out, "pictures": len(pictures.facts), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
-    return {**row, **{name: figure.right for name, figure in figures.items()}}
+    return {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
 def read(urls: tuple[str, ...]) -> Pictures:
@@ -141,21 +142,13 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
     torch.manual_seed(request.seed)
     model = nano.build().train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
-    known, steps = prompts.codes(pictures.facts), request.visits // request.batch
+    steps = request.visits // request.batch
     losses = []
-    for number, chosen in enumerate(_batches(len(known), request, steps)):
+    for number, chosen in enumerate(_batches(len(pictures.facts), request, steps)):
         for group in optimiser.param_groups:
             group["lr"] = request.rate * _schedule(number, steps)
         stream = np.random.default_rng([request.seed, 1, number])
-        with _quick():
-            images = nano.embed_images(model, pictures.pixels[chosen])
-        loss = torch.zeros(())
-        for draw in (prompts.full, prompts.brief):
-            drawn = [draw(pictures.facts[i], stream) for i in chosen]
-            true = _truth(known[chosen], prompts.codes(prompt.stated for prompt in drawn))
-            with _quick():
-                texts = nano.embed_texts(model, tokenizer([prompt.text for prompt in drawn]))
-            loss = loss + _loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(true)) / 2
+        loss = _losses(model, tokenizer, pictures.pixels[chosen], [pictures.facts[i] for i in chosen], stream)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,11 +160,38 @@ def _train(pictures: Pictures, request: Request, tokenizer: Any, progress: Calla
     return model, losses
 
 
-def _loss(logits: Any, true: Any) -> Any:
+def _losses(model: Any, tokenizer: Any, pixels: np.ndarray, facts: list[Facts], stream: np.random.Generator) -> torch.Tensor:
+    """The loss of a batch, of its sentences and of its phrases."""
+    drawn = [prompts.draw(known, stream) for known in facts]
+    phrases, groups = prompts.phrases(facts, stream)
+    with _quick():
+        images = nano.embed_images(model, pixels)
+        texts = nano.embed_texts(model, tokenizer([prompt.text for prompt in drawn + phrases]))
+    logits = model.logit_scale.exp() * images @ texts.T  # (B, sentences and phrases)
+    known, stated = prompts.codes(facts), prompts.codes(prompt.stated for prompt in drawn + phrases)
+    true = torch.from_numpy(_truth(known, stated))
+    own = len(facts)
+    return _sentence_loss(logits[:, :own], true[:, :own]) + _phrase_loss(logits[:, own:], true[:, own:], groups)
+
+
+def _sentence_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """CLIP's loss of logits (B pictures, B texts), without the texts that are `true`, bool (B, B), of a picture that is not theirs."""
     own = torch.arange(len(logits))
     logits = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), float("-inf"))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) -> torch.Tensor:
+    """The mean over all facts of all pictures of the cross entropy among the fact's values. A value counts by the root of how many
+    pictures have it: rare ones count more, each of theirs, than common ones."""
+    total, weights = torch.zeros(()), torch.zeros(())
+    for group in groups:
+        rows = true[:, group].any(dim=1)
+        value = true[rows, group].float().argmax(dim=1)
+        weight = torch.bincount(value).float().rsqrt()[value]
+        total = total + (weight * F.cross_entropy(logits[rows, group], value, reduction="none")).sum()
+        weights = weights + weight.sum()
+    return total / weights.clamp(min=1)
 
 
 def _truth(known: np.ndarray, stated: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from caption.encoders import MERGES
 from caption.torchvision_ops import declare
@@ -78,7 +78,7 @@ def save_model(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}))
 
 
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The card of a fitted encoder: what it is, what it was fitted to, its figures, what it cannot do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ open_clip's (MIT).
 {command}
 ```
 
-Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes on {threads} thread(s), rendering not counted. The contrastive loss
+Seed {seed}, {visits:,} visits of pictures, {minutes:.1f} CPU minutes with --threads {threads}, rendering not counted. The contrastive loss
 went from {first:.2f} to {last:.2f}. The same sets, seed and number of threads give the same bytes on machines of one type.
 
 | file | what |
@@ -35,7 +35,8 @@ open_clip loads it without exnihilo: `open_clip.create_model_and_transforms("loc
 {figures}
 
 Retrieval: the picture's long sentence among 100, the other 99 being sentences of other pictures that are not true of it. Zero-shot: the
-nearest of the grammar's words ("red"; "on a red background"; "a fractal"), for pictures whose facts have one.
+nearest of the grammar's words ("red"; "on a red background"; "a fractal"), for pictures whose facts have one. Words are not equally common:
+"mean by word" counts each alike, "commonest word" is what naming it always would get.
 
 ## What it cannot do
 
@@ -68,10 +69,9 @@ def write(folder: Path, fitted: Fitted, figures: Mapping[str, Figure]) -> None:
 def _table(figures: Mapping[str, Figure]) -> str:
     if not figures:
         return "No exam was given."
-    rows: list[Sequence[object]] = [
-        ("exam, on classes it was not fitted to", "right", "a guess", "the commonest answer", "pictures"),
-        ["---"] * 5,
-    ]
+    rows: list[tuple[str, ...]] = [("on classes it was not fitted to", "right", "mean by word", "a guess", "commonest word", "pictures")]
+    rows.append(("---",) * len(rows[0]))
     for name, figure in figures.items():
-        rows.append((name, *(f"{100 * share:.1f} %" for share in figure[:3]), f"{figure.pictures:,}"))
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+        shares = (figure.right, figure.even, figure.chance, figure.commonest)
+        rows.append((name, *("" if share is None else f"{100 * share:.1f} %" for share in shares), f"{figure.pictures:,}"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

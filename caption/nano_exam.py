@@ -27,8 +27,9 @@ class Figure(NamedTuple):
 
     right: float  # share of the pictures
     chance: float  # of a guess
-    commonest: float  # share of the pictures that always giving the commonest answer gets right
     pictures: int
+    even: float | None = None  # mean of the shares by word, however many pictures a word has
+    commonest: float | None = None  # share of the pictures that always giving the commonest word gets right
 
 
 def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
@@ -48,12 +49,13 @@ def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encod
     words = list(_WORDS[fact])
     rows = [i for i, known in enumerate(facts) if known.get(fact) in words]
     if not rows:
-        return Figure(0.0, 0.0, 0.0, 0)
-    texts = [attributes.state({fact: word}) if fact == "family" else prompts.phrase(fact, word) for word in words]
+        return Figure(0.0, 0.0, 0)
+    texts = [prompts.phrase(fact, word) for word in words]
     answers = (images[rows] @ encoder.texts(texts).T).argmax(axis=1)
     truth = np.array([words.index(str(facts[i][fact])) for i in rows])
-    right, commonest = float((answers == truth).mean()), float(np.bincount(truth).max() / len(truth))
-    return Figure(round(right, 4), round(1 / len(words), 4), round(commonest, 4), len(rows))
+    right, counts = answers == truth, np.bincount(truth)
+    even = float(np.mean([right[truth == word].mean() for word in np.unique(truth)]))
+    return Figure(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
 
 
 def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator) -> Figure:
@@ -68,5 +70,4 @@ def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream
         chosen = false[np.sort(first)][: CANDIDATES - 1]
         if len(chosen) == CANDIDATES - 1:
             right.append(likeness[i, i] > likeness[i, chosen].max())
-    share = round(float(np.mean(right)), 4) if right else 0.0
-    return Figure(share, 1 / CANDIDATES, 1 / CANDIDATES, len(right))
+    return Figure(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -90,7 +91,8 @@ def make_captions(request: Request, *, started: Callable[[Estimate], None], prog
 
 def default_place(dataset: str, encoder: str) -> str:
     """Where tables lie unless another place is given; `encoder` is its recorded name."""
-    return f"data/captions/{dataset}/{encoder.replace('/', '-')}"
+    dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
+    return f"data/captions/{dataset}/{encoder}"
 
 
 def _terms(request: Request) -> Terms:
@@ -117,7 +119,7 @@ class _Captioning(Work):
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
         precision = self._precision(ledger.load(storage))
         self._encoder = encoders.load(self._source, self._device, precision)
-        formula = is_formula(self._probes[0])
+        formula = is_formula(self._probes[0]) and not self._probes[0].captions
         identity = {
             "kind": KIND,
             "law": LAW,
@@ -166,7 +168,7 @@ class _Captioning(Work):
         about = {
             "title": f"captions of {self._name}",
             "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
-            "licence": shard_set["licence"],
+            "licence": shard_set.get("licence", "unknown"),
         }
         manifest = ledger.manifest(records, self.identity, about, run)
         for name, data in card.files(manifest).items():
@@ -174,7 +176,7 @@ class _Captioning(Work):
         ledger.write_manifest(self.storage, manifest)
 
     def is_closed(self, manifest: Json) -> bool:
-        return bool(manifest["shards"]["digest"] == self._shard_set.digest)
+        return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)
 
     def _precision(self, state: State) -> str:
         """bf16 where the device has it and it says nearly the same of the first pictures; once decided for a place, that."""

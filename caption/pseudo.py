@@ -17,6 +17,7 @@ from synth.errors import UserError
 
 _LAFITE = 3.0  # LAFITE's code mixes 0.25 of the image and 0.75 of the noise, both of unit length: 0.75 / 0.25
 _FORMS = "a number, lafite (3, what LAFITE's code mixes) or cos:C (the xi whose mean cosine is C)"
+_MOST = 1_000_000  # of xi: more leaves nothing of the image in float32
 _KEY_BITS = 64
 _UNIFORM = 1  # a use of randomness beside noise
 
@@ -35,12 +36,13 @@ class Xi:
                 return cls(_LAFITE)
             if text.startswith("cos:"):
                 return cls(_of_cosine(float(text[4:])))
-            value = float(text)
+            return cls(float(text))
         except ValueError:
             raise UserError(f"--xi is {text!r}; give {_FORMS}") from None
-        if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"--xi is {text}; it must be finite and at least 0: {_FORMS}")
-        return cls(value)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value <= _MOST:
+            raise UserError(f"--xi is {self.value:g}; it must be finite, at least 0 and at most {_MOST:,}: {_FORMS}")
 
 
 def mean_cosine(xi: float, dimensions: int) -> float:
@@ -88,4 +90,4 @@ def _of_cosine(cosine: float) -> float:
     """The xi whose mean cosine is given: the solution of 1 / sqrt(1 + xi^2) = c."""
     if not 0 < cosine <= 1:
         raise UserError(f"--xi is cos:{cosine:g}; a mean cosine lies above 0 and is at most 1")
-    return math.sqrt(1 / cosine**2 - 1)
+    return math.sqrt(1 / cosine / cosine - 1)

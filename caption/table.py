@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synth import ledger
+from synth.config import canonical
 from synth.errors import UserError
 from synth.ledger import Part
 from synth.shards import ShardSet
@@ -29,7 +30,7 @@ ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 
 _TEXT = "text_embedding"
-_SHARD = b"shard_sha256"
+_DIGEST = "manifest_digest"
 _AGAIN = "remove it and give the command that made the tables again"
 
 Json = dict[str, Any]
@@ -61,6 +62,7 @@ class TableWriter:
             use_dictionary=["caption.list.element"],  # a dictionary of vectors takes longest to find that there is none
             compression={field: "zstd" if field in ("key", "index", "caption") else "none" for field in self._schema.names},
             write_statistics=["key", "index"],
+            write_page_checksum=True,
         )
 
     def __enter__(self) -> Self:
@@ -104,7 +106,7 @@ class CaptionSet:
         self.storage: Storage = open_storage(url)
         self.manifest = ledger.read_manifest(self.storage)
         self.identity: Json = self.manifest["identity"]
-        if self.identity.get("kind") != KIND:
+        if self.identity.get("kind") != KIND or "shards" not in self.manifest:
             raise UserError(f"{self.storage.url} holds no caption tables; `python -m caption captions` makes them of a set of shards")
         self.digest = ledger.manifest_digest(self.manifest)
         self.dimensions = int(self.identity["dimensions"])
@@ -131,14 +133,20 @@ class CaptionSet:
                 table = read_table(file, name, columns, keys)
         except FileNotFoundError:
             raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
-        shard = (table.schema.metadata or {}).get(_SHARD, b"").decode()
-        if shard != part.content["shard"] or table.num_rows != part.count:
-            raise UserError(f"{name} is not the table that the manifest names: it is of another shard, or was cut; {_AGAIN}")
+        differs = self._differing(part, table.schema.metadata or {})
+        if differs or table.num_rows != part.count:
+            what = f"its {differs} is another" if differs else f"it has {table.num_rows:,} rows and not {part.count:,}"
+            raise UserError(f"{name} is not the table that the manifest names: {what}; {_AGAIN}")
         return table
 
     def vectors(self, part: Part, column: str = VECTORS[0]) -> np.ndarray:
         """A column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
         return vectors(self.read(part, [column])[column], self.dimensions)
+
+    def _differing(self, part: Part, said: dict[bytes, bytes]) -> str | None:
+        """What a table says of itself otherwise than the manifest does; the digest of a set that has grown since may differ."""
+        expected = metadata(self.identity, part.content["shard"], "")
+        return next((k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None)
 
 
 def read_table(file: Any, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
@@ -147,18 +155,29 @@ def read_table(file: Any, name: str, columns: Sequence[str], keys: Sequence[str]
     Raises UserError where the table is damaged or has other keys."""
     wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             missing = [c for c in wanted if c not in parquet.schema_arrow.names]
             table = None if missing else parquet.read(wanted, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
+        raise UserError(f"{name} is damaged ({str(error).splitlines()[0].rstrip('.')}); {_AGAIN}") from None
     if table is None:
         raise UserError(f"{name} has no column {missing[0]}; --text-embeddings adds {_TEXT} for sentences")
     if keys is not None:
         _require_keys(name, table["key"].to_pylist(), keys)
     return table
+
+
+def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
+    """What a table says of itself: what made it, the shard that it is of, and the digest of that shard's manifest at the time."""
+    return {
+        **{name: str(identity[name]) for name in ("encoder", "precision", "dimensions", "xi", "seed")},
+        "encoder_sha256": identity["weights"],
+        "preprocessing": canonical(identity["preprocessing"]).decode(),
+        "shard_sha256": shard_sha256,
+        _DIGEST: manifest_digest,
+    }
 
 
 def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
@@ -177,7 +196,7 @@ def _require_keys(name: str, ours: Sequence[str], theirs: Sequence[str]) -> None
     differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
     if differ or len(ours) != len(theirs):
         what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
-        raise UserError(f"{name} and its shard do not agree: {what}; {_AGAIN}")
+        raise UserError(f"{name} and {name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar do not agree: {what}; {_AGAIN}")
 
 
 def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:

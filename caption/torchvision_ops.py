@@ -17,12 +17,14 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 @functools.cache
 def declare() -> Any:
-    """The library of declared schemas, kept alive by the cache; None where torchvision needs no help, or is not there."""
+    """The library of declared schemas, kept alive by the cache; None where torchvision needs no help, got it already, or is not there."""
     spec = importlib.util.find_spec("torchvision")  # finds, does not import
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, _OPERATORS[0]):
         return None
+    # _C.so in a wheel; a build of one's own may have the platform in the name.
+    built = next(Path(spec.origin).parent.glob("_C.*so"), Path("_C.so"))
     try:
-        torch.ops.load_library(Path(spec.origin).with_name("_C.so"))
+        torch.ops.load_library(built)
         return None
     except OSError:
         library = torch.library.Library("torchvision", "DEF")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from zlib_ng import zlib_ng
 
 from synth import huffman
@@ -66,6 +66,8 @@ def decode(data: bytes) -> np.ndarray:
             return pixels
         with Image.open(io.BytesIO(data)) as picture:
             array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError("not a readable picture: its format is none that is known") from None
     except (OSError, SyntaxError, zlib_ng.error) as error:  # type: ignore[misc]
         raise ValueError(f"not a readable picture: {error}") from None
     return array if array.ndim == 3 else array[..., None]

@@ -150,6 +150,7 @@ def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], p
 def _examine(work: Work, terms: Terms) -> Found:
     """What lies at the target. Raises UserError where it is another set that may not be replaced."""
     state = ledger.load(work.storage)
+    ledger.require_kind(state, work.storage, work.identity)
     try:
         ledger.require_same(state, work.storage, work.identity, sum(p.count for p in work.parts))
     except UserError:

@@ -8,7 +8,7 @@ only manifests. The *identity* of a set is everything that decides its content; 
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from synth.config import canonical, digest
@@ -17,6 +17,7 @@ from synth.storage import Storage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SHARDS = "shards"  # the kind of a set whose identity does not say it
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r"(.+-)?\d{5,}\.json")
 _GO_ON = "give another --out, or --overwrite to replace what is there"
@@ -83,6 +84,14 @@ def load(storage: Storage) -> State:
     found = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
     records = [_record(_parsed(data), storage.join(name)) for name, data in found.items()]
     return State(sizes, {r.file: r for r in records}, None)
+
+
+def require_kind(state: State, storage: Storage, identity: Json) -> None:
+    """Raises UserError where a place holds another kind of set, which nothing may replace: tables are not to take their shards' place."""
+    for record in state.records.values():
+        kinds = [i.get("kind", SHARDS) for i in (record.identity, identity)]
+        if kinds[0] != kinds[1]:
+            raise UserError(f"{storage.url} holds {kinds[0]} and no {kinds[1]}; give another --out")
 
 
 def require_same(state: State, storage: Storage, identity: Json, samples: int) -> None:
@@ -154,8 +163,9 @@ def read_manifest(storage: Storage) -> Json:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)") from None
-    whole = isinstance(manifest, dict) and isinstance(manifest.get("parts"), list) and isinstance(manifest.get("identity"), dict)
-    if not whole or manifest.get("format") != FORMAT:
+    kinds = {"parts": list, "identity": dict, "samples": int, "fingerprint": str}
+    whole = isinstance(manifest, dict) and all(isinstance(manifest.get(name), kind) for name, kind in kinds.items())
+    if not whole or manifest.get("format") != FORMAT or not all(_is_part(p) for p in manifest["parts"]):
         raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
     return manifest
 
@@ -197,6 +207,11 @@ def _record(values: Any, name: str) -> Record:
     if record is None or not all(isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")):
         raise UserError(f"{name} is no record that this version of exnihilo reads; remove it, or give another --out")
     return record
+
+
+def _is_part(entry: Any) -> bool:
+    """Whether an entry of a manifest is a record without its identity."""
+    return isinstance(entry, dict) and {f.name for f in fields(Record)} - {"identity"} <= entry.keys()
 
 
 def _parsed(data: bytes) -> Any:

@@ -24,6 +24,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
+_MISSING = "{} is missing though the manifest names it; give the command that made the set again"
 
 
 class Shard(ledger.Part):
@@ -143,10 +144,13 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
         raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
     try:
         about = json.loads(files.get("json", b"{}"))
+        lines = files.get("txt", b"").decode("utf-8-sig").split("\n")  # others' line ends would cut captions of other scripts
         pixels = codecs.rgb(codecs.decode(pictures[0]))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
-    return Sample(key, pixels, about, files.get("txt", b"").decode().splitlines())
+    if not isinstance(about, dict):
+        raise UserError(f"sample {key} of {name} has a .json that is no object, but {json.dumps(about)[:40]}")
+    return Sample(key, pixels, about, [caption for line in lines if (caption := line.strip())])
 
 
 class MappedShard:
@@ -212,6 +216,8 @@ class ShardSet:
     def __init__(self, url: str) -> None:
         self.storage: Storage = open_storage(url)
         self.manifest = ledger.read_manifest(self.storage)
+        if "dataset" not in self.manifest["identity"] or not self.manifest["parts"]:
+            raise UserError(f"{self.storage.url} holds no shards; `python -m synth shards` makes some")
         self.digest = ledger.manifest_digest(self.manifest)
         self.shards = [Shard(p["file"], p["number"], p["first"], p["count"]) for p in self.manifest["parts"]]
         self.sha256 = {p["file"]: str(p["sha256"]) for p in self.manifest["parts"]}
@@ -222,8 +228,11 @@ class ShardSet:
     def read(self, shard: Shard) -> Iterator[Sample]:
         """The samples of one shard. Raises UserError where it is damaged or has fewer samples than the manifest says."""
         name = self.storage.join(shard.file)
-        with self.storage.open(shard.file) as file:
-            yield from _all_of(shard, name, read_shard(file, name))
+        try:
+            with self.storage.open(shard.file) as file:
+                yield from _all_of(shard, name, read_shard(file, name))
+        except FileNotFoundError:
+            raise UserError(_MISSING.format(name)) from None
 
     def verified(self, shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
         """The samples of one shard as stored (see `decode`), after its sha256 was compared with the manifest's. Raises UserError."""
@@ -235,7 +244,7 @@ class ShardSet:
                 file.seek(0)
                 yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:
-            raise UserError(f"{name} is missing though the manifest names it; give the command that made the set again") from None
+            raise UserError(_MISSING.format(name)) from None
 
 
 def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:

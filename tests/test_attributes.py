@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caption import shader_words
-from caption.attributes import COLOURS, FAMILIES, MANY, colour_word, facts, parse, sentences, state, vocabulary
+from caption.attributes import COLOURS, FAMILIES, MANY, colour_word, facts, parse, sentences, state
 from caption.colour_words import clear_word, colour_numbers
 from caption.grammar import FORMS
 from caption.phrases import COUNTS, SLOTS
@@ -499,12 +499,6 @@ def test_a_program_is_described_by_the_plan_and_blocks_that_it_has() -> None:
         "bend": "mirrored in a kaleidoscope",
         "finish": "printed in dots",
     }
-
-
-def test_vocabulary_counts_words_and_pairs() -> None:
-    measured = vocabulary(["a red fractal", "a red fractal", "a contour, drawn"])
-    assert measured == {"sentences": 3, "distinct_sentences": 2, "words": 5, "distinct_1": 5 / 9, "distinct_2": 4 / 6}
-    assert vocabulary([])["words"] == 0
 
 
 def test_families_are_those_that_samples_get() -> None:

@@ -18,7 +18,7 @@ from caption.audit import Audit
 from caption.cli import commands
 from caption.measures import Cosines, Moments, Retrieval
 from caption.pseudo import noise, pseudo_caption
-from caption.table import KIND, CaptionSet, Rows, TableWriter
+from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
 from synth import ledger
 from synth.errors import UserError
 from synth.shards import ShardSet, sample_key
@@ -53,6 +53,7 @@ def planted(
     captions = captions or [[f"a {SHADES[i % 8]} thing", f"a {SHADES[i % 8]} thing number {i}"] for i in range(len(image))]
     storage = open_storage(str(out))
     identity = {"kind": KIND, "encoder": "planted", "weights": "0" * 64, "precision": "fp32", "dimensions": image.shape[1], "xi": 0.25}
+    identity |= {"preprocessing": {}}
     identity |= {"seed": 0, "sentences": 1, "text_embeddings": text is not None, "shards": {"dataset": "planted", "fingerprint": "f"}}
     records = []
     for number, some in enumerate(np.array_split(np.arange(len(image)), parts)):
@@ -61,7 +62,7 @@ def planted(
         rows = Rows([sample_key(i) for i in some], first, image16[some], pseudo[some], [captions[i] for i in some], lists)
         with (
             storage.staged(file) as path,
-            TableWriter(path, image.shape[1], text_embeddings=text is not None, metadata={"shard_sha256": file}) as writer,
+            TableWriter(path, image.shape[1], text_embeddings=text is not None, metadata=metadata(identity, file, "d")) as writer,
         ):
             writer.add(rows)
         content = {"shard": file, "cut": 0}

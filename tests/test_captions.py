@@ -91,8 +91,6 @@ def test_other_terms_at_the_same_place_are_refused_or_replace_it(
     assert hashes(out) == before
     assert make_tables(undisturbed, out, tiny_encoder, xi="lafite", overwrite=True).pictures == 40
     assert CaptionSet(str(out)).identity["xi"] == 3.0
-    with pytest.raises(UserError, match="holds another set"):
-        make_tables(undisturbed, undisturbed, tiny_encoder)
 
 
 def test_unfinished_shards_say_how_many_are_missing(finished: Path, tiny_encoder: Path, tmp_path: Path) -> None:
@@ -137,6 +135,59 @@ def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_en
     encoder = encoders.load(encoders.find(str(tiny_encoder)), "cpu", tables.identity["precision"])
     expected = encoder.texts(["a red cat", " ".join(["red"] * 62)])
     assert np.allclose(found[0], expected, atol=2e-3) and np.array_equal(found[0][0], found[2][0])
+
+
+def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path, tmp_path: Path) -> None:
+    line = "one \u2028 line \x0b still"  # what only str.splitlines takes for ends of lines
+    texts = [{"txt": f"\ufeff{line}\r\n\n  \n two \n".encode()}, {"json": b'{"caption": ["a", " ", "b"]}'}, {"json": b'{"caption": null}'}]
+    assert make_tables(foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder).pictures == 3
+    tables = CaptionSet(str(tmp_path / "t"))
+    assert tables.read(tables.parts[0], ["caption"])["caption"].to_pylist() == [[line, "two"], ["a", "b"], []]
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"txt": "café".encode("latin-1")}, "sample photo_1 of .* does not decode: 'utf-8' codec"),
+        ({"json": b"[1, 2]"}, r"sample photo_1 of .* has a \.json that is no object, but \[1, 2\]"),
+        ({"json": b'{"caption": 5}'}, "the caption of sample photo_1 is 5; its JSON may have a text or a list of texts"),
+        ({"json": b'{"caption": ["a", null]}'}, "the caption of sample photo_1 is"),
+        ({"json": b'{"caption": "\\ud83d"}'}, "a caption of sample photo_1 cannot be stored: .*surrogates"),
+        ({"json": b'{"family": "x", "params": {}, "stats": {}}'}, "photo_1 has a JSON that .* makes no sentences of: .*family 'x'"),
+    ],
+)
+def test_texts_that_are_none_name_their_sample(tiny_encoder: Path, tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make_tables(foreign(tmp_path / "s", [{"txt": b"a"}, files]), tmp_path / "t", tiny_encoder)
+
+
+def test_what_is_no_set_of_shards_is_told(captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no shards; `python -m synth shards` makes some"):
+        make_tables(captioned, tmp_path / "t", tiny_encoder)
+    shards = foreign(tmp_path / "s", [{"txt": b"a"}])
+    (shards / "00000.tar").unlink()
+    with pytest.raises(UserError, match=r"00000\.tar is missing though the manifest names it"):
+        make_tables(shards, tmp_path / "t", tiny_encoder)
+
+
+def test_tables_never_take_the_place_of_shards(finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    before = hashes(finished) | tar_hashes(finished)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds shards and no captions; give another --out"):
+            make_tables(finished, finished, tiny_encoder, overwrite=overwrite)
+    assert hashes(finished) | tar_hashes(finished) == before
+    tables = Path(shutil.copytree(captioned, tmp_path / "tables"))
+    with pytest.raises(UserError, match="holds captions and no shards"):
+        make_small(tables, overwrite=True)
+
+
+def test_the_card_says_what_the_weights_have_seen_whatever_they_are_called(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    false_friend = Path(shutil.copytree(tiny_encoder, tmp_path / "nano"))
+    for encoder, only_formulas in ((false_friend, False), ("nano", True)):
+        make_tables(undisturbed, tmp_path / f"t{only_formulas}", encoder)
+        card = (tmp_path / f"t{only_formulas}" / "README.md").read_text()
+        assert ("trained on formula pictures and their attribute sentences only" in card) == only_formulas
+        assert ("have seen the web" in card) != only_formulas
 
 
 def test_each_distinct_sentence_is_encoded_once(
@@ -208,7 +259,7 @@ def test_bf16_is_not_taken_where_it_says_something_else(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"xi": "-1"}, "--xi is -1; it must be finite and at least 0"),
+        ({"xi": "-1"}, "--xi is -1; it must be finite, at least 0 and at most 1,000,000"),
         ({"seed": -1}, "--seed is -1"),
         ({"workers": -1}, "--workers is -1"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known are auto, fp32, bf16"),
@@ -244,3 +295,8 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
     assert 0 < json.loads(last.stdout)["captioned"] < 3000
     assert hashes(tmp_path / "t") == hashes(tmp_path / "expected")
     assert not [p.name for p in (tmp_path / "t").iterdir() if p.name.startswith(".")]
+
+
+def test_the_default_place_is_within_the_captions_folder() -> None:
+    assert pipeline.default_place("visual_atoms", "ViT-B-32/openai") == "data/captions/visual_atoms/ViT-B-32-openai"
+    assert pipeline.default_place("../../x", "a b") == "data/captions/-..-x/a-b"

@@ -93,7 +93,7 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file on this machine"),
         (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "a sheet holds 1 to 1024 pictures"),
         (["inspect", "/nowhere"], "holds no finished set"),
-        (["inspect", str(ROOT / "LICENSE")], "holds no finished set"),
+        (["inspect", str(ROOT / "LICENSE")], "is a file; give a folder or a URL"),
         (["inspect", "/nowhere/a.tar"], "there is no file /nowhere/a.tar"),
         (["verify", "/nowhere"], "holds no finished set"),
         (["draw"], "No such command 'draw'"),

@@ -28,6 +28,7 @@ def test_torchvision_can_be_imported_here() -> None:
 
     assert torchvision.transforms.Resize(8)(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
     assert declare() is declare()
+    assert declare.__wrapped__() is None  # what is declared, or there, is left alone
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 256])

@@ -23,8 +23,10 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
     "fractals_corrupted_contour": range(160, 190),
     "fractals_multi": range(100),
     "fractaldb": range(50),
-    "shaders": range(15_000, 15_060),
+    "shaders": range(15_000, 15_040),
 }
+
+LEAST = {"retrieval": 0.5, "zero-shot colour": 0.94, "zero-shot background": 0.97, "zero-shot family": 0.87}  # .55 .97 .99 .90 measured
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def encoder() -> encoders.Encoder:
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, list[Facts]]:
-    """470 pictures of classes that nano was not fitted to, and their facts."""
+    """450 pictures of classes that nano was not fitted to, and their facts."""
     pixels, facts = [], []
     for name, indices in DRAWN.items():
         settings = () if name in ("shaders", "fractaldb") else ("classes=20000",)
@@ -99,14 +101,11 @@ def test_it_matches_pictures_of_classes_that_it_has_not_seen(encoder: encoders.E
         assert figures[name].right > 2 * figures[name].chance
 
 
-LEAST = {"retrieval": 0.5, "zero-shot colour": 0.8, "zero-shot background": 0.85, "zero-shot family": 0.85}
-
-
 def test_prompts_state_what_they_say_and_only_what_is_true(held_out: tuple[np.ndarray, list[Facts]]) -> None:
     stream = np.random.default_rng(3)
     for known in held_out[1]:
-        for draw in [prompts.full] + 4 * [prompts.brief]:
-            text, stated = draw(known, stream)
+        for _ in range(5):
+            text, stated = prompts.draw(known, stream)
             assert stated.items() <= known.items()
             if "family" in stated:
                 assert attributes.parse(text) == stated
@@ -122,7 +121,7 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
     logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
     plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
     columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
-    torch.testing.assert_close(fitting._loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+    torch.testing.assert_close(fitting._sentence_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:

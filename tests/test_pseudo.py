@@ -77,7 +77,7 @@ def test_xi_is_given_by_number_or_name() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["-1", "inf", "nan", "much", "cos:0", "cos:1.2", "cos:x", ""])
+@pytest.mark.parametrize("text", ["-1", "inf", "nan", "much", "1e7", "cos:0", "cos:1.2", "cos:1e-320", "cos:x", ""])
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--xi is"):
         Xi.parse(text)

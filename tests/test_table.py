@@ -10,7 +10,7 @@ from caption.pseudo import noise, pseudo_caption
 from caption.table import CaptionSet, Rows, TableWriter, text_vectors, vectors
 from synth.errors import UserError
 from synth.shards import ShardSet
-from tests.conftest import make_small
+from tests.conftest import make_small, make_tables
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
         table = tables.read(part, ["index", "caption"], keys)
         assert part.file.removesuffix("parquet") == shard.file.removesuffix("tar")
         assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
-        with pytest.raises(UserError, match=rf"{part.file} and its shard do not agree: key {keys[0]} stands where the shard has 7"):
+        with pytest.raises(UserError, match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7"):
             tables.read(part, ["caption"], ["7", *keys[1:]])
         with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
             tables.read(part, ["caption"], keys[:-1])
@@ -86,12 +86,25 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
 def test_a_spoilt_table_is_told(spoilt: Path) -> None:
     tables = CaptionSet(str(spoilt))
     first, second, third = (spoilt / p.file for p in tables.parts)
-    first.write_bytes(first.read_bytes()[:-100])
+    data = bytearray(first.read_bytes())
+    data[data.index(tables.vectors(tables.parts[0]).tobytes()) + 5] ^= 1  # the first embedding, which is not compressed
+    first.write_bytes(data)
+    with pytest.raises(UserError, match=rf"{first.name} is damaged .*checksum"):
+        tables.vectors(tables.parts[0])
+    first.write_bytes(data[:-100])
     shutil.copy(third, second)
     third.unlink()
-    for part, sentence in zip(tables.parts, ["is damaged", "is of another shard, or was cut", "is missing though"], strict=True):
+    for part, sentence in zip(tables.parts, ["is damaged", "its shard_sha256 is another", "is missing though"], strict=True):
         with pytest.raises(UserError, match=f"{part.file} .*{sentence}"):
             tables.vectors(part)
+
+
+def test_a_table_of_the_same_shard_made_otherwise_is_told(spoilt: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    make_tables(undisturbed, tmp_path / "other", tiny_encoder, xi="lafite")
+    tables = CaptionSet(str(spoilt))
+    shutil.copy(tmp_path / "other" / tables.parts[1].file, spoilt)
+    with pytest.raises(UserError, match=f"{tables.parts[1].file} is not the table that the manifest names: its xi is another"):
+        tables.vectors(tables.parts[1])
 
 
 def test_a_column_that_is_not_there_is_told(captioned: Path) -> None:

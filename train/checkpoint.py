@@ -36,24 +36,29 @@ Json = dict[str, Any]
 
 
 def write(run: Path, images_seen: int, files: dict[str, Callable[[Path], None]]) -> Path:
-    """Writes a checkpoint, each file by its writer, and thins out older ones. One that is there already is left alone."""
+    """Writes a checkpoint, each file by its writer, and thins out older ones. One that is there already is left alone.
+
+    Raises UserError where a file cannot be written."""
     final = run / _FOLDER / f"{images_seen:09d}"
     if (final / _MARK).exists():
         return final
-    made = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
+    for left_over in final.parent.glob(".*.tmp"):
+        shutil.rmtree(left_over)  # by a run that was killed
+    made = final.with_name(f".{final.name}.tmp")
     made.mkdir(parents=True)
-    for name, writer in files.items():
-        writer(made / name)
-        _sync(made / name)
-    _sync(made)
-    shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
-    made.rename(final)
-    mark = json.dumps({name: _sha256(final / name) for name in files})
-    with (final / _MARK).open("w") as file:
-        file.write(mark)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        digests = {name: _written(made / name, writer) for name, writer in files.items()}
+        _sync(made)
+        shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
+        made.rename(final)
+    except SafetensorError as error:
+        raise UserError(f"{final} cannot be written: {error}; the same command goes on from the checkpoint before") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    part = final / f".{_MARK}.part"
+    part.write_text(json.dumps(digests))
+    _sync(part)
+    part.rename(final / _MARK)  # whole or not there
     _sync(final)
     _sync(final.parent)
     _thin(run)
@@ -62,7 +67,7 @@ def write(run: Path, images_seen: int, files: dict[str, Callable[[Path], None]])
 
 def committed(run: Path) -> list[Path]:
     """The marked checkpoints of a run, oldest first: each has at least the averaged generator."""
-    return sorted(mark.parent for mark in (run / _FOLDER).glob(f"*/{_MARK}") if mark.parent.name.isdigit())
+    return sorted((mark.parent for mark in (run / _FOLDER).glob(f"*/{_MARK}") if mark.parent.name.isdigit()), key=images_seen)
 
 
 def newest(run: Path) -> Path | None:
@@ -153,6 +158,13 @@ def _require_whole(checkpoint: Path, name: str) -> None:
         raise UserError(f"{path} is missing: older checkpoints keep the averaged generator only; give a newer one")
     if _sha256(path) != digests.get(name):
         raise UserError(f"{path} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before")
+
+
+def _written(path: Path, writer: Callable[[Path], None]) -> str:
+    """sha256 of a file, once it has been written and lies on the disk."""
+    writer(path)
+    _sync(path)
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The commands of train: pretrain, finetune, sample, export, presets."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import reduce
@@ -40,7 +41,21 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda made, option: option(made), reversed(options), command)
 
 
-@click.group(epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"))
+class _Told(click.Group):
+    """Of several ranks, one tells what all of them find wrong before they have joined."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except (click.ClickException, UserError) as error:
+            if "WORLD_SIZE" not in os.environ:
+                raise
+            from train.distributed import Ranks
+
+            Ranks.join("cpu").end(UserError(error.format_message() if isinstance(error, click.ClickException) else str(error)))
+
+
+@click.group(cls=_Told, epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"))
 def commands() -> None:
     """Text-to-image models from shards and caption tables."""
 
@@ -105,8 +120,10 @@ def export(run: str, out: str) -> None:
         raise UserError(f"--out is {out}; it must end in .safetensors")
     found = checkpoint.require(Path(run))
     generator = checkpoint.average(found)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    save_generator(out, generator)
+    part = Path(out).with_name(f".{Path(out).name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    save_generator(part, generator)
+    part.replace(out)
     console.show({"out": out, "images_seen": checkpoint.images_seen(found), "parameters": loop.parameters(generator)})
 
 
@@ -141,5 +158,4 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
 
         ended_by = pretraining.pretrain(request, said=console.note, started=started, advance=bar.advance)
     if ended_by:
-        console.note("stopped after a checkpoint; the same command goes on from here")
         sys.exit(128 + ended_by)

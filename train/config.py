@@ -130,6 +130,8 @@ def require_divisible(settled: Config, ranks: int) -> int:
         raise UserError(f"a batch of {batch} is not divided by {ranks} ranks; give another training.batch")
     if part % micro:
         raise UserError(f"the {part} samples of a rank are not divided by run.micro_batch = {micro}")
+    if settled.training.path_every and settled.loss.path_weight and micro % 2:
+        raise UserError(f"{micro} samples at once are not divided by 2, and the path length is taken of every other; give more")
     for group in groups:
         if micro % group and micro != batch:
             raise UserError(f"{micro} samples at once are not divided by groups of {group}, which act on consecutive samples; give more")

@@ -1,16 +1,32 @@
 """Ranks: who they are, what they agree on, and the one reduction of a phase. Without torchrun there is one rank, and nothing to do."""
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import NoReturn, Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from synth import console
+from synth.errors import UserError
+
 GOES_ON, STOPS, FAILS = 0, 1, 2
+
+T = TypeVar("T")
+
+
+def attempt(action: Callable[[], T]) -> tuple[UserError | None, T | None]:
+    """What the user is to be told where an action fails, and what it returns where it does not."""
+    try:
+        return None, action()
+    except UserError as error:
+        return error, None
+    except OSError as error:  # a file or folder that cannot be used, or a full disk
+        return UserError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"), None
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,8 @@ class Ranks:
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
+        if device == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
+            raise UserError(f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks; give fewer, or --device cpu")
         if device == "cuda":
             torch.cuda.set_device(local)
             device = f"cuda:{local}"
@@ -38,6 +56,26 @@ class Ranks:
         """Ends what `join` began."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+    def together(self, action: Callable[[], T]) -> T:
+        """What an action of every rank returns. Where it fails on any, all leave: see `end`."""
+        failure, made = attempt(action)
+        if self.agree(FAILS if failure else GOES_ON)[0] == FAILS:
+            self.end(failure)
+        return cast(T, made)
+
+    def end(self, failure: UserError | None) -> NoReturn:
+        """Leaves, on all ranks at once; the first that has a failure tells of it. Raises it where there is one rank, else SystemExit."""
+        if failure and self.count == 1:
+            raise failure
+        _, first = self.agree(FAILS if failure else GOES_ON)
+        try:
+            if failure and first == self.rank:
+                print(file=sys.stderr)  # below the first rank's progress bar
+                console.fail(str(failure))
+        finally:
+            self.wait()  # as torchrun ends the others when one has left
+        sys.exit(2)
 
     def agree(self, state: int) -> tuple[int, int]:
         """The gravest state of all ranks, and the first rank that is in it."""

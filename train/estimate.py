@@ -1,5 +1,6 @@
 """What a run would take (--dry-run): the resolved config, parameters, memory and time, from one step on few samples. Nothing is written."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,6 @@ from train.stream import Batch
 
 _WORDS = 4  # bytes of a float32
 _COPIES = 6  # of a parameter: weight, gradient, two moments; and the average, of the generator
-_SAVED = {"g", "path", "d", "r1"}
 
 Json = dict[str, Any]
 
@@ -28,7 +28,7 @@ def estimate(request: Request) -> Iterator[Json]:
     at_once = config.require_divisible(settled, 1)
     for group, values in config.to_json(settled).items():
         yield {"group": group, **values}
-    few = max(settled.loss.contrastive_group, settled.model.mbstd_group)
+    few = math.lcm(settled.loss.contrastive_group, settled.model.mbstd_group, 2)
     small = replace(settled, training=replace(settled.training, batch=few), run=replace(settled.run, micro_batch=0))
     trainer = Trainer(small, prepared.encoder, Ranks(device=encoders.choose_device(request.device)))
     g, d = parameters(trainer.players.g), parameters(trainer.players.d)

@@ -23,21 +23,29 @@ Json = dict[str, Any]
 def describe(run: Path) -> Json:
     """What config.json says. Raises UserError where the folder is no run."""
     try:
-        return dict(json.loads((run / CONFIG).read_text()))
-    except FileNotFoundError:
+        about = json.loads((run / CONFIG).read_text())
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run} is no run: it has no {CONFIG}; `python -m train pretrain` makes one") from None
     except ValueError:
-        raise UserError(f"{run / CONFIG} is damaged; give another run") from None
+        about = None
+    if not isinstance(about, dict) or not {"config", "shards", "captions", "encoder"} <= about.keys():
+        raise UserError(f"{run / CONFIG} is damaged; give another run")
+    return about
 
 
-def settle(run: Path, about: Json) -> bool:
-    """Writes what a run is, or compares it with what is there; whether it is new. Raises UserError where another run lies there."""
+def settle(run: Path, about: Json) -> None:
+    """Writes what a run is, where none is there yet."""
     if not (run / CONFIG).exists():
-        if run.exists() and any(run.iterdir()):
-            raise UserError(f"{run} is not empty and holds no run; give another --out")
         run.mkdir(parents=True, exist_ok=True)
         _write(run / CONFIG, json.dumps({**about, "made_by": _made_by()}, indent=1) + "\n")
-        return True
+
+
+def require_same(run: Path, about: Json) -> None:
+    """Raises UserError where something else lies in a run's place, telling what differs."""
+    if not (run / CONFIG).exists():
+        if run.exists() and any(not path.name.startswith(".") for path in run.iterdir()):
+            raise UserError(f"{run} is not empty and holds no run; give another --out")
+        return
     there = describe(run)
     changed = config.differences(there["config"], about["config"])
     for what in ("shards", "captions", "encoder", "from"):
@@ -46,7 +54,6 @@ def settle(run: Path, about: Json) -> bool:
             changed.append(f"the digest of {what} is {str(old.get('digest'))[:12]} there and {str(new.get('digest'))[:12]} here")
     if changed:
         raise UserError(f"{run} holds another run: {'; '.join(changed)}; give another --out, or the same terms as before")
-    return False
 
 
 def cut_back(run: Path, images_seen: int) -> None:
@@ -94,6 +101,14 @@ def _write(path: Path, text: str) -> None:
 
 def _made_by() -> Json:
     """Where and by what a run was begun."""
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
-    return {"argv": sys.argv[1:], "commit": asked.stdout.strip() or None, "versions": versions}
+    return {"argv": sys.argv[1:], "commit": _commit(), "versions": versions}
+
+
+def _commit() -> str | None:
+    """That of this checkout; None where it is none, or git is not here."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return asked.stdout.strip() or None

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -22,12 +23,12 @@ from torch import Tensor
 from synth.errors import UserError
 from train import checkpoint, config, ema
 from train.config import Config
-from train.distributed import FAILS, GOES_ON, STOPS, Ranks
+from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
 from train.models.stylegan2 import Discriminator, Generator, save_generator
 from train.phases import Encoder, Micro, Phase, Players, phases
 from train.stream import Batch
 
-_NOT_FINITE = 20  # steps in a row whose gradients are not finite, after which a run stops
+_NOT_FINITE = 20  # turns of a network in a row whose gradients are not finite, after which a run stops
 
 Json = dict[str, Any]
 
@@ -65,12 +66,14 @@ class Trainer:
         self.average = copy.deepcopy(g).requires_grad_(False)
         self.phases = phases(self.players)
         self.optimisers = {id(n): self._adam(n) for n in (g, d)}
-        self.images_seen = self.skipped = self._in_a_row = 0
+        self.images_seen = self.skipped = 0
+        self._in_a_row = dict.fromkeys(self.optimisers, 0)  # turns without finite gradients
+        self._untold = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
 
     def train(self, batches: Iterator[Batch], watch: Watch, run: Path) -> int:
         """Trains until the config's images are seen, or a signal comes; returns its number, or 0. Raises UserError where a batch
-        cannot be had, or gradients stay not finite."""
-        told, sums, waited, begun = self.config.run, defaultdict[str, list[Tensor]](list), 0.0, time.perf_counter()
+        cannot be had, a file cannot be written, or gradients stay not finite."""
+        told, waited, begun = self.config.run, 0.0, time.perf_counter()
         with _signals() as stop:
             while self.images_seen < told.images:
                 before = time.perf_counter()
@@ -80,23 +83,33 @@ class Trainer:
                     return stop.number
                 waited += time.perf_counter() - before
                 for name, value in self.step(batch).items():
-                    sums[name].append(value)
+                    self._untold[name].append(value)
                 watch.advance(self.config.training.batch)
                 if self._reached(told.tick):
-                    watch.tick(Tick(self.images_seen, self._means(sums), time.perf_counter() - begun, waited, self.skipped))
-                    sums, waited, begun = defaultdict(list), 0.0, time.perf_counter()
+                    tick = Tick(self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped)
+                    self.ranks.together(partial(watch.tick, tick))
+                    waited, begun = 0.0, time.perf_counter()
+                if self._reached(told.samples):
+                    self.ranks.together(lambda: watch.samples(self))
                 if self._reached(told.checkpoint):
                     self.save(run)
-                if self._reached(told.samples):
-                    watch.samples(self)
         self.save(run)
         return 0
 
-    def _means(self, terms: dict[str, list[Tensor]]) -> dict[str, float]:
-        """The means of loss terms over steps and ranks."""
-        means = torch.stack([torch.stack(values).mean() for values in terms.values()])
-        self.ranks.average([means])
-        return dict(zip(terms, means.tolist(), strict=True))
+    def _means(self) -> dict[str, float]:
+        """The means of the loss terms since the last tick over steps and ranks; they count as told."""
+        self._join_untold()
+        means = {name: float(torch.stack(values).mean()) for name, values in self._untold.items()}
+        self._untold.clear()
+        return means
+
+    def _join_untold(self) -> None:
+        """Replaces each rank's loss terms by their means over ranks, which doing so again does not change."""
+        if self._untold:
+            joined = torch.stack(list(chain.from_iterable(self._untold.values())))
+            self.ranks.average([joined])
+            pieces = joined.split([len(values) for values in self._untold.values()])
+            self._untold.update({name: list(piece) for name, piece in zip(list(self._untold), pieces, strict=True)})
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One turn of every phase that is due; the means of its loss terms over this rank's samples."""
@@ -111,24 +124,31 @@ class Trainer:
         return terms
 
     def save(self, run: Path) -> None:
-        """Writes a checkpoint, on the first rank; the others wait."""
-        if self.ranks.rank == 0:
-            g, d = self.players.g, self.players.d
-            state = {"images_seen": self.images_seen, "path_mean": float(self.players.path_mean), "skipped": self.skipped}
-            moments = {
-                f"{name}.{key}": value
-                for name, network in (("generator", g), ("discriminator", d))
-                for key, value in checkpoint.optimiser_tensors(network, self.optimisers[id(network)]).items()
-            }
-            files: dict[str, Callable[[Path], None]] = {
-                checkpoint.EMA: lambda path: save_generator(path, self.average),
-                checkpoint.GENERATOR: lambda path: save_generator(path, g),
-                checkpoint.DISCRIMINATOR: lambda path: checkpoint.save_tensors(path, d.state_dict()),
-                checkpoint.OPTIMISERS: lambda path: checkpoint.save_tensors(path, moments),
-                checkpoint.STATE: lambda path: checkpoint.save_state(path, state),
-            }
-            checkpoint.write(run, self.images_seen, files)
-        self.ranks.wait()
+        """Writes a checkpoint, on the first rank; the others wait. Raises UserError where it cannot be written."""
+        self._join_untold()
+        self.ranks.together(lambda: checkpoint.write(run, self.images_seen, self._files()) if self.ranks.rank == 0 else None)
+
+    def _files(self) -> dict[str, Callable[[Path], None]]:
+        """The files of a checkpoint, each with what writes it."""
+        g, d = self.players.g, self.players.d
+        state = {
+            "images_seen": self.images_seen,
+            "path_mean": float(self.players.path_mean),
+            "skipped": self.skipped,
+            "untold": {name: torch.stack(values).tolist() for name, values in self._untold.items()},
+        }
+        moments = {
+            f"{name}.{key}": value
+            for name, network in (("generator", g), ("discriminator", d))
+            for key, value in checkpoint.optimiser_tensors(network, self.optimisers[id(network)]).items()
+        }
+        return {
+            checkpoint.EMA: lambda path: save_generator(path, self.average),
+            checkpoint.GENERATOR: lambda path: save_generator(path, g),
+            checkpoint.DISCRIMINATOR: lambda path: checkpoint.save_tensors(path, d.state_dict()),
+            checkpoint.OPTIMISERS: lambda path: checkpoint.save_tensors(path, moments),
+            checkpoint.STATE: lambda path: checkpoint.save_state(path, state),
+        }
 
     def restore(self, found: Path) -> None:
         """Goes on from a checkpoint. Raises UserError where it is damaged."""
@@ -139,6 +159,8 @@ class Trainer:
             checkpoint.restore_optimiser(network, self.optimisers[id(network)], own)
         self.players.path_mean.fill_(state["path_mean"])
         self.images_seen, self.skipped = state["images_seen"], state["skipped"]
+        device = self.ranks.device
+        self._untold.update({name: list(torch.tensor(values, device=device)) for name, values in state["untold"].items()})
 
     def start_from(self, found: Path) -> None:
         """Takes the weights of a checkpoint, and nothing else. Raises UserError where it is damaged or of another size."""
@@ -180,11 +202,13 @@ class Trainer:
             if torch.isfinite(mean):
                 self.players.path_mean.lerp_(mean, self.config.loss.path_decay)
             self.players.lengths.clear()
+        network = id(phase.network)
         self.skipped += not finite
-        self._in_a_row = 0 if finite else self._in_a_row + 1
-        if self._in_a_row >= _NOT_FINITE:
-            what = f"the gradients of {self._in_a_row} phases in a row were not finite, lately of {phase.name}"
-            raise UserError(f"{what} at {self.images_seen:,} images seen; lower the learning rates or raise loss.r1, and begin anew")
+        self._in_a_row[network] = 0 if finite else self._in_a_row[network] + 1
+        if self._in_a_row[network] >= _NOT_FINITE:  # on all ranks alike
+            what = f"the gradients of {_NOT_FINITE} phases of a network in a row were not finite, lately of {phase.name},"
+            sentence = f"{what} at {self.images_seen:,} images seen; lower the learning rates or raise loss.r1, and begin anew"
+            self.ranks.end(UserError(sentence))
 
     def _micros(self, batch: Batch) -> list[Micro]:
         """A rank's samples, as many at once as are asked for."""
@@ -198,18 +222,11 @@ class Trainer:
         return found
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
-        """The next batch, or None where a rank was told to stop. Raises UserError on the first of the ranks that cannot have theirs, and
-        SystemExit on the others."""
-        batch, failure = None, None
-        try:
-            batch = next(batches)
-        except UserError as error:
-            failure = error
-        state, rank = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
+        """The next batch, or None where a rank was told to stop. Raises UserError where a rank cannot have its own."""
+        failure, batch = attempt(lambda: next(batches))
+        state, _ = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
         if state == FAILS:
-            if failure and rank == self.ranks.rank:
-                raise failure
-            raise SystemExit(2)
+            self.ranks.end(failure)
         if state == STOPS:
             stop.number = stop.number or signal.SIGTERM
             return None

@@ -1,6 +1,7 @@
 """From a request to a trained run: what it reads is found and checked, then the loop has it."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -53,21 +54,25 @@ class Prepared:
     config: Config
     shards: ShardSet
     captions: CaptionSet
+    stream: Stream
     encoder: encoders.Encoder | None
     source: Path | None  # checkpoint whose weights are taken
     about: Json  # what config.json says
     run: Path
 
 
-def prepare(request: Request, device: str) -> Prepared:
+def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
     """Everything that a run needs, checked, nothing written. Raises UserError."""
     shards = ShardSet(request.shards)
     captions = CaptionSet(request.captions or _only_captions(shards))
     captions.require_made_for(shards)
     settled = _settled(request, captions, device)
+    config.require_divisible(settled, ranks)
     _require_resolution(shards, settled.model.resolution)
-    encoder = _encoder(request, captions, device) if settled.loss.cong_weight else None
-    source = checkpoint.require(Path(request.source)) if request.source else None
+    stream = _stream(settled, shards, captions)
+    if stream.order.samples < ranks:
+        raise UserError(f"{ranks} ranks are more than the {stream.order.samples} samples of the set")
+    source = _source(request, settled) if request.source else None
     about = {
         "preset": request.preset,
         "config": config.to_json(settled),
@@ -76,7 +81,9 @@ def prepare(request: Request, device: str) -> Prepared:
         "encoder": {"name": request.encoder or _asked(captions), "digest": captions.identity["weights"]},
         "from": {"run": request.source, "checkpoint": source.name, "digest": _digest(source)} if source else None,
     }
-    return Prepared(settled, shards, captions, encoder, source, about, Path(request.out))
+    folder.require_same(Path(request.out), about)
+    encoder = _encoder(request, captions, device) if settled.loss.cong_weight else None
+    return Prepared(settled, shards, captions, stream, encoder, source, about, Path(request.out))
 
 
 def pretrain(request: Request, *, said: Callable[[str], None], started: Callable[[int, int], None], advance: Callable[[int], None]) -> int:
@@ -88,26 +95,31 @@ def pretrain(request: Request, *, said: Callable[[str], None], started: Callable
     ranks = Ranks.join(device)
     try:
         with ExitStack() as stack:
-            prepared = _together(ranks, lambda: prepare(request, ranks.device))
-            settled, run = prepared.config, prepared.run
-            _together(ranks, lambda: _open(prepared, ranks, stack))
-            trainer = _together(ranks, lambda: Trainer(settled, prepared.encoder, ranks))
-            _together(ranks, lambda: _restore(trainer, prepared))
-            stream = _together(ranks, lambda: _stream(prepared))
-            _require_ranks(stream, ranks)
+            prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
+            settled, run, stream = prepared.config, prepared.run, prepared.stream
+            found = ranks.together(lambda: _open(prepared, ranks, stack))
+            if found and checkpoint.images_seen(found) >= settled.run.images:
+                if ranks.rank == 0:
+                    seen = f"{checkpoint.images_seen(found):,} images are seen, of {settled.run.images:,} asked for"
+                    said(f"finished: {seen}; nothing is left to do")
+                return 0
+            trainer = ranks.together(lambda: _trainer(prepared, ranks, found))
             begin = trainer.images_seen
-            fetcher = _together(ranks, lambda: stream.fetcher(begin, int(settled.run.cache_gb * 1e9)) if ranks.local == 0 else None)
+            fetcher = ranks.together(lambda: stream.fetcher(begin, int(settled.run.cache_gb * 1e9)) if ranks.local == 0 else None)
             if fetcher:
                 fetcher.start()
                 stack.callback(fetcher.end)
             batches = stream.batches(begin, settled.training.batch, rank=ranks.rank, ranks=ranks.count, workers=settled.run.workers)
             stack.callback(batches.close)
-            watch = _watch(prepared, ranks, stack, begin, said, advance)
+            watch = ranks.together(lambda: _watch(prepared, ranks, stack, begin, said, advance))
             if ranks.rank == 0:
                 started(settled.run.images, begin)
-                if not begin:
-                    watch.samples(trainer)
-            return trainer.train(batches, watch, run)
+            if not begin:
+                ranks.together(lambda: watch.samples(trainer))
+            ended_by = trainer.train(batches, watch, run)
+            if ended_by and ranks.rank == 0:
+                said("stopped after a checkpoint; the same command goes on from here")
+            return ended_by
     finally:
         ranks.leave()
 
@@ -185,6 +197,19 @@ def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.En
     return encoders.load(source, device, "fp32")
 
 
+def _source(request: Request, settled: Config) -> Path:
+    """The checkpoint whose weights are taken: the newest, or that of the first start of this run. Raises UserError where there is none,
+    or it is of another model."""
+    source, run = Path(str(request.source)), Path(request.out)
+    model, own = (dict(c["model"], mbstd_group=0) for c in (folder.describe(source)["config"], config.to_json(settled)))
+    changed = [f"model.{name} is {model.get(name)} there and {value} here" for name, value in own.items() if model.get(name) != value]
+    if changed:
+        raise UserError(f"{source} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")
+    begun = (folder.describe(run).get("from") or {}) if (run / folder.CONFIG).exists() else {}
+    kept = source / "checkpoints" / str(begun.get("checkpoint"))
+    return kept if begun.get("run") == request.source and kept in checkpoint.committed(source) else checkpoint.require(source)
+
+
 def _digest(found: Path) -> str:
     """sha256 over what a checkpoint's mark says."""
     import hashlib
@@ -192,51 +217,32 @@ def _digest(found: Path) -> str:
     return hashlib.sha256((found / "COMMITTED").read_bytes()).hexdigest()
 
 
-def _together(ranks: Ranks, action: Callable[[], Any]) -> Any:
-    """Does something on every rank; where it fails on any, all leave, one of them with a sentence."""
-    result, failure = None, None
-    try:
-        result = action()
-    except UserError as error:
-        failure = error
-    failed, rank = ranks.agree(2 if failure else 0)
-    if failure and rank == ranks.rank:
-        raise failure
-    if failed:
-        raise SystemExit(2)
-    return result
-
-
-def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> None:
-    """Makes or compares the run's folder, on the first rank."""
+def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
+    """Makes the run's folder, on the first rank; the checkpoint to go on from."""
     if ranks.rank == 0:
         folder.settle(prepared.run, prepared.about)
         stack.enter_context(folder.locked(prepared.run))
     found = checkpoint.newest(prepared.run)
     if ranks.rank == 0:
         folder.cut_back(prepared.run, checkpoint.images_seen(found) if found else 0)
+    return found
 
 
-def _restore(trainer: Trainer, prepared: Prepared) -> None:
-    """Goes on from the newest checkpoint, or starts from another run's weights."""
-    found = checkpoint.newest(prepared.run)
+def _trainer(prepared: Prepared, ranks: Ranks, found: Path | None) -> Trainer:
+    """At a checkpoint of its own, or else with another run's weights, or new ones."""
+    trainer = Trainer(prepared.config, prepared.encoder, ranks)
     if found:
         trainer.restore(found)
     elif prepared.source:
         trainer.start_from(prepared.source)
+    return trainer
 
 
-def _stream(prepared: Prepared) -> Stream:
-    settled = prepared.config
+def _stream(settled: Config, shards: ShardSet, captions: CaptionSet) -> Stream:
     data = settled.data
     visit = Visit(settled.model.resolution, settled.training.seed, Text.parse(data.text), data.xi, data.caption_xi)
     cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
-    return Stream(prepared.shards, prepared.captions, visit, cache=cache, fraction=data.fraction)
-
-
-def _require_ranks(stream: Stream, ranks: Ranks) -> None:
-    if stream.order.samples < ranks.count:
-        raise UserError(f"{ranks.count} ranks are more than the {stream.order.samples} samples of the set")
+    return Stream(shards, captions, visit, cache=cache, fraction=data.fraction)
 
 
 def _watch(
@@ -247,7 +253,7 @@ def _watch(
         return Watch(lambda _: None, lambda _: None, lambda _: None)
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(prepared.run / "tensorboard"), purge_step=begin)
+    writer = SummaryWriter(str(prepared.run / "tensorboard"), purge_step=begin + 1)  # what was told after the checkpoint
     stack.callback(writer.close)
     texts, captions = fixed_texts(prepared.captions, _GRID)
 
@@ -256,7 +262,7 @@ def _watch(
         tick_before[0] = told.images_seen
         row = {
             "images_seen": told.images_seen,
-            **{name: round(value, 6) for name, value in told.losses.items()},
+            **{name: round(value, 6) if math.isfinite(value) else None for name, value in told.losses.items()},
             "seconds_per_kimg": round(1000 * told.seconds / max(images, 1), 3),
             "waited": round(told.waited / told.seconds, 4),
             "memory_mb": _memory(ranks.device),
@@ -267,6 +273,7 @@ def _watch(
         for name, value in row.items():
             if isinstance(value, int | float) and name != "images_seen":
                 writer.add_scalar(name, value, told.images_seen)
+        writer.flush()
         losses = "  ".join(f"{name} {value:.3f}" for name, value in told.losses.items())
         said(f"{told.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}")
 

@@ -9,9 +9,12 @@ Axes: N samples of a rank's batch, D dimensions of an embedding, R resolution.
 
 import functools
 import itertools
+import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -92,7 +95,7 @@ class Stream:
         if visit.text.captions:
             captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
 
-    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[Batch]:
+    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
         """This rank's part of every global batch from `start` images seen on, without end. Raises UserError where a file is damaged."""
         loader = DataLoader(
             Reader(self._sources, self._visit),
@@ -104,11 +107,20 @@ class Stream:
             pin_memory=torch.cuda.is_available(),
         )
         self.position = start
-        for made in loader:
-            if isinstance(made, str):
-                raise UserError(made)
-            yield made
-            self.position += batch
+        others = multiprocessing.active_children()
+        with _signals_kept_from_workers():
+            iterator = iter(loader)
+        try:
+            for made in iterator:
+                if isinstance(made, str):
+                    raise UserError(made)
+                yield made
+                self.position += batch
+        finally:
+            del iterator  # asks the workers to end
+            for worker in multiprocessing.active_children():
+                if worker not in others:
+                    worker.kill()  # one that waits for a file hears nothing
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
         """The thread that fetches this set's files for a node, from `start` images seen on; none where they are local already.
@@ -209,6 +221,17 @@ def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
 
 def _as_it_is(made: Batch | str) -> Batch | str:
     return made
+
+
+@contextmanager
+def _signals_kept_from_workers() -> Iterator[None]:
+    """Workers that start meanwhile inherit that signals are blocked; those that come to this process come a little later."""
+    resource_tracker.ensure_running()  # whose start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals_to_the_run(_: int) -> None:

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from caption.captioning import Job, caption_shard
 from caption.encoders import Encoder
 from caption.pipeline import Request, _Captioning
 from caption.pseudo import noise
-from caption.table import CaptionSet, Rows, TableWriter
+from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
+from synth import ledger
 from synth.shards import ShardSet
+from synth.storage import open_storage
 from tests.conftest import make_small
 
 PICTURES = 256
@@ -88,12 +91,12 @@ def reading(scratch: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((4096, 512)).astype(np.float16)
     folder = scratch / "read"
     folder.mkdir()
-    with TableWriter(str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata={"shard_sha256": "00"}) as writer:
+    identity: dict[str, Any] = {"kind": KIND, "encoder": "toy", "weights": "", "preprocessing": {}, "precision": "fp32"}
+    identity |= {"dimensions": 512, "xi": 0.25, "seed": 0}
+    with TableWriter(str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata=metadata(identity, "00", "")) as writer:
         writer.add(Rows([f"{j:09d}" for j in range(4096)], 0, vectors, vectors, [["a"]] * 4096, None))
-    identity = {"kind": "captions", "dimensions": 512}
-    part = {"file": "toy-000000.parquet", "number": 0, "first": 0, "count": 4096, "bytes": writer.size, "sha256": writer.sha256}
-    manifest = {"format": 1, "samples": 4096, "fingerprint": "", "identity": identity, "parts": [{**part, "content": {"shard": "00"}}]}
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "run": {}}))
+    record = ledger.Record("toy-000000.parquet", 0, 0, 4096, writer.size, writer.sha256, "", content={"shard": "00"})
+    ledger.write_manifest(open_storage(str(folder)), ledger.manifest([record], identity, {"shards": {}}, {}))
     tables = CaptionSet(str(folder))
     seconds = cpu(lambda: tables.read(tables.parts[0], ["key", "image_embedding"]), 10)
     print(f"reading key and image_embedding of 4,096 x 512: {1000 * seconds:.1f} ms")

@@ -1,0 +1,281 @@
+"""Steps of the trainer by themselves: what they depend on, and golden losses."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caption.pseudo import noise, pseudo_caption
+from synth.errors import UserError
+from train import ema, presets
+from train.config import Config, Data, Run, Training
+from train.distributed import Ranks
+from train.loop import Tick, Trainer, Watch
+from train.models import losses
+from train.models.losses import LossConfig
+from train.models.stylegan2 import Config as ModelConfig
+from train.phases import Phase
+from train.stream import Batch
+
+MODEL = ModelConfig(resolution=16, text_dim=32, z_dim=16, w_dim=16, text_width=16, mapping_layers=1, channel_base=128, channel_max=16)
+SMALL = Config(
+    MODEL,
+    LossConfig(contrastive_group=8),
+    Training(batch=16, path_every=2, r1_every=3),
+    Data(),
+    Run(images=160, tick=16, checkpoint=1000, samples=1000),
+)
+SILENT = Watch(lambda _: None, lambda _: None, lambda _: None)
+
+
+class Projection:
+    """Stands in for an encoder: a fixed linear map of the halved picture, of unit length."""
+
+    def __init__(self, width: int = 32) -> None:
+        self.map = torch.randn(3 * 8 * 8, width, generator=torch.Generator().manual_seed(7))
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """(N, 3, R, R) -> (N, D)."""
+        return functional.normalize(functional.adaptive_avg_pool2d(pictures, 8).flatten(1) @ self.map, dim=1)
+
+
+def batch(number: int, config: Config, *, size: int | None = None) -> Batch:
+    """Pictures and texts that nothing but NumPy decides."""
+    chance, n, side = np.random.default_rng(number), size or config.training.batch, config.model.resolution
+    pictures = torch.from_numpy(chance.integers(0, 256, (n, 3, side, side), dtype=np.uint8))
+    image = chance.standard_normal((n, config.model.text_dim)).astype(np.float32)
+    image /= np.linalg.norm(image, axis=1, keepdims=True)
+    index = list(range(number * n, number * n + n))
+    texts = [pseudo_caption(image, noise(0, index, draw, config.model.text_dim), config.data.xi) for draw in (1, 2)]
+    return Batch(pictures, torch.from_numpy(texts[0]), torch.from_numpy(texts[1]))
+
+
+def steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
+    first = trainer.images_seen // trainer.config.training.batch
+    return [{k: float(v) for k, v in trainer.step(batch(first + i, trainer.config)).items()} for i in range(count)]
+
+
+def state(trainer: Trainer) -> list[Tensor]:
+    return [t.clone() for network in (trainer.players.g, trainer.players.d, trainer.average) for t in network.state_dict().values()]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("projection", "contrast"), [("sample", "softmax"), ("batch_sum", "sharpened")])
+def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: str) -> None:
+    settled = replace(SMALL, loss=replace(SMALL.loss, projection=projection, contrast=contrast))
+    whole = steps(Trainer(settled, Projection(), Ranks()), 7)
+    parts = steps(Trainer(replace(settled, run=replace(settled.run, micro_batch=8)), Projection(), Ranks()), 7)
+    assert {"g/cong", "path/path", "r1/r1", "d/real_cond"} <= whole[0].keys()
+    for ours, others in zip(parts, whole, strict=True):
+        assert ours == pytest.approx(others, rel=2e-3)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+
+
+def test_which_phases_come_depends_on_the_images_seen_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, came = Trainer(SMALL, None, Ranks()), list[tuple[int, str]]()
+
+    def turn(self: Trainer, phase: Phase, _: object) -> dict[str, Tensor]:
+        came.append((self.images_seen, phase.name))
+        return {}
+
+    monkeypatch.setattr(Trainer, "_turn", turn)
+    trainer.images_seen = 5 * 16
+    steps(trainer, 4)
+    assert came == [
+        *[(80, "g"), (80, "d")],
+        *[(96, "g"), (96, "path"), (96, "d"), (96, "r1")],
+        *[(112, "g"), (112, "d")],
+        *[(128, "g"), (128, "path"), (128, "d")],
+    ]
+
+
+def test_the_average_depends_on_the_images_seen_alone() -> None:
+    training = replace(SMALL.training, ema_half_life=100, ema_ramp_up=0.5)
+    for seen in (0, 16, 8000):
+        trainer = Trainer(replace(SMALL, training=training), None, Ranks())
+        trainer.images_seen = seen
+        before = [p.clone() for p in trainer.average.parameters()]
+        steps(trainer, 1)
+        remains = 0.5 ** (16 / min(100, 0.5 * (seen + 16)))
+        assert remains == ema.decay(16, seen + 16, half_life=100, ramp_up=0.5)
+        for old, new, model in zip(before, trainer.average.parameters(), trainer.players.g.parameters(), strict=True):
+            assert torch.allclose(new, remains * old + (1 - remains) * model, atol=1e-6)
+
+
+def test_the_same_images_give_the_same_step_from_whatever_start() -> None:
+    """A step's random numbers are those of its images' global numbers."""
+    one, other = Trainer(SMALL, None, Ranks()), Trainer(SMALL, None, Ranks())
+    torch.manual_seed(99)  # which nothing draws from any more
+    other.images_seen = 16 * 6  # both regularisers come, as at 0
+    a, b = (trainer.step(batch(0, SMALL)) for trainer in (one, other))
+    assert a["d/real_adversarial"] == b["d/real_adversarial"]  # the first D step sees real pictures alone
+    assert a["d/fake_adversarial"] != b["d/fake_adversarial"]
+
+
+# Gradients that are not finite.
+
+
+def poisoned(number: int) -> Batch:
+    made = batch(number, SMALL)
+    return made._replace(for_d=made.for_d * float("nan"), for_g=made.for_g * float("nan"))
+
+
+def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
+    trainer = Trainer(SMALL, None, Ranks())
+    steps(trainer, 2)
+    before, moments = state(trainer), trainer.optimisers[id(trainer.players.g)].state_dict()["state"][0]["step"].clone()
+    average = len(list(trainer.players.g.state_dict()))
+    mean = trainer.players.path_mean.clone()
+    trainer.step(poisoned(2))  # with the path length
+    assert trainer.skipped == 3 and trainer.images_seen == 48
+    for old, new in list(zip(before, state(trainer), strict=True))[:-average]:
+        assert torch.equal(old, new)
+    assert trainer.optimisers[id(trainer.players.g)].state_dict()["state"][0]["step"] == moments
+    assert torch.equal(trainer.players.path_mean, mean)
+    told: list[Tick] = []
+    again = replace(SMALL, run=replace(SMALL.run, images=64))
+    trainer.config = again
+    trainer.ranks = Ranks()
+    trainer.save = lambda run: None  # type: ignore[method-assign]
+    assert trainer.train(iter([batch(3, SMALL)]), Watch(told.append, lambda _: None, lambda _: None), Path("unused")) == 0
+    assert [tick.skipped for tick in told] == [3]
+    assert all(torch.isfinite(t).all() for t in state(trainer))
+
+
+def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> None:
+    settled = replace(SMALL, run=replace(SMALL.run, images=10_000))
+    trainer = Trainer(settled, None, Ranks())
+    with pytest.raises(UserError, match=r"the gradients of 20 phases of a network in a row were not finite, .* at \d+ images seen; lower"):
+        trainer.train((poisoned(i) for i in range(100)), SILENT, tmp_path)
+    assert trainer.images_seen < 20 * 16 and not list(tmp_path.iterdir())
+
+
+def test_also_when_one_network_alone_has_them(tmp_path: Path) -> None:
+    encoder = SimpleNamespace(features=lambda pictures: Projection().features(pictures) * float("nan"))
+    trainer = Trainer(replace(SMALL, training=replace(SMALL.training, path_every=0)), encoder, Ranks())
+    trainer.config = replace(trainer.config, run=replace(SMALL.run, images=10_000))
+    with pytest.raises(UserError, match="lately of g, at 304 images seen"):
+        trainer.train((batch(i, SMALL) for i in range(100)), SILENT, tmp_path)
+
+
+# Captions.
+
+
+def kinds(number: int) -> Batch:
+    """64 pictures of two kinds, reddish and bluish, 16 at a time; their texts are near one of two vectors."""
+    chance = np.random.default_rng(1000 + number % 4)
+    kind = chance.permutation(16) % 2
+    pictures = chance.integers(0, 60, (16, 3, 16, 16), dtype=np.uint8)
+    pictures[kind == 0, 0] += 180
+    pictures[kind == 1, 2] += 180
+    centres = np.eye(32, dtype=np.float32)[:2]
+    texts = functional.normalize(torch.from_numpy(centres[kind] + 0.05 * chance.standard_normal((16, 32)).astype(np.float32)), dim=1)
+    return Batch(torch.from_numpy(pictures), texts, texts)
+
+
+def test_captions_matter() -> None:
+    settled = replace(SMALL, loss=replace(SMALL.loss, r1=1.0), training=replace(SMALL.training, r1_every=4, path_every=0))
+    trainer = Trainer(settled, None, Ranks())
+    for number in range(60):
+        trainer.step(kinds(number))
+    told = kinds(0)
+    real, h = told.pictures.float() / 127.5 - 1, told.for_d
+    red = told.pictures[:, 0].float().mean((1, 2)) > told.pictures[:, 2].float().mean((1, 2))
+    shuffled = torch.empty_like(h)
+    shuffled[red], shuffled[~red] = h[~red], h[red]  # each gets a caption of the other kind
+    with torch.no_grad():
+        score, meaning = trainer.players.d(real)
+        right, wrong = (losses.real_losses(settled.loss, losses.Judgement(score, meaning, t)) for t in (h, shuffled))
+        drawn = trainer.players.g(torch.randn(16, 16, generator=torch.Generator().manual_seed(5)), h)
+    assert wrong["adversarial"] > right["adversarial"] + 0.5
+    assert wrong["cond"] > right["cond"] + 0.5
+    redness = drawn[:, 0].mean((1, 2)) - drawn[:, 2].mean((1, 2))
+    assert redness[red].mean() > redness[~red].mean() + 0.1  # and the generator draws what it is told
+
+
+# Golden losses: what the code gave when they were written down. Where a gradient is nearly 0, Adam's first step has the
+# sign of its last bit, so another CPU's losses differ in the third digit, those of the second step by up to a hundredth.
+
+
+def sixteenth(name: str) -> Config:
+    """A preset at 32 px with a sixteenth of its widths, its switches as they are."""
+    made = presets.get(name).make()
+    model = replace(made.model, resolution=32, text_dim=32)
+    widths = ("z_dim", "w_dim", "text_width", "channel_base", "channel_max")
+    model = replace(model, **{width: max(32, getattr(model, width) // 16) for width in widths})
+    return replace(made, model=model, training=replace(made.training, batch=16))
+
+
+def golden(settled: Config) -> list[dict[str, float]]:
+    return steps(Trainer(settled, Projection(settled.model.text_dim), Ranks()), 2)
+
+
+FIRST = ("g/adversarial", "g/cond", "g/cong", "path/path", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "r1/r1")
+SECOND = tuple(name for name in FIRST if name not in ("path/path", "r1/r1"))
+GOLDEN = {
+    "paper-256": (
+        [1.1244, 6.9931, 14.095, 6.0881, 0.50992, 0.71252, 6.9425, 0.41175],
+        [0.98849, 6.9627, 13.86, 0.55399, 0.71929, 7.0116],
+    ),
+    "lafite-256": (
+        [2.6248e-06, 17.415, 34.652, 5.1584, 0.93553, 1.0632, 17.397, 107.53],
+        [0.98412, 17.347, 34.171, 0.71129, 0.66163, 17.333],
+    ),
+    "small-64": (
+        [1.5877, 6.8873, 13.907, 4.6612, 0.33013, 0.82881, 6.9301, 0.50238],
+        [1.2909, 6.8426, 13.76, 0.35098, 0.79391, 6.9141],
+    ),
+    "tiny-32": (
+        [0.76746, 6.8002, 13.702, 1.1281, 0.63342, 0.97805, 6.9566, 1.0934],
+        [0.79221, 6.9626, 13.951, 0.66015, 0.9276, 6.9293],
+    ),
+    "coco-256": (
+        [1.1244, 6.9931, 14.095, 6.0881, 0.50992, 0.71252, 6.9425, 0.42311],
+        [0.88724, 6.9448, 13.86, 0.63473, 0.70442, 7.0132],
+    ),
+    "cub-256": (
+        [1.1244, 6.9931, 14.095, 6.2791, 0.45802, 0.71252, 6.9425, 0.41579],
+        [0.95866, 6.9759, 13.868, 0.56783, 0.70343, 7.0149],
+    ),
+    "celeba_hq-256": (
+        [1.1244, 6.9931, 14.095, 6.2791, 0.45802, 0.71252, 6.9425, 0.41579],
+        [0.95866, 6.9759, 13.868, 0.56783, 0.70343, 7.0149],
+    ),
+    "emoji-32": (
+        [0.76746, 6.8002, 13.702, 1.0329, 0.62902, 0.97805, 6.9566, 1.1907],
+        [0.81094, 6.9704, 13.948, 0.65821, 1.0034, 6.9289],
+    ),
+    "whole": (
+        [0.51516, 6.9767, 13.909, 3.9753, 1.4367, 0.60929, 6.9297, 0.23765],
+        [0.69502, 6.9645, 13.892, 0.87428, 0.68787, 6.9323],
+    ),
+}
+
+
+def assert_golden(made: list[dict[str, float]], name: str) -> None:
+    for row, names, expected, near in zip(made, (FIRST, SECOND), GOLDEN[name], (1e-2, 2e-2), strict=True):
+        assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=near, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_first_losses_of_every_preset(name: str) -> None:
+    assert_golden(golden(sixteenth(name)), name)
+
+
+def test_first_losses_of_tiny_32() -> None:
+    settled = presets.get("tiny-32").make()
+    settled = replace(settled, model=replace(settled.model, text_dim=64))
+    assert_golden(golden(settled), "whole")

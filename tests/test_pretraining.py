@@ -1,0 +1,397 @@
+"""Runs from request to checkpoint in this process: what they refuse, write, and start from."""
+
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from caption.table import CaptionSet
+from synth.errors import UserError
+from tests.conftest import make_small, make_tables
+from train import checkpoint, config, folder, presets
+from train.distributed import Ranks
+from train.pretraining import Request, _trainer, prepare, pretrain
+
+SIZES = ("resolution=16", "channel_base=128", "channel_max=16", "z_dim=16", "w_dim=16", "text_width=16", "mapping_layers=1")
+SETTINGS = (
+    *(f"model.{size}" for size in SIZES),
+    *("training.batch=8", "training.path_every=2", "training.r1_every=3", "loss.contrastive_group=4", "loss.cong_weight=0"),
+    *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0", "training.precision=fp32"),
+)
+LOSSES = ("g/", "d/", "path/", "r1/")
+
+
+def quiet(request: Request) -> int:
+    """Trains without telling anybody."""
+    return pretrain(request, said=lambda _: None, started=lambda *_: None, advance=lambda _: None)
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    """What the log says that does not depend on the clock on the wall."""
+    rows = [json.loads(line) for line in (run / folder.LOG).read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)} for row in rows]
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """The newest checkpoint's files but its clock."""
+    return {p.name: p.read_bytes() for p in sorted(checkpoint.require(run).iterdir())}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as sums of several differ in their last bits
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> Request:
+    """A run of a few steps."""
+    return Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=48, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 160 images: 20 steps."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("trained") / "run"
+    quiet(Request("tiny-32", str(undisturbed), str(run), str(captioned), images_seen=160, settings=SETTINGS))
+    return run
+
+
+def test_a_run_leaves_what_its_folder_is_said_to_hold(trained: Path) -> None:
+    assert [row["images_seen"] for row in losses(trained)] == list(range(16, 161, 16))
+    assert {"g/adversarial", "g/cond", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "path/path"} <= losses(trained)[0].keys()
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == ["000000000.png", "000000080.png", "000000160.png"]
+    assert [c.name for c in checkpoint.committed(trained)] == ["000000040", "000000080", "000000120", "000000160"]
+    about = folder.describe(trained)
+    assert about["config"]["model"]["resolution"] == 16 and about["shards"]["digest"] and about["captions"]["digest"]
+    assert about["made_by"]["versions"]["safetensors"] == version("safetensors")
+
+
+def test_only_the_last_two_checkpoints_keep_more_than_the_average(trained: Path) -> None:
+    kept = {c.name: {p.stem for p in c.iterdir()} for c in checkpoint.committed(trained)}
+    assert kept["000000040"] == kept["000000080"] == {"ema", "state", "COMMITTED"}
+    full = {"ema", "generator", "discriminator", "optimisers", "state", "COMMITTED"}
+    assert kept["000000120"] == kept["000000160"] == full
+
+
+@pytest.mark.parametrize("stops", [(8, 56, 120), (72,)])
+def test_a_run_in_pieces_is_the_run_in_one(asked: Request, trained: Path, stops: tuple[int, ...]) -> None:
+    """Also where it was stopped between two lines of the log."""
+    for images in (*stops, 160):
+        quiet(replace(asked, images_seen=images))
+    assert losses(Path(asked.out)) == losses(trained)
+    assert weights(Path(asked.out)) == weights(trained)
+
+
+def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(asked: Request, trained: Path) -> None:
+    run = Path(asked.out)
+    quiet(replace(asked, images_seen=120))
+    (run / "checkpoints" / "000000120" / "COMMITTED").unlink()  # killed before it was marked
+    (run / "checkpoints" / ".000000120.tmp").mkdir()
+    with (run / folder.LOG).open("a") as log:
+        log.write('{"images_seen": 112, "g/adv')  # and in the middle of a line
+    quiet(replace(asked, images_seen=160))
+    assert losses(run) == losses(trained) and weights(run) == weights(trained)
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def test_tensorboard_shows_every_image_once(asked: Request, trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Path(asked.out)
+    quiet(replace(asked, images_seen=96))
+    shutil.rmtree(run / "checkpoints" / "000000096")
+    [events] = (run / "tensorboard").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1"))  # they are read by the second of their start
+    quiet(replace(asked, images_seen=160))
+    accumulated = EventAccumulator(str(run / "tensorboard"))
+    accumulated.Reload()
+    shown = [(event.step, round(event.value, 4)) for event in accumulated.Scalars("g/adversarial")]
+    assert shown == [(row["images_seen"], round(row["g/adversarial"], 4)) for row in losses(trained)]
+
+
+def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", folder.LOG)}
+    for images in (160, 100):
+        said: list[str] = []
+        done = replace(asked, out=str(trained), images_seen=images)
+        assert pretrain(done, said=said.append, started=lambda *_: None, advance=lambda _: None) == 0
+        assert said == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", folder.LOG)} == before
+
+
+def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
+    """And periods shorter than a batch tell once a batch."""
+    quiet(replace(asked, images_seen=13, settings=(*SETTINGS, "run.tick=1", "run.checkpoint=3", "run.samples=5")))
+    run = Path(asked.out)
+    assert [row["images_seen"] for row in losses(run)] == [8, 16]
+    assert [c.name for c in checkpoint.committed(run)] == ["000000008", "000000016"]
+    assert sorted(p.stem for p in (run / "samples").iterdir()) == ["000000000", "000000008", "000000016"]
+
+
+def test_how_a_run_is_carried_out_may_change(asked: Request, trained: Path) -> None:
+    quiet(replace(asked, images_seen=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")))
+    quiet(replace(asked, images_seen=160))
+    assert weights(Path(asked.out)) == weights(trained)
+    assert losses(Path(asked.out))[-7:] == losses(trained)[-7:]
+
+
+def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
+    quiet(replace(asked, settings=(*SETTINGS, "training.seed=1")))
+    assert losses(Path(asked.out))[0] != losses(trained)[0]
+
+
+# What is refused.
+
+
+def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
+    """Is told in one sentence, and leaves nothing."""
+    there = Path(request.out).exists()
+    with pytest.raises(UserError, match=sentence) as error:
+        if ranks == 1:
+            quiet(request)
+        else:
+            prepare(request, "cpu", ranks=ranks)
+    assert "\n" not in str(error.value)
+    assert Path(request.out).exists() == there
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("training.batch=10",), "a batch of 10 is not divided by groups of 4"),
+        (("run.micro_batch=3",), "8 samples of a rank are not divided by run.micro_batch = 3"),
+        (("run.micro_batch=2",), "2 samples at once are not divided by groups of 4"),
+        (("training.batch=7", "loss.contrastive_group=7", "model.mbstd_group=7"), "7 samples at once are not divided by 2"),
+        (("model.resolution=64",), "have 32 pixels a side, no power-of-two multiple of model.resolution = 64"),
+        (("model.resolution=48",), "must be a power of two"),
+        (("model.text_dim=64",), "has embeddings of 32, and model.text_dim is 64"),
+        (("loss.gamma=1",), "unknown setting 'gamma'; known are .*cond_weight.*r1"),
+        (("losses.r1=1",), "unknown setting 'losses.r1=1'; known are model.resolution, .*loss.r1, .*run.compile"),
+        (("training.batch",), "has no value; write batch=VALUE"),
+        (("training.batch=many",), "it must be a whole number"),
+        (("training.precision=fp8",), "it must be fp32 or bf16"),
+        (("run.images=0",), "it must be at least 1"),
+        (("data.text=words",), "--text is 'words'; give pseudo, stored, caption or mix:SHARE"),
+        (("data.text=caption",), "has no column text_embedding"),
+        (("data.fraction=0",), "it must be above 0 and at most 1"),
+    ],
+)
+def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[str, ...], sentence: str) -> None:
+    refused(replace(asked, images_seen=None, settings=(*SETTINGS, *settings)), sentence)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"preset": "tiny"}, "unknown preset 'tiny'; known are paper-256, lafite-256, small-64, tiny-32, coco-256"),
+        ({"precision": "fp16", "settings": SETTINGS[:-1]}, "unknown precision 'fp16'; known are auto, fp32, bf16"),
+        ({"shards": "/nowhere"}, "/nowhere"),
+        ({"captions": "/nowhere"}, "/nowhere"),
+        ({"source": "/nowhere"}, "/nowhere is no run"),
+        ({"text": "mix:2"}, "--text is 'mix:2'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"images_seen": 0}, "must be at least 1"),
+        ({"fraction": 1.5}, "must be above 0 and at most 1"),
+    ],
+)
+def test_requests_that_make_no_run_are_refused(asked: Request, changes: dict[str, Any], sentence: str) -> None:
+    refused(replace(asked, **changes), sentence)
+
+
+def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request) -> None:
+    refused(asked, "a batch of 8 is not divided by 3 ranks", ranks=3)
+    refused(asked, "2 samples at once are not divided by groups of 4", ranks=4)
+    many = ("training.batch=160", "data.fraction=0.5", "model.mbstd_group=4")
+    refused(replace(asked, settings=(*SETTINGS, *many)), "40 ranks are more than the 20 samples of the set", ranks=40)
+
+
+def test_captions_have_to_be_made_for_these_shards(asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path) -> None:
+    other = replace(asked, shards=str(finished))
+    quiet(replace(other, images_seen=8))
+    make_small(finished, samples=44)
+    refused(other, "has changed since the tables of .* were made; make captions again")
+    make_tables(finished, tmp_path / "tables", tiny_encoder)
+    grown = replace(other, captions=str(tmp_path / "tables"))
+    refused(grown, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions is .*; give another --out")
+    make_small(tmp_path / "others", settings=("canvas=64", "orbits=1,10"))
+    refused(replace(asked, shards=str(tmp_path / "others")), "were made for another set of shards")
+
+
+def test_the_only_tables_are_found_and_several_are_listed(
+    asked: Request, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = replace(asked, captions=None)
+    refused(default, "no caption tables of .* are in data/captions/visual_atoms; `make captions` makes them")
+    shutil.copytree(captioned, "data/captions/visual_atoms/one")
+    assert prepare(default, "cpu").captions.storage.url.endswith("visual_atoms/one")
+    shutil.copytree(captioned, "data/captions/visual_atoms/two")
+    refused(default, "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two")
+
+
+def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path: Path) -> None:
+    contrasted = tuple(s for s in SETTINGS if not s.startswith("loss.cong_weight"))
+    refused(replace(asked, settings=contrasted, encoder="nano"), "the encoder nano has other weights than the one that made")
+    moved = Path(shutil.copytree(tiny_encoder, tmp_path / "moved"))
+    refused(
+        replace(asked, settings=contrasted, encoder=str(tmp_path / "gone")),
+        "L_ConG needs the captions' encoder: .*cong_weight=0 does without",
+    )
+    assert prepare(replace(asked, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
+
+
+def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path) -> None:
+    before = weights(trained)
+    other = replace(asked, out=str(trained), settings=(*SETTINGS, "loss.r1=1", "training.g_lr=0.001"))
+    refused(
+        other, "holds another run: .*loss.r1 is 10.0 there and 1.0 here.*training.g_lr is 0.0025 there and 0.001 here; give another --out"
+    )
+    refused(replace(asked, out=str(trained), source=str(trained)), "the digest of from is None there and [0-9a-f]{12} here")
+    assert weights(trained) == before
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(asked: Request, tmp_path: Path) -> None:
+    Path(asked.out).mkdir()
+    (Path(asked.out) / "thesis.tex").write_text("precious")
+    refused(asked, "is not empty and holds no run")
+    assert [p.name for p in Path(asked.out).iterdir()] == ["thesis.tex"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="run cannot be used: Not a directory"):
+        quiet(replace(asked, out=str(tmp_path / "file" / "run")))
+
+
+def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
+    Path(asked.out).mkdir()
+    for name in (".lock", ".config.json.part"):
+        (Path(asked.out) / name).write_text("{")
+    quiet(asked)
+    assert len(losses(Path(asked.out))) == 3
+
+
+def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
+    quiet(replace(asked, images_seen=8))
+    with folder.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
+        quiet(asked)
+    quiet(asked)
+
+
+@pytest.mark.parametrize("name", [checkpoint.GENERATOR, checkpoint.OPTIMISERS, checkpoint.STATE])
+def test_a_checkpoint_that_was_cut_is_refused(asked: Request, name: str) -> None:
+    quiet(replace(asked, images_seen=40))
+    found = checkpoint.require(Path(asked.out))
+    (found / name).write_bytes((found / name).read_bytes()[:-9])
+    refused(asked, f"{name} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before")
+    shutil.rmtree(found)
+    quiet(asked)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_full_disk_ends_a_run_with_a_sentence(asked: Request, trained: Path) -> None:
+    run = Path(asked.out)
+    quiet(replace(asked, images_seen=40))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # the kernel refuses larger files
+    try:
+        with pytest.raises(UserError, match=r"cannot be (written|used)"):
+            quiet(replace(asked, images_seen=160))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["000000040"]
+    quiet(replace(asked, images_seen=160))
+    assert losses(run) == losses(trained) and weights(run) == weights(trained)
+
+
+# Fine-tuning.
+
+
+def test_fine_tuning_starts_from_the_exact_weights(asked: Request, trained: Path) -> None:
+    tuned = replace(asked, preset="emoji-32", source=str(trained), settings=(*SETTINGS, "data.text=stored"))
+    prepared = prepare(tuned, "cpu")
+    trainer = _trainer(prepared, Ranks(), None)
+    newest = checkpoint.require(trained)
+    for network, name in ((trainer.players.g, "generator"), (trainer.players.d, "discriminator"), (trainer.average, "ema")):
+        saved = load_file(newest / f"{name}.safetensors")
+        assert saved.keys() == network.state_dict().keys()
+        assert all(torch.equal(saved[key], value) for key, value in network.state_dict().items())
+    assert trainer.images_seen == 0 and float(trainer.players.path_mean) == 0
+    for network in (trainer.players.g, trainer.players.d):
+        optimiser = trainer.optimisers[id(network)]
+        assert not optimiser.state
+        c = {id(trainer.players.g): 2 / 3, id(trainer.players.d): 3 / 4}[id(network)]  # as regularised every 2 and 3 steps
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 * c)
+
+
+def test_fine_tuning_goes_on_where_its_source_has_moved_on(asked: Request, trained: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(trained, tmp_path / "source"))
+    tuned = replace(asked, out=str(tmp_path / "tuned"), source=str(source))
+    quiet(replace(tuned, images_seen=16))
+    quiet(replace(asked, out=str(source), images_seen=168))
+    quiet(tuned)
+    assert folder.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
+    assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
+
+
+def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> None:
+    other = replace(asked, source=str(trained), settings=(*SETTINGS, "model.resolution=32", "model.style=w"))
+    refused(other, "is of another model: model.resolution is 16 there and 32 here; model.style is stylespace there and w here")
+
+
+def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
+    part = replace(asked, source=None, fraction=0.25)
+    streams = [prepare(r, "cpu").stream for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
+    seen = [{(p.shard, p.row) for p in s.order.places(0, 200)} for s in streams]
+    assert len(seen[0]) == 10 and seen[0] == seen[1] != seen[2]
+
+
+# Presets.
+
+
+def test_presets_are_the_experiments_that_they_name() -> None:
+    made = {name: preset.make() for name, preset in presets.PRESETS.items()}
+    paper, lafite = made["paper-256"], made["lafite-256"]
+    assert (paper.model.resolution, paper.model.channel_base, paper.training.batch, paper.run.images) == (256, 32768, 64, 10_000_000)
+    assert (paper.training.g_lr, paper.training.d_lr, paper.loss.r1, paper.loss.cond_weight, paper.loss.cong_weight) == (
+        2.5e-3,
+        2.5e-3,
+        10,
+        5,
+        10,
+    )
+    assert (paper.loss.projection, paper.loss.contrast, paper.data.xi, paper.model.style) == ("sample", "softmax", 0.25, "stylespace")
+    assert (lafite.loss.projection, lafite.loss.contrast, lafite.data.xi, lafite.model.style) == ("batch_sum", "sharpened", 3.0, "w")
+    assert lafite.data.caption_xi == pytest.approx(1 / 9)
+    tiny = made["tiny-32"].model
+    assert (tiny.z_dim, tiny.w_dim, tiny.text_width, tiny.channel_base, tiny.channel_max, tiny.mapping_layers) == (
+        128,
+        128,
+        128,
+        1024,
+        64,
+        2,
+    )
+    rates = {name: (made[name].training.g_lr, made[name].training.d_lr) for name in ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")}
+    assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
+    for settled in made.values():
+        assert config.require_divisible(settled, 1) == settled.training.batch
+        assert config.from_json(config.to_json(settled)) == settled
+
+
+def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
+    for tuned, source in (("coco-256", "paper-256"), ("cub-256", "paper-256"), ("celeba_hq-256", "paper-256"), ("emoji-32", "tiny-32")):
+        assert presets.get(tuned).make().model == presets.get(source).make().model
+
+
+def test_captions_of_a_run_decide_its_width(asked: Request, captioned: Path) -> None:
+    assert prepare(asked, "cpu").config.model.text_dim == CaptionSet(str(captioned)).dimensions == 32

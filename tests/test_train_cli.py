@@ -1,0 +1,155 @@
+"""The trainer from the command line: what a run would take, presets, sampling, export."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from synth.errors import UserError
+from tests.test_pretraining import SETTINGS, quiet
+from train import checkpoint, grid, presets, sampling
+from train.cli import commands
+from train.models.stylegan2 import load_generator
+from train.pretraining import Request
+
+OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(commands, [str(a) for a in arguments])
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.exception
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps, with checkpoints at 40 and 64 images."""
+    out = tmp_path_factory.mktemp("sampled") / "run"
+    request = Request("tiny-32", str(undisturbed), str(out), str(captioned), encoder=str(tiny_encoder), settings=SETTINGS)
+    quiet(replace(request, images_seen=64))
+    return out
+
+
+def test_a_dry_run_says_what_it_would_be_and_writes_nothing(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+    paths = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
+    told = rows(run("pretrain", "tiny-32", *paths, *OPTIONS, "--dry-run", "--images-seen", 1000))
+    groups = {row["group"]: row for row in told if "group" in row}
+    assert groups.keys() == {"model", "loss", "training", "data", "run"}
+    assert groups["model"]["resolution"] == 16 and groups["model"]["text_dim"] == 32 and groups["run"]["images"] == 1000
+    made = {key: value for row in told if "group" not in row for key, value in row.items()}
+    g, d = made["parameters_of_generator"], made["parameters_of_discriminator"]
+    assert isinstance(g, int) and isinstance(d, int) and g > d > 1000
+    assert made["samples_of_an_epoch"] == 40
+    for name in ("seconds_per_kimg", "hours", "memory_gb", "checkpoint_gb"):
+        assert isinstance(made[name], float) and made[name] >= 0  # type: ignore[operator]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_what_the_run_would(undisturbed: Path, captioned: Path, trained: Path) -> None:
+    paths = ["--shards", undisturbed, "--captions", captioned, "--dry-run"]
+    for options, sentence in (
+        (["--out", trained, *OPTIONS, "--set", "loss.r1=1"], "holds another run"),
+        (["--out", "x", *OPTIONS, "--set", "training.batch=6"], "not divided by groups of 4"),
+    ):
+        assert sentence in str(run("pretrain", "tiny-32", *paths, *options).exception)
+
+
+def test_presets_are_listed() -> None:
+    told = rows(run("presets"))
+    assert [row["name"] for row in told] == list(presets.PRESETS)
+    assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in told)
+
+
+def test_every_command_shows_an_example() -> None:
+    for command in commands.commands:
+        assert re.search(r"Example:\n +(python -m train|torchrun .*-m train) " + command, run(command, "--help").stdout)
+
+
+def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:
+    def drawn(name: str, *texts: str, seed: int = 0, n: int = 3) -> bytes:
+        [told] = rows(run("sample", trained, *texts, "--n", n, "--seed", seed, "--out", tmp_path / name, "--device", "cpu"))
+        assert told == {"out": str(tmp_path / name), "pictures": n * len(texts)}
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.format == "PNG" and sheet.width > n * 128
+        return (tmp_path / name).read_bytes()
+
+    once = drawn("a.png", "a red star")
+    torch.manual_seed(5)
+    assert drawn("new/folder/b.png", "a red star") == once
+    assert len({once, drawn("c.png", "a red star", seed=1), drawn("d.png", "a blue star")}) == 3
+
+
+def test_the_first_pictures_of_more_are_the_same(trained: Path) -> None:
+    few, many = (sampling.sample(trained, ["a star"], n=n, seed=0, truncation=1.0, device="cpu") for n in (2, 18))
+    assert many.shape == (18, 16, 16, 3) and many.dtype == np.uint8
+    assert np.abs(many[:2].astype(int) - few).max() <= 1
+
+
+def test_without_truncation_pictures_vary_and_at_0_only_by_their_noise(trained: Path) -> None:
+    generator = checkpoint.average(checkpoint.require(trained))
+    h = torch.nn.functional.normalize(torch.ones(4, 32), dim=1)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.zero_()
+    free, mean = (grid.generate(generator, h, seed=0, truncation=t).astype(int) for t in (1.0, 0.0))
+    assert np.abs(free - free[0]).max() > 1 and np.abs(mean - mean[0]).max() <= 1
+    half = grid.generate(generator, h, seed=0, truncation=0.5).astype(int)
+    assert np.abs(half - mean).sum() < np.abs(free - mean).sum()
+
+
+def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> None:
+    def drawn(images: int | None) -> bytes:
+        return sampling.sample(trained, ["x"], n=2, seed=0, truncation=1.0, device="cpu", images_seen=images).tobytes()
+
+    assert drawn(None) == drawn(64) != drawn(40)
+    with pytest.raises(UserError, match="has no checkpoint at 41 images; it has 40, 64"):
+        drawn(41)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--n", "0"], "--n must lie in 1..1024"),
+        (["--truncation", "1.5"], "--truncation in 0..1"),
+        (["--out", "grid.jpg"], "--out end in .png"),
+        (["--encoder", "nano"], "the encoder nano has other weights than the one of"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+    ],
+)
+def test_samples_that_cannot_be_drawn_are_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in str(run("sample", trained, "a star", *arguments).exception)
+    assert "is no run" in str(run("sample", tmp_path, "a star").exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
+    [told] = rows(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
+    generator = load_generator(tmp_path / "made" / "generator.safetensors")
+    average = checkpoint.average(trained / "checkpoints" / "000000064").state_dict()
+    assert all(torch.equal(average[name], value) for name, value in generator.state_dict().items())
+    assert told["images_seen"] == 64 and told["parameters"] == sum(p.numel() for p in generator.parameters())
+    assert (tmp_path / "made" / "generator.safetensors").read_bytes() == (trained / "checkpoints/000000064/ema.safetensors").read_bytes()
+    assert [p.name for p in (tmp_path / "made").iterdir()] == ["generator.safetensors"]
+    assert "must end in .safetensors" in str(run("export", trained, "--out", tmp_path / "g.pt").exception)
+    assert "is no run" in str(run("export", tmp_path / "nowhere", "--out", tmp_path / "g.safetensors").exception)

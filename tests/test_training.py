@@ -1,0 +1,157 @@
+"""Signals and kills at random moments, under one rank and two: the same command then makes the same losses and weights."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import children
+from tests.test_pretraining import SETTINGS, losses, quiet, weights
+from tests.test_stream import stream
+from train import folder
+from train.pretraining import Request
+
+IMAGES = 480
+OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def command(ranks: int, shards: object, captions: object, out: object, *options: str) -> list[str]:
+    run = ["-m", "train", "pretrain", "tiny-32", "--shards", str(shards), "--captions", str(captions), "--out", str(out)]
+    return [sys.executable, *(TORCHRUN if ranks == 2 else []), *run, "--images-seen", str(IMAGES), *OPTIONS, *options]
+
+
+def start(asked: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        asked,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )
+
+
+def finish(asked: list[str]) -> str:
+    process = start(asked)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def disturb(asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
+    """Does something to a run once it has logged that it has seen so many images: its exit code and what it said."""
+    process = start(asked)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if told_so_far(out) >= images:
+            break
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()[1]
+    action(process)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def told_so_far(out: Path) -> int:
+    """The images seen of the last whole line of a log."""
+    lines = (out / folder.LOG).read_text().splitlines() if (out / folder.LOG).exists() else []
+    return max([int(json.loads(line)["images_seen"]) for line in lines if line.endswith("}")], default=0)
+
+
+def told(number: int) -> Callable[[subprocess.Popen[str]], None]:
+    return lambda process: process.send_signal(number)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    for pid in [process.pid, *(pid for pid, _ in children(process.pid))]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_a_rank(process: subprocess.Popen[str]) -> None:
+    ranks = [pid for pid, asked in children(process.pid) if "-m train" in asked and "multiprocessing" not in asked]
+    os.kill(ranks[-1], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run by one rank, in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("expected") / "run"
+    quiet(Request("tiny-32", str(undisturbed), str(run), str(captioned), images_seen=IMAGES, settings=SETTINGS))
+    torch.set_num_threads(threads)
+    return run
+
+
+def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path) -> None:
+    out, chance = tmp_path / "run", random.Random(1)
+    asked = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
+    for action, code in ((told(signal.SIGTERM), 143), (kill_all, -9), (told(signal.SIGINT), 130)):
+        ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
+        assert ended == code, errors
+        assert "Traceback" not in errors and ("the same command goes on from here" in errors) == (code > 0)
+    assert 0 < told_so_far(out) < IMAGES
+    finish(asked)
+    assert losses(out) == losses(expected)
+    assert weights(out) == weights(expected)
+
+
+def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path) -> None:
+    finish(command(2, undisturbed, captioned, tmp_path / "quiet"))
+    for ours, alone in list(zip(losses(tmp_path / "quiet"), losses(expected), strict=True))[:3]:
+        assert ours == pytest.approx(alone, rel=1e-4)  # two ranks and one are the same but for rounding
+    out, chance = tmp_path / "run", random.Random(2)
+    asked = command(2, undisturbed, captioned, out)
+    for action in (told(signal.SIGTERM), kill_a_rank):
+        ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
+        assert ended, errors
+        assert (errors.count("the same command goes on from here") == 1) == (action is not kill_a_rank), errors
+    finish(asked)
+    assert losses(out) == losses(tmp_path / "quiet")
+    assert weights(out) == weights(tmp_path / "quiet")
+
+
+def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+    process = start(command(1, undisturbed, captioned, tmp_path / "run", "--set", "run.workers=1"))
+    while process.poll() is None and not (tmp_path / "run" / folder.CONFIG).exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on from here" in errors, errors
+    quiet(Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=16, settings=SETTINGS))
+
+
+def test_what_one_of_two_ranks_finds_is_told_once(undisturbed: Path, finished: Path, captioned: Path, tmp_path: Path) -> None:
+    tar = finished / "visual_atoms-000002.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"IDAT", b"IDAX", 1))  # one picture, which one of the ranks comes to
+    run = subprocess.run(command(2, finished, captioned, tmp_path / "a"), capture_output=True, text=True, check=False, timeout=60)
+    [sentence] = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert run.returncode and "000002.tar does not decode" in sentence, run.stderr
+    odd = command(2, undisturbed, captioned, tmp_path / "b", "--set", "training.batch=9")
+    run = subprocess.run(odd, capture_output=True, text=True, check=False, timeout=60)
+    assert [line for line in run.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: a batch of 9 is not divided by 2 ranks; give another training.batch"
+    ]
+    assert run.returncode and not (tmp_path / "b").exists()
+
+
+def test_loader_workers_are_born_deaf_to_signals(undisturbed: Path, captioned: Path) -> None:
+    """A signal goes to the whole group of a terminal, also while a worker still starts."""
+    before = {pid for pid, _ in children(os.getpid())}
+    batches = stream(undisturbed, captioned).batches(0, 4, workers=1)
+    next(batches)
+    [pid] = {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before
+    blocked = int(Path(f"/proc/{pid}/status").read_text().split("SigBlk:")[1].split()[0], 16)
+    assert blocked & 1 << (signal.SIGTERM - 1) and blocked & 1 << (signal.SIGINT - 1)
+    batches.close()
+    assert not {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before

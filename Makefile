@@ -66,6 +66,7 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_fractals
 	@$(venv) -m tests.bench.bench_shaders
 	@$(venv) -m tests.bench.bench_caption
+	@OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_evaluate
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
@@ -81,7 +82,7 @@ lint: .venv/.test  ## ruff and mypy
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth
 .venv/.caption: extras = synth,caption
-.venv/.test: extras = synth,caption,captioner,test
+.venv/.test: extras = synth,caption,captioner,evaluate,test
 .venv/.synth .venv/.caption .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }

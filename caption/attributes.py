@@ -25,7 +25,7 @@ mean not much less saturated: then most pixels are of that word or next to it.
 
 from typing import Any
 
-from caption.colour_words import COLOURS, clear_word, colour_word, lightness, saturation
+from caption.colour_words import COLOURS, clear_word, colour_numbers, colour_word, lightness, saturation
 from caption.evidence import LEAST_SEEN, colours, frame, near, word_of
 from caption.grammar import FORMS, Facts, parse, state
 from caption.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
@@ -38,6 +38,7 @@ __all__ = [
     "FORMS",
     "MANY",
     "Facts",
+    "colour_numbers",
     "colour_word",
     "facts",
     "parse",

@@ -151,3 +151,23 @@ def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> A
 
     request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
     return make_captions(request, started=lambda _: None, progress=lambda _: None)
+
+
+def write_random_inception(file: Path) -> Path:
+    """Writes weights of the shapes of FID's inception, random but such that signals keep their size."""
+    from caption.encoders import declare
+
+    declare()
+    import torch
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        net = module.FeatureExtractorInceptionV3("any", ["logits"])
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    torch.save(net.state_dict(), file)
+    return file

@@ -1,0 +1,185 @@
+"""Attribute agreement: do the pictures that a run draws of a prompt have what the prompt says?
+
+Prompts are short sentences of the caption grammar, from the facts of pictures that the judge has not seen. Colour and background are judged
+by pixels: the background is the commonest colour word along the border, the colour the commonest among the other pixels. The family is
+judged by a ridge head, in closed form, on a detector's features of pictures drawn by formulas. What the judge says of real renders, and of
+pictures whose prompts were changed round, stands beside it: the first is the most that can be had, the second what chance gives.
+
+Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from caption import attributes, encoders
+from evaluate import detectors, runs
+from evaluate.detectors import Detector
+from evaluate.runs import Run
+from synth.config import digest
+from synth.errors import UserError
+from synth.shards import ShardSet
+from train import checkpoint
+
+FACTS = ("family", "colour", "background")
+_RIDGE = 1e-2  # of the features' mean variance
+_BORDER = 1 / 16  # of a side
+_AT_ONCE = 64
+
+Json = dict[str, Any]
+
+
+class Real(NamedTuple):
+    """Pictures drawn by formulas, and what may be said of them."""
+
+    pixels: np.ndarray  # uint8 (N, H, W, 3)
+    facts: list[dict[str, Any]]
+
+
+class Head(NamedTuple):
+    """A linear classifier of families on standardised features."""
+
+    names: tuple[str, ...]  # K
+    mean: np.ndarray  # (D,)
+    spread: np.ndarray  # (D,)
+    weights: np.ndarray  # (D + 1, K)
+
+    def names_of(self, features: np.ndarray) -> list[str]:
+        """The family of each row of features (N, D)."""
+        scores = _with_one((features - self.mean) / self.spread) @ self.weights
+        return [self.names[k] for k in scores.argmax(axis=1)]
+
+
+def agreement(
+    place: str,
+    sets: Sequence[str],
+    *,
+    n: int,
+    detector: str,
+    weights: str | None,
+    seed: int,
+    encoder: str | None,
+    device: str,
+    advance: Callable[[int], None],
+) -> Iterator[Json]:
+    """A row a fact: the judge on real renders, on the run's pictures, and on these with prompts changed round. Raises UserError."""
+    device = encoders.choose_device(device)
+    run, net = Run.at(place), detectors.load(detector, weights=weights, device=device)
+    found, model = run.checkpoint(), run.encoder(encoder, device)
+    fitted, held_out = _halves(read(sets, n), seed)
+    head = fit(features(net, fitted.pixels, advance), [f["family"] for f in fitted.facts])
+    prompts = runs.prompts_of(model, [attributes.state(_said(f), "short") for f in held_out.facts])
+    pictures = np.concatenate(list(runs.drawn(run, found, prompts, seed=seed, device=device).batches(0)))
+    judged_real = judge(head, features(net, held_out.pixels, advance), held_out.pixels)
+    judged_drawn = judge(head, features(net, pictures, advance), pictures)
+    turned = held_out.facts[1:] + held_out.facts[:1]
+    note = (runs.JUDGED_BY_ITS_OWN,) if net.weights == run.about["encoder"]["digest"] else ()
+    for fact in FACTS:
+        rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]
+        both = [i for i in rows if fact in _said(turned[i])]
+        yield {
+            "images_seen": checkpoint.images_seen(found),
+            "metric": f"attribute agreement: {fact}",
+            "value": _share(judged_drawn, held_out.facts, fact, rows),
+            "of_real_renders": _share(judged_real, held_out.facts, fact, rows),
+            "with_prompts_changed_round": _share(judged_drawn, turned, fact, both),
+            "commonest_answer": _commonest(held_out.facts, fact, rows),
+            "n": len(rows),
+            "judge": f"ridge head on {net.name}" if fact == "family" else "pixels",
+            "weights": net.weights if fact == "family" else None,
+            "seed": seed,
+            "sets": digest([ShardSet(s).digest for s in sets]),
+            "notes": list(note) if fact == "family" else [],
+        }
+
+
+def read(sets: Sequence[str], n: int) -> Real:
+    """The first n pictures of every set. Raises UserError where a set is not drawn by formulas, or sizes differ."""
+    pixels: list[np.ndarray] = []
+    facts: list[dict[str, Any]] = []
+    for place in sets:
+        shards, count = ShardSet(place), 0
+        for sample in (s for shard in shards.shards for s in shards.read(shard)):
+            if "stats" not in sample.about:
+                raise UserError(f"sample {sample.key} of {place} states no facts; give sets that `python -m synth shards` made")
+            if pixels and sample.pixels.shape != pixels[0].shape:
+                raise UserError(f"the pictures of {place} have another size than those of {sets[0]}; give sets of one size")
+            pixels.append(sample.pixels)
+            facts.append(attributes.facts(sample.about))
+            if (count := count + 1) == n:
+                break
+    return Real(np.stack(pixels), facts)
+
+
+def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
+    """The ridge head of features (N, D) and their families: W = (X'X + l I)^-1 X'Y. Raises UserError for fewer than two families."""
+    names = tuple(sorted(set(families)))
+    if len(names) < 2:
+        raise UserError(f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more --sets")
+    x = features_.astype(np.float64)
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    x = _with_one((x - mean) / spread)
+    y = np.array([[family == name for name in names] for family in families], np.float64)
+    return Head(names, mean, spread, np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ y))
+
+
+def features(net: Detector, pixels: np.ndarray, advance: Callable[[int], None]) -> np.ndarray:
+    """Features float32 (N, D) of pictures (N, H, W, 3)."""
+    made = []
+    for start in range(0, len(pixels), _AT_ONCE):
+        made.append(net(pixels[start : start + _AT_ONCE]).features)
+        advance(len(made[-1]))
+    return np.concatenate(made)
+
+
+def judge(head: Head, features_: np.ndarray, pixels: np.ndarray) -> list[dict[str, str | None]]:
+    """What the judge says of pictures."""
+    colours = [colours_of(picture) for picture in pixels]
+    families = head.names_of(features_)
+    return [{"family": f, "colour": c, "background": b} for f, (c, b) in zip(families, colours, strict=True)]
+
+
+def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
+    """The words of colour and background of a picture uint8 (H, W, 3); None where no word is in it."""
+    words = attributes.colour_numbers(pixels)  # H W
+    width = max(1, round(_BORDER * len(words)))
+    border = np.concatenate([words[:width].ravel(), words[-width:].ravel(), words[:, :width].ravel(), words[:, -width:].ravel()])
+    background = _mode(border)
+    colour = _mode(words[words != background])
+    return _word(colour), _word(background)
+
+
+def _halves(real: Real, seed: int) -> tuple[Real, Real]:
+    """Two halves of random pictures."""
+    order = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64))).permutation(len(real.facts))
+    first, second = np.array_split(order, 2)
+    return tuple(Real(real.pixels[part], [real.facts[i] for i in part]) for part in (first, second))  # type: ignore[return-value]
+
+
+def _said(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a prompt: those that are judged and that pixels can show."""
+    return {fact: facts[fact] for fact in FACTS if fact in facts and facts[fact] != attributes.MANY}
+
+
+def _share(judged: Sequence[dict[str, str | None]], facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]) -> float | None:
+    return round(sum(judged[i][fact] == facts[i][fact] for i in rows) / len(rows), 4) if rows else None
+
+
+def _commonest(facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]) -> float | None:
+    return round(Counter(facts[i][fact] for i in rows).most_common(1)[0][1] / len(rows), 4) if rows else None
+
+
+def _mode(numbers: np.ndarray) -> int:
+    """The commonest number that names a colour; -1 where there is none."""
+    named = numbers[numbers >= 0]
+    return int(np.bincount(named).argmax()) if named.size else -1
+
+
+def _word(number: int) -> str | None:
+    return attributes.COLOURS[number] if number >= 0 else None
+
+
+def _with_one(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, np.ones((len(x), 1))], axis=1)

@@ -1,0 +1,136 @@
+"""The commands of evaluate: metrics, compare, curve, table."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import click
+
+from synth import console
+
+_DETECTOR = click.option("--detector", default="inception", show_default=True, help="inception, efficientnet-lite0, nano, or an encoder.")
+_WEIGHTS = click.option("--weights", metavar="FILE", help="Inception's weights; by default they are fetched.")
+_METRICS = click.option("--metrics", default="fid,kid,is,pr,dc", show_default=True, help="Also fdinf, cmmd, clip, rprecision.")
+_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+
+
+def main() -> None:
+    """The entry of `python -m evaluate`."""
+    console.run(commands, "python -m evaluate")
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+def _of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that metrics and curve share."""
+    options = [
+        click.argument("run"),
+        click.option("--reference", required=True, help="The set of shards whose captions are drawn and whose pictures are the measure."),
+        click.option("--captions", help="Its tables by the run's encoder; without them texts are encoded here."),
+        click.option("--n", default=30_000, show_default=True, help="How many pictures are drawn, one a caption."),
+        _DETECTOR,
+        _WEIGHTS,
+        _METRICS,
+        click.option("--clip", default="ViT-L-14/openai", show_default=True, help="The encoder of clip and rprecision."),
+        click.option("--seed", default=0, show_default=True, help="Of the latents."),
+        click.option("--resamples", default=0, show_default=True, help="Bootstrap resamples for 95 % intervals; 0: none."),
+        click.option("--encoder", help="Where the run's encoder lies, if not where it was."),
+        _DEVICE,
+    ]
+    return reduce(lambda made, option: option(made), reversed(options), command)
+
+
+@click.group(epilog=_example("python -m evaluate metrics runs/emoji --reference data/real/emoji/test --detector efficientnet-lite0"))
+def commands() -> None:
+    """Numbers and pictures from runs."""
+
+
+@commands.command(epilog=_example("python -m evaluate metrics runs/coco --reference data/real/coco/val --metrics fid,kid,is"))
+@_of_a_run
+@click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
+def metrics(**options: Any) -> None:
+    """Measure a run: its pictures of a reference's captions against the reference. Figures go to the run's metrics.jsonl, too."""
+    from evaluate import measuring
+
+    request = measuring.Request(**options)
+    with console.Progress("pictures") as bar:
+        bar.start(0)
+        rows = list(measuring.metrics(request, bar.advance))
+    for row in rows:
+        console.show(row)
+
+
+@commands.command(epilog=_example("python -m evaluate compare data/shards/fractals data/shards/fractaldb --metrics kid --detector nano"))
+@click.argument("a")
+@click.argument("b")
+@click.option("--n", type=int, help="Pictures of each; by default all.")
+@_DETECTOR
+@_WEIGHTS
+@click.option("--metrics", "names", default="fid,kid,pr,dc", show_default=True, help="Also is, fdinf, cmmd.")
+@_DEVICE
+def compare(a: str, b: str, **options: Any) -> None:
+    """Measure a folder or set of pictures against another."""
+    from evaluate import measuring
+
+    with console.Progress("pictures") as bar:
+        bar.start(0)
+        rows = measuring.compare(a, b, **options, advance=bar.advance)
+    for row in rows:
+        console.show(row)
+
+
+@commands.command(epilog=_example("python -m evaluate curve runs/emoji --reference data/real/emoji/test --metrics kid --detector nano"))
+@_of_a_run
+@click.option("--out", help="The PNG to write, with a JSON beside it; by default RUN/curve.png.")
+def curve(out: str | None, **options: Any) -> None:
+    """Measure every checkpoint of a run, and plot the metrics against images seen, with last and best."""
+    from evaluate import curves, measuring
+
+    target = curves.target(out or f"{options['run']}/curve.png")
+    request = measuring.Request(**options)
+    with console.Progress("pictures") as bar:
+        bar.start(0)
+        rows = list(measuring.curve(request, bar.advance))
+    for row in curves.write(target, {options["run"]: rows}):
+        console.show(row)
+
+
+@commands.command(epilog=_example("python -m evaluate agreement runs/tiny --sets data/shards/fractals --sets data/shards/visual_atoms"))
+@click.argument("run")
+@click.option(
+    "--sets", multiple=True, required=True, metavar="SHARDS", help="Sets of formula pictures, of two families at least; repeat it."
+)
+@click.option(
+    "--n", default=500, show_default=True, help="Pictures of each set; half of them fit the judge, of half the facts are prompts."
+)
+@click.option("--detector", default="efficientnet-lite0", show_default=True, help="Whose features tell families apart.")
+@_WEIGHTS
+@click.option("--seed", default=0, show_default=True, help="Of the halves and the latents.")
+@click.option("--encoder", help="Where the run's encoder lies, if not where it was.")
+@_DEVICE
+def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
+    """Say how often the pictures of a run have the family, colour and background that their prompts state."""
+    from pathlib import Path
+
+    from evaluate import agreement as judging
+    from evaluate import measuring
+
+    with console.Progress("pictures") as bar:
+        bar.start(0)
+        rows = list(judging.agreement(run, sets, **options, advance=bar.advance))
+    for row in rows:
+        measuring.append(Path(run), row)
+        console.show(row)
+
+
+@commands.command(epilog=_example("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md"))
+@click.argument("number", type=click.IntRange(1, 3))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", default="table.md", show_default=True, help="The Markdown to write; an HTML page with sample grids goes beside it.")
+def table(number: int, runs: tuple[str, ...], out: str) -> None:
+    """Set the figures of runs beside the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours)."""
+    from evaluate import tables
+
+    console.show(tables.write(number, runs, out))

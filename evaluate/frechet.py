@@ -1,0 +1,140 @@
+"""Frechet distance of two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+
+Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR 2020 (its limit).
+Axes: N and M pictures of the two sets, D dimensions of a feature.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluate.moments import Moments, moments_of, require_finite
+from synth.errors import UserError
+
+POINTS = 15  # of FD-infinity's line
+FEWEST = 20  # pictures of FD-infinity
+_LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
+
+
+class Interval(NamedTuple):
+    """Where a figure lies with a stated confidence."""
+
+    low: float
+    high: float
+
+
+def distance(a: Moments, b: Moments) -> float:
+    """The distance of two sets by their moments, torch-fidelity's formula. Raises UserError where dimensions differ."""
+    from caption.encoders import declare
+
+    declare()
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    _require_same_dimensions(a.mean, b.mean)
+    first, second = ({"mu": m.mean, "sigma": m.covariance} for m in (a, b))
+    return float(fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID])
+
+
+def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
+    """The same from features (N, D) and (M, D), in the form that their numbers favour. With X and Y the centred features over
+    sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm of X Y^T: where N and M lie below D, that is the smaller problem and
+    takes no root of a singular product."""
+    _require_same_dimensions(a[0], b[0])
+    few_a, few_b = (len(features) < features.shape[1] for features in (a, b))
+    if few_a and few_b:
+        (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
+        return _joined(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum())
+    if few_a or few_b:
+        return _few_and_many(a, moments_of(b)) if few_a else _few_and_many(b, moments_of(a))
+    return distance(moments_of(a), moments_of(b))
+
+
+def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = POINTS) -> float:
+    """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
+    (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
+    if len(generated) < FEWEST:
+        raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
+    _require_same_dimensions(generated[0], reference[0])
+    random = np.random.default_rng(seed)
+    sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
+    mean, root = _root(reference)
+
+    def to_reference(subset: Moments) -> float:
+        values = np.linalg.eigvalsh(root.T @ subset.covariance @ root)  # of a symmetric matrix, a sixth of the time
+        return _joined(subset.mean - mean, np.trace(subset.covariance) + np.vdot(root, root), np.sqrt(values.clip(min=0)).sum())
+
+    distances = [to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)])) for size in sizes]
+    return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
+
+
+def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
+    """An interval of the distance of two sets of features, from resampled pictures of both (Efron 1979). Resampling adds the bias of
+    finite N once more; so the resampled distances are centred, and the interval tells of spread, not of bias."""
+    resampled = _resampled_by_rows if max(len(generated), len(reference)) < generated.shape[1] else _resampled_by_moments
+    value, distances = resampled(generated, reference, np.random.default_rng(seed), resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
+    return Interval(value + float(low), value + float(high))
+
+
+def _few_and_many(few: np.ndarray, many: Moments) -> float:
+    """The distance of fewer than D features (N, D) from moments: tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
+    mean, x = _centred(few)
+    root = np.sqrt(np.linalg.eigvalsh(x @ many.covariance @ x.T).clip(min=0)).sum()
+    return _joined(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
+
+
+def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError as Gathering does."""
+    require_finite(features)
+    if len(features) < 2:
+        raise UserError("a covariance needs at least two pictures; give more")
+    mean = features.mean(axis=0, dtype=np.float64)
+    return mean, (features - mean) / np.sqrt(len(features) - 1)
+
+
+def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,), and a matrix (D, R) whose product with its own transpose is the covariance."""
+    if len(features) < features.shape[1]:
+        mean, x = _centred(features)
+        return mean, x.T
+    moments = moments_of(features)
+    values, vectors = np.linalg.eigh(moments.covariance)
+    return moments.mean, vectors * np.sqrt(values.clip(min=0))
+
+
+def _joined(step: np.ndarray, traces: float, root: float) -> float:
+    return float(step @ step + traces - 2 * root)
+
+
+def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+    """The distance, and those of resampled features."""
+
+    def drawn(features: np.ndarray) -> Moments:
+        return moments_of(features[np.sort(random.integers(len(features), size=len(features)))])
+
+    return distance_of_features(a, b), np.array([distance(drawn(a), drawn(b)) for _ in range(resamples)])
+
+
+def _resampled_by_rows(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+    """The same below D pictures: all that a resample needs are inner products of rows, taken once."""
+    middle = a.mean(axis=0, dtype=np.float64)
+    a, b = a - middle, b - middle  # near the origin, so that inner products keep their digits
+    aa, bb, ab = a @ a.T, b @ b.T, a @ b.T
+    distances = []
+    for _ in range(resamples):
+        i, j = (np.sort(random.integers(len(rows), size=len(rows))) for rows in (a, b))
+        p, q = (np.bincount(chosen, minlength=length) / len(chosen) for chosen, length in ((i, len(a)), (j, len(b))))
+        step = p @ aa @ p + q @ bb @ q - 2 * (p @ ab @ q)
+        spread = (p @ aa.diagonal() - p @ aa @ p) * len(a) / (len(a) - 1) + (q @ bb.diagonal() - q @ bb @ q) * len(b) / (len(b) - 1)
+        chosen_a, chosen_b = np.flatnonzero(p), np.flatnonzero(q)
+        cross = ab - (p @ ab) - (ab @ q)[:, None] + p @ ab @ q  # of the rows less the resample's means
+        cross = cross[np.ix_(chosen_a, chosen_b)] * np.sqrt(p[chosen_a])[:, None] * np.sqrt(q[chosen_b])
+        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(len(a) / (len(a) - 1) * len(b) / (len(b) - 1))
+        distances.append(step + spread - 2 * root)
+    return distance_of_features(a, b), np.array(distances)
+
+
+def _require_same_dimensions(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise UserError(f"features of {len(a)} and of {len(b)} dimensions do not compare; take both from one detector")

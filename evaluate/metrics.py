@@ -1,0 +1,150 @@
+"""Metrics by name, from the features of generated pictures and of a reference to figures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from evaluate import frechet, kernels, scores
+from evaluate.features import Features
+from evaluate.figures import Figure, Terms, named
+from evaluate.neighbours import neighbours
+from synth.errors import UserError
+
+METRICS = ("fid", "kid", "is", "pr", "dc", "fdinf", "cmmd")  # on a detector's features
+TEXT_METRICS = ("clip", "rp")  # on an encoder's: `measure_texts`
+FEW = 10_000  # pictures below which FID is mostly bias
+CANDIDATES = 100  # texts of R-precision
+
+_K, _K_DENSITY = 3, 5
+_BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # and how many pictures they need
+
+
+def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Terms:
+    """What figures of these two depend on; `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
+    detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
+    return Terms(
+        generated.count,
+        reference=split,
+        reference_n=reference.count,
+        reference_digest=reference.digest,
+        **detector,
+        seed=seed,
+        captions=captions,
+    )
+
+
+def measure(generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0) -> list[Figure]:
+    """The figures of those metrics, in order. FID below 10,000 pictures gets a note, and KID and FD-infinity beside it; with `resamples`
+    an interval too. Raises UserError for an unknown metric, too few pictures, or a metric that the detector has not."""
+    _require_known(metrics, METRICS)
+    _require_same_detector(generated, reference)
+    asked = list(dict.fromkeys(metrics))
+    if "fid" in asked and min(generated.count, reference.count) < FEW:
+        asked += [m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least]
+    pair = _Pair(generated, reference, about, resamples)
+    return [figure for metric in asked for figure in _MEASURES[metric](pair)]
+
+
+def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
+    """CLIP score and R-precision among 100 of pictures and the texts that they were drawn from, unit embeddings float32 (N, D) of the same
+    encoder. Raises UserError for an unknown metric or too few texts."""
+    _require_known(metrics, TEXT_METRICS)
+    pictures, figures = images.matrix(), []
+    if pictures.shape != texts.shape:
+        raise UserError(f"there are texts of shape {texts.shape} for pictures of shape {pictures.shape}; give one text a picture")
+    for metric in dict.fromkeys(metrics):
+        details: tuple[tuple[str, Any], ...]
+        if metric == "clip":
+            score, details = scores.clip_score(pictures, texts), (("formula", scores.CLIP_SCORE),)
+        else:
+            score, details = scores.r_precision(pictures, texts, candidates=CANDIDATES), (("candidates", CANDIDATES),)
+        figures.append(Figure(named(metric, about.detector), score.value, about, error=score.deviation, details=details))
+    return figures
+
+
+class _Pair:
+    """Two sets of features; what several metrics need is made once."""
+
+    def __init__(self, generated: Features, reference: Features, terms: Terms, resamples: int) -> None:
+        self.generated, self.reference, self.terms, self.resamples = generated, reference, terms, resamples
+
+    @cached_property
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both sets of features, float32 (N, D)."""
+        return self.generated.matrix(), self.reference.matrix()
+
+    @cached_property
+    def neighbours(self) -> Any:
+        """Precision, recall, density, coverage."""
+        return neighbours(*self.matrices, k=_K, k_density=_K_DENSITY)
+
+    def figure(self, metric: str, value: float, **more: Any) -> Figure:
+        """A figure under its name."""
+        return Figure(named(metric, self.terms.detector), value, self.terms, **more)
+
+
+def _fid(pair: _Pair) -> Iterator[Figure]:
+    sets, notes = (pair.generated, pair.reference), []
+    few = min(s.count for s in sets)
+    if any(s.count < s.dimensions for s in sets):
+        value = frechet.distance_of_features(*pair.matrices)
+    else:
+        value = frechet.distance(*(s.moments() for s in sets))
+    if few < FEW:
+        notes.append(f"of {few:,} pictures it is mostly bias: compare it at equal N only, or see the kernel distance and the limit")
+    interval = frechet.bootstrap(*pair.matrices, resamples=pair.resamples) if pair.resamples else None
+    details = (("resamples", pair.resamples),) if interval else ()
+    yield pair.figure("fid", value, interval=interval and tuple(interval), details=details, notes=tuple(notes))
+
+
+def _fdinf(pair: _Pair) -> Iterator[Figure]:
+    yield pair.figure("fdinf", frechet.limit(*pair.matrices), details=(("points", frechet.POINTS),))
+
+
+def _kid(pair: _Pair) -> Iterator[Figure]:
+    kid = kernels.kid(*pair.matrices)
+    yield pair.figure("kid", kid.value, error=kid.error, details=(("subsets", kid.subsets), ("subset_size", kid.subset_size)))
+
+
+def _cmmd(pair: _Pair) -> Iterator[Figure]:
+    yield pair.figure("cmmd", kernels.cmmd(*pair.matrices), details=(("sigma", 10.0), ("scale", 1000)))
+
+
+def _is(pair: _Pair) -> Iterator[Figure]:
+    score = pair.generated.inception_score()
+    yield pair.figure("is", score.value, details=(("splits", 10), ("deviation", score.deviation)))
+
+
+def _precision_recall(pair: _Pair) -> Iterator[Figure]:
+    yield pair.figure("precision", pair.neighbours.precision, details=(("k", _K),))
+    yield pair.figure("recall", pair.neighbours.recall, details=(("k", _K),))
+
+
+def _density_coverage(pair: _Pair) -> Iterator[Figure]:
+    yield pair.figure("density", pair.neighbours.density, details=(("k", _K_DENSITY),))
+    yield pair.figure("coverage", pair.neighbours.coverage, details=(("k", _K_DENSITY),))
+
+
+_MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "is": _is,
+    "pr": _precision_recall,
+    "dc": _density_coverage,
+    "fdinf": _fdinf,
+    "cmmd": _cmmd,
+}
+
+
+def _require_known(metrics: Sequence[str], known: Sequence[str]) -> None:
+    for metric in metrics:
+        if metric not in known:
+            raise UserError(f"unknown metric {metric!r}; known are {', '.join((*METRICS, *TEXT_METRICS))}")
+
+
+def _require_same_detector(a: Features, b: Features) -> None:
+    for key in ("detector", "weights", "resize"):
+        if a.about[key] != b.about[key]:
+            raise UserError(f"the features are of two detectors: {key} is {a.about[key]} and {b.about[key]}; take both from one")

@@ -1,0 +1,81 @@
+"""Mean and covariance of features that come in batches: float64, mergeable, the same whatever the split and the order.
+
+Chan, Golub, LeVeque, Algorithms for computing the sample variance, American Statistician 1983: the pairwise update.
+Axes: N pictures, D dimensions of a feature.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.errors import UserError
+
+_BLOCK = 4096  # rows that are folded in at once: the update costs D x D however few they are
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter of features."""
+
+    count: int
+    mean: np.ndarray  # float64 (D,)
+    scatter: np.ndarray  # float64 (D, D): sum of outer products of the deviations from the mean
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """float64 (D, D), with N - 1 below."""
+        return self.scatter / (self.count - 1)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Those of both together."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        between = np.outer(step, step * (self.count * other.count / count))
+        return Moments(count, self.mean + step * (other.count / count), self.scatter + other.scatter + between)
+
+
+def moments_of(features: np.ndarray) -> Moments:
+    """The moments of features (N, D). Raises UserError where one is not finite, or there are fewer than two."""
+    gathering = Gathering()
+    gathering.add(features)
+    return gathering.moments()
+
+
+class Gathering:
+    """Moments of a stream."""
+
+    def __init__(self) -> None:
+        self._sum: Moments | None = None
+        self._waiting: list[np.ndarray] = []
+
+    def add(self, features: np.ndarray) -> None:
+        """Takes in features (N, D), any N. Raises UserError where one is not finite."""
+        require_finite(features)
+        for start in range(0, len(features), _BLOCK):
+            self._waiting.append(features[start : start + _BLOCK].astype(np.float64))
+            if sum(map(len, self._waiting)) >= _BLOCK:
+                self._fold()
+
+    def moments(self) -> Moments:
+        """Of all that was added. Raises UserError where that are fewer than two."""
+        self._fold()
+        if self._sum is None or self._sum.count < 2:
+            raise UserError("a covariance needs at least two pictures; give more")
+        return self._sum
+
+    def _fold(self) -> None:
+        if not self._waiting:
+            return
+        rows = np.concatenate(self._waiting)
+        self._waiting = []
+        mean = rows.mean(axis=0)
+        rows -= mean
+        block = Moments(len(rows), mean, rows.T @ rows)
+        self._sum = block if self._sum is None else self._sum.merged(block)
+
+
+def require_finite(features: np.ndarray, first: int = 0) -> None:
+    """Raises UserError where a feature (N, D) of the pictures from number `first` on is not finite."""
+    if not np.isfinite(features).all():
+        row = first + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise UserError(f"the features of picture {row} are not finite; the detector's weights are damaged or of another net, give others")

@@ -1,0 +1,81 @@
+"""Precision, recall, density and coverage: who lies in whose balls. The distances are taken in blocks, once for all four.
+
+Kynkaanniemi et al., NeurIPS 2019 (precision, recall: balls are closed); Naeem et al., ICML 2020 (density, coverage: balls are open).
+Axes: N generated pictures, M of the reference, D dimensions of a feature.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluate.moments import require_finite
+from synth.errors import UserError
+
+_BLOCK = 4096  # rows
+_ROUNDING = 1e-6  # of |x|^2: a smaller |x - y|^2 is what float32 leaves of nothing
+
+
+class Neighbours(NamedTuple):
+    """Shares of pictures in the balls of others. A ball reaches from a picture to its k-th nearest neighbour in its own set."""
+
+    precision: float  # of the generated, in a ball of the reference
+    recall: float  # of the reference, in a ball of the generated
+    density: float  # balls of the reference about a generated picture, over k
+    coverage: float  # of the reference, with a generated picture in its ball
+
+
+def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_density: int = 5) -> Neighbours:
+    """The four of features (N, D) and (M, D). Raises UserError where a set has too few pictures for k neighbours."""
+    most = max(k, k_density)
+    if min(len(generated), len(reference)) <= most:
+        raise UserError(f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}")
+    for features in (generated, reference):
+        require_finite(features)
+    middle = reference.mean(axis=0, dtype=np.float64).astype(np.float32)  # near the origin squares keep their digits
+    fakes, reals = (np.ascontiguousarray(f, np.float32) - middle for f in (generated, reference))
+    fake_radii, real_radii = _radii(fakes, most), _radii(reals, most)
+    inside, reached, covered, pairs = np.zeros(len(fakes), bool), np.zeros(len(reals), bool), np.zeros(len(reals), bool), 0
+    for i, j, squares in _blocks(fakes, reals):
+        inside[i] |= (squares <= real_radii[j, k - 1]).any(axis=1)
+        reached[j] |= (squares <= fake_radii[i, k - 1, None]).any(axis=0)
+        within = squares < real_radii[j, k_density - 1]
+        pairs += int(np.count_nonzero(within))
+        covered[j] |= within.any(axis=0)
+    density = pairs / (k_density * len(fakes))
+    return Neighbours(float(inside.mean()), float(reached.mean()), density, float(covered.mean()))
+
+
+def _radii(features: np.ndarray, most: int) -> np.ndarray:
+    """Squared distances to the nearest neighbours, float32 (N, most), ascending. A picture is no neighbour of itself."""
+    import torch
+
+    nearest = torch.full((len(features), most), float("inf"))
+
+    def offer(rows: slice, squares: torch.Tensor) -> None:
+        found = squares.topk(min(most, squares.shape[1]), dim=1, largest=False).values
+        nearest[rows] = torch.cat((nearest[rows], found), dim=1).topk(most, dim=1, largest=False).values
+
+    for i, j, block in _blocks(features, features, upper=True):
+        if i == j:
+            np.fill_diagonal(block, np.inf)
+        squares = torch.from_numpy(block)
+        offer(i, squares)
+        if i != j:
+            offer(j, squares.T.contiguous())
+    return np.sort(nearest.numpy(), axis=1)
+
+
+def _blocks(a: np.ndarray, b: np.ndarray, *, upper: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Blocks of squared distances float32, with their rows in a and in b; those below the diagonal left out where `upper` says so."""
+    squares_a, squares_b = (np.einsum("nd,nd->n", m, m) for m in (a, b))
+    for start in range(0, len(a), _BLOCK):
+        i = slice(start, min(start + _BLOCK, len(a)))
+        for other in range(start if upper else 0, len(b), _BLOCK):
+            j = slice(other, min(other + _BLOCK, len(b)))
+            block = a[i] @ b[j].T
+            block *= -2
+            block += squares_b[j]
+            block += squares_a[i, None]
+            block *= block > _ROUNDING * squares_a[i, None]
+            yield i, j, block

@@ -1,0 +1,187 @@
+"""From a run to its figures: metrics, curve, agreement, table."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from caption.encoders import find, load
+from caption.table import CaptionSet
+from evaluate import agreement, curves, features, measuring, runs, tables
+from evaluate.cli import commands
+from evaluate.measuring import Request
+from evaluate.runs import Run
+from synth.errors import UserError
+from synth.shards import ShardSet
+from tests.conftest import make_small, make_tables
+from train.pretraining import Request as Training
+from train.pretraining import pretrain
+
+TINY = ("model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8", "model.text_width=8")
+SHORT = ("training.batch=16", "run.checkpoint=16", "run.tick=16", "run.samples=32", "run.workers=0", "training.precision=fp32")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> Path:
+    """A run of 32 images, with two checkpoints."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    asked = Training("tiny-32", str(undisturbed), str(out), str(captioned), 32, encoder=str(tiny_encoder), settings=(*TINY, *SHORT))
+    assert pretrain(asked, said=lambda _: None, started=lambda *_: None, advance=lambda _: None) == 0
+    return out
+
+
+@pytest.fixture
+def ask(
+    run: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """A request for figures of the run, with a cache of its own."""
+    monkeypatch.setattr(features, "CACHE", tmp_path / "features")
+    common = {"captions": str(captioned), "n": 30, "detector": str(tiny_encoder), "encoder": str(tiny_encoder), "metrics": "fid,kid"}
+    return lambda **changes: Request(str(run), str(undisturbed), **{**common, **changes})
+
+
+def rows(request: Request) -> list[dict[str, Any]]:
+    return list(measuring.metrics(request, lambda _: None))
+
+
+def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undisturbed: Path, captioned: Path) -> None:
+    found, shards, tables_ = Run.at(str(run)), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    many, few = (runs.prompts_of_tables(shards, tables_, found, n) for n in (40, 20))
+    drawn = [runs.drawn(found, found.checkpoint(), p, seed=s, device="cpu") for p, s in ((many, 0), (few, 0), (many, 1))]
+    pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
+    assert pictures[0].shape == (40, 16, 16, 3) and pictures[0].dtype == np.uint8
+    assert np.array_equal(pictures[0][:20], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    assert np.array_equal(np.concatenate(list(drawn[0].batches(24))), pictures[0][24:])
+    assert len({d.digest for d in drawn}) == 3
+
+
+def test_figures_say_all_that_makes_them_comparable_and_are_kept(ask: Callable[..., Request], run: Path, undisturbed: Path) -> None:
+    request = ask(metrics="fid,kid,pr")
+    made, again = rows(request), rows(request)
+    assert made == again  # from the cache
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-len(made) :] == made
+    assert made[0]["metric"] == "FD (tiny)" and {"KD (tiny)", "FD-infinity (tiny)", "precision (tiny)"} <= {r["metric"] for r in made}
+    for row in made:
+        assert row["n"] == 30 and row["reference_n"] == 40 and row["seed"] == 0 and row["images_seen"] == 32
+        assert row["reference_digest"] == ShardSet(str(undisturbed)).digest and len(row["weights"]) == 64
+        assert row["captions"] == "stored pseudo-captions, xi = 0.25" and "bicubic" in row["resize"]
+        assert any("encoder that made the run's captions" in note for note in row["notes"])
+
+
+def test_another_detector_is_not_marked(ask: Callable[..., Request]) -> None:
+    assert all("encoder that made" not in note for row in rows(ask(detector="nano")) for note in row.get("notes") or [])
+
+
+def test_texts_are_encoded_here_where_there_are_no_tables(ask: Callable[..., Request], tiny_encoder: Path, undisturbed: Path) -> None:
+    made = rows(ask(captions=None, metrics="clip", clip="nano"))
+    assert [r["metric"] for r in made] == ["CLIP score (nano)"]
+    assert made[0]["captions"] == "the first caption of each picture, encoded here" and made[0]["formula"]
+    prompts = runs.prompts_of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
+    assert len(prompts.texts) == 3 and np.allclose(np.linalg.norm(prompts.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_curve_has_every_checkpoint_with_last_and_best(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
+    made = list(measuring.curve(ask(metrics="kid"), lambda _: None))
+    assert sorted({r["images_seen"] for r in made}) == [16, 32]
+    [ends] = curves.write(tmp_path / "curve.png", {str(run): made})
+    values = {r["images_seen"]: r["value"] for r in made}
+    assert ends["last"] == values[32] and ends["best"] == min(values.values())
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads((tmp_path / "curve.json").read_text())["rows"][str(run)] == made
+
+
+def test_best_is_least_of_distances_and_most_of_scores() -> None:
+    for metric, best in (("FID", 1.0), ("IS", 3.0), ("precision (nano)", 3.0), ("KD (nano)", 1.0)):
+        made = [{"metric": metric, "images_seen": i, "value": v} for i, v in enumerate((2.0, 1.0, 3.0, 2.5))]
+        found, last = measuring.best_and_last(made, metric)
+        assert (found["value"], last["value"]) == (best, 2.5)
+
+
+def test_the_judge_of_colours_reads_pixels() -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:] = (20, 40, 220)
+    picture[10:20, 10:20] = (220, 20, 20)
+    assert agreement.colours_of(picture) == ("red", "blue")
+
+
+def test_the_judge_of_families_is_the_ridge_solution() -> None:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 5))
+    families = ["a" if row[0] + 0.1 * row[1] > 0 else "b" for row in x]
+    head = agreement.fit(x.astype(np.float32), families)
+    standard = np.c_[(x - x.mean(0)) / x.std(0), np.ones(60)]
+    y = np.array([[f == "a", f == "b"] for f in families], float)
+    augmented = np.linalg.lstsq(np.r_[standard, np.sqrt(agreement._RIDGE * 60) * np.eye(6)], np.r_[y, np.zeros((6, 2))], rcond=None)[0]
+    assert np.allclose(head.weights, augmented, atol=1e-4)
+    assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
+    with pytest.raises(UserError, match="needs pictures of two at least"):
+        agreement.fit(x, ["a"] * 60)
+
+
+def test_agreement_says_what_real_renders_and_chance_give(run: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    make_small(tmp_path / "fractals", dataset="fractals", settings=())
+    sets = [str(undisturbed), str(tmp_path / "fractals")]
+    asked = {"n": 40, "detector": "nano", "weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
+    made = list(agreement.agreement(str(run), sets, **asked, advance=lambda _: None))  # type: ignore[arg-type]
+    assert [r["metric"] for r in made] == [f"attribute agreement: {f}" for f in ("family", "colour", "background")]
+    family, _, background = made
+    assert family["of_real_renders"] > 0.9 and family["n"] == 40 and background["of_real_renders"] > 0.7
+    assert all(
+        0 <= r[k] <= 1 for r in made for k in ("value", "of_real_renders", "with_prompts_changed_round", "commonest_answer") if r["n"]
+    )
+
+
+def test_the_table_has_our_figures_and_the_papers(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
+    rows(ask())
+    written = tables.write(1, [str(run)], str(tmp_path / "t.md"))
+    text, page = (tmp_path / "t.md").read_text(), (tmp_path / "t.html").read_text()
+    assert "| Scratch | 17.4 | 50.9 |" in text and "| tiny | scratch | visual_atoms | 32 | 30 |" in text
+    assert page.count("<table>") == 2 and 'src="data:image/png;base64,' in page and not re.search(r'(src|href)="http', page)
+    assert written["runs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["metrics", "{tmp}", "--reference", "{set}"], "is no run: it has no readable config.json"),
+        (["metrics", "{run}", "--reference", "{tmp}"], "has no manifest.json: it holds no finished set"),
+        (["metrics", "{run}", "--reference", "{set}", "--metrics", "fidd"], "unknown metric 'fidd'; known are fid"),
+        (["metrics", "{run}", "--reference", "{set}", "--n", "1"], "--n is 1; it must be at least 2"),
+        (["metrics", "{run}", "--reference", "{set}", "--images-seen", "7"], "has no checkpoint at 7 images; it has 16, 32"),
+        (["metrics", "{run}", "--reference", "{set}", "--encoder", "nano"], "the encoder nano has other weights than the one of"),
+        (["compare", "{set}", "{set}", "--metrics", "clip"], "clip need texts; compare knows"),
+        (["curve", "{run}", "--reference", "{set}", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
+        (["table", "1", "{run}", "--out", "x.txt"], "--out is x.txt; it must end in .md"),
+    ],
+)
+def test_bad_input_gets_a_sentence(run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    asked = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
+    result = CliRunner().invoke(commands, asked, standalone_mode=False)
+    assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
+
+
+def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp_path: Path) -> None:
+    make_tables(undisturbed, tmp_path / "t", "nano")
+    with pytest.raises(UserError, match="was made by nano, and "):
+        runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(tmp_path / "t")), Run.at(str(run)), 4)
+
+
+def test_what_is_drawn_is_the_averaged_generator(run: Path, undisturbed: Path, captioned: Path) -> None:
+    from train import checkpoint
+
+    found = Run.at(str(run))
+    prompts = runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
+    [picture] = list(runs.drawn(found, found.checkpoint(), prompts, seed=5, device="cpu").batches(0))
+    average = checkpoint.average(found.checkpoint())
+    normal = torch.from_numpy(np.stack([runs._latents(5, i, 8 + average.config.noise_size) for i in range(2)]))
+    with torch.no_grad():
+        images = average(normal[:, :8], torch.from_numpy(prompts.vectors), noise=normal[:, 8:])
+    expected = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(picture, expected)

@@ -1,0 +1,116 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluate.detectors import Output
+from evaluate.features import Features, extract
+from evaluate.figures import Figure, Terms, named
+from evaluate.metrics import METRICS, measure, measure_texts, terms
+from synth.errors import UserError
+from tests.test_features import PIXELS, Means, stream
+
+TERMS = Terms(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one picture a caption")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> tuple[Features, Features]:
+    return extract(Means(), stream(PIXELS[:600]), cache=tmp_path), extract(Means(), stream(PIXELS[600:]), cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "detector", "name"),
+    [
+        ("fid", "inception", "FID"),
+        ("fid", "efficientnet-lite0", "FD (efficientnet-lite0)"),
+        ("fid", "inception-clean", "FD (inception-clean)"),
+        ("kid", "inception", "KID"),
+        ("kid", "nano", "KD (nano)"),
+        ("fdinf", "nano", "FD-infinity (nano)"),
+        ("is", "inception", "IS"),
+        ("precision", "inception", "precision (inception)"),
+        ("clip", "ViT-B-32/openai", "CLIP score (ViT-B-32/openai)"),
+        ("cmmd", "ViT-L-14-336/openai", "CMMD"),
+        ("cmmd", "nano", "MMD (nano)"),
+    ],
+)
+def test_fid_kid_and_is_are_names_of_inception_alone(metric: str, detector: str, name: str) -> None:
+    assert named(metric, detector) == name
+
+
+def test_terms_are_taken_from_what_was_measured(sets: tuple[Features, Features]) -> None:
+    found = terms(*sets, split="test", seed=7, captions="one picture a caption")
+    assert found == replace(TERMS, reference_digest=sets[1].digest)
+
+
+def test_every_figure_carries_what_makes_it_comparable(sets: tuple[Features, Features]) -> None:
+    figures = measure(*sets, METRICS, TERMS, resamples=10)
+    names = ["FID", "KID", "IS", "precision (inception)", "recall (inception)", "density (inception)", "coverage (inception)"]
+    assert [f.name for f in figures] == [*names, "FID-infinity", "MMD (inception)"]
+    for figure in figures:
+        row = json.loads(json.dumps(figure.row()))
+        assert row["metric"] == figure.name
+        assert np.isfinite(row["value"])
+        assert {k: row[k] for k in vars(TERMS)} == vars(TERMS)
+    assert figures[0].row()["interval"] == list(figures[0].interval or ())
+    assert figures[1].row()["subset_size"] == 300
+    assert figures[3].row()["k"] == 3
+
+
+def test_fid_of_few_pictures_brings_a_note_and_company(sets: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f.name for f in measure(*sets, ["fid"], TERMS)]
+    assert names == ["FID", "KID", "FID-infinity"]
+    monkeypatch.setattr("evaluate.metrics.FEW", 600)
+    [alone] = measure(*sets, ["fid"], TERMS)
+    assert not alone.notes
+
+
+def test_identical_sets_have_no_distance(sets: tuple[Features, Features]) -> None:
+    found = {f.name: f for f in measure(sets[0], sets[0], METRICS, TERMS)}
+    assert found["FID"].value == pytest.approx(0, abs=1e-8)
+    assert found["KID"].value < 0  # test_kernels says by how much
+    assert [found[f"{n} (inception)"].value for n in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert found["MMD (inception)"].value == pytest.approx(0, abs=1e-9)
+
+
+class Units(Means):
+    """An encoder: unit vectors."""
+
+    name = "units"
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        features = super().__call__(pixels).features - 2
+        return Output(features / np.linalg.norm(features, axis=1, keepdims=True), None)
+
+
+def test_text_metrics_name_encoder_and_formula(tmp_path: Path) -> None:
+    images = extract(Units(), stream(PIXELS[:600]), cache=tmp_path)
+    clip, rp = measure_texts(images, images.matrix(), ["clip", "rp"], replace(TERMS, detector="units"))
+    assert (clip.name, clip.value) == ("CLIP score (units)", pytest.approx(100))
+    assert clip.row()["formula"] == "100 mean max(cos, 0)"
+    assert (rp.name, rp.value, rp.row()["candidates"]) == ("R-precision (units)", 1, 100)
+    with pytest.raises(UserError, match="one text a picture"):
+        measure_texts(images, images.matrix()[:5], ["clip"], TERMS)
+    with pytest.raises(UserError, match="IS is defined on the classes of inception; the detector units has none"):
+        measure(images, images, ["is"], TERMS)
+
+
+def test_what_cannot_be_measured_gets_a_sentence(sets: tuple[Features, Features], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown metric 'fud'; known are fid, kid, is"):
+        measure(*sets, ["fud"], TERMS)
+    other = Means()
+    other.weights = "1" * 64
+    with pytest.raises(UserError, match="of two detectors: weights"):
+        measure(sets[0], extract(other, stream(PIXELS), cache=tmp_path), ["fid"], TERMS)
+    few = extract(Means(), stream(PIXELS[:4]), cache=tmp_path)
+    for metric, words in {"is": "IS over 10 splits", "pr": "more than 5 pictures", "fdinf": "at least 20"}.items():
+        with pytest.raises(UserError, match=words):
+            measure(few, sets[1], [metric], TERMS)
+
+
+def test_a_row_leaves_out_what_a_figure_has_not() -> None:
+    row = Figure("FID", 1.5, TERMS).row()
+    assert not {"error", "interval", "notes"} & set(row)
+    assert row["n"] == 600

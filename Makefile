@@ -13,6 +13,13 @@ CODEC =
 ENCODER = ViT-B-32/openai
 XI = 0.25
 CAPTIONS =
+PRESET = paper-256
+NAME = $(DATASET)-$(PRESET)
+GPUS =
+FROM =
+FRACTION =
+RUN = runs/$(NAME)
+SET =
 ARGS =
 
 venv := .venv/bin/python
@@ -28,14 +35,18 @@ nano_fitted = $(addsuffix :classes=20000,$(call nano_kinds,256,10000,4000,5000) 
 nano_exam = $(addsuffix :classes=20000,$(call nano_kinds,256,600,250,300)) fractaldb:256:400:classes=3000 shaders:256:765:structures=255
 nano_set = $(venv) -m synth shards $$1 --size $$2 --n $$3 --set $$4 --seed $2 --out data/shards/nano/$1/$$1-$$2 --shard-size 2048
 
+# One process a GPU, by torchrun; without GPUS one process, on whatever device there is.
+trainer = $(if $(GPUS),$(venv) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) -m train,$(venv) -m train)
+tables = $(or $(CAPTIONS),data/captions/$(DATASET)/$(subst /,-,$(ENCODER)))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup shards captions encoder vet doctor test soak bench lint
+.PHONY: help setup shards captions pretrain finetune evaluate encoder vet doctor test soak bench lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.caption .venv/.egl  ## make .venv with what the stages need (the others do it too)
+setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
@@ -43,6 +54,16 @@ shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT W
 captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
 	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
 	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+pretrain: .venv/.train  ## train a model: DATASET ENCODER PRESET NAME GPUS OUT (its shards) CAPTIONS ARGS
+	@$(trainer) pretrain $(PRESET) --shards "$(OUT)" --captions "$(tables)" --out "runs/$(NAME)" $(ARGS)
+
+finetune: .venv/.train  ## go on with a run on another set: DATASET ENCODER PRESET NAME FROM FRACTION GPUS OUT CAPTIONS ARGS
+	@$(trainer) finetune $(PRESET) --from "$(FROM)" --shards "$(OUT)" --captions "$(tables)" --out "runs/$(NAME)" \
+	    $(if $(FRACTION),--fraction $(FRACTION)) $(ARGS)
+
+evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (shards) CAPTIONS ARGS
+	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(SET)" $(if $(CAPTIONS),--captions "$(CAPTIONS)") $(ARGS)
 
 encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
 	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
@@ -66,6 +87,7 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_fractals
 	@$(venv) -m tests.bench.bench_shaders
 	@$(venv) -m tests.bench.bench_caption
+	@$(venv) -m tests.bench.bench_train
 	@OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_evaluate
 
 lint: .venv/.test  ## ruff and mypy
@@ -82,8 +104,10 @@ lint: .venv/.test  ## ruff and mypy
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth
 .venv/.caption: extras = synth,caption
-.venv/.test: extras = synth,caption,captioner,evaluate,test
-.venv/.synth .venv/.caption .venv/.test: pyproject.toml constraints.txt
+.venv/.train: extras = synth,caption,train
+.venv/.evaluate: extras = synth,caption,train,evaluate
+.venv/.test: extras = synth,caption,captioner,train,evaluate,test
+.venv/.synth .venv/.caption .venv/.train .venv/.evaluate .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
@@ -91,4 +115,4 @@ lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
 	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
-	@touch $@ .venv/.synth $(if $(findstring caption,$(extras)),.venv/.caption)
+	@touch $@ .venv/.synth $(foreach extra,caption train evaluate,$(if $(findstring $(extra),$(extras)),.venv/.$(extra)))

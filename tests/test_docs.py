@@ -9,11 +9,13 @@ import click
 import pytest
 
 import caption.cli
+import evaluate.cli
 import synth.cli
+import train.cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards"} & set(p.relative_to(ROOT).parts)]
-COMMANDS = {"synth": synth.cli.commands, "caption": caption.cli.commands}
+COMMANDS = {stage.__name__.split(".")[0]: stage.commands for stage in (synth.cli, caption.cli, train.cli, evaluate.cli)}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -33,7 +35,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_in_the_docs_are_commands(page: Path) -> None:
-    for package, line in re.findall(r"python -m (synth|caption) ([^`\n#]+)", page.read_text()):
+    for package, line in re.findall(r"python -m (synth|caption|train|evaluate) ([^`\n#]+)", page.read_text()):
         words = [w for w in shlex.split(line) if w != "\\"]
         command = COMMANDS[package].commands[words[0]]
         options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}

@@ -178,7 +178,7 @@ def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
         (("model.resolution=48",), "must be a power of two"),
         (("model.text_dim=64",), "has embeddings of 32, and model.text_dim is 64"),
         (("loss.gamma=1",), "unknown setting 'gamma'; known are .*cond_weight.*r1"),
-        (("losses.r1=1",), "unknown setting 'losses.r1=1'; known are model.resolution, .*loss.r1, .*run.compile"),
+        (("losses.r1=1",), "unknown setting 'losses.r1=1'; known are model.resolution, .*loss.r1, .*run.cache_gb"),
         (("training.batch",), "has no value; write batch=VALUE"),
         (("training.batch=many",), "it must be a whole number"),
         (("training.precision=fp8",), "it must be fp32 or bf16"),

@@ -71,7 +71,6 @@ class Run:
     samples: int = 200_000  # images between two grids
     workers: int = 1  # processes that read, a rank
     cache_gb: float = 50.0  # of fetched files, a node
-    compile: bool = False  # main phases, on CUDA
 
     def __post_init__(self) -> None:
         _require_least(self, 1, "images", "tick", "checkpoint", "samples")

@@ -40,7 +40,7 @@ trainer = $(if $(GPUS),$(venv) -m torch.distributed.run --standalone --nproc-per
 tables = $(or $(CAPTIONS),data/captions/$(DATASET)/$(subst /,-,$(ENCODER)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shards captions pretrain finetune evaluate encoder vet doctor test soak bench lint
+.PHONY: help setup shards captions pretrain finetune evaluate encoder vet doctor test soak bench check-gpu lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
@@ -88,7 +88,11 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_shaders
 	@$(venv) -m tests.bench.bench_caption
 	@$(venv) -m tests.bench.bench_train
+	@$(venv) -m tests.bench.bench_stream
 	@OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_evaluate
+
+check-gpu: .venv/.test  ## what can only be known on a GPU, in ten minutes
+	@$(venv) -m tests.gpu_check $(ARGS)
 
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary

@@ -56,9 +56,8 @@ def main() -> None:
             theirs = webdatasets(shards)
             for resolution in (256, 32):
                 rate = ours(shards, tables, resolution)
-                print(
-                    f"{dataset:<14} {resolution:>4} px  {rate:8,.0f} pictures a CPU-second; webdataset {theirs:,.0f}, ratio {rate / theirs:.1f}"
-                )
+                print(f"{dataset:<14} {resolution:>4} px  {rate:8,.0f} pictures a CPU-second", end="")
+                print(f"  webdataset {theirs:,.0f}  ratio {rate / theirs:.1f}")
 
 
 if __name__ == "__main__":

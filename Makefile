@@ -65,7 +65,7 @@ finetune: .venv/.train  ## go on with a run on another set: DATASET ENCODER PRES
 evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (shards) CAPTIONS ARGS
 	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(SET)" $(if $(CAPTIONS),--captions "$(CAPTIONS)") $(ARGS)
 
-encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 40 minutes on two cores
+encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 minutes of a core
 	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
 	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)

@@ -126,8 +126,8 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
 @click.option("--exam", multiple=True, metavar="SHARDS", help="Sets of another seed to measure it by; may be repeated.")
 @click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
 @click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
-@click.option("--visits", default=400_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
-@click.option("--threads", default=2, show_default=True, help="Of this process; the weights depend on it.")
+@click.option("--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
+@click.option("--threads", default=1, show_default=True, help="Of this process; the weights depend on it.")
 def fit_encoder(**options: object) -> None:
     """Fit nano, a small image-text encoder, to finished sets of formula pictures and their attribute sentences.
 

@@ -44,8 +44,8 @@ class Request:
     out: str
     exam: tuple[str, ...] = ()  # finished sets of another seed
     seed: int = 0
-    visits: int = 400_000  # of pictures
-    threads: int = 2  # sums depend on it
+    visits: int = 700_000  # of pictures
+    threads: int = 1  # sums depend on it
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest
     decay: float = 0.1

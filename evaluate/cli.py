@@ -56,10 +56,9 @@ def metrics(**options: Any) -> None:
 
     request = measuring.Request(**options)
     with console.Progress("pictures") as bar:
-        bar.start(0)
+        bar.start(measuring.pictures(request))
         rows = list(measuring.metrics(request, bar.advance))
-    for row in rows:
-        console.show(row)
+    _show(rows)
 
 
 @commands.command(epilog=_example("python -m evaluate compare data/shards/fractals data/shards/fractaldb --metrics kid --detector nano"))
@@ -77,8 +76,7 @@ def compare(a: str, b: str, **options: Any) -> None:
     with console.Progress("pictures") as bar:
         bar.start(0)
         rows = measuring.compare(a, b, **options, advance=bar.advance)
-    for row in rows:
-        console.show(row)
+    _show(rows)
 
 
 @commands.command(epilog=_example("python -m evaluate curve runs/emoji --reference data/real/emoji/test --metrics kid --detector nano"))
@@ -91,8 +89,9 @@ def curve(out: str | None, **options: Any) -> None:
     target = curves.target(out or f"{options['run']}/curve.png")
     request = measuring.Request(**options)
     with console.Progress("pictures") as bar:
-        bar.start(0)
+        bar.start(measuring.pictures(request, checkpoints=True))
         rows = list(measuring.curve(request, bar.advance))
+    _warn(rows)
     for row in curves.write(target, {options["run"]: rows}):
         console.show(row)
 
@@ -122,7 +121,7 @@ def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
         rows = list(judging.agreement(run, sets, **options, advance=bar.advance))
     for row in rows:
         measuring.append(Path(run), row)
-        console.show(row)
+    _show(rows)
 
 
 @commands.command(epilog=_example("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md"))
@@ -134,3 +133,15 @@ def table(number: int, runs: tuple[str, ...], out: str) -> None:
     from evaluate import tables
 
     console.show(tables.write(number, runs, out))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    _warn(rows)
+    for row in rows:
+        console.show(row)
+
+
+def _warn(rows: list[dict[str, Any]]) -> None:
+    """What a reader of figures must know, once each."""
+    for note in dict.fromkeys(f"{row['metric']}: {note}" for row in rows for note in row.get("notes") or ()):
+        console.note(f"warning: {note}")

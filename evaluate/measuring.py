@@ -63,6 +63,13 @@ class Bench:
         return _names(self.request.metrics)
 
 
+def pictures(request: Request, *, checkpoints: bool = False) -> int:
+    """How many pictures are looked at: the reference's, and those drawn, of one checkpoint or of all. Raises UserError."""
+    there = len(ShardSet(request.reference))
+    times = len(checkpoint.committed(Run.at(request.run).path)) if checkpoints else 1
+    return there + times * min(request.n, there)
+
+
 def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
     """Everything that figures need, the reference's features among it. Raises UserError."""
     device, names = encoders.choose_device(request.device), _names(request.metrics)
@@ -77,17 +84,17 @@ def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
         prompts = runs.prompts_of_texts(shards, run.encoder(request.encoder, device), n)
     clip = encoders.load(encoders.find(request.clip), device, "fp32") if set(names) & set(TEXT_METRICS) else None
     detector = detectors.load(request.detector, weights=request.weights, device=device)
-    pictures = sources.of_shards(request.reference)
-    reference = extract(detector, pictures, advance=advance)
-    return Bench(request, run, prompts, detector, pictures.name, reference, clip, device, advance)
+    there = sources.of_shards(request.reference)
+    reference = extract(detector, there, advance=advance)
+    return Bench(request, run, prompts, detector, there.name, reference, clip, device, advance)
 
 
 def figures(bench: Bench, found: Path) -> list[Figure]:
     """The figures of a checkpoint, in the order in which they were asked for. Raises UserError."""
     request, reference = bench.request, bench.reference
-    pictures = runs.drawn(bench.run, found, bench.prompts, seed=request.seed, device=bench.device)
+    drawn = runs.drawn(bench.run, found, bench.prompts, seed=request.seed, device=bench.device)
     terms = Terms(
-        n=pictures.count,
+        n=drawn.count,
         reference=bench.split,
         reference_n=reference.count,
         reference_digest=reference.digest,
@@ -100,9 +107,9 @@ def figures(bench: Bench, found: Path) -> list[Figure]:
     on_features = [n for n in bench.names if n in METRICS]
     made = []
     if on_features:
-        made = measure(extract(bench.detector, pictures, advance=bench.advance), reference, on_features, terms, resamples=request.resamples)
+        made = measure(extract(bench.detector, drawn, advance=bench.advance), reference, on_features, terms, resamples=request.resamples)
     if bench.clip:
-        made += _of_texts(bench, bench.clip, pictures, terms)
+        made += _of_texts(bench, bench.clip, drawn, terms)
     own = bench.run.about["encoder"]["digest"]
     return [replace(f, notes=(*f.notes, runs.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in made]
 
@@ -128,9 +135,9 @@ def compare(
     if set(chosen) - set(METRICS):
         raise UserError(f"{', '.join(set(chosen) - set(METRICS))} need texts; compare knows {', '.join(METRICS)}")
     net = detectors.load(detector, weights=weights, device=encoders.choose_device(device))
-    pictures = [sources.find(place, limit=n) for place in (a, b)]
-    made, reference = (extract(net, p, advance=advance) for p in pictures)
-    terms = Terms(made.count, pictures[1].name, reference.count, reference.digest, net.name, net.weights, net.resize, 0, "none")
+    both = [sources.find(place, limit=n) for place in (a, b)]
+    made, reference = (extract(net, p, advance=advance) for p in both)
+    terms = Terms(made.count, both[1].name, reference.count, reference.digest, net.name, net.weights, net.resize, 0, "none")
     return [figure.row() for figure in measure(made, reference, chosen, terms)]
 
 
@@ -149,9 +156,9 @@ def append(run: Path, row: Json) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _of_texts(bench: Bench, clip: encoders.Encoder, pictures: sources.Pictures, terms: Terms) -> list[Figure]:
+def _of_texts(bench: Bench, clip: encoders.Encoder, drawn: sources.Pictures, terms: Terms) -> list[Figure]:
     """CLIP score and R-precision of pictures that have a text."""
-    images = np.concatenate([clip.images(batch) for batch in pictures.batches(0)])
+    images = np.concatenate([clip.images(batch) for batch in drawn.batches(0)])
     told = [i for i, text in enumerate(bench.prompts.texts) if text]
     if not told:
         raise UserError("the reference has no texts; clip and rprecision need some")

@@ -62,9 +62,7 @@ PRESETS = {
         Preset("paper-256", _of(), "the paper's pre-training: 10 epochs of a million, plain equations", "100", "13 GB"),
         Preset("lafite-256", _of({"style": "w"}, loss=_LAFITE, data=_NOISED), "the same as LAFITE's program has it", "100", "13 GB"),
         Preset("small-64", _of(_SMALL, run={"images": 2_000_000}), "a quarter of the side and of the channels", "5", "1.5 GB"),
-        Preset(
-            "tiny-32", _of(_TINY, _TINY_BATCH, _TINY_RUN), "for a laptop", _HOURS, "0.1 GB", "8 s/kimg a core with nano; cond 6.94 -> 5.46"
-        ),
+        Preset("tiny-32", _of(_TINY, _TINY_BATCH, _TINY_RUN), "for a laptop", _HOURS, "0.1 GB", "8 s/kimg a core; cond 6.94 -> 5.46"),
         Preset("coco-256", _of(training=_COCO, run=_SHORT, data=_TOLD), "fine-tuning on MSCOCO", "10", "5 GB"),
         Preset("cub-256", _of(training=_BOTH, run=_SHORTER, data=_TOLD), "fine-tuning on CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _of(training=_BOTH, run=_SHORTER, data=_TOLD), "fine-tuning on CelebA-HQ", "5", "4 GB"),

@@ -87,9 +87,12 @@ class Features:
         return score.score()
 
 
-def extract(detector: Detector, pictures: Pictures, *, cache: Path = CACHE, advance: Callable[[int], None] = lambda n: None) -> Features:
+def extract(
+    detector: Detector, pictures: Pictures, *, cache: Path | None = None, advance: Callable[[int], None] = lambda n: None
+) -> Features:
     """The features of pictures, from the cache as far as it goes; `advance` is told of every batch. Raises UserError where pictures are
     fewer than they said, or of two sizes, or where a feature is not finite."""
+    cache = cache or CACHE
     key: Json = {"detector": detector.name, "weights": detector.weights, "resize": detector.resize, "dimensions": detector.dimensions}
     key |= {"pictures": pictures.digest, "count": pictures.count}
     place = cache / digest(key)[:32]

@@ -43,7 +43,7 @@ def start(asked: list[str]) -> subprocess.Popen[str]:
 
 def finish(asked: list[str]) -> str:
     process = start(asked)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return errors
 
@@ -51,14 +51,14 @@ def finish(asked: list[str]) -> str:
 def disturb(asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
     """Does something to a run once it has logged that it has seen so many images: its exit code and what it said."""
     process = start(asked)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if told_so_far(out) >= images:
             break
         time.sleep(0.005)
     assert process.poll() is None, process.communicate()[1]
     action(process)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     return process.returncode, errors
 
 
@@ -126,7 +126,7 @@ def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, caption
     while process.poll() is None and not (tmp_path / "run" / folder.CONFIG).exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
     quiet(Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=16, settings=SETTINGS))
 
@@ -134,11 +134,11 @@ def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, caption
 def test_what_one_of_two_ranks_finds_is_told_once(undisturbed: Path, finished: Path, captioned: Path, tmp_path: Path) -> None:
     tar = finished / "visual_atoms-000002.tar"
     tar.write_bytes(tar.read_bytes().replace(b"IDAT", b"IDAX", 1))  # one picture, which one of the ranks comes to
-    run = subprocess.run(command(2, finished, captioned, tmp_path / "a"), capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(command(2, finished, captioned, tmp_path / "a"), capture_output=True, text=True, check=False, timeout=240)
     [sentence] = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert run.returncode and "000002.tar does not decode" in sentence, run.stderr
     odd = command(2, undisturbed, captioned, tmp_path / "b", "--set", "training.batch=9")
-    run = subprocess.run(odd, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(odd, capture_output=True, text=True, check=False, timeout=240)
     assert [line for line in run.stderr.splitlines() if line.startswith("error: ")] == [
         "error: a batch of 9 is not divided by 2 ranks; give another training.batch"
     ]

@@ -1,4 +1,5 @@
 import shutil
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -182,3 +183,16 @@ def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(bucket: str
     with pytest.raises(UserError, match=r"000001\.tar is not the file that its manifest describes|000002\.tar is missing though"):
         first(made.batches(0, 40), 1)
     fetcher.end()
+
+
+def test_a_stream_that_is_left_keeps_no_worker_waiting(bucket: str, captioned: Path, tmp_path: Path) -> None:
+    make_small(bucket)
+    made = stream(bucket, captioned, cache=str(tmp_path))
+    start = next(s for s in range(40) if len({p.shard for p in made.order.places(s, 2)}) == 1)
+    made._sources.cache.fetch(made._sources.tars[made.order.places(start, 1)[0].shard])
+    batches = made.batches(start, 2, workers=1)
+    assert len(next(batches).pictures) == 2
+    time.sleep(0.5)  # by now the worker waits for a shard that nobody fetches, which without an end it does for ever
+    begun = time.monotonic()
+    batches.close()
+    assert time.monotonic() - begun < 30

@@ -92,6 +92,8 @@ def pretrain(request: Request, *, said: Callable[[str], None], started: Callable
     `said` gets lines for a person, `started` the images to see and those seen, `advance` images as they are seen. Raises UserError;
     of several ranks one does, the others leave with exit code 2."""
     device = encoders.choose_device(request.device)
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # sums depend on the number; small models get slower from more
     ranks = Ranks.join(device)
     try:
         with ExitStack() as stack:

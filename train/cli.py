@@ -16,8 +16,17 @@ _ENCODER = click.option("--encoder", help="Where the captions' encoder lies, if 
 
 
 def main() -> None:
-    """The entry of `python -m train`, and of each process of torchrun."""
-    console.run(commands, "python -m train")
+    """The entry of `python -m train`, and of each process of torchrun.
+
+    A process of torchrun ends without tearing its process group down: gloo's threads now and then abort a process that does."""
+    try:
+        console.run(commands, "python -m train")
+    except SystemExit as ended:
+        if "WORLD_SIZE" not in os.environ:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else 0)
 
 
 def _example(text: str) -> str:

@@ -52,11 +52,6 @@ class Ranks:
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 
-    def leave(self) -> None:
-        """Ends what `join` began."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
     def together(self, action: Callable[[], T]) -> T:
         """What an action of every rank returns. Where it fails on any, all leave: see `end`."""
         failure, made = attempt(action)

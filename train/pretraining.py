@@ -95,35 +95,32 @@ def pretrain(request: Request, *, said: Callable[[str], None], started: Callable
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # sums depend on the number; small models get slower from more
     ranks = Ranks.join(device)
-    try:
-        with ExitStack() as stack:
-            prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
-            settled, run, stream = prepared.config, prepared.run, prepared.stream
-            found = ranks.together(lambda: _open(prepared, ranks, stack))
-            if found and checkpoint.images_seen(found) >= settled.run.images:
-                if ranks.rank == 0:
-                    seen = f"{checkpoint.images_seen(found):,} images are seen, of {settled.run.images:,} asked for"
-                    said(f"finished: {seen}; nothing is left to do")
-                return 0
-            trainer = ranks.together(lambda: _trainer(prepared, ranks, found))
-            begin = trainer.images_seen
-            fetcher = ranks.together(lambda: stream.fetcher(begin, int(settled.run.cache_gb * 1e9)) if ranks.local == 0 else None)
-            if fetcher:
-                fetcher.start()
-                stack.callback(fetcher.end)
-            batches = stream.batches(begin, settled.training.batch, rank=ranks.rank, ranks=ranks.count, workers=settled.run.workers)
-            stack.callback(batches.close)
-            watch = ranks.together(lambda: _watch(prepared, ranks, stack, begin, said, advance))
+    with ExitStack() as stack:
+        prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
+        settled, run, stream = prepared.config, prepared.run, prepared.stream
+        found = ranks.together(lambda: _open(prepared, ranks, stack))
+        if found and checkpoint.images_seen(found) >= settled.run.images:
             if ranks.rank == 0:
-                started(settled.run.images, begin)
-            if not begin:
-                ranks.together(lambda: watch.samples(trainer))
-            ended_by = trainer.train(batches, watch, run)
-            if ended_by and ranks.rank == 0:
-                said("stopped after a checkpoint; the same command goes on from here")
-            return ended_by
-    finally:
-        ranks.leave()
+                seen = f"{checkpoint.images_seen(found):,} images are seen, of {settled.run.images:,} asked for"
+                said(f"finished: {seen}; nothing is left to do")
+            return 0
+        trainer = ranks.together(lambda: _trainer(prepared, ranks, found))
+        begin = trainer.images_seen
+        fetcher = ranks.together(lambda: stream.fetcher(begin, int(settled.run.cache_gb * 1e9)) if ranks.local == 0 else None)
+        if fetcher:
+            fetcher.start()
+            stack.callback(fetcher.end)
+        batches = stream.batches(begin, settled.training.batch, rank=ranks.rank, ranks=ranks.count, workers=settled.run.workers)
+        stack.callback(batches.close)
+        watch = ranks.together(lambda: _watch(prepared, ranks, stack, begin, said, advance))
+        if ranks.rank == 0:
+            started(settled.run.images, begin)
+        if not begin:
+            ranks.together(lambda: watch.samples(trainer))
+        ended_by = trainer.train(batches, watch, run)
+        if ended_by and ranks.rank == 0:
+            said("stopped after a checkpoint; the same command goes on from here")
+        return ended_by
 
 
 def _settled(request: Request, captions: CaptionSet, device: str) -> Config:

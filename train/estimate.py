@@ -16,7 +16,6 @@ from train.pretraining import Request, prepare
 from train.stream import Batch
 
 _WORDS = 4  # bytes of a float32
-_COPIES = 6  # of a parameter: weight, gradient, two moments; and the average, of the generator
 
 Json = dict[str, Any]
 
@@ -34,7 +33,7 @@ def estimate(request: Request) -> Iterator[Json]:
     g, d = parameters(trainer.players.g), parameters(trainer.players.d)
     yield {"parameters_of_generator": g, "parameters_of_discriminator": d, "samples_of_an_epoch": _epoch(prepared.shards, settled)}
     seconds, saved = _step(trainer)
-    held = _WORDS * (5 * g + 4 * d)
+    held = _WORDS * (5 * g + 4 * d)  # weight, gradient and two moments of each; the generator's average
     total = settled.run.images * seconds
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),

@@ -1,0 +1,188 @@
+"""What the demo does: its sizes, and its steps, each an ordinary command of a stage.
+
+Steps that need not wait for one another are done side by side: the run that starts from scratch, beside the formulas, the run pre-trained on
+them, and what is fine-tuned from it. A step is done when its command has ended well and what it makes is there.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.errors import UserError
+
+ENCODER = "nano"
+DETECTOR = "efficientnet-lite0"
+FAMILIES = ("visual_atoms", "fractals", "shaders")
+PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = RUNS = ("pretrained", "finetuned", "scratch", "untrained")
+TRAIN, TEST = "emoji-train", "emoji-test"
+
+_SIDES = (16, 32, 64, 128)
+_SIDE = 32  # pixels that the presets draw
+_BATCH = 32  # of the presets
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sizes of a demo. Raises UserError for one that is not allowed."""
+
+    pretraining: int = 30_000  # formula pictures seen
+    finetuning: int = 20_000  # emoji seen
+    pictures: int = 4_096  # rendered, of each family
+    size: int = 32  # pixels a side
+    font: str | None = None  # file; None: where Debian's package puts it
+    encoder: str = ENCODER
+    families: tuple[str, ...] = FAMILIES
+    every: int = 5_000  # images between two checkpoints, which are measured
+    measured: int = 400  # pictures of a checkpoint
+    judged: int = 200  # pictures of a family, of which half are prompts of attribute agreement
+
+    def __post_init__(self) -> None:
+        least_of = {"pretraining": _BATCH, "finetuning": _BATCH, "pictures": _BATCH}
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least {least}, a batch")
+        if self.size not in _SIDES:
+            raise UserError(f"--size is {self.size}; the demo draws pictures of {', '.join(map(str, _SIDES))} pixels a side")
+
+
+SMALLEST = {"pretraining": 64, "finetuning": 64, "pictures": 32, "every": 32, "measured": 20, "judged": 24}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what it leaves."""
+
+    name: str
+    what: str
+    command: tuple[str, ...]  # after `python -m`
+    makes: Path  # a file, or a run
+    after: tuple[str, ...] = ()  # steps whose results it needs
+    images: int = 0  # that the run has seen then
+
+    @property
+    def stage(self) -> str:
+        """The package that does it."""
+        return self.command[0].partition(".")[0]
+
+    @property
+    def line(self) -> str:
+        """The command as a user types it."""
+        return f"python -m {shlex.join(self.command)}"
+
+    @property
+    def left(self) -> bool:
+        """Whether what it makes is there."""
+        if not self.images:
+            return self.makes.exists()
+        return any(int(mark.parent.name) >= self.images for mark in self.makes.glob("checkpoints/[0-9]*/COMMITTED"))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the parts of a demo lie."""
+
+    out: Path
+
+    def run(self, name: str) -> Path:
+        """A run's folder."""
+        return self.out / "runs" / name
+
+    def shards(self, name: str) -> Path:
+        """A set: a family's, or a split of the emoji."""
+        return self.out / name.replace("-", "/") if name in (TRAIN, TEST) else self.out / "shards" / name
+
+    def captions(self, name: str) -> Path:
+        """The tables of a set."""
+        return self.out / "captions" / name
+
+
+def steps(plan: Plan, out: Path) -> list[Step]:
+    """The steps of a demo; of those that need not wait, the first are begun first."""
+    at = Places(out)
+    pretrained = [_pretrain(plan, at), _finetune(plan, at)]
+    return [*_emoji(plan, at), *_scratch(plan, at), *_formulas(plan, at), *pretrained, *_measuring(plan, at)]
+
+
+def at_scale(plan: Plan) -> list[tuple[str, str]]:
+    """What each stage is for, and the command that does it at the paper's size."""
+    sets = [f"make shards DATASET={family} N=1000000" for family in plan.families]
+    return [
+        ("a million pictures of each family at 256 px; `--ray-address` for a cluster, OUT=s3://... for object storage", "\n".join(sets)),
+        ("captions by CLIP", "\n".join(f"make captions DATASET={family}" for family in plan.families)),
+        ("pre-training, on eight GPUs", "make pretrain DATASET=fractals PRESET=paper-256 GPUS=8 NAME=fractals-256"),
+        ("a real captioned set", "make data SET=coco ROOT=..."),
+        ("fine-tuning on a tenth of it", "make finetune SET=coco PRESET=coco-256 FROM=runs/fractals-256 FRACTION=0.1 NAME=coco GPUS=8"),
+        ("FID, KID and IS on 30,000 pictures", "make evaluate RUN=runs/coco SET=data/real/coco/val"),
+    ]
+
+
+def _emoji(plan: Plan, at: Places) -> list[Step]:
+    font = ("--font", plan.font) if plan.font else ()
+    command = ("data.emoji.prepare", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
+    prepared = Step("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
+    return [prepared, _captions(plan, at, TRAIN, "emoji"), _captions(plan, at, TEST, "emoji")]
+
+
+def _formulas(plan: Plan, at: Places) -> list[Step]:
+    """Rendered first, captioned then, so that a renderer that is missing is found soon."""
+    sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
+    rendered = [
+        Step(f"shards {f}", f"pictures of {f}", ("synth", "shards", f, *sizes, "--out", str(at.shards(f))), at.shards(f) / "manifest.json")
+        for f in plan.families
+    ]
+    return [*rendered, *(_captions(plan, at, family, f"shards {family}") for family in plan.families)]
+
+
+def _captions(plan: Plan, at: Places, name: str, after: str) -> Step:
+    options = ("--encoder", plan.encoder, "--out", str(at.captions(name)), "--workers", "0")
+    command = ("caption", "captions", str(at.shards(name)), *options)
+    return Step(f"captions {name}", f"captions of {name}", command, at.captions(name) / "manifest.json", (after,))
+
+
+def _pretrain(plan: Plan, at: Places) -> Step:
+    command = ("train", "pretrain", "tiny-32", *_data(at, plan.families), *_training(plan, at, PRETRAINED, plan.pretraining))
+    after = tuple(f"captions {family}" for family in plan.families)
+    return Step("pretrain", "pre-training on formulas", command, at.run(PRETRAINED), after, plan.pretraining)
+
+
+def _finetune(plan: Plan, at: Places) -> Step:
+    source = ("--from", str(at.run(PRETRAINED)))
+    command = ("train", "finetune", "emoji-32", *source, *_data(at, [TRAIN]), *_training(plan, at, FINETUNED, plan.finetuning))
+    return Step("finetune", "fine-tuning on emoji", command, at.run(FINETUNED), ("pretrain", f"captions {TRAIN}"), plan.finetuning)
+
+
+def _scratch(plan: Plan, at: Places) -> list[Step]:
+    """The same from scratch, then carried on; and a generator as it was drawn at first, by a step of length 0."""
+    start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
+    long = plan.pretraining + plan.finetuning
+    still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
+    told, what = (f"captions {TRAIN}",), "training on emoji from scratch"
+    return [
+        Step("scratch", what, (*start, *_training(plan, at, SCRATCH, plan.finetuning)), at.run(SCRATCH), told, plan.finetuning),
+        Step("scratch-long", f"{what}, carried on", (*start, *_training(plan, at, SCRATCH, long)), at.run(SCRATCH), ("scratch",), long),
+        Step("untrained", "a generator that was never trained", (*start, *_training(plan, at, UNTRAINED, 1), *still), at.run(UNTRAINED), told, 1),
+    ]
+
+
+def _measuring(plan: Plan, at: Places) -> list[Step]:
+    emoji = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)), "--n", str(plan.measured))
+    kid = (*emoji, "--metrics", "kid", "--detector", DETECTOR)
+    made = []
+    for name, after in ((SCRATCH, "scratch-long"), (UNTRAINED, "untrained"), (PRETRAINED, "pretrain"), (FINETUNED, "finetune")):
+        command = ("evaluate", "curve", str(at.run(name)), *kid)
+        made.append(Step(f"curve {name}", f"KID of {name}", command, at.run(name) / "curve.json", (after, f"captions {TEST}")))
+    sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
+    command = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged))
+    judged = Step("agreement", "attribute agreement", command, at.run(PRETRAINED) / "metrics.jsonl", ("curve pretrained",))
+    return [*made, judged]
+
+
+def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    shards = [word for name in names for word in ("--shards", str(at.shards(name)))]
+    return (*shards, *(word for name in names for word in ("--captions", str(at.captions(name)))))
+
+
+def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]:
+    """The terms of a run. Its reader is in the same process, which is soon there and quick enough for small pictures."""
+    settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
+    return ("--out", str(at.run(name)), "--images-seen", str(images), *(word for s in settings for word in ("--set", s)))

@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> Request:
     """A run of a few steps."""
-    return Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=48, settings=SETTINGS)
+    return Request("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(captioned),), images_seen=48, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
     """A finished run of 160 images: 20 steps."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("trained") / "run"
-    quiet(Request("tiny-32", str(undisturbed), str(run), str(captioned), images_seen=160, settings=SETTINGS))
+    quiet(Request("tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS))
     return run
 
 
@@ -197,8 +197,8 @@ def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[s
     [
         ({"preset": "tiny"}, "unknown preset 'tiny'; known are paper-256, lafite-256, small-64, tiny-32, coco-256"),
         ({"precision": "fp16", "settings": SETTINGS[:-1]}, "unknown precision 'fp16'; known are auto, fp32, bf16"),
-        ({"shards": "/nowhere"}, "/nowhere"),
-        ({"captions": "/nowhere"}, "/nowhere"),
+        ({"shards": ("/nowhere",)}, "/nowhere"),
+        ({"captions": ("/nowhere",)}, "/nowhere"),
         ({"source": "/nowhere"}, "/nowhere is no run"),
         ({"text": "mix:2"}, "--text is 'mix:2'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
@@ -218,25 +218,25 @@ def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request
 
 
 def test_captions_have_to_be_made_for_these_shards(asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path) -> None:
-    other = replace(asked, shards=str(finished))
+    other = replace(asked, shards=(str(finished),))
     quiet(replace(other, images_seen=8))
     make_small(finished, samples=44)
     refused(other, "has changed since the tables of .* were made; make captions again")
     make_tables(finished, tmp_path / "tables", tiny_encoder)
-    grown = replace(other, captions=str(tmp_path / "tables"))
+    grown = replace(other, captions=(str(tmp_path / "tables"),))
     refused(grown, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions is .*; give another --out")
     make_small(tmp_path / "others", settings=("canvas=64", "orbits=1,10"))
-    refused(replace(asked, shards=str(tmp_path / "others")), "were made for another set of shards")
+    refused(replace(asked, shards=(str(tmp_path / "others"),)), "were made for another set of shards")
 
 
 def test_the_only_tables_are_found_and_several_are_listed(
     asked: Request, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    default = replace(asked, captions=None)
+    default = replace(asked, captions=())
     refused(default, "no caption tables of .* are in data/captions/visual_atoms; `make captions` makes them")
     shutil.copytree(captioned, "data/captions/visual_atoms/one")
-    assert prepare(default, "cpu").captions.storage.url.endswith("visual_atoms/one")
+    assert prepare(default, "cpu").sets[0].captions.storage.url.endswith("visual_atoms/one")
     shutil.copytree(captioned, "data/captions/visual_atoms/two")
     refused(default, "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two")
 

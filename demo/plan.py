@@ -19,6 +19,8 @@ TRAIN, TEST = "emoji-train", "emoji-test"
 _SIDES = (16, 32, 64, 128)
 _SIDE = 32  # pixels that the presets draw
 _BATCH = 32  # of the presets
+_POINTS = 4  # of the fine-tuning's curve
+_JUDGED = 200
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,7 @@ class Plan:
     font: str | None = None  # file; None: where Debian's package puts it
     encoder: str = ENCODER
     families: tuple[str, ...] = FAMILIES
-    every: int = 5_000  # images between two checkpoints, which are measured
     measured: int = 400  # pictures of a checkpoint
-    judged: int = 200  # pictures of a family, of which half are prompts of attribute agreement
 
     def __post_init__(self) -> None:
         least_of = {"pretraining": _BATCH, "finetuning": _BATCH, "pictures": _BATCH}
@@ -43,9 +43,18 @@ class Plan:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least {least}, a batch")
         if self.size not in _SIDES:
             raise UserError(f"--size is {self.size}; the demo draws pictures of {', '.join(map(str, _SIDES))} pixels a side")
+        if self.measured < 4:
+            raise UserError(f"--measured is {self.measured}; KID needs at least 4 pictures")
 
+    @property
+    def every(self) -> int:
+        """Images between two checkpoints, which are measured."""
+        return max(self.finetuning // _POINTS, _BATCH)
 
-SMALLEST = {"pretraining": 64, "finetuning": 64, "pictures": 32, "every": 32, "measured": 20, "judged": 24}
+    @property
+    def judged(self) -> int:
+        """Pictures of a family that attribute agreement looks at: half of them fit its judge."""
+        return min(self.pictures, _JUDGED)
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,14 @@ class Step:
     @property
     def left(self) -> bool:
         """Whether what it makes is there."""
-        if not self.images:
-            return self.makes.exists()
-        return any(int(mark.parent.name) >= self.images for mark in self.makes.glob("checkpoints/[0-9]*/COMMITTED"))
+        return any(not self.images or int(mark.parent.name) >= self.images for mark in self.marks)
+
+    @property
+    def marks(self) -> list[Path]:
+        """The files that say what it has made: of a run, the marks of its checkpoints."""
+        if self.images:
+            return sorted(self.makes.glob("checkpoints/[0-9]*/COMMITTED"))
+        return [self.makes] if self.makes.exists() else []
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,14 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
     return [
         Step("scratch", what, (*start, *_training(plan, at, SCRATCH, plan.finetuning)), at.run(SCRATCH), told, plan.finetuning),
         Step("scratch-long", f"{what}, carried on", (*start, *_training(plan, at, SCRATCH, long)), at.run(SCRATCH), ("scratch",), long),
-        Step("untrained", "a generator that was never trained", (*start, *_training(plan, at, UNTRAINED, 1), *still), at.run(UNTRAINED), told, 1),
+        Step(
+            "untrained",
+            "a generator that was never trained",
+            (*start, *_training(plan, at, UNTRAINED, 1), *still),
+            at.run(UNTRAINED),
+            told,
+            1,
+        ),
     ]
 
 
@@ -168,13 +189,19 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
     emoji = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)), "--n", str(plan.measured))
     kid = (*emoji, "--metrics", "kid", "--detector", DETECTOR)
     made = []
-    for name, after in ((SCRATCH, "scratch-long"), (UNTRAINED, "untrained"), (PRETRAINED, "pretrain"), (FINETUNED, "finetune")):
-        command = ("evaluate", "curve", str(at.run(name)), *kid)
-        made.append(Step(f"curve {name}", f"KID of {name}", command, at.run(name) / "curve.json", (after, f"captions {TEST}")))
+    kinds = (
+        (UNTRAINED, "metrics", "untrained"),
+        (PRETRAINED, "metrics", "pretrain"),
+        (SCRATCH, "curve", "scratch-long"),
+        (FINETUNED, "curve", "finetune"),
+    )
+    for name, kind, after in kinds:
+        command = ("evaluate", kind, str(at.run(name)), *kid)
+        made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / "metrics.jsonl", (after, f"captions {TEST}")))
     sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
-    command = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged))
-    judged = Step("agreement", "attribute agreement", command, at.run(PRETRAINED) / "metrics.jsonl", ("curve pretrained",))
-    return [*made, judged]
+    command = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
+    judged = Step("agreement", "attribute agreement", command, at.run(PRETRAINED) / "metrics.jsonl", ("kid pretrained",))
+    return [judged, *made]
 
 
 def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:

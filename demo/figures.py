@@ -1,0 +1,136 @@
+"""What was measured of a demo's runs, and what it says: one sentence, computed."""
+
+import json
+from dataclasses import dataclass
+from math import hypot
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, UNTRAINED, Places
+
+THOUSAND = 1000  # KID is told times a thousand
+
+_KID = f"KD ({DETECTOR})"  # as evaluate calls it on another net than Inception
+_AGREEMENT = "attribute agreement: "
+_NORMAL = 1.96  # standard errors either way that hold 95 %
+
+Json = dict[str, Any]
+
+
+class Point(NamedTuple):
+    """KID of a checkpoint, times a thousand."""
+
+    images_seen: int
+    value: float
+    error: float  # standard, of the choice of pictures
+
+    @property
+    def interval(self) -> float:
+        """Half of the 95 % interval."""
+        return _NORMAL * self.error
+
+    def __str__(self) -> str:
+        return f"{self.value:.0f} ± {self.interval:.0f}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """KID of every checkpoint that was measured, and attribute agreement."""
+
+    untrained: Point
+    finetuned: list[Point]  # from 0 emoji, the pre-trained model, on
+    scratch: list[Point]  # carried on to the end
+    at: int  # emoji seen, where `finetuned` ends
+    pictures: int  # drawn of each checkpoint
+    reference: int  # held-out emoji that they are compared with
+    agreement: list[Json]
+
+    @property
+    def same(self) -> Point:
+        """The run from scratch when it has seen as many emoji as the fine-tuned one has in the end."""
+        return next(p for p in self.scratch if p.images_seen >= self.at)
+
+    @property
+    def sentence(self) -> str:
+        """What the curves show."""
+        return sentence(self.finetuned[-1], self.same, self.scratch[-1], self.untrained)
+
+    def row(self) -> Json:
+        """Everything as plain JSON."""
+        curves = {"untrained": [self.untrained], "finetuned": self.finetuned, "scratch": self.scratch}
+        kid = {name: [p._asdict() for p in points] for name, points in curves.items()}
+        return {"sentence": self.sentence, "kid_x_1000": kid, "agreement": self.agreement}
+
+
+def read(at: Places) -> Figures:
+    """The figures of a demo, of which every step is done."""
+    rows = {name: _rows(at.run(name)) for name in (PRETRAINED, FINETUNED, SCRATCH, UNTRAINED)}
+    points = {name: [_point(row) for row in found if row["metric"] == _KID] for name, found in rows.items()}
+    terms = next(row for row in rows[SCRATCH] if row["metric"] == _KID)
+    before = points[PRETRAINED][-1]._replace(images_seen=0)
+    agreement = [row for row in rows[PRETRAINED] if row["metric"].startswith(_AGREEMENT)]
+    return Figures(
+        untrained=points[UNTRAINED][-1],
+        finetuned=[before, *points[FINETUNED]],
+        scratch=points[SCRATCH],
+        at=points[FINETUNED][-1].images_seen,
+        pictures=terms["n"],
+        reference=terms["reference_n"],
+        agreement=[{**row, "fact": row["metric"].removeprefix(_AGREEMENT)} for row in agreement],
+    )
+
+
+def sentence(finetuned: Point, scratch: Point, longer: Point, untrained: Point) -> str:
+    """What the ends of the curves say of pre-training, in one sentence. Two figures are told apart where their difference is outside of
+    its 95 % interval; none is told apart from another before both are better than a generator that was never trained (see E5)."""
+    bad = {name: p for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch)) if not _lower(p, untrained)}
+    if bad:
+        who = " and ".join(f"{name} ({p})" for name, p in bad.items())
+        return (
+            f"Nothing can be said of pre-training yet: after {scratch.images_seen:,} emoji {who} {'is' if len(bad) == 1 else 'are'} "
+            f"no better than a generator that was never trained ({untrained}), and pictures as bad as that are not ranked by their KID."
+        )
+    short, long = _compared(finetuned, scratch), _compared(finetuned, longer)
+    joint = "and" if short == long else "but"
+    return (
+        f"Having seen {scratch.images_seen:,} emoji, the pre-trained run has {_CLAUSES[short]} the run from scratch ({finetuned} against "
+        f"{scratch}), {joint} {_CLAUSES[long]} the run from scratch carried on until it had seen {longer.images_seen:,} pictures, as many as "
+        f"the other had with its formulas ({longer}): {_CONCLUSIONS[short, long]}."
+    )
+
+
+_CLAUSES = {-1: "a lower KID than", 0: "a KID that cannot be told from that of", 1: "a higher KID than"}
+_BEST = "pre-training was worth more here than the same computing time spent on emoji"
+_EVEN = "pre-training was worth about what the same computing time spent on emoji was"
+_WORSE = "the same computing time was better spent on emoji"
+_CONCLUSIONS = {
+    (-1, -1): _BEST,
+    (-1, 0): f"pre-training is a head start, and {_EVEN.replace('pre-training was', 'it was')}",
+    (-1, 1): f"pre-training is a head start, but {_WORSE}",
+    (0, -1): "pre-training made no difference that could be seen at equal emoji, and the longer run has become worse than both",
+    (0, 0): "pre-training made no difference that could be seen",
+    (0, 1): f"pre-training made no difference that could be seen at equal emoji, and {_WORSE}",
+    (1, -1): "pre-training did harm at equal emoji, though the longer run has become worse than both",
+    (1, 0): "pre-training did harm at equal emoji, and the longer run has come no further",
+    (1, 1): f"pre-training did harm, and {_WORSE}",
+}
+
+
+def _compared(a: Point, b: Point) -> int:
+    """-1, 0 or 1: a is lower, the two cannot be told apart, a is higher."""
+    difference = a.value - b.value
+    return 0 if abs(difference) <= hypot(a.interval, b.interval) else 1 if difference > 0 else -1
+
+
+def _lower(a: Point, b: Point) -> bool:
+    return _compared(a, b) < 0
+
+
+def _point(row: Json) -> Point:
+    return Point(int(row["images_seen"]), THOUSAND * float(row["value"]), THOUSAND * float(row.get("error") or 0.0))
+
+
+def _rows(run: Path) -> list[Json]:
+    """The newest figure of each checkpoint and metric, oldest checkpoint first."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return sorted({(row["metric"], row["images_seen"]): row for row in rows}.values(), key=lambda row: row["images_seen"])

@@ -94,8 +94,8 @@ def sentence(finetuned: Point, scratch: Point, longer: Point, untrained: Point) 
     joint = "and" if short == long else "but"
     return (
         f"Having seen {scratch.images_seen:,} emoji, the pre-trained run has {_CLAUSES[short]} the run from scratch ({finetuned} against "
-        f"{scratch}), {joint} {_CLAUSES[long]} the run from scratch carried on until it had seen {longer.images_seen:,} pictures, as many as "
-        f"the other had with its formulas ({longer}): {_CONCLUSIONS[short, long]}."
+        f"{scratch}), {joint} {_CLAUSES[long]} the run from scratch carried on until it had seen {longer.images_seen:,}, as many as "
+        f"the other had with its formula pictures ({longer}): {_CONCLUSIONS[short, long]}."
     )
 
 

@@ -106,7 +106,7 @@ def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal:
 def render(content: Content, digest: str) -> str:
     """The page, which bears the digest of what it was made of."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "–" if x is None else f"{x:.0%}"}
+    environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "-" if x is None else f"{x:.0%}"}
     scale = at_scale(content.plan)
     return environment.from_string(_TEMPLATE.read_text()).render(c=content, digest=digest, detector=DETECTOR, at_scale=scale)
 

@@ -1,7 +1,7 @@
 """What the demo does: its sizes, and its steps, each an ordinary command of a stage.
 
-Steps that need not wait for one another are done side by side: the run that starts from scratch, beside the formulas, the run pre-trained on
-them, and what is fine-tuned from it. A step is done when its command has ended well and what it makes is there.
+Steps that need not wait for one another are done side by side: the run that starts from scratch, beside the formulas, the run that is
+pre-trained on them, and what is fine-tuned from it. A step is done when its command has ended well and what it makes is there.
 """
 
 import shlex
@@ -170,37 +170,25 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
     start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
     long = plan.pretraining + plan.finetuning
     still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
-    told, what = (f"captions {TRAIN}",), "training on emoji from scratch"
+    told, what, untrained = (f"captions {TRAIN}",), "training on emoji from scratch", (*_training(plan, at, UNTRAINED, 1), *still)
     return [
         Step("scratch", what, (*start, *_training(plan, at, SCRATCH, plan.finetuning)), at.run(SCRATCH), told, plan.finetuning),
         Step("scratch-long", f"{what}, carried on", (*start, *_training(plan, at, SCRATCH, long)), at.run(SCRATCH), ("scratch",), long),
-        Step(
-            "untrained",
-            "a generator that was never trained",
-            (*start, *_training(plan, at, UNTRAINED, 1), *still),
-            at.run(UNTRAINED),
-            told,
-            1,
-        ),
+        Step("untrained", "a generator that was never trained", (*start, *untrained), at.run(UNTRAINED), told, 1),
     ]
 
 
 def _measuring(plan: Plan, at: Places) -> list[Step]:
     emoji = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)), "--n", str(plan.measured))
     kid = (*emoji, "--metrics", "kid", "--detector", DETECTOR)
-    made = []
-    kinds = (
-        (UNTRAINED, "metrics", "untrained"),
-        (PRETRAINED, "metrics", "pretrain"),
-        (SCRATCH, "curve", "scratch-long"),
-        (FINETUNED, "curve", "finetune"),
-    )
-    for name, kind, after in kinds:
+    kinds = {UNTRAINED: ("metrics", UNTRAINED), PRETRAINED: ("metrics", "pretrain"), SCRATCH: ("curve", "scratch-long")}
+    made: list[Step] = []
+    for name, (kind, after) in {**kinds, FINETUNED: ("curve", "finetune")}.items():
         command = ("evaluate", kind, str(at.run(name)), *kid)
         made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / "metrics.jsonl", (after, f"captions {TEST}")))
     sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
-    command = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
-    judged = Step("agreement", "attribute agreement", command, at.run(PRETRAINED) / "metrics.jsonl", ("kid pretrained",))
+    asked = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
+    judged = Step("agreement", "attribute agreement", asked, at.run(PRETRAINED) / "metrics.jsonl", ("kid pretrained",))
     return [judged, *made]
 
 

@@ -42,7 +42,7 @@ def curves(figures: Figures, pretraining: int) -> bytes:
         shifted = [p._replace(images_seen=p.images_seen + pretraining) for p in figures.finetuned]
         axes.plot(*_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, its formula pictures counted")
         axes.axvline(figures.at, color="#dfe3e8", lw=1, zorder=0)
-        axes.set(xlabel="emoji seen", ylabel="KID × 1000 (lower is better)", ylim=(0, None))
+        axes.set(xlabel="emoji seen", ylabel="KID $\\times$ 1000 (lower is better)", ylim=(0, None))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="y", color="#edeff2")

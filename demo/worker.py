@@ -1,6 +1,6 @@
 """A process that does one step after another, each as `python -m` would: torch and compiled kernels are loaded once for all of them.
 
-It reads a JSON object a step from stdin, {"command": [...], "log": FILE}, and writes one to stdout when it has ended: {"code", "cpu_seconds"}.
+It reads a JSON object a step from stdin, {"command": [...], "log": FILE}, and writes {"code", "cpu_seconds"} to stdout when that has ended.
 When stdin ends, and with it whoever gave the steps, the step under way is told to stop, as by SIGTERM.
 """
 

@@ -1,6 +1,7 @@
 """Steps given to worker processes, those that need not wait for one another side by side.
 
-Workers have a thread each: sums then do not depend on the machine, and two of them fill two cores. They end when this process does, however it ends.
+Workers have a thread each: sums then do not depend on the machine, and two of them fill two cores. They end when this process does, however
+it ends.
 """
 
 import contextlib

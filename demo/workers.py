@@ -69,7 +69,7 @@ def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: in
                 told.alive([step for step, _ in busy.values()])
                 continue
             step, begun = busy.pop(worker)
-            seconds, code = time.perf_counter() - begun, int(answer.get("code", worker.ended()))
+            seconds, code = time.perf_counter() - begun, int(answer["code"]) if answer else worker.ended()
             journal.note(step.name, step.line, seconds, cpu_seconds=float(answer.get("cpu_seconds", 0)), code=code)
             if code or not step.left:
                 raise UserError(_failure(step, code, logs))

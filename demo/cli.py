@@ -37,5 +37,5 @@ def command(out: str, **sizes: Any) -> None:
     begun, place = time.perf_counter(), Path(out)
     if not course.run(Plan(**sizes), place, console.note):
         console.note(f"{out} is finished: nothing to do")
-    figures = json.loads((place / "figures.json").read_text())
+    figures = json.loads((place / course.FIGURES).read_text())
     console.show({"report": str(place / course.PAGE), "seconds": round(time.perf_counter() - begun, 1), "shows": figures["sentence"]})

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from demo import workers
-from demo.journal import Journal
+from demo.journal import WHOLE, Journal
 from demo.plan import Plan, Step, steps
 from synth.config import digest
 from synth.errors import UserError
 
-REPORT, WHOLE = "report", "demo"  # in the journal, beside the steps
-PAGE = "report.html"
+PAGE, FIGURES = "report.html", "figures.json"
 
 _PLAN = "plan.json"
 _LOGS = "logs"
@@ -53,28 +52,26 @@ def run(asked: Plan, out: Path, said: Callable[[str], None]) -> bool:
         journal = Journal(out)
         told = _Teller(said, journal, made, begun)
         workers.do(made, journal, out / _LOGS, told, lock)
-        _report(settled, made, journal, out)
-        told.whole()
+        _report(settled, made, journal, out, told)
     return True
+
+
+def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path, told: "_Teller") -> None:
+    """Writes the figures and, last, the page."""
+    from demo import page
+
+    content = page.gather(settled.plan, settled.left_out, made, journal, out)
+    told.whole()
+    _write(out / FIGURES, json.dumps(content.figures.row(), indent=1) + "\n")
+    _write(out / PAGE, page.render(content, journal.time([WHOLE]).seconds, journal.starts, _digest(settled, made)))
 
 
 def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Path) -> bool:
     """Whether every step is done and the report is of what they left."""
-    if not (out / PAGE).exists() or not all(journal.done(step) for step in made):
+    if not ((out / PAGE).exists() and (out / FIGURES).exists()) or not all(journal.done(step) for step in made):
         return False
     there = _DIGEST.search((out / PAGE).read_text())
     return there is not None and there[1] == _digest(settled, made)
-
-
-def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path) -> None:
-    from demo import page
-
-    begun, cpu = time.perf_counter(), time.process_time()
-    content = page.gather(settled.plan, settled.left_out, made, journal, out)
-    (out / "figures.json").write_text(json.dumps(content.figures.row(), indent=1) + "\n")
-    _write(out / PAGE, page.render(content, _digest(settled, made)))
-    spent = round(time.process_time() - cpu, 2)
-    journal.note(REPORT, "", time.perf_counter() - begun, cpu_seconds=spent, code=0)
 
 
 def _digest(settled: Settled, made: Sequence[Step]) -> str:

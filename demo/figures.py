@@ -6,7 +6,7 @@ from math import hypot
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, UNTRAINED, Places
+from demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, UNTRAINED, Places, Plan
 
 THOUSAND = 1000  # KID is told times a thousand
 
@@ -62,11 +62,14 @@ class Figures:
         return {"sentence": self.sentence, "kid_x_1000": kid, "agreement": self.agreement}
 
 
-def read(at: Places) -> Figures:
+def read(plan: Plan, at: Places) -> Figures:
     """The figures of a demo, of which every step is done."""
     rows = {name: _rows(at.run(name)) for name in (PRETRAINED, FINETUNED, SCRATCH, UNTRAINED)}
-    points = {name: [_point(row) for row in found if row["metric"] == _KID] for name, found in rows.items()}
-    terms = next(row for row in rows[SCRATCH] if row["metric"] == _KID)
+    kid = {
+        name: [r for r in found if r["metric"] == _KID and r["n"] == min(plan.measured, r["reference_n"])] for name, found in rows.items()
+    }
+    points = {name: [_point(row) for row in found] for name, found in kid.items()}
+    terms = kid[SCRATCH][-1]
     before = points[PRETRAINED][-1]._replace(images_seen=0)
     agreement = [row for row in rows[PRETRAINED] if row["metric"].startswith(_AGREEMENT)]
     return Figures(
@@ -131,6 +134,6 @@ def _point(row: Json) -> Point:
 
 
 def _rows(run: Path) -> list[Json]:
-    """The newest figure of each checkpoint and metric, oldest checkpoint first."""
+    """The newest figure of each checkpoint, metric and number of pictures, oldest checkpoint first."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return sorted({(row["metric"], row["images_seen"]): row for row in rows}.values(), key=lambda row: row["images_seen"])
+    return sorted({(row["metric"], row["images_seen"], row["n"]): row for row in rows}.values(), key=lambda row: row["images_seen"])

@@ -11,6 +11,8 @@ from typing import Any
 
 from demo.plan import Step
 
+WHOLE = "demo"  # what stands for all of it, beside the steps
+
 _NAME = "journal.jsonl"
 
 Json = dict[str, Any]
@@ -30,8 +32,10 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.path = out / _NAME
         self._last: dict[tuple[int, str], Json] = {}
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+        text = self.path.read_text() if self.path.exists() else ""
+        for line in text.splitlines():
             self._keep(line)
+        self._cut = text[-1:] not in ("", "\n")  # a crash has cut its last line
         self._start = 1 + max((start for start, _ in self._last), default=0)
 
     def note(self, step: str, command: str, seconds: float, *, cpu_seconds: float = 0.0, code: int | None = None) -> None:
@@ -39,7 +43,8 @@ class Journal:
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
         with self.path.open("a") as file:
-            file.write(line + "\n")
+            file.write("\n" * self._cut + line + "\n")
+        self._cut = False
         self._keep(line)
 
     def done(self, step: Step) -> bool:

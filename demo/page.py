@@ -12,12 +12,12 @@ import jinja2
 import numpy as np
 
 from caption import encoders
-from demo import course, drawings, figures, plot
+from demo import drawings, figures, plot
 from demo.drawings import Shown
 from demo.figures import Figures
 from demo.journal import Journal, Time
 from demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, TEST, TRAIN, Places, Plan, Step, at_scale
-from synth.shards import ShardSet
+from synth.shards import Sample, ShardSet
 from train import checkpoint
 
 FORMULA_PROMPTS = (
@@ -73,18 +73,18 @@ class Content:
     formula_prompts: list[Row]
     emoji_prompts: list[Row]
     held_out: list[Shown]  # sheets: the real pictures, and each arm's of their names
+    names: list[str]
     stages: dict[str, list[Timed]]
-    whole: Time
-    starts: int
     facts: Json
 
 
 def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path) -> Content:
     """Everything on the page, of a demo whose steps are done."""
-    at, found = Places(out), figures.read(Places(out))
+    at, found = Places(out), figures.read(plan, Places(out))
     encoder = encoders.load(encoders.find(plan.encoder))
     arms = _arms(at, found)
-    pretrained = Arm("pre-trained", "formula pictures alone", checkpoint.require(at.run(PRETRAINED)))
+    pretrained = Arm("pre-trained alone", "no emoji seen", checkpoint.require(at.run(PRETRAINED)))
+    real = drawings.of_people(at.shards(TEST), _SAMPLES)
     return Content(
         plan=plan,
         left_out=left_out,
@@ -95,20 +95,21 @@ def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal:
         arms=arms,
         formula_prompts=_rows(FORMULA_PROMPTS, [pretrained], encoder, each=_FORMULAS_EACH),
         emoji_prompts=_rows(EMOJI_PROMPTS, arms, encoder, each=_EMOJI_EACH),
-        held_out=_held_out(at, [*arms, pretrained], encoder),
+        held_out=_held_out(real, [*arms, pretrained], encoder),
+        names=[sample.captions[0] for sample in real],
         stages=_stages(steps, journal),
-        whole=journal.time([course.WHOLE]),
-        starts=journal.starts,
         facts=_facts(at, plan),
     )
 
 
-def render(content: Content, digest: str) -> str:
-    """The page, which bears the digest of what it was made of."""
+def render(content: Content, seconds: float, starts: int, digest: str) -> str:
+    """The page of a demo that took so long, over so many starts; it bears the digest of what it was made of."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "-" if x is None else f"{x:.0%}"}
     scale = at_scale(content.plan)
-    return environment.from_string(_TEMPLATE.read_text()).render(c=content, digest=digest, detector=DETECTOR, at_scale=scale)
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        c=content, seconds=seconds, starts=starts, digest=digest, detector=DETECTOR, at_scale=scale
+    )
 
 
 def _arms(at: Places, found: Figures) -> list[Arm]:
@@ -125,13 +126,12 @@ def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder
     return [Row(prompt, [drawings.sheet(own[i], columns=each) for own in drawn]) for i, prompt in enumerate(prompts)]
 
 
-def _held_out(at: Places, arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
-    """The real pictures and those of their names, a sheet each; the text of the first is the names."""
-    real = drawings.of_people(at.shards(TEST), _SAMPLES)
+def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
+    """The real pictures and those of their names, a sheet each."""
     names = [sample.captions[0] for sample in real]
     sheets = [drawings.sheet(drawings.drawn(arm.checkpoint, names, encoder), columns=4) for arm in arms]
     return [
-        Shown(drawings.sheet([sample.pixels for sample in real], columns=4), ", ".join(names)),
+        Shown(drawings.sheet([sample.pixels for sample in real], columns=4), "the emoji themselves"),
         *(Shown(sheet, arm.name) for sheet, arm in zip(sheets, arms, strict=True)),
     ]
 

@@ -30,23 +30,23 @@ _STYLE: Any = {
 def curves(figures: Figures, pretraining: int) -> bytes:
     """KID against emoji seen, a PNG: the three curves, their 95 % intervals, and the level of a generator that was never trained."""
     with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(8.6, 4.1), layout="constrained")
+        drawn = Figure(figsize=(8.6, 4.6), layout="constrained")
         axes = drawn.add_subplot()
         first = [p for p in figures.scratch if p.images_seen <= figures.same.images_seen]
         carried_on = figures.scratch[len(first) - 1 :]
         level = figures.untrained.value
-        axes.axhline(level, color=_PALE, lw=1.2, ls=(0, (5, 4)), label=f"never trained: {level:.0f}")
+        axes.axhline(level, color=_PALE, lw=1.2, ls=(0, (5, 4)), label=f"never trained ({level:.0f})")
         _curve(axes, [figures.untrained._replace(images_seen=0), *first], SCRATCH, "from scratch")
         _curve(axes, carried_on, LONGER, "from scratch, carried on", marker="s")
         _curve(axes, figures.finetuned, FINETUNED, "pre-trained on formulas, then fine-tuned")
         shifted = [p._replace(images_seen=p.images_seen + pretraining) for p in figures.finetuned]
-        axes.plot(*_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, its formula pictures counted")
+        axes.plot(*_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, formula pictures counted")
         axes.axvline(figures.at, color="#dfe3e8", lw=1, zorder=0)
         axes.set(xlabel="emoji seen", ylabel="KID $\\times$ 1000 (lower is better)", ylim=(0, None))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="y", color="#edeff2")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=2.6, labelspacing=0.7)
+        drawn.legend(loc="outside upper left", ncols=3, handlelength=2.2, columnspacing=1.6, fontsize=9)
         file = io.BytesIO()
         drawn.savefig(file, dpi=180, format="png", metadata={"Software": None})
         return file.getvalue()

@@ -185,7 +185,9 @@ def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
         (("run.images=0",), "it must be at least 1"),
         (("data.text=words",), "--text is 'words'; give pseudo, stored, caption or mix:SHARE"),
         (("data.text=caption",), "has no column text_embedding"),
-        (("data.fraction=0",), "it must be above 0 and at most 1"),
+        (("data.fraction=0",), "fraction cannot be '0': fraction is 0.0; it must be above 0 and at most 1"),
+        (("data.fraction=1.5",), "it must be above 0 and at most 1"),
+        (("data.fraction=nan",), "fraction cannot be .nan.: it must be finite"),
     ],
 )
 def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[str, ...], sentence: str) -> None:
@@ -383,6 +385,8 @@ def test_presets_are_the_experiments_that_they_name() -> None:
     )
     rates = {name: (made[name].training.g_lr, made[name].training.d_lr) for name in ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")}
     assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
+    parts = {name: settled.data.fraction for name, settled in made.items() if settled.data.text == "caption"}
+    assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, "emoji-32": 1}
     for settled in made.values():
         assert config.require_divisible(settled, 1) == settled.training.batch
         assert config.from_json(config.to_json(settled)) == settled

@@ -254,6 +254,13 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
     assert prepare(replace(asked, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
 
 
+@pytest.mark.parametrize("precision", config.PRECISIONS)
+def test_the_encoder_computes_in_the_precision_of_the_run(asked: Request, tiny_encoder: Path, precision: str) -> None:
+    settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
+    prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
+    assert prepared.encoder is not None and prepared.encoder.precision == precision
+
+
 def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path) -> None:
     before = weights(trained)
     other = replace(asked, out=str(trained), settings=(*SETTINGS, "loss.r1=1", "training.g_lr=0.001"))

@@ -78,7 +78,7 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
         "from": {"run": request.source, "checkpoint": source.name, "digest": _digest(source)} if source else None,
     }
     folder.require_same(Path(request.out), about)
-    encoder = _encoder(request, captions, device) if settled.loss.cong_weight else None
+    encoder = _encoder(request, captions, device, settled.training.precision) if settled.loss.cong_weight else None
     return Prepared(settled, found, stream, encoder, source, about, Path(request.out))
 
 
@@ -154,7 +154,7 @@ def _asked(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
-def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.Encoder:
+def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
     """The captions' encoder, for L_ConG. Raises UserError where it is not to be had, or another one is given."""
     name = request.encoder or _asked(captions)
     try:
@@ -163,7 +163,7 @@ def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.En
         raise UserError(f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without") from None
     if source.sha256 != captions.identity["weights"]:
         raise UserError(f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder")
-    return encoders.load(source, device, "fp32")
+    return encoders.load(source, device, precision)
 
 
 def _source(request: Request, settled: Config) -> Path:

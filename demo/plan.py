@@ -119,15 +119,28 @@ def steps(plan: Plan, out: Path) -> list[Step]:
 
 def at_scale(plan: Plan) -> list[tuple[str, str]]:
     """What each stage is for, and the command that does it at the paper's size."""
-    sets = [f"make shards DATASET={family} N=1000000" for family in plan.families]
+    families = shlex.quote(" ".join(plan.families))
     return [
-        ("a million pictures of each family at 256 px; `--ray-address` for a cluster, OUT=s3://... for object storage", "\n".join(sets)),
-        ("captions by CLIP", "\n".join(f"make captions DATASET={family}" for family in plan.families)),
-        ("pre-training, on eight GPUs", "make pretrain DATASET=fractals PRESET=paper-256 GPUS=8 NAME=fractals-256"),
-        ("a real captioned set", "make data SET=coco ROOT=..."),
-        ("fine-tuning on a tenth of it", "make finetune SET=coco PRESET=coco-256 FROM=runs/fractals-256 FRACTION=0.1 NAME=coco GPUS=8"),
-        ("FID, KID and IS on 30,000 pictures", "make evaluate RUN=runs/coco SET=data/real/coco/val"),
+        (
+            "a million pictures of each family at 256 px; with ARGS, on a cluster or to object storage",
+            f"make shards DATASET={families} N=1000000",
+        ),
+        ("captions by CLIP", f"make captions DATASET={families}"),
+        (
+            "pre-training by the paper's settings, here on eight GPUs",
+            f"make pretrain DATASET={families} PRESET=paper-256 NAME=formulas GPUS=8",
+        ),
+        (
+            "a real captioned set, from the files that its owner offers, and its captions",
+            "make data SET=coco ROOT=DIR\nmake captions SET=coco",
+        ),
+        ("fine-tuning on a tenth of it, and the same from scratch", "\n".join(_tuned(source) for source in ("runs/formulas", "none"))),
+        ("FID, KID, IS, precision and recall on 30,000 held-out captions", "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas"),
     ]
+
+
+def _tuned(source: str) -> str:
+    return f"make finetune SET=coco FROM={source} FRACTION=0.1 GPUS=8"
 
 
 def _emoji(plan: Plan, at: Places) -> list[Step]:

@@ -185,7 +185,9 @@ def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
         (("run.images=0",), "it must be at least 1"),
         (("data.text=words",), "--text is 'words'; give pseudo, stored, caption or mix:SHARE"),
         (("data.text=caption",), "has no column text_embedding"),
-        (("data.fraction=0",), "it must be above 0 and at most 1"),
+        (("data.fraction=0",), "fraction cannot be '0': fraction is 0.0; it must be above 0 and at most 1"),
+        (("data.fraction=1.5",), "it must be above 0 and at most 1"),
+        (("data.fraction=nan",), "fraction cannot be .nan.: it must be finite"),
     ],
 )
 def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[str, ...], sentence: str) -> None:
@@ -250,6 +252,13 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
         "L_ConG needs the captions' encoder: .*cong_weight=0 does without",
     )
     assert prepare(replace(asked, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
+
+
+@pytest.mark.parametrize("precision", config.PRECISIONS)
+def test_the_encoder_computes_in_the_precision_of_the_run(asked: Request, tiny_encoder: Path, precision: str) -> None:
+    settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
+    prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
+    assert prepared.encoder is not None and prepared.encoder.precision == precision
 
 
 def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path) -> None:
@@ -348,6 +357,12 @@ def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> 
     refused(other, "is of another model: model.resolution is 16 there and 32 here; model.style is stylespace there and w here")
 
 
+def test_a_source_that_reads_another_encoders_texts_is_refused(asked: Request, trained: Path, undisturbed: Path, tmp_path: Path) -> None:
+    make_tables(undisturbed, tmp_path / "nano", "nano")
+    changed = (*SETTINGS, "model.text_dim=128")
+    refused(replace(asked, captions=(str(tmp_path / "nano"),), source=str(trained), settings=changed), "whose vectors mean other things")
+
+
 def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
     part = replace(asked, source=None, fraction=0.25)
     streams = [prepare(r, "cpu").stream for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
@@ -383,6 +398,8 @@ def test_presets_are_the_experiments_that_they_name() -> None:
     )
     rates = {name: (made[name].training.g_lr, made[name].training.d_lr) for name in ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")}
     assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
+    parts = {name: settled.data.fraction for name, settled in made.items() if settled.data.text == "caption"}
+    assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, "emoji-32": 1}
     for settled in made.values():
         assert config.require_divisible(settled, 1) == settled.training.batch
         assert config.from_json(config.to_json(settled)) == settled

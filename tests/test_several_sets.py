@@ -100,6 +100,24 @@ def test_ranks_and_workers_change_no_batch_of_several_sets(three: list[tuple[str
     assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
 
 
+def test_a_set_on_an_object_store_is_fetched_beside_local_ones(three: list[tuple[str, str]], bucket: str, tmp_path: Path) -> None:
+    make_small(bucket)
+    places = [three[1], (bucket, three[0][1])]
+    made = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
+    fetcher = made.fetcher(0, limit=10**9)
+    assert fetcher is not None
+    fetcher.start()
+    local = [joined([b]) for b in first(stream([three[1], three[0]]).batches(0, 8), 10)]
+    assert [joined([b]) for b in first(made.batches(0, 8), 10)] == local
+    fetcher.end()
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".tar"] * 3
+
+
+def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[str, str]]) -> None:
+    made = stream([three[2], three[2]])
+    assert made.order.samples == 40 and made._sources.firsts == [0, 20]
+
+
 def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tuple[str, str]]) -> None:
     found = prepare(replace(asked, fraction=0.25), "cpu").stream.order
     assert found.samples == 25 and found.places(0, 25) == Order([16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25).places(0, 25)

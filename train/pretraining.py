@@ -69,7 +69,7 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
     stream = _stream(settled, found)
     if stream.order.samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {stream.order.samples} samples of the set")
-    source = _source(request, settled) if request.source else None
+    source = _source(request, settled, captions) if request.source else None
     about = {
         "preset": request.preset,
         "config": config.to_json(settled),
@@ -78,7 +78,7 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
         "from": {"run": request.source, "checkpoint": source.name, "digest": _digest(source)} if source else None,
     }
     folder.require_same(Path(request.out), about)
-    encoder = _encoder(request, captions, device) if settled.loss.cong_weight else None
+    encoder = _encoder(request, captions, device, settled.training.precision) if settled.loss.cong_weight else None
     return Prepared(settled, found, stream, encoder, source, about, Path(request.out))
 
 
@@ -154,7 +154,7 @@ def _asked(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
-def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.Encoder:
+def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
     """The captions' encoder, for L_ConG. Raises UserError where it is not to be had, or another one is given."""
     name = request.encoder or _asked(captions)
     try:
@@ -163,14 +163,20 @@ def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.En
         raise UserError(f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without") from None
     if source.sha256 != captions.identity["weights"]:
         raise UserError(f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder")
-    return encoders.load(source, device, "fp32")
+    return encoders.load(source, device, precision)
 
 
-def _source(request: Request, settled: Config) -> Path:
+def _source(request: Request, settled: Config, captions: CaptionSet) -> Path:
     """The checkpoint whose weights are taken: the newest, or that of the first start of this run. Raises UserError where there is none,
-    or it is of another model."""
+    or it is of another model, or reads the texts of another encoder."""
     source, run = Path(str(request.source)), Path(request.out)
-    model, own = (dict(c["model"], mbstd_group=0) for c in (folder.describe(source)["config"], config.to_json(settled)))
+    about = folder.describe(source)
+    if about["encoder"]["digest"] != captions.identity["weights"]:
+        made = (
+            f"{captions.storage.url} was made by {captions.identity['encoder']}, and {source} was trained with {about['encoder']['name']}"
+        )
+        raise UserError(f"{made}, whose vectors mean other things; make captions by that one")
+    model, own = (dict(c["model"], mbstd_group=0) for c in (about["config"], config.to_json(settled)))
     changed = [f"model.{name} is {model.get(name)} there and {value} here" for name, value in own.items() if model.get(name) != value]
     if changed:
         raise UserError(f"{source} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")

@@ -119,23 +119,15 @@ def steps(plan: Plan, out: Path) -> list[Step]:
 
 def at_scale(plan: Plan) -> list[tuple[str, str]]:
     """What each stage is for, and the command that does it at the paper's size."""
-    families = shlex.quote(" ".join(plan.families))
+    sets = f"DATASET={shlex.quote(' '.join(plan.families))}"
+    tuned = "\n".join(_tuned(source) for source in ("runs/formulas", "none"))
     return [
-        (
-            "a million pictures of each family at 256 px; with ARGS, on a cluster or to object storage",
-            f"make shards DATASET={families} N=1000000",
-        ),
-        ("captions by CLIP", f"make captions DATASET={families}"),
-        (
-            "pre-training by the paper's settings, here on eight GPUs",
-            f"make pretrain DATASET={families} PRESET=paper-256 NAME=formulas GPUS=8",
-        ),
-        (
-            "a real captioned set, from the files that its owner offers, and its captions",
-            "make data SET=coco ROOT=DIR\nmake captions SET=coco",
-        ),
-        ("fine-tuning on a tenth of it, and the same from scratch", "\n".join(_tuned(source) for source in ("runs/formulas", "none"))),
-        ("FID, KID, IS, precision and recall on 30,000 held-out captions", "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas"),
+        ("a million pictures of each family at 256 px; with ARGS on a cluster", f"make shards {sets} N=1000000"),
+        ("captions by CLIP", f"make captions {sets}"),
+        ("pre-training by the paper's settings, here on eight GPUs", f"make pretrain {sets} PRESET=paper-256 NAME=formulas GPUS=8"),
+        ("a real captioned set, from its owner's files", "make data SET=coco ROOT=DIR\nmake captions SET=coco"),
+        ("fine-tuning on a tenth of it, and the same from scratch", tuned),
+        ("FID, KID, IS and more on 30,000 held-out captions", "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas"),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -178,6 +179,6 @@ def test_the_commands_at_scale_are_targets_of_the_makefile() -> None:
     targets = (ROOT / "Makefile").read_text()
     for _, block in at_scale(Plan()):
         for line in block.splitlines():
-            _, target, *variables = line.split()
+            _, target, *variables = shlex.split(line)
             assert f"\n{target}:" in targets
             assert all(f"$({name.partition('=')[0]})" in targets or f"({name.partition('=')[0]})" in targets for name in variables), line

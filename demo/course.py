@@ -63,7 +63,7 @@ def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path,
     content = page.gather(settled.plan, settled.left_out, made, journal, out)
     told.whole()
     _write(out / FIGURES, json.dumps(content.figures.row(), indent=1) + "\n")
-    _write(out / PAGE, page.render(content, journal.time([WHOLE]).seconds, journal.starts, _digest(settled, made)))
+    _write(out / PAGE, page.render(content, journal.seconds(WHOLE), journal.starts, _digest(settled, made)))
 
 
 def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Path) -> bool:

@@ -1,8 +1,10 @@
 """What was measured of a demo's runs, and what it says: one sentence, computed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot
+from itertools import pairwise
+from math import hypot, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ class Point(NamedTuple):
 
     images_seen: int
     value: float
-    error: float  # standard, of the choice of pictures
+    error: float  # standard
 
     @property
     def interval(self) -> float:
@@ -51,15 +53,21 @@ class Figures:
         return next(p for p in self.scratch if p.images_seen >= self.at)
 
     @property
+    def swing(self) -> float:
+        """How far KID is thrown about from one checkpoint to the next, a standard deviation; a trend counts, too."""
+        return swing([self.finetuned[1:], self.scratch])
+
+    @property
     def sentence(self) -> str:
         """What the curves show."""
-        return sentence(self.finetuned[-1], self.same, self.scratch[-1], self.untrained)
+        ends = [p._replace(error=hypot(p.error, self.swing)) for p in (self.finetuned[-1], self.same, self.scratch[-1])]
+        return sentence(*ends, untrained=self.untrained)
 
     def row(self) -> Json:
         """Everything as plain JSON."""
         curves = {"untrained": [self.untrained], "finetuned": self.finetuned, "scratch": self.scratch}
         kid = {name: [p._asdict() for p in points] for name, points in curves.items()}
-        return {"sentence": self.sentence, "kid_x_1000": kid, "agreement": self.agreement}
+        return {"sentence": self.sentence, "swing": self.swing, "kid_x_1000": kid, "agreement": self.agreement}
 
 
 def read(plan: Plan, at: Places) -> Figures:
@@ -83,7 +91,14 @@ def read(plan: Plan, at: Places) -> Figures:
     )
 
 
-def sentence(finetuned: Point, scratch: Point, longer: Point, untrained: Point) -> str:
+def swing(curves: Sequence[Sequence[Point]]) -> float:
+    """The standard deviation of a checkpoint's value, from those of neighbours: sqrt(mean d^2 / 2) (von Neumann et al., Annals of
+    Mathematical Statistics 1941)."""
+    differences = [b.value - a.value for curve in curves for a, b in pairwise(curve)]
+    return sqrt(sum(d * d for d in differences) / (2 * len(differences))) if differences else 0.0
+
+
+def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Point) -> str:
     """What the ends of the curves say of pre-training, in one sentence. Two figures are told apart where their difference is outside of
     its 95 % interval; none is told apart from another before both are better than a generator that was never trained (see E5)."""
     bad = {name: p for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch)) if not _lower(p, untrained)}

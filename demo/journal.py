@@ -4,8 +4,6 @@ So a start that is cut off leaves what it took up to then, and the times of a st
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,6 @@ WHOLE = "demo"  # what stands for all of it, beside the steps
 _NAME = "journal.jsonl"
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Time:
-    """What something took, over all starts."""
-
-    seconds: float  # of wall clock
-    cpu_seconds: float
 
 
 class Journal:
@@ -52,10 +42,9 @@ class Journal:
         ended = any(r["step"] == step.name and r["command"] == step.line and r["code"] == 0 for r in self._last.values())
         return ended and step.left
 
-    def time(self, names: Sequence[str]) -> Time:
-        """What these steps took together."""
-        rows = [row for (_, name), row in self._last.items() if name in names]
-        return Time(sum(r["seconds"] for r in rows), sum(r["cpu_seconds"] for r in rows))
+    def seconds(self, name: str) -> float:
+        """What a step took, of wall clock, over all starts."""
+        return float(sum(row["seconds"] for (_, step), row in self._last.items() if step == name))
 
     @property
     def starts(self) -> int:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
+import torch
 
 from caption import encoders
 from demo import drawings, figures, plot
 from demo.drawings import Shown
 from demo.figures import Figures
-from demo.journal import Journal, Time
+from demo.journal import Journal
 from demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, TEST, TRAIN, Places, Plan, Step, at_scale
 from synth.shards import Sample, ShardSet
 from train import checkpoint
@@ -56,7 +57,7 @@ class Timed(NamedTuple):
     """A step and what it took."""
 
     step: Step
-    time: Time
+    seconds: float  # of wall clock, over all starts
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Content:
 
 def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path) -> Content:
     """Everything on the page, of a demo whose steps are done."""
+    torch.set_num_threads(1)  # quicker for models as small as these
     at, found = Places(out), figures.read(plan, Places(out))
     encoder = encoders.load(encoders.find(plan.encoder))
     arms = _arms(at, found)
@@ -138,7 +140,7 @@ def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Enc
 
 def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
     """The steps by stage, in the order of the stages."""
-    found = {stage: [Timed(s, journal.time([s.name])) for s in steps if s.stage == stage] for stage in _STAGES}
+    found = {stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES}
     return {stage: timed for stage, timed in found.items() if timed}
 
 

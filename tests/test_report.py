@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.figures import Point, sentence
+from demo.figures import Figures, Point, sentence, swing
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -38,21 +38,21 @@ def at(value: float, images: int = 20_000, error: float = 5.0) -> Point:
     ],
 )
 def test_the_sentence_says_what_the_ends_of_the_curves_say(scratch: float, longer: float, said: str) -> None:
-    told = sentence(at(300), at(scratch), at(longer, 50_000), UNTRAINED)
+    told = sentence(at(300), at(scratch), at(longer, 50_000), untrained=UNTRAINED)
     assert said in told and told.count(". ") == 0 and told.endswith(".")
 
 
 def test_two_figures_are_equal_where_the_difference_lies_in_its_interval() -> None:
     inside, outside = (at(300 + 1.96 * 5 * 2**0.5 + more) for more in (-0.01, 0.01))
-    assert "cannot be told from that of the run from scratch (" in sentence(at(300), inside, at(200), UNTRAINED)
-    assert "a lower KID than the run from scratch (" in sentence(at(300), outside, at(200), UNTRAINED)
+    assert "cannot be told from that of the run from scratch (" in sentence(at(300), inside, at(200), untrained=UNTRAINED)
+    assert "a lower KID than the run from scratch (" in sentence(at(300), outside, at(200), untrained=UNTRAINED)
 
 
 @pytest.mark.parametrize(
     ("finetuned", "scratch", "who"), [(495, 300, "the pre-trained run (495 ± 10) is"), (300, 620, "the run from scratch (620 ± 10) is")]
 )
 def test_nothing_is_compared_before_it_is_better_than_no_training(finetuned: float, scratch: float, who: str) -> None:
-    told = sentence(at(finetuned), at(scratch), at(100, 50_000), UNTRAINED)
+    told = sentence(at(finetuned), at(scratch), at(100, 50_000), untrained=UNTRAINED)
     assert told.startswith("Nothing can be said of pre-training yet") and who in told and "never trained (500 ± 10)" in told
 
 
@@ -60,6 +60,14 @@ def test_both_may_be_no_better_than_no_training() -> None:
     assert "the pre-trained run (600 ± 10) and the run from scratch (505 ± 10) are no better" in sentence(
         at(600), at(505), at(100), UNTRAINED
     )
+
+
+def test_the_sentence_allows_for_how_runs_are_thrown_about() -> None:
+    assert swing([[at(1), at(3)], [at(5), at(4), at(4)]]) == pytest.approx(((4 + 1 + 0) / 6) ** 0.5)
+    calm = Figures(UNTRAINED, [at(560, 0), at(300)], [at(400), at(390, 30_000)], 20_000, 400, 400, [])
+    assert calm.same == at(400) and "(300 ± 17 against 400 ± 17)" in calm.sentence and "a lower KID" in calm.sentence
+    wild = Figures(at(700), [at(560, 0), at(300)], [at(300, 10_000), at(400), at(320, 30_000)], 20_000, 400, 400, [])
+    assert "pre-training made no difference that could be seen." in wild.sentence
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(demo_done: Path) -> None:

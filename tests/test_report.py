@@ -57,9 +57,8 @@ def test_nothing_is_compared_before_it_is_better_than_no_training(finetuned: flo
 
 
 def test_both_may_be_no_better_than_no_training() -> None:
-    assert "the pre-trained run (600 ± 10) and the run from scratch (505 ± 10) are no better" in sentence(
-        at(600), at(505), at(100), UNTRAINED
-    )
+    told = sentence(at(600), at(505), at(100), untrained=UNTRAINED)
+    assert "the pre-trained run (600 ± 10) and the run from scratch (505 ± 10) are no better" in told
 
 
 def test_the_sentence_allows_for_how_runs_are_thrown_about() -> None:

@@ -77,7 +77,8 @@ def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Pat
 def _digest(settled: Settled, made: Sequence[Step]) -> str:
     """sha256 of the plan, of what the steps have left, and of how the page is made."""
     left = {step.name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in step.marks] for step in made}
-    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.*"))]
+    sources = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".html")]
+    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return digest({"plan": asdict(settled.plan), "left_out": settled.left_out, "left": left, "code": code})
 
 

@@ -205,4 +205,5 @@ def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]:
     """The terms of a run. Its reader is in the same process, which is soon there and quick enough for small pictures."""
     settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
-    return ("--out", str(at.run(name)), "--images-seen", str(images), *(word for s in settings for word in ("--set", s)))
+    where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables have no paths
+    return ("--out", str(at.run(name)), "--images-seen", str(images), *where, *(word for s in settings for word in ("--set", s)))

@@ -9,6 +9,7 @@ import click
 import pytest
 
 import caption.cli
+import demo.cli
 import evaluate.cli
 import synth.cli
 import train.cli
@@ -40,6 +41,13 @@ def test_commands_in_the_docs_are_commands(page: Path) -> None:
         command = COMMANDS[package].commands[words[0]]
         options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}
         assert {w for w in words if w.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_demos_in_the_docs_have_options_of_the_demo(page: Path) -> None:
+    options = {name for p in demo.cli.command.params for name in p.opts} | {"--help"}
+    for line in re.findall(r"python -m demo ([^`\n#]+)", page.read_text()) + re.findall(r'make demo ARGS="([^"]+)"', page.read_text()):
+        assert {word for word in shlex.split(line) if word.startswith("--")} <= options, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

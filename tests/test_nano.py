@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from caption import attributes, encoders, fitting, nano, nano_card, nano_exam, prompts
+from caption import attributes, contrast, encoders, fitting, fitting_sets, formula_fitting, nano, nano_card, nano_exam, prompts
 from caption.grammar import Facts
 from caption.torchvision_ops import declare
 from synth import pipeline
@@ -46,7 +46,7 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
             about = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
             facts.append(attributes.facts(about))
             pixels.append(np.broadcast_to(picture.pixels, (128, 128, 3)))
-    return fitting.resized(np.stack(pixels)), facts
+    return fitting_sets.resized(np.stack(pixels)), facts
 
 
 def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder: encoders.Encoder) -> None:
@@ -116,17 +116,17 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
     blue: Facts = {"family": "fractal", "colour": "blue"}
     pictures = prompts.codes([red, red, blue])
     texts = prompts.codes([{"family": "fractal"}, {"colour": "red"}, blue])
-    true = fitting._truth(pictures, texts)
+    true = formula_fitting._truth(pictures, texts)
     assert true.tolist() == [[True, True, False], [True, True, False], [True, False, True]]
     logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
     plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
     columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
-    torch.testing.assert_close(fitting._sentence_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+    torch.testing.assert_close(contrast.contrastive_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:
     assert fitting._schedule(0, 1000) == 1 / 40 and fitting._schedule(40, 1000) == 1 and fitting._schedule(999, 1000) < 1e-4
-    batches = list(fitting._batches(10, fitting.Request((), "", batch=4), 5))
+    batches = list(fitting._batches(fitting.Share(0, 10, 4, formula_fitting.loss), seed=0, steps=5))
     assert sorted(np.concatenate(batches).tolist()) == sorted([*range(10)] * 2)
 
 

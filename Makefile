@@ -20,9 +20,11 @@ FROM =
 FRACTION =
 RUN = runs/$(NAME)
 SET =
+ROOT =
 ARGS =
 
 venv := .venv/bin/python
+prepared = $(patsubst data/%/prepare.py,%,$(sort $(wildcard data/*/prepare.py)))
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
@@ -42,7 +44,7 @@ trainer = $(if $(GPUS),$(venv) -m torch.distributed.run --standalone --nproc-per
 tables = $(or $(CAPTIONS),data/captions/$(DATASET)/$(subst /,-,$(ENCODER)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shards captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
+.PHONY: help setup shards data captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
@@ -52,6 +54,10 @@ setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the oth
 
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
+
+data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco cub ...) ROOT (its files) SIZE SEED WORKERS SHARD_SIZE CODEC ARGS
+	@test -f "data/$(SET)/prepare.py" || { echo "error: SET is '$(SET)'; give one of $(prepared)" >&2; exit 2; }
+	@$(venv) -m data.$(SET).prepare $(if $(ROOT),--root "$(ROOT)") --out "data/real/$(SET)" $(options)
 
 captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
 	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
@@ -83,7 +89,7 @@ vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 doctor: .venv/.egl  ## say what draws shaders here, or what to install
 	@$(venv) -m synth doctor $(ARGS)
 
-test: lint .venv/.egl  ## lint, check types, run the tests
+test: lint .venv/.egl .venv/.font  ## lint, check types, run the tests
 	@$(venv) -m pytest -m "not soak" $(ARGS)
 
 soak: .venv/.test  ## a hundred kills at random moments
@@ -112,13 +118,22 @@ lint: .venv/.test  ## ruff and mypy
 	    echo "note: shaders need Mesa's EGL; as root: apt-get install libegl1 libgl1 libgl1-mesa-dri" >&2
 	@touch $@
 
+# The emoji font, which the emoji set is drawn from, and what joins the parts of an emoji: the same way.
+.venv/.font: .venv/.data
+	@$(venv) -c 'from data.emoji import font; font.find(None)' 2> /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update --quiet=2 > /dev/null 2>&1 && \
+	    apt-get install --yes --quiet=2 --no-install-recommends fonts-noto-color-emoji libfribidi0 > /dev/null 2>&1; } || \
+	    echo "note: emoji need a font; as root: apt-get install fonts-noto-color-emoji libfribidi0" >&2
+	@touch $@
+
 # One pip call with exact versions; the stamps say which files they were made for.
 .venv/.synth: extras = synth
+.venv/.data: extras = synth,data
 .venv/.caption: extras = synth,caption
 .venv/.train: extras = synth,caption,train
 .venv/.evaluate: extras = synth,caption,train,evaluate
-.venv/.test: extras = synth,caption,captioner,train,evaluate,test
-.venv/.synth .venv/.caption .venv/.train .venv/.evaluate .venv/.test: pyproject.toml constraints.txt
+.venv/.test: extras = synth,data,caption,captioner,train,evaluate,test
+.venv/.synth .venv/.data .venv/.caption .venv/.train .venv/.evaluate .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
@@ -126,4 +141,4 @@ lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
 	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
-	@touch $@ .venv/.synth $(foreach extra,caption train evaluate,$(if $(findstring $(extra),$(extras)),.venv/.$(extra)))
+	@touch $@ .venv/.synth $(foreach extra,data caption train evaluate,$(if $(findstring $(extra),$(extras)),.venv/.$(extra)))

@@ -1,11 +1,10 @@
 """What lies beside a finished set for people and catalogues: data card, Croissant metadata, contact sheet."""
 
-import json
 from typing import Any
 
 import numpy as np
 
-from synth import ledger
+from synth import croissant, ledger
 from synth.codecs import CODECS, encode_png
 
 Json = dict[str, Any]
@@ -14,13 +13,19 @@ LICENCE = "CC0-1.0"
 FILES = ("README.md", "croissant.json", "preview.png")
 
 _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
-_MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 
 def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
     """The companions of a manifest, by name; the sheet is uint8 (H, W, C)."""
-    croissant = json.dumps(_croissant(manifest), indent=1, ensure_ascii=False)
-    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.encode() + b"\n", "preview.png": encode_png(sheet)}
+    identity, licence = manifest["identity"], manifest["licence"]
+    about = croissant.About(
+        description=f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",
+        licence=_LICENCE_URL if licence == LICENCE else licence,
+        made="drawn by exnihilo",
+        extension=CODECS[identity["codec"]].extension,
+        record="How the picture was drawn, as JSON.",
+    )
+    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.document(manifest, about), "preview.png": encode_png(sheet)}
 
 
 def _card(manifest: Json) -> str:
@@ -57,7 +62,7 @@ Picture i is instance i div {classes} of class i mod {classes}. `manifest.json` 
 
 ```python
 import webdataset as wds
-pictures = wds.WebDataset("{_pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "json")
+pictures = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "json")
 ```
 
 ## How it was made
@@ -91,112 +96,3 @@ def _command(manifest: Json) -> str:
 
 def _setting(value: Any) -> str:
     return "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _pattern(parts: list[Json]) -> str:
-    first, last = parts[0]["file"], parts[-1]["file"]
-    stem = first[: -len("000000.tar")]
-    return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"
-
-
-def _croissant(manifest: Json) -> Json:
-    """Croissant 1.1 (MLCommons): every tar with its sha256, the pictures and their JSON within, and their fields."""
-    identity = manifest["identity"]
-    extension = CODECS[identity["codec"]].extension
-    tars = [
-        {
-            "@type": "cr:FileObject",
-            "@id": part["file"],
-            "name": part["file"],
-            "contentUrl": part["file"],
-            "contentSize": f"{part['bytes']} B",
-            "encodingFormat": "application/x-tar",
-            "sha256": part["sha256"],
-        }
-        for part in manifest["parts"]
-    ]
-    within = [{"@id": tar["@id"]} for tar in tars]
-    sets = [
-        _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
-        _file_set("record-files", "application/json", "*.json", within),
-    ]
-    key = "The sample's key: its index in nine digits."
-    pictures = [
-        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform={"regex": "([0-9]{9})"}),
-        _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
-    ]
-    records = [
-        _field("records/key", "sc:Text", key, "record-files", "filename", transform={"regex": "([0-9]{9})"}),
-        _field("records/record", "sc:Text", "How the picture was drawn, as JSON.", "record-files", "content"),
-    ]
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": identity["dataset"],
-        "description": f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",
-        "license": _LICENCE_URL if manifest["licence"] == LICENCE else manifest["licence"],
-        "citeAs": f"{identity['dataset']}, drawn by exnihilo, manifest digest {ledger.manifest_digest(manifest)}",
-        "version": f"{identity['law']}.0.0",
-        "datePublished": manifest["run"]["finished"][:10],
-        "distribution": [*tars, *sets],
-        "recordSet": [_record_set("pictures", pictures), _record_set("records", records)],
-    }
-
-
-def _file_set(name: str, media: str, pattern: str, within: list[Json]) -> Json:
-    return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": within, "encodingFormat": media, "includes": pattern}
-
-
-def _record_set(name: str, fields: list[Json]) -> Json:
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
-
-
-def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
-    origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
-    return {"@type": "cr:Field", "@id": name, "name": name, "description": description, "dataType": kind, "source": origin}
-
-
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "name": {"@container": "@language"},
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}

@@ -111,6 +111,7 @@ def verify(path: str, redraw: int) -> None:
     from synth.shards import ShardSet
 
     shard_set = ShardSet(path)
+    redraw = min(redraw, checks.redrawable(shard_set))
     damaged = []
     with console.Progress("shards") as bar:
         bar.start(len(shard_set.shards))
@@ -121,7 +122,7 @@ def verify(path: str, redraw: int) -> None:
         console.note(f"error: {sentence}")
     if damaged:
         raise UserError(damaged[-1])
-    row = {"out": path, "pictures": len(shard_set), "shards": len(shard_set.shards), "redrawn": min(redraw, len(shard_set))}
+    row = {"out": path, "pictures": len(shard_set), "shards": len(shard_set.shards), "redrawn": redraw}
     console.show({**row, "digest": shard_set.digest})
 
 

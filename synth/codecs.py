@@ -1,4 +1,4 @@
-"""Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture.
+"""DOOR. Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture.
 
 Drawn pictures hold little that a search for matches finds; run lengths and a Huffman code do as well, in a fraction of the time. Dark
 pictures (line art, point clouds on black) are written with filter 0 (none) and run lengths, by zlib-ng; others with filter 1

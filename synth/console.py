@@ -20,8 +20,9 @@ from synth.errors import UserError
 INTERRUPTED = 130
 
 
-def run(commands: click.Group, program: str) -> NoReturn:
-    """Runs a command group and leaves: 0 done, 1 a defect of the program, 2 one sentence for the user, 130 interrupted, 143 ended."""
+def run(commands: click.Command, program: str) -> NoReturn:
+    """Runs a command, or a group of them, and leaves: 0 done, 1 a defect of the program, 2 one sentence for the user, 130 interrupted,
+    143 ended."""
     signal.signal(signal.SIGTERM, _end)
     try:
         commands(prog_name=program, standalone_mode=False)
@@ -77,7 +78,8 @@ class Progress:
             self._bar.close()
 
     def start(self, total: int) -> None:
-        """Shows the bar."""
+        """Shows the bar, in place of an earlier one."""
+        self.__exit__()
         pause = 0.2 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True)
 

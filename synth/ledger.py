@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import accumulate
 from typing import Any
 
 from synth.config import canonical, digest
@@ -57,6 +58,11 @@ class Record:
         """The record's own file."""
         return self.file.rsplit(".", 1)[0] + ".json"
 
+    @property
+    def planned(self) -> int:
+        """How many samples it was to have: those that it has and those that were left out, each of which its content names."""
+        return self.count + len(self.content.get("left_out", ()))
+
 
 @dataclass(frozen=True)
 class State:
@@ -69,7 +75,7 @@ class State:
     def done(self, part: Part, fingerprint: str) -> bool:
         """Whether a part of this set is there, whole, with the samples and the content that are planned."""
         record, planned = self.records.get(part.file), (fingerprint, part.count, self.sizes.get(part.file))
-        same = record is not None and (record.fingerprint, record.count, record.bytes) == planned
+        same = record is not None and (record.fingerprint, record.planned, record.bytes) == planned
         return same and part.content.items() <= record.content.items()  # type: ignore[union-attr]
 
 
@@ -145,8 +151,11 @@ def write_record(storage: Storage, record: Record) -> None:
 
 
 def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) -> Json:
-    """The manifest of a set: parts in order, the identity once, and what the stage says `about` it."""
-    parts = [_without(asdict(r), "identity") for r in sorted(records, key=lambda r: r.number)]
+    """The manifest of a set: parts in order, the identity once, and what the stage says `about` it. Samples are numbered here, so
+    that those which were left out leave no gap."""
+    ordered = sorted(records, key=lambda r: r.number)
+    firsts = accumulate((r.count for r in ordered), initial=0)
+    parts = [_without(asdict(replace(r, first=first)), "identity") for r, first in zip(ordered, firsts, strict=False)]
     samples = sum(p["count"] for p in parts)
     head = {"format": FORMAT, "samples": samples, "fingerprint": digest(identity), "identity": identity}
     return {**head, **about, "parts": parts, "run": run}

@@ -1,4 +1,4 @@
-"""What every family does with pixels: a picture with its foreground, box averaging, measuring, contact sheets.
+"""DOOR. What is done with pixels: a picture with its foreground, box averaging, measuring, contact sheets.
 
 Axes: H height, W width, C channels (1 grey or 3 RGB), S side of a square picture, K side of an averaging box.
 """

@@ -41,16 +41,20 @@ def about_path(path: str) -> Json:
 
 def about_sample(path: str, key: str) -> Json:
     """A sample's JSON, with the checks of its picture. Raises UserError where it is not there or damaged."""
-    for found, files in _members(path if path.endswith(".tar") else _shard_of(path, key)):
-        if found == key:
-            return _checked(path, key, files)
-    raise UserError(f"{path} holds no sample {key!r}; keys are nine digits, such as 000000123")
+    for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
+        for found, files in _members(tar):
+            if found == key:
+                return _checked(tar, key, files)
+    raise UserError(f"{path} holds no sample {key!r}; keys of formula pictures are nine digits, such as 000000123")
 
 
 def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
-    """A sample's JSON. Raises UserError where it is none, or the picture differs from the checksum in it."""
+    """A sample's JSON. Raises UserError where it is none, or the picture differs from the checksum in it. Tars of others, which a
+    record adopts, may have neither."""
     about = _parsed(files.get("json", b""))
     if "crc32" not in about:
+        if not _drawn(_record_beside(path).get("identity", {"family": "unknown"})):
+            return about
         raise UserError(f"member {key}.json of {path} is not what exnihilo writes; the tar was changed, or is another program's")
     extension = next((e for e in files if e in codecs.EXTENSIONS), "")
     if checksum(files.get(extension, b"")) != about["crc32"]:
@@ -67,9 +71,14 @@ def _record_beside(path: str) -> Json:
         return {}
 
 
+def redrawable(shard_set: ShardSet) -> int:
+    """How many pictures of a set can be drawn again: all of formula pictures, none of others."""
+    return len(shard_set) if _drawn(shard_set.manifest["identity"]) else 0
+
+
 def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
-    """Every shard with the sentence that says what is wrong with it, None where nothing is. Of the whole set, `redrawn` pictures
-    are also drawn again and compared."""
+    """Every shard with the sentence that says what is wrong with it, None where nothing is. Of a whole set of formula pictures,
+    `redrawn` are also drawn again and compared."""
     total = len(shard_set)
     chosen = {i * total // redrawn for i in range(redrawn)} if redrawn else set()
     for shard, part in zip(shard_set.shards, shard_set.manifest["parts"], strict=True):
@@ -110,8 +119,11 @@ def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, cod
 
 def _culprit(shard_set: ShardSet, shard: Shard) -> str:
     """The first member that differs from what the set's recipe draws. Raises UserError where the tar does not read."""
+    identity = shard_set.manifest["identity"]
+    if not _drawn(identity):
+        return "its sha256 is another"
     try:
-        recipe = Recipe.of(shard_set.manifest["identity"])
+        recipe = Recipe.of(identity)
     except UserError as error:
         return f"which member cannot be said, for {error}"
     extension = CODECS[recipe.codec].extension
@@ -139,13 +151,21 @@ def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         raise UserError(f"there is no file {path}") from None
 
 
-def _shard_of(path: str, key: str) -> str:
+def _drawn(identity: Json) -> bool:
+    """Whether a set's pictures are drawn by formulas, so that they can be drawn again."""
+    return "family" in identity
+
+
+def _shards_of(path: str, key: str) -> list[str]:
+    """The tars that may hold a key: of formula pictures, which are numbered, one; else all."""
     shard_set = ShardSet(path)
+    if not _drawn(shard_set.manifest["identity"]):
+        return [shard_set.storage.join(s.file) for s in shard_set.shards]
     index = int(key) if key.isdecimal() else -1
     shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
     if shard is None:
         raise UserError(f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {shards.sample_key(len(shard_set) - 1)}")
-    return shard_set.storage.join(shard.file)
+    return [shard_set.storage.join(shard.file)]
 
 
 def _parsed(data: bytes) -> Json:

@@ -1,0 +1,1 @@
+"""Real captioned sets as shards, one folder a set; beside them what is shipped and what commands make."""

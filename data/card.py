@@ -1,0 +1,70 @@
+"""What lies beside a prepared set for people and catalogues: data card, Croissant metadata, contact sheet."""
+
+from typing import Any
+
+import numpy as np
+
+from synth import croissant, ledger
+from synth.codecs import CODECS, encode_png
+
+FILES = ("README.md", "croissant.json", "preview.png")
+
+_NAMED = 20  # originals that a card names; the manifest has all
+
+Json = dict[str, Any]
+
+
+def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
+    """The companions of a manifest, by name; the sheet is uint8 (H, W, 3)."""
+    about = croissant.About(
+        description=f"{manifest['samples']:,} pictures with captions: {manifest['title']}",
+        licence=manifest["licence"],
+        made=f"from {manifest['source']}, prepared by exnihilo",
+        extension=CODECS[manifest["identity"]["codec"]].extension,
+        record="Which original it is, and how it was cropped and scaled, as JSON.",
+        captions=_count(manifest, "captions") > 0,
+    )
+    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.document(manifest, about), "preview.png": encode_png(sheet)}
+
+
+def _card(manifest: Json) -> str:
+    identity, parts = manifest["identity"], manifest["parts"]
+    extension = CODECS[identity["codec"]].extension
+    captions, grey = _count(manifest, "captions"), _count(manifest, "grey")
+    return f"""# {identity["dataset"]}: {manifest["title"]}
+
+{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions, by people.
+
+![The first pictures](preview.png)
+
+Source: {manifest["source"]}
+
+Licence: {manifest["licence"]}
+
+## Files
+{len(parts):,} tar files in WebDataset's layout, {sum(p["bytes"] for p in parts):,} bytes.
+`000000123.{extension}` is a picture, `000000123.txt` holds its captions, one a line, and `000000123.json` says which original it is,
+how large that was and which part of it is shown. `manifest.json` lists every tar with its sha256.
+
+```python
+import webdataset as wds
+pictures = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "txt")
+```
+
+## How it was prepared
+Split `{identity["split"]}` (`../splits.json` lists its originals); {identity["crop"]} crop, {identity["filter"]} filter, codec
+{identity["codec"]}. {grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}
+Manifest digest (what later stages pin): `{ledger.manifest_digest(manifest)}`.
+"""
+
+
+def _left_out(originals: list[Json]) -> str:
+    if not originals:
+        return "No picture was left out."
+    named = "\n".join(f"- `{o['name']}`: {o['reason']}" for o in originals[:_NAMED])
+    more = f"\n- and {len(originals) - _NAMED:,} more, in `manifest.json`" if len(originals) > _NAMED else ""
+    return f"{len(originals):,} did not decode and were left out:\n\n{named}{more}\n"
+
+
+def _count(manifest: Json, what: str) -> int:
+    return sum(p["content"][what] for p in manifest["parts"])

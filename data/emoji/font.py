@@ -1,0 +1,95 @@
+"""Emoji as pictures: the colour bitmaps of a font, by Pillow, on white."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, features
+
+from synth.errors import UserError
+
+PIXELS = 109  # the size that Noto Color Emoji has bitmaps of, 136 x 128 pixels each
+
+NOTO = "fonts-noto-color-emoji"  # Debian's package
+PLACES = tuple(f"/usr/share/fonts/{folder}NotoColorEmoji.ttf" for folder in ("truetype/noto/", "noto/", "google-noto-emoji/", ""))
+
+_WIDEST = 1.5  # of a picture, where "A" of one sequence drawn as two glyphs has 2
+_FACE = "\U0001f600"
+_NOBODY = "\U0010ffff"  # a code point that no font has
+
+
+@dataclass(frozen=True)
+class Font:
+    """A font with colour bitmaps; opens pictures by their code points, as "1F468-200D-1F680"."""
+
+    path: str
+
+    def open(self, name: str) -> Image.Image:
+        """The glyph in the middle of a white square, RGB."""
+        drawn = _draw(self.path, characters(name))
+        side = max(drawn.size)
+        square = Image.new("RGB", (side, side), "white")
+        square.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2), drawn)
+        return square
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Those that the font has no picture of: drawn as nothing, as the sign for nothing, or as several glyphs."""
+        font, widest = _load(self.path), _WIDEST * _load(self.path).getlength(_FACE)
+        nothing = {_pixels(_draw(self.path, _NOBODY)), b""}
+        return {n for n in names if font.getlength(characters(n)) > widest or _pixels(_draw(self.path, characters(n))) in nothing}
+
+    @property
+    def sha256(self) -> str:
+        """Of the font's file."""
+        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+
+
+def find(path: str | None) -> Font:
+    """The font of that path, else Debian's Noto Color Emoji. Raises UserError where there is none, or it has no colour bitmaps."""
+    found = path or next((place for place in PLACES if Path(place).exists()), None)
+    if found is None:
+        raise UserError(f"no emoji font is here; as root: apt-get install {NOTO}, or give one by --font FILE")
+    if not Path(found).is_file():
+        raise UserError(f"there is no font {found}; give the file of one with colour bitmaps by --font FILE")
+    if not features.check("raqm"):
+        raise UserError("Pillow cannot join the parts of emoji without FriBiDi; as root: apt-get install libfribidi0")
+    try:
+        drawn = _draw(found, _FACE)
+    except OSError as error:
+        raise UserError(f"{found} is no font with colour bitmaps of {PIXELS} pixels ({error}); Debian's {NOTO} is one") from None
+    colours = np.asarray(drawn)[..., :3].astype(int)
+    if not (np.ptp(colours, axis=2) > 16).any():
+        raise UserError(f"{found} draws emoji without colours; give a font with colour bitmaps, as Debian's {NOTO}")
+    return Font(found)
+
+
+def code_points(emoji: str) -> str:
+    """The name of an emoji's picture: its code points, hexadecimal."""
+    return "-".join(f"{ord(c):X}" for c in emoji)
+
+
+def characters(name: str) -> str:
+    """The emoji of a picture's name."""
+    return "".join(chr(int(point, 16)) for point in name.split("-"))
+
+
+@lru_cache(maxsize=2)
+def _load(path: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, PIXELS, layout_engine=ImageFont.Layout.RAQM)
+
+
+def _draw(path: str, emoji: str) -> Image.Image:
+    """The glyph of an emoji, RGBA, as large as it is."""
+    font = _load(path)
+    left, top, right, bottom = map(round, font.getbbox(emoji))
+    drawn = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(drawn).text((-left, -top), emoji, font=font, embedded_color=True)
+    return drawn
+
+
+def _pixels(drawn: Image.Image) -> bytes:
+    """What is to be seen of a glyph; nothing where it is transparent."""
+    return drawn.tobytes() if np.asarray(drawn)[..., 3].any() else b""

@@ -1,0 +1,104 @@
+"""A set as its owner distributes it: which pictures it has, what is said of them, and how one is opened.
+
+Whatever is missing or does not match is a UserError that names the file and the place where the owner offers it, before anything is
+written; a picture that turns out not to decode is no error of the set: it is left out and named (data/preparation.py).
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+from PIL import Image
+
+from synth.errors import UserError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, in small letters
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose set it is."""
+
+    name: str  # as in data/NAME
+    title: str
+    place: str  # where its owner offers it
+    licence: str
+
+
+class Original(NamedTuple):
+    """A picture before it is prepared."""
+
+    name: str  # unique in its set; a path below the root where it is a file
+    captions: tuple[str, ...] = ()
+    about: Json = MappingProxyType({})  # what else its sample says; never "caption", "params" or "stats", which other stages read
+    bytes: int = 0  # of its file: another file under its name makes another set
+
+
+Splits = Mapping[str, Sequence[Original]]  # by name: train, test ...
+
+
+class Pictures(Protocol):
+    """How originals are opened, in whatever process it is."""
+
+    def open(self, name: str) -> Image.Image:
+        """The picture. Raises OSError, ValueError or SyntaxError where it does not decode."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Pictures that are files below a folder."""
+
+    root: str
+
+    def open(self, name: str) -> Image.Image:
+        """The picture of a file."""
+        return Image.open(Path(self.root, name))
+
+
+def require(path: Path, source: Source) -> Path:
+    """The path, of a file or folder of the original. Raises UserError where it is not there."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: is {source.title} unpacked whole? Its owner offers it at {source.place}")
+    return path
+
+
+def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES) -> dict[str, int]:
+    """Bytes of every picture below a folder, by path relative to it, sorted. Raises UserError where there is no such folder."""
+    found: dict[str, int] = {}
+    waiting = [require(folder, source)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(Path(entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in suffixes and not entry.name.startswith("."):
+                    found[os.path.relpath(entry.path, folder)] = entry.stat().st_size
+    return dict(sorted(found.items()))
+
+
+def text(path: Path, source: Source) -> str:
+    """A text file. Raises UserError where it is missing or not UTF-8."""
+    try:
+        return require(path, source).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start:,} is none of it); convert it, for example with iconv") from None
+
+
+def lines(path: Path, source: Source) -> Iterator[str]:
+    """The lines of a text file that hold something, without the spaces around them. Raises UserError as `text` does."""
+    return (line.strip() for line in text(path, source).split("\n") if line.strip())
+
+
+def require_pairs(pictures: Collection[str], captioned: Collection[str], where: str, source: Source) -> None:
+    """Raises UserError where pictures (by name) have no captions, or captions no picture; `where` says where captions stand."""
+    pictures, captioned = set(pictures), set(captioned)
+    bare, lost = pictures - captioned, captioned - pictures
+    for lone, what in ((bare, f"has no caption in {where}"), (lost, f"has captions in {where} and is not there")):
+        if lone:
+            more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
+            raise UserError(f"{min(lone)} {what}{more}: is {source.title} unpacked whole? Its owner offers it at {source.place}")

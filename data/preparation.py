@@ -1,0 +1,257 @@
+"""Originals -> shards: cropped, scaled, written with their captions, and committed as every set of exnihilo is.
+
+A picture that does not decode is left out of its shard; record, manifest and card name it and say why.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data import card, splits
+from data.originals import Original, Pictures, Source, Splits
+from data.squares import CROP, FILTER, Square, square
+from synth import completion, config, ledger, shards
+from synth.codecs import CODECS
+from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth.errors import UserError
+from synth.ledger import Part, State
+from synth.pictures import contact_sheet
+from synth.storage import open_storage
+
+LAW = 1  # raised when the same originals give other samples
+
+LARGEST = 4096  # pixels a side
+_PROBES = 32  # pictures that the preflight prepares
+_SHOWN = 64  # pictures of a preview
+_ADVANCE = 32  # pictures between two signs of life
+_VERSIONED = ("numpy", "pillow")
+_BLOCK = 512  # bytes of a tar header, and what members are padded to
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a set is to be prepared."""
+
+    out: str  # its splits lie in OUT/SPLIT
+    size: int = 256
+    codec: str = "png"
+    shard_size: int = 4096
+    workers: int | None = None  # None: a core each, as far as there are shards
+    overwrite: bool = False
+
+
+class Job(NamedTuple):
+    """One shard to be made."""
+
+    part: Part
+    originals: Sequence[Original]
+    pictures: Pictures
+    out: str
+    identity: Json
+
+
+class Summary(NamedTuple):
+    """What a set has in the end, and what this run did for it."""
+
+    out: str
+    pictures: int
+    captions: int
+    prepared: int  # by this run
+    grey: int
+    left_out: list[Json]  # name and reason of originals that do not decode
+    seconds: float
+
+    def row(self) -> Json:
+        """The summary as a person reads it."""
+        return {**self._asdict(), "left_out": len(self.left_out), "seconds": round(self.seconds, 1)}
+
+
+def prepare(
+    source: Source,
+    law: str,
+    found: Splits,
+    pictures: Pictures,
+    request: Request,
+    *,
+    started: Callable[[Estimate], None],
+    progress: Callable[[Progress], None],
+) -> Iterator[Summary]:
+    """Makes a finished set of every split of a source, or what is missing of it; `law` says in words how it is split.
+
+    `started` is told the preflight's estimate before anything of a split is written, `progress` every step. Raises UserError."""
+    works = _works(source, found, pictures, request)
+    for work in works:
+        made = completion.complete(work, _terms(request), started=started, progress=progress)
+        manifest = ledger.read_manifest(work.storage)
+        counted = {name: sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions")}
+        yield Summary(
+            out=work.storage.url,
+            pictures=manifest["samples"],
+            captions=counted["captions"],
+            prepared=sum(r.count for r in made.records),
+            grey=counted["grey"],
+            left_out=manifest["left_out"],
+            seconds=made.seconds,
+        )
+    splits.write(request.out, source.name, law, found)
+
+
+def estimate(source: Source, found: Splits, pictures: Pictures, request: Request) -> Iterator[tuple[str, Estimate]]:
+    """The preflight alone (--dry-run), by split. Raises UserError."""
+    for work in _works(source, found, pictures, request):
+        yield work.storage.url, completion.foresee(work, _terms(request))
+
+
+def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
+    """The task of a worker: prepares, publishes and records one shard. Yields originals seen since the last yield, then the record.
+
+    Raises UserError where none of them decodes."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    storage, identity = open_storage(job.out), job.identity
+    left_out: list[Json] = []
+    grey = captions = 0
+    with storage.staged(job.part.file) as path, shards.ShardWriter(path) as writer:
+        for number, original in enumerate(job.originals):
+            try:
+                made = _square(job.pictures, original, identity["size"])
+            except _UNREADABLE as error:
+                left_out.append({"name": original.name, "reason": str(error) or type(error).__name__})
+            else:
+                writer.add(shards.sample_key(job.part.first + number), _files(original, made, identity))
+                grey, captions = grey + made.grey, captions + len(original.captions)
+            if (number + 1) % _ADVANCE == 0 or number + 1 == job.part.count:
+                yield number % _ADVANCE + 1
+        if len(left_out) == job.part.count:
+            first = f"{left_out[0]['name']}: {left_out[0]['reason']}"
+            raise UserError(f"none of the {job.part.count:,} pictures of {job.part.file} decodes; {first}")
+    record = ledger.Record(
+        file=job.part.file,
+        number=job.part.number,
+        first=job.part.first,
+        count=job.part.count - len(left_out),
+        bytes=writer.size,
+        sha256=writer.sha256,
+        fingerprint=config.digest(identity),
+        identity=identity,
+        content={"left_out": left_out, "grey": grey, "captions": captions},
+        run={
+            "parts": job.part.of,
+            "seconds": round(time.perf_counter() - begun, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "host": platform.node(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        },
+    )
+    ledger.write_record(storage, record)
+    yield record
+
+
+def _square(pictures: Pictures, original: Original, size: int) -> Square:
+    with pictures.open(original.name) as picture:
+        return square(picture, size)
+
+
+def _files(original: Original, made: Square, identity: Json) -> dict[str, bytes]:
+    """The members of a sample."""
+    codec = CODECS[identity["codec"]]
+    about = {"dataset": identity["dataset"], "split": identity["split"], "source": original.name, **original.about}
+    about |= {"original_size": made.size, "crop": made.crop, "filter": FILTER, "size": identity["size"]}
+    files = {codec.extension: codec.encode(made.pixels), "json": config.canonical(about)}
+    return {**files, "txt": "\n".join(original.captions).encode()} if original.captions else files
+
+
+def _digest(originals: Sequence[Original]) -> str:
+    return config.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals])
+
+
+def _terms(request: Request) -> Terms:
+    return Terms(request.workers, None, request.overwrite)
+
+
+def _works(source: Source, found: Splits, pictures: Pictures, request: Request) -> list["_Preparing"]:
+    """The sets of a source, each examined before the first is made."""
+    if not 1 <= request.size <= LARGEST:
+        raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
+    if request.codec not in CODECS:
+        raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+    for name, value, least in (("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    for split, originals in found.items():
+        if not originals:
+            raise UserError(f"{source.title} has no pictures for {split}; its owner offers it at {source.place}")
+    return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
+
+
+class _Preparing(Work):
+    """A set of shards, prepared."""
+
+    companions = card.FILES
+    task = staticmethod(prepare_shard)
+
+    def __init__(self, source: Source, split: str, originals: Sequence[Original], pictures: Pictures, request: Request) -> None:
+        dataset = f"{source.name}-{split}"
+        identity = {
+            "dataset": dataset,
+            "split": split,
+            "law": LAW,
+            "size": request.size,
+            "crop": CROP,
+            "filter": FILTER,
+            "codec": request.codec,
+            "shard_size": request.shard_size,
+            "originals": {
+                "count": len(originals),
+                "digest": config.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals]),
+            },
+        }
+        plan = shards.plan(dataset, len(originals), request.shard_size)
+        super().__init__(open_storage(f"{request.out.rstrip('/')}/{split}"), identity, plan)
+        self._source, self._originals, self._pictures = source, originals, pictures
+
+    def probe(self) -> Probe:
+        probed = self._originals[:_PROBES]
+        for original in probed[:8]:
+            self._bytes(original)  # compiles, or loads what was compiled
+        begun = time.process_time()
+        lengths = [self._bytes(original) for original in probed]
+        return Probe(sum(lengths) / len(probed), (time.process_time() - begun) / len(probed))
+
+    def _bytes(self, original: Original) -> int:
+        """What a sample takes in a tar; nothing where it does not decode."""
+        try:
+            files = _files(original, _square(self._pictures, original, self.identity["size"]), self.identity)
+        except _UNREADABLE:
+            return 0
+        return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
+
+    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+        return [Job(p, self._originals[p.first : p.first + p.count], self._pictures, self.storage.url, self.identity) for p in parts]
+
+    def close(self, state: State, run: Json) -> None:
+        records = [state.records[p.file] for p in self.parts]
+        left_out = [original for r in records for original in r.content["left_out"]]
+        source = self._source
+        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3, "left_out": left_out}
+        manifest = ledger.manifest(records, self.identity, about, run)
+        for name, data in card.files(manifest, contact_sheet(self._shown())).items():
+            self.storage.write(name, data)
+        ledger.write_manifest(self.storage, manifest)
+
+    def _shown(self) -> Iterator[np.ndarray]:
+        """Pictures of the first shard, from all over it, as they are stored."""
+        first = self.parts[0]
+        with self.storage.whole(first.file) as file:
+            samples = shards.read_shard(file, first.file)
+            for sample in islice(samples, 0, None, -(-first.count // _SHOWN)):
+                yield sample.pixels

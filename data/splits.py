@@ -1,0 +1,33 @@
+"""Which pictures are held out: what the owner says, else what a seed says; and the file that writes it down."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from data.originals import Original
+from synth.errors import UserError
+from synth.storage import open_storage
+
+FILE = "splits.json"
+
+
+def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
+    """The groups (pictures that belong together, by name) that are held out: those with the least blake2b of seed and name, at least
+    one and not all. Raises UserError for a share outside (0, 1), or a single group."""
+    if not 0 < share < 1:
+        raise UserError(f"--test-share is {share:g}; it must lie between 0 and 1")
+    if seed < 0:
+        raise UserError(f"--seed is {seed}; it must be at least 0")
+    ordered = sorted(set(groups), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest())
+    if len(ordered) < 2:
+        raise UserError(f"{len(ordered)} group of pictures cannot be split; give more pictures")
+    return set(ordered[: min(max(1, round(share * len(ordered))), len(ordered) - 1)])
+
+
+def write(out: str, dataset: str, law: str, splits: Mapping[str, Sequence[Original]]) -> None:
+    """Writes down, beside the sets, which original lies in which split, and the law by which it does."""
+    content = {"set": dataset, "law": law, "splits": {split: [o.name for o in originals] for split, originals in splits.items()}}
+    data = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+    storage = open_storage(out)
+    if storage.sizes().get(FILE) != len(data) or storage.read(FILE) != data:
+        storage.write(FILE, data)

@@ -4,7 +4,7 @@
 PYTHON = python3
 DATASET = visual_atoms
 N = 10000
-OUT = data/shards/$(DATASET)
+OUT = $(addprefix data/shards/,$(DATASET))
 SIZE =
 SEED =
 WORKERS =
@@ -14,7 +14,7 @@ ENCODER = ViT-B-32/openai
 XI = 0.25
 CAPTIONS =
 PRESET = paper-256
-NAME = $(DATASET)-$(PRESET)
+NAME = $(subst $(space),-,$(strip $(DATASET)))-$(PRESET)
 GPUS =
 FROM =
 FRACTION =
@@ -23,7 +23,13 @@ SET =
 ROOT =
 ARGS =
 
+empty :=
+space := $(empty) $(empty)
+given = $(filter-out file,$(origin $1))
+refuse = { echo "error: $(strip $1)" >&2; exit 2; }
+
 venv := .venv/bin/python
+splits = $(patsubst %/manifest.json,%,$(wildcard data/real/$(SET)/*/manifest.json))
 prepared = $(patsubst data/%/prepare.py,%,$(sort $(wildcard data/*/prepare.py)))
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
@@ -41,7 +47,28 @@ nano_sets = set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' 
 
 # One process a GPU, by torchrun; without GPUS one process, on whatever device there is.
 trainer = $(if $(GPUS),$(venv) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) -m train,$(venv) -m train)
-tables = $(or $(CAPTIONS),data/captions/$(DATASET)/$(subst /,-,$(ENCODER)))
+encoder = $(subst /,-,$(ENCODER))
+tables = $(or $(CAPTIONS),$(foreach dataset,$(DATASET),data/captions/$(dataset)/$(encoder)))
+
+# A list as options, one a word where DATASET names several sets, else the whole of it: $(call each,--option,list).
+several = $(word 2,$(DATASET))
+each = $(if $(several),$(patsubst %,$1 "%",$2),$(if $2,$1 "$2"))
+
+# Fine-tuning: of the run FROM, or with FROM=none of a new model; on DATASET, or on the real set SET with the paper's settings.
+papers = $(filter coco cub celeba_hq,$(SET))
+source = $(filter-out none,$(FROM))
+usual_preset = $(or $(papers:%=%-256),$(patsubst %,%-32,$(filter emoji,$(SET))))
+tuned = $(if $(and $(SET),$(if $(call given,PRESET),,1)),$(usual_preset),$(PRESET))
+tuned_shards = $(if $(SET),--shards "$(if $(call given,OUT),$(OUT),data/real/$(SET)/train)",$(call each,--shards,$(OUT)))
+tuned_tables = $(if $(SET),--captions "$(or $(CAPTIONS),data/captions/$(SET)-train/$(encoder))",$(call each,--captions,$(tables)))
+tuned_part = $(or $(FRACTION),$(if $(SET),$(if $(papers),0.1,1)))
+tuned_name = $(if $(call given,NAME),$(NAME),$(if $(SET),$(SET)-$(tuned)-from-$(or $(notdir $(source:/=)),scratch),$(NAME)))
+tuning = $(if $(source),finetune $(tuned) --from "$(source)",pretrain $(tuned)) $(addprefix --set data.fraction=,$(tuned_part))
+
+# Evaluation: SET is a set of shards, or the name of a real set, whose part held out is taken.
+held_out = $(if $(SET),$(firstword $(wildcard $(addprefix data/real/$(SET)/,val test))))
+held_out_tables = $(if $(held_out),$(wildcard data/captions/$(SET)-$(notdir $(held_out))/$(encoder)/manifest.json))
+measured_by = $(or $(CAPTIONS),$(held_out_tables:/manifest.json=))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup shards data captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
@@ -52,26 +79,34 @@ help:  ## print this list
 
 setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
-shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
-	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
+shards: .venv/.synth .venv/.egl  ## render a data set, or several: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
+	@$(if $(and $(several),$(call given,OUT)),$(call refuse,\
+	    OUT names one place and DATASET several sets; leave OUT out: each goes to data/shards/NAME))
+	@for dataset in $(or $(DATASET),""); do \
+	    $(venv) -m synth shards $$dataset --n $(N) --out "$(if $(several),data/shards/$$dataset,$(OUT))" $(options) || exit; done
 
-data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco cub ...) ROOT (its files) SIZE SEED WORKERS SHARD_SIZE CODEC ARGS
-	@test -f "data/$(SET)/prepare.py" || { echo "error: SET is '$(SET)'; give one of $(prepared)" >&2; exit 2; }
+data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco ...) ROOT (its files) SIZE SEED WORKERS ARGS
+	@test -f "data/$(SET)/prepare.py" || $(call refuse,SET is '$(SET)'; give one of $(prepared))
 	@$(venv) -m data.$(SET).prepare $(if $(ROOT),--root "$(ROOT)") --out "data/real/$(SET)" $(options)
 
-captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
-	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \
-	    $(if $(CAPTIONS),--out "$(CAPTIONS)") $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+captions: .venv/.caption  ## make the caption tables of data sets: DATASET or SET (a real one) ENCODER XI OUT (their shards) CAPTIONS WORKERS ARGS
+	@$(if $(and $(several),$(CAPTIONS),$(filter-out $(words $(OUT)),$(words $(CAPTIONS)))),$(call refuse,\
+	    OUT names $(words $(OUT)) sets of shards and CAPTIONS $(words $(CAPTIONS)) places; name one for each or leave CAPTIONS out))
+	@$(if $(SET),$(if $(splits),,$(call refuse,data/real/$(SET) holds no sets; make data SET=$(SET) prepares them)))
+	@set -- $(call each,,$(CAPTIONS)); for shards in $(or $(if $(SET),$(splits),$(call each,,$(OUT))),""); do \
+	    $(venv) -m caption captions "$$shards" --encoder "$(ENCODER)" --xi $(XI) $${1:+--out "$$1"} \
+	    $(if $(WORKERS),--workers $(WORKERS)) $(ARGS) || exit; shift $$(( $$# > 0 )); done
 
-pretrain: .venv/.train  ## train a model: DATASET ENCODER PRESET NAME GPUS OUT (its shards) CAPTIONS ARGS
-	@$(trainer) pretrain $(PRESET) --shards "$(OUT)" --captions "$(tables)" --out "runs/$(NAME)" $(ARGS)
+pretrain: .venv/.train  ## train a model, on several sets as on one: DATASET ENCODER PRESET NAME GPUS OUT (their shards) CAPTIONS ARGS
+	@$(trainer) pretrain $(PRESET) $(call each,--shards,$(OUT)) $(call each,--captions,$(tables)) --out "runs/$(NAME)" $(ARGS)
 
-finetune: .venv/.train  ## go on with a run on another set: DATASET ENCODER PRESET NAME FROM FRACTION GPUS OUT CAPTIONS ARGS
-	@$(trainer) finetune $(PRESET) --from "$(FROM)" --shards "$(OUT)" --captions "$(tables)" --out "runs/$(NAME)" \
-	    $(if $(FRACTION),--fraction $(FRACTION)) $(ARGS)
+finetune: .venv/.train  ## go on with a run on a real set: SET FROM (none: anew) PRESET FRACTION NAME ENCODER GPUS ARGS; or on DATASET OUT CAPTIONS
+	@$(if $(call given,FROM),,$(call refuse,finetune needs FROM=RUN whose weights are taken; FROM=none begins with new ones))
+	@$(if $(tuned),,$(call refuse,no preset is known for SET=$(SET); give PRESET as in make finetune SET=$(SET) PRESET=coco-256 FROM=RUN))
+	@$(trainer) $(tuning) $(tuned_shards) $(tuned_tables) --out "runs/$(tuned_name)" $(ARGS)
 
-evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (shards) CAPTIONS ARGS
-	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(SET)" $(if $(CAPTIONS),--captions "$(CAPTIONS)") $(ARGS)
+evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (a real set's name or shards) ENCODER CAPTIONS ARGS
+	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(or $(held_out),$(SET))" $(if $(measured_by),--captions "$(measured_by)") $(ARGS)
 
 encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 minutes of a core
 	@$(nano_sets)

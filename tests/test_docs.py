@@ -14,7 +14,7 @@ import synth.cli
 import train.cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards"} & set(p.relative_to(ROOT).parts)]
+PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards", "real"} & set(p.relative_to(ROOT).parts)]
 COMMANDS = {stage.__name__.split(".")[0]: stage.commands for stage in (synth.cli, caption.cli, train.cli, evaluate.cli)}
 MAKEFILE = (ROOT / "Makefile").read_text()
 

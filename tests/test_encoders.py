@@ -66,6 +66,16 @@ def test_gradients_reach_the_pictures_and_no_weight(tiny_encoder: Path) -> None:
     assert all(p.grad is None and not p.requires_grad for p in encoder._model.parameters())
 
 
+def test_gradients_in_bf16_point_where_those_in_fp32_do() -> None:
+    gradients = []
+    for precision in ("fp32", "bf16"):
+        pictures = (torch.from_numpy(pixels(32)).permute(0, 3, 1, 2) / 255).requires_grad_()
+        load(find("nano"), "cpu", precision).features(pictures)[:, :8].sum().backward()
+        assert pictures.grad is not None
+        gradients.append(pictures.grad.flatten(1))
+    assert torch.cosine_similarity(gradients[0], gradients[1]).min() > 0.999
+
+
 def test_texts_are_unit_vectors_that_differ(tiny_encoder: Path) -> None:
     texts = ["a red fractal", "a grey contour on black", "", "a red fractal"]
     vectors = load(find(str(tiny_encoder))).texts(texts)

@@ -31,7 +31,7 @@ SHORT = ("training.batch=16", "run.checkpoint=16", "run.tick=16", "run.samples=3
 def run(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> Path:
     """A run of 32 images, with two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    asked = Training("tiny-32", str(undisturbed), str(out), str(captioned), 32, encoder=str(tiny_encoder), settings=(*TINY, *SHORT))
+    asked = Training("tiny-32", (str(undisturbed),), str(out), (str(captioned),), 32, encoder=str(tiny_encoder), settings=(*TINY, *SHORT))
     assert pretrain(asked, said=lambda _: None, started=lambda *_: None, advance=lambda _: None) == 0
     return out
 

@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> Request:
     """A run of a few steps."""
-    return Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=48, settings=SETTINGS)
+    return Request("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(captioned),), images_seen=48, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
     """A finished run of 160 images: 20 steps."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("trained") / "run"
-    quiet(Request("tiny-32", str(undisturbed), str(run), str(captioned), images_seen=160, settings=SETTINGS))
+    quiet(Request("tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS))
     return run
 
 
@@ -185,7 +185,9 @@ def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
         (("run.images=0",), "it must be at least 1"),
         (("data.text=words",), "--text is 'words'; give pseudo, stored, caption or mix:SHARE"),
         (("data.text=caption",), "has no column text_embedding"),
-        (("data.fraction=0",), "it must be above 0 and at most 1"),
+        (("data.fraction=0",), "fraction cannot be '0': fraction is 0.0; it must be above 0 and at most 1"),
+        (("data.fraction=1.5",), "it must be above 0 and at most 1"),
+        (("data.fraction=nan",), "fraction cannot be .nan.: it must be finite"),
     ],
 )
 def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[str, ...], sentence: str) -> None:
@@ -197,8 +199,8 @@ def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[s
     [
         ({"preset": "tiny"}, "unknown preset 'tiny'; known are paper-256, lafite-256, small-64, tiny-32, coco-256"),
         ({"precision": "fp16", "settings": SETTINGS[:-1]}, "unknown precision 'fp16'; known are auto, fp32, bf16"),
-        ({"shards": "/nowhere"}, "/nowhere"),
-        ({"captions": "/nowhere"}, "/nowhere"),
+        ({"shards": ("/nowhere",)}, "/nowhere"),
+        ({"captions": ("/nowhere",)}, "/nowhere"),
         ({"source": "/nowhere"}, "/nowhere is no run"),
         ({"text": "mix:2"}, "--text is 'mix:2'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
@@ -218,25 +220,25 @@ def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request
 
 
 def test_captions_have_to_be_made_for_these_shards(asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path) -> None:
-    other = replace(asked, shards=str(finished))
+    other = replace(asked, shards=(str(finished),))
     quiet(replace(other, images_seen=8))
     make_small(finished, samples=44)
     refused(other, "has changed since the tables of .* were made; make captions again")
     make_tables(finished, tmp_path / "tables", tiny_encoder)
-    grown = replace(other, captions=str(tmp_path / "tables"))
+    grown = replace(other, captions=(str(tmp_path / "tables"),))
     refused(grown, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions is .*; give another --out")
     make_small(tmp_path / "others", settings=("canvas=64", "orbits=1,10"))
-    refused(replace(asked, shards=str(tmp_path / "others")), "were made for another set of shards")
+    refused(replace(asked, shards=(str(tmp_path / "others"),)), "were made for another set of shards")
 
 
 def test_the_only_tables_are_found_and_several_are_listed(
     asked: Request, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    default = replace(asked, captions=None)
+    default = replace(asked, captions=())
     refused(default, "no caption tables of .* are in data/captions/visual_atoms; `make captions` makes them")
     shutil.copytree(captioned, "data/captions/visual_atoms/one")
-    assert prepare(default, "cpu").captions.storage.url.endswith("visual_atoms/one")
+    assert prepare(default, "cpu").sets[0].captions.storage.url.endswith("visual_atoms/one")
     shutil.copytree(captioned, "data/captions/visual_atoms/two")
     refused(default, "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two")
 
@@ -250,6 +252,13 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
         "L_ConG needs the captions' encoder: .*cong_weight=0 does without",
     )
     assert prepare(replace(asked, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
+
+
+@pytest.mark.parametrize("precision", config.PRECISIONS)
+def test_the_encoder_computes_in_the_precision_of_the_run(asked: Request, tiny_encoder: Path, precision: str) -> None:
+    settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
+    prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
+    assert prepared.encoder is not None and prepared.encoder.precision == precision
 
 
 def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path) -> None:
@@ -348,6 +357,12 @@ def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> 
     refused(other, "is of another model: model.resolution is 16 there and 32 here; model.style is stylespace there and w here")
 
 
+def test_a_source_that_reads_another_encoders_texts_is_refused(asked: Request, trained: Path, undisturbed: Path, tmp_path: Path) -> None:
+    make_tables(undisturbed, tmp_path / "nano", "nano")
+    changed = (*SETTINGS, "model.text_dim=128")
+    refused(replace(asked, captions=(str(tmp_path / "nano"),), source=str(trained), settings=changed), "whose vectors mean other things")
+
+
 def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
     part = replace(asked, source=None, fraction=0.25)
     streams = [prepare(r, "cpu").stream for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
@@ -383,6 +398,8 @@ def test_presets_are_the_experiments_that_they_name() -> None:
     )
     rates = {name: (made[name].training.g_lr, made[name].training.d_lr) for name in ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")}
     assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
+    parts = {name: settled.data.fraction for name, settled in made.items() if settled.data.text == "caption"}
+    assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, "emoji-32": 1}
     for settled in made.values():
         assert config.require_divisible(settled, 1) == settled.training.batch
         assert config.from_json(config.to_json(settled)) == settled

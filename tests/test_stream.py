@@ -16,13 +16,14 @@ from synth.shards import ShardSet
 from tests.conftest import make_small, make_tables
 from tests.test_captions import foreign
 from train.cache import Cache
+from train.sets import CaptionedSet
 from train.stream import Batch, Stream, Text, Visit
 
 PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0)
 
 
 def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0) -> Stream:
-    return Stream(ShardSet(str(shards)), CaptionSet(str(tables)), visit, cache=Cache(cache), fraction=fraction)
+    return Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache(cache), fraction=fraction)
 
 
 def joined(parts: list[Batch]) -> list[bytes]:
@@ -98,7 +99,7 @@ def test_texts_follow_their_policy(told: tuple[Path, Path]) -> None:
             found += any(np.allclose(vector, v, atol=1e-3) for v in own[place.row])
         shares[text] = found
     assert shares["stored"] == shares["pseudo"] == 0 and shares["mix:1"] == 30 and 8 < shares["mix:0.5"] < 22
-    with pytest.raises(UserError, match=r"sample photo_\d+ has no caption; --text mix:0.5"):
+    with pytest.raises(UserError, match=r"sample photo_\d+ of .*00000\.tar has no caption; --text mix:0.5"):
         first(stream(*told, Visit(16, 0, Text.parse("caption"), 0.25, 0.0)).batches(0, 40), 1)
 
 

@@ -43,7 +43,7 @@ def one_thread() -> Iterator[None]:
 def trained(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps, with checkpoints at 40 and 64 images."""
     out = tmp_path_factory.mktemp("sampled") / "run"
-    request = Request("tiny-32", str(undisturbed), str(out), str(captioned), encoder=str(tiny_encoder), settings=SETTINGS)
+    request = Request("tiny-32", (str(undisturbed),), str(out), (str(captioned),), encoder=str(tiny_encoder), settings=SETTINGS)
     quiet(replace(request, images_seen=64))
     return out
 

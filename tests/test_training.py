@@ -88,7 +88,7 @@ def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPa
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("expected") / "run"
-    quiet(Request("tiny-32", str(undisturbed), str(run), str(captioned), images_seen=IMAGES, settings=SETTINGS))
+    quiet(Request("tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=IMAGES, settings=SETTINGS))
     torch.set_num_threads(threads)
     return run
 
@@ -128,7 +128,7 @@ def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, caption
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
-    quiet(Request("tiny-32", str(undisturbed), str(tmp_path / "run"), str(captioned), images_seen=16, settings=SETTINGS))
+    quiet(Request("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(captioned),), images_seen=16, settings=SETTINGS))
 
 
 def test_what_one_of_two_ranks_finds_is_told_once(undisturbed: Path, finished: Path, captioned: Path, tmp_path: Path) -> None:

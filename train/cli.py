@@ -36,8 +36,8 @@ def _example(text: str) -> str:
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that pretrain and finetune share."""
     options = [
-        click.option("--shards", required=True, help="A finished set of shards: folder or URL."),
-        click.option("--captions", help="Its caption tables; by default the only ones in data/captions/DATASET."),
+        click.option("--shards", multiple=True, required=True, help="A finished set of shards, folder or URL; repeated: all read as one."),
+        click.option("--captions", multiple=True, help="The tables of each set; by default the only ones in data/captions/DATASET."),
         click.option("--out", required=True, help="The run's folder."),
         click.option("--images-seen", type=int, help="How many images the run has seen in the end."),
         click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16."),

@@ -31,7 +31,7 @@ def estimate(request: Request) -> Iterator[Json]:
     small = replace(settled, training=replace(settled.training, batch=few), run=replace(settled.run, micro_batch=0))
     trainer = Trainer(small, prepared.encoder, Ranks(device=encoders.choose_device(request.device)))
     g, d = parameters(trainer.players.g), parameters(trainer.players.d)
-    yield {"parameters_of_generator": g, "parameters_of_discriminator": d, "samples_of_an_epoch": _epoch(prepared.shards, settled)}
+    yield {"parameters_of_generator": g, "parameters_of_discriminator": d, "samples_of_an_epoch": prepared.stream.order.samples}
     seconds, saved = _step(trainer)
     held = _WORDS * (5 * g + 4 * d)  # weight, gradient and two moments of each; the generator's average
     total = settled.run.images * seconds
@@ -41,10 +41,6 @@ def estimate(request: Request) -> Iterator[Json]:
         "memory_gb": round((held + saved * at_once) / 1e9, 2),
         "checkpoint_gb": round(_WORDS * (4 * g + 3 * d) / 1e9, 2),
     }
-
-
-def _epoch(shards: Any, settled: config.Config) -> int:
-    return max(1, round(len(shards) * settled.data.fraction))
 
 
 def _step(trainer: Trainer) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """From a request to a trained run: what it reads is found and checked, then the loop has it."""
 
-import json
 import math
 import os
 import time
@@ -15,12 +14,12 @@ import torch
 from caption import encoders
 from caption.table import CaptionSet
 from synth.errors import UserError
-from synth.shards import ShardSet
-from train import checkpoint, config, folder, grid, presets
+from train import checkpoint, config, folder, grid, presets, sets
 from train.cache import Cache
 from train.config import Config
 from train.distributed import Ranks
 from train.loop import Tick, Trainer, Watch
+from train.sets import CaptionedSet
 from train.stream import Stream, Text, Visit
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
@@ -34,9 +33,9 @@ class Request:
     """What one `pretrain` or `finetune` command asks for."""
 
     preset: str
-    shards: str
+    shards: tuple[str, ...]  # sets that are read as one
     out: str
-    captions: str | None = None  # None: the only tables of these shards under data/captions
+    captions: tuple[str, ...] = ()  # the tables of each; none: the only ones of these shards under data/captions
     images_seen: int | None = None
     precision: str = "auto"
     text: str | None = None
@@ -52,8 +51,7 @@ class Prepared:
     """A checked request."""
 
     config: Config
-    shards: ShardSet
-    captions: CaptionSet
+    sets: tuple[CaptionedSet, ...]
     stream: Stream
     encoder: encoders.Encoder | None
     source: Path | None  # checkpoint whose weights are taken
@@ -63,27 +61,25 @@ class Prepared:
 
 def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
     """Everything that a run needs, checked, nothing written. Raises UserError."""
-    shards = ShardSet(request.shards)
-    captions = CaptionSet(request.captions or _only_captions(shards))
-    captions.require_made_for(shards)
+    found = sets.find(request.shards, request.captions)
+    captions = found[0].captions
     settled = _settled(request, captions, device)
     config.require_divisible(settled, ranks)
-    _require_resolution(shards, settled.model.resolution)
-    stream = _stream(settled, shards, captions)
+    sets.require_resolution(found, settled.model.resolution)
+    stream = _stream(settled, found)
     if stream.order.samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {stream.order.samples} samples of the set")
-    source = _source(request, settled) if request.source else None
+    source = _source(request, settled, captions) if request.source else None
     about = {
         "preset": request.preset,
         "config": config.to_json(settled),
-        "shards": {"url": shards.storage.url, "digest": shards.digest, "dataset": shards.manifest["identity"].get("dataset")},
-        "captions": {"url": captions.storage.url, "digest": captions.digest, "encoder": captions.identity["encoder"]},
+        **sets.about(found),
         "encoder": {"name": request.encoder or _asked(captions), "digest": captions.identity["weights"]},
         "from": {"run": request.source, "checkpoint": source.name, "digest": _digest(source)} if source else None,
     }
     folder.require_same(Path(request.out), about)
-    encoder = _encoder(request, captions, device) if settled.loss.cong_weight else None
-    return Prepared(settled, shards, captions, stream, encoder, source, about, Path(request.out))
+    encoder = _encoder(request, captions, device, settled.training.precision) if settled.loss.cong_weight else None
+    return Prepared(settled, found, stream, encoder, source, about, Path(request.out))
 
 
 def pretrain(request: Request, *, said: Callable[[str], None], started: Callable[[int, int], None], advance: Callable[[int], None]) -> int:
@@ -154,37 +150,11 @@ def _precision(request: Request, settled: Config, device: str) -> str:
     return "bf16" if encoders.has_bf16(device) else "fp32"
 
 
-def _only_captions(shards: ShardSet) -> str:
-    """The only finished tables of these shards at the default place. Raises UserError, listing them, where there are several or none."""
-    dataset = shards.manifest["identity"].get("dataset", "")
-    found = []
-    for manifest in sorted(Path("data/captions", str(dataset)).glob("*/manifest.json")):
-        made_for = json.loads(manifest.read_text()).get("shards", {})
-        found += [str(manifest.parent)] if made_for.get("digest") == shards.digest else []
-    if not found:
-        raise UserError(
-            f"no caption tables of {shards.storage.url} are in data/captions/{dataset}; `make captions` makes them, or --captions"
-        )
-    if len(found) > 1:
-        raise UserError(f"{shards.storage.url} has several caption tables; choose by --captions: {', '.join(found)}")
-    return found[0]
-
-
-def _require_resolution(shards: ShardSet, resolution: int) -> None:
-    """Raises UserError where the pictures are no power-of-two multiple of what the model draws."""
-    side = next(iter(shards.read(shards.shards[0]))).pixels.shape[0]
-    factor, rest = divmod(side, resolution)
-    if rest or factor & (factor - 1) or not factor:
-        raise UserError(
-            f"the pictures of {shards.storage.url} have {side} pixels a side, no power-of-two multiple of model.resolution = {resolution}"
-        )
-
-
 def _asked(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
-def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.Encoder:
+def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
     """The captions' encoder, for L_ConG. Raises UserError where it is not to be had, or another one is given."""
     name = request.encoder or _asked(captions)
     try:
@@ -193,14 +163,20 @@ def _encoder(request: Request, captions: CaptionSet, device: str) -> encoders.En
         raise UserError(f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without") from None
     if source.sha256 != captions.identity["weights"]:
         raise UserError(f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder")
-    return encoders.load(source, device, "fp32")
+    return encoders.load(source, device, precision)
 
 
-def _source(request: Request, settled: Config) -> Path:
+def _source(request: Request, settled: Config, captions: CaptionSet) -> Path:
     """The checkpoint whose weights are taken: the newest, or that of the first start of this run. Raises UserError where there is none,
-    or it is of another model."""
+    or it is of another model, or reads the texts of another encoder."""
     source, run = Path(str(request.source)), Path(request.out)
-    model, own = (dict(c["model"], mbstd_group=0) for c in (folder.describe(source)["config"], config.to_json(settled)))
+    about = folder.describe(source)
+    if about["encoder"]["digest"] != captions.identity["weights"]:
+        made = (
+            f"{captions.storage.url} was made by {captions.identity['encoder']}, and {source} was trained with {about['encoder']['name']}"
+        )
+        raise UserError(f"{made}, whose vectors mean other things; make captions by that one")
+    model, own = (dict(c["model"], mbstd_group=0) for c in (about["config"], config.to_json(settled)))
     changed = [f"model.{name} is {model.get(name)} there and {value} here" for name, value in own.items() if model.get(name) != value]
     if changed:
         raise UserError(f"{source} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")
@@ -237,11 +213,11 @@ def _trainer(prepared: Prepared, ranks: Ranks, found: Path | None) -> Trainer:
     return trainer
 
 
-def _stream(settled: Config, shards: ShardSet, captions: CaptionSet) -> Stream:
+def _stream(settled: Config, found: tuple[CaptionedSet, ...]) -> Stream:
     data = settled.data
     visit = Visit(settled.model.resolution, settled.training.seed, Text.parse(data.text), data.xi, data.caption_xi)
     cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
-    return Stream(shards, captions, visit, cache=cache, fraction=data.fraction)
+    return Stream(found, visit, cache=cache, fraction=data.fraction)
 
 
 def _watch(
@@ -254,7 +230,8 @@ def _watch(
 
     writer = SummaryWriter(str(prepared.run / "tensorboard"), purge_step=begin + 1)  # what was told after the checkpoint
     stack.callback(writer.close)
-    texts, captions = fixed_texts(prepared.captions, _GRID)
+    vectors, captions = sets.stored_texts(prepared.sets, _GRID)
+    texts = torch.from_numpy(vectors).to(ranks.device)
 
     def tick(told: Tick) -> None:
         images = sum(b for b in (told.images_seen, -tick_before[0]))
@@ -277,20 +254,12 @@ def _watch(
         said(f"{told.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}")
 
     def samples(trainer: Trainer) -> None:
-        pictures = grid.generate(trainer.average, texts.to(ranks.device), seed=trainer.config.training.seed)
+        pictures = grid.generate(trainer.average, texts, seed=trainer.config.training.seed)
         path = prepared.run / folder.SAMPLES / f"{trainer.images_seen:09d}.png"
         grid.save(path, grid.captioned(pictures, captions))
 
     tick_before = [begin]
     return Watch(tick, samples, advance)
-
-
-def fixed_texts(captions: CaptionSet, count: int) -> tuple[torch.Tensor, list[str]]:
-    """The texts of a run's grids: the stored vectors (N, D) of the first samples, and the first caption of each."""
-    part = captions.parts[0]
-    table = captions.read(part, ["pseudo_caption", "caption"]).slice(0, count)
-    vectors = torch.tensor(table["pseudo_caption"].to_pylist(), dtype=torch.float32)
-    return vectors, [(texts or [""])[0] for texts in table["caption"].to_pylist()]
 
 
 def _memory(device: str) -> int:

@@ -1,4 +1,4 @@
-"""Shards and caption tables -> batches.
+"""Shards and caption tables, of one set or several -> batches.
 
 The sequence of batches is a pure function of (seed, images seen): train/order.py says which sample stands where, and what is random about
 a visit (noise, the choice of a caption) follows from (seed, index, epoch). Loader workers map local files and decode; their number, and the
@@ -23,11 +23,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from caption import pseudo
-from caption.table import CaptionSet, read_table, text_vectors, vectors
+from caption.table import read_table, text_vectors, vectors
 from synth.errors import UserError
-from synth.shards import MappedShard, ShardSet
+from synth.shards import MappedShard
 from train.cache import Cache, Fetcher, Needed, Remote, require_room
 from train.order import BLOCK, Order, Place
+from train.sets import CaptionedSet
 
 T = TypeVar("T")
 
@@ -75,27 +76,28 @@ class Batch(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where the parts of a set come from; it travels to loader workers."""
+    """Where the parts of all sets come from; it travels to loader workers."""
 
     cache: Cache
     tars: Sequence[Remote]
     tables: Sequence[Remote]
-    firsts: Sequence[int]  # index of each shard's first sample
-    caption_url: str
+    firsts: Sequence[int]  # number of each shard's first sample among those of all sets
 
 
 class Stream:
-    """The batches of a set, from any number of images seen. Raises UserError where shards and tables do not belong together."""
+    """The batches of sets that are read as one, from any number of images seen. Raises UserError where a set's tables are not its own."""
 
-    def __init__(self, shards: ShardSet, captions: CaptionSet, visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
-        captions.require_made_for(shards)
+    def __init__(self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
+        for shards, captions in sets:
+            captions.require_made_for(shards)
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
-        self._visit, self.dimensions, self.position = visit, captions.dimensions, 0
-        self.order = Order([s.count for s in shards.shards], visit.seed, fraction=fraction)
-        tars, tables = _files(shards.storage.url, shards.manifest), _files(captions.storage.url, captions.manifest)
-        self._sources = Sources(cache, tars, tables, [s.first for s in shards.shards], captions.storage.url)
-        if visit.text.captions:
+        self._visit, self.dimensions, self.position = visit, sets[0].captions.dimensions, 0
+        self.order = Order([shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction)
+        tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
+        tables = [file for _, captions in sets for file in _files(captions.storage.url, captions.manifest)]
+        self._sources = Sources(cache, tars, tables, _firsts(sets))
+        for _, captions in sets if visit.text.captions else ():
             captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
 
     def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
@@ -131,10 +133,10 @@ class Stream:
                     worker.kill()  # one that is still starting hears nothing
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
-        """The thread that fetches this set's files for a node, from `start` images seen on; none where they are local already.
+        """The thread that fetches these sets' files for a node, from `start` images seen on; none where they are local already.
 
         Raises UserError where the files of a block do not fit into `limit` bytes."""
-        if not any("://" in files[0].url for files in (self._sources.tars, self._sources.tables)):
+        if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
         self._sources.cache.forget_failures()
@@ -194,7 +196,8 @@ class Reader(Dataset):
         if len(own):
             return own[int(which * len(own))], self._visit.caption_xi
         if text.required:
-            raise UserError(f"sample {shard.tar.keys[place.row]} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
+            name = self._sources.tars[place.shard].name
+            raise UserError(f"sample {shard.tar.keys[place.row]} of {name} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
     def _opened(self, shard: int) -> "_Opened":
@@ -242,6 +245,12 @@ def _by_visit(
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
     return np.concatenate([draw(seed, [index for _, index in part], 1 + 2 * epoch + phase, count) for epoch, part in epochs])
+
+
+def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
+    """The number of each shard's first sample: its index in its set, after the samples of the sets before."""
+    before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
+    return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
 
 
 def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:

@@ -11,6 +11,7 @@ from caption.table import CaptionSet
 from synth.shards import ShardSet
 from tests.conftest import make_small, make_tables
 from train.cache import Cache
+from train.sets import CaptionedSet
 from train.stream import Reader, Stream, Text, Visit
 
 PICTURES, BATCH, ROUNDS = 1024, 64, 3
@@ -19,7 +20,7 @@ PICTURES, BATCH, ROUNDS = 1024, 64, 3
 def ours(shards: Path, tables: Path, resolution: int) -> float:
     """Pictures a CPU-second, with their texts, in batches of the stream's order."""
     visit = Visit(resolution, 0, Text(), 0.25, 0.0)
-    stream = Stream(ShardSet(str(shards)), CaptionSet(str(tables)), visit, cache=Cache("unused"))
+    stream = Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache("unused"))
     best = 0.0
     for _ in range(ROUNDS):
         reader = Reader(stream._sources, visit)

@@ -1,0 +1,213 @@
+"""Several captioned sets as one: their batches, what a run of them says, what is refused."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from caption import encoders
+from caption.pseudo import noise, pseudo_caption
+from caption.table import CaptionSet
+from synth.errors import UserError
+from synth.pictures import box_average
+from synth.shards import ShardSet
+from tests.conftest import TINY, make_small, make_tables
+from tests.test_captions import foreign
+from tests.test_pretraining import SETTINGS, losses, quiet, refused, weights
+from tests.test_stream import PSEUDO, first, joined
+from train import folder, sets
+from train.cache import Cache
+from train.cli import commands
+from train.order import Order
+from train.pretraining import Request, prepare
+from train.sets import CaptionedSet
+from train.stream import Stream, Text, Visit
+
+FIRSTS = (0, 40, 80)  # of the sets' samples
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def three(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """Shards and tables of three sets: 40 pictures of 32 px, 40 of 64 px, and 20 foreign ones with captions."""
+    out = tmp_path_factory.mktemp("three")
+    make_small(out / "large", size=64, settings=("canvas=64", "orbits=1,10"))
+    foreign(out / "told", [{"txt": f"picture {i}".encode()} for i in range(20)], sizes=(32,))
+    for name in ("large", "told"):
+        make_tables(out / name, out / f"{name}-tables", tiny_encoder)
+    made = [(str(out / name), str(out / f"{name}-tables")) for name in ("large", "told")]
+    return [(str(undisturbed), str(captioned)), *made]
+
+
+@pytest.fixture
+def asked(three: list[tuple[str, str]], tmp_path: Path) -> Request:
+    """A run of all three."""
+    shards, captions = zip(*three, strict=True)
+    return Request("tiny-32", shards, str(tmp_path / "run"), captions, images_seen=48, settings=SETTINGS)
+
+
+def opened(places: list[tuple[str, str]]) -> list[CaptionedSet]:
+    return [CaptionedSet(ShardSet(s), CaptionSet(c)) for s, c in places]
+
+
+def stream(places: list[tuple[str, str]], visit: Visit = PSEUDO) -> Stream:
+    return Stream(opened(places), visit, cache=Cache("unused"))
+
+
+def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(three: list[tuple[str, str]]) -> None:
+    made, found = stream(three), opened(three)
+    assert made.order.samples == 100 and len(made._sources.tars) == 7
+    parts = [(n, shard) for n, (shards, _) in enumerate(found) for shard in shards.shards]
+    [batch] = first(made.batches(96, 32), 1)
+    for i, place in enumerate(made.order.places(96, 32)):
+        number, shard = parts[place.shard]
+        shards, captions = found[number]
+        sample = list(shards.read(shard))[place.row]
+        assert np.array_equal(batch.pictures[i].permute(1, 2, 0), box_average(sample.pixels, 16))
+        image = captions.vectors(captions.parts[shard.number])[[place.row]].astype(np.float32)
+        eps = noise(4, [FIRSTS[number] + shard.first + place.row], 1 + 2 * place.epoch, 32)
+        assert np.array_equal(batch.for_d[i], pseudo_caption(image, eps, 0.25)[0])
+
+
+def test_an_epoch_shows_every_sample_of_every_set_once(three: list[tuple[str, str]]) -> None:
+    shown = torch.cat([batch.pictures for batch in first(stream(three).batches(0, 10), 10)])
+    there = [box_average(s.pixels, 16) for shards, _ in opened(three) for shard in shards.shards for s in shards.read(shard)]
+    assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == sorted(p.tobytes() for p in there)
+
+
+def test_the_first_of_several_sets_keeps_its_noise(three: list[tuple[str, str]]) -> None:
+    """So that what is added to a set changes the order alone."""
+    assert stream(three)._sources.firsts[:3] == stream(three[:1])._sources.firsts == [0, 16, 32]
+
+
+def test_ranks_and_workers_change_no_batch_of_several_sets(three: list[tuple[str, str]]) -> None:
+    made = stream(three)
+    alone = [joined([b]) for b in first(made.batches(24, 12), 4)]
+    parts = [first(made.batches(24, 12, rank=r, ranks=2, workers=r), 4) for r in range(2)]
+    assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
+
+
+def test_a_set_on_an_object_store_is_fetched_beside_local_ones(three: list[tuple[str, str]], bucket: str, tmp_path: Path) -> None:
+    make_small(bucket)
+    places = [three[1], (bucket, three[0][1])]
+    made = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
+    fetcher = made.fetcher(0, limit=10**9)
+    assert fetcher is not None
+    fetcher.start()
+    local = [joined([b]) for b in first(stream([three[1], three[0]]).batches(0, 8), 10)]
+    assert [joined([b]) for b in first(made.batches(0, 8), 10)] == local
+    fetcher.end()
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".tar"] * 3
+
+
+def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[str, str]]) -> None:
+    made = stream([three[2], three[2]])
+    assert made.order.samples == 40 and made._sources.firsts == [0, 20]
+
+
+def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tuple[str, str]]) -> None:
+    found = prepare(replace(asked, fraction=0.25), "cpu").stream.order
+    assert found.samples == 25 and found.places(0, 25) == Order([16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25).places(0, 25)
+
+
+def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_path: Path) -> None:
+    quiet(asked)
+    pieces = replace(asked, out=str(tmp_path / "pieces"))
+    for images in (16, 24, 48):
+        quiet(replace(pieces, images_seen=images))
+    assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(Path(asked.out))
+
+
+def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three: list[tuple[str, str]]) -> None:
+    quiet(replace(asked, images_seen=8))
+    about = folder.describe(Path(asked.out))
+    assert about["shards"]["dataset"] == "visual_atoms + toy"
+    assert [row["url"] for row in about["shards"]["sets"]] == [s for s, _ in three]
+    assert [row["digest"] for row in about["captions"]["sets"]] == [CaptionSet(c).digest for _, c in three]
+    for chosen in (three[:2], three[:1], [*three[1:], three[0]]):
+        shards, captions = zip(*chosen, strict=True)
+        other = replace(asked, shards=shards, captions=captions)
+        refused(other, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions")
+
+
+def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
+    from evaluate import tables
+    from evaluate.runs import Run
+
+    quiet(replace(asked, images_seen=8))
+    (Path(asked.out) / "metrics.jsonl").write_text(json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n")
+    assert tables.row_of(Run.at(asked.out)).fitted_to == "visual_atoms + toy"
+
+
+def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
+    vectors, texts = sets.stored_texts(opened(three), 16)
+    for n, (_, captions) in enumerate(opened(three)):
+        table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, 5)
+        assert np.array_equal(vectors[n:15:3], np.array(table["pseudo_caption"].to_pylist(), np.float32))
+        assert texts[n:15:3] == [told[0] for told in table["caption"].to_pylist()]
+    assert texts[15] != texts[12] and len(texts) == len(vectors) == 16
+    assert len(sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20  # where the first shard of each has no more
+
+
+def test_the_only_tables_of_each_set_are_found(
+    asked: Request, three: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = replace(asked, captions=())
+    shutil.copytree(three[0][1], "data/captions/visual_atoms/one")
+    shutil.copytree(three[1][1], "data/captions/visual_atoms/large")
+    refused(default, "no caption tables of .*told are in data/captions/toy")
+    shutil.copytree(three[2][1], "data/captions/toy/one")
+    assert [s.captions.digest for s in prepare(default, "cpu").sets] == [CaptionSet(c).digest for _, c in three]
+
+
+def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
+    refused(
+        replace(asked, captions=asked.captions[:2]), "3 sets of shards and 2 of caption tables are given; give --captions once for each"
+    )
+    refused(replace(asked, captions=(asked.captions[1], asked.captions[0], asked.captions[2])), "were made for another set of shards")
+
+
+def test_tables_of_two_encoders_are_not_read_as_one(
+    asked: Request, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tiny_encoder, tmp_path / "other"))
+    config = {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.25] * 3, "std": [0.25] * 3}}
+    (other / "open_clip_config.json").write_text(json.dumps(config))
+    make_tables(three[2][0], tmp_path / "tables", other)
+    mixed = replace(asked, captions=(*asked.captions[:2], str(tmp_path / "tables")))
+    refused(mixed, "was made by .*tiny and .*tables by .*other, which differ in preprocessing; sets that are read as one need")
+    assert encoders.find(str(other)).sha256 == encoders.find(str(tiny_encoder)).sha256
+    make_tables(three[2][0], tmp_path / "nano", "nano")
+    refused(replace(mixed, captions=(*asked.captions[:2], str(tmp_path / "nano"))), "by nano, which differ in weights and dimensions")
+
+
+def test_every_set_is_checked_for_size_and_captions(asked: Request, three: list[tuple[str, str]]) -> None:
+    refused(replace(asked, settings=(*SETTINGS, "model.resolution=64")), "have 32 pixels a side, no power-of-two multiple")
+    large_first = replace(asked, shards=(three[1][0], three[2][0]), captions=(three[1][1], three[2][1]))
+    refused(replace(large_first, settings=(*SETTINGS, "model.resolution=64")), "pictures of .*told have 32 pixels a side")
+    told_first = [three[2], three[0]]
+    with pytest.raises(UserError, match=r"visual_atoms-000000\.parquet has no column text_embedding"):
+        stream(told_first, Visit(16, 0, Text.parse("caption"), 0.25, 0.0))
+
+
+def test_the_command_line_takes_sets_by_repeating(three: list[tuple[str, str]], tmp_path: Path) -> None:
+    places = [word for s, c in three for word in ("--shards", s, "--captions", c)]
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    ended = CliRunner().invoke(commands, ["pretrain", "tiny-32", *places, "--out", str(tmp_path / "run"), *settings, "--dry-run"])
+    assert ended.exit_code == 0, ended.exception
+    assert any(json.loads(line).get("samples_of_an_epoch") == 100 for line in ended.stdout.splitlines())
+    assert not list(tmp_path.iterdir())

@@ -75,7 +75,7 @@ measured_by = $(or $(CAPTIONS),$(held_out_tables:/manifest.json=))
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
@@ -112,11 +112,11 @@ encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 m
 	@$(nano_sets)
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
 
-nano-emoji: .venv/.caption .venv/.egl  ## carry nano on with a drawn emoji font, into data/nano-emoji: about 20 minutes of a core
+nano-emoji: .venv/.caption .venv/.egl .venv/.font  ## carry nano on with a drawn emoji font, into data/nano-emoji: about 20 minutes of a core
 	@$(nano_sets)
 	@for size in 64 32; do $(venv) -m data.emoji.prepare --out data/shards/nano/emoji-$$size --size $$size || exit; done
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted data/shards/nano/emoji-64/train data/shards/nano/emoji-32/train --from nano \
-	    --exam data/shards/nano/exam --exam data/shards/nano/emoji-64/test --visits 400000 --out data/nano-emoji $(ARGS)
+	    --exam data/shards/nano/exam --exam data/shards/nano/emoji-64/test --visits 320000 --out data/nano-emoji $(ARGS)
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)

@@ -27,7 +27,7 @@ def commands() -> None:
 @commands.command(epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8"))
 @click.argument("shards")
 @click.option("--out", help="A folder or URL; by default data/captions/DATASET/ENCODER.")
-@click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG of open_clip, MODEL=FILE, a folder, or nano.")
+@click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
 @click.option("--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C.")
 @click.option("--seed", default=0, show_default=True, help="Where the noise starts.")
 @click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: one a GPU, else one a core.")

@@ -9,6 +9,7 @@ Axes: N pictures, B batch, S pixels a side.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,13 +62,14 @@ class Captioned(NamedTuple):
 class Origin(NamedTuple):
     """A captioned set, as its manifest describes it."""
 
-    dataset: str
+    dataset: str  # with its size
     title: str
     licence: str
     pictures: int
 
 
-class Sets(NamedTuple):
+@dataclass(frozen=True)
+class Sets:
     """All that was read."""
 
     formulas: Formulas
@@ -88,16 +90,15 @@ def read(urls: Sequence[str]) -> Sets:
         shards, before = ShardSet(url), len(sets.captioned.concepts)
         for batch in _batches(shards):
             formulas = [captioning.is_formula(sample) for sample in batch]
-            pixels = resized(captioning.stacked(batch))
-            drawn.append(pixels[formulas])
-            named.append(pixels[np.logical_not(formulas)])
+            seen = resized(captioning.stacked(batch))
+            drawn.append(seen[formulas])
+            named.append(seen[np.logical_not(formulas)])
             for sample, formula in zip(batch, formulas, strict=True):
                 _add(sample, url, sets.formulas if formula else sets.captioned)
         if pictures := len(sets.captioned.concepts) - before:
-            about = shards.manifest
-            sets.origins.append(Origin(about["identity"]["dataset"], about.get("title", ""), about.get("licence", "unknown"), pictures))
-    formulas_, captioned = sets.formulas._replace(pixels=np.concatenate(drawn)), sets.captioned._replace(pixels=np.concatenate(named))
-    return Sets(formulas_, captioned, sets.origins)
+            sets.origins.append(_origin(shards.manifest, pictures))
+    pixels = (np.concatenate(drawn), np.concatenate(named))
+    return Sets(sets.formulas._replace(pixels=pixels[0]), sets.captioned._replace(pixels=pixels[1]), sets.origins)
 
 
 def held_out(exam: Sets, fitted: Sets) -> Sets:
@@ -131,6 +132,12 @@ def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
         samples = shards.read(shard)
         while batch := list(itertools.islice(samples, _DECODED)):
             yield batch
+
+
+def _origin(manifest: dict[str, Any], pictures: int) -> Origin:
+    identity = manifest["identity"]
+    size = f", {identity['size']} px" if "size" in identity else ""
+    return Origin(f"{identity['dataset']}{size}", manifest.get("title", ""), manifest.get("licence", "unknown"), pictures)
 
 
 def _class(about: dict[str, Any]) -> str:

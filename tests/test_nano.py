@@ -26,7 +26,10 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
     "shaders": range(15_000, 15_040),
 }
 
-LEAST = {"retrieval": 0.66, "zero-shot colour": 0.93, "zero-shot background": 0.97, "zero-shot family": 0.92}  # .72 .96 1.00 .96 measured
+LEAST = {  # for nano .72 .96 1.00 .96 measured
+    "nano": {"retrieval": 0.66, "zero-shot colour": 0.93, "zero-shot background": 0.97, "zero-shot family": 0.92},
+    "nano-emoji": {"retrieval": 0.60, "zero-shot colour": 0.90, "zero-shot background": 0.96, "zero-shot family": 0.90},
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +97,10 @@ def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list
         assert longest + 2 < nano.ARCHITECTURE["text_cfg"]["context_length"]
 
 
-def test_it_matches_pictures_of_classes_that_it_has_not_seen(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
-    figures = nano_exam.examine(encoder, *held_out)
-    for name, least in LEAST.items():
+@pytest.mark.parametrize("shipped", LEAST)
+def test_it_matches_pictures_of_classes_that_it_has_not_seen(shipped: str, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    figures = nano_exam.examine(encoders.load(encoders.find(shipped)), *held_out)
+    for name, least in LEAST[shipped].items():
         assert figures[name].right >= least, f"{name}: {figures[name]}"
         assert figures[name].right > 2 * figures[name].chance
 

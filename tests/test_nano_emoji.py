@@ -1,12 +1,15 @@
 """Encoders that are carried on, captioned sets among what they are fitted to, and the shipped one."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from caption import captioned_fitting, encoders, fitting, fitting_sets, names, naming_exam, nano, nano_card
 from synth import ledger
@@ -18,6 +21,7 @@ from synth.storage import Folder
 from tests.conftest import make_small
 
 SHADES = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
+LEAST = 0.4  # of emoji named right among 10
 SHAPES = ("disc", "bar", "post", "corner")
 
 
@@ -175,3 +179,27 @@ def test_the_naming_exam_counts_own_names_that_are_nearest() -> None:
         "named among 10, all": (55 / 120, 0.1, 120),
     }
     assert set(naming_exam.examine(Oracle(known=9), captioned.some([*range(20)]))) == {"named among 10", "named among 10, all"}  # type: ignore[arg-type]
+
+
+def test_the_shipped_one_has_a_card_that_says_what_it_has_seen_and_its_figures() -> None:
+    source = encoders.find("nano-emoji")
+    card = (Path(source.weights).parent / nano_card.NAME).read_text()
+    assert "has seen formula pictures and an emoji font that people drew" in card and "SIL Open Font License" in card
+    assert {tensor.dtype for tensor in load_file(source.weights).values()} == {torch.float16}
+    shares = dict(re.findall(r"^\| ([a-z0-9 -]+) \| ([0-9.]+) % \|", card, re.MULTILINE))
+    assert float(shares["named among 10"]) > 25 and float(shares["zero-shot colour"]) > 90
+
+
+def test_the_shipped_one_names_emoji_that_it_has_not_seen() -> None:
+    from data.emoji import font, prepare
+    from data.squares import square
+
+    try:
+        drawn_by = font.find(None)
+    except UserError as error:
+        pytest.skip(str(error))
+    firsts = {o.about["concept"]: o for o in reversed(prepare.originals(drawn_by, seed=0, share=0.1)["test"])}
+    pixels = np.stack([square(drawn_by.open(o.name), 64).pixels for o in firsts.values()])
+    captioned = fitting_sets.Captioned(pixels, [list(o.captions) for o in firsts.values()], list(firsts), ["emoji"] * len(firsts))
+    figures = naming_exam.examine(encoders.load(encoders.find("nano-emoji")), captioned)
+    assert figures["named among 10"].right > LEAST

@@ -74,9 +74,11 @@ other pictures: its embedding of anything else says at most which colours are wh
 pictures that it was fitted to is memory. It sees 64 x 64 pixels. It is meant for trying out the whole path offline, not as a stand-in
 for a CLIP that has seen the world."""
 
-_NAMING = """ Named
-among: the first caption of a picture among so many, the others being those of other concepts that it was not fitted to, one picture a
-concept ("all": every picture, such as the skin tones of an emoji); the mean of 20 draws of the others."""
+_NAMING = """
+
+Named among: the first caption of a picture among so many, the others being those of other concepts that it was not fitted to, one picture
+a concept; the mean of 20 draws of the others. "All" is every picture of a concept, such as the skin tones of an emoji: easier, where a
+caption that says what sets a picture apart stands among others that do not."""
 
 
 class Fitted(NamedTuple):

@@ -112,7 +112,7 @@ encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 m
 	@$(nano_sets)
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
 
-nano-emoji: .venv/.caption .venv/.egl .venv/.font  ## carry nano on with a drawn emoji font, into data/nano-emoji: about 20 minutes of a core
+nano-emoji: .venv/.caption .venv/.egl .venv/.font  ## carry nano on with a drawn emoji font, into data/nano-emoji: about 17 minutes of a core
 	@$(nano_sets)
 	@for size in 64 32; do $(venv) -m data.emoji.prepare --out data/shards/nano/emoji-$$size --size $$size || exit; done
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted data/shards/nano/emoji-64/train data/shards/nano/emoji-32/train --from nano \

@@ -42,6 +42,8 @@ nano_fitted = $(addsuffix :classes=20000,$(call nano_kinds,256,10000,4000,5000) 
               $(foreach size,128 64 32,fractaldb:$(size):1000:classes=3000 shaders:$(size):1500:classes=21000)
 nano_exam = $(addsuffix :classes=20000,$(call nano_kinds,256,600,250,300)) fractaldb:256:400:classes=3000 shaders:256:765:structures=255
 nano_set = $(venv) -m synth shards $$1 --size $$2 --n $$3 --set $$4 --seed $2 --out data/shards/nano/$1/$$1-$$2 --shard-size 2048
+nano_sets = set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
+            for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
 
 # One process a GPU, by torchrun; without GPUS one process, on whatever device there is.
 trainer = $(if $(GPUS),$(venv) -m torch.distributed.run --standalone --nproc-per-node $(GPUS) -m train,$(venv) -m train)
@@ -69,11 +71,11 @@ held_out_tables = $(if $(held_out),$(wildcard data/captions/$(SET)-$(notdir $(he
 measured_by = $(or $(CAPTIONS),$(held_out_tables:/manifest.json=))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder vet doctor test soak bench check-gpu lint
+.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
@@ -110,9 +112,14 @@ evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (a real set's
 	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(or $(held_out),$(SET))" $(if $(measured_by),--captions "$(measured_by)") $(ARGS)
 
 encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 minutes of a core
-	@set -e; for set in $(nano_fitted); do set -- $$(echo $$set | tr : ' '); $(call nano_set,fitted,1001); done; \
-	for set in $(nano_exam); do set -- $$(echo $$set | tr : ' '); $(call nano_set,exam,1002); done
+	@$(nano_sets)
 	@$(venv) -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out data/nano $(ARGS)
+
+nano-emoji: .venv/.caption .venv/.egl .venv/.font  ## carry nano on with a drawn emoji font, into data/nano-emoji: about 17 minutes of a core
+	@$(nano_sets)
+	@for size in 64 32; do $(venv) -m data.emoji.prepare --out data/shards/nano/emoji-$$size --size $$size || exit; done
+	@$(venv) -m caption fit-encoder data/shards/nano/fitted data/shards/nano/emoji-64/train data/shards/nano/emoji-32/train --from nano \
+	    --exam data/shards/nano/exam --exam data/shards/nano/emoji-64/test --visits 320000 --out data/nano-emoji $(ARGS)
 
 vet: .venv/.egl  ## try our shader programs anew, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)

@@ -27,7 +27,7 @@ def commands() -> None:
 @commands.command(epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8"))
 @click.argument("shards")
 @click.option("--out", help="A folder or URL; by default data/captions/DATASET/ENCODER.")
-@click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG of open_clip, MODEL=FILE, a folder, or nano.")
+@click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
 @click.option("--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C.")
 @click.option("--seed", default=0, show_default=True, help="Where the noise starts.")
 @click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: one a GPU, else one a core.")
@@ -123,15 +123,18 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
 
 @commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"))
 @click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
-@click.option("--exam", multiple=True, metavar="SHARDS", help="Sets of another seed to measure it by; may be repeated.")
+@click.option("--from", "start", default="", metavar="FOLDER", help="The encoder to carry on: nano, or one that was fitted before.")
+@click.option("--exam", multiple=True, metavar="SHARDS", help="Sets to measure it by, of other seeds or concepts; may be repeated.")
 @click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
 @click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
 @click.option("--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
 @click.option("--threads", default=1, show_default=True, help="Of this process; the weights depend on it.")
 def fit_encoder(**options: object) -> None:
-    """Fit nano, a small image-text encoder, to finished sets of formula pictures and their attribute sentences.
+    """Fit nano, a small image-text encoder, to finished sets: of formula pictures and their attribute sentences, of captioned pictures
+    and their captions, or of both.
 
-    SHARDS are sets that `python -m synth shards` made, or local folders of such sets. `make encoder` makes the shipped one."""
+    SHARDS are sets that `python -m synth shards` made or captioned ones, or local folders of such sets. `make encoder` and `make
+    nano-emoji` make the shipped encoders."""
     from caption import fitting
 
     request = fitting.Request(**options)  # type: ignore[arg-type]

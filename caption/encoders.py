@@ -1,10 +1,11 @@
-"""DOOR. Frozen CLIP encoders: any model of open_clip, by hub name, file or folder, and `nano`, which exnihilo brings along.
+"""DOOR. Frozen CLIP encoders: any of open_clip, by hub name, file or folder, and `nano` and `nano-emoji`, which exnihilo brings along.
 
 An encoder's name is one of
     MODEL/TAG     as open_clip lists them, ViT-B-32/openai: weights from the hub, or from its cache
     MODEL=FILE    that architecture with the weights of a local .pt or .safetensors file
     FOLDER        open_clip_config.json with weights beside it, as open_clip writes them
     nano          data/nano: trained on formula pictures and their attribute sentences only
+    nano-emoji    data/nano-emoji: nano carried on with a drawn emoji font and its names, so not formulas only
 Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 """
 
@@ -33,9 +34,10 @@ from synth.errors import UserError
 
 DEFAULT = "ViT-B-32/openai"
 NANO = "nano"
+SHIPPED = (NANO, "nano-emoji")  # folders of data/
 PRECISIONS = ("fp32", "bf16")
 
-_NANO = Path(__file__).parent.parent / "data" / "nano"
+_DATA = Path(__file__).parent.parent / "data"
 _CONFIG = "open_clip_config.json"
 MERGES = "merges.txt.gz"  # of a byte-pair tokeniser that a folder brings along
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
@@ -63,9 +65,9 @@ class Source:
 
 def find(name: str) -> Source:
     """The encoder of that name, its weights fetched where they are on the hub. Raises UserError where there is none."""
-    if name == NANO:
-        sent_along = (Path(place) / NANO for place in sys.path)  # where Ray puts what it brings to a node
-        return _in_folder(next((f for f in (_NANO, *sent_along) if (f / _CONFIG).is_file()), _NANO), NANO)
+    if name in SHIPPED:
+        sent_along = (Path(place) / name for place in sys.path)  # where Ray puts what it brings to a node
+        return _in_folder(next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name)
     if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")
@@ -223,8 +225,8 @@ def _do_not_wait_for_the_hub() -> None:
 
 def _require_known(name: str, known: Sequence[str], what: str) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, [*known, NANO], n=5, cutoff=0.3)
-        hint = f"near it are {', '.join(near)}" if near else f"known are {NANO}, {DEFAULT} and what open_clip lists"
+        near = difflib.get_close_matches(name, [*known, *SHIPPED], n=5, cutoff=0.3)
+        hint = f"near it are {', '.join(near)}" if near else f"known are {', '.join(SHIPPED)}, {DEFAULT} and what open_clip lists"
         raise UserError(f"unknown {what} {name!r}; {hint}; a file is given as MODEL=FILE, a folder by its path")
 
 

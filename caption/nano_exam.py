@@ -34,7 +34,7 @@ class Figure(NamedTuple):
 
 def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
     """The figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts; the seed chooses candidates."""
-    images = np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
+    images = embedded(encoder, pixels)
     figures = {f"zero-shot {fact}": _zero_shot(images, facts, fact, encoder) for fact in _WORDS}
     likeness = images @ encoder.texts([attributes.state(known) for known in facts]).T
     known, stream = prompts.codes(facts), np.random.default_rng(seed)
@@ -43,6 +43,11 @@ def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: i
         own = np.array([i for i, stated in enumerate(facts) if stated["family"] == family], np.int64)
         figures[f"retrieval, {family}"] = _retrieval(likeness, known, own, stream)
     return {name: figure for name, figure in figures.items() if figure.pictures}
+
+
+def embedded(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
+    """The embeddings of any number of pictures uint8 (N, S, S, 3): float32 (N, D)."""
+    return np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
 
 
 def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Figure:

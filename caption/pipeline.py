@@ -102,7 +102,7 @@ def _terms(request: Request) -> Terms:
 class _Captioning(Work):
     """A set of caption tables."""
 
-    packages = ("synth", "caption", "data/nano")
+    packages = ("synth", "caption", *(f"data/{name}" for name in encoders.SHIPPED))
     companions = card.FILES
     task = staticmethod(caption_shard)
 

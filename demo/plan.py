@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synth.errors import UserError
 
-ENCODER = "nano"
+ENCODER = "nano-emoji"
 DETECTOR = "efficientnet-lite0"
 FAMILIES = ("visual_atoms", "fractals", "shaders")
 PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = RUNS = ("pretrained", "finetuned", "scratch", "untrained")

@@ -145,8 +145,8 @@ def test_without_network_or_weights_it_says_how_to_get_them(monkeypatch: pytest.
 
 def test_nano_is_found_where_ray_puts_what_it_sends_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here = find("nano")
-    shutil.copytree(encoders._NANO, tmp_path / "nano")
-    monkeypatch.setattr(encoders, "_NANO", tmp_path / "nowhere")
+    shutil.copytree(encoders._DATA / "nano", tmp_path / "nano")
+    monkeypatch.setattr(encoders, "_DATA", tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no encoder"):
         find("nano")
     monkeypatch.syspath_prepend(tmp_path)

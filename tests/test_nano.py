@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from caption import attributes, encoders, fitting, nano, nano_card, nano_exam, prompts
+from caption import attributes, contrast, encoders, fitting, fitting_sets, formula_fitting, nano, nano_card, nano_exam, prompts
 from caption.grammar import Facts
 from caption.torchvision_ops import declare
 from synth import pipeline
@@ -26,7 +26,10 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
     "shaders": range(15_000, 15_040),
 }
 
-LEAST = {"retrieval": 0.66, "zero-shot colour": 0.93, "zero-shot background": 0.97, "zero-shot family": 0.92}  # .72 .96 1.00 .96 measured
+LEAST = {  # for nano .72 .96 1.00 .96 measured
+    "nano": {"retrieval": 0.66, "zero-shot colour": 0.93, "zero-shot background": 0.97, "zero-shot family": 0.92},
+    "nano-emoji": {"retrieval": 0.60, "zero-shot colour": 0.90, "zero-shot background": 0.96, "zero-shot family": 0.90},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
             about = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
             facts.append(attributes.facts(about))
             pixels.append(np.broadcast_to(picture.pixels, (128, 128, 3)))
-    return fitting.resized(np.stack(pixels)), facts
+    return fitting_sets.resized(np.stack(pixels)), facts
 
 
 def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder: encoders.Encoder) -> None:
@@ -94,9 +97,10 @@ def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list
         assert longest + 2 < nano.ARCHITECTURE["text_cfg"]["context_length"]
 
 
-def test_it_matches_pictures_of_classes_that_it_has_not_seen(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
-    figures = nano_exam.examine(encoder, *held_out)
-    for name, least in LEAST.items():
+@pytest.mark.parametrize("shipped", LEAST)
+def test_it_matches_pictures_of_classes_that_it_has_not_seen(shipped: str, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+    figures = nano_exam.examine(encoders.load(encoders.find(shipped)), *held_out)
+    for name, least in LEAST[shipped].items():
         assert figures[name].right >= least, f"{name}: {figures[name]}"
         assert figures[name].right > 2 * figures[name].chance
 
@@ -116,17 +120,17 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
     blue: Facts = {"family": "fractal", "colour": "blue"}
     pictures = prompts.codes([red, red, blue])
     texts = prompts.codes([{"family": "fractal"}, {"colour": "red"}, blue])
-    true = fitting._truth(pictures, texts)
+    true = formula_fitting._truth(pictures, texts)
     assert true.tolist() == [[True, True, False], [True, True, False], [True, False, True]]
     logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
     plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
     columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
-    torch.testing.assert_close(fitting._sentence_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+    torch.testing.assert_close(contrast.contrastive_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:
     assert fitting._schedule(0, 1000) == 1 / 40 and fitting._schedule(40, 1000) == 1 and fitting._schedule(999, 1000) < 1e-4
-    batches = list(fitting._batches(10, fitting.Request((), "", batch=4), 5))
+    batches = list(fitting._batches(fitting.Share(0, 10, 4, formula_fitting.loss), seed=0, steps=5))
     assert sorted(np.concatenate(batches).tolist()) == sorted([*range(10)] * 2)
 
 

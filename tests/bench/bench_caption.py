@@ -111,7 +111,7 @@ def main() -> None:
         big = random_encoder(scratch / "ViT-B-32")
         for precision in encoders.PRECISIONS:
             stage_against_bare(scratch / "shards", big, precision, scratch)
-        if (encoders._NANO / "open_clip_config.json").is_file():
+        if (encoders._DATA / "nano" / "open_clip_config.json").is_file():
             for precision in encoders.PRECISIONS:
                 stage_against_bare(scratch / "shards", encoders.NANO, f"{precision}", scratch / "nano")
         reading(scratch)

@@ -100,7 +100,7 @@ def swing(curves: Sequence[Sequence[Point]]) -> float:
 
 def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Point) -> str:
     """What the ends of the curves say of pre-training, in one sentence. Two figures are told apart where their difference is outside of
-    its 95 % interval; none is told apart from another before both are better than a generator that was never trained (see E5)."""
+    its 95 % interval; none is told apart from another before both are better than a generator that was never trained."""
     bad = {name: p for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch)) if not _lower(p, untrained)}
     if bad:
         who = " and ".join(f"{name} ({p})" for name, p in bad.items())
@@ -118,12 +118,11 @@ def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Poin
 
 
 _CLAUSES = {-1: "a lower KID than", 0: "a KID that cannot be told from that of", 1: "a higher KID than"}
-_BEST = "pre-training was worth more here than the same computing time spent on emoji"
-_EVEN = "pre-training was worth about what the same computing time spent on emoji was"
+_SPENT = "the same computing time spent on emoji"
 _WORSE = "the same computing time was better spent on emoji"
 _CONCLUSIONS = {
-    (-1, -1): _BEST,
-    (-1, 0): f"pre-training is a head start, and {_EVEN.replace('pre-training was', 'it was')}",
+    (-1, -1): f"pre-training was worth more here than {_SPENT}",
+    (-1, 0): f"pre-training is a head start, worth about as much as {_SPENT}",
     (-1, 1): f"pre-training is a head start, but {_WORSE}",
     (0, -1): "at equal emoji the figures do not tell whether pre-training helped, and the longer run has become worse than both",
     (0, 0): "the figures do not tell whether pre-training helped",

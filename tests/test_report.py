@@ -25,7 +25,7 @@ def at(value: float, images: int = 20_000, error: float = 5.0) -> Point:
         (400, 350, "a lower KID than the run from scratch (300 ± 10 against 400 ± 10), and a lower KID than"),
         (400, 350, "pre-training was worth more here than the same computing time spent on emoji."),
         (400, 305, "but a KID that cannot be told from that of the run from scratch carried on"),
-        (400, 305, "it was worth about what the same computing time spent on emoji was."),
+        (400, 305, "pre-training is a head start, worth about as much as the same computing time spent on emoji."),
         (400, 200, "but a higher KID than the run from scratch carried on until it had seen 50,000"),
         (400, 200, "pre-training is a head start, but the same computing time was better spent on emoji."),
         (310, 350, "at equal emoji the figures do not tell whether pre-training helped, and the longer run has become worse than both"),

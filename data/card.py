@@ -33,7 +33,7 @@ def _card(manifest: Json) -> str:
     captions, grey = _count(manifest, "captions"), _count(manifest, "grey")
     return f"""# {identity["dataset"]}: {manifest["title"]}
 
-{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions, by people.
+{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions.
 
 ![The first pictures](preview.png)
 

@@ -19,28 +19,38 @@ def root(what: str) -> Callable[..., Any]:
     return click.option("--root", required=True, help=what)
 
 
-def prepares(name: str, *, size: int = 256) -> Callable[..., Any]:
-    """The options of every preparation, gathered as its `request`."""
-    options = [
-        click.option("--out", default=f"data/real/{name}", show_default=True, help="Each split becomes a set in OUT/SPLIT."),
+def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
+    """The options of every preparation, gathered as its `request`; without a name the set's own says where it lies."""
+    place = f"data/real/{name}" if name else None
+    return options(
+        click.option("--out", default=place, show_default=place or "data/real/NAME", help="Each split becomes a set in OUT/SPLIT."),
         click.option("--size", default=size, show_default=True, help="Pixels a side, 1 to 4096."),
         click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95)."),
         click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar."),
+        making,
+    )
+
+
+def making(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever makes a set."""
+    return options(
         click.option("--workers", type=int, help="Processes at once; 0: this one. Default: a core each, if the shards allow."),
         click.option("--overwrite", is_flag=True, help="Replace other sets that lie there."),
         click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing."),
-    ]
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        return reduce(lambda made, option: option(made), reversed(options), command)
-
-    return decorate
+    )(command)
 
 
-def split_by_seed(command: Callable[..., Any]) -> Callable[..., Any]:
+def split_by_seed(held_out: str = "The part that is held out, between 0 and 1.") -> Callable[..., Any]:
     """The options of a set that its owner does not split."""
-    share = click.option("--test-share", default=0.1, show_default=True, help="The part that is held out, between 0 and 1.")
-    return share(click.option("--seed", default=0, show_default=True, help="Which pictures are held out.")(command))
+    return options(
+        click.option("--seed", default=0, show_default=True, help="Which pictures are held out."),
+        click.option("--test-share", default=0.1, show_default=True, help=held_out),
+    )
+
+
+def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, in the order in which --help shows them."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(decorators), command)
 
 
 def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_run: bool, **options: Any) -> None:

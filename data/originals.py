@@ -5,7 +5,7 @@ written; a picture that turns out not to decode is no error of the set: it is le
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
+from synth import console
 from synth.errors import UserError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, in small letters
@@ -26,8 +27,13 @@ class Source:
 
     name: str  # as in data/NAME
     title: str
-    place: str  # where its owner offers it
+    place: str  # where its owner offers it; empty where nobody does
     licence: str
+
+    @property
+    def advice(self) -> str:
+        """How a sentence about something missing ends."""
+        return f": is {self.title} unpacked whole? Its owner offers it at {self.place}" if self.place else ""
 
 
 class Original(NamedTuple):
@@ -63,7 +69,7 @@ class Files:
 def require(path: Path, source: Source) -> Path:
     """The path, of a file or folder of the original. Raises UserError where it is not there."""
     if not path.exists():
-        raise UserError(f"{path} is missing: is {source.title} unpacked whole? Its owner offers it at {source.place}")
+        raise UserError(f"{path} is missing{source.advice}")
     return path
 
 
@@ -101,4 +107,23 @@ def require_pairs(pictures: Collection[str], captioned: Collection[str], where: 
     for lone, what in ((bare, f"has no caption in {where}"), (lost, f"has captions in {where} and is not there")):
         if lone:
             more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
-            raise UserError(f"{min(lone)} {what}{more}: is {source.title} unpacked whole? Its owner offers it at {source.place}")
+            raise UserError(f"{min(lone)} {what}{more}{source.advice}")
+
+
+def require_all(named: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
+    """Raises UserError where something that is named is not present; `where` says which file names it."""
+    if lost := sorted(name for name in named if name not in present):
+        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        raise UserError(f"{lost[0]} is named in {where} and is not there{more}{source.advice}")
+
+
+def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
+    """The first of several paths below a folder that is there. Raises UserError, which names the first, where none is."""
+    return next((path for name in names if (path := folder / name).exists()), None) or require(folder / names[0], source)
+
+
+def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
+    """Says which splits have other numbers of pictures than the whole set has: a part of it may be meant."""
+    for split, originals in found.items():
+        if len(originals) != whole[split]:
+            console.note(f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}")

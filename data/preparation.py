@@ -189,7 +189,7 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
             raise UserError(f"{name} is {value}; it must be at least {least}")
     for split, originals in found.items():
         if not originals:
-            raise UserError(f"{source.title} has no pictures for {split}; its owner offers it at {source.place}")
+            raise UserError(f"{source.title} has no pictures for {split}{source.advice}")
     return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
 
 
@@ -212,7 +212,7 @@ class _Preparing(Work):
             "shard_size": request.shard_size,
             "originals": {
                 "count": len(originals),
-                "digest": config.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals]),
+                "digest": _digest(originals),
             },
         }
         plan = shards.plan(dataset, len(originals), request.shard_size)
@@ -242,7 +242,13 @@ class _Preparing(Work):
         records = [state.records[p.file] for p in self.parts]
         left_out = [original for r in records for original in r.content["left_out"]]
         source = self._source
-        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3, "left_out": left_out}
+        about = {
+            "title": source.title,
+            "source": source.place or source.title,
+            "licence": source.licence,
+            "channels": 3,
+            "left_out": left_out,
+        }
         manifest = ledger.manifest(records, self.identity, about, run)
         for name, data in card.files(manifest, contact_sheet(self._shown())).items():
             self.storage.write(name, data)

@@ -1,6 +1,6 @@
 """What the commands of all sets do alike: `python -m data.SET.prepare`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, NoReturn
 
@@ -9,6 +9,7 @@ import click
 from data import preparation
 from data.originals import Pictures, Source, Splits
 from data.preparation import Request
+from data.summary import Summary
 from synth import console
 
 _NAMED = 3  # originals that did not decode and are named on stderr; the manifest has all
@@ -60,10 +61,15 @@ def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_
         for out, estimate in preparation.estimate(source, found, pictures, request):
             console.show({"out": out, **estimate._asdict()})
         return
+    finish(request.out, lambda **told: preparation.prepare(source, law, found, pictures, request, **told))
+
+
+def finish(out: str, prepare: Callable[..., Iterable[Summary]]) -> None:
+    """Has sets prepared, and says how it goes and what came of it."""
     with console.Making("pictures") as bar:
-        summaries = list(preparation.prepare(source, law, found, pictures, request, started=bar.started, progress=bar.step))
+        summaries = list(prepare(started=bar.started, progress=bar.step))
     if not any(s.prepared for s in summaries):
-        console.note(f"{request.out} is finished: nothing to do")
+        console.note(f"{out} is finished: nothing to do")
     for summary in summaries:
         if summary.left_out:
             named = "; ".join(f"{o['name']}: {o['reason']}" for o in summary.left_out[:_NAMED])

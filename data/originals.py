@@ -5,6 +5,7 @@ written; a picture that turns out not to decode is no error of the set: it is le
 """
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Original(NamedTuple):
     bytes: int = 0  # of its file: another file under its name makes another set
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 Splits = Mapping[str, Sequence[Original]]  # by name: train, test ...
 
 
@@ -64,6 +67,14 @@ class Files:
     def open(self, name: str) -> Image.Image:
         """The picture of a file."""
         return Image.open(Path(self.root, name))
+
+
+def set_name(name: str | None, place: str) -> str:
+    """What a set is called: as asked for, else as the last part of its place. Raises UserError where that could name no files."""
+    found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
+    if not _NAME.fullmatch(found):
+        raise UserError(f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k")
+    return found
 
 
 def require(path: Path, source: Source) -> Path:

@@ -7,9 +7,10 @@ from PIL import Image
 
 from data import preparation
 from data.originals import Files, Original, Source
-from data.preparation import Request, Summary
+from data.preparation import Request
 from data.splits import held_out
 from data.squares import square
+from data.summary import Summary
 from synth.errors import UserError
 from synth.shards import ShardSet
 from tests.conftest import tar_hashes

@@ -5,7 +5,6 @@ captions.txt and Hugging Face's metadata.jsonl are. A file may name pictures by 
 """
 
 import posixpath
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +19,10 @@ from synth.errors import UserError
 BESIDE, NONE = "beside", "none"
 LICENCE = "unknown, as its owner states it"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
 
 def source_of(root: Path, name: str | None, licence: str) -> Source:
     """Whose set it is. Raises UserError where its name could name no files."""
-    found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", root.resolve().name).strip("-.")
-    if not _NAME.fullmatch(found):
-        raise UserError(f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k")
+    found = originals.set_name(name, str(root.resolve()))
     return Source(found, f"pictures of {found}", "", licence)
 
 

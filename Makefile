@@ -25,6 +25,7 @@ ARGS =
 
 venv := .venv/bin/python
 prepared = $(patsubst data/%/prepare.py,%,$(sort $(wildcard data/*/prepare.py)))
+root = $(if $(filter-out img2dataset,$(SET)),--root)
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
@@ -53,9 +54,9 @@ setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the oth
 shards: .venv/.synth .venv/.egl  ## render a data set: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET) --n $(N) --out "$(OUT)" $(options)
 
-data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco cub ...) ROOT (its files) SIZE SEED WORKERS SHARD_SIZE CODEC ARGS
+data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco cub ...) ROOT (its files) OUT SIZE SEED WORKERS SHARD_SIZE CODEC ARGS
 	@test -f "data/$(SET)/prepare.py" || { echo "error: SET is '$(SET)'; give one of $(prepared)" >&2; exit 2; }
-	@$(venv) -m data.$(SET).prepare $(if $(ROOT),--root "$(ROOT)") --out "data/real/$(SET)" $(options)
+	@$(venv) -m data.$(SET).prepare $(if $(ROOT),$(root) "$(ROOT)") $(if $(filter command,$(origin OUT)),--out "$(OUT)") $(options)
 
 captions: .venv/.caption  ## make the caption tables of a data set: DATASET ENCODER XI OUT (its shards) CAPTIONS WORKERS ARGS
 	@$(venv) -m caption captions "$(OUT)" --encoder "$(ENCODER)" --xi $(XI) \

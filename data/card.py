@@ -78,7 +78,7 @@ def _left_out(originals: list[Json]) -> str:
         return "No picture was left out."
     named = "\n".join(f"- `{o['name']}`: {o['reason']}" for o in originals[:_NAMED])
     more = f"\n- and {len(originals) - _NAMED:,} more, in `manifest.json`" if len(originals) > _NAMED else ""
-    return f"{len(originals):,} did not decode and were left out:\n\n{named}{more}\n"
+    return f"{len(originals):,} could not be used and were left out:\n\n{named}{more}\n"
 
 
 def _count(manifest: Json, what: str) -> int:

@@ -1,5 +1,6 @@
 """What the commands of all sets do alike: `python -m data.SET.prepare`."""
 
+import os
 from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, NoReturn
@@ -12,12 +13,17 @@ from data.preparation import Request
 from data.summary import Summary
 from synth import console
 
-_NAMED = 3  # originals that did not decode and are named on stderr; the manifest has all
+_NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
 
 def root(what: str) -> Callable[..., Any]:
     """The option that says where the original lies."""
-    return click.option("--root", required=True, help=what)
+    return click.option("--root", required=True, callback=at_home, help=what)
+
+
+def at_home(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A place with ~ as the home folder, which not every shell puts in for `make ROOT=~/coco`."""
+    return os.path.expanduser(value)
 
 
 def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
@@ -73,7 +79,9 @@ def finish(out: str, prepare: Callable[..., Iterable[Summary]]) -> None:
     for summary in summaries:
         if summary.left_out:
             named = "; ".join(f"{o['name']}: {o['reason']}" for o in summary.left_out[:_NAMED])
-            console.note(f"warning: {len(summary.left_out):,} pictures do not decode and are left out of {summary.out}, among them {named}")
+            console.note(
+                f"warning: {len(summary.left_out):,} pictures cannot be used and are left out of {summary.out}, among them {named}"
+            )
         console.show(summary.row())
 
 

@@ -91,9 +91,11 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
+                if entry.name.startswith("."):
+                    continue
                 if entry.is_dir():
                     waiting.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in suffixes and not entry.name.startswith("."):
+                elif os.path.splitext(entry.name)[1].lower() in suffixes:
                     found[os.path.relpath(entry.path, folder)] = entry.stat().st_size
     return dict(sorted(found.items()))
 

@@ -17,7 +17,7 @@ class Summary(NamedTuple):
     captions: int
     prepared: int  # by this run
     grey: int
-    left_out: list[Json]  # name and reason of originals that do not decode
+    left_out: list[Json]  # name and reason of originals that cannot be used
     seconds: float
 
     @classmethod

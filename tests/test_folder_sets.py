@@ -118,6 +118,7 @@ def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
         (tmp_path / "empty", [], "holds no pictures; known are .bmp"),
         (tmp_path / "none", [], "none is missing$"),
         (root, ["--name", "a/b"], "--name is 'a/b'; give letters"),
+        (root, ["--out", root / "a" / "out"], "lies within --root"),
         (root, ["--test-share", 1], "--test-share is 1"),
         (root, ["--test-share", -0.1], r"--test-share is -0\.1"),
     ):

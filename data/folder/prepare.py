@@ -92,9 +92,12 @@ def _located(root: Path, file: Path, names: list[str], captions: caption_files.C
 def main(root: str, captions: str, name: str | None, licence: str, seed: int, test_share: float, out: str | None, **options: Any) -> None:
     """Prepare a folder of pictures as sets of shards: train and test."""
     source = source_of(Path(root), name, licence)
+    out = out or f"data/real/{source.name}"
+    if "://" not in out and Path(out).resolve().is_relative_to(Path(root).resolve()):
+        raise UserError(f"--out {out} lies within --root, where its preview would be taken for a picture; give another --out")
     found = find(Path(root), source, captions, seed=seed, share=test_share)
     law = f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out" if test_share else "all of them"
-    command.prepare(source, law, found, Files(root), out=out or f"data/real/{source.name}", **options)
+    command.prepare(source, law, found, Files(root), out=out, **options)
 
 
 if __name__ == "__main__":

@@ -79,9 +79,8 @@ def finish(out: str, prepare: Callable[..., Iterable[Summary]]) -> None:
     for summary in summaries:
         if summary.left_out:
             named = "; ".join(f"{o['name']}: {o['reason']}" for o in summary.left_out[:_NAMED])
-            console.note(
-                f"warning: {len(summary.left_out):,} pictures cannot be used and are left out of {summary.out}, among them {named}"
-            )
+            some = f"{len(summary.left_out):,} pictures cannot be used and are left out of {summary.out}"
+            console.note(f"warning: {some}, among them {named}")
         console.show(summary.row())
 
 

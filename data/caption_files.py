@@ -23,7 +23,11 @@ _BREAK = re.compile(r"\s*[\r\n\u2028\u2029\x0b\x0c\x85]+\s*")
 
 
 def one_line(text: str) -> str:
-    """A caption without line breaks and without spaces around it."""
+    """A caption without line breaks and without spaces around it. Raises UserError where it holds half a character, as JSON may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the caption {text[:60]!a} holds half a character, which no file can store; correct it") from None
     return _BREAK.sub(" ", text.strip())
 
 

@@ -97,6 +97,9 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
                     waiting.append(Path(entry.path))
                 elif os.path.splitext(entry.name)[1].lower() in suffixes:
                     found[os.path.relpath(entry.path, folder)] = entry.stat().st_size
+    for name in found:
+        if name.encode(errors="replace").decode() != name:
+            raise UserError(f"the name of {name!a} in {folder} is not UTF-8; rename it")
     return dict(sorted(found.items()))
 
 

@@ -1,6 +1,7 @@
 """The preparation of any folder of pictures, with captions in each of the forms that people keep them in."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a"}\n{"file_name"\n'), "c.jsonl, line 2 is no JSON"),
     (table("c.jsonl", '{"file_name": "a/1.jpg", "text": 3}\n'), "line 1 is no object with file_name and caption or text"),
     (table("c.jsonl", '["a/1.jpg", "a"]\n'), "line 1 is no object"),
+    (table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a \\ud83d"}\n'), r"the caption 'a .ud83d' holds half a character"),
     (("none.csv", {}), r"there is no caption file none.csv, in .*my set or here"),
     (table("c.xml", "<a/>"), "is no kind of caption file that is read; known are .csv, .txt, .jsonl"),
     (("beside", {}), "has no .txt beside its pictures; give --captions FILE"),
@@ -110,6 +112,12 @@ def test_bad_captions_get_a_sentence_and_nothing_is_written(given: tuple[str, di
     with pytest.raises(UserError, match=sentence) as error:
         prepare(root, "--captions", captions)
     assert "\n" not in str(error.value) and not (root.parent / "out").exists()
+
+
+def test_a_file_whose_name_is_not_utf_8_is_named(root: Path) -> None:
+    Path(root, os.fsdecode(b"caf\xe9.png")).write_bytes((root / "b/3.png").read_bytes())
+    with pytest.raises(UserError, match=r"the name of 'caf.udce9.png' in .*my set is not UTF-8; rename it"):
+        prepare(root, "--captions", "none")
 
 
 def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from data.img2dataset import prepare, samples
+from data.img2dataset import prepare, tars
 from synth import completion, ledger, verify
 from synth.codecs import decode, rgb
 from synth.errors import UserError
@@ -139,6 +139,21 @@ def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
         for row in run(place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
     ] == [0]
     assert states(tmp_path) == after
+
+
+def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, bytes | None]] = {"000000000": {"json": b'{"similarity": NaN, "params": 3}'}}
+    broken |= {"000000001": {"json": b'{"url": "\\ud83d"}'}, "000000002": {"txt": None, "json": b'{"caption": "\\ud83d"}'}}
+    broken |= {"000000003": {"txt": None, "json": b'{"caption": ["a\\nb", "c"]}'}}
+    place = fetched(tmp_path / "cc3m", broken)
+    write_tar(place, "00002.tar", [sample("k" * 91, 0), sample("k" * 90, 1)])
+    run(place, "--out", tmp_path / "out", "--size", 8)
+    found = {s.key: s for s in read(tmp_path / "out")}
+    assert found["000000000"].about["original"] == {"similarity": None, "params": 3}
+    assert found["000000003"].captions == ["a b", "c"] and "k" * 90 in found
+    left_out = {o["name"].split("/")[1][-3:]: o["reason"] for o in ShardSet(str(tmp_path / "out")).manifest["left_out"]}
+    assert list(left_out) == ["001", "002", "kkk"] and "longer than 90 bytes" in left_out["kkk"]
+    assert "its .json cannot be stored" in left_out["001"] and "the caption in its .json cannot be stored" in left_out["002"]
 
 
 def test_samples_without_captions_stay_and_are_counted(tmp_path: Path, capsys: Any) -> None:
@@ -324,7 +339,7 @@ def test_keys_that_mix_over_tars_are_read_again_and_compared(tmp_path: Path) -> 
             return super().whole(name)
 
     ranges = {p["file"]: tuple(p["content"]["keys"]) for p in ShardSet(str(place)).manifest["parts"]}
-    samples.require_unique(Watched(str(place)), ranges)
+    tars.require_unique(Watched(str(place)), ranges)
     assert asked == ["00000.tar", "00001.tar"]
 
 
@@ -332,7 +347,7 @@ def test_a_file_is_hashed_while_it_is_read_back_and_forth(tmp_path: Path) -> Non
     data = np.random.default_rng(0).bytes(5000)
     (tmp_path / "f").write_bytes(data)
     with (tmp_path / "f").open("rb") as plain:
-        file = samples.HashedFile(plain)
+        file = tars.HashedFile(plain)
         file.seek(100)
         assert file.read(50) == data[100:150]
         file.seek(120)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from data.img2dataset import samples
-from data.img2dataset.samples import HashedFile, Sample, UnfitError, UnusableError
+from data.img2dataset import samples, tars
+from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.tars import HashedFile, UnfitError
 from data.originals import Source
 from data.preparation import LAW
 from data.stopwatch import Stopwatch
@@ -80,35 +81,31 @@ def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
     Raises UnfitError where a sample cannot be used as it is, and UserError where the tar is damaged."""
     watch = Stopwatch.start()
     storage, name = open_storage(job.place), job.part.file
-    grey = captions = bare = 0
-    keys: list[str] = []
-    unusable: list[tuple[str, str]] = []
+    tally = Tally()
     with storage.whole(name) as plain:
         file: Any = HashedFile(plain)  # not all of a file, but all that tarfile uses
-        for key, members in samples.read(file, storage.join(name)):
-            keys.append(key)
+        for key, members in tars.read(file, storage.join(name)):
             try:
-                sample = _fitting(members, job.identity["size"])
-                grey, captions, bare = grey + sample.grey, captions + len(sample.captions), bare + (not sample.captions)
+                tally.take(key, _fitting(members, job.identity["size"]))
             except UnusableError as error:
-                unusable.append((key, str(error)))
-            if len(keys) % _ADVANCE == 0:
+                tally.unusable.append((key, str(error)))
+            if tally.seen % _ADVANCE == 0:
                 yield _ADVANCE
-        yield len(keys) % _ADVANCE
+        yield tally.seen % _ADVANCE
         sha256, size = file.sha256(), file.tell()
-    if not keys or unusable:
-        raise _unfit(storage.join(name), unusable)
-    samples.require_whole(storage, name, len(keys))
+    if not tally.keys or tally.unusable:
+        raise _unfit(storage.join(name), tally.unusable)
+    tars.require_whole(storage, name, tally.seen)
     record = ledger.Record(
         file=name,
         number=job.part.number,
         first=0,
-        count=len(keys),
+        count=len(tally.keys),
         bytes=size,
         sha256=sha256,
         fingerprint=config.digest(job.identity),
         identity=job.identity,
-        content={"grey": grey, "captions": captions, "without_captions": bare, "keys": [min(keys), max(keys)]},
+        content=tally.content(),
         run=watch.run(job.part),
     )
     ledger.write_record(storage, record)
@@ -119,7 +116,7 @@ def glance(storage: Storage, name: str) -> Glance:
     """What the first samples of a tar are like. Raises UserError where it has none."""
     watch, size, count = Stopwatch.start(), None, 0
     with storage.open(name) as file:
-        for key, members in islice(samples.read(file, storage.join(name)), _PROBES):
+        for key, members in islice(tars.read(file, storage.join(name)), _PROBES):
             count += 1
             try:
                 size = size or samples.examined(members, whole=True).size
@@ -131,10 +128,10 @@ def glance(storage: Storage, name: str) -> Glance:
     return Glance(size, end / count, watch.cpu_seconds() / count)
 
 
-def planned(storage: Storage, tars: dict[str, int], bytes: float) -> list[Part]:
+def planned(storage: Storage, found: dict[str, int], bytes: float) -> list[Part]:
     """A part a tar, with what img2dataset counted into it, else a guess by its size; what it holds is known when it is read."""
-    counts = {**{name: max(1, round(size / bytes)) for name, size in tars.items()}, **samples.counts(storage, tars)}
-    return [Part(name, i, 0, counts[name], {}, len(tars), counted=False) for i, name in enumerate(tars)]
+    counts = {**{name: max(1, round(size / bytes)) for name, size in found.items()}, **tars.counts(storage, found)}
+    return [Part(name, i, 0, counts[name], {}, len(found), counted=False) for i, name in enumerate(found)]
 
 
 def _fitting(members: dict[str, bytes], side: int) -> Sample:
@@ -166,15 +163,15 @@ class _Adoption(Work):
 
     def __init__(self, request: Request) -> None:
         storage = open_storage(request.place)
-        tars = samples.tars(storage)
-        if odd := [storage.join(name) for name in tars if not _NUMBERED.fullmatch(name)]:
+        found = tars.find(storage)
+        if odd := [storage.join(name) for name in found if not _NUMBERED.fullmatch(name)]:
             raise UserError(f"{odd[0]} has no number of five digits in its name, as 00000.tar has; rename it, or {_REWRITE}")
-        self._glance, self._source = glance(storage, next(iter(tars))), request.source
+        self._glance, self._source = glance(storage, next(iter(found))), request.source
         width, height = self._glance.size
         if width != height:
             raise UserError(f"the pictures of {storage.url} are no squares (the first has {width} x {height} pixels); {_REWRITE}")
         identity = {"dataset": request.source.name, "law": LAW, "adopted": True, "size": width}
-        super().__init__(storage, identity, planned(storage, tars, self._glance.bytes))
+        super().__init__(storage, identity, planned(storage, found, self._glance.bytes))
 
     def probe(self) -> Probe:
         return Probe(0, self._glance.seconds)
@@ -184,7 +181,7 @@ class _Adoption(Work):
 
     def close(self, state: State, run: Json) -> None:
         records = [state.records[p.file] for p in self.parts]
-        samples.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
+        tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         source = self._source
         about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
         self.storage.remove(r.name for r in state.records.values() if r.file not in state.sizes)  # whose tar has gone

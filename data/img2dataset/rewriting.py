@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from data import card
-from data.img2dataset import adoption, samples
-from data.img2dataset.samples import HashedFile, Sample, UnusableError
+from data.img2dataset import adoption, samples, tars
+from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.tars import HashedFile
 from data.originals import Source
 from data.preparation import LARGEST, LAW, UNREADABLE, sample_bytes
 from data.squares import CROP, FILTER, Square, square
@@ -28,6 +29,7 @@ from synth.storage import open_storage
 
 _PROBES = 32  # samples that the preflight prepares
 _ADVANCE = 32  # samples between two signs of life
+_LONGEST = 90  # bytes of a key, with its extension what a tar's header takes
 _NOT_KEPT = ("caption", "exif")  # of a sample's own JSON: the first is its .txt, the second long
 
 Json = dict[str, Any]
@@ -72,56 +74,57 @@ def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
     Raises UserError where the tar is damaged, or none of its samples can be used."""
     watch, name = Stopwatch.start(), job.part.content["tar"]
     place, storage, identity = open_storage(job.place), open_storage(job.out), job.identity
-    left_out: list[Json] = []
-    keys: list[str] = []
-    grey = captions = bare = seen = 0
+    tally = Tally()
     with place.whole(name) as plain, storage.staged(job.part.file) as path, shards.ShardWriter(path) as writer:
         file: Any = HashedFile(plain)
-        for key, members in samples.read(file, place.join(name)):
-            seen += 1
+        for key, members in tars.read(file, place.join(name)):
             try:
-                sample, made = _made(members, identity["size"])
-                writer.add(key, _files(f"{name}/{key}", sample, made, identity))
-                grey, captions, bare = grey + made.grey, captions + len(sample.captions), bare + (not sample.captions)
-                keys.append(key)
+                sample, files = _made(f"{name}/{key}", members, identity)
+                writer.add(key, files)
+                tally.take(key, sample)
             except UnusableError as error:
-                left_out.append({"name": f"{name}/{key}", "reason": str(error)})
-            if seen % _ADVANCE == 0:
+                tally.unusable.append((key, str(error)))
+            if tally.seen % _ADVANCE == 0:
                 yield _ADVANCE
-        yield seen % _ADVANCE
-        samples.require_whole(place, name, seen)
-        if not keys:
-            raise UserError(f"no sample of {place.join(name)} can be used" + (f"; {left_out[0]['reason']}" if left_out else ""))
+        yield tally.seen % _ADVANCE
+        tars.require_whole(place, name, tally.seen)
+        if not tally.keys:
+            raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
         sha256 = file.sha256()
-    content = {"grey": grey, "captions": captions, "without_captions": bare, "keys": [min(keys), max(keys)], "left_out": left_out}
+    left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
     record = ledger.Record(
         file=job.part.file,
         number=job.part.number,
         first=0,
-        count=len(keys),
+        count=len(tally.keys),
         bytes=writer.size,
         sha256=writer.sha256,
         fingerprint=config.digest(identity),
         identity=identity,
-        content={**job.part.content, "tar_sha256": sha256, **content},
+        content={**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
         run=watch.run(job.part),
     )
     ledger.write_record(storage, record)
     yield record
 
 
-def _made(members: dict[str, bytes], size: int) -> tuple[Sample, Square]:
-    """A sample, and its picture as it is stored. Raises UnusableError."""
+def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sample, dict[str, bytes]]:
+    """A sample, and the members that it is stored as. Raises UnusableError."""
     sample = samples.examined(members, whole=False)
+    if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
+        raise UnusableError(f"its key is longer than {_LONGEST} bytes")
     try:
         with Image.open(io.BytesIO(sample.picture)) as picture:
-            return sample, square(picture, size)
+            made = square(picture, identity["size"])
     except UNREADABLE as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
+    try:
+        return sample, _files(source, sample, made, identity)
+    except ValueError as error:
+        raise UnusableError(f"its .json cannot be stored: {error}") from None
 
 
 def _files(source: str, sample: Sample, made: Square, identity: Json) -> dict[str, bytes]:
-    """The members of a sample."""
     codec = CODECS[identity["codec"]]
     about = {"dataset": identity["dataset"], "source": source, "original_size": made.size, "crop": made.crop, "filter": FILTER}
     about |= {"size": identity["size"], "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT}}
@@ -141,12 +144,12 @@ class _Rewriting(Work):
         if request.codec not in CODECS:
             raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
         self._place, self._source = open_storage(request.place), request.source
-        tars = samples.tars(self._place)
-        self._first = next(iter(tars))
-        guessed = adoption.planned(self._place, tars, adoption.glance(self._place, self._first).bytes)
+        found = tars.find(self._place)
+        self._first = next(iter(found))
+        guessed = adoption.planned(self._place, found, adoption.glance(self._place, self._first).bytes)
         name, how = request.source.name, {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec}
         parts = [
-            replace(part, file=f"{name}-{part.number:06d}.tar", content={"tar": part.file, "tar_bytes": tars[part.file]})
+            replace(part, file=f"{name}-{part.number:06d}.tar", content={"tar": part.file, "tar_bytes": found[part.file]})
             for part in guessed
         ]
         super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **how}, parts)
@@ -155,9 +158,9 @@ class _Rewriting(Work):
         lengths: list[int] = []
         begun = time.process_time()
         with self._place.open(self._first) as file:
-            for key, members in samples.read(file, self._place.join(self._first)):
+            for key, members in tars.read(file, self._place.join(self._first)):
                 try:
-                    lengths.append(sample_bytes(_files(key, *_made(members, self.identity["size"]), self.identity)))
+                    lengths.append(sample_bytes(_made(f"{self._first}/{key}", members, self.identity)[1]))
                 except UnusableError:
                     lengths.append(0)
                 if len(lengths) == 8:
@@ -171,7 +174,7 @@ class _Rewriting(Work):
 
     def close(self, state: State, run: Json) -> None:
         records = [state.records[p.file] for p in self.parts]
-        samples.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
+        tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         left_out = [original for r in records for original in r.content["left_out"]]
         about = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
         manifest = ledger.manifest(records, self.identity, {**about, "channels": 3, "left_out": left_out}, run)

@@ -31,6 +31,7 @@ refuse = { echo "error: $(strip $1)" >&2; exit 2; }
 venv := .venv/bin/python
 splits = $(patsubst %/manifest.json,%,$(wildcard data/real/$(SET)/*/manifest.json))
 prepared = $(patsubst data/%/prepare.py,%,$(sort $(wildcard data/*/prepare.py)))
+root = $(if $(filter-out img2dataset,$(SET)),--root)
 options = $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) $(if $(WORKERS),--workers $(WORKERS)) \
           $(if $(SHARD_SIZE),--shard-size $(SHARD_SIZE)) $(if $(CODEC),--codec $(CODEC)) $(ARGS)
 
@@ -88,9 +89,9 @@ shards: .venv/.synth .venv/.egl  ## render a data set, or several: DATASET N SIZ
 	@for dataset in $(or $(DATASET),""); do \
 	    $(venv) -m synth shards $$dataset --n $(N) --out "$(if $(several),data/shards/$$dataset,$(OUT))" $(options) || exit; done
 
-data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco ...) ROOT (its files) SIZE SEED WORKERS ARGS
+data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real captioned set: SET (emoji coco ...) ROOT (its files) OUT SIZE SEED WORKERS ARGS
 	@test -f "data/$(SET)/prepare.py" || $(call refuse,SET is '$(SET)'; give one of $(prepared))
-	@$(venv) -m data.$(SET).prepare $(if $(ROOT),--root "$(ROOT)") --out "data/real/$(SET)" $(options)
+	@$(venv) -m data.$(SET).prepare $(if $(ROOT),$(root) "$(ROOT)") $(if $(call given,OUT),--out "$(OUT)") $(options)
 
 captions: .venv/.caption  ## make the caption tables of data sets: DATASET or SET (a real one) ENCODER XI OUT (their shards) CAPTIONS WORKERS ARGS
 	@$(if $(and $(several),$(CAPTIONS),$(filter-out $(words $(OUT)),$(words $(CAPTIONS)))),$(call refuse,\

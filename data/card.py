@@ -1,14 +1,18 @@
 """What lies beside a prepared set for people and catalogues: data card, Croissant metadata, contact sheet."""
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from synth import croissant, ledger
+from synth import croissant, ledger, shards
 from synth.codecs import CODECS, encode_png
+from synth.pictures import contact_sheet
+from synth.storage import Storage
 
 FILES = ("README.md", "croissant.json", "preview.png")
 
+_SHOWN = 64  # pictures of a preview
 _NAMED = 20  # originals that a card names; the manifest has all
 
 Json = dict[str, Any]
@@ -23,17 +27,28 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
         extension=CODECS[manifest["identity"]["codec"]].extension,
         record="Which original it is, and how it was cropped and scaled, as JSON.",
         captions=_count(manifest, "captions") > 0,
+        numbered="split" in manifest["identity"],
     )
     return {"README.md": _card(manifest).encode(), "croissant.json": croissant.document(manifest, about), "preview.png": encode_png(sheet)}
+
+
+def sheet(storage: Storage, record: ledger.Record) -> np.ndarray:
+    """A contact sheet of pictures from all over a shard, as they are stored: uint8 (H, W, 3)."""
+    step = max(1, record.count // _SHOWN - 1) | 1  # odd: originals may take turns, class by class
+    with storage.whole(record.file) as file:
+        samples = shards.read_shard(file, storage.join(record.file))
+        return contact_sheet([sample.pixels for sample in islice(samples, 0, step * _SHOWN, step)])
 
 
 def _card(manifest: Json) -> str:
     identity, parts = manifest["identity"], manifest["parts"]
     extension = CODECS[identity["codec"]].extension
     captions, grey = _count(manifest, "captions"), _count(manifest, "grey")
+    split = f"Split `{identity['split']}` (`../splits.json` lists its originals); " if "split" in identity else ""
+    key, words = ("000000123" if split else "KEY"), ("txt" if captions else "json")
     return f"""# {identity["dataset"]}: {manifest["title"]}
 
-{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions, by people.
+{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions.
 
 ![The first pictures](preview.png)
 
@@ -43,17 +58,17 @@ Licence: {manifest["licence"]}
 
 ## Files
 {len(parts):,} tar files in WebDataset's layout, {sum(p["bytes"] for p in parts):,} bytes.
-`000000123.{extension}` is a picture, `000000123.txt` holds its captions, one a line, and `000000123.json` says which original it is,
+`{key}.{extension}` is a picture, `{key}.txt` holds its captions, one a line, and `{key}.json` says which original it is,
 how large that was and which part of it is shown. `manifest.json` lists every tar with its sha256.
 
 ```python
 import webdataset as wds
-pictures = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "txt")
+pictures = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "{words}")
 ```
 
 ## How it was prepared
-Split `{identity["split"]}` (`../splits.json` lists its originals); {identity["crop"]} crop, {identity["filter"]} filter, codec
-{identity["codec"]}. {grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}
+{split}{identity["crop"]} crop, {identity["filter"]} filter, codec {identity["codec"]}.
+{grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}
 Manifest digest (what later stages pin): `{ledger.manifest_digest(manifest)}`.
 """
 
@@ -63,7 +78,7 @@ def _left_out(originals: list[Json]) -> str:
         return "No picture was left out."
     named = "\n".join(f"- `{o['name']}`: {o['reason']}" for o in originals[:_NAMED])
     more = f"\n- and {len(originals) - _NAMED:,} more, in `manifest.json`" if len(originals) > _NAMED else ""
-    return f"{len(originals):,} did not decode and were left out:\n\n{named}{more}\n"
+    return f"{len(originals):,} could not be used and were left out:\n\n{named}{more}\n"
 
 
 def _count(manifest: Json, what: str) -> int:

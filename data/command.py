@@ -1,6 +1,7 @@
 """What the commands of all sets do alike: `python -m data.SET.prepare`."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, NoReturn
 
@@ -9,38 +10,54 @@ import click
 from data import preparation
 from data.originals import Pictures, Source, Splits
 from data.preparation import Request
+from data.summary import Summary
 from synth import console
 
-_NAMED = 3  # originals that did not decode and are named on stderr; the manifest has all
+_NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
 
 def root(what: str) -> Callable[..., Any]:
     """The option that says where the original lies."""
-    return click.option("--root", required=True, help=what)
+    return click.option("--root", required=True, callback=at_home, help=what)
 
 
-def prepares(name: str, *, size: int = 256) -> Callable[..., Any]:
-    """The options of every preparation, gathered as its `request`."""
-    options = [
-        click.option("--out", default=f"data/real/{name}", show_default=True, help="Each split becomes a set in OUT/SPLIT."),
+def at_home(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A place with ~ as the home folder, which not every shell puts in for `make ROOT=~/coco`."""
+    return os.path.expanduser(value)
+
+
+def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
+    """The options of every preparation, gathered as its `request`; without a name the set's own says where it lies."""
+    place = f"data/real/{name}" if name else None
+    return options(
+        click.option("--out", default=place, show_default=place or "data/real/NAME", help="Each split becomes a set in OUT/SPLIT."),
         click.option("--size", default=size, show_default=True, help="Pixels a side, 1 to 4096."),
         click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95)."),
         click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar."),
+        making,
+    )
+
+
+def making(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever makes a set."""
+    return options(
         click.option("--workers", type=int, help="Processes at once; 0: this one. Default: a core each, if the shards allow."),
         click.option("--overwrite", is_flag=True, help="Replace other sets that lie there."),
         click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing."),
-    ]
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        return reduce(lambda made, option: option(made), reversed(options), command)
-
-    return decorate
+    )(command)
 
 
-def split_by_seed(command: Callable[..., Any]) -> Callable[..., Any]:
+def split_by_seed(held_out: str = "The part that is held out, between 0 and 1.") -> Callable[..., Any]:
     """The options of a set that its owner does not split."""
-    share = click.option("--test-share", default=0.1, show_default=True, help="The part that is held out, between 0 and 1.")
-    return share(click.option("--seed", default=0, show_default=True, help="Which pictures are held out.")(command))
+    return options(
+        click.option("--seed", default=0, show_default=True, help="Which pictures are held out."),
+        click.option("--test-share", default=0.1, show_default=True, help=held_out),
+    )
+
+
+def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, in the order in which --help shows them."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(decorators), command)
 
 
 def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_run: bool, **options: Any) -> None:
@@ -50,14 +67,20 @@ def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_
         for out, estimate in preparation.estimate(source, found, pictures, request):
             console.show({"out": out, **estimate._asdict()})
         return
+    finish(request.out, lambda **told: preparation.prepare(source, law, found, pictures, request, **told))
+
+
+def finish(out: str, prepare: Callable[..., Iterable[Summary]]) -> None:
+    """Has sets prepared, and says how it goes and what came of it."""
     with console.Making("pictures") as bar:
-        summaries = list(preparation.prepare(source, law, found, pictures, request, started=bar.started, progress=bar.step))
+        summaries = list(prepare(started=bar.started, progress=bar.step))
     if not any(s.prepared for s in summaries):
-        console.note(f"{request.out} is finished: nothing to do")
+        console.note(f"{out} is finished: nothing to do")
     for summary in summaries:
         if summary.left_out:
             named = "; ".join(f"{o['name']}: {o['reason']}" for o in summary.left_out[:_NAMED])
-            console.note(f"warning: {len(summary.left_out):,} pictures do not decode and are left out of {summary.out}, among them {named}")
+            some = f"{len(summary.left_out):,} pictures cannot be used and are left out of {summary.out}"
+            console.note(f"warning: {some}, among them {named}")
         console.show(summary.row())
 
 

@@ -5,7 +5,8 @@ written; a picture that turns out not to decode is no error of the set: it is le
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
+from synth import console
 from synth.errors import UserError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, in small letters
@@ -26,8 +28,13 @@ class Source:
 
     name: str  # as in data/NAME
     title: str
-    place: str  # where its owner offers it
+    place: str  # where its owner offers it; empty where nobody does
     licence: str
+
+    @property
+    def advice(self) -> str:
+        """How a sentence about something missing ends."""
+        return f": is {self.title} unpacked whole? Its owner offers it at {self.place}" if self.place else ""
 
 
 class Original(NamedTuple):
@@ -38,6 +45,8 @@ class Original(NamedTuple):
     about: Json = MappingProxyType({})  # what else its sample says; never "caption", "params" or "stats", which other stages read
     bytes: int = 0  # of its file: another file under its name makes another set
 
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Splits = Mapping[str, Sequence[Original]]  # by name: train, test ...
 
@@ -60,10 +69,18 @@ class Files:
         return Image.open(Path(self.root, name))
 
 
+def set_name(name: str | None, place: str) -> str:
+    """What a set is called: as asked for, else as the last part of its place. Raises UserError where that could name no files."""
+    found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
+    if not _NAME.fullmatch(found):
+        raise UserError(f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k")
+    return found
+
+
 def require(path: Path, source: Source) -> Path:
     """The path, of a file or folder of the original. Raises UserError where it is not there."""
     if not path.exists():
-        raise UserError(f"{path} is missing: is {source.title} unpacked whole? Its owner offers it at {source.place}")
+        raise UserError(f"{path} is missing{source.advice}")
     return path
 
 
@@ -74,10 +91,15 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
+                if entry.name.startswith("."):
+                    continue
                 if entry.is_dir():
                     waiting.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in suffixes and not entry.name.startswith("."):
+                elif os.path.splitext(entry.name)[1].lower() in suffixes:
                     found[os.path.relpath(entry.path, folder)] = entry.stat().st_size
+    for name in found:
+        if name.encode(errors="replace").decode() != name:
+            raise UserError(f"the name of {name!a} in {folder} is not UTF-8; rename it")
     return dict(sorted(found.items()))
 
 
@@ -101,4 +123,23 @@ def require_pairs(pictures: Collection[str], captioned: Collection[str], where: 
     for lone, what in ((bare, f"has no caption in {where}"), (lost, f"has captions in {where} and is not there")):
         if lone:
             more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
-            raise UserError(f"{min(lone)} {what}{more}: is {source.title} unpacked whole? Its owner offers it at {source.place}")
+            raise UserError(f"{min(lone)} {what}{more}{source.advice}")
+
+
+def require_all(named: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
+    """Raises UserError where something that is named is not present; `where` says which file names it."""
+    if lost := sorted(name for name in named if name not in present):
+        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        raise UserError(f"{lost[0]} is named in {where} and is not there{more}{source.advice}")
+
+
+def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
+    """The first of several paths below a folder that is there. Raises UserError, which names the first, where none is."""
+    return next((path for name in names if (path := folder / name).exists()), None) or require(folder / names[0], source)
+
+
+def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
+    """Says which splits have other numbers of pictures than the whole set has: a part of it may be meant."""
+    for split, originals in found.items():
+        if len(originals) != whole[split]:
+            console.note(f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}")

@@ -3,37 +3,32 @@
 A picture that does not decode is left out of its shard; record, manifest and card name it and say why.
 """
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from data import card, splits
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
+from data.stopwatch import Stopwatch
+from data.summary import Summary
 from synth import completion, config, ledger, shards
 from synth.codecs import CODECS
 from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
 from synth.ledger import Part, State
-from synth.pictures import contact_sheet
 from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
 
 LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
-_SHOWN = 64  # pictures of a preview
 _ADVANCE = 32  # pictures between two signs of life
-_VERSIONED = ("numpy", "pillow")
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Json = dict[str, Any]
 
@@ -60,22 +55,6 @@ class Job(NamedTuple):
     identity: Json
 
 
-class Summary(NamedTuple):
-    """What a set has in the end, and what this run did for it."""
-
-    out: str
-    pictures: int
-    captions: int
-    prepared: int  # by this run
-    grey: int
-    left_out: list[Json]  # name and reason of originals that do not decode
-    seconds: float
-
-    def row(self) -> Json:
-        """The summary as a person reads it."""
-        return {**self._asdict(), "left_out": len(self.left_out), "seconds": round(self.seconds, 1)}
-
-
 def prepare(
     source: Source,
     law: str,
@@ -92,17 +71,7 @@ def prepare(
     works = _works(source, found, pictures, request)
     for work in works:
         made = completion.complete(work, _terms(request), started=started, progress=progress)
-        manifest = ledger.read_manifest(work.storage)
-        counted = {name: sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions")}
-        yield Summary(
-            out=work.storage.url,
-            pictures=manifest["samples"],
-            captions=counted["captions"],
-            prepared=sum(r.count for r in made.records),
-            grey=counted["grey"],
-            left_out=manifest["left_out"],
-            seconds=made.seconds,
-        )
+        yield Summary.of(work.storage, made)
     splits.write(request.out, source.name, law, found)
 
 
@@ -116,7 +85,7 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
     """The task of a worker: prepares, publishes and records one shard. Yields originals seen since the last yield, then the record.
 
     Raises UserError where none of them decodes."""
-    begun, cpu = time.perf_counter(), time.process_time()
+    watch = Stopwatch.start()
     storage, identity = open_storage(job.out), job.identity
     left_out: list[Json] = []
     grey = captions = 0
@@ -124,7 +93,7 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         for number, original in enumerate(job.originals):
             try:
                 made = _square(job.pictures, original, identity["size"])
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 left_out.append({"name": original.name, "reason": str(error) or type(error).__name__})
             else:
                 writer.add(shards.sample_key(job.part.first + number), _files(original, made, identity))
@@ -144,16 +113,15 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         fingerprint=config.digest(identity),
         identity=identity,
         content={"left_out": left_out, "grey": grey, "captions": captions},
-        run={
-            "parts": job.part.of,
-            "seconds": round(time.perf_counter() - begun, 3),
-            "cpu_seconds": round(time.process_time() - cpu, 3),
-            "host": platform.node(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
-        },
+        run=watch.run(job.part),
     )
     ledger.write_record(storage, record)
     yield record
+
+
+def sample_bytes(files: dict[str, bytes]) -> int:
+    """What a sample takes in a tar."""
+    return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
 
 
 def _square(pictures: Pictures, original: Original, size: int) -> Square:
@@ -189,7 +157,7 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
             raise UserError(f"{name} is {value}; it must be at least {least}")
     for split, originals in found.items():
         if not originals:
-            raise UserError(f"{source.title} has no pictures for {split}; its owner offers it at {source.place}")
+            raise UserError(f"{source.title} has no pictures for {split}{source.advice}")
     return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
 
 
@@ -212,7 +180,7 @@ class _Preparing(Work):
             "shard_size": request.shard_size,
             "originals": {
                 "count": len(originals),
-                "digest": config.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals]),
+                "digest": _digest(originals),
             },
         }
         plan = shards.plan(dataset, len(originals), request.shard_size)
@@ -231,9 +199,9 @@ class _Preparing(Work):
         """What a sample takes in a tar; nothing where it does not decode."""
         try:
             files = _files(original, _square(self._pictures, original, self.identity["size"]), self.identity)
-        except _UNREADABLE:
+        except UNREADABLE:
             return 0
-        return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
+        return sample_bytes(files)
 
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(p, self._originals[p.first : p.first + p.count], self._pictures, self.storage.url, self.identity) for p in parts]
@@ -242,16 +210,17 @@ class _Preparing(Work):
         records = [state.records[p.file] for p in self.parts]
         left_out = [original for r in records for original in r.content["left_out"]]
         source = self._source
-        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3, "left_out": left_out}
+        about = {
+            "title": source.title,
+            "source": source.place or source.title,
+            "licence": source.licence,
+            "channels": 3,
+            "left_out": left_out,
+        }
         manifest = ledger.manifest(records, self.identity, about, run)
-        for name, data in card.files(manifest, contact_sheet(self._shown())).items():
+        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
             self.storage.write(name, data)
         ledger.write_manifest(self.storage, manifest)
 
-    def _shown(self) -> Iterator[np.ndarray]:
-        """Pictures of the first shard, from all over it, as they are stored."""
-        first = self.parts[0]
-        with self.storage.whole(first.file) as file:
-            samples = shards.read_shard(file, first.file)
-            for sample in islice(samples, 0, None, -(-first.count // _SHOWN)):
-                yield sample.pixels
+    def is_closed(self, manifest: Json) -> bool:
+        return bool(manifest["licence"] == self._source.licence)

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 CROP, FILTER = "centre", "lanczos"
 
-_GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
+GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
 _NO_PICTURES = {"I", "F"}  # 32-bit numbers of which nobody says what is white
 
 
@@ -31,7 +31,7 @@ def square(picture: Image.Image, size: int) -> Square:
     left, top = (width - side) // 2, (height - side) // 2
     crop = (left, top, left + side, top + side)
     scaled = rgb(picture).crop(crop).resize((size, size), Image.Resampling.LANCZOS)
-    return Square(np.asarray(scaled), (width, height), crop, picture.mode in _GREY)
+    return Square(np.asarray(scaled), (width, height), crop, picture.mode in GREY)
 
 
 def rgb(picture: Image.Image) -> Image.Image:

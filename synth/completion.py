@@ -152,10 +152,12 @@ def _examine(work: Work, terms: Terms) -> Found:
     state = ledger.load(work.storage)
     ledger.require_kind(state, work.storage, work.identity)
     try:
-        ledger.require_same(state, work.storage, work.identity, sum(p.count for p in work.parts))
+        samples = sum(p.count for p in work.parts) if all(p.counted for p in work.parts) else None
+        ledger.require_same(state, work.storage, work.identity, samples)
     except UserError:
         if not (terms.overwrite and state.records):
             raise
+        ledger.require_replaceable(state, work.storage, work.identity)
         return Found(state, work.parts, other=True)
     return _compare(work, state)
 
@@ -226,7 +228,9 @@ def _make(
 
 
 def _remove_strays(work: Work, state: ledger.State) -> None:
-    """Removes files that are named like parts and that no record names."""
+    """Removes files that are named like parts and that no record names; of an adopted set none, as any may be its owner's."""
+    if ledger.adopted(work.identity):
+        return
     stem, _, suffix = work.parts[0].file.partition(".")
     like = re.compile(rf"{re.escape(stem.rstrip('0123456789'))}\d{{5,}}\.{re.escape(suffix)}")
     work.storage.remove(f for f in state.sizes if like.fullmatch(f) and f not in state.records)

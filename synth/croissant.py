@@ -21,6 +21,7 @@ class About:
     extension: str  # of its pictures
     record: str  # what a sample's JSON says
     captions: bool = False  # samples have a .txt
+    numbered: bool = True  # keys are indices in nine digits
 
 
 def document(manifest: Json, about: About) -> bytes:
@@ -54,20 +55,21 @@ def _document(manifest: Json, about: About) -> Json:
         _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
         _file_set("record-files", "application/json", "*.json", within),
     ]
-    key = "The sample's key: its index in nine digits."
+    key = "The sample's key: its index in nine digits." if about.numbered else "The sample's key."
+    regex = {"regex": "([0-9]{9})" if about.numbered else r"([^./]+)\.[^/]*$"}
     pictures = [
-        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform=regex),
         _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
     ]
     records = [
-        _field("records/key", "sc:Text", key, "record-files", "filename", transform={"regex": "([0-9]{9})"}),
+        _field("records/key", "sc:Text", key, "record-files", "filename", transform=regex),
         _field("records/record", "sc:Text", about.record, "record-files", "content"),
     ]
     texts = []
     if about.captions:
         sets.append(_file_set("caption-files", "text/plain", "*.txt", within))
         texts = [
-            _field("captions/key", "sc:Text", key, "caption-files", "filename", transform={"regex": "([0-9]{9})"}),
+            _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
             _field("captions/captions", "sc:Text", "People's captions, one a line.", "caption-files", "content"),
         ]
     return {

@@ -21,7 +21,8 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"  # the kind of a set whose identity does not say it
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r"(.+-)?\d{5,}\.json")
-_GO_ON = "give another --out, or --overwrite to replace what is there"
+_ELSEWHERE = "give another --out"
+_GO_ON = f"{_ELSEWHERE}, or --overwrite to replace what is there"
 
 Json = dict[str, Any]
 
@@ -36,6 +37,7 @@ class Part:
     count: int  # of samples
     content: Json = field(default_factory=dict)  # what its record's content must hold, beside other things
     of: int = 1  # parts that the set is to have
+    counted: bool = True  # else `count` is a guess: how many they are is known when it is made
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class State:
 
     def done(self, part: Part, fingerprint: str) -> bool:
         """Whether a part of this set is there, whole, with the samples and the content that are planned."""
-        record, planned = self.records.get(part.file), (fingerprint, part.count, self.sizes.get(part.file))
-        same = record is not None and (record.fingerprint, record.planned, record.bytes) == planned
-        return same and part.content.items() <= record.content.items()  # type: ignore[union-attr]
+        record = self.records.get(part.file)
+        if record is None or (record.fingerprint, record.bytes) != (fingerprint, self.sizes.get(part.file)):
+            return False
+        return record.planned == (part.count if part.counted else record.planned) and part.content.items() <= record.content.items()
 
 
 def load(storage: Storage) -> State:
@@ -100,20 +103,39 @@ def require_kind(state: State, storage: Storage, identity: Json) -> None:
             raise UserError(f"{storage.url} holds {kinds[0]} and no {kinds[1]}; give another --out")
 
 
-def require_same(state: State, storage: Storage, identity: Json, samples: int) -> None:
-    """Raises UserError where what lies at the place is not the beginning of what is asked for."""
+def adopted(identity: Json) -> bool:
+    """Whether a set's parts are somebody else's files, which it describes where they lie: nothing of exnihilo changes or removes them."""
+    return bool(identity.get("adopted"))
+
+
+def require_same(state: State, storage: Storage, identity: Json, samples: int | None) -> None:
+    """Raises UserError where what lies at the place is not the beginning of what is asked for; `samples` is None where nobody has
+    counted them yet."""
     fingerprint = digest(identity)
     if state.sizes.keys() <= {r.name for r in state.records.values()}:
         return  # nothing but claims: nothing can be lost
     for record in state.records.values():
         if record.fingerprint != fingerprint:
-            raise UserError(f"{storage.url} holds another set: {'; '.join(_differences(record.identity, identity))}; {_GO_ON}")
+            differences = "; ".join(_differences(record.identity, identity))
+            raise UserError(f"{storage.url} holds another set: {differences}; {_ELSEWHERE if adopted(record.identity) else _GO_ON}")
+    if adopted(identity):
+        return  # others' files lie there, and as many as there are
     if not state.records and state.sizes:
         example = sorted(state.sizes)[0]
         raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out")
     held = max((r.first + r.count for r in state.records.values()), default=0)
-    if held > samples:
+    if samples is not None and held > samples:
         raise UserError(f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}")
+
+
+def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
+    """Raises UserError where the set at a place may not make room for another: others' files never, and its own not for a description
+    of what lies there."""
+    for record in state.records.values():
+        if adopted(record.identity) and not adopted(identity):
+            raise UserError(f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}")
+        if adopted(identity) and not adopted(record.identity):
+            raise UserError(f"{storage.url} holds a set that exnihilo made; it needs no preparation")
 
 
 def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -> None:
@@ -132,11 +154,11 @@ def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -
 
 
 def replace_by(state: State, storage: Storage, claim: Record, companions: Iterable[str]) -> None:
-    """Removes a set to make room for another: what the records name, what was written beside the manifest, and no other file. The
-    claim of the new set comes first, so that the place has an owner at every moment."""
+    """Removes a set to make room for another: what the records name, what was written beside the manifest, and no other file; of an
+    adopted set, the records alone. The claim of the new set comes first, so that the place has an owner at every moment."""
     storage.remove([MANIFEST, *companions])
     write_record(storage, claim)
-    files = [name for record in state.records.values() for name in (record.file, record.name)]
+    files = [r.name for r in state.records.values()] + [r.file for r in state.records.values() if not adopted(r.identity)]
     storage.remove(name for name in files if name != claim.name)
 
 

@@ -121,7 +121,7 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
                 last = member.name.rsplit("/", 1)[-1]
                 data = tar.extractfile(member).read()  # type: ignore[union-attr]
                 stem, _, extension = last.partition(".")
-                if stem != key and files:
+                if (stem != key or extension in files) and files:
                     yield key, files
                     files = {}
                 key, files = stem, {**files, extension: data}

@@ -1,3 +1,4 @@
+import importlib
 import re
 import shlex
 import subprocess
@@ -28,6 +29,12 @@ def code_lines(page: Path) -> list[str]:
     return [line for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL) for line in block.splitlines()]
 
 
+def require_options(command: click.Command, line: str) -> None:
+    """Every option of a line is the command's."""
+    options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}
+    assert {w for w in shlex.split(line) if w.startswith("--")} <= options, line
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -39,8 +46,19 @@ def test_commands_in_the_docs_are_commands(page: Path) -> None:
     for package, line in re.findall(r"python -m (synth|caption|train|evaluate) ([^`\n#]+)", page.read_text()):
         words = [w for w in shlex.split(line) if w != "\\"]
         command = COMMANDS[package].commands[words[0]]
-        options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts} | {"--help"}
-        assert {w for w in words if w.startswith("--")} <= options, line
+        require_options(command, line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_preparations_in_the_docs_are_commands(page: Path) -> None:
+    for name, line in re.findall(r"python -m data\.(\w+)\.prepare([^`\n#]*)", page.read_text()):
+        if name != "SET":
+            require_options(importlib.import_module(f"data.{name}.prepare").main, line)
+
+
+def test_every_preparation_stands_in_the_table_of_sets() -> None:
+    table = set(re.findall(r"^\| (\w+) \|.*`python -m data\.\1\.prepare", (ROOT / "data/README.md").read_text(), re.MULTILINE))
+    assert table == {path.parent.name for path in (ROOT / "data").glob("*/prepare.py")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -155,7 +155,7 @@ def test_a_real_set_is_prepared_and_captioned_by_its_name(checkout: Path) -> Non
     place.touch()
     [words] = asked(checkout, "data", "SET=folder", "ROOT=my pictures", "SIZE=64", "ARGS=--licence CC0-1.0")
     assert words[:3] == ["data.folder.prepare", "--root", "my pictures"]
-    assert options(words) == {"--root": ["my pictures"], "--out": ["data/real/folder"], "--size": ["64"], "--licence": ["CC0-1.0"]}
+    assert options(words) == {"--root": ["my pictures"], "--size": ["64"], "--licence": ["CC0-1.0"]}
     assert refused(checkout, "data", "SET=nothing") == "error: SET is 'nothing'; give one of folder"
     assert "make data SET=folder prepares them" in refused(checkout, "captions", "SET=folder")
     for split in ("test", "train"):

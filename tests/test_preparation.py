@@ -7,9 +7,10 @@ from PIL import Image
 
 from data import preparation
 from data.originals import Files, Original, Source
-from data.preparation import Request, Summary
+from data.preparation import Request
 from data.splits import held_out
 from data.squares import square
+from data.summary import Summary
 from synth.errors import UserError
 from synth.shards import ShardSet
 from tests.conftest import tar_hashes
@@ -73,7 +74,7 @@ def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(folder:
     assert [s.about["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [f"{i}.png" for i in (0, 1, 3, 4, 6)]
     assert shard_set.manifest["left_out"] == train.left_out
     card = (tmp_path / "out/train/README.md").read_text()
-    assert "`2.png`" in card and "`5.png`" in card and "2 did not decode" in card
+    assert "`2.png`" in card and "`5.png`" in card and "2 could not be used" in card
     before = tar_hashes(tmp_path / "out/train")
     assert prepare(folder, tmp_path / "out")[0].prepared == 0 and tar_hashes(tmp_path / "out/train") == before
 

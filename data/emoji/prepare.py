@@ -78,7 +78,7 @@ def _words(name: str) -> str:
 
 @click.command(epilog="\b\nExample:\n  python -m data.emoji.prepare --size 32 --out data/real/emoji")
 @click.option("--font", "path", metavar="FILE", help="A font with colour bitmaps; by default Debian's Noto Color Emoji.")
-@command.split_by_seed
+@command.split_by_seed()
 @command.prepares("emoji", size=32)
 def main(path: str | None, seed: int, test_share: float, **options: Any) -> None:
     """Draw the emoji of a font as sets of shards, with their English names: train and test."""

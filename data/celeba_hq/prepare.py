@@ -1,0 +1,67 @@
+"""Multi-Modal CelebA-HQ (Xia et al. 2021): 30,000 faces with ten captions each, composed from CelebA's attributes by a grammar."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data import caption_files, command, originals, pickled_names
+from data.originals import Files, Original, Source, Splits
+from synth.errors import UserError
+
+SOURCE = Source(
+    "celeba_hq",
+    "Multi-Modal CelebA-HQ",
+    "https://github.com/IIGROUP/MM-CelebA-HQ-Dataset",
+    "for non-commercial research and education (the agreements of CelebA and of CelebA-HQ); faces are of real people",
+)
+
+WHOLE = {"train": 24_000, "test": 6_000}
+IMAGES = ("images", "image", "CelebA-HQ-img")
+TEXTS = ("text/celeba-caption", "text", "celeba-caption")
+
+
+def find(root: Path) -> Splits:
+    """The pictures of both splits, by number. Raises UserError."""
+    images, texts = originals.first_of(root, IMAGES, SOURCE), originals.first_of(root, TEXTS, SOURCE)
+    listed = {split: {_stem(n) for n in pickled_names.read(root / split / "filenames.pickle", SOURCE)} for split in WHOLE}
+    if both := listed["train"] & listed["test"]:
+        raise UserError(f"picture {min(both)} lies in both splits of {root}{SOURCE.advice}")
+    sizes = originals.sizes(images, SOURCE)
+    files = {_stem(name): name for name in sizes}
+    written = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
+    originals.require_pairs(files, written, str(texts), SOURCE)
+    for split, names in listed.items():
+        originals.require_all(names, files, f"{split}/filenames.pickle", SOURCE)
+    if alone := files.keys() - listed["train"] - listed["test"]:
+        raise UserError(f"{files[min(alone)]} (of {len(alone):,}) lies in neither filenames.pickle of {root}{SOURCE.advice}")
+
+    def original(name: str) -> Original:
+        file = files[name]
+        return Original(f"{images.name}/{file}", caption_files.beside(texts / f"{name}.txt", SOURCE), bytes=sizes[file])
+
+    found = {split: [original(n) for n in sorted(names, key=_by_number)] for split, names in listed.items()}
+    originals.note_counts(found, WHOLE)
+    return found
+
+
+def _stem(name: str) -> str:
+    """ "7" of "7.jpg"; lists name pictures with or without it."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in originals.PICTURES else name
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() else 0, name)
+
+
+@click.command(epilog="\b\nExample:\n  python -m data.celeba_hq.prepare --root ~/celeba-hq --size 256 --out data/real/celeba_hq")
+@command.root("The folder that holds images, text, train/filenames.pickle and test/filenames.pickle.")
+@command.prepares("celeba_hq")
+def main(root: str, **options: Any) -> None:
+    """Prepare Multi-Modal CelebA-HQ as sets of shards: train (24,000 pictures) and test (6,000)."""
+    command.prepare(SOURCE, "the owner's: filenames.pickle", find(Path(root)), Files(root), **options)
+
+
+if __name__ == "__main__":
+    command.run(main, "data.celeba_hq.prepare")

@@ -1,0 +1,105 @@
+"""CIFAR-10 (Krizhevsky 2009): pictures of 32 x 32 pixels in ten classes, from its binary version or from a tree of picture files.
+
+It has no captions; each picture gets one, of its class: "a photo of an airplane". Pictures of the tree are ordered by their number
+within the class, so that classes are mixed in every shard, as they are in the binary version.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+
+from data import command, originals
+from data.originals import Files, Original, Pictures, Source, Splits
+from synth.errors import UserError
+
+SOURCE = Source(
+    "cifar10",
+    "CIFAR-10",
+    "https://www.cs.toronto.edu/~kriz/cifar.html (cifar-10-binary.tar.gz)",
+    "none stated by its owner",
+)
+
+WHOLE = {"train": 50_000, "test": 10_000}
+SIDE = 32
+BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+NAMES = "batches.meta.txt"
+
+_RECORD = 1 + 3 * SIDE * SIDE  # bytes: the class, then red, green, blue
+
+
+@dataclass(frozen=True)
+class Records:
+    """Pictures of the binary version, by file and number: "test_batch.bin/00007"."""
+
+    root: str
+
+    def open(self, name: str) -> Image.Image:
+        """The picture of a record."""
+        file, number = name.split("/")
+        with Path(self.root, file).open("rb") as batch:
+            batch.seek(int(number) * _RECORD + 1)
+            planes = np.frombuffer(batch.read(_RECORD - 1), np.uint8).reshape(3, SIDE, SIDE)
+        return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+
+
+def find(root: Path) -> tuple[Splits, Pictures]:
+    """The pictures of both splits, and how they are opened. Raises UserError."""
+    if (root / "train").is_dir():
+        found: Splits = {split: _tree(root, split) for split in WHOLE}
+        classes = {split: {str(o.about["class_name"]) for o in pictures} for split, pictures in found.items()}
+        if lone := classes["train"] ^ classes["test"]:
+            raise UserError(f"{root} has the class {min(lone)} in one of train and test only{SOURCE.advice}")
+        pictures: Pictures = Files(str(root))
+    else:
+        folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
+        names = list(originals.lines(folder / NAMES, SOURCE))
+        found = {split: [o for file in files for o in _batch(folder / file, names)] for split, files in BATCHES.items()}
+        pictures = Records(str(folder))
+    originals.note_counts(found, WHOLE)
+    return found, pictures
+
+
+def caption(name: str) -> str:
+    """What is said of a picture of a class."""
+    return f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _original(name: str, class_name: str, size: int) -> Original:
+    return Original(name, (caption(class_name),), {"class_name": class_name}, size)
+
+
+def _tree(root: Path, split: str) -> Sequence[Original]:
+    sizes = originals.sizes(root / split, SOURCE)
+    if stray := next((name for name in sizes if name.count("/") != 1), None):
+        raise UserError(f"{root / split / stray} does not lie in a folder of its class: {split}/CLASS/NAME.jpg{SOURCE.advice}")
+    ordered = sorted(sizes, key=lambda name: (name.split("/")[1], name))
+    return [_original(f"{split}/{name}", name.split("/")[0], sizes[name]) for name in ordered]
+
+
+def _batch(file: Path, names: Sequence[str]) -> list[Original]:
+    """The pictures of a batch. Raises UserError where it is cut, or of classes without a name."""
+    data = originals.require(file, SOURCE).read_bytes()
+    if not data or len(data) % _RECORD:
+        raise UserError(f"{file} has {len(data):,} bytes, no multiple of {_RECORD:,}{SOURCE.advice}")
+    labels = data[::_RECORD]
+    if max(labels) >= len(names):
+        raise UserError(f"{file} has pictures of the class {max(labels)}, and {NAMES} names {len(names)}{SOURCE.advice}")
+    return [_original(f"{file.name}/{i:05d}", names[label], len(data)) for i, label in enumerate(labels)]
+
+
+@click.command(epilog="\b\nExample:\n  python -m data.cifar10.prepare --root ~/cifar-10-batches-bin --out data/real/cifar10")
+@command.root("The folder of the binary version, or one with train/CLASS/NAME.jpg and test/CLASS/NAME.jpg (or .png).")
+@command.prepares("cifar10", size=SIDE)
+def main(root: str, **options: Any) -> None:
+    """Prepare CIFAR-10 as sets of shards: train (50,000 pictures) and test (10,000)."""
+    found, pictures = find(Path(root))
+    command.prepare(SOURCE, "the owner's: training and test batches", found, pictures, **options)
+
+
+if __name__ == "__main__":
+    command.run(main, "data.cifar10.prepare")

@@ -1,0 +1,88 @@
+"""COCO 2014 (Lin et al. 2014; captions: Chen et al. 2015): photographs with about five captions each, by people.
+
+Its owner's splits: train and val. Every picture has a licence of its own, which its sample names; captions are in the order of their
+numbers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data import command, originals
+from data.caption_files import one_line
+from data.originals import Files, Original, Source, Splits
+from synth.errors import UserError
+
+SOURCE = Source(
+    "coco",
+    "COCO 2014, photographs with captions",
+    "https://cocodataset.org/#download (train2014.zip, val2014.zip, annotations_trainval2014.zip)",
+    "pictures: each under its own (`licence` in its sample), by their photographers on Flickr; captions: CC BY 4.0, COCO Consortium",
+)
+
+FOLDERS = {"train": "train2014", "val": "val2014"}
+WHOLE = {"train": 82_783, "val": 40_504}
+
+Json = Mapping[str, Any]
+
+
+def find(root: Path) -> Splits:
+    """The pictures of both splits, by number. Raises UserError."""
+    files = {split: root / "annotations" / f"captions_{folder}.json" for split, folder in FOLDERS.items()}
+    for split, file in files.items():
+        originals.require(file, SOURCE)
+        originals.require(root / FOLDERS[split], SOURCE)
+    found = {split: _split(root, FOLDERS[split], file) for split, file in files.items()}
+    originals.note_counts(found, WHOLE)
+    return found
+
+
+def _split(root: Path, folder: str, file: Path) -> Sequence[Original]:
+    images, annotations, licences = _tables(file)
+    sizes = originals.sizes(root / folder, SOURCE)
+    try:
+        named = {image["id"]: image for image in images}
+        urls = {licence["id"]: licence["url"] for licence in licences}
+        captions: dict[int, list[str]] = {}
+        for annotation in sorted(annotations, key=lambda a: a["id"]):
+            if caption := one_line(annotation["caption"]):
+                captions.setdefault(annotation["image_id"], []).append(caption)
+        if strangers := captions.keys() - named.keys():
+            raise UserError(f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}")
+        originals.require_pairs(sizes, {named[i]["file_name"] for i in captions}, file.name, SOURCE)
+        return [_original(folder, named[i], urls, captions[i], sizes) for i in sorted(captions)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is not laid out as COCO's captions are ({type(error).__name__}: {error}){SOURCE.advice}") from None
+
+
+def _original(folder: str, image: Json, licences: Json, captions: Sequence[str], sizes: Mapping[str, int]) -> Original:
+    name = image["file_name"]
+    about = {"image_id": image["id"], "licence": licences[image["license"]]}
+    return Original(f"{folder}/{name}", tuple(captions), about, sizes[name])
+
+
+def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
+    """Pictures, captions and licences of an annotation file."""
+    try:
+        content = json.loads(originals.text(file, SOURCE))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is no JSON at line {error.lineno:,}, column {error.colno:,}: {error.msg}{SOURCE.advice}") from None
+    parts = [content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "licenses")]
+    if not all(isinstance(part, list) for part in parts):
+        raise UserError(f"{file} has no lists of images, annotations and licenses{SOURCE.advice}")
+    return tuple(parts)  # type: ignore[return-value]
+
+
+@click.command(epilog="\b\nExample:\n  python -m data.coco.prepare --root ~/coco --size 256 --out data/real/coco")
+@command.root("The folder that holds annotations, train2014 and val2014.")
+@command.prepares("coco")
+def main(root: str, **options: Any) -> None:
+    """Prepare COCO 2014 as sets of shards: train (82,783 pictures) and val (40,504)."""
+    command.prepare(SOURCE, "the owner's: train2014 and val2014", find(Path(root)), Files(root), **options)
+
+
+if __name__ == "__main__":
+    command.run(main, "data.coco.prepare")

@@ -1,0 +1,126 @@
+"""CUB-200-2011 (Wah et al. 2011), birds of 200 species, with the ten captions a picture of Reed et al. (2016).
+
+The split is Reed et al.'s, in which no species is in both: 150 of them to train on, 50 to test on. It lies beside the captions as
+trainvalclasses.txt and testclasses.txt, or, in AttnGAN's folder of birds, as train/ and test/filenames.pickle.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data import caption_files, command, originals, pickled_names
+from data.originals import Files, Original, Source, Splits
+from synth.errors import UserError
+
+SOURCE = Source(
+    "cub",
+    "Caltech-UCSD Birds 200-2011",
+    "https://www.vision.caltech.edu/datasets/cub_200_2011 (CUB_200_2011.tgz)",
+    "pictures: of their photographers, for non-commercial research and education; captions (Reed et al. 2016): none stated",
+)
+TEXTS = Source(
+    "cub",
+    "the captions of Reed et al. (2016)",
+    "https://github.com/reedscot/cvpr2016 (cvpr2016_cub.tar.gz), and with AttnGAN's folder of birds (https://github.com/taoxugit/AttnGAN)",
+    SOURCE.licence,
+)
+
+WHOLE = {"train": 8_855, "test": 2_933}
+CLASS_FILES = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
+NAME_FILES = {"train": "train/filenames.pickle", "test": "test/filenames.pickle"}
+
+
+def find(root: Path, captions: Path) -> Splits:
+    """The pictures of both splits, by number; `root` holds CUB_200_2011 and `captions` the texts. Raises UserError."""
+    folder = birds(root)
+    names, species = _names(folder), _table(folder / "classes.txt")
+    labels = _table(folder / "image_class_labels.txt")
+    sizes = originals.sizes(folder / "images", SOURCE)
+    originals.require_all(names.values(), sizes, "images.txt", SOURCE)
+    if unlabelled := names.keys() - labels.keys() or set(labels.values()) - species.keys():
+        raise UserError(f"{folder} has no species for the number {min(unlabelled)}{SOURCE.advice}")
+    texts = originals.first_of(captions, ("text_c10", "text"), TEXTS)
+    stems = {number: name.rsplit(".", 1)[0] for number, name in names.items()}
+    written = {name[: -len(".txt")] for name in originals.sizes(texts, TEXTS, suffixes={".txt"})}
+    originals.require_pairs(stems.values(), written, str(texts), TEXTS)
+    split_of = _splits(captions, list(stems.values()))
+
+    def original(number: str) -> Original:
+        about = {"class_id": int(labels[number]), "class_name": _words(species[labels[number]])}
+        said = caption_files.beside(texts / f"{stems[number]}.txt", TEXTS)
+        return Original(names[number], said, about, sizes[names[number]])
+
+    found = {split: [original(n) for n in sorted(names, key=int) if split_of[stems[n]] == split] for split in WHOLE}
+    originals.note_counts(found, WHOLE)
+    return found
+
+
+def birds(root: Path) -> Path:
+    """The folder CUB_200_2011, which `root` holds or is."""
+    return root if (root / "images.txt").exists() else originals.require(root / "CUB_200_2011", SOURCE)
+
+
+def _names(folder: Path) -> Mapping[str, str]:
+    """The pictures by number. Raises UserError where one does not lie in its species' folder."""
+    names = _table(folder / "images.txt")
+    for name in names.values():
+        if name.count("/") != 1 or "." not in name:
+            raise UserError(f"{folder / 'images.txt'} names {name}, where SPECIES/NAME.jpg is expected{SOURCE.advice}")
+    return names
+
+
+def _table(path: Path) -> Mapping[str, str]:
+    """A file of numbers and names. Raises UserError, which names the line, where it is something else."""
+    table: dict[str, str] = {}
+    for row, line in enumerate(originals.lines(path, SOURCE), 1):
+        number, _, name = line.partition(" ")
+        if not number.isdecimal() or not name:
+            raise UserError(f"{path}, entry {row:,} is {line[:60]!r}, where a number and a name are expected{SOURCE.advice}")
+        table[number] = name.strip()
+    return table
+
+
+def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
+    """The split of every picture, by SPECIES/NAME. Raises UserError where a species is in both, or a picture in none."""
+    members = {split: _members(folder, split, stems) for split in WHOLE}
+    species = {split: {stem.split("/")[0] for stem in chosen} for split, chosen in members.items()}
+    if both := species["train"] & species["test"]:
+        raise UserError(f"the species {min(both)} lies in both splits of {folder}, which are to share none{TEXTS.advice}")
+    if alone := set(stems) - members["train"] - members["test"]:
+        raise UserError(f"{min(alone)} (of {len(alone):,}) lies in no split of {folder}{TEXTS.advice}")
+    return {stem: split for split, chosen in members.items() for stem in chosen}
+
+
+def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
+    """The pictures of a split, by species or one by one, whichever file is there."""
+    if not any((folder / files[split]).exists() for files in (CLASS_FILES, NAME_FILES)):
+        raise UserError(f"{folder} has neither {CLASS_FILES[split]} nor {NAME_FILES[split]}, which say the split{TEXTS.advice}")
+    file = originals.first_of(folder, (CLASS_FILES[split], NAME_FILES[split]), TEXTS)
+    if file.suffix == ".pickle":
+        named = set(pickled_names.read(file, TEXTS))
+        originals.require_all(named, set(stems), str(file), SOURCE)
+        return named
+    named = set(originals.lines(file, TEXTS))
+    originals.require_all(named, {stem.split("/")[0] for stem in stems}, str(file), SOURCE)
+    return {stem for stem in stems if stem.split("/")[0] in named}
+
+
+def _words(name: str) -> str:
+    """The species of "001.Black_footed_Albatross"."""
+    return name.partition(".")[2].replace("_", " ")
+
+
+@click.command(epilog="\b\nExample:\n  python -m data.cub.prepare --root ~/birds --size 256 --out data/real/cub")
+@command.root("The folder that holds CUB_200_2011.")
+@click.option("--captions", metavar="FOLDER", help="What holds text_c10 (or text) and the split; by default the root.")
+@command.prepares("cub")
+def main(root: str, captions: str | None, **options: Any) -> None:
+    """Prepare CUB-200-2011 as sets of shards: train (8,855 pictures of 150 species) and test (2,933 of 50 others)."""
+    found = find(Path(root), Path(captions or root))
+    command.prepare(SOURCE, "by species, as Reed et al. (2016) have it", found, Files(str(birds(Path(root)) / "images")), **options)
+
+
+if __name__ == "__main__":
+    command.run(main, "data.cub.prepare")

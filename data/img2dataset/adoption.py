@@ -1,0 +1,191 @@
+"""Tars of others used where they lie: counted, hashed and described by records and a manifest beside them, and never touched.
+
+In place nothing can be left out, so one sample that cannot be used, or a picture of another size, ends it: then the tars can be
+rewritten (rewriting.py). Nothing but records and manifest is written, since any other name may be its owner's.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from data.img2dataset import samples, tars
+from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.tars import HashedFile, UnfitError
+from data.originals import Source
+from data.preparation import LAW
+from data.stopwatch import Stopwatch
+from data.summary import Summary
+from synth import completion, config, ledger
+from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth.errors import UserError
+from synth.ledger import Part, State
+from synth.storage import Storage, open_storage
+
+_PROBES = 32  # samples that the preflight reads
+_ADVANCE = 256  # samples between two signs of life
+_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # whose records are found again: see synth.ledger
+_REWRITE = "give --out (and --size) to have what can be used rewritten there"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Tars, and whose they are."""
+
+    place: str
+    source: Source
+    terms: Terms
+
+
+class Job(NamedTuple):
+    """A tar to be described."""
+
+    part: Part
+    place: str
+    identity: Json
+
+
+class Glance(NamedTuple):
+    """What the first samples of the first tar say of all."""
+
+    size: tuple[int, int]  # of the first picture
+    bytes: float  # a sample
+    seconds: float  # of CPU time a sample
+
+
+def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
+    """Describes the tars of a place, or those that are new. Raises UserError; where what lies there can never be used in place, what
+    this run wrote is taken away again, and where a tar is only to be fetched anew, it is kept to go on from."""
+    work = _Adoption(request)
+    fresh = not ledger.load(work.storage).records
+    try:
+        made = completion.complete(work, request.terms, started=started, progress=progress)
+    except UnfitError:
+        if fresh:
+            _forget(work.storage, work.identity)
+        raise
+    yield Summary.of(work.storage, made)
+
+
+def estimate(request: Request) -> Estimate:
+    """The preflight alone (--dry-run). Raises UserError."""
+    return completion.foresee(_Adoption(request), request.terms)
+
+
+def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
+    """The task of a worker: reads a tar once and records it. Yields samples seen since the last yield, then the record.
+
+    Raises UnfitError where a sample cannot be used as it is, and UserError where the tar is damaged."""
+    watch = Stopwatch.start()
+    storage, name = open_storage(job.place), job.part.file
+    tally = Tally()
+    with storage.whole(name) as plain:
+        file: Any = HashedFile(plain)  # not all of a file, but all that tarfile uses
+        for key, members in tars.read(file, storage.join(name)):
+            try:
+                tally.take(key, _fitting(members, job.identity["size"]))
+            except UnusableError as error:
+                tally.unusable.append((key, str(error)))
+            if tally.seen % _ADVANCE == 0:
+                yield _ADVANCE
+        yield tally.seen % _ADVANCE
+        sha256, size = file.sha256(), file.tell()
+    if not tally.keys or tally.unusable:
+        raise _unfit(storage.join(name), tally.unusable)
+    tars.require_whole(storage, name, tally.seen)
+    record = ledger.Record(
+        file=name,
+        number=job.part.number,
+        first=0,
+        count=len(tally.keys),
+        bytes=size,
+        sha256=sha256,
+        fingerprint=config.digest(job.identity),
+        identity=job.identity,
+        content=tally.content(),
+        run=watch.run(job.part),
+    )
+    ledger.write_record(storage, record)
+    yield record
+
+
+def glance(storage: Storage, name: str) -> Glance:
+    """What the first samples of a tar are like. Raises UserError where it has none."""
+    watch, size, count = Stopwatch.start(), None, 0
+    with storage.open(name) as file:
+        for key, members in islice(tars.read(file, storage.join(name)), _PROBES):
+            count += 1
+            try:
+                size = size or samples.examined(members, whole=True).size
+            except UnusableError as error:
+                first = f"{key}: {error}"
+        end = file.tell()
+    if size is None:
+        raise UserError(f"{storage.join(name)} holds no sample that can be used" + (f"; {first}" if count else ""))
+    return Glance(size, end / count, watch.cpu_seconds() / count)
+
+
+def planned(storage: Storage, found: dict[str, int], bytes: float) -> list[Part]:
+    """A part a tar, with what img2dataset counted into it, else a guess by its size; what it holds is known when it is read."""
+    counts = {**{name: max(1, round(size / bytes)) for name, size in found.items()}, **tars.counts(storage, found)}
+    return [Part(name, i, 0, counts[name], {}, len(found), counted=False) for i, name in enumerate(found)]
+
+
+def _fitting(members: dict[str, bytes], side: int) -> Sample:
+    """A sample whose picture is of the size of all. Raises UnusableError."""
+    sample = samples.examined(members, whole=True)
+    if sample.size != (side, side):
+        raise UnusableError(f"its picture has {sample.size[0]} x {sample.size[1]} pixels where {side} x {side} came before")
+    return sample
+
+
+def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitError:
+    if not unusable:
+        return UnfitError(f"{name} holds no samples; remove it, or fetch it again")
+    key, reason = unusable[0]
+    more = f" (and {len(unusable) - 1:,} more of this tar)" if len(unusable) > 1 else ""
+    return UnfitError(f"sample {key} of {name} cannot be used: {reason}{more}; in place nothing can be left out: {_REWRITE}")
+
+
+def _forget(storage: Storage, identity: Json) -> None:
+    """Removes the records that a run wrote which came to nothing."""
+    records = ledger.load(storage).records.values()
+    storage.remove(r.name for r in records if r.fingerprint == config.digest(identity))
+
+
+class _Adoption(Work):
+    """A set of others' tars, described in place."""
+
+    task = staticmethod(describe_tar)
+
+    def __init__(self, request: Request) -> None:
+        storage = open_storage(request.place)
+        found = tars.find(storage)
+        if odd := [storage.join(name) for name in found if not _NUMBERED.fullmatch(name)]:
+            raise UserError(f"{odd[0]} has no number of five digits in its name, as 00000.tar has; rename it, or {_REWRITE}")
+        self._glance, self._source = glance(storage, next(iter(found))), request.source
+        width, height = self._glance.size
+        if width != height:
+            raise UserError(f"the pictures of {storage.url} are no squares (the first has {width} x {height} pixels); {_REWRITE}")
+        identity = {"dataset": request.source.name, "law": LAW, "adopted": True, "size": width}
+        super().__init__(storage, identity, planned(storage, found, self._glance.bytes))
+
+    def probe(self) -> Probe:
+        return Probe(0, self._glance.seconds)
+
+    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+        return [Job(part, self.storage.url, self.identity) for part in parts]
+
+    def close(self, state: State, run: Json) -> None:
+        records = [state.records[p.file] for p in self.parts]
+        tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
+        source = self._source
+        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
+        self.storage.remove(r.name for r in state.records.values() if r.file not in state.sizes)  # whose tar has gone
+        ledger.write_manifest(self.storage, ledger.manifest(records, self.identity, about, run))
+
+    def is_closed(self, manifest: Json) -> bool:
+        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

@@ -1,0 +1,188 @@
+"""Tars of others rewritten: every picture cropped and scaled, one tar a tar, under the keys that its owner gave.
+
+A sample that cannot be used is left out, and named in record, manifest and card; one without captions stays, and is counted.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from data import card
+from data.img2dataset import adoption, samples, tars
+from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.tars import HashedFile
+from data.originals import Source
+from data.preparation import LARGEST, LAW, UNREADABLE, sample_bytes
+from data.squares import CROP, FILTER, Square, square
+from data.stopwatch import Stopwatch
+from data.summary import Summary
+from synth import completion, config, ledger, shards
+from synth.codecs import CODECS
+from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth.errors import UserError
+from synth.ledger import Part, State
+from synth.storage import open_storage
+
+_PROBES = 32  # samples that the preflight prepares
+_ADVANCE = 32  # samples between two signs of life
+_LONGEST = 90  # bytes of a key, with its extension what a tar's header takes
+_NOT_KEPT = ("caption", "exif")  # of a sample's own JSON: the first is its .txt, the second long
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Tars, whose they are, and how they are to be rewritten."""
+
+    place: str
+    source: Source
+    out: str
+    size: int
+    codec: str
+    terms: Terms
+
+
+class Job(NamedTuple):
+    """A tar to be rewritten."""
+
+    part: Part
+    place: str
+    out: str
+    identity: Json
+
+
+def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
+    """Makes a finished set of the tars of a place, or what is missing of it. Raises UserError."""
+    work = _Rewriting(request)
+    made = completion.complete(work, request.terms, started=started, progress=progress)
+    yield Summary.of(work.storage, made)
+
+
+def estimate(request: Request) -> Estimate:
+    """The preflight alone (--dry-run). Raises UserError."""
+    return completion.foresee(_Rewriting(request), request.terms)
+
+
+def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
+    """The task of a worker: rewrites, publishes and records one tar. Yields samples seen since the last yield, then the record.
+
+    Raises UserError where the tar is damaged, or none of its samples can be used."""
+    watch, name = Stopwatch.start(), job.part.content["tar"]
+    place, storage, identity = open_storage(job.place), open_storage(job.out), job.identity
+    tally = Tally()
+    with place.whole(name) as plain, storage.staged(job.part.file) as path, shards.ShardWriter(path) as writer:
+        file: Any = HashedFile(plain)
+        for key, members in tars.read(file, place.join(name)):
+            try:
+                sample, files = _made(f"{name}/{key}", members, identity)
+                writer.add(key, files)
+                tally.take(key, sample)
+            except UnusableError as error:
+                tally.unusable.append((key, str(error)))
+            if tally.seen % _ADVANCE == 0:
+                yield _ADVANCE
+        yield tally.seen % _ADVANCE
+        tars.require_whole(place, name, tally.seen)
+        if not tally.keys:
+            raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
+        sha256 = file.sha256()
+    left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
+    record = ledger.Record(
+        file=job.part.file,
+        number=job.part.number,
+        first=0,
+        count=len(tally.keys),
+        bytes=writer.size,
+        sha256=writer.sha256,
+        fingerprint=config.digest(identity),
+        identity=identity,
+        content={**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
+        run=watch.run(job.part),
+    )
+    ledger.write_record(storage, record)
+    yield record
+
+
+def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sample, dict[str, bytes]]:
+    """A sample, and the members that it is stored as. Raises UnusableError."""
+    sample = samples.examined(members, whole=False)
+    if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
+        raise UnusableError(f"its key is longer than {_LONGEST} bytes")
+    try:
+        with Image.open(io.BytesIO(sample.picture)) as picture:
+            made = square(picture, identity["size"])
+    except UNREADABLE as error:
+        raise UnusableError(f"its picture does not decode: {error}") from None
+    try:
+        return sample, _files(source, sample, made, identity)
+    except ValueError as error:
+        raise UnusableError(f"its .json cannot be stored: {error}") from None
+
+
+def _files(source: str, sample: Sample, made: Square, identity: Json) -> dict[str, bytes]:
+    codec = CODECS[identity["codec"]]
+    about = {"dataset": identity["dataset"], "source": source, "original_size": made.size, "crop": made.crop, "filter": FILTER}
+    about |= {"size": identity["size"], "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT}}
+    files = {codec.extension: codec.encode(made.pixels), "json": config.canonical(about)}
+    return {**files, "txt": "\n".join(sample.captions).encode()} if sample.captions else files
+
+
+class _Rewriting(Work):
+    """A set of shards, rewritten from others' tars."""
+
+    companions = card.FILES
+    task = staticmethod(rewrite_tar)
+
+    def __init__(self, request: Request) -> None:
+        if not 1 <= request.size <= LARGEST:
+            raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
+        if request.codec not in CODECS:
+            raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+        self._place, self._source = open_storage(request.place), request.source
+        found = tars.find(self._place)
+        self._first = next(iter(found))
+        guessed = adoption.planned(self._place, found, adoption.glance(self._place, self._first).bytes)
+        name, how = request.source.name, {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec}
+        parts = [
+            replace(part, file=f"{name}-{part.number:06d}.tar", content={"tar": part.file, "tar_bytes": found[part.file]})
+            for part in guessed
+        ]
+        super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **how}, parts)
+
+    def probe(self) -> Probe:
+        lengths: list[int] = []
+        begun = time.process_time()
+        with self._place.open(self._first) as file:
+            for key, members in tars.read(file, self._place.join(self._first)):
+                try:
+                    lengths.append(sample_bytes(_made(f"{self._first}/{key}", members, self.identity)[1]))
+                except UnusableError:
+                    lengths.append(0)
+                if len(lengths) == 8:
+                    begun = time.process_time()  # what was compiled is loaded
+                if len(lengths) == 8 + _PROBES:
+                    break
+        return Probe(sum(lengths) / len(lengths), (time.process_time() - begun) / max(1, len(lengths) - 8))
+
+    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+        return [Job(part, self._place.url, self.storage.url, self.identity) for part in parts]
+
+    def close(self, state: State, run: Json) -> None:
+        records = [state.records[p.file] for p in self.parts]
+        tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
+        left_out = [original for r in records for original in r.content["left_out"]]
+        about = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
+        manifest = ledger.manifest(records, self.identity, {**about, "channels": 3, "left_out": left_out}, run)
+        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
+            self.storage.write(name, data)
+        gone = [r for file, r in state.records.items() if file not in {p.file for p in self.parts}]  # of tars that were there once
+        self.storage.remove(name for r in gone for name in (r.file, r.name))
+        ledger.write_manifest(self.storage, manifest)
+
+    def is_closed(self, manifest: Json) -> bool:
+        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

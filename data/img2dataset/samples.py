@@ -1,0 +1,91 @@
+"""A sample as img2dataset writes it: KEY.jpg, KEY.txt and KEY.json; what of it can be used, and what a tar holds of such."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from data.preparation import UNREADABLE
+from data.squares import GREY
+from synth import codecs
+
+_FINEST = 8  # a JPEG is examined at an eighth of its size: all of its stream is read, but few pixels are made
+
+Json = dict[str, Any]
+
+
+class UnusableError(ValueError):
+    """Why a sample cannot be used."""
+
+
+class Sample(NamedTuple):
+    """A sample that can be used."""
+
+    picture: bytes
+    size: tuple[int, int]  # width and height
+    grey: bool
+    captions: Sequence[str]
+    about: Json  # its JSON; empty where there is none
+
+
+class Tally:
+    """What a task has seen of a tar."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []  # of samples that can be used
+        self.unusable: list[tuple[str, str]] = []  # key and reason
+        self._grey = self._captions = self._bare = 0
+
+    @property
+    def seen(self) -> int:
+        """Samples so far."""
+        return len(self.keys) + len(self.unusable)
+
+    def take(self, key: str, sample: Sample) -> None:
+        """Counts a sample that can be used."""
+        self.keys.append(key)
+        self._grey, self._captions = self._grey + sample.grey, self._captions + len(sample.captions)
+        self._bare += not sample.captions
+
+    def content(self) -> Json:
+        """What the tar's record says of its samples, of which there is one at least."""
+        counts = {"grey": self._grey, "captions": self._captions, "without_captions": self._bare}
+        return {**counts, "keys": [min(self.keys), max(self.keys)]}
+
+
+def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
+    """A sample of its members; with `whole` the picture is read to its end, else its header alone. Raises UnusableError."""
+    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
+    if len(pictures) != 1:
+        raise UnusableError(f"it holds {len(pictures)} pictures instead of one")
+    try:
+        about = json.loads(files.get("json", b"{}"), parse_constant=lambda _: None)  # NaN is no JSON, and common
+        lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
+    except ValueError as error:
+        raise UnusableError(f"its .txt or .json is damaged: {error}") from None
+    if not isinstance(about, dict):
+        raise UnusableError("its .json is no object")
+    captions = [caption for line in lines if (caption := line.strip())] or _captions(about.get("caption") or [])
+    try:
+        with Image.open(io.BytesIO(pictures[0])) as picture:
+            size, grey = picture.size, picture.mode in GREY
+            if whole:
+                picture.draft(None, (size[0] // _FINEST, size[1] // _FINEST))
+                picture.load()
+    except UNREADABLE as error:
+        raise UnusableError(f"its picture does not decode: {error}") from None
+    return Sample(pictures[0], size, grey, captions, about)
+
+
+def _captions(said: object) -> list[str]:
+    """The captions of a sample's JSON. Raises UnusableError where they are no texts."""
+    said = [said] if isinstance(said, str) else said
+    if not isinstance(said, list) or not all(isinstance(s, str) for s in said):
+        raise UnusableError("the caption in its .json is no text")
+    try:
+        "".join(said).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableError(f"the caption in its .json cannot be stored: {error}") from None
+    return [" ".join(s.split("\n")).strip() for s in said if s.strip()]

@@ -1,0 +1,33 @@
+"""What a set has in the end, and what a run did for it."""
+
+from typing import Any, NamedTuple, Self
+
+from synth import ledger
+from synth.completion import Made
+from synth.storage import Storage
+
+Json = dict[str, Any]
+
+
+class Summary(NamedTuple):
+    """A finished set, and a run's part in it."""
+
+    out: str
+    pictures: int
+    captions: int
+    prepared: int  # by this run
+    grey: int
+    left_out: list[Json]  # name and reason of originals that cannot be used
+    seconds: float
+
+    @classmethod
+    def of(cls, storage: Storage, made: Made) -> Self:
+        """The summary of a set that a run has brought to its end."""
+        manifest = ledger.read_manifest(storage)
+        grey, captions = (sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions"))
+        prepared = sum(r.count for r in made.records)
+        return cls(storage.url, manifest["samples"], captions, prepared, grey, manifest.get("left_out", []), made.seconds)
+
+    def row(self) -> Json:
+        """The summary as a person reads it."""
+        return {**self._asdict(), "left_out": len(self.left_out), "seconds": round(self.seconds, 1)}

@@ -1,0 +1,409 @@
+"""Tars as img2dataset writes them, used in place and rewritten."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data.img2dataset import prepare, tars
+from synth import completion, ledger, verify
+from synth.codecs import decode, rgb
+from synth.errors import UserError
+from synth.shards import ShardSet
+from synth.storage import Folder
+from tests.conftest import make_small, make_tables
+from tests.test_real_sets import states
+
+
+def jpeg(number: int, *, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def sample(key: str, number: int, **files: bytes | None) -> dict[str, Any]:
+    """A sample as img2dataset writes it, or with other files; None: without this one."""
+    about = {"caption": f"text {number}", "url": f"http://x/{number}.jpg", "key": key, "status": "success", "exif": "{}", "width": 32}
+    made: dict[str, Any] = {"__key__": key, "jpg": jpeg(number), "txt": f"text {number}".encode(), "json": json.dumps(about).encode()}
+    made |= files
+    return {name: data for name, data in made.items() if data is not None}
+
+
+def write_tar(place: Path, name: str, contents: list[dict[str, Any]]) -> None:
+    """Writes a tar by webdataset's own writer, as img2dataset does, with the statistics that it puts beside it."""
+    import webdataset
+
+    place.mkdir(exist_ok=True)
+    with webdataset.TarWriter(str(place / name)) as writer:
+        for content in contents:
+            writer.write(content)
+    stem = name.removesuffix(".tar")
+    (place / f"{stem}_stats.json").write_text(json.dumps({"count": len(contents) + 2, "successes": len(contents), "failed_to_download": 2}))
+    (place / f"{stem}.parquet").write_bytes(b"PAR1")
+
+
+def fetched(place: Path, changes: dict[str, dict[str, bytes | None]] | None = None) -> Path:
+    """Two tars of five samples, some of which have other files."""
+    for shard in range(2):
+        keys = [f"{shard:05d}{i:04d}" for i in range(5)]
+        contents = [sample(key, 10 * shard + i, **(changes or {}).get(key, {})) for i, key in enumerate(keys)]
+        write_tar(place, f"{shard:05d}.tar", contents)
+    (place / "README.md").write_text("mine")
+    return place
+
+
+def run(*arguments: object) -> list[dict[str, Any]]:
+    words = [str(a) for a in (*arguments, *(() if "--workers" in arguments else ("--workers", 0)))]
+    result = CliRunner().invoke(prepare.main, words, catch_exceptions=False, standalone_mode=False)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def read(place: Path | str) -> list[Any]:
+    shard_set = ShardSet(str(place))
+    return [s for shard in shard_set.shards for s in shard_set.read(shard)]
+
+
+OWN = {"00000.tar", "00000.parquet", "00000_stats.json", "00001.tar", "00001.parquet", "00001_stats.json", "README.md"}
+
+
+def test_tars_are_described_where_they_lie_and_not_touched(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    before = states(place)
+    [row] = run(place)
+    assert (row["prepared"], row["pictures"], row["captions"]) == (10, 10, 10)
+    after = states(place)
+    assert before.items() <= after.items()
+    assert {p.name for p in after} - OWN == {"00000.json", "00001.json", "manifest.json"}
+    shard_set = ShardSet(str(place))
+    assert [(s.file, s.first, s.count) for s in shard_set.shards] == [("00000.tar", 0, 5), ("00001.tar", 5, 5)]
+    for name, sha256 in shard_set.sha256.items():
+        assert hashlib.sha256((place / name).read_bytes()).hexdigest() == sha256
+    assert shard_set.manifest["identity"] == {"dataset": "cc3m", "law": 1, "adopted": True, "size": 32}
+    assert [row["prepared"] for row in run(place)] == [0] and states(place) == after
+    assert all(damage is None for _, damage in verify.damages(shard_set, verify.redrawable(shard_set)))
+    assert verify.about_sample(str(place), "000010003")["url"] == "http://x/13.jpg"
+
+
+@pytest.mark.parametrize("way", ["in place", "rewritten"])
+def test_webdataset_reads_the_same_keys_captions_and_pictures(way: str, tmp_path: Path) -> None:
+    import webdataset
+
+    place = fetched(tmp_path / "cc3m", {"000000001": {"jpg": jpeg(7, mode="L")}})
+    run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))
+    out = tmp_path / "out" if way == "rewritten" else place
+    shard_set = ShardSet(str(out))
+    ours = [(s.key, s.captions, s.pixels) for s in read(out)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
+        theirs = list(webdataset.WebDataset([str(out / s.file) for s in shard_set.shards], shardshuffle=False))
+    assert [(key, said) for key, said, _ in ours] == [(t["__key__"], [t["txt"].decode()]) for t in theirs]
+    assert all((pixels == rgb(decode(t.get("jpg", t.get("png"))))).all() for (_, _, pixels), t in zip(ours, theirs, strict=True))
+
+
+def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, bytes | None]] = {"000000001": {"jpg": jpeg(1, size=(48, 30))}, "000000002": {"jpg": b"no picture"}}
+    broken |= {"000010000": {"txt": None}, "000010001": {"jpg": None}, "000010002": {"json": b"["}}
+    broken |= {"000010003": {"txt": b"\xff\xfe"}, "000010004": {"txt": b"a\nb"}}
+    place = fetched(tmp_path / "cc3m", broken)
+    before = states(place)
+    command = (place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
+    [row] = run(*command)
+    assert states(place) == before and (row["pictures"], row["prepared"], row["left_out"]) == (6, 6, 4)
+    found = {s.key: s for s in read(tmp_path / "out")}
+    assert list(found) == ["000000000", "000000001", "000000003", "000000004", "000010000", "000010004"]
+    assert all(s.pixels.shape == (16, 16, 3) for s in found.values())
+    assert found["000010000"].captions == ["text 10"] and found["000010004"].captions == ["a", "b"]
+    about = found["000000001"].about
+    assert (about["original_size"], about["crop"], about["filter"]) == ([48, 30], [9, 0, 39, 30], "lanczos")
+    assert about["source"] == "00000.tar/000000001" and about["original"]["url"] == "http://x/1.jpg" and "caption" not in about["original"]
+    manifest = ShardSet(str(tmp_path / "out")).manifest
+    reasons = {o["name"]: o["reason"] for o in manifest["left_out"]}
+    assert list(reasons) == ["00000.tar/000000002", "00001.tar/000010001", "00001.tar/000010002", "00001.tar/000010003"]
+    assert "does not decode" in reasons["00000.tar/000000002"] and "0 pictures instead of one" in reasons["00001.tar/000010001"]
+    assert manifest["licence"] == "none" and manifest["identity"]["dataset"] == "web"
+    assert "`00000.tar/000000002`" in (tmp_path / "out/README.md").read_text()
+    after = states(tmp_path)
+    assert [
+        row["prepared"]
+        for row in run(place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
+    ] == [0]
+    assert states(tmp_path) == after
+
+
+def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, bytes | None]] = {"000000000": {"json": b'{"similarity": NaN, "params": 3}'}}
+    broken |= {"000000001": {"json": b'{"url": "\\ud83d"}'}, "000000002": {"txt": None, "json": b'{"caption": "\\ud83d"}'}}
+    broken |= {"000000003": {"txt": None, "json": b'{"caption": ["a\\nb", "c"]}'}}
+    place = fetched(tmp_path / "cc3m", broken)
+    write_tar(place, "00002.tar", [sample("k" * 91, 0), sample("k" * 90, 1)])
+    run(place, "--out", tmp_path / "out", "--size", 8)
+    found = {s.key: s for s in read(tmp_path / "out")}
+    assert found["000000000"].about["original"] == {"similarity": None, "params": 3}
+    assert found["000000003"].captions == ["a b", "c"] and "k" * 90 in found
+    left_out = {o["name"].split("/")[1][-3:]: o["reason"] for o in ShardSet(str(tmp_path / "out")).manifest["left_out"]}
+    assert list(left_out) == ["001", "002", "kkk"] and "longer than 90 bytes" in left_out["kkk"]
+    assert "its .json cannot be stored" in left_out["001"] and "the caption in its .json cannot be stored" in left_out["002"]
+
+
+def test_samples_without_captions_stay_and_are_counted(tmp_path: Path, capsys: Any) -> None:
+    place = fetched(tmp_path / "cc3m", {"000000003": {"txt": None, "json": b"{}"}})
+    [row] = run(place)
+    assert row["pictures"] == 10 and row["captions"] == 9
+    assert ShardSet(str(place)).manifest["parts"][0]["content"]["without_captions"] == 1
+    assert read(place)[3].captions == []
+
+
+def test_a_run_that_was_killed_goes_on_and_new_tars_are_added(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    run(place)
+    whole = ShardSet(str(place)).digest
+    for name in ("manifest.json", "00001.json"):
+        (place / name).unlink()
+    assert [row["prepared"] for row in run(place)] == [5] and ShardSet(str(place)).digest == whole
+    write_tar(place, "00002.tar", [sample(f"00002000{i}", i) for i in range(3)])
+    assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(3, 13)]
+    for name in ("00000.tar", "00000_stats.json"):
+        (place / name).unlink()
+    assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(0, 8)] and not (place / "00000.json").exists()
+    (place / "00001.tar").unlink()
+    write_tar(place, "00001.tar", [sample(f"00001000{i}", i) for i in range(4)])
+    assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(4, 7)]
+
+
+def test_a_rewritten_set_grows_and_shrinks_with_its_tars(tmp_path: Path) -> None:
+    place, out = fetched(tmp_path / "cc3m"), tmp_path / "out"
+    run(place, "--out", out, "--size", 8)
+    write_tar(place, "00002.tar", [sample(f"00002000{i}", i) for i in range(3)])
+    assert [(row["prepared"], row["pictures"]) for row in run(place, "--out", out, "--size", 8)] == [(3, 13)]
+    for name in ("00002.tar", "00002_stats.json"):
+        (place / name).unlink()
+    assert [(row["prepared"], row["pictures"]) for row in run(place, "--out", out, "--size", 8)] == [(0, 10)]
+    assert sorted(p.name for p in out.glob("*.tar")) == ["cc3m-000000.tar", "cc3m-000001.tar"]
+    with pytest.raises(UserError, match="holds another set: size is 8 there and 16 here"):
+        run(place, "--out", out, "--size", 16)
+    assert [row["prepared"] for row in run(place, "--out", out, "--size", 16, "--overwrite")] == [10]
+
+
+def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    own = states(place)
+    run(place)
+    with pytest.raises(UserError, match=r"dataset is cc3m there and other here; give another --out$"):
+        run(place, "--name", "other")
+    assert [row["prepared"] for row in run(place, "--name", "other", "--overwrite")] == [10]
+    for more in ({}, {"overwrite": True}):
+        with pytest.raises(UserError, match=r"give another --out$"):
+            make_small(place, **more)
+    with pytest.raises(UserError, match="holds tars that exnihilo has not made and does not replace"):
+        run(place, "--out", place, "--overwrite")
+    (place / "manifest.json").unlink()
+    (place / "00000.json").unlink()
+    with pytest.raises(UserError, match="does not replace"):
+        make_small(place, overwrite=True)
+    for number in ("00007", "visual_atoms-000009"):  # what looks like a part, and no record names
+        shutil.copy(place / "00000.tar", place / f"{number}.tar")
+    work = prepare.adoption._Adoption(prepare.adoption.Request(str(place), prepare.source_of(str(place), "other", ""), completion.Terms(0)))
+    completion._remove_strays(work, ledger.load(work.storage))
+    assert own.items() <= states(place).items() and (place / "00007.tar").exists()
+
+
+def test_a_set_of_exnihilo_is_not_adopted(undisturbed: Path) -> None:
+    before = states(undisturbed)
+    for more in ((), ("--overwrite",)):
+        with pytest.raises(UserError, match=r"holds (another set|a set that exnihilo made)"):
+            run(undisturbed, *more)
+    assert states(undisturbed) == before
+
+
+def cut(place: Path) -> None:
+    path = place / "00001.tar"
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+def shorten(place: Path) -> None:
+    """Cuts a tar between two samples, where no reader sees it."""
+    path = place / "00001.tar"
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[6].offset
+    path.write_bytes(path.read_bytes()[:end])
+
+
+def again(place: Path) -> None:
+    write_tar(place, "00002.tar", [sample(key, i) for i, key in enumerate(("000000003", "000020000"))])
+
+
+def twice(place: Path) -> None:
+    with tarfile.open(place / "00001.tar", "a") as tar:
+        for name in ("000010004.jpg", "000010004.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            tar.addfile(info, io.BytesIO(b"abc"))
+
+
+def unlink(*names: str) -> Callable[[Path], None]:
+    def unlinking(place: Path) -> None:
+        for name in names:
+            (place / name).unlink()
+
+    return unlinking
+
+
+def misname(place: Path) -> None:
+    (place / "00000.tar").rename(place / "a.tar")
+    (place / "00000_stats.json").unlink()
+
+
+def spoilt(key: str, **files: bytes | None) -> Callable[[Path], Any]:
+    return lambda place: fetched(place, {key: files})
+
+
+LAST = "000010002"
+BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
+    (spoilt(LAST, jpg=jpeg(1)[:400]), r"sample 000010002 of .*00001.tar cannot be used: its picture does not decode", True),
+    (lambda p: fetched(p, {LAST: {"jpg": None}, "000010003": {"jpg": b""}}), r"0 pictures instead of one \(and 1 more of this", True),
+    (spoilt(LAST, jpg=jpeg(1, size=(64, 64))), "has 64 x 64 pixels where 32 x 32 came before; in place nothing can be left out", True),
+    (spoilt(LAST, txt=b"\xff"), r"its .txt or .json is damaged", True),
+    (spoilt(LAST, json=b"[]"), r"its .json is no object", True),
+    (spoilt(LAST, txt=None, json=b'{"caption": 3}'), r"the caption in its .json is no text", True),
+    (spoilt("000000000", jpg=jpeg(1, size=(48, 30))), r"no squares \(the first has 48 x 30 pixels\); give --out", True),
+    (cut, r"00001.tar is damaged at .*fetch it again", False),
+    (shorten, r"00001.tar holds 2 samples where img2dataset counted 5; fetch it again", False),
+    (again, "the key 000000003 lies in 00000.tar and in 00002.tar", True),
+    (twice, "00001.tar has the key 000010004 twice", True),
+    (unlink("00001.tar"), r"00001.tar is missing, and 00001_stats.json lies there", True),
+    (unlink("00000.tar", "00001.tar", "00000_stats.json", "00001_stats.json"), "holds no .tar; img2dataset writes them with", True),
+    (misname, "a.tar has no number of five digits", True),
+    (lambda p: (p / "00000_stats.json").write_text("["), "00000_stats.json is not what img2dataset writes", True),
+    (lambda p: (p / "00000.json").write_text('{"a": 1}'), "00000.json is no record", True),
+]
+
+
+@pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD)
+def test_what_cannot_be_used_in_place_gets_a_sentence(spoil: Callable[[Path], Any], sentence: str, untouched: bool, tmp_path: Path) -> None:
+    """And where no other fetching would mend it, nothing is left behind."""
+    place = fetched(tmp_path / "cc3m")
+    spoil(place)
+    before = states(place)
+    with pytest.raises(UserError, match=sentence) as error:
+        run(place)
+    assert "\n" not in str(error.value) and not (place / "manifest.json").exists()
+    after = states(place)
+    assert {p: s for p, s in after.items() if p in before and p != place} == {p: s for p, s in before.items() if p != place}
+    assert (after.keys() == before.keys()) == untouched
+
+
+def test_other_bad_requests_get_a_sentence(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    for more, sentence in (
+        (("--size", 16), "give --out too"),
+        (("--codec", "png"), "give --out too"),
+        (("--out", tmp_path / "out", "--size", 0), "--size is 0"),
+        (("--out", tmp_path / "out", "--codec", "gif"), "unknown codec 'gif'"),
+        (("--workers", -1), "--workers is -1"),
+        (("--name", "a b"), "--name is 'a b'"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            run(place, *more)
+    assert not (tmp_path / "out").exists() and not (place / "manifest.json").exists()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    before = states(tmp_path)
+    assert run(place, "--dry-run")[0]["bytes"] == 0 and run(place, "--out", tmp_path / "out", "--size", 16, "--dry-run")[0]["bytes"] > 0
+    assert states(tmp_path) == before
+
+
+def test_keys_that_mix_over_tars_are_read_again_and_compared(tmp_path: Path) -> None:
+    place = tmp_path / "mixed"
+    write_tar(place, "00000.tar", [sample("a", 0), sample("z", 1)])
+    write_tar(place, "00001.tar", [sample("b", 2), sample("c", 3)])
+    write_tar(place, "00002.tar", [sample("zz", 4)])
+    assert [row["pictures"] for row in run(place)] == [5] and [s.key for s in read(place)] == ["a", "z", "b", "c", "zz"]
+    asked: list[str] = []
+
+    class Watched(Folder):
+        def whole(self, name: str) -> Any:
+            asked.append(name)
+            return super().whole(name)
+
+    ranges = {p["file"]: tuple(p["content"]["keys"]) for p in ShardSet(str(place)).manifest["parts"]}
+    tars.require_unique(Watched(str(place)), ranges)
+    assert asked == ["00000.tar", "00001.tar"]
+
+
+def test_a_file_is_hashed_while_it_is_read_back_and_forth(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "f").write_bytes(data)
+    with (tmp_path / "f").open("rb") as plain:
+        file = tars.HashedFile(plain)
+        file.seek(100)
+        assert file.read(50) == data[100:150]
+        file.seek(120)
+        assert file.read(100) == data[120:220] and file.tell() == 220
+        file.seek(4000)
+        file.read(1)
+        file.seek(10)
+        assert file.sha256() == hashlib.sha256(data).hexdigest() and file.tell() == 5000
+
+
+def test_tars_in_a_bucket_are_described_and_rewritten(bucket: str, tmp_path: Path) -> None:
+    import fsspec
+
+    place = fetched(tmp_path / "cc3m")
+    for path in place.iterdir():
+        fsspec.filesystem("s3").put_file(str(path), f"{bucket.removeprefix('s3://')}/{path.name}")
+    assert [row["prepared"] for row in run(bucket, "--out", f"{bucket}-small", "--size", 16)] == [10]
+    assert [row["prepared"] for row in run(bucket)] == [10] and [row["prepared"] for row in run(bucket)] == [0]
+    assert [s.captions for s in read(bucket)] == [[f"text {10 * t + i}"] for t in range(2) for i in range(5)]
+    assert ShardSet(f"{bucket}-small").manifest["identity"]["dataset"] == "atoms"
+
+
+def test_two_workers_describe_tars_as_one_does(ray_session: None, tmp_path: Path) -> None:
+    one, two = fetched(tmp_path / "one/cc3m".replace("/", "-")), tmp_path / "two"
+    shutil.copytree(one, two)
+    run(one, "--name", "web")
+    run(two, "--name", "web", "--workers", 2)
+    assert ShardSet(str(one)).digest == ShardSet(str(two)).digest
+    bad = fetched(tmp_path / "bad", {"000010002": {"jpg": None}})
+    with pytest.raises(UserError, match="sample 000010002"):
+        run(bad, "--workers", 2)
+    assert {p.name for p in bad.iterdir()} == OWN
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("way", ["in place", "rewritten"])
+def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_encoder: Path, one_thread: None, tmp_path: Path) -> None:
+    from caption.table import CaptionSet
+    from tests.test_pretraining import SETTINGS, losses, quiet
+    from train.pretraining import Request
+
+    place = fetched(tmp_path / "cc3m")
+    run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))
+    out = tmp_path / "out" if way == "rewritten" else place
+    assert make_tables(out, tmp_path / "tables", tiny_encoder).pictures == 10
+    tables = CaptionSet(str(tmp_path / "tables"))
+    assert [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()] == [s.captions for s in read(out)]
+    settings = (*SETTINGS, "run.tick=8")
+    quiet(Request("tiny-32", (str(out),), str(tmp_path / "run"), (str(tmp_path / "tables"),), images_seen=16, settings=settings))
+    assert [row["images_seen"] for row in losses(tmp_path / "run")] == [8, 16]

@@ -68,6 +68,8 @@ def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: in
                     journal.note(step.name, step.line, time.perf_counter() - begun)
                 told.alive([step for step, _ in busy.values()])
                 continue
+            if worker not in busy:
+                raise UserError("a process that was waiting for a step has ended by itself; the same command goes on from here")
             step, begun = busy.pop(worker)
             seconds, code = time.perf_counter() - begun, int(answer["code"]) if answer else worker.ended()
             journal.note(step.name, step.line, seconds, cpu_seconds=float(answer.get("cpu_seconds", 0)), code=code)

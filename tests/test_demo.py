@@ -6,14 +6,14 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from demo import course
+from demo import course, workers
 from demo.journal import Journal
-from demo.plan import FAMILIES, Plan, at_scale, steps
+from demo.plan import FAMILIES, Plan, Step, at_scale, steps
 from synth.errors import UserError
 from tests.conftest import children, demo_command
 from tests.test_chaos import running
@@ -162,6 +162,35 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
     assert all("model.resolution=64" in step.line for step in made if step.stage == "train")
     [pretraining] = [step for step in made if step.name == "pretrain"]
     assert pretraining.line.count("--shards") == pretraining.line.count("--captions") == 2
+
+
+class Silent:
+    def alive(self, busy: Sequence[Step]) -> None: ...
+
+    def ended(self, step: Step, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize(("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")])
+def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(module: str, how: str, tmp_path: Path) -> None:
+    step = Step("odd step", "what", (module,), tmp_path / "nothing")
+    with (tmp_path / "lock").open("w") as lock, pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"):
+        workers.do([step], Journal(tmp_path), tmp_path, Silent(), lock.fileno())
+    assert not Journal(tmp_path).done(step)
+
+
+def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
+    made = [Step("last", "", ("platform",), tmp_path, ("first",)), Step("first", "", ("platform",), tmp_path)]
+    order: list[str] = []
+
+    class Order(Silent):
+        def ended(self, step: Step, seconds: float) -> None:
+            order.append(step.name)
+
+    with (tmp_path / "lock").open("w") as lock:
+        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
+        assert order == ["first", "last"]
+        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
+    assert order == ["first", "last"]
 
 
 def test_times_are_summed_over_starts_and_survive_a_crash(tmp_path: Path) -> None:

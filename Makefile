@@ -72,13 +72,16 @@ held_out_tables = $(if $(held_out),$(wildcard data/captions/$(SET)-$(notdir $(he
 measured_by = $(or $(CAPTIONS),$(held_out_tables:/manifest.json=))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shards data captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
+.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder nano-emoji vet doctor test soak bench check-gpu lint
 
 help:  ## print this list
 	@echo "make TARGET [NAME=VALUE ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
+
+demo: .venv/.demo .venv/.egl .venv/.font  ## all stages once through, in minutes, to runs/demo/report.html: ARGS
+	@$(venv) -m demo --out runs/demo $(ARGS)
 
 shards: .venv/.synth .venv/.egl  ## render a data set, or several: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(if $(and $(several),$(call given,OUT)),$(call refuse,\
@@ -168,8 +171,9 @@ lint: .venv/.test  ## ruff and mypy
 .venv/.caption: extras = synth,caption
 .venv/.train: extras = synth,caption,train
 .venv/.evaluate: extras = synth,caption,train,evaluate
+.venv/.demo: extras = synth,data,caption,train,evaluate
 .venv/.test: extras = synth,data,caption,captioner,train,evaluate,test
-.venv/.synth .venv/.data .venv/.caption .venv/.train .venv/.evaluate .venv/.test: pyproject.toml constraints.txt
+.venv/.synth .venv/.data .venv/.caption .venv/.train .venv/.evaluate .venv/.demo .venv/.test: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \

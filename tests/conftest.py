@@ -1,7 +1,10 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,3 +174,34 @@ def write_random_inception(file: Path) -> Path:
             torch.nn.init.kaiming_normal_(layer.weight)
     torch.save(net.state_dict(), file)
     return file
+
+
+def demo_command(out: Path, font: Path, *options: str) -> list[str]:
+    """A demo at the smallest sizes."""
+    sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
+    return [sys.executable, "-m", "demo", "--out", str(out), *sizes, "--font", str(font), *options]
+
+
+@pytest.fixture(scope="session")
+def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to call demos from, with a made-up font of a hundred emoji in it."""
+    from emoji import EMOJI_DATA, STATUS
+
+    from tests.made_font import write_font
+
+    place = tmp_path_factory.mktemp("demo")
+    single = [e for e, about in EMOJI_DATA.items() if len(e) == 1 and about["status"] == STATUS["fully_qualified"]][:100]
+    write_font(place / "made.ttf", {e: (2 * i, 250 - 2 * i, 40 + i) for i, e in enumerate(dict.fromkeys(["😀", *single]))})
+    return place
+
+
+@pytest.fixture(scope="session")
+def demo_done(demo_place: Path) -> Path:
+    """The smallest demo, done without a stop."""
+    out = demo_place / "done"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        demo_command(out, demo_place / "made.ttf"), cwd=demo_place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return out

@@ -10,6 +10,7 @@ import click
 import pytest
 
 import caption.cli
+import demo.cli
 import evaluate.cli
 import synth.cli
 import train.cli
@@ -58,6 +59,13 @@ def test_preparations_in_the_docs_are_commands(page: Path) -> None:
 def test_every_preparation_stands_in_the_table_of_sets() -> None:
     table = set(re.findall(r"^\| (\w+) \|.*`python -m data\.\1\.prepare", (ROOT / "data/README.md").read_text(), re.MULTILINE))
     assert table == {path.parent.name for path in (ROOT / "data").glob("*/prepare.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_demos_in_the_docs_have_options_of_the_demo(page: Path) -> None:
+    options = {name for p in demo.cli.command.params for name in p.opts} | {"--help"}
+    for line in re.findall(r"python -m demo ([^`\n#]+)", page.read_text()) + re.findall(r'make demo ARGS="([^"]+)"', page.read_text()):
+        assert {word for word in shlex.split(line) if word.startswith("--")} <= options, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PIPELINE = ["synth", "data", "caption", "train", "evaluate"]  # a package imports only itself and what stands before it
+PIPELINE = ["synth", "data", "caption", "train", "evaluate", "demo"]  # a package imports only itself and what stands before it
 DOORS = {
     "synth": {"shards", "storage", "parallel", "ledger", "completion", "config", "console", "errors", "codecs", "pictures", "croissant"},
     "caption": {"table", "encoders", "pseudo", "attributes"},

@@ -1,0 +1,209 @@
+"""What the demo does: its sizes, and its steps, each an ordinary command of a stage.
+
+Steps that need not wait for one another are done side by side: the run that starts from scratch, beside the formulas, the run that is
+pre-trained on them, and what is fine-tuned from it. A step is done when its command has ended well and what it makes is there.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.errors import UserError
+
+ENCODER = "nano-emoji"
+DETECTOR = "efficientnet-lite0"
+FAMILIES = ("visual_atoms", "fractals", "shaders")
+PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = RUNS = ("pretrained", "finetuned", "scratch", "untrained")
+TRAIN, TEST = "emoji-train", "emoji-test"
+
+_SIDES = (16, 32, 64, 128)
+_SIDE = 32  # pixels that the presets draw
+_BATCH = 32  # of the presets
+_POINTS = 4  # of the fine-tuning's curve
+_JUDGED = 200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sizes of a demo. Raises UserError for one that is not allowed."""
+
+    pretraining: int = 28_000  # formula pictures seen
+    finetuning: int = 18_000  # emoji seen
+    pictures: int = 4_096  # rendered, of each family
+    size: int = 32  # pixels a side
+    font: str | None = None  # file; None: where Debian's package puts it
+    encoder: str = ENCODER
+    families: tuple[str, ...] = FAMILIES
+    measured: int = 400  # pictures of a checkpoint
+
+    def __post_init__(self) -> None:
+        least_of = {"pretraining": _BATCH, "finetuning": _BATCH, "pictures": _BATCH}
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least {least}, a batch")
+        if self.size not in _SIDES:
+            raise UserError(f"--size is {self.size}; the demo draws pictures of {', '.join(map(str, _SIDES))} pixels a side")
+        if self.measured < 4:
+            raise UserError(f"--measured is {self.measured}; KID needs at least 4 pictures")
+
+    @property
+    def every(self) -> int:
+        """Images between two checkpoints, which are measured."""
+        return max(self.finetuning // _POINTS, _BATCH)
+
+    @property
+    def judged(self) -> int:
+        """Pictures of a family that attribute agreement looks at: half of them fit its judge."""
+        return min(self.pictures, _JUDGED)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what it leaves."""
+
+    name: str
+    what: str
+    command: tuple[str, ...]  # after `python -m`
+    makes: Path  # a file, or a run
+    after: tuple[str, ...] = ()  # steps whose results it needs
+    images: int = 0  # that the run has seen then
+
+    @property
+    def stage(self) -> str:
+        """The package that does it."""
+        return self.command[0].partition(".")[0]
+
+    @property
+    def line(self) -> str:
+        """The command as a user types it."""
+        return f"python -m {shlex.join(self.command)}"
+
+    @property
+    def left(self) -> bool:
+        """Whether what it makes is there."""
+        return any(not self.images or int(mark.parent.name) >= self.images for mark in self.marks)
+
+    @property
+    def marks(self) -> list[Path]:
+        """The files that say what it has made: of a run, the marks of its checkpoints."""
+        if self.images:
+            return sorted(self.makes.glob("checkpoints/[0-9]*/COMMITTED"))
+        return [self.makes] if self.makes.exists() else []
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the parts of a demo lie."""
+
+    out: Path
+
+    def run(self, name: str) -> Path:
+        """A run's folder."""
+        return self.out / "runs" / name
+
+    def shards(self, name: str) -> Path:
+        """A set: a family's, or a split of the emoji."""
+        return self.out / name.replace("-", "/") if name in (TRAIN, TEST) else self.out / "shards" / name
+
+    def captions(self, name: str) -> Path:
+        """The tables of a set."""
+        return self.out / "captions" / name
+
+
+def steps(plan: Plan, out: Path) -> list[Step]:
+    """The steps of a demo; of those that need not wait, the first are begun first."""
+    at = Places(out)
+    pretrained = [_pretrain(plan, at), _finetune(plan, at)]
+    return [*_emoji(plan, at), *_scratch(plan, at), *_formulas(plan, at), *pretrained, *_measuring(plan, at)]
+
+
+def at_scale(plan: Plan) -> list[tuple[str, str]]:
+    """What each stage is for, and the command that does it at the paper's size."""
+    sets = f"DATASET={shlex.quote(' '.join(plan.families))}"
+    tuned = "\n".join(_tuned(source) for source in ("runs/formulas", "none"))
+    return [
+        ("a million pictures of each family at 256 px; with ARGS on a cluster", f"make shards {sets} N=1000000"),
+        ("captions by CLIP", f"make captions {sets}"),
+        ("pre-training by the paper's settings, here on eight GPUs", f"make pretrain {sets} PRESET=paper-256 NAME=formulas GPUS=8"),
+        ("a real captioned set, from its owner's files", "make data SET=coco ROOT=DIR\nmake captions SET=coco"),
+        ("fine-tuning on a tenth of it, and the same from scratch", tuned),
+        ("FID, KID, IS and more on 30,000 held-out captions", "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas"),
+    ]
+
+
+def _tuned(source: str) -> str:
+    return f"make finetune SET=coco FROM={source} FRACTION=0.1 GPUS=8"
+
+
+def _emoji(plan: Plan, at: Places) -> list[Step]:
+    font = ("--font", plan.font) if plan.font else ()
+    command = ("data.emoji.prepare", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
+    prepared = Step("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
+    return [prepared, _captions(plan, at, TRAIN, "emoji"), _captions(plan, at, TEST, "emoji")]
+
+
+def _formulas(plan: Plan, at: Places) -> list[Step]:
+    """Rendered first, captioned then, so that a renderer that is missing is found soon."""
+    sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
+    rendered = [
+        Step(f"shards {f}", f"pictures of {f}", ("synth", "shards", f, *sizes, "--out", str(at.shards(f))), at.shards(f) / "manifest.json")
+        for f in plan.families
+    ]
+    return [*rendered, *(_captions(plan, at, family, f"shards {family}") for family in plan.families)]
+
+
+def _captions(plan: Plan, at: Places, name: str, after: str) -> Step:
+    options = ("--encoder", plan.encoder, "--out", str(at.captions(name)), "--workers", "0")
+    command = ("caption", "captions", str(at.shards(name)), *options)
+    return Step(f"captions {name}", f"captions of {name}", command, at.captions(name) / "manifest.json", (after,))
+
+
+def _pretrain(plan: Plan, at: Places) -> Step:
+    command = ("train", "pretrain", "tiny-32", *_data(at, plan.families), *_training(plan, at, PRETRAINED, plan.pretraining))
+    after = tuple(f"captions {family}" for family in plan.families)
+    return Step("pretrain", "pre-training on formulas", command, at.run(PRETRAINED), after, plan.pretraining)
+
+
+def _finetune(plan: Plan, at: Places) -> Step:
+    source = ("--from", str(at.run(PRETRAINED)))
+    command = ("train", "finetune", "emoji-32", *source, *_data(at, [TRAIN]), *_training(plan, at, FINETUNED, plan.finetuning))
+    return Step("finetune", "fine-tuning on emoji", command, at.run(FINETUNED), ("pretrain", f"captions {TRAIN}"), plan.finetuning)
+
+
+def _scratch(plan: Plan, at: Places) -> list[Step]:
+    """The same from scratch, then carried on; and a generator as it was drawn at first, by a step of length 0."""
+    start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
+    long = plan.pretraining + plan.finetuning
+    still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
+    told, what, untrained = (f"captions {TRAIN}",), "training on emoji from scratch", (*_training(plan, at, UNTRAINED, 1), *still)
+    return [
+        Step("scratch", what, (*start, *_training(plan, at, SCRATCH, plan.finetuning)), at.run(SCRATCH), told, plan.finetuning),
+        Step("scratch-long", f"{what}, carried on", (*start, *_training(plan, at, SCRATCH, long)), at.run(SCRATCH), ("scratch",), long),
+        Step("untrained", "a generator that was never trained", (*start, *untrained), at.run(UNTRAINED), told, 1),
+    ]
+
+
+def _measuring(plan: Plan, at: Places) -> list[Step]:
+    emoji = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)), "--n", str(plan.measured))
+    kid = (*emoji, "--metrics", "kid", "--detector", DETECTOR)
+    kinds = {UNTRAINED: ("metrics", UNTRAINED), PRETRAINED: ("metrics", "pretrain"), SCRATCH: ("curve", "scratch-long")}
+    made: list[Step] = []
+    for name, (kind, after) in {**kinds, FINETUNED: ("curve", "finetune")}.items():
+        command = ("evaluate", kind, str(at.run(name)), *kid)
+        made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / "metrics.jsonl", (after, f"captions {TEST}")))
+    sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
+    asked = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
+    judged = Step("agreement", "attribute agreement", asked, at.run(PRETRAINED) / "metrics.jsonl", ("kid pretrained",))
+    return [judged, *made]
+
+
+def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    shards = [word for name in names for word in ("--shards", str(at.shards(name)))]
+    return (*shards, *(word for name in names for word in ("--captions", str(at.captions(name)))))
+
+
+def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]:
+    """The terms of a run. Its reader is in the same process, which is soon there and quick enough for small pictures."""
+    settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
+    where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables have no paths
+    return ("--out", str(at.run(name)), "--images-seen", str(images), *where, *(word for s in settings for word in ("--set", s)))

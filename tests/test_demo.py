@@ -1,0 +1,213 @@
+"""The demo from end to end at its smallest, whatever stops it, and what it says to bad input."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from demo import course, workers
+from demo.journal import Journal
+from demo.plan import FAMILIES, Plan, Step, at_scale, steps
+from synth.errors import UserError
+from tests.conftest import children, demo_command
+from tests.test_chaos import running
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(place: Path, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def finish(place: Path, *command: str) -> tuple[int, str, str]:
+    process = start(place, *command)
+    said, told = process.communicate(timeout=300)
+    return process.returncode, said, told
+
+
+def wait(until: Callable[[], bool], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def done(out: Path, name: str) -> bool:
+    journal = out / "journal.jsonl"
+    lines = [line for line in journal.read_text().splitlines() if line.endswith("}")] if journal.exists() else []
+    return any(row["step"] == name and row["code"] == 0 for row in map(json.loads, lines))
+
+
+def test_it_leaves_every_stage_and_a_report(demo_done: Path) -> None:
+    plan = json.loads((demo_done / "plan.json").read_text())
+    assert {p.name for p in (demo_done / "shards").iterdir()} == set(FAMILIES) - plan["left_out"].keys()
+    assert {p.name for p in (demo_done / "runs").iterdir()} == {"pretrained", "finetuned", "scratch", "untrained"}
+    figures = json.loads((demo_done / "figures.json").read_text())
+    seen = {name: [point["images_seen"] for point in points] for name, points in figures["kid_x_1000"].items()}
+    assert seen == {"untrained": [32], "finetuned": [0, 32, 64], "scratch": [32, 64, 96, 128]}
+    assert {row["fact"] for row in figures["agreement"]} == {"family", "colour", "background"}
+    assert figures["sentence"] in (demo_done / "report.html").read_text().replace("&#39;", "'")
+
+
+def test_the_untrained_generator_is_the_one_that_training_from_scratch_began_with(demo_done: Path) -> None:
+    import torch
+
+    from train import checkpoint, pretraining  # noqa: F401  (its config's presets)
+    from train.config import from_json
+    from train.models.stylegan2 import Generator
+
+    about = json.loads((demo_done / "runs/scratch/config.json").read_text())
+    settled = from_json(about["config"])
+    torch.manual_seed(settled.training.seed)
+    begun = Generator(settled.model).state_dict()
+    kept = checkpoint.average(checkpoint.require(demo_done / "runs/untrained")).state_dict()
+    assert all(torch.equal(begun[name], kept[name]) for name in begun)
+
+
+def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()}
+    begun = time.monotonic()
+    code, said, told = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
+    assert code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
+    assert time.monotonic() - begun < 10
+    assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
+
+
+def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo_place: Path) -> None:
+    out = demo_place / "killed"
+    command = demo_command(out, demo_place / "made.ttf")
+    process = start(demo_place, *command)
+    wait(lambda: done(out, "captions emoji-train"))
+    family = children(process.pid)
+    assert sum("demo.worker" in line for _, line in family) == 2
+    process.kill()
+    process.communicate()
+    wait(lambda: not any(running(pid) for pid, _ in family), 60)
+    assert not (out / "report.html").exists()
+
+    process = start(demo_place, *command)
+    wait(lambda: done(out, "pretrain"))
+    family = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=90)
+    assert process.returncode == 130 and "the same command goes on" in told
+    assert not any(running(pid) for pid, _ in family)
+
+    code, _, told = finish(demo_place, *command)
+    assert code == 0, told
+    assert (out / "figures.json").read_text() == (demo_done / "figures.json").read_text()
+    assert Journal(out).starts == 3 and "in 3 starts" in (out / "report.html").read_text()
+
+
+def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: Path) -> None:
+    with pytest.raises(UserError, match=r"holds a demo with --pretraining 64 .*; give the same again"):
+        course.run(Plan(), demo_done, print)
+
+
+def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
+    begun = time.monotonic()
+    code, _, told = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))
+    assert code == 2 and "none.ttf" in told.splitlines()[-1] and told.splitlines()[-1].startswith("error: ")
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        ({"pretraining": 0}, "--pretraining is 0; it must be at least 32, a batch"),
+        ({"pictures": 31}, "--pictures is 31; it must be at least 32, a batch"),
+        ({"size": 48}, "--size is 48; the demo draws pictures of 16, 32, 64, 128 pixels a side"),
+        ({"measured": 3}, "--measured is 3; KID needs at least 4 pictures"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(sizes: dict[str, int], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Plan(**sizes)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("")
+    with pytest.raises(UserError, match="is not empty and holds no demo"):
+        course.run(Plan(), tmp_path, print)
+    with pytest.raises(UserError, match="is a file"):
+        course.run(Plan(), tmp_path / "letter.txt", print)
+
+
+def test_without_a_renderer_shaders_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null")
+    [(family, why)] = course._left_out(Plan()).items()
+    assert family == "shaders" and "EGL" in why and "error" not in why
+
+
+def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it() -> None:
+    made = steps(Plan(families=FAMILIES[:2], size=64), Path("runs/demo"))
+    names = [step.name for step in made]
+    assert len(set(names)) == len(names) and all(set(step.after) <= set(names) for step in made)
+    assert not any("shaders" in step.line for step in made)
+    assert all("model.resolution=64" in step.line for step in made if step.stage == "train")
+    [pretraining] = [step for step in made if step.name == "pretrain"]
+    assert pretraining.line.count("--shards") == pretraining.line.count("--captions") == 2
+
+
+class Silent:
+    def alive(self, busy: Sequence[Step]) -> None: ...
+
+    def ended(self, step: Step, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize(("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")])
+def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(module: str, how: str, tmp_path: Path) -> None:
+    step = Step("odd step", "what", (module,), tmp_path / "nothing")
+    with (tmp_path / "lock").open("w") as lock, pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"):
+        workers.do([step], Journal(tmp_path), tmp_path, Silent(), lock.fileno())
+    assert not Journal(tmp_path).done(step)
+
+
+def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
+    made = [Step("last", "", ("platform",), tmp_path, ("first",)), Step("first", "", ("platform",), tmp_path)]
+    order: list[str] = []
+
+    class Order(Silent):
+        def ended(self, step: Step, seconds: float) -> None:
+            order.append(step.name)
+
+    with (tmp_path / "lock").open("w") as lock:
+        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
+        assert order == ["first", "last"]
+        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
+    assert order == ["first", "last"]
+
+
+def test_times_are_summed_over_starts_and_survive_a_crash(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+    first.note("pretrain", "c", 5.0)
+    first.note("pretrain", "c", 10.0)
+    with first.path.open("a") as file:
+        file.write('{"start": 1, "ste')
+    second = Journal(tmp_path)
+    second.note("pretrain", "c", 3.0, cpu_seconds=2.5, code=0)
+    assert Journal(tmp_path).seconds("pretrain") == 13.0 and Journal(tmp_path).starts == 2
+
+
+def test_the_commands_at_scale_are_targets_of_the_makefile() -> None:
+    targets = (ROOT / "Makefile").read_text()
+    for _, block in at_scale(Plan()):
+        for line in block.splitlines():
+            _, target, *variables = shlex.split(line)
+            assert f"\n{target}:" in targets
+            assert all(f"$({name.partition('=')[0]})" in targets or f"({name.partition('=')[0]})" in targets for name in variables), line

@@ -27,8 +27,8 @@ _JUDGED = 200
 class Plan:
     """The sizes of a demo. Raises UserError for one that is not allowed."""
 
-    pretraining: int = 28_000  # formula pictures seen
-    finetuning: int = 18_000  # emoji seen
+    pretraining: int = 24_000  # formula pictures seen
+    finetuning: int = 16_000  # emoji seen
     pictures: int = 4_096  # rendered, of each family
     size: int = 32  # pixels a side
     font: str | None = None  # file; None: where Debian's package puts it

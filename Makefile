@@ -129,7 +129,7 @@ doctor: .venv/.egl  ## say what draws shaders here, or what to install
 	@$(venv) -m synth doctor $(ARGS)
 
 test: lint .venv/.egl .venv/.font  ## lint, check types, run the tests
-	@$(venv) -m pytest -m "not soak" $(ARGS)
+	@OMP_NUM_THREADS=1 $(venv) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS)
 
 soak: .venv/.test  ## a hundred kills at random moments
 	@$(venv) -m pytest -m soak $(ARGS)

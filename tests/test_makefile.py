@@ -1,5 +1,6 @@
 """What make hands to the stages, told by a Python that only says what it is asked."""
 
+import os
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "-f", ROOT / "Makefile", *SET_UP, *words], cwd=checkout, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}  # not those of make test
+    command = ["make", "-f", ROOT / "Makefile", *SET_UP, *words]
+    return subprocess.run(command, cwd=checkout, env=own, capture_output=True, text=True, check=False)
 
 
 def asked(checkout: Path, *words: str) -> list[list[str]]:

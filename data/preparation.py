@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from data import card, splits
+from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
 from data.stopwatch import Stopwatch
@@ -28,7 +27,6 @@ LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
 _ADVANCE = 32  # pictures between two signs of life
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Json = dict[str, Any]
 
@@ -93,8 +91,8 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         for number, original in enumerate(job.originals):
             try:
                 made = _square(job.pictures, original, identity["size"])
-            except UNREADABLE as error:
-                left_out.append({"name": original.name, "reason": str(error) or type(error).__name__})
+            except UndecodableError as error:
+                left_out.append({"name": original.name, "reason": str(error)})
             else:
                 writer.add(shards.sample_key(job.part.first + number), _files(original, made, identity))
                 grey, captions = grey + made.grey, captions + len(original.captions)
@@ -125,7 +123,8 @@ def sample_bytes(files: dict[str, bytes]) -> int:
 
 
 def _square(pictures: Pictures, original: Original, size: int) -> Square:
-    with pictures.open(original.name) as picture:
+    """Raises UndecodableError."""
+    with decoding(original.name), pictures.open(original.name) as picture:
         return square(picture, size)
 
 
@@ -199,7 +198,7 @@ class _Preparing(Work):
         """What a sample takes in a tar; nothing where it does not decode."""
         try:
             files = _files(original, _square(self._pictures, original, self.identity["size"]), self.identity)
-        except UNREADABLE:
+        except UndecodableError:
             return 0
         return sample_bytes(files)
 

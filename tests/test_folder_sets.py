@@ -120,6 +120,16 @@ def test_a_file_whose_name_is_not_utf_8_is_named(root: Path) -> None:
         prepare(root, "--captions", "none")
 
 
+def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
+    (root / "a/again").symlink_to("..")
+    with pytest.raises(UserError, match=r"again is a link to a folder that holds it; remove the link$"):
+        prepare(root, "--captions", "none")
+    (root / "a/again").unlink()
+    os.mkfifo(root / "b/pipe.png")
+    with pytest.raises(UserError, match=r"pipe.png is called like a file and is none; remove it$"):
+        prepare(root, "--captions", "none")
+
+
 def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, more, sentence in (
@@ -127,6 +137,8 @@ def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
         (tmp_path / "none", [], "none is missing$"),
         (root, ["--name", "a/b"], "--name is 'a/b'; give letters"),
         (root, ["--out", root / "a" / "out"], "lies within --root"),
+        (root, ["--root", ""], "'--root' is empty; give a folder"),
+        (root, ["--out", ""], "'--out' is empty; give a folder"),
         (root, ["--test-share", 1], "--test-share is 1"),
         (root, ["--test-share", -0.1], r"--test-share is -0\.1"),
     ):

@@ -23,6 +23,8 @@ from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
 
+SPLITS = ("train", "val", "test")  # that sets have
+
 LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
 _ADVANCE = 32  # pictures between two signs of life
@@ -67,6 +69,8 @@ def prepare(
 
     `started` is told the preflight's estimate before anything of a split is written, `progress` every step. Raises UserError."""
     works = _works(source, found, pictures, request)
+    for work in works:
+        completion.require_place(work, _terms(request))
     for work in works:
         made = completion.complete(work, _terms(request), started=started, progress=progress)
         yield Summary.of(work.storage, made)
@@ -157,7 +161,16 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
     for split, originals in found.items():
         if not originals:
             raise UserError(f"{source.title} has no pictures for {split}{source.advice}")
+    _require_no_other_split(request.out, found)
     return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
+
+
+def _require_no_other_split(out: str, found: Splits) -> None:
+    """Raises UserError where a split lies beside those to be made, of an earlier division: it would share pictures with them."""
+    for split in SPLITS:
+        place = open_storage(f"{out.rstrip('/')}/{split}")
+        if split not in found and ledger.MANIFEST in place.sizes():
+            raise UserError(f"{place.url} holds a split that this command does not make; remove it, or give another --out")
 
 
 class _Preparing(Work):

@@ -68,6 +68,14 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
 
 
+def test_a_split_of_an_earlier_division_is_not_left_beside_another(root: Path) -> None:
+    prepare(root, "--captions", "none")
+    before = states(root.parent)
+    with pytest.raises(UserError, match=r"out/test holds a split that this command does not make; remove it"):
+        prepare(root, "--captions", "none", "--test-share", 0, "--overwrite")
+    assert states(root.parent) == before
+
+
 def table(name: str, content: str | bytes) -> tuple[str, dict[str, str | bytes]]:
     return name, {name: content}
 

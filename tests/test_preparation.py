@@ -110,6 +110,14 @@ def test_changed_originals_are_another_set(folder: Path, tmp_path: Path) -> None
     assert [s.prepared for s in prepare(folder, tmp_path / "out", overwrite=True)] == [7, 0]
 
 
+def test_no_split_is_begun_where_another_finds_no_place(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/test").mkdir(parents=True)
+    (tmp_path / "out/test/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"out/test is not empty and holds no set of exnihilo \(mine.txt lies there\)"):
+        prepare(folder, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["test", "mine.txt"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -138,6 +138,12 @@ def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
         prepare(root, "--captions", "none")
 
 
+def test_a_place_may_begin_with_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    [row] = run("folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0)
+    assert row["out"] == str(root.parent / "prepared/train")
+
+
 def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, more, sentence in (

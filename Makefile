@@ -95,6 +95,8 @@ captions: .venv/.caption  ## make the caption tables of data sets: DATASET or SE
 	    OUT names $(words $(OUT)) sets of shards and CAPTIONS $(words $(CAPTIONS)) places; name one for each or leave CAPTIONS out))
 	@$(if $(SET),$(if $(splits),,$(call refuse,\
 	    data/real/$(SET) holds no sets; make data prepares them: those of SET=folder under the name of the folder)))
+	@$(if $(and $(SET),$(CAPTIONS),$(word 2,$(splits))),$(call refuse,\
+	    CAPTIONS names one place and SET=$(SET) has $(words $(splits)) splits; leave CAPTIONS out: each goes to data/captions/$(SET)-SPLIT))
 	@set -- $(call each,,$(CAPTIONS)); for shards in $(or $(if $(SET),$(splits),$(call each,,$(OUT))),""); do \
 	    $(venv) -m caption captions "$$shards" --encoder "$(ENCODER)" --xi $(XI) $${1:+--out "$$1"} \
 	    $(if $(WORKERS),--workers $(WORKERS)) $(ARGS) || exit; shift $$(( $$# > 0 )); done

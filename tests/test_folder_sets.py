@@ -151,6 +151,7 @@ def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
         (tmp_path / "none", [], "none is missing$"),
         (root, ["--name", "a/b"], "--name is 'a/b'; give letters"),
         (root, ["--out", root / "a" / "out"], "lies within --root"),
+        (root, ["--out", f"file://{root}/out"], "lies within --root"),
         (root, ["--root", ""], "'--root' is empty; give a folder"),
         (root, ["--out", ""], "'--out' is empty; give a folder"),
         (root, ["--test-share", 1], "--test-share is 1"),

@@ -164,3 +164,4 @@ def test_a_real_set_is_prepared_and_captioned_by_its_name(checkout: Path) -> Non
         (checkout / "data" / "real" / "folder" / split / "manifest.json").touch()
     found = asked(checkout, "captions", "SET=folder", "ENCODER=nano")
     assert sorted(w[2] for w in found) == ["data/real/folder/test", "data/real/folder/train"]
+    assert "CAPTIONS names one place and SET=folder has 2 splits" in refused(checkout, "captions", "SET=folder", "CAPTIONS=x")

@@ -23,9 +23,8 @@ from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
 
-SPLITS = ("train", "val", "test")  # that sets have
-
-LARGEST = 4096  # pixels a side
+_SPLITS = ("train", "val", "test")  # that sets have
+_LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
 _ADVANCE = 32  # pictures between two signs of life
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
@@ -121,6 +120,14 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
     yield record
 
 
+def require_form(size: int, codec: str) -> None:
+    """Raises UserError for a size or a codec that pictures cannot be stored in."""
+    if not 1 <= size <= _LARGEST:
+        raise UserError(f"--size is {size}; it must lie in 1..{_LARGEST}")
+    if codec not in CODECS:
+        raise UserError(f"unknown codec {codec!r}; known are {', '.join(CODECS)}")
+
+
 def sample_bytes(files: dict[str, bytes]) -> int:
     """What a sample takes in a tar."""
     return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
@@ -151,10 +158,7 @@ def _terms(request: Request) -> Terms:
 
 def _works(source: Source, found: Splits, pictures: Pictures, request: Request) -> list["_Preparing"]:
     """The sets of a source, each examined before the first is made."""
-    if not 1 <= request.size <= LARGEST:
-        raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
-    if request.codec not in CODECS:
-        raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+    require_form(request.size, request.codec)
     for name, value, least in (("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)):
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
@@ -167,7 +171,7 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
 
 def _require_no_other_split(out: str, found: Splits) -> None:
     """Raises UserError where a split lies beside those to be made, of an earlier division: it would share pictures with them."""
-    for split in SPLITS:
+    for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
         if split not in found and ledger.MANIFEST in place.sizes():
             raise UserError(f"{place.url} holds a split that this command does not make; remove it, or give another --out")

@@ -96,7 +96,10 @@ data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.font)  ## prepare a real ca
 captions: .venv/.caption  ## make the caption tables of data sets: DATASET or SET (a real one) ENCODER XI OUT (their shards) CAPTIONS WORKERS ARGS
 	@$(if $(and $(several),$(CAPTIONS),$(filter-out $(words $(OUT)),$(words $(CAPTIONS)))),$(call refuse,\
 	    OUT names $(words $(OUT)) sets of shards and CAPTIONS $(words $(CAPTIONS)) places; name one for each or leave CAPTIONS out))
-	@$(if $(SET),$(if $(splits),,$(call refuse,data/real/$(SET) holds no sets; make data SET=$(SET) prepares them)))
+	@$(if $(SET),$(if $(splits),,$(call refuse,\
+	    data/real/$(SET) holds no sets; make data prepares them: those of SET=folder under the name of the folder)))
+	@$(if $(and $(SET),$(CAPTIONS),$(word 2,$(splits))),$(call refuse,\
+	    CAPTIONS names one place and SET=$(SET) has $(words $(splits)) splits; leave CAPTIONS out: each goes to data/captions/$(SET)-SPLIT))
 	@set -- $(call each,,$(CAPTIONS)); for shards in $(or $(if $(SET),$(splits),$(call each,,$(OUT))),""); do \
 	    $(venv) -m caption captions "$$shards" --encoder "$(ENCODER)" --xi $(XI) $${1:+--out "$$1"} \
 	    $(if $(WORKERS),--workers $(WORKERS)) $(ARGS) || exit; shift $$(( $$# > 0 )); done
@@ -110,6 +113,7 @@ finetune: .venv/.train  ## go on with a run on a real set: SET FROM (none: anew)
 	@$(trainer) $(tuning) $(tuned_shards) $(tuned_tables) --out "runs/$(tuned_name)" $(ARGS)
 
 evaluate: .venv/.evaluate  ## measure a run against a set: RUN SET (a real set's name or shards) ENCODER CAPTIONS ARGS
+	@$(if $(SET),,$(call refuse,evaluate needs SET: the name of a real set or the place of shards))
 	@$(venv) -m evaluate metrics "$(RUN)" --reference "$(or $(held_out),$(SET))" $(if $(measured_by),--captions "$(measured_by)") $(ARGS)
 
 encoder: .venv/.caption .venv/.egl  ## fit nano anew, into data/nano: about 37 minutes of a core

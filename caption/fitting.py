@@ -65,7 +65,8 @@ class Share:
 def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
     """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
-        raise UserError("fit-encoder needs a batch of at least 2, at least as many visits, a seed of at least 0 and a thread")
+        visits = f"at least as many visits as a batch has pictures ({request.batch})"
+        raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
     folder, started = Path(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
     with _reproducible(request.threads):

@@ -129,8 +129,8 @@ class CaptionSet:
         Raises UserError where the table is damaged, of another shard, or has other keys."""
         name = self.storage.join(part.file)
         try:
-            with self.storage.open(part.file) as file:
-                table = read_table(file, name, columns, keys)
+            # Of a file object of Python's, Arrow reads in a thread that holds it: now and then that aborts a process that ends soon after.
+            table = read_table(pa.BufferReader(self.storage.read(part.file)), name, columns, keys)
         except FileNotFoundError:
             raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
         differs = self._differing(part, table.schema.metadata or {})

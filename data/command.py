@@ -12,6 +12,7 @@ from data.originals import Pictures, Source, Splits
 from data.preparation import Request
 from data.summary import Summary
 from synth import console
+from synth.errors import UserError
 
 _NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
@@ -21,16 +22,21 @@ def root(what: str) -> Callable[..., Any]:
     return click.option("--root", required=True, callback=at_home, help=what)
 
 
-def at_home(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """A place with ~ as the home folder, which not every shell puts in for `make ROOT=~/coco`."""
-    return os.path.expanduser(value)
+def at_home(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A place with ~ as the home folder, which not every shell puts in for `make ROOT=~/coco`. Raises UserError where it is empty, as
+    a variable that is not set makes it: it would be here, or the root of all folders."""
+    if value == "":
+        raise UserError(f"{parameter.get_error_hint(context)} is empty; give a folder")
+    return value and os.path.expanduser(value)
 
 
 def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
     """The options of every preparation, gathered as its `request`; without a name the set's own says where it lies."""
     place = f"data/real/{name}" if name else None
     return options(
-        click.option("--out", default=place, show_default=place or "data/real/NAME", help="Each split becomes a set in OUT/SPLIT."),
+        click.option(
+            "--out", default=place, callback=at_home, show_default=place or "data/real/NAME", help="Each split becomes a set in OUT/SPLIT."
+        ),
         click.option("--size", default=size, show_default=True, help="Pixels a side, 1 to 4096."),
         click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95)."),
         click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar."),

@@ -6,6 +6,7 @@ written; a picture that turns out not to decode is no error of the set: it is le
 
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Pictures(Protocol):
     """How originals are opened, in whatever process it is."""
 
     def open(self, name: str) -> Image.Image:
-        """The picture. Raises OSError, ValueError or SyntaxError where it does not decode."""
+        """The picture. Raises what `data.decoding.decoding` makes one error of."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def require(path: Path, source: Source) -> Path:
 
 
 def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES) -> dict[str, int]:
-    """Bytes of every picture below a folder, by path relative to it, sorted. Raises UserError where there is no such folder."""
+    """Bytes of every picture below a folder, by path relative to it, sorted; names that begin with a dot are passed over.
+
+    Raises UserError where there is no such folder, or one holds a link to itself."""
     found: dict[str, int] = {}
     waiting = [require(folder, source)]
     while waiting:
@@ -94,13 +97,28 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
+                    _require_no_loop(entry)
                     waiting.append(Path(entry.path))
                 elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                    found[os.path.relpath(entry.path, folder)] = entry.stat().st_size
+                    found[os.path.relpath(entry.path, folder)] = _size(entry)
     for name in found:
         if name.encode(errors="replace").decode() != name:
             raise UserError(f"the name of {name!a} in {folder} is not UTF-8; rename it")
     return dict(sorted(found.items()))
+
+
+def _require_no_loop(entry: os.DirEntry[str]) -> None:
+    """Raises UserError where a folder is a link to one that holds it: its pictures would be found again and again."""
+    if entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()):
+        raise UserError(f"{entry.path} is a link to a folder that holds it; remove the link")
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Bytes of a file. Raises UserError where it is none: opening a pipe would wait forever."""
+    about = entry.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise UserError(f"{entry.path} is called like a file and is none; remove it")
+    return about.st_size
 
 
 def text(path: Path, source: Source) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from data import card, splits
+from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
 from data.stopwatch import Stopwatch
@@ -24,11 +23,11 @@ from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
 
-LARGEST = 4096  # pixels a side
+_SPLITS = ("train", "val", "test")  # that sets have
+_LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
 _ADVANCE = 32  # pictures between two signs of life
 _BLOCK = 512  # bytes of a tar header, and what members are padded to
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Json = dict[str, Any]
 
@@ -70,6 +69,8 @@ def prepare(
     `started` is told the preflight's estimate before anything of a split is written, `progress` every step. Raises UserError."""
     works = _works(source, found, pictures, request)
     for work in works:
+        completion.require_place(work, _terms(request))
+    for work in works:
         made = completion.complete(work, _terms(request), started=started, progress=progress)
         yield Summary.of(work.storage, made)
     splits.write(request.out, source.name, law, found)
@@ -93,8 +94,8 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         for number, original in enumerate(job.originals):
             try:
                 made = _square(job.pictures, original, identity["size"])
-            except UNREADABLE as error:
-                left_out.append({"name": original.name, "reason": str(error) or type(error).__name__})
+            except UndecodableError as error:
+                left_out.append({"name": original.name, "reason": str(error)})
             else:
                 writer.add(shards.sample_key(job.part.first + number), _files(original, made, identity))
                 grey, captions = grey + made.grey, captions + len(original.captions)
@@ -119,13 +120,22 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
     yield record
 
 
+def require_form(size: int, codec: str) -> None:
+    """Raises UserError for a size or a codec that pictures cannot be stored in."""
+    if not 1 <= size <= _LARGEST:
+        raise UserError(f"--size is {size}; it must lie in 1..{_LARGEST}")
+    if codec not in CODECS:
+        raise UserError(f"unknown codec {codec!r}; known are {', '.join(CODECS)}")
+
+
 def sample_bytes(files: dict[str, bytes]) -> int:
     """What a sample takes in a tar."""
     return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
 
 
 def _square(pictures: Pictures, original: Original, size: int) -> Square:
-    with pictures.open(original.name) as picture:
+    """Raises UndecodableError."""
+    with decoding(original.name), pictures.open(original.name) as picture:
         return square(picture, size)
 
 
@@ -148,17 +158,23 @@ def _terms(request: Request) -> Terms:
 
 def _works(source: Source, found: Splits, pictures: Pictures, request: Request) -> list["_Preparing"]:
     """The sets of a source, each examined before the first is made."""
-    if not 1 <= request.size <= LARGEST:
-        raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
-    if request.codec not in CODECS:
-        raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+    require_form(request.size, request.codec)
     for name, value, least in (("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)):
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
     for split, originals in found.items():
         if not originals:
             raise UserError(f"{source.title} has no pictures for {split}{source.advice}")
+    _require_no_other_split(request.out, found)
     return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
+
+
+def _require_no_other_split(out: str, found: Splits) -> None:
+    """Raises UserError where a split lies beside those to be made, of an earlier division: it would share pictures with them."""
+    for split in _SPLITS:
+        place = open_storage(f"{out.rstrip('/')}/{split}")
+        if split not in found and ledger.MANIFEST in place.sizes():
+            raise UserError(f"{place.url} holds a split that this command does not make; remove it, or give another --out")
 
 
 class _Preparing(Work):
@@ -199,7 +215,7 @@ class _Preparing(Work):
         """What a sample takes in a tar; nothing where it does not decode."""
         try:
             files = _files(original, _square(self._pictures, original, self.identity["size"]), self.identity)
-        except UNREADABLE:
+        except UndecodableError:
             return 0
         return sample_bytes(files)
 

@@ -6,10 +6,20 @@ Size and filter move FID, so every sample and record names them.
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 CROP, FILTER = "centre", "lanczos"
 
+_TURN = Image.Transpose
+_UPRIGHT = {  # what makes a picture of an EXIF orientation upright
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
 GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
 _NO_PICTURES = {"I", "F"}  # 32-bit numbers of which nobody says what is white
 
@@ -24,8 +34,8 @@ class Square(NamedTuple):
 
 
 def square(picture: Image.Image, size: int) -> Square:
-    """The middle of a picture at `size` pixels a side. Raises OSError, ValueError or SyntaxError where it does not decode."""
-    picture = ImageOps.exif_transpose(picture)
+    """The middle of a picture at `size` pixels a side. Raises whatever Pillow raises where it does not decode (data/decoding.py)."""
+    picture = _upright(picture)
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -45,3 +55,10 @@ def rgb(picture: Image.Image) -> Image.Image:
     seen = picture.convert("RGBA")
     white = Image.new("RGBA", seen.size, "white")
     return Image.alpha_composite(white, seen).convert("RGB")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says, of which nothing else is read: it may be damaged where the picture is whole."""
+    picture.load()
+    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)

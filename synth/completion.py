@@ -114,6 +114,11 @@ def foresee(work: Work, terms: Terms) -> Estimate:
     return _foresee(work, _examine(work, terms), terms)
 
 
+def require_place(work: Work, terms: Terms) -> None:
+    """Raises UserError where what lies at a set's place is neither its beginning nor may be replaced."""
+    _examine(work, terms)
+
+
 def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Made:
     """Makes what is missing of a set and closes it; a finished one is left alone.
 

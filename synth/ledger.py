@@ -117,7 +117,8 @@ def require_same(state: State, storage: Storage, identity: Json, samples: int | 
     for record in state.records.values():
         if record.fingerprint != fingerprint:
             differences = "; ".join(_differences(record.identity, identity))
-            raise UserError(f"{storage.url} holds another set: {differences}; {_ELSEWHERE if adopted(record.identity) else _GO_ON}")
+            advice = _ELSEWHERE if adopted(record.identity) and not adopted(identity) else _GO_ON
+            raise UserError(f"{storage.url} holds another set: {differences}; {advice}")
     if adopted(identity):
         return  # others' files lie there, and as many as there are
     if not state.records and state.sizes:

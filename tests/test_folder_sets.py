@@ -68,6 +68,14 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
 
 
+def test_a_split_of_an_earlier_division_is_not_left_beside_another(root: Path) -> None:
+    prepare(root, "--captions", "none")
+    before = states(root.parent)
+    with pytest.raises(UserError, match=r"out/test holds a split that this command does not make; remove it"):
+        prepare(root, "--captions", "none", "--test-share", 0, "--overwrite")
+    assert states(root.parent) == before
+
+
 def table(name: str, content: str | bytes) -> tuple[str, dict[str, str | bytes]]:
     return name, {name: content}
 
@@ -120,6 +128,22 @@ def test_a_file_whose_name_is_not_utf_8_is_named(root: Path) -> None:
         prepare(root, "--captions", "none")
 
 
+def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
+    (root / "a/again").symlink_to("..")
+    with pytest.raises(UserError, match=r"again is a link to a folder that holds it; remove the link$"):
+        prepare(root, "--captions", "none")
+    (root / "a/again").unlink()
+    os.mkfifo(root / "b/pipe.png")
+    with pytest.raises(UserError, match=r"pipe.png is called like a file and is none; remove it$"):
+        prepare(root, "--captions", "none")
+
+
+def test_a_place_may_begin_with_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    [row] = run("folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0)
+    assert row["out"] == str(root.parent / "prepared/train")
+
+
 def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder, more, sentence in (
@@ -127,6 +151,9 @@ def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
         (tmp_path / "none", [], "none is missing$"),
         (root, ["--name", "a/b"], "--name is 'a/b'; give letters"),
         (root, ["--out", root / "a" / "out"], "lies within --root"),
+        (root, ["--out", f"file://{root}/out"], "lies within --root"),
+        (root, ["--root", ""], "'--root' is empty; give a folder"),
+        (root, ["--out", ""], "'--out' is empty; give a folder"),
         (root, ["--test-share", 1], "--test-share is 1"),
         (root, ["--test-share", -0.1], r"--test-share is -0\.1"),
     ):

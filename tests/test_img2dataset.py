@@ -199,7 +199,7 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m")
     own = states(place)
     run(place)
-    with pytest.raises(UserError, match=r"dataset is cc3m there and other here; give another --out$"):
+    with pytest.raises(UserError, match=r"dataset is cc3m there and other here; give another --out, or --overwrite"):
         run(place, "--name", "other")
     assert [row["prepared"] for row in run(place, "--name", "other", "--overwrite")] == [10]
     for more in ({}, {"overwrite": True}):

@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}  # not those of make test
-    command = ["make", "-f", ROOT / "Makefile", *SET_UP, *words]
+    command = ["make", "-f", str(ROOT / "Makefile"), *SET_UP, *words]
     return subprocess.run(command, cwd=checkout, env=own, capture_output=True, text=True, check=False)
 
 
@@ -137,6 +137,7 @@ def test_fine_tuning_has_to_be_told_from_what_and_how(checkout: Path) -> None:
 
 
 def test_a_run_is_measured_on_what_a_real_set_holds_out(checkout: Path) -> None:
+    assert refused(checkout, "evaluate", "RUN=runs/x").startswith("error: evaluate needs SET")
     [words] = asked(checkout, "evaluate", "RUN=runs/x", "SET=data/real/coco/val")
     assert words == ["evaluate", "metrics", "runs/x", "--reference", "data/real/coco/val"]
     (checkout / "data/real/coco/train").mkdir(parents=True)
@@ -160,9 +161,10 @@ def test_a_real_set_is_prepared_and_captioned_by_its_name(checkout: Path) -> Non
     assert words[:3] == ["data.folder.prepare", "--root", "my pictures"]
     assert options(words) == {"--root": ["my pictures"], "--size": ["64"], "--licence": ["CC0-1.0"]}
     assert refused(checkout, "data", "SET=nothing") == "error: SET is 'nothing'; give one of folder"
-    assert "make data SET=folder prepares them" in refused(checkout, "captions", "SET=folder")
+    assert "make data prepares them: those of SET=folder under the name of the folder" in refused(checkout, "captions", "SET=folder")
     for split in ("test", "train"):
         (checkout / "data" / "real" / "folder" / split).mkdir(parents=True)
         (checkout / "data" / "real" / "folder" / split / "manifest.json").touch()
     found = asked(checkout, "captions", "SET=folder", "ENCODER=nano")
     assert sorted(w[2] for w in found) == ["data/real/folder/test", "data/real/folder/train"]
+    assert "CAPTIONS names one place and SET=folder has 2 splits" in refused(checkout, "captions", "SET=folder", "CAPTIONS=x")

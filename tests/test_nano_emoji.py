@@ -112,6 +112,11 @@ def test_a_set_with_neither_captions_nor_parameters_is_refused(tmp_path: Path) -
         fitting_sets.read((str(named_set(tmp_path / "mute", ["red"], texts=False)),))
 
 
+def test_too_few_visits_are_told_how_many_a_batch_takes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"at least as many visits as a batch has pictures \(256\)"):
+        fitting.fit(fitting.Request(("sets",), str(tmp_path), visits=255), lambda _: None)
+
+
 def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(Path(encoders.find("nano").weights).parent, tmp_path / "other"))
     (other / encoders.MERGES).write_bytes(b"another list")

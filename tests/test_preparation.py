@@ -1,11 +1,14 @@
+import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data import preparation
+from data.decoding import UndecodableError, decoding
 from data.originals import Files, Original, Source
 from data.preparation import Request
 from data.splits import held_out
@@ -82,7 +85,7 @@ def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(folder:
 def test_a_shard_of_which_nothing_decodes_is_an_error(folder: Path, tmp_path: Path) -> None:
     for i in range(4):
         (folder / f"{i}.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"none of the 4 pictures of made-train-000000.tar decodes; 0.png: cannot identify"):
+    with pytest.raises(UserError, match=r"none of the 4 pictures of made-train-000000.tar decodes; 0.png: its format is none"):
         prepare(folder, tmp_path / "out")
 
 
@@ -105,6 +108,14 @@ def test_changed_originals_are_another_set(folder: Path, tmp_path: Path) -> None
         prepare(folder, tmp_path / "out")
     assert (tmp_path / "out/splits.json").read_text() == splits
     assert [s.prepared for s in prepare(folder, tmp_path / "out", overwrite=True)] == [7, 0]
+
+
+def test_no_split_is_begun_where_another_finds_no_place(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/test").mkdir(parents=True)
+    (tmp_path / "out/test/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"out/test is not empty and holds no set of exnihilo \(mine.txt lies there\)"):
+        prepare(folder, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["test", "mine.txt"]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +160,44 @@ def test_what_is_transparent_shows_white_and_exif_turns_are_undone() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees
     turned.info["exif"] = exif.tobytes()
     assert square(turned, 6).size == (6, 10)
+
+
+def test_a_picture_is_turned_whatever_else_its_exif_says(tmp_path: Path) -> None:
+    orientation, maker = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHII", 0x010F, 5, 1, 0)  # a maker that is a number
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + maker + bytes(16)
+    picture(10, 6).save(tmp_path / "1.jpg", exif=exif)
+    with Image.open(tmp_path / "1.jpg") as turned:
+        assert square(turned, 6).size == (6, 10)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_every_exif_orientation_is_undone_as_pillow_does(number: int) -> None:
+    turned = picture(7, 7)
+    exif = turned.getexif()
+    exif[0x0112] = number
+    turned.info["exif"] = exif.tobytes()
+    assert (square(turned, 7).pixels == np.asarray(ImageOps.exif_transpose(turned))).all()
+
+
+def test_what_is_said_of_a_damaged_picture_names_no_place_and_no_run(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_text("no picture")
+    for opened in (tmp_path / "1.png", io.BytesIO(b"no picture")):
+        with pytest.raises(UndecodableError, match=r"^its format is none that is known$"), decoding("1.png"), Image.open(opened):
+            pass
+
+
+@pytest.mark.parametrize("raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")])
+def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
+    with pytest.raises(UndecodableError, match="bad"), decoding("1.png"):
+        raise raised
+
+
+def test_a_picture_that_is_gone_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    originals = [Original(f"{i}.png") for i in (1, 99, 2)]
+    request = Request(str(tmp_path / "out"), size=16, workers=0)
+    with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; when it can"):
+        list(preparation.estimate(SOURCE, {"train": originals}, Files(str(folder)), request))
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_without_a_white_are_refused() -> None:

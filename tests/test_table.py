@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -11,6 +13,8 @@ from caption.table import CaptionSet, Rows, TableWriter, text_vectors, vectors
 from synth.errors import UserError
 from synth.shards import ShardSet
 from tests.conftest import make_small, make_tables
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -126,3 +130,18 @@ def test_tables_of_other_shards_and_of_a_set_before_it_grew_are_told(captioned: 
         CaptionSet(str(undisturbed))
     with pytest.raises(UserError, match=r"has no manifest\.json"):
         CaptionSet(str(tmp_path))
+
+
+_READ = """
+import os, sys
+from caption.table import CaptionSet
+tables = CaptionSet(sys.argv[1])
+before = len(os.listdir("/proc/self/task"))
+tables.read(tables.parts[0], ["pseudo_caption"])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+def test_reading_leaves_no_thread_that_could_abort_a_process_at_its_end(captioned: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", _READ, captioned], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr

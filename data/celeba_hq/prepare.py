@@ -29,6 +29,8 @@ def find(root: Path) -> Splits:
         raise UserError(f"picture {min(both)} lies in both splits of {root}{SOURCE.advice}")
     sizes = originals.sizes(images, SOURCE)
     files = {_stem(name): name for name in sizes}
+    if twins := sizes.keys() - files.values():
+        raise UserError(f"{images} holds {min(twins)} and another picture of that number; keep one{SOURCE.advice}")
     written = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
     originals.require_pairs(files, written, str(texts), SOURCE)
     for split, names in listed.items():

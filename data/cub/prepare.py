@@ -22,7 +22,7 @@ SOURCE = Source(
 )
 TEXTS = Source(
     "cub",
-    "the captions of Reed et al. (2016)",
+    "the set of captions of Reed et al. (2016)",
     "https://github.com/reedscot/cvpr2016 (cvpr2016_cub.tar.gz), and with AttnGAN's folder of birds (https://github.com/taoxugit/AttnGAN)",
     SOURCE.licence,
 )

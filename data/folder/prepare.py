@@ -15,6 +15,7 @@ import click
 from data import caption_files, command, originals, splits
 from data.originals import Files, Original, Source, Splits
 from synth.errors import UserError
+from synth.storage import open_storage
 
 BESIDE, NONE = "beside", "none"
 LICENCE = "unknown, as its owner states it"
@@ -93,7 +94,8 @@ def main(root: str, captions: str, name: str | None, licence: str, seed: int, te
     """Prepare a folder of pictures as sets of shards: train and test."""
     source = source_of(Path(root), name, licence)
     out = out or f"data/real/{source.name}"
-    if "://" not in out and Path(out).resolve().is_relative_to(Path(root).resolve()):
+    place = open_storage(out).url
+    if "://" not in place and Path(place).resolve().is_relative_to(Path(root).resolve()):
         raise UserError(f"--out {out} lies within --root, where its preview would be taken for a picture; give another --out")
     found = find(Path(root), source, captions, seed=seed, share=test_share)
     law = f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out" if test_share else "all of them"

@@ -33,7 +33,7 @@ def _report(url: str) -> None:
 
 @click.command(epilog="\b\nExample:\n  python -m data.img2dataset.prepare ~/cc3m --name cc3m")
 @click.argument("place", metavar="DIR", callback=command.at_home)
-@click.option("--out", help="Rewrite them there; by default the tars are used where they lie.")
+@click.option("--out", callback=command.at_home, help="Rewrite them there; by default the tars are used where they lie.")
 @click.option("--size", type=int, help="Pixels a side of what is rewritten, 1 to 4096.  [default: 256]")
 @click.option("--codec", help="Of what is rewritten: png, webp (lossless) or jpeg (quality 95).  [default: png]")
 @click.option("--name", help="The set's name; by default the folder's.")

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from data import card
+from data.decoding import UndecodableError, decoding
 from data.img2dataset import adoption, samples, tars
 from data.img2dataset.samples import Sample, Tally, UnusableError
 from data.img2dataset.tars import HashedFile
 from data.originals import Source
-from data.preparation import LARGEST, LAW, UNREADABLE, sample_bytes
+from data.preparation import LAW, require_form, sample_bytes
 from data.squares import CROP, FILTER, Square, square
 from data.stopwatch import Stopwatch
 from data.summary import Summary
@@ -114,9 +115,9 @@ def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sampl
     if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
         raise UnusableError(f"its key is longer than {_LONGEST} bytes")
     try:
-        with Image.open(io.BytesIO(sample.picture)) as picture:
+        with decoding(source), Image.open(io.BytesIO(sample.picture)) as picture:
             made = square(picture, identity["size"])
-    except UNREADABLE as error:
+    except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
     try:
         return sample, _files(source, sample, made, identity)
@@ -139,10 +140,7 @@ class _Rewriting(Work):
     task = staticmethod(rewrite_tar)
 
     def __init__(self, request: Request) -> None:
-        if not 1 <= request.size <= LARGEST:
-            raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
-        if request.codec not in CODECS:
-            raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
+        require_form(request.size, request.codec)
         self._place, self._source = open_storage(request.place), request.source
         found = tars.find(self._place)
         self._first = next(iter(found))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from data.preparation import UNREADABLE
+from data.decoding import UndecodableError, decoding
 from data.squares import GREY
 from synth import codecs
 
@@ -69,12 +69,12 @@ def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
         raise UnusableError("its .json is no object")
     captions = [caption for line in lines if (caption := line.strip())] or _captions(about.get("caption") or [])
     try:
-        with Image.open(io.BytesIO(pictures[0])) as picture:
+        with decoding("a sample"), Image.open(io.BytesIO(pictures[0])) as picture:
             size, grey = picture.size, picture.mode in GREY
             if whole:
                 picture.draft(None, (size[0] // _FINEST, size[1] // _FINEST))
                 picture.load()
-    except UNREADABLE as error:
+    except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
     return Sample(pictures[0], size, grey, captions, about)
 

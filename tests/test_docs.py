@@ -26,7 +26,7 @@ def make(*arguments: str) -> str:
 
 
 def code_lines(page: Path) -> list[str]:
-    return [line for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL) for line in block.splitlines()]
+    return [line for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL) for line in block.splitlines()]
 
 
 def require_options(command: click.Command, line: str) -> None:

@@ -1,0 +1,73 @@
+"""The README's commands, run in their order by make, at sizes of a test."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.made_font import write_font
+from tests.test_makefile import SET_UP
+
+ROOT = Path(__file__).parent.parent
+ELSEWHERE = {"demo", "test"}  # test_demo.py, and this
+SMALLER = {
+    "shards": ["N=64", "SIZE=32"],
+    "captions": [],
+    "data": ["ARGS=--font made.ttf --test-share 0.3"],
+    "pretrain": ["ARGS=--images-seen 32 --set run.checkpoint=32"],
+    "finetune": ["ARGS=--images-seen 32 --set run.checkpoint=32"],
+    "evaluate": ["ARGS=--detector efficientnet-lite0 --metrics kid --n 8"],
+}
+
+
+def commands() -> list[list[str]]:
+    """The words of every make command in the README's blocks."""
+    blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [shlex.split(line) for _, block in blocks for line in block.splitlines() if line.startswith("make ")]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder in which make finds what it looks for in a checkout, and a font of twenty emoji."""
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "emoji").symlink_to(ROOT / "data" / "emoji")
+    write_font(tmp_path / "made.ttf", {e: (250 - 9 * i, 10 + 9 * i, 60) for i, e in enumerate("😀🍎🍏🍐🍊🍋🍌🍉🍇🍓🍈🍒🍑🥭🍍🥥🥝🍅🍆🥑")})
+    return tmp_path
+
+
+def test_every_command_of_the_readme_runs(checkout: Path) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    environment = {**own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = []
+    for words in commands():
+        target = words[1]
+        if target in ELSEWHERE:
+            continue
+        command = [*words, *SMALLER[target]]  # what stands last, holds
+        made = subprocess.run(
+            [command[0], "-f", str(ROOT / "Makefile"), *SET_UP, *command[1:]], cwd=checkout, env=environment, capture_output=True, text=True
+        )
+        assert made.returncode == 0, (words, made.stderr)
+        ran.append(target)
+    assert ran == ["shards", "captions", "pretrain", "data", "captions", "finetune", "evaluate"]
+    assert (checkout / "data/real/emoji/splits.json").exists()
+    assert (checkout / "runs/emoji-emoji-32-from-visual_atoms-tiny-32/metrics.jsonl").exists()
+
+
+def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    [tree] = re.findall(r"```\ndata/shards/visual_atoms/\n(.*?)```", text, re.DOTALL)
+    said = {name for line in tree.splitlines() for name in line.split() if re.fullmatch(r"[\w.-]+\.(tar|json|md|png)", name)}
+    command = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", "8", "--size", "32", "--out", "set", "--workers", "0"]
+    subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    there = {p.name for p in (checkout / "set").iterdir()}
+    inside = {"000000000.png", "000000000.json", "000000001.png"}  # members of the tar
+    assert said - inside == there

@@ -6,12 +6,9 @@ table is ever whole in memory.
 
 import functools
 import json
-import platform
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,10 +18,11 @@ from caption import attributes, encoders
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
 from caption.table import Rows, TableWriter, metadata
-from synth import config, ledger, shards
+from synth import ledger, shards
 from synth.errors import UserError
 from synth.ledger import Part
 from synth.shards import Sample, Shard, ShardSet
+from synth.stopwatch import Stopwatch
 from synth.storage import open_storage
 
 BATCH = {"cpu": 32, "cuda": 256}  # pictures encoded at once
@@ -63,7 +61,7 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
     record. Raises UserError."""
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
-    begun, cpu, cut = time.perf_counter(), time.process_time(), 0
+    watch, cut = Stopwatch.start(), 0
     about = metadata(identity, job.part.content["shard"], job.manifest_digest)
     with (
         storage.staged(job.part.file) as path,
@@ -75,25 +73,8 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
             writer.add(made.rows)
             first, cut = first + len(batch), cut + made.cut
             yield len(batch)
-    record = ledger.Record(
-        file=job.part.file,
-        number=job.part.number,
-        first=job.part.first,
-        count=job.part.count,
-        bytes=writer.size,
-        sha256=writer.sha256,
-        fingerprint=config.digest(identity),
-        identity=identity,
-        content={**job.part.content, "cut": cut},
-        run={
-            "parts": job.part.of,
-            "seconds": round(time.perf_counter() - begun, 3),
-            "cpu_seconds": round(time.process_time() - cpu, 3),
-            "host": platform.node(),
-            "device": str(encoder.device),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
-        },
-    )
+    content, about = {**job.part.content, "cut": cut}, {"device": str(encoder.device)}
+    record = watch.record(job.part, identity, content, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=about)
     ledger.write_record(storage, record)
     yield record
 

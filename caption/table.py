@@ -11,7 +11,9 @@ Axes: N rows, D dimensions of the embedding.
 """
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -129,8 +131,7 @@ class CaptionSet:
         Raises UserError where the table is damaged, of another shard, or has other keys."""
         name = self.storage.join(part.file)
         try:
-            # Of a file object of Python's, Arrow reads in a thread that holds it: now and then that aborts a process that ends soon after.
-            table = read_table(pa.BufferReader(self.storage.read(part.file)), name, columns, keys)
+            table = read_table(self.storage.read(part.file), name, columns, keys)
         except FileNotFoundError:
             raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
         differs = self._differing(part, table.schema.metadata or {})
@@ -149,13 +150,13 @@ class CaptionSet:
         return next((k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None)
 
 
-def read_table(file: Any, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
-    """Columns of one table, from its path or open file; its keys are compared with `keys` where these are given.
+def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one table, from its path or content; its keys are compared with `keys` where these are given.
 
     Raises UserError where the table is damaged or has other keys."""
     wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
             missing = [c for c in wanted if c not in parquet.schema_arrow.names]
             table = None if missing else parquet.read(wanted, use_threads=False)
     except (pa.ArrowException, OSError) as error:
@@ -167,6 +168,15 @@ def read_table(file: Any, name: str, columns: Sequence[str], keys: Sequence[str]
     if keys is not None:
         _require_keys(name, table["key"].to_pylist(), keys)
     return table
+
+
+def _in_memory(file: str | bytes) -> pa.BufferReader:
+    """Content, or a file of this machine, mapped. Anything else Arrow reads in a thread of its own, and now and then that aborts a process
+    that ends soon after."""
+    if isinstance(file, bytes) or not Path(file).stat().st_size:
+        return pa.BufferReader(file if isinstance(file, bytes) else b"")
+    with open(file, "rb") as opened:
+        return pa.BufferReader(pa.py_buffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:

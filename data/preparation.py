@@ -12,16 +12,17 @@ from data import card, splits
 from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
-from data.stopwatch import Stopwatch
 from data.summary import Summary
 from synth import completion, config, ledger, shards
 from synth.codecs import CODECS
 from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
 from synth.ledger import Part, State
+from synth.stopwatch import Stopwatch
 from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
+VERSIONED = ("numpy", "pillow")  # packages that records name
 
 _SPLITS = ("train", "val", "test")  # that sets have
 _LARGEST = 4096  # pixels a side
@@ -104,17 +105,14 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         if len(left_out) == job.part.count:
             first = f"{left_out[0]['name']}: {left_out[0]['reason']}"
             raise UserError(f"none of the {job.part.count:,} pictures of {job.part.file} decodes; {first}")
-    record = ledger.Record(
-        file=job.part.file,
-        number=job.part.number,
-        first=job.part.first,
-        count=job.part.count - len(left_out),
+    record = watch.record(
+        job.part,
+        identity,
+        {"left_out": left_out, "grey": grey, "captions": captions},
         bytes=writer.size,
         sha256=writer.sha256,
-        fingerprint=config.digest(identity),
-        identity=identity,
-        content={"left_out": left_out, "grey": grey, "captions": captions},
-        run=watch.run(job.part),
+        packages=VERSIONED,
+        count=job.part.count - len(left_out),
     )
     ledger.write_record(storage, record)
     yield record

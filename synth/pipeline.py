@@ -1,11 +1,9 @@
 """Plan -> render -> commit -> manifest: from a request to a finished set of shards."""
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
@@ -18,6 +16,7 @@ from synth.errors import UserError
 from synth.ledger import Part, State
 from synth.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
+from synth.stopwatch import Stopwatch
 from synth.storage import Storage, open_storage
 
 Json = dict[str, Any]
@@ -118,7 +117,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
     recipe, shard, out, device = job
     gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
-    begun, cpu = time.perf_counter(), time.process_time()
+    watch = Stopwatch.start()
     pixels, redraws = hashlib.sha256(), 0  # pixels: over the pictures' CRC-32s, which is quick, and the same for every codec
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
@@ -132,25 +131,8 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
             redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
-    record = ledger.Record(
-        file=shard.file,
-        number=shard.number,
-        first=shard.first,
-        count=shard.count,
-        bytes=writer.size,
-        sha256=writer.sha256,
-        fingerprint=config.digest(identity),
-        identity=identity,
-        content={"pixels": pixels.hexdigest(), "redraws": redraws},
-        run={
-            "parts": shard.of,
-            "seconds": round(time.perf_counter() - begun, 3),
-            "cpu_seconds": round(time.process_time() - cpu, 3),
-            "host": platform.node(),
-            **recipe.renderer,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
-        },
-    )
+    content = {"pixels": pixels.hexdigest(), "redraws": redraws}
+    record = watch.record(shard, identity, content, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
     ledger.write_record(storage, record)
     yield record
 

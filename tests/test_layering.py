@@ -6,7 +6,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PIPELINE = ["synth", "data", "caption", "train", "evaluate", "demo"]  # a package imports only itself and what stands before it
 DOORS = {
-    "synth": {"shards", "storage", "parallel", "ledger", "completion", "config", "console", "errors", "codecs", "pictures", "croissant"},
+    "synth": {
+        "shards",
+        "storage",
+        "parallel",
+        "ledger",
+        "completion",
+        "config",
+        "console",
+        "errors",
+        "codecs",
+        "pictures",
+        "croissant",
+        "stopwatch",
+    },
     "caption": {"table", "encoders", "pseudo", "attributes"},
     "train": {"checkpoint"},
 }

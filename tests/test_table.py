@@ -134,10 +134,11 @@ def test_tables_of_other_shards_and_of_a_set_before_it_grew_are_told(captioned: 
 
 _READ = """
 import os, sys
-from caption.table import CaptionSet
+from caption.table import CaptionSet, read_table
 tables = CaptionSet(sys.argv[1])
 before = len(os.listdir("/proc/self/task"))
 tables.read(tables.parts[0], ["pseudo_caption"])
+read_table(os.path.join(sys.argv[1], tables.parts[0].file), "a table", ["pseudo_caption"])
 print(len(os.listdir("/proc/self/task")) - before)
 """
 

@@ -7,9 +7,11 @@ number of ranks, change nothing.
 Axes: N samples of a rank's batch, D dimensions of an embedding, R resolution.
 """
 
+import atexit
 import functools
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +111,7 @@ class Stream:
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=workers,
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_leave_signals_to_the_run if workers else None,
+            worker_init_fn=_begin_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
         self.position = start
@@ -282,8 +284,10 @@ def _signals_kept_from_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_signals_to_the_run(_: int) -> None:
-    """A loader worker that ended by itself on SIGTERM would take the run down before its checkpoint."""
+def _begin_worker(_: int) -> None:
+    """Leaves signals to the run: a loader worker that ended by itself on SIGTERM would take it down before its checkpoint. And lets the
+    worker end, once its work is done, without tearing libraries down, whose threads now and then abort a process that does."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(os._exit, 0)
     torch.set_num_threads(1)

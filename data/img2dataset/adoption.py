@@ -14,13 +14,13 @@ from data.img2dataset import samples, tars
 from data.img2dataset.samples import Sample, Tally, UnusableError
 from data.img2dataset.tars import HashedFile, UnfitError
 from data.originals import Source
-from data.preparation import LAW
-from data.stopwatch import Stopwatch
+from data.preparation import LAW, VERSIONED
 from data.summary import Summary
 from synth import completion, config, ledger
 from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
 from synth.ledger import Part, State
+from synth.stopwatch import Stopwatch
 from synth.storage import Storage, open_storage
 
 _PROBES = 32  # samples that the preflight reads
@@ -96,18 +96,8 @@ def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
     if not tally.keys or tally.unusable:
         raise _unfit(storage.join(name), tally.unusable)
     tars.require_whole(storage, name, tally.seen)
-    record = ledger.Record(
-        file=name,
-        number=job.part.number,
-        first=0,
-        count=len(tally.keys),
-        bytes=size,
-        sha256=sha256,
-        fingerprint=config.digest(job.identity),
-        identity=job.identity,
-        content=tally.content(),
-        run=watch.run(job.part),
-    )
+    keys = len(tally.keys)
+    record = watch.record(job.part, job.identity, tally.content(), bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
     ledger.write_record(storage, record)
     yield record
 

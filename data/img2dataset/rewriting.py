@@ -17,15 +17,15 @@ from data.img2dataset import adoption, samples, tars
 from data.img2dataset.samples import Sample, Tally, UnusableError
 from data.img2dataset.tars import HashedFile
 from data.originals import Source
-from data.preparation import LAW, require_form, sample_bytes
+from data.preparation import LAW, VERSIONED, require_form, sample_bytes
 from data.squares import CROP, FILTER, Square, square
-from data.stopwatch import Stopwatch
 from data.summary import Summary
 from synth import completion, config, ledger, shards
 from synth.codecs import CODECS
 from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
 from synth.ledger import Part, State
+from synth.stopwatch import Stopwatch
 from synth.storage import open_storage
 
 _PROBES = 32  # samples that the preflight prepares
@@ -93,17 +93,14 @@ def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
             raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
         sha256 = file.sha256()
     left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
-    record = ledger.Record(
-        file=job.part.file,
-        number=job.part.number,
-        first=0,
-        count=len(tally.keys),
+    record = watch.record(
+        job.part,
+        identity,
+        {**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
         bytes=writer.size,
         sha256=writer.sha256,
-        fingerprint=config.digest(identity),
-        identity=identity,
-        content={**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
-        run=watch.run(job.part),
+        packages=VERSIONED,
+        count=len(tally.keys),
     )
     ledger.write_record(storage, record)
     yield record

@@ -114,6 +114,17 @@ def bucket(s3_server: str) -> Iterator[str]:
     s3.close()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, as sums of several differ in their last bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 TINY = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},

@@ -6,7 +6,7 @@ import json
 import shutil
 import tarfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -380,16 +380,6 @@ def test_two_workers_describe_tars_as_one_does(ray_session: None, tmp_path: Path
     with pytest.raises(UserError, match="sample 000010002"):
         run(bad, "--workers", 2)
     assert {p.name for p in bad.iterdir()} == OWN
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("way", ["in place", "rewritten"])

@@ -1,6 +1,5 @@
 """Steps of the trainer by themselves: what they depend on, and golden losses."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +21,8 @@ from train.models.losses import LossConfig
 from train.models.stylegan2 import Config as ModelConfig
 from train.phases import Phase
 from train.stream import Batch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODEL = ModelConfig(resolution=16, text_dim=32, z_dim=16, w_dim=16, text_width=16, mapping_layers=1, channel_base=128, channel_max=16)
 SMALL = Config(
@@ -63,14 +64,6 @@ def steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
 
 def state(trainer: Trainer) -> list[Tensor]:
     return [t.clone() for network in (trainer.players.g, trainer.players.d, trainer.average) for t in network.state_dict().values()]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("projection", "contrast"), [("sample", "softmax"), ("batch_sum", "sharpened")])

@@ -3,7 +3,6 @@
 import json
 import resource
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,8 @@ from tests.conftest import make_small, make_tables
 from train import checkpoint, config, folder, presets
 from train.distributed import Ranks
 from train.pretraining import Request, _trainer, prepare, pretrain
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZES = ("resolution=16", "channel_base=128", "channel_max=16", "z_dim=16", "w_dim=16", "text_width=16", "mapping_layers=1")
 SETTINGS = (
@@ -43,14 +44,6 @@ def losses(run: Path) -> list[dict[str, float]]:
 def weights(run: Path) -> dict[str, bytes]:
     """The newest checkpoint's files but its clock."""
     return {p.name: p.read_bytes() for p in sorted(checkpoint.require(run).iterdir())}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as sums of several differ in their last bits
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,15 +28,9 @@ from train.pretraining import Request, prepare
 from train.sets import CaptionedSet
 from train.stream import Stream, Text, Visit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FIRSTS = (0, 40, 80)  # of the sets' samples
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

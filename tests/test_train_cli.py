@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from train.cli import commands
 from train.models.stylegan2 import load_generator
 from train.pretraining import Request
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
 
 
@@ -29,14 +30,6 @@ def run(*arguments: object) -> Result:
 def rows(result: Result) -> list[dict[str, object]]:
     assert result.exit_code == 0, result.exception
     return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -88,13 +88,21 @@ def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) 
     assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
 
 
+def parent(pid: int) -> int:
+    """Whose child a process is; 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo_place: Path) -> None:
     out = demo_place / "killed"
     command = demo_command(out, demo_place / "made.ttf")
     process = start(demo_place, *command)
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
-    assert sum("demo.worker" in line for _, line in family) == 2
+    assert sum("demo.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
     process.kill()
     process.communicate()
     wait(lambda: not any(running(pid) for pid, _ in family), 60)

@@ -81,7 +81,7 @@ help:  ## print this list
 setup: .venv/.train .venv/.egl  ## make .venv with what the stages need (the others do it too)
 
 demo: .venv/.demo .venv/.egl .venv/.font  ## all stages once through, in minutes, to runs/demo/report.html: ARGS
-	@$(venv) -m demo --out runs/demo $(ARGS)
+	@$(venv) -m evaluate.experiments.demo --out runs/demo $(ARGS)
 
 shards: .venv/.synth .venv/.egl  ## render a data set, or several: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(if $(and $(several),$(call given,OUT)),$(call refuse,\
@@ -177,12 +177,12 @@ lint: .venv/.test  ## ruff and mypy
 .venv/.evaluate: extras = synth,caption,train,evaluate
 .venv/.demo: extras = synth,data,caption,train,evaluate
 .venv/.test: extras = synth,data,caption,captioner,train,evaluate,test
-.venv/.synth .venv/.data .venv/.caption .venv/.train .venv/.evaluate .venv/.demo .venv/.test: pyproject.toml constraints.txt
+.venv/.synth .venv/.data .venv/.caption .venv/.train .venv/.evaluate .venv/.demo .venv/.test: pyproject.toml tests/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: exnihilo needs Python 3.11 or later; name one with make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || apt-get install --yes --quiet=2 python3-venv > /dev/null 2>&1 || \
 	    { echo "error: Python's venv module is missing; install the system package python3-venv" >&2; exit 2; }
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "setting up .venv with [$(extras)]" >&2
-	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(extras)]'
+	@$(venv) -m pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt '.[$(extras)]'
 	@touch $@ .venv/.synth $(foreach extra,data caption train evaluate,$(if $(findstring $(extra),$(extras)),.venv/.$(extra)))

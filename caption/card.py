@@ -3,7 +3,7 @@
 from typing import Any
 
 from caption import encoders
-from synth import ledger
+from synth.sets import ledger
 
 Json = dict[str, Any]
 

@@ -72,8 +72,8 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
     for name, value, least in (("--seed", seed, 0), ("--pictures", pictures, 1)):
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
-    from caption import audit as measuring
-    from caption import audit_page, captioner, gallery
+    from caption.audit import captioner, gallery, page
+    from caption.audit import report as measuring
     from caption.table import CaptionSet
 
     caption_set = CaptionSet(tables)
@@ -86,7 +86,7 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
             bar.start(min(pictures, len(shard_set)))
             said = dict(captioner.captions(model, shard_set, pictures=pictures, seed=seed, progress=bar.advance))
         found = found.beside(model.name, said)
-    _write(target, audit_page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode())
+    _write(target, page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode())
     for sentence in found.warnings():
         console.note(f"warning: {sentence}")
     console.show({**found.row(), "out": out})
@@ -106,7 +106,7 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
     target = _target(out, ".png")
     if not 1 <= neighbours <= 64:
         raise UserError(f"--neighbours is {neighbours}; a sheet holds 1 to 64")
-    from caption import gallery, sheet
+    from caption.audit import gallery, sheet
     from caption.table import CaptionSet
 
     caption_set = CaptionSet(tables)
@@ -135,7 +135,7 @@ def fit_encoder(**options: object) -> None:
 
     SHARDS are sets that `python -m synth shards` made or captioned ones, or local folders of such sets. `make encoder` and `make
     nano-emoji` make the shipped encoders."""
-    from caption import fitting
+    from caption.nano import fitting
 
     request = fitting.Request(**options)  # type: ignore[arg-type]
     with console.Progress("pictures") as bar:
@@ -152,6 +152,6 @@ def _target(out: str, ending: str) -> Path:
 
 
 def _write(target: Path, data: bytes) -> None:
-    from synth.storage import Folder
+    from synth.sets.storage import Folder
 
     Folder(str(target.parent)).write(target.name, data)

@@ -1,5 +1,5 @@
-"""CLIP's contrastive loss (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, figure 3)
-with one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it.
+"""DOOR. CLIP's contrastive loss (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021,
+figure 3) with one change: a text of the batch that is true of a picture, though it was written for another, is no negative of it.
 
 Axes: B batch.
 """

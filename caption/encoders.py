@@ -30,6 +30,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.torchvision_ops import declare
+from synth.checkout import ROOT
 from synth.errors import UserError
 
 DEFAULT = "ViT-B-32/openai"
@@ -37,7 +38,7 @@ NANO = "nano"
 SHIPPED = (NANO, "nano-emoji")  # folders of data/
 PRECISIONS = ("fp32", "bf16")
 
-_DATA = Path(__file__).parent.parent / "data"
+_DATA = ROOT / "data"
 _CONFIG = "open_clip_config.json"
 MERGES = "merges.txt.gz"  # of a byte-pair tokeniser that a folder brings along
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")

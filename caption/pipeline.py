@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import attributes, captioning, card, encoders
-from caption.captioning import Job, caption_shard, is_formula, stacked
+from caption import card, encoders, worker
 from caption.pseudo import Xi
+from caption.sentences import attributes
 from caption.table import KIND, TableWriter
-from synth import completion, config, ledger
-from synth.completion import Estimate, Probe, Progress, Terms, Work
+from caption.worker import Job, caption_shard, is_formula, stacked
+from synth import settings
 from synth.errors import UserError
-from synth.ledger import Part, State
-from synth.shards import ShardSet
-from synth.storage import open_storage
+from synth.sets import completion, ledger
+from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.ledger import Part, State
+from synth.sets.shards import ShardSet
+from synth.sets.storage import open_storage
 
 LAW = 1  # raised when the same request gives other vectors
 
@@ -137,7 +139,7 @@ class _Captioning(Work):
         sha256 = self._shard_set.sha256
         shards = self._shard_set.shards
         parts = [Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}, len(shards)) for s in shards]
-        super().__init__(storage, json.loads(config.canonical(identity)), parts)
+        super().__init__(storage, json.loads(settings.canonical(identity)), parts)
         self.gpus = 1 if self._device.startswith("cuda") else 0
 
     @property
@@ -145,14 +147,14 @@ class _Captioning(Work):
         return torch.cuda.device_count() if self.gpus else super().places
 
     def probe(self) -> Probe:
-        captioning.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
+        worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
         begun, done = time.process_time(), 0
         with tempfile.TemporaryDirectory() as scratch:
             path = str(Path(scratch) / "probe.parquet")
             with TableWriter(path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}) as writer:
                 while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:
                     batch = self._probes[done : done + _PROBED_AT_ONCE]
-                    writer.add(captioning.caption(self._encoder, batch, done, self.identity).rows)
+                    writer.add(worker.caption(self._encoder, batch, done, self.identity).rows)
                     done += len(batch)
         return Probe(writer.size / done, (time.process_time() - begun) / done)
 

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synth import ledger
-from synth.config import canonical
 from synth.errors import UserError
-from synth.ledger import Part
-from synth.shards import ShardSet
-from synth.storage import Storage, open_storage
+from synth.sets import ledger
+from synth.sets.ledger import Part
+from synth.sets.shards import ShardSet
+from synth.sets.storage import Storage, open_storage
+from synth.settings import canonical
 
 KIND = "captions"  # what the identity of such a set says it is
 ROWS_AT_ONCE = 4096  # in a row group, at least

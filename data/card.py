@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from synth import croissant, ledger, shards
-from synth.codecs import CODECS, encode_png
-from synth.pictures import contact_sheet
-from synth.storage import Storage
+from synth.images.codecs import CODECS, encode_png
+from synth.images.pictures import contact_sheet
+from synth.sets import croissant, ledger, shards
+from synth.sets.storage import Storage
 
 FILES = ("README.md", "croissant.json", "preview.png")
 

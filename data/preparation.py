@@ -13,13 +13,14 @@ from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
 from data.summary import Summary
-from synth import completion, config, ledger, shards
-from synth.codecs import CODECS
-from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth import settings
 from synth.errors import UserError
-from synth.ledger import Part, State
+from synth.images.codecs import CODECS
+from synth.sets import completion, ledger, shards
+from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.ledger import Part, State
+from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
-from synth.storage import open_storage
 
 LAW = 1  # raised when the same originals give other samples
 VERSIONED = ("numpy", "pillow")  # packages that records name
@@ -142,12 +143,12 @@ def _files(original: Original, made: Square, identity: Json) -> dict[str, bytes]
     codec = CODECS[identity["codec"]]
     about = {"dataset": identity["dataset"], "split": identity["split"], "source": original.name, **original.about}
     about |= {"original_size": made.size, "crop": made.crop, "filter": FILTER, "size": identity["size"]}
-    files = {codec.extension: codec.encode(made.pixels), "json": config.canonical(about)}
+    files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
     return {**files, "txt": "\n".join(original.captions).encode()} if original.captions else files
 
 
 def _digest(originals: Sequence[Original]) -> str:
-    return config.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals])
+    return settings.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals])
 
 
 def _terms(request: Request) -> Terms:

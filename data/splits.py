@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from data.originals import Original
 from synth.errors import UserError
-from synth.storage import open_storage
+from synth.sets.storage import open_storage
 
 FILE = "splits.json"
 

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple, Self
 
-from synth import ledger
-from synth.completion import Made
-from synth.storage import Storage
+from synth.sets import ledger
+from synth.sets.completion import Made
+from synth.sets.storage import Storage
 
 Json = dict[str, Any]
 

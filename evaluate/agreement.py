@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from caption import attributes, encoders
+from caption import encoders
+from caption.sentences import attributes
 from evaluate import detectors, runs
 from evaluate.detectors import Detector
 from evaluate.runs import Run
-from synth.config import digest
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
+from synth.settings import digest
 from train import checkpoint
 
 FACTS = ("family", "colour", "background")

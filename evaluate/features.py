@@ -24,8 +24,8 @@ from evaluate.detectors import Detector, Output
 from evaluate.moments import Gathering, Moments, require_finite
 from evaluate.scores import InceptionScore, Score
 from evaluate.sources import Pictures
-from synth.config import digest
 from synth.errors import UserError
+from synth.settings import digest
 
 CACHE = Path("data/features")
 

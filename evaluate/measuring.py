@@ -16,7 +16,7 @@ from evaluate.figures import Figure, Terms
 from evaluate.metrics import METRICS, measure
 from evaluate.runs import Prompts, Run
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from train import checkpoint
 
 TEXT_METRICS = ("clip", "rprecision")

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from caption import attributes, encoders
+from caption import encoders
 from caption.encoders import Encoder
+from caption.sentences import attributes
 from caption.table import CaptionSet, text_vectors, vectors
 from evaluate.sources import Pictures
-from synth.config import digest
 from synth.errors import UserError
-from synth.shards import Sample, ShardSet
+from synth.sets.shards import Sample, ShardSet
+from synth.settings import digest
 from train import checkpoint
 
 JUDGED_BY_ITS_OWN = "computed by the encoder that made the run's captions: it was trained towards this number"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from synth import shards
-from synth.config import digest
 from synth.errors import UserError
-from synth.ledger import MANIFEST
-from synth.shards import Sample, ShardSet
+from synth.sets import shards
+from synth.sets.ledger import MANIFEST
+from synth.sets.shards import Sample, ShardSet
+from synth.settings import digest
 
 _AT_ONCE = 64  # pictures that are decoded together
 _THREADS = min(8, os.cpu_count() or 1)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from synth import croissant, ledger
-from synth.codecs import CODECS, encode_png
+from synth.images.codecs import CODECS, encode_png
+from synth.sets import croissant, ledger
 
 Json = dict[str, Any]
 

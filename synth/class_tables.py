@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from synth import config
+from synth import settings
 from synth.errors import UserError
 
 System = tuple[tuple[float, ...], ...]
@@ -34,7 +34,7 @@ class Table:
         if not files:
             raise UserError(f"{text} holds no .csv files; give a folder with one a class, rows {_COLUMNS}")
         systems = tuple(_read(file) for file in files)
-        return cls(config.digest(systems), systems)
+        return cls(settings.digest(systems), systems)
 
     @property
     def stated(self) -> str:

@@ -69,9 +69,10 @@ def shards(dry_run: bool, **options: object) -> None:
 @SETTING
 def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
     """Draw the first pictures of a data set side by side, or a row each of several."""
-    from synth import codecs, pipeline
-    from synth.pictures import contact_sheet
-    from synth.storage import Folder
+    from synth import pipeline
+    from synth.images import codecs
+    from synth.images.pictures import contact_sheet
+    from synth.sets.storage import Folder
 
     if not 1 <= samples <= 1024:
         raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
@@ -108,7 +109,7 @@ def verify(path: str, redraw: int) -> None:
     if redraw < 0:
         raise UserError(f"--redraw is {redraw}; it must be at least 0")
     from synth import verify as checks
-    from synth.shards import ShardSet
+    from synth.sets.shards import ShardSet
 
     shard_set = ShardSet(path)
     redraw = min(redraw, checks.redrawable(shard_set))
@@ -154,13 +155,15 @@ def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
     """Try the programs of a data set: which compile, end, are quick enough and show something.
 
     `shards` does this itself where the result, programs.json, neither comes with exnihilo nor lies at the target."""
-    from synth import config, datasets, programs
-    from synth.storage import Folder
+    from synth import datasets
+    from synth.sets.storage import Folder
+    from synth.settings import with_settings
+    from synth.vetting import programs
 
     chosen = datasets.get(dataset)
     if not hasattr(chosen.module, "vet"):
         raise UserError(f"{dataset} is not drawn by programs; shaders and shaders21k are")
-    vetted = chosen.module.vet(config.with_settings(chosen.module.Config(**chosen.config), settings), device)
+    vetted = chosen.module.vet(with_settings(chosen.module.Config(**chosen.config), settings), device)
     Folder(out).write(programs.NAME, vetted.data)
     content = vetted.content
     row = {"out": out, "accepted": len(content["programs"]), "left_out": len(content["left_out"]), "renderer": content["renderer"]}
@@ -171,7 +174,7 @@ def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
 @DEVICE
 def doctor(device: str) -> None:
     """Say what draws shaders here and how quickly, or what to install."""
-    from synth import checkup
+    from synth.glsl import checkup
 
     console.show(checkup.examine(device))
 

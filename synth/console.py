@@ -13,9 +13,9 @@ from typing import Any, NoReturn, Self
 import click
 from tqdm import tqdm
 
-from synth.completion import Estimate
-from synth.completion import Progress as Step
 from synth.errors import UserError
+from synth.sets.completion import Estimate
+from synth.sets.completion import Progress as Step
 
 INTERRUPTED = 130
 

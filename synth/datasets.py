@@ -47,7 +47,7 @@ class DataSet:
     @property
     def module(self) -> ModuleType:
         """The family's module (imported when asked for: it compiles kernels)."""
-        return importlib.import_module(f"synth.{self.family}")
+        return importlib.import_module(f"synth.families.{self.family}")
 
 
 DATASETS = {

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from synth import card, completion, config, datasets, gl, ledger, programs, shards
+from synth import card, datasets, settings
 from synth.allocator import keep_memory
-from synth.codecs import CODECS
-from synth.completion import Estimate, Probe, Progress, Terms, Work
 from synth.errors import UserError
-from synth.ledger import Part, State
-from synth.pictures import contact_sheet
+from synth.glsl import gl
+from synth.images.codecs import CODECS
+from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
+from synth.sets import completion, ledger, shards
+from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.ledger import Part, State
+from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
-from synth.storage import Storage, open_storage
+from synth.vetting import programs
 
 Json = dict[str, Any]
 
@@ -90,7 +93,7 @@ def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
     gl.choose(request.device)
-    family_config = config.with_settings(dataset.module.Config(**dataset.config), request.settings)
+    family_config = settings.with_settings(dataset.module.Config(**dataset.config), request.settings)
     if hasattr(dataset.module, "ready"):
         family_config = dataset.module.ready(family_config, _stored(storage))
     return Recipe(dataset, family_config, request.size, request.seed, request.shard_size, request.codec)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from zlib_ng import zlib_ng
 
-from synth import config, datasets
-from synth.codecs import CODECS
+from synth import datasets, settings
 from synth.errors import UserError
-from synth.pictures import Picture, UnfitError, measure
+from synth.images.codecs import CODECS
+from synth.images.pictures import Picture, UnfitError, measure
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Recipe:
         """The recipe that a manifest or record states. Raises UserError where this checkout draws another law."""
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
-        family_config = config.from_json(dataset.module.Config, identity["config"])
+        family_config = settings.from_json(dataset.module.Config, identity["config"])
         return cls(dataset, family_config, identity["size"], identity["seed"], identity["shard_size"], identity["codec"])
 
     @property
@@ -69,7 +69,7 @@ class Recipe:
             "shard_size": self.shard_size,
             "codec": self.codec,
         }
-        return json.loads(config.canonical(identity))
+        return json.loads(settings.canonical(identity))
 
     @property
     def renderer(self) -> Json:
@@ -114,7 +114,7 @@ class Recipe:
             codec = CODECS[self.codec]
             encoded = codec.encode(picture.pixels)
             about = {**self.describe(index, params, picture), "crc32": checksum(encoded)}
-            files = {codec.extension: encoded, "json": config.canonical(about)}
+            files = {codec.extension: encoded, "json": settings.canonical(about)}
             return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
         except UserError:
             raise
@@ -127,7 +127,7 @@ def redraw(about: Json) -> np.ndarray:
     """A picture drawn again from its sample's JSON alone: uint8 (S, S, C). Raises UserError where that JSON does not allow it."""
     try:
         family = _family(about["family"], about["law"])
-        return family.render(config.from_json(family.Params, about["params"]), about["size"]).pixels
+        return family.render(settings.from_json(family.Params, about["params"]), about["size"]).pixels
     except (KeyError, TypeError, ValueError, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple, Self
 
-from synth.config import digest
-from synth.ledger import Part, Record
+from synth.sets.ledger import Part, Record
+from synth.settings import digest
 
 Json = dict[str, Any]
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from synth import codecs, config, gl, shards
-from synth.codecs import CODECS, Codec
+from synth import settings
 from synth.errors import UserError
+from synth.glsl import gl
+from synth.images import codecs
+from synth.images.codecs import CODECS, Codec
 from synth.recipe import Recipe, checksum, redraw
-from synth.shards import Shard, ShardSet
-from synth.storage import open_storage
+from synth.sets import shards
+from synth.sets.shards import Shard, ShardSet
+from synth.sets.storage import open_storage
 
 Json = dict[str, Any]
 
@@ -133,7 +136,7 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
             if index == end or key != shards.sample_key(index):
                 return f"member {key} does not belong there"
             about = _parsed(files.get("json", b""))
-            expected = json.loads(config.canonical(recipe.describe(index, *recipe.render(index))))
+            expected = json.loads(settings.canonical(recipe.describe(index, *recipe.render(index))))
             if {k: v for k, v in about.items() if k != "crc32"} != expected:
                 return f"member {key}.json was changed"
             if checksum(files.get(extension, b"")) != about.get("crc32"):

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from synth import parallel
 from synth.pipeline import Request, Summary, make_shards
-from synth.shards import ShardSet
-from synth.storage import open_storage
+from synth.sets import parallel
+from synth.sets.shards import ShardSet
+from synth.sets.storage import open_storage
 
 Make = Callable[..., Summary]
 
@@ -190,7 +190,7 @@ def write_random_inception(file: Path) -> Path:
 def demo_command(out: Path, font: Path, *options: str) -> list[str]:
     """A demo at the smallest sizes."""
     sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
-    return [sys.executable, "-m", "demo", "--out", str(out), *sizes, "--font", str(font), *options]
+    return [sys.executable, "-m", "evaluate.experiments.demo", "--out", str(out), *sizes, "--font", str(font), *options]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from caption import captioning, encoders
+from caption import encoders, worker
 from caption.pipeline import Request as Captions
 from caption.pipeline import _Captioning
 from tests.conftest import make_small, make_tables
@@ -25,7 +25,7 @@ from train.config import Config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.presets import PRESETS
-from train.stream import Batch
+from train.stream.stream import Batch
 
 _STEPS = 16  # all phases are due once
 _MOST = 8 * 60  # seconds, after which the rest of the presets is left out
@@ -106,7 +106,7 @@ def _captions(scratch: Path, device: str, rehearse: bool) -> str:
     for name in (encoders.NANO,):
         work = _Captioning(Captions(str(scratch / "shards"), str(scratch / f"t-{name}"), name, workers=0, device=device))
         [job], model = work.jobs(work.parts), work._encoder
-        pictures, size = work.parts[0].count, captioning.BATCH[device]
+        pictures, size = work.parts[0].count, worker.BATCH[device]
         batch = torch.randint(0, 256, (size, model.size, model.size, 3), dtype=torch.uint8).numpy()
         model.images(batch)
         begun = time.perf_counter()
@@ -114,10 +114,10 @@ def _captions(scratch: Path, device: str, rehearse: bool) -> str:
             model.images(batch)
         bare = -(-pictures // size) * size / (time.perf_counter() - begun)
         begun = time.perf_counter()
-        list(captioning.caption_shard(job))
+        list(worker.caption_shard(job))
         stage = pictures / (time.perf_counter() - begun)
         told.append(f"captions by {name}: {stage:,.0f} pictures/s, bare encoder {bare:,.0f}, ratio {stage / bare:.2f}")
-    return "; ".join(told) + ("" if rehearse else f" ({captioning._DECODERS} decoding threads)")
+    return "; ".join(told) + ("" if rehearse else f" ({worker._DECODERS} decoding threads)")
 
 
 def _two_processes(scratch: Path, device: str) -> str:

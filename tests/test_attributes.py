@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caption import shader_words
-from caption.attributes import COLOURS, FAMILIES, MANY, colour_word, facts, parse, sentences, state
-from caption.colour_words import clear_word, colour_numbers
-from caption.grammar import FORMS
-from caption.phrases import COUNTS, SLOTS
-from synth import config, datasets, fractals, visual_atoms
-from synth.blocks import blocks
+from caption.sentences import shader_words
+from caption.sentences.attributes import COLOURS, FAMILIES, MANY, colour_word, facts, parse, sentences, state
+from caption.sentences.colour_words import clear_word, colour_numbers
+from caption.sentences.grammar import FORMS
+from caption.sentences.phrases import COUNTS, SLOTS
+from synth import datasets, settings
 from synth.errors import UserError
-from synth.fractal_scenes import Params as Scene
-from synth.pictures import Picture
+from synth.families import fractals, visual_atoms
+from synth.families.fractal_scenes import Params as Scene
+from synth.glsl.blocks import blocks
+from synth.glsl.plans import PLANS
+from synth.images.pictures import Picture
 from synth.recipe import Recipe
-from synth.shader_plans import PLANS
 
 Json = dict[str, Any]
 
@@ -34,7 +35,7 @@ def recipe(name: str) -> Recipe:
 
 
 def as_json(value: Any) -> Any:
-    return json.loads(config.canonical(value))
+    return json.loads(settings.canonical(value))
 
 
 def side(*mean: float, mode: tuple[int, ...] = ()) -> Json:

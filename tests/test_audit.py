@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from caption import audit as auditing
-from caption import audit_page, captioner, measures, plots, wording
-from caption.audit import Audit
+from caption.audit import captioner, measures, plots, wording
+from caption.audit import report as auditing
+from caption.audit.measures import Cosines, Moments, Retrieval
+from caption.audit.page import page as page_of
+from caption.audit.report import Audit
 from caption.cli import commands
-from caption.measures import Cosines, Moments, Retrieval
 from caption.pseudo import noise, pseudo_caption
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
-from synth import ledger
 from synth.errors import UserError
-from synth.shards import ShardSet, sample_key
-from synth.storage import open_storage
+from synth.sets import ledger
+from synth.sets.shards import ShardSet, sample_key
+from synth.sets.storage import open_storage
 
 RANDOM = np.random.default_rng(0)
 SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
@@ -235,7 +236,7 @@ def test_rows_without_captions_are_audited(tmp_path: Path) -> None:
     assert found.cosines["image", "text"].total == 60 and found.retrieval["text"] == (1, 1, 30)
     bare = audited(planted(tmp_path / "bare", sphere(60, 32), captions=[[]] * 60, text=sphere(60, 32)))
     assert bare.row()["captions"] == 0 and "cosine_image_text" not in bare.row() and bare.warnings() == []
-    assert "Vocabulary" not in audit_page.page(bare, {})
+    assert "Vocabulary" not in page_of(bare, {})
 
 
 class Tags(HTMLParser):
@@ -265,7 +266,7 @@ def read(page: str) -> list[tuple[str, dict[str, str | None]]]:
 
 def test_the_page_is_whole_html_with_every_plot_and_nothing_from_elsewhere(healthy: Path) -> None:
     found = audited(healthy)
-    page = audit_page.page(found, {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
+    page = page_of(found, {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
     elements = read(page)
     titles = ["Cosines", "Modality gap", "Effective rank", "Nearest other picture", "Finding the picture again", "Amount of noise"]
     titles += ["Vocabulary, beside the paper's table 4", "Frequency of words"]
@@ -279,11 +280,11 @@ def test_the_page_is_whole_html_with_every_plot_and_nothing_from_elsewhere(healt
         links = [value for element in svg.iter() for name, value in element.attrib.items() if name.endswith("href")]
         assert len(list(svg.iter("{http://www.w3.org/2000/svg}path"))) > 20 and all(link.startswith("#") for link in links)
     assert "No sign of collapse" in page and "BLIP on Visual Atoms (paper)</td><td>1,000</td><td>34" in page
-    assert page == audit_page.page(audited(healthy), {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
+    assert page == page_of(audited(healthy), {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
 
 
 def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
-    page = audit_page.page(audited(planted(tmp_path, sphere(64, 32), captions=[["<script>alert(1)</script>"]] * 64)), {})
+    page = page_of(audited(planted(tmp_path, sphere(64, 32), captions=[["<script>alert(1)</script>"]] * 64)), {})
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "Signs of collapse" in page and "Images and pseudo-captions" in page
 
@@ -338,7 +339,7 @@ def test_a_captioner_gets_a_row_beside_the_sentences(healthy: Path) -> None:
     assert found.warnings() == [
         "captions (blind) are nearly all the same: 1 distinct in 3, the most frequent 100% of them; the limits are 10% and 50%"
     ]
-    page = audit_page.page(found, {})
+    page = page_of(found, {})
     assert "blind on this set" in page and "What blind said" in page and "a &lt;b&gt;picture" in page
     read(page)
 

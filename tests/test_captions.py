@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption import captioning, encoders, pipeline
+from caption import encoders, pipeline, worker
 from caption.encoders import Encoder
 from caption.table import CaptionSet, text_vectors
-from synth import ledger
-from synth.codecs import encode_png
-from synth.config import digest
 from synth.errors import UserError
-from synth.shards import ShardSet, ShardWriter
-from synth.storage import Folder
+from synth.images.codecs import encode_png
+from synth.sets import ledger
+from synth.sets.shards import ShardSet, ShardWriter
+from synth.sets.storage import Folder
+from synth.settings import digest
 from tests.conftest import make_small, make_tables, tar_hashes
 from tests.test_chaos import kill_driver
 
@@ -53,7 +53,7 @@ def test_tables_are_made_once_and_are_the_same_from_any_number_of_workers(
 
 
 def test_the_sentences_are_those_of_the_sample(undisturbed: Path, captioned: Path) -> None:
-    from caption.attributes import sentences
+    from caption.sentences.attributes import sentences
 
     tables, shard_set = CaptionSet(str(captioned)), ShardSet(str(undisturbed))
     stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
@@ -204,7 +204,7 @@ def test_each_distinct_sentence_is_encoded_once(
         asked.extend(given)
         return texts(self, given)
 
-    captioning._memory.cache_clear()
+    worker._memory.cache_clear()
     monkeypatch.setattr(Encoder, "texts", counted)
     make_tables(undisturbed, tmp_path / "t", tiny_encoder, text_embeddings=True)
     tables = CaptionSet(str(tmp_path / "t"))
@@ -226,7 +226,7 @@ def test_memory_is_bounded_by_the_batch(tiny_encoder: Path, tmp_path: Path) -> N
     make_small(tmp_path / "s", samples=600, shard_size=600, size=64)
     shard_set = ShardSet(str(tmp_path / "s"))
     tracemalloc.start()
-    for batch in captioning._batched(captioning._decoded(shard_set, shard_set.shards[0], "cpu"), 32):
+    for batch in worker._batched(worker._decoded(shard_set, shard_set.shards[0], "cpu"), 32):
         assert len(batch) in (32, 600 % 32)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -234,9 +234,9 @@ def test_memory_is_bounded_by_the_batch(tiny_encoder: Path, tmp_path: Path) -> N
 
 
 def test_pictures_are_decoded_in_order_by_threads_as_by_none(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(captioning.BATCH, "cuda", 3)
+    monkeypatch.setitem(worker.BATCH, "cuda", 3)
     shard_set = ShardSet(str(undisturbed))
-    plain, threaded = (list(captioning._decoded(shard_set, shard_set.shards[0], d)) for d in ("cpu", "cuda"))
+    plain, threaded = (list(worker._decoded(shard_set, shard_set.shards[0], d)) for d in ("cpu", "cuda"))
     assert [s.key for s in plain] == [s.key for s in threaded]
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(plain, threaded, strict=True))
 

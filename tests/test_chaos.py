@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from synth.verify import damages
 from tests.conftest import children, make_small, tar_hashes
 

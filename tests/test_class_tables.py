@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from synth import class_tables, config, datasets
+from synth import class_tables, datasets
 from synth.class_tables import Table
 from synth.errors import UserError
 from synth.pipeline import Request, recipe_of
 from synth.recipe import Recipe
+from synth.settings import canonical, digest
 
 ROW = "0.5,0,0,0.5,0.1,0.2,1\n"
 
@@ -38,7 +39,7 @@ def test_what_a_table_says_is_part_of_a_sets_identity_and_where_it_lies_is_not(t
     for folder, row in (("a", ROW), ("b", ROW), ("c", ROW.replace("0.2", "0.3"))):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "0.csv").write_text(row)
-    first, second, third = (config.digest(request("fractals", tmp_path / folder).identity) for folder in "abc")
+    first, second, third = (digest(request("fractals", tmp_path / folder).identity) for folder in "abc")
     assert first == second != third
 
 
@@ -50,7 +51,7 @@ def test_a_table_travels_with_the_recipe(tmp_path: Path) -> None:
 
 def test_a_recipe_from_a_manifest_says_that_it_lacks_the_table(tmp_path: Path) -> None:
     exported(tmp_path, "fractals", 2)
-    identity = json.loads(config.canonical(request("fractals", tmp_path).identity))
+    identity = json.loads(canonical(request("fractals", tmp_path).identity))
     with pytest.raises(UserError, match="only --set table=DIR can give"):
         Recipe.of(identity)
 

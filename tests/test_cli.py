@@ -209,7 +209,7 @@ def test_overwrite_from_the_command_line(finished: Path) -> None:
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:
-    from synth.storage import Folder
+    from synth.sets.storage import Folder
 
     with Folder(str(tmp_path)).exclusive(), pytest.raises(UserError, match="another run is writing"):
         make_small(tmp_path)

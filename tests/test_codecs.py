@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth import codecs
+from synth.images import codecs
 
 RNG = np.random.default_rng(0)
 SHAPES = [(1, 1, 1), (5, 3, 1), (64, 64, 1), (1, 7, 3), (33, 20, 3)]

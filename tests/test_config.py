@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from synth.config import canonical, digest, from_json, with_settings
 from synth.errors import UserError
+from synth.settings import canonical, digest, from_json, with_settings
 
 
 @dataclass(frozen=True)

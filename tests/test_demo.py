@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from demo import course, workers
-from demo.journal import Journal
-from demo.plan import FAMILIES, Plan, Step, at_scale, steps
+from evaluate.experiments.demo import course, workers
+from evaluate.experiments.demo.journal import Journal
+from evaluate.experiments.demo.plan import FAMILIES, Plan, Step, at_scale, steps
 from synth.errors import UserError
 from tests.conftest import children, demo_command
 from tests.test_chaos import running
@@ -67,7 +67,7 @@ def test_it_leaves_every_stage_and_a_report(demo_done: Path) -> None:
 def test_the_untrained_generator_is_the_one_that_training_from_scratch_began_with(demo_done: Path) -> None:
     import torch
 
-    from train import checkpoint, pretraining  # noqa: F401  (its config's presets)
+    from train import checkpoint, start  # noqa: F401  (its config's presets)
     from train.config import from_json
     from train.models.stylegan2 import Generator
 
@@ -102,7 +102,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     process = start(demo_place, *command)
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
-    assert sum("demo.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
+    assert sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
     process.kill()
     process.communicate()
     wait(lambda: not any(running(pid) for pid, _ in family), 60)

@@ -10,10 +10,10 @@ import click
 import pytest
 
 import caption.cli
-import demo.cli
 import evaluate.cli
 import synth.cli
 import train.cli
+from evaluate.experiments.demo import cli as demo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards", "real"} & set(p.relative_to(ROOT).parts)]
@@ -63,8 +63,10 @@ def test_every_preparation_stands_in_the_table_of_sets() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_demos_in_the_docs_have_options_of_the_demo(page: Path) -> None:
-    options = {name for p in demo.cli.command.params for name in p.opts} | {"--help"}
-    for line in re.findall(r"python -m demo ([^`\n#]+)", page.read_text()) + re.findall(r'make demo ARGS="([^"]+)"', page.read_text()):
+    options = {name for p in demo.command.params for name in p.opts} | {"--help"}
+    for line in re.findall(r"python -m evaluate.experiments.demo ([^`\n#]+)", page.read_text()) + re.findall(
+        r'make demo ARGS="([^"]+)"', page.read_text()
+    ):
         assert {word for word in shlex.split(line) if word.startswith("--")} <= options, line
 
 
@@ -99,7 +101,11 @@ def test_the_readme_is_short_and_its_images_are_ours() -> None:
 
 def test_every_dependency_has_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "tests" / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     for extra, names in project["optional-dependencies"].items():
         for name in names:
             assert re.sub(r"\[.*", "", name).lower().replace("_", "-") in pinned, (extra, name)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from data.emoji import font, prepare
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import tar_hashes
 from tests.made_font import write_font
 

@@ -18,10 +18,10 @@ from evaluate.cli import commands
 from evaluate.measuring import Request
 from evaluate.runs import Run
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
-from train.pretraining import Request as Training
-from train.pretraining import pretrain
+from train.start import Request as Training
+from train.start import pretrain
 
 TINY = ("model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8", "model.text_width=8")
 SHORT = ("training.batch=16", "run.checkpoint=16", "run.tick=16", "run.samples=32", "run.workers=0", "training.precision=fp32")

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synth import datasets, fractaldb, ifs
-from synth.fractaldb import Config
-from synth.pictures import UnfitError
+from synth import datasets
+from synth.families import fractaldb
+from synth.families.fractaldb import Config
+from synth.images.pictures import UnfitError
+from synth.kernels import ifs
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.seeds import Stream, stream
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from synth.verify import damages
 
 DATASET = datasets.get("fractaldb")

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synth import clouds, colour, config, datasets, fractals, ifs, lines
+from synth import datasets, settings
 from synth.errors import UserError
-from synth.fractals import Config
-from synth.pictures import Picture, UnfitError, measure
+from synth.families import fractals
+from synth.families.fractals import Config
+from synth.images.pictures import Picture, UnfitError, measure
+from synth.kernels import clouds, colour, ifs, lines
+from synth.kernels.trigonometry import exponential
 from synth.pipeline import Request, recipe_of
 from synth.recipe import redraw
 from synth.seeds import Stream
-from synth.trigonometry import exponential
 
 CHAIN = ["fractals", "fractals_without_color", "fractals_without_background", "fractals_corrupted_contour"]
 GOLDEN = {
@@ -43,9 +45,9 @@ def test_a_picture_is_drawn_again_from_its_json(name: str) -> None:
     recipe = recipe_of(Request(name, 1, "", size=64))
     for index in (0, 1001):
         params, picture = recipe.render(index)
-        about = json.loads(config.canonical(recipe.describe(index, params, picture)))
+        about = json.loads(settings.canonical(recipe.describe(index, params, picture)))
         assert (redraw(about) == picture.pixels).all()
-        assert config.from_json(type(params), about["params"]) == params
+        assert settings.from_json(type(params), about["params"]) == params
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -106,10 +108,10 @@ def test_lines_are_scattered_evenly() -> None:
 
 
 def test_fill_is_that_of_the_published_generator() -> None:
-    settings = Config(shift=(0.0, 0.0), zoom=(1.0, 1.0), jitter=(1.0, 1.0))
+    config = Config(shift=(0.0, 0.0), zoom=(1.0, 1.0), jitter=(1.0, 1.0))
     dataset, fills = datasets.get("fractals"), []
     for index in range(1000):
-        figure = replace(datasets.sample_params(dataset, settings, seed=0, index=index), stencil=16)
+        figure = replace(datasets.sample_params(dataset, config, seed=0, index=index), stencil=16)
         fills.append((fractals.density(figure, 256) > 0).mean())
     published = [0.058, 0.113, 0.178, 0.273, 0.453]
     assert np.quantile(fills, [0.05, 0.25, 0.5, 0.75, 0.95]) == pytest.approx(published, rel=0.1)

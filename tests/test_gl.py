@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synth import gl
 from synth.errors import UserError
+from synth.glsl import gl
 from tests.test_cli import ROOT, synth
 
 HEAD = "#version 330\nuniform float side, x;\nuniform int n;\nuniform vec3 v;\nout vec4 colour;\n"
@@ -56,7 +56,7 @@ def test_programs_beyond_the_limit_are_released_and_compiled_again(monkeypatch: 
 
 
 def test_a_program_that_does_not_end_stops_the_run_with_its_name() -> None:
-    script = "from synth import gl\nfrom synth.errors import UserError\nfrom tests.test_gl import BUSY\ngl.DEADLINE = 0.5\n"
+    script = "from synth.glsl import gl\nfrom synth.errors import UserError\nfrom tests.test_gl import BUSY\ngl.DEADLINE = 0.5\n"
     script += "try: gl.draw(BUSY, {'n': 60000, 'x': 1.0}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
     assert run.stdout == "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again\n"
@@ -101,9 +101,8 @@ def test_doctor_without_a_renderer_says_so_in_a_sentence(environment: dict[str, 
 
 
 def test_another_renderer_agrees_within_the_stated_tolerance(tmp_path: Path) -> None:
-    script = (
-        "import sys, numpy as np\nfrom synth import gl\nfrom synth.pipeline import Request, recipe_of\nfrom synth.shaders import draw\n"
-    )
+    script = "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import Request, recipe_of\n"
+        "from synth.families.shaders import draw\n"
     script += "law = recipe_of(Request('shaders', 1, '-'))\n"
     script += "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(law.params(5 * i), 48) for i in range(50)])\n"
     drawn = []

@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from synth import huffman
+from synth.images import huffman
 
 RNG = np.random.default_rng(0)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synth import ifs
-from synth.trigonometry import exponential
+from synth.kernels import ifs
+from synth.kernels.trigonometry import exponential
 
 SIERPINSKI = np.array([[0.5, 0, 0, 0.5, x, y, 1 / 3] for x, y in ((0, 0), (0.5, 0), (0.25, 0.5))])
 FERN = np.array(

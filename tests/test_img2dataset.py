@@ -16,11 +16,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from data.img2dataset import prepare, tars
-from synth import completion, ledger, verify
-from synth.codecs import decode, rgb
+from synth import verify
 from synth.errors import UserError
-from synth.shards import ShardSet
-from synth.storage import Folder
+from synth.images.codecs import decode, rgb
+from synth.sets import completion, ledger
+from synth.sets.shards import ShardSet
+from synth.sets.storage import Folder
 from tests.conftest import make_small, make_tables
 from tests.test_real_sets import states
 
@@ -386,7 +387,7 @@ def test_two_workers_describe_tars_as_one_does(ray_session: None, tmp_path: Path
 def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_encoder: Path, one_thread: None, tmp_path: Path) -> None:
     from caption.table import CaptionSet
     from tests.test_pretraining import SETTINGS, losses, quiet
-    from train.pretraining import Request
+    from train.start import Request
 
     place = fetched(tmp_path / "cc3m")
     run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from synth import ledger, shards
 from synth.errors import UserError
-from synth.ledger import Part, Record
-from synth.storage import Folder
+from synth.sets import ledger, shards
+from synth.sets.ledger import Part, Record
+from synth.sets.storage import Folder
 
 IDENTITY: ledger.Json = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}
 

@@ -20,7 +20,7 @@ from train.models import losses
 from train.models.losses import LossConfig
 from train.models.stylegan2 import Config as ModelConfig
 from train.phases import Phase
-from train.stream import Batch
+from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

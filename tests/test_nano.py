@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from caption import attributes, contrast, encoders, fitting, fitting_sets, formula_fitting, nano, nano_card, nano_exam, prompts
-from caption.grammar import Facts
+from caption import contrast, encoders
+from caption.nano import card, exam, fitting, fitting_sets, formula_fitting, network, prompts
+from caption.sentences import attributes
+from caption.sentences.grammar import Facts
 from caption.torchvision_ops import declare
 from synth import pipeline
 from synth.errors import UserError
@@ -53,8 +55,8 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
 
 
 def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder: encoders.Encoder) -> None:
-    assert (SHIPPED / nano.WEIGHTS).stat().st_size <= 3_000_000
-    assert {tensor.dtype for tensor in load_file(SHIPPED / nano.WEIGHTS).values()} == {torch.float16}
+    assert (SHIPPED / network.WEIGHTS).stat().st_size <= 3_000_000
+    assert {tensor.dtype for tensor in load_file(SHIPPED / network.WEIGHTS).values()} == {torch.float16}
     declare()
     import open_clip
 
@@ -83,23 +85,23 @@ def test_any_text_has_an_embedding_of_unit_length(encoder: encoders.Encoder) -> 
 
 
 def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> None:
-    nano.save_tokenizer(tmp_path)
+    network.save_tokenizer(tmp_path)
     assert (tmp_path / encoders.MERGES).read_bytes() == (SHIPPED / encoders.MERGES).read_bytes()
-    tokenizer = nano.tokenizer(tmp_path)
-    assert tokenizer.vocab_size == 2514 == nano.ARCHITECTURE["text_cfg"]["vocab_size"]
+    tokenizer = network.tokenizer(tmp_path)
+    assert tokenizer.vocab_size == 2514 == network.ARCHITECTURE["text_cfg"]["vocab_size"]
     assert tokenizer.decode(tokenizer.encode("a speckled fractal 狐")) == "a speckled fractal 狐 "
 
 
 def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list[Facts]]) -> None:
-    tokenizer, stream = nano.tokenizer(SHIPPED), np.random.default_rng(0)
+    tokenizer, stream = network.tokenizer(SHIPPED), np.random.default_rng(0)
     for known in held_out[1]:
         longest = max(len(tokenizer.encode(attributes.state(known, choice=int(stream.integers(1 << 62))))) for _ in range(4))
-        assert longest + 2 < nano.ARCHITECTURE["text_cfg"]["context_length"]
+        assert longest + 2 < network.ARCHITECTURE["text_cfg"]["context_length"]
 
 
 @pytest.mark.parametrize("shipped", LEAST)
 def test_it_matches_pictures_of_classes_that_it_has_not_seen(shipped: str, held_out: tuple[np.ndarray, list[Facts]]) -> None:
-    figures = nano_exam.examine(encoders.load(encoders.find(shipped)), *held_out)
+    figures = exam.examine(encoders.load(encoders.find(shipped)), *held_out)
     for name, least in LEAST[shipped].items():
         assert figures[name].right >= least, f"{name}: {figures[name]}"
         assert figures[name].right > 2 * figures[name].chance
@@ -136,10 +138,10 @@ def test_the_schedule_and_the_batches_are_what_they_say() -> None:
 
 def test_embedding_texts_by_length_is_encode_text() -> None:
     torch.manual_seed(0)
-    model = nano.build().eval()
-    tokens = nano.tokenizer(SHIPPED)(["red", "a fractal", "a large red fractal on a black background", "", "several fractals"])
+    model = network.build().eval()
+    tokens = network.tokenizer(SHIPPED)(["red", "a fractal", "a large red fractal on a black background", "", "several fractals"])
     with torch.inference_mode():
-        torch.testing.assert_close(nano.embed_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.embed_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +170,11 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
 def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:
     first, second, other = (fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert first["pictures"] == 128 and first["last_loss"] < 0.9 * first["first_loss"]
-    a, b, c = ((tmp_path / name / nano.WEIGHTS).read_bytes() for name in "abc")
+    a, b, c = ((tmp_path / name / network.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
     assert first["first_loss"] == second["first_loss"] != other["first_loss"]
-    card = (tmp_path / "a" / nano_card.NAME).read_text()
-    assert f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in card and "128 pictures" in card
+    text = (tmp_path / "a" / card.NAME).read_text()
+    assert f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text and "128 pictures" in text
     assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
 
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from caption import captioned_fitting, encoders, fitting, fitting_sets, names, naming_exam, nano, nano_card
-from synth import ledger
-from synth.codecs import encode_png
-from synth.config import digest
+from caption import encoders
+from caption.nano import captioned_fitting, card, fitting, fitting_sets, names, naming_exam, network
 from synth.errors import UserError
-from synth.shards import ShardWriter
-from synth.storage import Folder
+from synth.images.codecs import encode_png
+from synth.sets import ledger
+from synth.sets.shards import ShardWriter
+from synth.sets.storage import Folder
+from synth.settings import digest
 from tests.conftest import make_small
 
 SHADES = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
@@ -76,17 +77,17 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(sets: Path, tmp_path: Path) -> None:
     first, second = fitted(sets, tmp_path / "a"), fitted(sets, tmp_path / "b", exam=())
-    a, b = ((tmp_path / name / nano.WEIGHTS).read_bytes() for name in "ab")
+    a, b = ((tmp_path / name / network.WEIGHTS).read_bytes() for name in "ab")
     assert a == b != Path(encoders.find("nano").weights).read_bytes()
     assert first["pictures"] == 18 + 32 and first["first_loss"] == second["first_loss"]
-    card = (tmp_path / "a" / nano_card.NAME).read_text()
-    assert "has seen formula pictures and an emoji font that people drew" in card and "formula pictures only" not in card
-    assert "nano carried on" in card and "18 pictures of 12 concepts" in card and "| toy-train: figures | 18 | CC0-1.0 |" in card
-    assert "--from nano --exam" in card and "| zero-shot background |" in card
+    text = (tmp_path / "a" / card.NAME).read_text()
+    assert "has seen formula pictures and an emoji font that people drew" in text and "formula pictures only" not in text
+    assert "nano carried on" in text and "18 pictures of 12 concepts" in text and "| toy-train: figures | 18 | CC0-1.0 |" in text
+    assert "--from nano --exam" in text and "| zero-shot background |" in text
     again = fitted(sets, tmp_path / "c", start=str(tmp_path / "a"), shards=(str(sets / "atoms"),), exam=(), visits=24)
     assert again["pictures"] == 32  # of formulas only, but not the encoder
-    card = (tmp_path / "c" / nano_card.NAME).read_text()
-    assert "formula pictures only" not in card and "what a, which was carried on, had seen" in card
+    text = (tmp_path / "c" / card.NAME).read_text()
+    assert "formula pictures only" not in text and "what a, which was carried on, had seen" in text
 
 
 def test_captioned_sets_alone_are_learnt_from_random_weights(sets: Path, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_p
     other = Path(shutil.copytree(Path(encoders.find("nano").weights).parent, tmp_path / "other"))
     (other / encoders.MERGES).write_bytes(b"another list")
     cut = Path(shutil.copytree(Path(encoders.find("nano").weights).parent, tmp_path / "cut"))
-    (cut / nano.WEIGHTS).write_bytes((cut / nano.WEIGHTS).read_bytes()[:1000])
+    (cut / network.WEIGHTS).write_bytes((cut / network.WEIGHTS).read_bytes()[:1000])
     for start, sentence in (
         (tiny_encoder, "open_clip_config.json is not nano's"),
         (other, "merges.txt.gz is not nano's"),
@@ -188,10 +189,10 @@ def test_the_naming_exam_counts_own_names_that_are_nearest() -> None:
 
 def test_the_shipped_one_has_a_card_that_says_what_it_has_seen_and_its_figures() -> None:
     source = encoders.find("nano-emoji")
-    card = (Path(source.weights).parent / nano_card.NAME).read_text()
-    assert "has seen formula pictures and an emoji font that people drew" in card and "SIL Open Font License" in card
+    text = (Path(source.weights).parent / card.NAME).read_text()
+    assert "has seen formula pictures and an emoji font that people drew" in text and "SIL Open Font License" in text
     assert {tensor.dtype for tensor in load_file(source.weights).values()} == {torch.float16}
-    shares = dict(re.findall(r"^\| ([a-z0-9 -]+) \| ([0-9.]+) % \|", card, re.MULTILINE))
+    shares = dict(re.findall(r"^\| ([a-z0-9 -]+) \| ([0-9.]+) % \|", text, re.MULTILINE))
     assert float(shares["named among 10"]) > 25 and float(shares["zero-shot colour"]) > 90
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from train.order import BLOCK, Order, Place
+from train.stream.order import BLOCK, Order, Place
 
 COUNTS = [7, 3, 1, 5] * 6  # 24 shards, three blocks
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from synth import parallel
 from synth.errors import UserError
+from synth.sets import parallel
 from tests.conftest import make_small, pictures, tar_hashes
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from synth.pictures import Picture, box_average, contact_sheet, measure
+from synth.images.pictures import Picture, box_average, contact_sheet, measure
 
 RNG = np.random.default_rng(0)
 

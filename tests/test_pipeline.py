@@ -8,11 +8,13 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from synth import datasets, pipeline, storage, visual_atoms
+from synth import datasets, pipeline
 from synth.errors import UserError
-from synth.ledger import manifest_digest
+from synth.families import visual_atoms
 from synth.recipe import DrawError
-from synth.shards import ShardSet
+from synth.sets import storage
+from synth.sets.ledger import manifest_digest
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, pictures, tar_hashes
 
 

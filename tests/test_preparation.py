@@ -15,7 +15,7 @@ from data.splits import held_out
 from data.squares import square
 from data.summary import Summary
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import tar_hashes
 
 SOURCE = Source("made", "made-up pictures", "nowhere", "CC0-1.0")

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from caption.table import CaptionSet
 from synth.errors import UserError
 from tests.conftest import make_small, make_tables
-from train import checkpoint, config, folder, presets
+from train import checkpoint, config, presets, runs
 from train.distributed import Ranks
-from train.pretraining import Request, _trainer, prepare, pretrain
+from train.start import Request, _trainer, prepare, pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +37,7 @@ def quiet(request: Request) -> int:
 
 def losses(run: Path) -> list[dict[str, float]]:
     """What the log says that does not depend on the clock on the wall."""
-    rows = [json.loads(line) for line in (run / folder.LOG).read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / runs.LOG).read_text().splitlines()]
     return [{k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)} for row in rows]
 
 
@@ -66,7 +66,7 @@ def test_a_run_leaves_what_its_folder_is_said_to_hold(trained: Path) -> None:
     assert {"g/adversarial", "g/cond", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "path/path"} <= losses(trained)[0].keys()
     assert sorted(p.name for p in (trained / "samples").iterdir()) == ["000000000.png", "000000080.png", "000000160.png"]
     assert [c.name for c in checkpoint.committed(trained)] == ["000000040", "000000080", "000000120", "000000160"]
-    about = folder.describe(trained)
+    about = runs.describe(trained)
     assert about["config"]["model"]["resolution"] == 16 and about["shards"]["digest"] and about["captions"]["digest"]
     assert about["made_by"]["versions"]["safetensors"] == version("safetensors")
 
@@ -92,7 +92,7 @@ def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(asked: Reques
     quiet(replace(asked, images_seen=120))
     (run / "checkpoints" / "000000120" / "COMMITTED").unlink()  # killed before it was marked
     (run / "checkpoints" / ".000000120.tmp").mkdir()
-    with (run / folder.LOG).open("a") as log:
+    with (run / runs.LOG).open("a") as log:
         log.write('{"images_seen": 112, "g/adv')  # and in the middle of a line
     quiet(replace(asked, images_seen=160))
     assert losses(run) == losses(trained) and weights(run) == weights(trained)
@@ -115,13 +115,13 @@ def test_tensorboard_shows_every_image_once(asked: Request, trained: Path) -> No
 
 
 def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", folder.LOG)}
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", runs.LOG)}
     for images in (160, 100):
         said: list[str] = []
         done = replace(asked, out=str(trained), images_seen=images)
         assert pretrain(done, said=said.append, started=lambda *_: None, advance=lambda _: None) == 0
         assert said == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", folder.LOG)} == before
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", runs.LOG)} == before
 
 
 def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
@@ -284,7 +284,7 @@ def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
 
 def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
     quiet(replace(asked, images_seen=8))
-    with folder.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
+    with runs.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
         quiet(asked)
     quiet(asked)
 
@@ -341,7 +341,7 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(asked: Request, train
     quiet(replace(tuned, images_seen=16))
     quiet(replace(asked, out=str(source), images_seen=168))
     quiet(tuned)
-    assert folder.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
+    assert runs.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
 
 

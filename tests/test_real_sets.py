@@ -18,7 +18,7 @@ from PIL import Image
 from data import pickled_names
 from data.originals import Source
 from synth.errors import UserError
-from synth.shards import Sample, ShardSet
+from synth.sets.shards import Sample, ShardSet
 
 ROOT = Path(__file__).parent.parent
 

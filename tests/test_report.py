@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.figures import Figures, Point, sentence, swing
+from evaluate.experiments.demo.figures import Figures, Point, sentence, swing
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -78,9 +78,9 @@ def test_the_page_fetches_nothing_and_runs_nothing(demo_done: Path) -> None:
 
 
 def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
-    from demo import page
-    from demo.journal import Journal
-    from demo.plan import FAMILIES, Plan, steps
+    from evaluate.experiments.demo import page
+    from evaluate.experiments.demo.journal import Journal
+    from evaluate.experiments.demo.plan import FAMILIES, Plan, steps
 
     plan = Plan(64, 64, 32, measured=12, families=FAMILIES[:2])
     content = page.gather(plan, {}, steps(plan, demo_done), Journal(demo_done), demo_done)

@@ -6,7 +6,7 @@ import requests
 from synth import verify
 from synth.errors import UserError
 from synth.pipeline import Request, estimate
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, pictures, tar_hashes
 
 
@@ -60,6 +60,6 @@ def test_wrong_credentials_are_told(strict: str, monkeypatch: pytest.MonkeyPatch
 
 def test_a_server_that_does_not_answer_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("synth.storage.ATTEMPTS", 1)  # s3fs has tried several times by then
+    monkeypatch.setattr("synth.sets.storage.ATTEMPTS", 1)  # s3fs has tried several times by then
     with pytest.raises(UserError, match="cannot be reached"):
         make_small(bucket)

@@ -14,19 +14,20 @@ from caption import encoders
 from caption.pseudo import noise, pseudo_caption
 from caption.table import CaptionSet
 from synth.errors import UserError
-from synth.pictures import box_average
-from synth.shards import ShardSet
+from synth.images.pictures import box_average
+from synth.sets.shards import ShardSet
 from tests.conftest import TINY, make_small, make_tables
 from tests.test_captions import foreign
 from tests.test_pretraining import SETTINGS, losses, quiet, refused, weights
 from tests.test_stream import PSEUDO, first, joined
-from train import folder, sets
-from train.cache import Cache
+from train import runs
 from train.cli import commands
-from train.order import Order
-from train.pretraining import Request, prepare
-from train.sets import CaptionedSet
-from train.stream import Stream, Text, Visit
+from train.start import Request, prepare
+from train.stream import captioned_sets
+from train.stream.cache import Cache
+from train.stream.captioned_sets import CaptionedSet
+from train.stream.order import Order
+from train.stream.stream import Stream, Text, Visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,7 +127,7 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_p
 
 def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three: list[tuple[str, str]]) -> None:
     quiet(replace(asked, images_seen=8))
-    about = folder.describe(Path(asked.out))
+    about = runs.describe(Path(asked.out))
     assert about["shards"]["dataset"] == "visual_atoms + toy"
     assert [row["url"] for row in about["shards"]["sets"]] == [s for s, _ in three]
     assert [row["digest"] for row in about["captions"]["sets"]] == [CaptionSet(c).digest for _, c in three]
@@ -146,13 +147,13 @@ def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
 
 
 def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
-    vectors, texts = sets.stored_texts(opened(three), 16)
+    vectors, texts = captioned_sets.stored_texts(opened(three), 16)
     for n, (_, captions) in enumerate(opened(three)):
         table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, 5)
         assert np.array_equal(vectors[n:15:3], np.array(table["pseudo_caption"].to_pylist(), np.float32))
         assert texts[n:15:3] == [told[0] for told in table["caption"].to_pylist()]
     assert texts[15] != texts[12] and len(texts) == len(vectors) == 16
-    assert len(sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20  # where the first shard of each has no more
+    assert len(captioned_sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20  # where the first shard of each has no more
 
 
 def test_the_only_tables_of_each_set_are_found(

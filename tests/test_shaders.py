@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synth import blocks, config, datasets, gl, judging, programs, shader_programs, shaders, vetting
+from synth import datasets, settings
 from synth.errors import UserError
-from synth.pictures import UnfitError
+from synth.families import shaders
+from synth.glsl import blocks, composer, gl
+from synth.images.pictures import UnfitError
 from synth.pipeline import Request, recipe_of
-from synth.programs import NAME, Programs
 from synth.recipe import Recipe, redraw
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
+from synth.vetting import judging, programs, vetting
+from synth.vetting.programs import NAME, Programs
 from tests.conftest import make_small, pictures, tar_hashes
 from tests.test_chaos import kill_worker
 
@@ -78,12 +81,12 @@ def test_structures_are_distinct(looks: dict[str, np.ndarray], accepted: list[di
 
 def test_the_shipped_programs_are_those_that_are_composed(accepted: list[dict[str, Any]]) -> None:
     for program in accepted:
-        assert shader_programs.compose(program["structure"]).sha256 == program["sha256"], program["name"]
+        assert composer.compose(program["structure"]).sha256 == program["sha256"], program["name"]
 
 
 def test_every_plan_and_block_is_in_use() -> None:
-    composed = [shader_programs.compose(number) for number in range(400)]
-    assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in shader_programs.PLANS}
+    composed = [composer.compose(number) for number in range(400)]
+    assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in composer.PLANS}
     assert {b.name for b in blocks.blocks().values() if b.parameters} == {name for p in composed for name in p.blocks}
 
 
@@ -95,7 +98,7 @@ def test_every_function_of_the_glsl_files_is_read() -> None:
 
 def test_parameters_are_what_they_were(recipe: Recipe) -> None:
     values = [vars(recipe.params(index)) for index in (0, 1, 30_000)]
-    assert hashlib.sha256(config.canonical(values)).hexdigest()[:16] == GOLDEN
+    assert hashlib.sha256(settings.canonical(values)).hexdigest()[:16] == GOLDEN
 
 
 def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
@@ -106,8 +109,8 @@ def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
             assert (uniform.parameter.type == "int") == isinstance(value, int)
 
 
-def program_of(params: shaders.Params) -> shader_programs.Program:
-    return shader_programs.compose(params.structure)
+def program_of(params: shaders.Params) -> composer.Program:
+    return composer.compose(params.structure)
 
 
 def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recipe: Recipe) -> None:
@@ -138,9 +141,9 @@ def test_a_class_with_nothing_to_show_at_first_uses_a_later_attempt(recipe: Reci
 
 def test_a_picture_is_drawn_again_from_its_json_which_names_the_renderer(recipe: Recipe) -> None:
     params, picture = recipe.render(12_345)
-    about = json.loads(config.canonical(recipe.describe(12_345, params, picture)))
+    about = json.loads(settings.canonical(recipe.describe(12_345, params, picture)))
     assert about["renderer"] == gl.renderer() and (redraw(about) == picture.pixels).all()
-    assert config.from_json(shaders.Params, about["params"]) == params
+    assert settings.from_json(shaders.Params, about["params"]) == params
 
 
 def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:

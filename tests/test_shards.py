@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import webdataset
 
-from synth import codecs, shards
 from synth.errors import UserError
+from synth.images import codecs
 from synth.recipe import redraw
-from synth.shards import Shard, ShardSet, ShardWriter
+from synth.sets import shards
+from synth.sets.shards import Shard, ShardSet, ShardWriter
 from tests.conftest import make_small
 
 

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from caption import gallery, sheet
+from caption.audit import gallery, sheet
+from caption.audit.gallery import Neighbour, Row
 from caption.cli import commands
-from caption.gallery import Neighbour, Row
 from caption.table import CaptionSet
 from synth.errors import UserError
-from synth.shards import ShardSet, sample_key
+from synth.sets.shards import ShardSet, sample_key
 from tests.conftest import make_small, make_tables, pictures
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluate import sources
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, pictures
 
 

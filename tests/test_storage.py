@@ -4,9 +4,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from synth import storage
 from synth.errors import UserError
-from synth.storage import Folder, Storage, may_pass, open_storage, patiently
+from synth.sets import storage
+from synth.sets.storage import Folder, Storage, may_pass, open_storage, patiently
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -112,7 +112,7 @@ def test_passing_failures_are_told_from_lasting_ones() -> None:
 
 def test_passing_failures_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("synth.storage.time.sleep", pauses.append)
+    monkeypatch.setattr("synth.sets.storage.time.sleep", pauses.append)
     failures = [TimeoutError(), StatusError(503)]
 
     def action() -> str:

@@ -11,13 +11,13 @@ import torch
 from caption.pseudo import noise, pseudo_caption
 from caption.table import CaptionSet
 from synth.errors import UserError
-from synth.pictures import box_average
-from synth.shards import ShardSet
+from synth.images.pictures import box_average
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
 from tests.test_captions import foreign
-from train.cache import Cache
-from train.sets import CaptionedSet
-from train.stream import Batch, Stream, Text, Visit
+from train.stream.cache import Cache
+from train.stream.captioned_sets import CaptionedSet
+from train.stream.stream import Batch, Stream, Text, Visit
 
 PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0)
 

@@ -11,7 +11,7 @@ import pytest
 from caption.pseudo import noise, pseudo_caption
 from caption.table import CaptionSet, Rows, TableWriter, text_vectors, vectors
 from synth.errors import UserError
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
 
 ROOT = Path(__file__).parent.parent

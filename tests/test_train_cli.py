@@ -13,10 +13,11 @@ from PIL import Image
 
 from synth.errors import UserError
 from tests.test_pretraining import SETTINGS, quiet
-from train import checkpoint, grid, presets, sampling
+from train import checkpoint, presets
 from train.cli import commands
 from train.models.stylegan2 import load_generator
-from train.pretraining import Request
+from train.sampling import draw, grid
+from train.start import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +92,7 @@ def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path,
 
 
 def test_the_first_pictures_of_more_are_the_same(trained: Path) -> None:
-    few, many = (sampling.sample(trained, ["a star"], n=n, seed=0, truncation=1.0, device="cpu") for n in (2, 18))
+    few, many = (draw.sample(trained, ["a star"], n=n, seed=0, truncation=1.0, device="cpu") for n in (2, 18))
     assert many.shape == (18, 16, 16, 3) and many.dtype == np.uint8
     assert np.abs(many[:2].astype(int) - few).max() <= 1
 
@@ -110,7 +111,7 @@ def test_without_truncation_pictures_vary_and_at_0_only_by_their_noise(trained: 
 
 def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> None:
     def drawn(images: int | None) -> bytes:
-        return sampling.sample(trained, ["x"], n=2, seed=0, truncation=1.0, device="cpu", images_seen=images).tobytes()
+        return draw.sample(trained, ["x"], n=2, seed=0, truncation=1.0, device="cpu", images_seen=images).tobytes()
 
     assert drawn(None) == drawn(64) != drawn(40)
     with pytest.raises(UserError, match="has no checkpoint at 41 images; it has 40, 64"):

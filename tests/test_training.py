@@ -16,8 +16,8 @@ import torch
 from tests.conftest import children
 from tests.test_pretraining import SETTINGS, losses, quiet, weights
 from tests.test_stream import stream
-from train import folder
-from train.pretraining import Request
+from train import runs
+from train.start import Request
 
 IMAGES = 480
 OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -64,7 +64,7 @@ def disturb(asked: list[str], out: Path, images: int, action: Callable[[subproce
 
 def told_so_far(out: Path) -> int:
     """The images seen of the last whole line of a log."""
-    lines = (out / folder.LOG).read_text().splitlines() if (out / folder.LOG).exists() else []
+    lines = (out / runs.LOG).read_text().splitlines() if (out / runs.LOG).exists() else []
     return max([int(json.loads(line)["images_seen"]) for line in lines if line.endswith("}")], default=0)
 
 
@@ -123,7 +123,7 @@ def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(undisturbed: Path, c
 
 def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
     process = start(command(1, undisturbed, captioned, tmp_path / "run", "--set", "run.workers=1"))
-    while process.poll() is None and not (tmp_path / "run" / folder.CONFIG).exists():
+    while process.poll() is None and not (tmp_path / "run" / runs.CONFIG).exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from synth.trigonometry import circle, sine
+from synth.kernels.trigonometry import circle, sine
 
 
 def test_sine_agrees_with_the_library() -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from synth import datasets, visual_atoms
-from synth.config import from_json
-from synth.pictures import box_average
+from synth import datasets
+from synth.families import visual_atoms
+from synth.families.visual_atoms import Config, Params
+from synth.images.pictures import box_average
 from synth.seeds import stream
-from synth.visual_atoms import Config, Params
+from synth.settings import from_json
 from tests.bench.plain import stream_words, visual_atom
 
 ATOMS = datasets.get("visual_atoms")

@@ -106,11 +106,9 @@ def sample(run: str, texts: tuple[str, ...], n: int, out: str, seed: int, trunca
     from pathlib import Path
 
     from caption import encoders
-    from train import grid, sampling
+    from train.sampling import draw, grid
 
-    pictures = sampling.sample(
-        Path(run), list(texts), n=n, seed=seed, truncation=truncation, device=encoders.choose_device(device), **options
-    )
+    pictures = draw.sample(Path(run), list(texts), n=n, seed=seed, truncation=truncation, device=encoders.choose_device(device), **options)
     grid.save(Path(out), grid.captioned(pictures, [t for t in texts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
 
@@ -150,9 +148,9 @@ def presets() -> None:
 
 
 def _train(dry_run: bool, options: dict[str, Any]) -> None:
-    from train import pretraining
+    from train import start
 
-    request = pretraining.Request(**options)
+    request = start.Request(**options)
     if dry_run:
         from train import estimate
 
@@ -165,6 +163,6 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
             bar.start(total)
             bar.advance(seen)
 
-        ended_by = pretraining.pretrain(request, said=console.note, started=started, advance=bar.advance)
+        ended_by = start.pretrain(request, said=console.note, started=started, advance=bar.advance)
     if ended_by:
         sys.exit(128 + ended_by)

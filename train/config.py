@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth import config
+from synth import settings as plain
 from synth.errors import UserError
 from train.models.losses import LossConfig
 from train.models.stylegan2 import Config as ModelConfig
@@ -96,19 +96,19 @@ def with_settings(settled: Config, settings: Iterable[str]) -> Config:
         if group not in groups or not dot:
             keys = [f"{g}.{f.name}" for g in groups for f in dataclasses.fields(getattr(settled, g))]
             raise UserError(f"unknown setting {setting!r}; known are {', '.join(keys)}")
-        settled = dataclasses.replace(settled, **{group: config.with_settings(getattr(settled, group), [rest])})
+        settled = dataclasses.replace(settled, **{group: plain.with_settings(getattr(settled, group), [rest])})
     return settled
 
 
 def to_json(settled: Config) -> Json:
     """The config as plain JSON."""
-    return dict(json.loads(config.canonical(settled)))
+    return dict(json.loads(plain.canonical(settled)))
 
 
 def from_json(values: Json) -> Config:
     """A config back from its JSON. Raises UserError where this version has other settings."""
     try:
-        return config.from_json(Config, values)
+        return plain.from_json(Config, values)
     except (ValueError, TypeError) as error:
         raise UserError(f"this run was made by another version of exnihilo: {error}") from None
 

@@ -12,8 +12,8 @@ from caption import encoders
 from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
-from train.pretraining import Request, prepare
-from train.stream import Batch
+from train.start import Request, prepare
+from train.stream.stream import Batch
 
 _WORDS = 4  # bytes of a float32
 

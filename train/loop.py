@@ -26,7 +26,7 @@ from train.config import Config
 from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
 from train.models.stylegan2 import Discriminator, Generator, save_generator
 from train.phases import Encoder, Micro, Phase, Players, phases
-from train.stream import Batch
+from train.stream.stream import Batch
 
 _NOT_FINITE = 20  # turns of a network in a row whose gradients are not finite, after which a run stops
 

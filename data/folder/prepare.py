@@ -15,7 +15,7 @@ import click
 from data import caption_files, command, originals, splits
 from data.originals import Files, Original, Source, Splits
 from synth.errors import UserError
-from synth.storage import open_storage
+from synth.sets.storage import open_storage
 
 BESIDE, NONE = "beside", "none"
 LICENCE = "unknown, as its owner states it"

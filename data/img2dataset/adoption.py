@@ -16,16 +16,17 @@ from data.img2dataset.tars import HashedFile, UnfitError
 from data.originals import Source
 from data.preparation import LAW, VERSIONED
 from data.summary import Summary
-from synth import completion, config, ledger
-from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth import settings
 from synth.errors import UserError
-from synth.ledger import Part, State
+from synth.sets import completion, ledger
+from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.ledger import Part, State
+from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
-from synth.storage import Storage, open_storage
 
 _PROBES = 32  # samples that the preflight reads
 _ADVANCE = 256  # samples between two signs of life
-_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # whose records are found again: see synth.ledger
+_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # whose records are found again: see synth.sets.ledger
 _REWRITE = "give --out (and --size) to have what can be used rewritten there"
 
 Json = dict[str, Any]
@@ -143,7 +144,7 @@ def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitError:
 def _forget(storage: Storage, identity: Json) -> None:
     """Removes the records that a run wrote which came to nothing."""
     records = ledger.load(storage).records.values()
-    storage.remove(r.name for r in records if r.fingerprint == config.digest(identity))
+    storage.remove(r.name for r in records if r.fingerprint == settings.digest(identity))
 
 
 class _Adoption(Work):

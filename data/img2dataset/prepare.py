@@ -10,10 +10,11 @@ import click
 from data import command, originals
 from data.img2dataset import adoption, rewriting
 from data.originals import Source
-from synth import console, ledger
-from synth.completion import Terms
+from synth import console
 from synth.errors import UserError
-from synth.storage import open_storage
+from synth.sets import ledger
+from synth.sets.completion import Terms
+from synth.sets.storage import open_storage
 
 LICENCE = "unknown: pictures and texts of the web, each its owner's"
 

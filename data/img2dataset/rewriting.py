@@ -20,13 +20,14 @@ from data.originals import Source
 from data.preparation import LAW, VERSIONED, require_form, sample_bytes
 from data.squares import CROP, FILTER, Square, square
 from data.summary import Summary
-from synth import completion, config, ledger, shards
-from synth.codecs import CODECS
-from synth.completion import Estimate, Probe, Progress, Terms, Work
+from synth import settings
 from synth.errors import UserError
-from synth.ledger import Part, State
+from synth.images.codecs import CODECS
+from synth.sets import completion, ledger, shards
+from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.ledger import Part, State
+from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
-from synth.storage import open_storage
 
 _PROBES = 32  # samples that the preflight prepares
 _ADVANCE = 32  # samples between two signs of life
@@ -126,7 +127,7 @@ def _files(source: str, sample: Sample, made: Square, identity: Json) -> dict[st
     codec = CODECS[identity["codec"]]
     about = {"dataset": identity["dataset"], "source": source, "original_size": made.size, "crop": made.crop, "filter": FILTER}
     about |= {"size": identity["size"], "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT}}
-    files = {codec.extension: codec.encode(made.pixels), "json": config.canonical(about)}
+    files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
     return {**files, "txt": "\n".join(sample.captions).encode()} if sample.captions else files
 
 

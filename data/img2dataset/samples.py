@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.decoding import UndecodableError, decoding
 from data.squares import GREY
-from synth import codecs
+from synth.images import codecs
 
 _FINEST = 8  # a JPEG is examined at an eighth of its size: all of its stream is read, but few pixels are made
 

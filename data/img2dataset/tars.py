@@ -1,6 +1,6 @@
 """Tars as img2dataset writes them: 00000.tar, and beside it 00000_stats.json; how they are read, each once, and when they are whole.
 
-They are read by exnihilo's own reader (synth.shards) and not by webdataset's: later stages read them with it, so what is found here is
+They are read by exnihilo's own reader (synth.sets.shards) and not by webdataset's: later stages read them with it, so what is found here is
 what they will find; it hashes the same bytes that it reads; and it needs no torch. tests/test_img2dataset.py compares the two.
 """
 
@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from synth import shards
 from synth.errors import UserError
-from synth.storage import Storage
+from synth.sets import shards
+from synth.sets.storage import Storage
 
 _CHUNK = 1 << 20
 _STATS = "_stats.json"

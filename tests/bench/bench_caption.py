@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from caption import captioning, encoders
-from caption.captioning import Job, caption_shard
+from caption import encoders, worker
 from caption.encoders import Encoder
 from caption.pipeline import Request, _Captioning
 from caption.pseudo import noise
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
-from synth import ledger
-from synth.shards import ShardSet
-from synth.storage import open_storage
+from caption.worker import Job, caption_shard
+from synth.sets import ledger
+from synth.sets.shards import ShardSet
+from synth.sets.storage import open_storage
 from tests.conftest import make_small
 
 PICTURES = 256
@@ -68,11 +68,11 @@ def stage_against_bare(shards: Path, encoder: Path | str, precision: str, scratc
 
 def _parts(job: Job, model: Encoder) -> None:
     shard_set = ShardSet(job.shards)
-    samples = list(captioning._decoded(shard_set, job.shard, "cpu"))
-    decode = cpu(lambda: list(captioning._decoded(shard_set, job.shard, "cpu")))
-    sentences = cpu(lambda: [captioning.captions_of(s) for s in samples])
+    samples = list(worker._decoded(shard_set, job.shard, "cpu"))
+    decode = cpu(lambda: list(worker._decoded(shard_set, job.shard, "cpu")))
+    sentences = cpu(lambda: [worker.captions_of(s) for s in samples])
     pseudo = cpu(lambda: noise(0, range(PICTURES), 0, model.dimensions))
-    pixels = torch.from_numpy(captioning.stacked(samples)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(worker.stacked(samples)).permute(0, 3, 1, 2)
     resize = cpu(lambda: encoders._resized(pixels, model.size))
     named = {"read and decode": decode, "resize": resize, "sentences": sentences, "noise": pseudo}
     print("           ms a picture:", ", ".join(f"{name} {1000 * seconds / PICTURES:.3f}" for name, seconds in named.items()))

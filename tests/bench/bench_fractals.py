@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from synth import fractaldb, ifs, seeds
+from synth import seeds
 from synth.allocator import keep_memory
+from synth.families import fractaldb
+from synth.kernels import ifs
 from synth.pipeline import Request, make_shards, recipe_of
 
 POINTS, SIZE = 100_000, 256

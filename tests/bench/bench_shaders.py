@@ -13,7 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synth import datasets, gl, shader_programs, shaders
+from synth import datasets
+from synth.families import shaders
+from synth.glsl import composer, gl
 from synth.pipeline import Request, recipe_of
 from synth.recipe import Recipe
 from tests.bench.bench_synth import Row
@@ -46,7 +48,7 @@ def steady_state(recipe: Recipe) -> Iterator[Row]:
 
 
 def draw_barely(params: shaders.Params) -> None:
-    screen, program = gl._screen(), shader_programs.compose(params.structure)
+    screen, program = gl._screen(), composer.compose(params.structure)
     values = {**program.bindings(params.values), "side": 256.0, "time": params.time, "view": params.view}
     compiled, triangle = screen._programs[program.text]
     frame, buffer = screen._frames[256]
@@ -81,7 +83,7 @@ def timed(params: shaders.Params, rounds: int) -> float:
 
 def compiling() -> Iterator[Row]:
     """All structures' first pictures, in a fresh process: without a shader cache, and with the one that the first left."""
-    script = "import time; from synth.pipeline import *; from synth import shaders; r = recipe_of(Request('shaders', 1, '-'))\n"
+    script = "import time; from synth.pipeline import *; from synth.families import shaders; r = recipe_of(Request('shaders', 1, '-'))\n"
     script += "ps = [r.params(i) for i in range(256)]; shaders.draw(ps[0], 8); t = time.process_time()\n"
     script += "for p in ps: shaders.draw(p, 8)\nprint(time.process_time() - t)"
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +103,7 @@ def memory() -> Iterator[Row]:
 def draw_many() -> None:
     for number in range(RENDERERS):
         shaders.draw(shaders.look(number, shaders.class_values(number, 0, 0), 1.0), 256)
-        shader_programs._compose.cache_clear()
+        composer._compose.cache_clear()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from caption.table import CaptionSet
-from synth.shards import ShardSet
+from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
-from train.cache import Cache
-from train.sets import CaptionedSet
-from train.stream import Reader, Stream, Text, Visit
+from train.stream.cache import Cache
+from train.stream.captioned_sets import CaptionedSet
+from train.stream.stream import Reader, Stream, Text, Visit
 
 PICTURES, BATCH, ROUNDS = 1024, 64, 3
 

@@ -13,11 +13,13 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from synth import parallel, recipe, visual_atoms
-from synth.codecs import CODECS, Codec, encode_png
+from synth import recipe
+from synth.families import visual_atoms
+from synth.families.visual_atoms import Params
+from synth.images.codecs import CODECS, Codec, encode_png
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.recipe import Recipe
-from synth.visual_atoms import Params
+from synth.sets import parallel
 from tests.bench.plain import numpy_words, plain_atom, visual_atom
 
 ATOM = Params(500, 100, 2.0, 0.05, 35, (5, 9), (1.5, 1.5), (256.0, 256.0), noise_key=1, canvas=512)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from synth.families.visual_atoms import UNIT, Params, perlin_quantiles
 from synth.seeds import Stream
-from synth.visual_atoms import UNIT, Params, perlin_quantiles
 
 Words = Callable[[int], np.ndarray]
 

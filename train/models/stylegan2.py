@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synth.config import canonical, from_json
+from synth.settings import canonical, from_json
 from train.models.layers import (
     GAIN,
     Conv,

@@ -1,0 +1,1 @@
+"""What captions look like before anybody trains on them."""

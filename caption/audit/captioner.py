@@ -1,0 +1,123 @@
+"""Captions of a set's pictures by any image-to-text model of transformers, to set their wording beside the paper's table 4.
+
+The model lies in a local folder, as transformers writes it: BLIP, BLIP-2, GIT, a vision encoder with a text decoder. Nothing is fetched,
+and no code of a model's own is run. Decoding is greedy, so that the same pictures get the same captions.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from caption import encoders
+from caption.torchvision_ops import declare
+from synth.errors import UserError
+from synth.sets import shards
+from synth.sets.shards import ShardSet
+
+MOST_WORDS = 40  # tokens of a caption
+
+_AT_ONCE = 16
+_SHARDS = 8  # read at most: a shard holds all classes alike, and must be read whole
+
+
+class Captioner(NamedTuple):
+    """An image-to-text model, ready."""
+
+    name: str  # its folder's
+    prepare: Any  # pictures to tensors
+    network: Any
+    tokenizer: Any
+
+
+def load(path: str, device: str) -> Captioner:
+    """The model of a folder. Raises UserError where there is none, or transformers is missing."""
+    folder, device = Path(path), encoders.choose_device(device)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"--captioner {folder} holds no config.json; give the folder of an image-to-text model as transformers writes it")
+    declare()
+    try:
+        import transformers
+    except ImportError:
+        raise UserError("--captioner needs the package transformers; install it with pip install transformers") from None
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with _quiet(transformers):
+        try:
+            network: Any = transformers.AutoModelForImageTextToText.from_pretrained(folder, **local)
+            prepare = transformers.AutoImageProcessor.from_pretrained(folder, **local)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        except Exception as error:  # transformers raises what it likes at folders that it does not understand
+            what = "BLIP, BLIP-2, GIT or a vision encoder with a text decoder, with its preprocessor and tokenizer"
+            raise UserError(f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)}); give {what}") from None
+    return Captioner(folder.resolve().name, prepare, network.to(device).eval(), tokenizer)
+
+
+def captions(
+    model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int, progress: Callable[[int], None]
+) -> Iterator[tuple[str, str]]:
+    """Key and caption of a seeded choice of a set's pictures. `progress` is told of pictures done.
+
+    Raises UserError where the set is damaged, or the model wants more than pictures."""
+    chosen = _chosen(shard_set, pictures, seed)
+    while some := list(islice(chosen, _AT_ONCE)):
+        yield from _described(model, some)
+        progress(len(some))
+
+
+def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Keys and pictures, uint8 (H, W, 3), of a seeded choice out of a seeded choice of shards."""
+    random = np.random.default_rng([seed, 2])
+    some = [shard_set.shards[i] for i in sorted(random.permutation(len(shard_set.shards))[:_SHARDS])]
+    chosen = set(random.permutation(sum(s.count for s in some))[:pictures].tolist())
+    number = 0
+    for shard in some:
+        for key, files in shard_set.verified(shard):
+            if number in chosen:
+                yield key, shards.decode(key, files, shard_set.storage.join(shard.file)).pixels
+            number += 1
+
+
+def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, str]]:
+    """Key and caption of some pictures. Raises UserError where the model wants more than pictures."""
+    import torch
+    import transformers
+    from PIL import Image
+
+    images = [Image.fromarray(pixels) for _, pixels in pictures]
+    with _quiet(transformers), torch.inference_mode():
+        try:
+            tensors = model.prepare(images, return_tensors="pt")["pixel_values"].to(model.network.device)
+            tokens = model.network.generate(pixel_values=tensors, max_new_tokens=MOST_WORDS, do_sample=False, num_beams=1)
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"--captioner {model.name} does not caption a picture by itself ({_line(error)}); give a model that needs no prompt"
+            ) from None
+    for (key, _), text in zip(pictures, model.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):
+        yield key, " ".join(text.split())
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:160]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """transformers without its bars, log lines and warnings."""
+    import warnings
+
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()

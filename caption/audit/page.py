@@ -1,0 +1,173 @@
+"""The audit as one HTML page: no script, nothing fetched, its plots within."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from caption.audit import plots
+from caption.audit import report as limits
+from caption.audit.report import Audit, Pair
+from caption.audit.scan import IMAGE, PSEUDO, TEXT
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_EXAMPLES = 12  # captions of a captioner
+_DISTINCT = "distinct words, or pairs of words, per word"
+
+Json = dict[str, Any]
+
+
+class Section(NamedTuple):
+    """A plot with a sentence on how to read it."""
+
+    title: str
+    aid: str
+    plot: str  # data: URL
+    headings: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    pictures: Sequence[tuple[str, str]] = ()  # data: URL and remark
+
+
+def page(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
+    """The page. `pictures` (uint8 (H, W, 3) by key) has the nearest pairs, or nothing."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        title=f"{audit.tables.identity['shards']['dataset']}, by {audit.tables.identity['encoder']}",
+        facts=_facts(audit),
+        figures=_figures(audit),
+        warnings=audit.warnings(),
+        limits=limits,
+        sections=_sections(audit, pictures),
+        captioners={name: islice(said.items(), _EXAMPLES) for name, said in audit.captioners.items()},
+    )
+
+
+def _facts(audit: Audit) -> list[tuple[str, str]]:
+    identity = audit.tables.identity
+    return [
+        ("Tables", audit.tables.storage.url),
+        ("Digest", audit.tables.digest),
+        ("Encoder", f"{identity['encoder']}, {identity['precision']}, weights sha256 {identity['weights']}"),
+        ("Noise", f"xi = {identity['xi']:g}, seed {identity['seed']}"),
+        ("Counted", f"cosines, means, singular values and words over all {len(audit.tables):,} pictures"),
+        ("Sampled", f"neighbours and retrieval over {len(audit.nearest):,} of them"),
+    ]
+
+
+def _figures(audit: Audit) -> list[tuple[str, str, str]]:
+    """The figures that stand first: value, name, remark."""
+    ours = audit.tally.wording()
+    found = [
+        (f"{audit.cosines[IMAGE, PSEUDO].mean:.3f}", "cosine of image and pseudo-caption", f"the law says {audit.law:.3f}"),
+        (f"{audit.ranks[IMAGE]:.1f}", "effective rank of image embeddings", f"of {audit.tables.dimensions}"),
+        (f"{audit.duplicates / len(audit.nearest):.1%}", "pictures with a duplicate", f"cosine above {limits.DUPLICATE}"),
+        (f"{audit.retrieval[PSEUDO].top_1:.1%}", "found by their pseudo-caption", f"first of {audit.retrieval[PSEUDO].among:,}"),
+    ]
+    if (IMAGE, TEXT) in audit.gaps:
+        found.append((f"{audit.gaps[IMAGE, TEXT]:.2f}", "modality gap", "distance of image and text means"))
+    else:
+        found.append((f"{audit.moments[IMAGE].pair_cosine:.3f}", "cosine of two pictures", "on average"))
+    return [*found, (f"{ours.vocabulary:,}", "distinct words", f"in {ours.captions:,} captions")]
+
+
+def _sections(audit: Audit, pictures: Mapping[str, np.ndarray]) -> list[Section]:
+    cosines = [
+        [f"{a} and {b}", *(f"{x:.4f}" for x in (c.mean, c.deviation, audit.strangers[a, b], audit.gaps[a, b])), f"{c.total:,}"]
+        for (a, b), c in audit.cosines.items()
+    ]
+    kinds = [
+        [kind, f"{audit.ranks[kind]:.1f}", f"{moments.pair_cosine:.4f}", f"{moments.count:,}"] for kind, moments in audit.moments.items()
+    ]
+    closest = [[pair.first, pair.second, f"{pair.cosine:.5f}"] for pair in audit.closest]
+    xi = float(audit.tables.identity["xi"])
+    found = [
+        Section(
+            "Cosines",
+            "A pseudo-caption should lie as near its image as the law says (dashed), and a text clearly nearer to its own image than "
+            "to any other: compare its mean with that of any two.",
+            _url(plots.cosines(audit)),
+            ("pair", "mean", "deviation", "mean of any two", "distance of means", "rows"),
+            cosines,
+        ),
+        Section(
+            "Modality gap" if TEXT in audit.moments else "Images and pseudo-captions",
+            "Dots are embeddings seen in the two directions in which they differ most; where crosses of two colours lie apart, the "
+            "encoder keeps the two kinds in different places (the table above has the distance of their means).",
+            _url(plots.gap(audit)),
+        ),
+        Section(
+            "Effective rank",
+            "A curve that falls steeply means that embeddings differ in few directions only; the dotted line is how many equal ones "
+            "they amount to (Roy and Vetterli 2007).",
+            _url(plots.spectrum(audit)),
+            ("kind", "effective rank", "mean cosine of two", "rows"),
+            kinds,
+        ),
+        Section(
+            "Nearest other picture",
+            f"Mass at the right end is repetition: right of the dashed line ({limits.DUPLICATE}) the encoder sees two pictures as one.",
+            _url(plots.nearest(audit)),
+            ("picture", "its nearest", "cosine"),
+            closest,
+            [(_side_by_side(pictures, pair), f"{pair.cosine:.5f}") for pair in audit.closest if pair.first in pictures],
+        ),
+        Section(
+            "Finding the picture again",
+            f"How often a picture is the nearest, or among the five nearest, of its own pseudo-caption (xi = {xi:g}): the shorter the "
+            "bars, the less a pseudo-caption tells which picture it belongs to.",
+            _url(plots.retrieval(audit)),
+        ),
+        Section(
+            "Amount of noise",
+            "Dots on the grey curve follow the law of equation 3; the dashed lines are the xi that the paper gives and the one that "
+            "LAFITE's code amounts to.",
+            _url(plots.sweep(audit)),
+        ),
+    ]
+    return found + (_wording(audit) if audit.wordings else [])
+
+
+def _wording(audit: Audit) -> list[Section]:
+    forms = {f"{name} on this set" if name in audit.captioners else f"this set, {name} captions": w for name, w in audit.wordings.items()}
+    every = {**forms, "this set, all captions": audit.tally.wording()}
+    rows = [
+        [name, f"{w.captions:,}", f"{w.vocabulary:,}", f"{w.distinct:,}", f"{w.distinct_1:.4f}", f"{w.distinct_2:.4f}", f"{w.words:.1f}"]
+        for name, w in every.items()
+    ]
+    rows += [[f"{name} (paper)", "1,000", f"{words}", "", "", "", ""] for name, words in plots.TABLE_4.items()]
+    commonest = [[text, f"{times:,}", f"{times / audit.tally.captions:.2%}"] for text, times in audit.commonest]
+    return [
+        Section(
+            "Vocabulary, beside the paper's table 4",
+            "A short bar means that captions repeat a handful of words, as captioners do on formula pictures (grey: the paper's); "
+            f"distinct-1 and distinct-2 are {_DISTINCT}.",
+            _url(plots.vocabulary({name: w.vocabulary for name, w in forms.items()})),
+            ("captions", "how many", "distinct words", "distinct captions", "distinct-1", "distinct-2", "words a caption"),
+            rows,
+        ),
+        Section(
+            "Frequency of words",
+            "Natural language falls along the dashed line; a flat top is the grammar's fixed words, a cliff the end of a small vocabulary.",
+            _url(plots.frequencies(audit)),
+            ("most frequent captions", "times", "share"),
+            commonest,
+        ),
+    ]
+
+
+def _url(svg: str) -> str:
+    """A plot as a data: URL, so that the ids of one do not meet those of another."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _side_by_side(pictures: Mapping[str, np.ndarray], pair: Pair) -> str:
+    """Two pictures as a data: URL."""
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate([pictures[pair.first], pictures[pair.second]], axis=1)).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,221 @@
+"""What caption tables are like before anybody trains on them.
+
+Everything that one pass can count is counted over all rows; what compares every picture with every other is measured on a sample.
+Axes: S rows of the sample, D dimensions of the embedding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from caption.audit import measures
+from caption.audit.measures import Cosines, Moments, Retrieval, Sweep
+from caption.audit.scan import IMAGE, PSEUDO, TEXT, Pass, Sampled, slices
+from caption.audit.wording import Tally, Wording, named, wording
+from caption.pseudo import mean_cosine, noise
+from caption.sentences import attributes
+from caption.table import CaptionSet
+from synth.errors import UserError
+
+SAMPLE = (32, 16384)  # least and most rows of a sample
+CAPTIONS = 1000  # as many as the paper's table 4 has
+DUPLICATE = 0.999  # cosine above which two pictures count as one
+EQUAL = 0.98  # mean cosine of different pictures above which the encoder hardly tells them apart
+NARROW = 1 / 32  # effective rank per dimension below which embeddings fill almost nothing of their space
+REPEATED = 0.1  # share of pictures with a duplicate above which the set repeats itself
+FEW = 0.1  # distinct sentences per caption below which they are nearly all the same
+USUAL = 0.5  # share of the most frequent sentence above which they are nearly all the same
+
+_COMMONEST = 8  # sentences that are listed
+_CLOSEST = 8  # pairs of pictures that are listed
+_SWEPT = 1024  # rows of the sweep
+_AMOUNTS = np.geomspace(0.05, 12, 19)
+
+Json = dict[str, Any]
+
+
+class Pair(NamedTuple):
+    """Two pictures that are near each other."""
+
+    first: str
+    second: str
+    cosine: float
+    numbers: tuple[int, int]  # of the rows
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that was measured."""
+
+    tables: CaptionSet
+    sample: Sampled
+    cosines: dict[tuple[str, str], Cosines]
+    moments: dict[str, Moments]
+    nearest: np.ndarray  # float32 (S,)
+    closest: list[Pair]
+    retrieval: dict[str, Retrieval]
+    sweep: Sweep
+    tally: Tally
+    wordings: dict[str, Wording]  # of 1,000 captions each: by form, the longest last, and of captioners
+    longest: str  # form
+    captioners: dict[str, dict[str, str]]  # their captions by key
+    commonest: list[tuple[str, int]]
+    spectra: dict[str, np.ndarray] = field(init=False)
+    ranks: dict[str, float] = field(init=False)  # effective
+
+    def __post_init__(self) -> None:
+        spectra = {kind: measures.spectrum(m.covariance) for kind, m in self.moments.items()}
+        object.__setattr__(self, "spectra", spectra)
+        object.__setattr__(self, "ranks", {kind: measures.effective_rank(s) for kind, s in spectra.items()})
+
+    def beside(self, name: str, captions: dict[str, str]) -> "Audit":
+        """This audit beside what a captioner says of the pictures, by key."""
+        wordings = {**self.wordings, name: wording(captions.values())}
+        return replace(self, wordings=wordings, captioners={**self.captioners, name: captions})
+
+    @property
+    def closest_keys(self) -> dict[int, str]:
+        """The keys of the listed pairs, by row."""
+        return {n: key for pair in self.closest for n, key in zip(pair.numbers, (pair.first, pair.second), strict=True)}
+
+    @property
+    def duplicates(self) -> int:
+        """Pictures of the sample with another one above DUPLICATE."""
+        return int((self.nearest > DUPLICATE).sum())
+
+    @property
+    def gaps(self) -> dict[tuple[str, str], float]:
+        return {(a, b): measures.gap(self.moments[a], self.moments[b]) for a, b in self.cosines}
+
+    @property
+    def strangers(self) -> dict[tuple[str, str], float]:
+        """Mean cosine of any vector of one kind and any of the other: the product of their means."""
+        return {(a, b): float(self.moments[a].mean @ self.moments[b].mean) for a, b in self.cosines}
+
+    @property
+    def law(self) -> float:
+        """The mean cosine that xi promises."""
+        return mean_cosine(float(self.tables.identity["xi"]), self.tables.dimensions)
+
+    def warnings(self) -> list[str]:
+        """Signs of collapse, a sentence each."""
+        dimensions, found = self.tables.dimensions, []
+        for kind in (k for k in self.moments if k != PSEUDO):
+            alike, rank = self.moments[kind].pair_cosine, self.ranks[kind]
+            if alike > EQUAL:
+                found.append(f"{kind} embeddings are nearly equal: the mean cosine of two is {alike:.4f}, above {EQUAL}")
+            if rank < NARROW * dimensions:
+                limit = f"{rank:.1f} of {dimensions}, below {NARROW * dimensions:g}"
+                found.append(f"{kind} embeddings fill few directions: their effective rank is {limit}")
+        share = self.duplicates / len(self.nearest)
+        if share > REPEATED:
+            found.append(f"{share:.0%} of the sampled pictures have another with a cosine above {DUPLICATE}, more than {REPEATED:.0%}")
+        for name in (self.longest, *self.captioners):  # a short form is meant to say little
+            figures = self.wordings.get(name)
+            if figures and (figures.commonest > USUAL or figures.distinct < FEW * figures.captions):
+                few = f"{figures.distinct:,} distinct in {figures.captions:,}, the most frequent {figures.commonest:.0%} of them"
+                found.append(f"captions ({name}) are nearly all the same: {few}; the limits are {FEW:.0%} and {USUAL:.0%}")
+        return found
+
+    def row(self) -> Json:
+        """The figures by name, as a person reads them."""
+        identity = self.tables.identity
+        return {
+            "tables": self.tables.storage.url,
+            "dataset": identity["shards"]["dataset"],
+            "encoder": identity["encoder"],
+            "pictures": len(self.tables),
+            "sample": len(self.nearest),
+            "dimensions": self.tables.dimensions,
+            "xi": identity["xi"],
+            **{f"cosine_{a}_{b}": round(c.mean, 4) for (a, b), c in self.cosines.items()},
+            "cosine_by_law": round(self.law, 4),
+            **{f"gap_{a}_{b}": round(value, 4) for (a, b), value in self.gaps.items()},
+            **{f"effective_rank_{kind}": round(rank, 1) for kind, rank in self.ranks.items()},
+            "cosine_of_two_pictures": round(self.moments[IMAGE].pair_cosine, 4),
+            "duplicates": self.duplicates,
+            **{f"{kind}_finds_image_top_{k}": round(r[i], 4) for kind, r in self.retrieval.items() for i, k in ((0, 1), (1, 5))},
+            "captions": self.tally.captions,
+            "distinct_captions": self.tally.wording().distinct,
+            "vocabulary": self.tally.wording().vocabulary,
+            "warnings": "; ".join(self.warnings()) or "none",
+        }
+
+
+def audit(tables: CaptionSet, *, sample: int, seed: int, started: Callable[[int], None], progress: Callable[[int], None]) -> Audit:
+    """Measures a set of tables. `started` is told how many rows there are, `progress` how many more were read.
+
+    Raises UserError where they are damaged, or the sample is too small or too large."""
+    chosen = _chosen(tables, sample, seed)
+    started(len(tables))
+    passed = Pass(tables, chosen)
+    for start, rows in slices(tables):
+        passed.add(start, rows)
+        progress(rows.num_rows)
+    return _measured(tables, passed, np.random.default_rng([seed, 1]))
+
+
+def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
+    """Row numbers of the sample, sorted. Raises UserError."""
+    least, most = SAMPLE
+    if not least <= sample <= most:
+        raise UserError(f"--sample is {sample}; it must be {least} to {most:,} (the work grows with its square)")
+    if len(tables) < least:
+        raise UserError(f"{tables.storage.url} holds {len(tables)} pictures; an audit needs at least {least}")
+    return np.sort(np.random.default_rng([seed, 0]).choice(len(tables), min(sample, len(tables)), replace=False))
+
+
+def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> Audit:
+    """What the sample shows, beside what was counted."""
+    sample = passed.sampled()
+    near, which = measures.nearest(sample.image)
+    retrieval = {PSEUDO: Retrieval.of(sample.pseudo, sample.image)}
+    if len(sample.text) > 1:
+        retrieval[TEXT] = Retrieval.of(sample.text, sample.image[sample.with_text])
+    some = np.sort(random.permutation(len(near))[:_SWEPT])
+    eps = noise(int(tables.identity["seed"]), sample.indices[some].tolist(), 0, tables.dimensions)
+    amounts = np.unique(np.append(_AMOUNTS, [0.25, 3.0]))
+    codes = passed.tally.commonest(_COMMONEST)
+    texts = named(codes, _captions(tables))
+    wordings = _wordings(sample.captions, random, attributes.FORMS if tables.identity["sentences"] else ("first",))
+    return Audit(
+        tables=tables,
+        sample=sample,
+        cosines={pair: c for pair, c in passed.cosines.items() if c.total},
+        moments={kind: m for kind, m in passed.moments.items() if m.count > 1},
+        nearest=near,
+        closest=_closest(sample, near, which),
+        retrieval=retrieval,
+        sweep=measures.sweep(sample.image[some], eps, amounts),
+        tally=passed.tally,
+        wordings=wordings,
+        longest=next(reversed(wordings), ""),
+        captioners={},
+        commonest=[(texts[code], times) for code, times in codes.items()],
+    )
+
+
+def _captions(tables: CaptionSet) -> Iterator[str]:
+    for part in tables.parts:
+        yield from tables.read(part, ["caption"])["caption"].combine_chunks().flatten().to_pylist()
+
+
+def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]:
+    """The nearest pairs, each once."""
+    pairs: dict[tuple[int, int], Pair] = {}
+    for i in np.argsort(-near, kind="stable").tolist():
+        a, b = sorted((i, int(which[i])))
+        numbers = int(sample.indices[a]), int(sample.indices[b])
+        pairs.setdefault((a, b), Pair(sample.keys[a], sample.keys[b], float(near[i]), numbers))
+        if len(pairs) == _CLOSEST:
+            break
+    return list(pairs.values())
+
+
+def _wordings(captions: list[list[str]], random: np.random.Generator, forms: Sequence[str]) -> dict[str, Wording]:
+    """The figures of 1,000 captions of each form: the captions at its place."""
+    some = [captions[i] for i in random.permutation(len(captions))[:CAPTIONS]]
+    texts = {form: [row[i] for row in some if len(row) > i] for i, form in enumerate(forms)}
+    return {form: wording(found) for form, found in texts.items() if found}

@@ -1,0 +1,102 @@
+"""One pass over caption tables: what is counted of all rows, and which rows are kept.
+
+Axes: N rows, S rows of the sample, D dimensions of the embedding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from caption.audit import measures
+from caption.audit.measures import Cosines, Moments
+from caption.audit.wording import Tally
+from caption.table import ROWS_AT_ONCE, VECTORS, CaptionSet, vectors
+from synth.errors import UserError
+
+IMAGE, PSEUDO, TEXT = "image", "pseudo", "text"
+PAIRS = ((IMAGE, PSEUDO), (IMAGE, TEXT), (PSEUDO, TEXT))
+
+_UNIT = 0.01  # by which the length of a stored vector may differ from 1
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The rows of the sample, in the order of the set."""
+
+    keys: list[str]
+    indices: np.ndarray  # int64 (S,)
+    image: np.ndarray  # float32 (S, D)
+    pseudo: np.ndarray  # float32 (S, D)
+    text: np.ndarray  # float32 (rows with a caption, D): their last captions' embeddings; no rows where none are stored
+    with_text: np.ndarray  # bool (S,)
+    captions: list[list[str]]
+
+
+def slices(tables: CaptionSet) -> Iterator[tuple[int, pa.Table]]:
+    """All rows, some at a time, with the number of the first."""
+    columns = ["key", *VECTORS, "caption", *(["text_embedding"] if tables.identity["text_embeddings"] else [])]
+    for part in tables.parts:
+        table = tables.read(part, columns)
+        for start in range(0, table.num_rows, ROWS_AT_ONCE):
+            yield part.first + start, table.slice(start, ROWS_AT_ONCE)
+
+
+class Pass:
+    """What one pass over the rows counts and keeps."""
+
+    def __init__(self, tables: CaptionSet, chosen: np.ndarray) -> None:
+        self.url, self.dimensions, self.chosen = tables.storage.url, tables.dimensions, chosen
+        kinds = (IMAGE, PSEUDO, TEXT) if tables.identity["text_embeddings"] else (IMAGE, PSEUDO)
+        self.moments = {kind: Moments(self.dimensions) for kind in kinds}
+        self.cosines = {pair: Cosines() for pair in PAIRS if set(pair) <= set(kinds)}
+        self.tally = Tally()
+        self._kept: list[tuple[Any, ...]] = []
+
+    def add(self, first: int, rows: pa.Table) -> None:
+        """Counts rows, of which the first has that number."""
+        image, pseudo = (self._sound(rows, vectors(rows[name], self.dimensions)) for name in VECTORS)
+        lists = rows["caption"].combine_chunks()
+        captions, counts = lists.to_pylist(), np.diff(lists.offsets.to_numpy())
+        self.tally.add(c for row in captions for c in row)
+        seen = {IMAGE: image, PSEUDO: pseudo}
+        if TEXT in self.moments:
+            flat = vectors(pa.chunked_array([rows["text_embedding"].combine_chunks().flatten()]), self.dimensions)
+            seen[TEXT] = self._sound(rows, flat)
+        for kind, found in seen.items():
+            if len(found):
+                self.moments[kind].add(found)
+        many = {IMAGE: counts, PSEUDO: counts, TEXT: np.ones(counts.sum(), np.int64)}
+        for (a, b), histogram in self.cosines.items():
+            pair = (seen[a], seen[b]) if TEXT not in (a, b) else (np.repeat(seen[a], many[a], axis=0), seen[b])
+            histogram.add(measures.cosines(*pair))
+        here = self.chosen[np.searchsorted(self.chosen, first) : np.searchsorted(self.chosen, first + rows.num_rows)] - first
+        last = np.cumsum(counts)[here] - 1
+        has = counts[here] > 0 if TEXT in seen else np.zeros(len(here), bool)
+        text = seen[TEXT][last[has]] if TEXT in seen else image[:0]
+        keys = rows["key"].take(here).to_pylist()
+        self._kept.append((keys, here + first, image[here], pseudo[here], text, has, [captions[i] for i in here]))
+
+    def sampled(self) -> Sampled:
+        """The rows of the sample."""
+        keys, indices, image, pseudo, text, with_text, captions = zip(*self._kept, strict=True)
+        return Sampled(
+            keys=[k for some in keys for k in some],
+            indices=np.concatenate(indices),
+            image=np.concatenate(image),
+            pseudo=np.concatenate(pseudo),
+            text=np.concatenate(text),
+            with_text=np.concatenate(with_text),
+            captions=[c for some in captions for c in some],
+        )
+
+    def _sound(self, rows: pa.Table, stored: np.ndarray) -> np.ndarray:
+        """float16 vectors as float32 of unit length. Raises UserError where one has another length, or none."""
+        found = stored.astype(np.float32)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        if not (np.abs(lengths - 1) < _UNIT).all():
+            span = f"{rows['key'][0]} to {rows['key'][-1]}"
+            raise UserError(f"a vector in the rows {span} of {self.url} is not of unit length; remove the tables and make them again")
+        return found / lengths

@@ -1,0 +1,127 @@
+"""A picture with its captions and its nearest pictures on one sheet, drawn with Pillow."""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from caption.audit.gallery import Neighbour, Row
+
+WIDTH = 1000  # pixels
+
+_MARGIN, _GAP = 36, 20
+_PICTURE = 384  # pixels a side, of the one that was asked for
+_COLUMNS = 4  # of neighbours
+_TILE = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
+_PAPER, _INK, _PALE, _LINE = "#ffffff", "#262b31", "#6b7480", "#dfe3e8"
+
+
+class _Sheet:
+    """Paper that grows downwards, and where the next thing goes."""
+
+    def __init__(self) -> None:
+        self.image = Image.new("RGB", (WIDTH, 1 << 14), _PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def text(self, left: int, top: int, text: str, *, size: int, width: int, colour: str = _INK) -> int:
+        """Writes wrapped text; where the line after it would start."""
+        for line in wrapped(text, size, width):
+            self.draw.text((left, top), line, font=_font(size), fill=colour)
+            top += round(size * 1.4)
+        return top
+
+    def picture(self, left: int, top: int, pixels: np.ndarray, side: int) -> None:
+        """Draws a picture into a square, with a thin line around it."""
+        scaled = _scaled(pixels, side)
+        inset_x, inset_y = (side - scaled.width) // 2, (side - scaled.height) // 2
+        self.image.paste(scaled, (left + inset_x, top + inset_y))
+        self.draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_LINE)
+
+
+def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], about: str) -> Image.Image:
+    """The sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key). `about` says of which tables."""
+    paper = _Sheet()
+    top = paper.text(_MARGIN, _MARGIN - 8, row.key, size=26, width=WIDTH - 2 * _MARGIN)
+    top = paper.text(_MARGIN, top, about, size=14, width=WIDTH - 2 * _MARGIN, colour=_PALE) + 16
+    paper.picture(_MARGIN, top, pixels[row.key], _PICTURE)
+    top = max(top + _PICTURE, _captions(paper, row, top)) + 32
+    top = paper.text(_MARGIN, top, "Nearest pictures by embedding, and their cosines", size=18, width=WIDTH - 2 * _MARGIN) + 8
+    for i, neighbour in enumerate(near):
+        left = _MARGIN + i % _COLUMNS * (_TILE + _GAP)
+        tile = top + i // _COLUMNS * (_TILE + 44)
+        paper.picture(left, tile, pixels[neighbour.key], _TILE)
+        cosine = f"{neighbour.cosine:.4f}"
+        room = _TILE - round(_font(13).getlength(cosine)) - 12
+        paper.draw.text((left, tile + _TILE + 8), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE)
+        paper.draw.text((left + _TILE, tile + _TILE + 8), cosine, font=_font(13), fill=_INK, anchor="ra")
+    bottom = top + -(-len(near) // _COLUMNS) * (_TILE + 44) + _MARGIN - 16
+    return paper.image.crop((0, 0, WIDTH, bottom))
+
+
+def png(image: Image.Image) -> bytes:
+    """A sheet as PNG."""
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
+
+
+def wrapped(text: str, size: int, width: int) -> list[str]:
+    """Text in lines of at most `width` pixels; a word that is longer is broken."""
+    font = _font(size)
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        while font.getlength(word) > width:
+            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+            lines += [line] if line else []
+            line, rest = word[:fits], word[fits:]
+            lines.append(line)
+            line, word = "", rest
+        longer = f"{line} {word}".strip()
+        if font.getlength(longer) <= width:
+            line = longer
+        else:
+            lines.append(line)
+            line = word
+    return [*lines, line] if line else lines
+
+
+def _captions(paper: _Sheet, row: Row, top: int) -> int:
+    """Writes the captions beside the picture; where they end."""
+    left = _MARGIN + _PICTURE + 32
+    width = WIDTH - _MARGIN - left
+    for text, cosine in row.captions:
+        top = paper.text(left, top - 4, text, size=19, width=width)
+        if cosine is not None:
+            top = paper.text(left, top, f"cosine to the picture {cosine:.4f}", size=13, width=width, colour=_PALE)
+        top += 16
+    if not row.captions:
+        top = paper.text(left, top, "no captions", size=19, width=width, colour=_PALE) + 16
+    return paper.text(left, top, f"cosine of the pseudo-caption {row.pseudo_cosine:.4f}", size=13, width=width, colour=_PALE)
+
+
+def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
+    """A picture that fills a square; the pixels of a small one stay visible."""
+    height, width = pixels.shape[:2]
+    larger = -(-side // max(height, width))  # by whole pixels, and then back to size
+    image = Image.fromarray(pixels).resize((width * larger, height * larger), Image.Resampling.NEAREST)
+    factor = side / max(image.size)
+    return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS)
+
+
+def _shortened(text: str, size: int, width: int) -> str:
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(f"{text}...") > width:
+        text = text[:-1]
+    return f"{text}..."
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,0 +1,1 @@
+"""The encoders that exnihilo fits itself."""

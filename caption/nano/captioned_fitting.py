@@ -1,0 +1,77 @@
+"""The loss of captioned pictures: CLIP's, in which a text that is known to be true of a picture is no negative of it (contrast, names).
+
+A concept is visited, not a picture: where several pictures share one, such as the skin tones of an emoji, each visit shows one of them. The
+pictures are few, so that every visit sees another version of one: turned, moved, scaled, mirrored, of other brightness and colour, and only
+half of its patches, which takes half of the time, too (Li et al., Scaling Language-Image Pre-training via Masking, CVPR 2023).
+
+Axes: N pictures, B batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+
+from caption.contrast import contrastive_loss
+from caption.nano import names, network
+from caption.nano.fitting_sets import Captioned
+
+_FIRST = 0.5  # how often the first picture of a concept is shown, where it has several
+_TURN, _SCALE, _STRETCH, _MOVE = 0.12, 0.13, 0.06, 0.07  # standard deviations: radians, logarithms, half sides
+_HIDDEN = 0.5  # of a picture's patches
+_LIGHT, _TINT = 0.12, 0.1  # of the logarithm of how dark a picture is, and each of its channels
+
+
+def loss(
+    pictures: Captioned, concepts: list[list[int]], tokenizer: Any, model: Any, chosen: np.ndarray, stream: np.random.Generator
+) -> torch.Tensor:
+    """The loss of pictures of these concepts, of which each is given by its rows."""
+    rows = [_one_of(concepts[number], stream) for number in chosen]
+    captions = [pictures.captions[row] for row in rows]
+    drawn = [names.draw(own, pictures.nouns[row], stream) for own, row in zip(captions, rows, strict=True)]
+    with network.quick():
+        with _hidden_patches(model, stream):
+            images = network.embed_images(model, varied(pictures.pixels[rows], stream))
+        texts = network.embed_texts(model, tokenizer([name.text for name in drawn]))
+    return contrastive_loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(names.truth(captions, drawn)))
+
+
+def varied(pixels: np.ndarray, stream: np.random.Generator) -> np.ndarray:
+    """Other versions of pictures uint8 (B, 64, 64, 3), of the same shape. What comes in from outside has the colour of their corner."""
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    corner = planes[:, :, :1, :1]
+    grid = F.affine_grid(torch.from_numpy(_motions(len(pixels), stream)), list(planes.shape), align_corners=False)
+    moved = F.grid_sample(planes - corner, grid, align_corners=False) + corner
+    light = stream.normal(0, _LIGHT, (len(pixels), 1, 1, 1)) + stream.normal(0, _TINT, (len(pixels), 3, 1, 1))
+    lit = 255 - (255 - moved) * torch.from_numpy(np.exp(light).astype(np.float32))  # white stays white
+    return lit.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+@contextmanager
+def _hidden_patches(model: Any, stream: np.random.Generator) -> Iterator[None]:
+    """A model that sees only some of a picture's patches, others in each."""
+    from open_clip.transformer import PatchDropout
+
+    torch.manual_seed(int(stream.integers(1 << 62)))  # it draws from torch's own generator
+    whole, model.visual.patch_dropout = model.visual.patch_dropout, PatchDropout(_HIDDEN)
+    try:
+        yield
+    finally:
+        model.visual.patch_dropout = whole
+
+
+def _motions(count: int, stream: np.random.Generator) -> np.ndarray:
+    """Random affine maps float32 (B, 2, 3), half of them mirrored."""
+    angle, scale, stretch = (stream.normal(0, spread, count) for spread in (_TURN, _SCALE, _STRETCH))
+    mirror = stream.choice([-1.0, 1.0], count)
+    cos, sin = np.cos(angle) * np.exp(scale), np.sin(angle) * np.exp(scale)
+    x = np.stack([cos * mirror * np.exp(stretch), -sin, stream.normal(0, _MOVE, count)], axis=1)
+    y = np.stack([sin * mirror, cos * np.exp(-stretch), stream.normal(0, _MOVE, count)], axis=1)
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+def _one_of(rows: list[int], stream: np.random.Generator) -> int:
+    return rows[0] if stream.random() < _FIRST else rows[int(stream.integers(len(rows)))]

@@ -1,0 +1,79 @@
+"""What nano is measured by, on pictures of classes that it was not fitted to.
+
+    retrieval           the picture's long sentence among 100, the others being sentences of other pictures that are not true of it
+    retrieval, FAMILY   the same where all 100 come from pictures of its own family
+    colour, background  zero-shot: which of the grammar's eleven colour words is nearest to the picture, for pictures whose facts have one
+    family              zero-shot: which family's name is nearest
+
+An answer is right where the text of the picture's own fact has the greatest cosine.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from caption.encoders import Encoder
+from caption.nano import prompts
+from caption.sentences import attributes
+from caption.sentences.grammar import Facts
+
+CANDIDATES = 100
+
+_BATCH = 256
+_WORDS = {"colour": attributes.COLOURS, "background": attributes.BACKGROUNDS, "family": attributes.FAMILIES}
+
+
+class Figure(NamedTuple):
+    """A measurement."""
+
+    right: float  # share of the pictures
+    chance: float  # of a guess
+    pictures: int
+    even: float | None = None  # mean of the shares by word, however many pictures a word has
+    commonest: float | None = None  # share of the pictures that always giving the commonest word gets right
+
+
+def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
+    """The figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts; the seed chooses candidates."""
+    images = embedded(encoder, pixels)
+    figures = {f"zero-shot {fact}": _zero_shot(images, facts, fact, encoder) for fact in _WORDS}
+    likeness = images @ encoder.texts([attributes.state(known) for known in facts]).T
+    known, stream = prompts.codes(facts), np.random.default_rng(seed)
+    figures["retrieval"] = _retrieval(likeness, known, np.arange(len(facts)), stream)
+    for family in attributes.FAMILIES:
+        own = np.array([i for i, stated in enumerate(facts) if stated["family"] == family], np.int64)
+        figures[f"retrieval, {family}"] = _retrieval(likeness, known, own, stream)
+    return {name: figure for name, figure in figures.items() if figure.pictures}
+
+
+def embedded(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
+    """The embeddings of any number of pictures uint8 (N, S, S, 3): float32 (N, D)."""
+    return np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
+
+
+def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Figure:
+    words = list(_WORDS[fact])
+    rows = [i for i, known in enumerate(facts) if known.get(fact) in words]
+    if not rows:
+        return Figure(0.0, 0.0, 0)
+    texts = [prompts.phrase(fact, word) for word in words]
+    answers = (images[rows] @ encoder.texts(texts).T).argmax(axis=1)
+    truth = np.array([words.index(str(facts[i][fact])) for i in rows])
+    right, counts = answers == truth, np.bincount(truth)
+    even = float(np.mean([right[truth == word].mean() for word in np.unique(truth)]))
+    return Figure(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
+
+
+def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator) -> Figure:
+    """Of the pictures in the pool that have 99 false and mutually different sentences in it."""
+    _, kinds = np.unique(known, axis=0, return_inverse=True)
+    right = []
+    for i in pool:
+        others = stream.permutation(pool)
+        stated = known[others]
+        false = others[~((stated == 0) | (stated == known[i])).all(axis=1)]
+        _, first = np.unique(kinds.reshape(-1)[false], return_index=True)  # one picture for each set of facts
+        chosen = false[np.sort(first)][: CANDIDATES - 1]
+        if len(chosen) == CANDIDATES - 1:
+            right.append(likeness[i, i] > likeness[i, chosen].max())
+    return Figure(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))

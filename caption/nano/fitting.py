@@ -1,0 +1,185 @@
+"""Fits nano's architecture to finished sets: to formula pictures and their attribute sentences, to captioned pictures and their captions.
+
+Every step has pictures of each kind that there is, and its loss is the sum of theirs (formula_fitting, captioned_fitting). Fitting starts
+from random weights or from those of another such encoder.
+
+Everything random follows from the seed and the number of the step or epoch: the same sets, seed and number of threads give the same
+bytes on machines of one type.
+"""
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from caption import encoders
+from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
+from caption.nano.exam import Figure, examine
+from synth.errors import UserError
+
+_WARM_UP = 0.04  # share of the steps
+_STEEPEST = math.log(100)  # of the logit scale, as in CLIP
+_CAPTIONED = 0.625  # of a batch, where there are both kinds
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fit, and how long."""
+
+    shards: tuple[str, ...]  # finished sets
+    out: str
+    exam: tuple[str, ...] = ()  # finished sets of other classes and concepts
+    start: str = ""  # the encoder to carry on; random weights without
+    seed: int = 0
+    visits: int = 700_000  # of pictures
+    threads: int = 1  # sums depend on it
+    batch: int = 256
+    rate: float = 1e-3  # AdamW's, at its highest
+    decay: float = 0.1
+
+
+class Step(NamedTuple):
+    """How far it is."""
+
+    number: int
+    pictures: int  # in this step
+    loss: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """The pictures of one kind in every batch."""
+
+    number: int  # of the kind: its random streams are its own
+    count: int  # pictures, or concepts, in an epoch
+    batch: int
+    loss: Callable[..., torch.Tensor]
+
+
+def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
+    """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
+    if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
+        visits = f"at least as many visits as a batch has pictures ({request.batch})"
+        raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
+    folder, started = Path(request.out), time.process_time()
+    start = encoders.find(request.start) if request.start else None
+    with _reproducible(request.threads):
+        torch.manual_seed(request.seed)
+        model = network.carried_on(start) if start else network.build()
+        sets = fitting_sets.read(request.shards)
+        exam = fitting_sets.held_out(fitting_sets.read(request.exam), sets) if request.exam else None
+        network.save_tokenizer(folder)
+        losses = _train(model, _shares(sets, request, network.tokenizer(folder)), request, progress)
+        network.save_model(model, folder)
+        minutes = (time.process_time() - started) / 60
+        figures = _examine(encoders.load(encoders.find(str(folder))), exam) if exam else {}
+    tenth = max(1, len(losses) // 10)
+    ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
+    fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
+    card.write(folder, fitted, sets, start, figures)
+    row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
+    return {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
+
+
+def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Figure]:
+    formulas, captioned = exam.formulas, exam.captioned
+    named = naming_exam.examine(encoder, captioned) if captioned.concepts else {}
+    return {**named, **(examine(encoder, formulas.pixels, formulas.facts) if formulas.facts else {})}
+
+
+def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[Share]:
+    """What every batch is made of: formula pictures, captioned ones, or some of both."""
+    formulas, captioned = sets.formulas, sets.captioned
+    concepts = captioned.by_concept()
+    both = len(formulas.facts) and len(concepts)
+    named = round(_CAPTIONED * request.batch) if both else request.batch
+    drawn = request.batch - named if both else request.batch
+    shares = []
+    if formulas.facts:
+        shares.append(Share(0, len(formulas.facts), drawn, partial(formula_fitting.loss, formulas, tokenizer)))
+    if concepts:
+        shares.append(Share(1, len(concepts), named, partial(captioned_fitting.loss, captioned, concepts, tokenizer)))
+    return shares
+
+
+def _train(model: Any, shares: list[Share], request: Request, progress: Callable[[Step], None]) -> list[float]:
+    """Fits the model; the loss of every step."""
+    model.train()
+    optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
+    steps = request.visits // request.batch
+    batches = [_batches(share, request.seed, steps) for share in shares]
+    losses = []
+    for number in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = request.rate * _schedule(number, steps)
+        loss = torch.zeros(())
+        for share, chosen in zip(shares, batches, strict=True):
+            loss = loss + share.loss(model, next(chosen), np.random.default_rng([request.seed, 2 * share.number + 1, number]))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, _STEEPEST)
+        losses.append(loss.item())
+        progress(Step(number + 1, request.batch, losses[-1]))
+    return losses
+
+
+def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
+    """So many batches of indices, every epoch in a new order; what is left of an epoch opens the next."""
+    epoch, waiting = 0, np.empty(0, np.int64)
+    for _ in range(steps):
+        while len(waiting) < share.batch:
+            waiting = np.concatenate([waiting, np.random.default_rng([seed, 2 * share.number, epoch]).permutation(share.count)])
+            epoch += 1
+        yield waiting[: share.batch]
+        waiting = waiting[share.batch :]
+
+
+def _schedule(number: int, steps: int) -> float:
+    """The share of the highest rate at a step: a linear warm-up, then half a cosine."""
+    warm = max(1, round(_WARM_UP * steps))
+    return (number + 1) / warm if number < warm else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
+
+
+def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms, embeddings and the scale do not."""
+    parameters = dict(model.named_parameters())
+    matrices = {name for name, value in parameters.items() if value.ndim >= 2 and "embedding" not in name}
+    return [
+        {"params": [parameters[name] for name in parameters if name in matrices], "weight_decay": decay},
+        {"params": [parameters[name] for name in parameters if name not in matrices], "weight_decay": 0.0},
+    ]
+
+
+@contextmanager
+def _reproducible(count: int) -> Iterator[None]:
+    """So many threads, and only operators whose results do not vary."""
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)
+
+
+def _command(request: Request) -> str:
+    exam = [word for url in request.exam for word in ("--exam", url)]
+    start = ["--from", request.start] if request.start else []
+    options = ["--out", request.out, "--seed", str(request.seed), "--visits", str(request.visits), "--threads", str(request.threads)]
+    return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *start, *exam, *options])
+
+
+def _mean(numbers: list[float]) -> float:
+    return round(sum(numbers) / len(numbers), 4)

@@ -1,0 +1,162 @@
+"""What an encoder is fitted to and examined by: formula pictures with their facts, and captioned pictures with their captions.
+
+A sample that states its parameters is a formula picture, though it may have captions; one that has captions alone is a captioned
+picture. Pictures of one concept, such as the skin tones of an emoji, share what their JSON calls so; without it a picture's first
+caption is its concept.
+
+Axes: N pictures, B batch, S pixels a side.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+
+from caption import worker
+from caption.nano import network
+from caption.sentences import attributes
+from caption.sentences.grammar import Facts
+from synth.errors import UserError
+from synth.sets.shards import Sample, ShardSet
+
+_DECODED = 256  # pictures that are resized together
+_NOTHING = np.empty((0, network.SIZE, network.SIZE, 3), np.uint8)
+
+
+class Formulas(NamedTuple):
+    """Pictures whose parameters say what is true of them."""
+
+    pixels: np.ndarray  # uint8 (N, 64, 64, 3)
+    facts: list[Facts]
+    classes: list[str]
+
+    def some(self, rows: list[int]) -> "Formulas":
+        """Those of these rows."""
+        return Formulas(self.pixels[rows], [self.facts[i] for i in rows], [self.classes[i] for i in rows])
+
+
+class Captioned(NamedTuple):
+    """Pictures that others named."""
+
+    pixels: np.ndarray  # uint8 (N, 64, 64, 3)
+    captions: list[list[str]]  # the first is the name
+    concepts: list[str]
+    nouns: list[str]  # what the pictures are: emoji, picture
+
+    def some(self, rows: list[int]) -> "Captioned":
+        """Those of these rows."""
+        texts = ([values[i] for i in rows] for values in (self.captions, self.concepts, self.nouns))
+        return Captioned(self.pixels[rows], *texts)  # type: ignore[arg-type]
+
+    def by_concept(self) -> list[list[int]]:
+        """The rows of every concept, in the order of the concepts' first rows."""
+        rows: dict[str, list[int]] = {}
+        for row, concept in enumerate(self.concepts):
+            rows.setdefault(concept, []).append(row)
+        return list(rows.values())
+
+
+class Origin(NamedTuple):
+    """A captioned set, as its manifest describes it."""
+
+    dataset: str  # with its size
+    title: str
+    licence: str
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Sets:
+    """All that was read."""
+
+    formulas: Formulas
+    captioned: Captioned
+    origins: list[Origin]  # of the captioned
+
+    def __len__(self) -> int:
+        return len(self.formulas.facts) + len(self.captioned.concepts)
+
+
+def read(urls: Sequence[str]) -> Sets:
+    """The pictures of finished sets, or of the sets in local folders, resized, with what may be said of them. Raises UserError where
+    a sample has neither parameters nor captions."""
+    drawn: list[np.ndarray] = [_NOTHING]
+    named: list[np.ndarray] = [_NOTHING]
+    sets = Sets(Formulas(_NOTHING, [], []), Captioned(_NOTHING, [], [], []), [])
+    for url in (set_url for given in urls for set_url in _sets(given)):
+        shards, before = ShardSet(url), len(sets.captioned.concepts)
+        for batch in _batches(shards):
+            formulas = [worker.is_formula(sample) for sample in batch]
+            seen = resized(worker.stacked(batch))
+            drawn.append(seen[formulas])
+            named.append(seen[np.logical_not(formulas)])
+            for sample, formula in zip(batch, formulas, strict=True):
+                _add(sample, url, sets.formulas if formula else sets.captioned)
+        if pictures := len(sets.captioned.concepts) - before:
+            sets.origins.append(_origin(shards.manifest, pictures))
+    pixels = (np.concatenate(drawn), np.concatenate(named))
+    return Sets(sets.formulas._replace(pixels=pixels[0]), sets.captioned._replace(pixels=pixels[1]), sets.origins)
+
+
+def held_out(exam: Sets, fitted: Sets) -> Sets:
+    """The pictures of an exam whose class or concept is not fitted to. Raises UserError where there are none of a kind that it has."""
+    classes, concepts = set(fitted.formulas.classes), set(fitted.captioned.concepts)
+    drawn = [i for i, name in enumerate(exam.formulas.classes) if name not in classes]
+    named = [i for i, name in enumerate(exam.captioned.concepts) if name not in concepts]
+    if len(drawn) < bool(exam.formulas.classes):
+        raise UserError("the exam has no class that is not fitted to; draw its sets with another seed")
+    if len(named) < bool(exam.captioned.concepts):
+        raise UserError("the exam has no concept that is not fitted to; give the test split of a set whose train split is fitted")
+    return Sets(exam.formulas.some(drawn), exam.captioned.some(named), exam.origins)
+
+
+def resized(pixels: np.ndarray) -> np.ndarray:
+    """Pictures as nano sees them, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 64, 64, 3)."""
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    if batch.shape[-1] != network.SIZE:
+        batch = F.interpolate(batch, size=(network.SIZE, network.SIZE), mode="bicubic", antialias=True)
+    return batch.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _sets(given: str) -> list[str]:
+    """The set itself, or those in a folder without a manifest of its own."""
+    return sorted(str(path.parent) for path in Path(given).glob("*/manifest.json")) or [given]
+
+
+def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
+    """The samples of a set, some at once, shard by shard."""
+    for shard in shards.shards:
+        samples = shards.read(shard)
+        while batch := list(itertools.islice(samples, _DECODED)):
+            yield batch
+
+
+def _origin(manifest: dict[str, Any], pictures: int) -> Origin:
+    identity = manifest["identity"]
+    size = f", {identity['size']} px" if "size" in identity else ""
+    return Origin(f"{identity['dataset']}{size}", manifest.get("title", ""), manifest.get("licence", "unknown"), pictures)
+
+
+def _class(about: dict[str, Any]) -> str:
+    """The name of a picture's class. Those of shaders are the same under every seed."""
+    params = about["params"]
+    return f"{about['family']} {params.get('structure', about['seed'])} {about['class']}"
+
+
+def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
+    """Adds what may be said of a sample. Raises UserError where that is nothing."""
+    if isinstance(to, Formulas):
+        to.facts.append(attributes.facts(sample.about))
+        to.classes.append(_class(sample.about))
+        return
+    captions = worker.captions_of(sample)
+    if not captions:
+        raise UserError(f"sample {sample.key} of {url} has neither parameters nor captions; fit-encoder reads sets that have either")
+    to.captions.append(captions)
+    to.concepts.append(str(sample.about.get("concept") or captions[0]))
+    to.nouns.append("emoji" if "emoji" in sample.about else "picture")

@@ -1,0 +1,44 @@
+"""How often an encoder names captioned pictures of concepts that it was not fitted to.
+
+    named among 10, 100         one picture a concept: its first caption among as many, the others being those of other held-out concepts
+    named among 10, all         every picture of a concept, such as the skin tones of an emoji
+
+An answer is right where the picture's own caption has the greatest cosine. Every picture is asked 20 times, each time among others.
+"""
+
+import numpy as np
+
+from caption.encoders import Encoder
+from caption.nano.exam import Figure, embedded
+from caption.nano.fitting_sets import Captioned
+
+_CANDIDATES = (10, 100)
+_TIMES = 20
+
+
+def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, Figure]:
+    """The figures of an encoder by name; the seed chooses candidates. Empty where there are too few concepts."""
+    groups, stream = pictures.by_concept(), np.random.default_rng(seed)
+    firsts = [rows[0] for rows in groups]
+    images = embedded(encoder, pictures.pixels)
+    own = encoder.texts([captions[0] for captions in pictures.captions])
+    concept = np.empty(len(images), np.int64)
+    for number, rows in enumerate(groups):
+        concept[rows] = number
+    likeness, right = images @ own[firsts].T, (images * own).sum(axis=1)  # (N, concepts), (N,)
+    asked = {f"named among {count}": (firsts, count) for count in _CANDIDATES}
+    asked[f"named among {_CANDIDATES[0]}, all"] = list(range(len(images))), _CANDIDATES[0]
+    return {
+        name: Figure(_share(likeness[rows], right[rows], concept[rows], count, stream), 1 / count, len(rows))
+        for name, (rows, count) in asked.items()
+        if len(groups) >= count
+    }
+
+
+def _share(likeness: np.ndarray, right: np.ndarray, concept: np.ndarray, count: int, stream: np.random.Generator) -> float:
+    """The share of right answers, from cosines with other names (N, concepts), with the own name (N,), and the own concept (N,)."""
+    answers = []
+    for row, own in enumerate(concept):
+        others = np.delete(likeness[row], own)
+        answers += [right[row] > stream.choice(others, count - 1, replace=False).max() for _ in range(_TIMES)]
+    return float(np.mean(answers))

@@ -1,0 +1,81 @@
+"""What nano reads while it is fitted: long and short sentences, sentences that state a few of the facts, and single phrases.
+
+A text comes with the facts that it states, so that fitting knows of which other pictures of a batch it is true as well.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from caption.sentences import attributes
+from caption.sentences.grammar import Facts, Value
+from caption.sentences.phrases import SLOTS
+
+_NAMES = ("count", *(slot.fact for slot in SLOTS))
+_ADJECTIVES = ("size", "shade", "colour")
+_SHARES = (0.6, 0.7)  # up to where a number from 0 to 1 asks for a long sentence, for a short one; beyond: for a few facts
+
+
+class Prompt(NamedTuple):
+    """A text and what it states."""
+
+    text: str
+    stated: Facts
+
+
+def draw(known: Facts, stream: np.random.Generator) -> Prompt:
+    """A random sentence that is true of a picture with these facts: long, short, or of up to three facts beside the family."""
+    kind, choice = stream.random(), int(stream.integers(1 << 62))
+    if kind < _SHARES[0]:
+        return Prompt(attributes.state(known, choice=choice), known)
+    if kind < _SHARES[1]:
+        text = attributes.state(known, "short", choice=choice)
+        return Prompt(text, attributes.parse(text))
+    others = [fact for fact in known if fact not in ("family", "count", "second")]
+    chosen = stream.permutation(others)[: stream.integers(0, 4)]
+    stated = {fact: known[fact] for fact in known if fact in ("family", *chosen)}
+    if "count" in known and stream.random() < 0.5:
+        stated["count"] = known["count"]
+    return Prompt(attributes.state(stated, choice=choice), stated)
+
+
+def phrases(facts: Sequence[Facts], stream: np.random.Generator) -> tuple[list[Prompt], list[slice]]:
+    """A phrase for every value that a fact has in a batch, and which of them belong to each fact that has several."""
+    found: list[Prompt] = []
+    groups = []
+    for name in _NAMES:
+        values = sorted({known[name] for known in facts if name in known}, key=str)
+        if len(values) > 1 and name != "second":
+            groups.append(slice(len(found), len(found) + len(values)))
+            choices = stream.integers(1 << 62, size=len(values)).tolist()
+            found += [Prompt(phrase(name, value, choice=choice), {name: value}) for value, choice in zip(values, choices, strict=True)]
+    return found, groups
+
+
+def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
+    """One fact in few words of the grammar, such as "red" or "on a blue background"; an adjective also as "a red picture"."""
+    if fact in ("family", "count"):
+        return attributes.state({"family": value} if fact == "family" else {"family": "fractals", "count": value}, choice=choice)
+    known = _phrases()[fact][value]
+    choice, pick = divmod(choice, len(known))
+    return f"a {known[pick]} picture" if fact in _ADJECTIVES and choice % 2 else known[pick]
+
+
+def codes(facts: Iterable[Facts]) -> np.ndarray:
+    """Facts as numbers, 0 where nothing is stated: int16 (facts, F), one column a fact of the grammar."""
+    return np.array([[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16)  # type: ignore[arg-type]
+
+
+@cache
+def _phrases() -> dict[str, dict[Value, tuple[str, ...]]]:
+    return {slot.fact: dict(slot.phrases) for slot in SLOTS}
+
+
+@cache
+def _numbers(name: str) -> dict[Value, int]:
+    from caption.sentences.phrases import COUNTS
+
+    values = COUNTS if name == "count" else _phrases()[name]
+    return {value: number for number, value in enumerate(values, start=1)}

@@ -1,0 +1,1 @@
+"""DOOR. Facts of a picture <-> sentences that are exactly true of it."""

@@ -1,0 +1,216 @@
+"""Attribute sentences: from a formula sample's JSON to English that is exactly true, and back.
+
+    sentences(about)      [short, long]: the subject; everything that is known
+    facts(about)          what may be said of a sample, by its measured `stats` and its parameters
+    state(facts, form)    the sentence, `short` or `long`, that states chosen facts: how prompts are made
+    parse(sentence)       the facts that a sentence states
+    colour_word(rgb)      the basic colour word of a colour, or None
+    FAMILIES, COLOURS, BACKGROUNDS    the values of the facts `family`, `colour` and `background`
+
+Facts, of which caption/sentences/phrases.py has all values and phrases:
+
+    family                         what kind of picture it is
+    colour, shade, mostly, thin    colour of what is drawn; of most of it, where there are several; where fewest points lie
+    background, behind, backdrop, contrast    the colour behind, whether it is dark, clouds, what is drawn against it
+    count, maps, cut               of fractals: how many, of how many copies of itself each is made, black lines
+    size, place, cover, shape, edges    where what is drawn lies in the frame
+    waves, lines, outline, hole    of a contour
+    dots                           of a speckled fractal: few or many
+    commonest                      the commonest colour of a shader's picture, where it is no background
+    kind, motif, second, bend, finish   of a program of ours
+
+Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word, near each other, and the
+mean not much less saturated: then most pixels are of that word or next to it.
+"""
+
+from typing import Any
+
+from caption.sentences.colour_words import COLOURS, clear_word, colour_numbers, colour_word, lightness, saturation
+from caption.sentences.evidence import LEAST_SEEN, colours, frame, near, word_of
+from caption.sentences.grammar import FORMS, Facts, parse, state
+from caption.sentences.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
+from caption.sentences.shader_words import BENDS, FINISHES, KINDS, MOTIFS
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "FAMILIES",
+    "FORMS",
+    "MANY",
+    "Facts",
+    "colour_numbers",
+    "colour_word",
+    "facts",
+    "parse",
+    "sentences",
+    "state",
+]
+
+LAW = 1  # raised when a sample gets other sentences
+
+Json = dict[str, Any]
+
+_MIXED = 0.45  # the saturation of the mean in the mode's, below which colours are many
+_LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
+_CONTRAST = 0.12  # of lightness
+
+
+def sentences(about: Json) -> list[str]:
+    """The short and the long sentence of a sample. Which of several phrases is taken follows from the sample's index."""
+    known = facts(about)
+    return [state(known, form, choice=_scrambled(2 * about["index"] + i)) for i, form in enumerate(FORMS)]
+
+
+def facts(about: Json) -> Facts:
+    """What may be said of a sample. Raises KeyError where its JSON is none that synth writes."""
+    family, params, stats = about["family"], about["params"], about["stats"]
+    if family == "visual_atoms":
+        return {"family": "contour"} | colours(stats) | frame(stats, about["size"]) | _contour(params)
+    if family == "fractaldb":
+        found = colours(stats) | _without(frame(stats, about["size"]), "cover")
+        return {"family": "speckled fractal"} | found | _dots(stats) | _maps(params)
+    if family == "fractals":
+        found = colours(stats, mixed=_MIXED) | frame(stats, about["size"]) | _behind(params, stats)
+        return {"family": "fractal"} | found | _maps(params) | _thin(params, stats, found) | _cut(params, stats, about["size"])
+    if family == "fractal_scenes":
+        found = colours(stats, mixed=_MIXED) | frame(stats, about["size"]) | _behind(params, stats)
+        return _scene(params["figures"], found, stats)
+    if family == "shaders":
+        return {"family": "shader"} | _shader(stats) | _program(params)
+    if family == "imported_shaders":
+        return {"family": "shader"} | _shader(stats)
+    raise KeyError(f"family {family!r}")
+
+
+def _maps(params: Json) -> Facts:
+    count = len(params["maps"])
+    return {"maps": count} if 2 <= count <= 16 else {}
+
+
+def _dots(stats: Json) -> Facts:
+    """Whether dots are few or many."""
+    return {"dots": "few" if stats["fill"] < 0.06 else "many"} if not 0.06 <= stats["fill"] <= 0.24 else {}
+
+
+def _behind(params: Json, stats: Json) -> Facts:
+    """Clouds, their commonest colour, and whether what is drawn is lighter or darker."""
+    found: Facts = {}
+    front, back = stats["foreground"], stats["background"]
+    if not params["clouds"] or not front["mean"] or not back["mean"]:
+        return found
+    word = clear_word(back["mode"]) if len(back["mode"]) == 3 else None
+    found["backdrop"] = f"{word} clouds" if word and word != word_of(back) else "clouds"
+    gaps = [lightness(front[key]) - lightness(back[key]) for key in ("mean", "mode")]
+    if min(gaps) > _CONTRAST or max(gaps) < -_CONTRAST:
+        found["contrast"] = "lighter" if gaps[0] > 0 else "darker"
+    return found
+
+
+def _thin(figure: Json, stats: Json, found: Facts) -> Facts:
+    """The colour of a fractal's rarest points, where most pixels bear it and it is not said already."""
+    mean, mode = stats["foreground"]["mean"], stats["foreground"]["mode"]
+    if not mode or len(mode) == 1 or saturation(mean) < 0.6 * saturation(mode):
+        return {}
+    start = _rgb(figure["hue"], figure["saturation"], figure["value"], figure["hue_mode"])
+    word = clear_word(start)
+    likely = word and word == clear_word(mode) and colour_word(mean) in (word, None) and near(start, mode, 25)
+    return {"thin": word} if word and likely and word != found.get("colour") else {}
+
+
+def _rgb(hue: float, saturation: float, value: float, hue_mode: str) -> tuple[float, ...]:
+    """RGB levels of hue, saturation and value bytes, as synth paints them."""
+    sector = int(hue) * (2 if hue_mode == "byte-wrap" else 360 / 256) / 60
+    chroma = value * saturation / 255
+    return tuple(value - chroma * max(0.0, min(1.0, place, 4 - place)) for place in ((turn + sector) % 6 for turn in (5, 3, 1)))
+
+
+def _cut(params: Json, stats: Json, size: int) -> Facts:
+    """Black lines, where so many meet the fractal that some are sure to show."""
+    met = params["lines"] * sum(params["line_length"]) / 2 * stats["fill"] * size  # pixels that lines cut out, about
+    return {"cut": "lines"} if met > 32 else {}
+
+
+def _contour(params: Json) -> Facts:
+    """Waves, lines, outline and hole. Lengths are pixels of a 512 canvas, in which each orbit adds half a sine of each frequency."""
+    found: Facts = {}
+    orbits, noise = params["orbits"], params["noise"]
+    if orbits < 1:
+        return found
+    if orbits <= 20 or 25 <= orbits < 305:
+        found["lines"] = orbits if orbits <= 20 else 10 * ((orbits + 5) // 10)
+    rough = 0.33 * noise * orbits**0.5  # how far neighbours are apart, in the last orbit
+    if rough < 1 or rough > 16:
+        found["outline"] = "smooth" if rough < 1 else "jagged"
+    growth = noise + params["spacing"]
+    radius = params["radius"] * sum(params["stretch"]) / 2 + orbits * growth
+    frequencies = sorted({n for n in params["frequencies"] if n > 1}, reverse=True)  # one wave but moves the ring
+    if frequencies and frequencies[0] <= 20 and params["vertices"] >= 8 * frequencies[0] and orbits / 2 > max(0.1 * radius, 2 * rough, 6):
+        found["waves"] = " and ".join(map(str, frequencies))
+    empty = params["radius"] * min(params["stretch"]) + orbits * min(0, growth - 1) - 2 * noise * max(1, 2 - growth)
+    nearest = min(min(c, 512 - c) for c in params["centre"])
+    if empty > 24 and nearest > empty:
+        found["hole"] = "hole"
+    return found
+
+
+def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
+    """A scene's count, where no figure hides another, and the colour that most of it has."""
+    hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
+    single: Facts = {"family": "fractal"}
+    if len(figures) == 1:
+        return single | found | _maps(figures[0]) | _thin(figures[0], stats, found)
+    if sum(share < 0.85 for share in hidden) == 1:
+        return single | _without(found, "colour", "shade")
+    several: Facts = {"family": "fractals"}
+    if max(hidden) < 0.65 and len(figures) in COUNTS:
+        several["count"] = len(figures)
+    if found.get("colour", MANY) != MANY:
+        if found["colour"] not in ("grey", "brown"):  # which several hues have on average
+            several["mostly"] = found["colour"]
+        found = _without(found, "colour", "shade")
+    if found.get("size") == "large":  # together, not each
+        found = _without(found, "size")
+    return several | _without(found, "shape")
+
+
+def _covered(box: list[float], over: list[float]) -> float:
+    """The share of a box, within the frame, that lies under another."""
+    left, top, right, bottom = max(0.0, box[0]), max(0.0, box[1]), min(1.0, box[2]), min(1.0, box[3])
+    wide, high = min(right, over[2]) - max(left, over[0]), min(bottom, over[3]) - max(top, over[1])
+    return max(0.0, wide) * max(0.0, high) / max(1e-9, (right - left) * (bottom - top))
+
+
+def _shader(stats: Json) -> Facts:
+    """Colours of a shader's picture, whose foreground is what differs from its commonest colour."""
+    found, rest = colours(stats), 1 - stats["fill"]
+    if rest < 0.5:
+        found = _without(found, "background", "behind")
+        word = word_of(stats["background"])
+        if word and rest >= _LEAST_COMMON:
+            found["commonest"] = word
+    return found if stats["fill"] >= LEAST_SEEN else _without(found, "colour", "shade")
+
+
+def _program(params: Json) -> Facts:
+    """What kind of program it is, and which of its blocks can be told from a picture."""
+    found: Facts = {"kind": KINDS[params["plan"]]} if params["plan"] in KINDS else {}
+    blocks = params["blocks"]
+    for fact, motif in zip(("motif", "second"), dict.fromkeys(MOTIFS[name] for name in blocks if name in MOTIFS), strict=False):
+        found[fact] = motif
+    for fact, words in (("bend", BENDS), ("finish", FINISHES)):
+        for name in reversed(blocks):
+            if name in words:
+                found[fact] = words[name]
+    return found
+
+
+def _without(found: Facts, *names: str) -> Facts:
+    return {name: value for name, value in found.items() if name not in names}
+
+
+def _scrambled(number: int) -> int:
+    """A hash of a whole number, 64 bits: SplitMix64's finaliser."""
+    z = (number + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return z ^ z >> 31

@@ -1,0 +1,112 @@
+"""What the measured `stats` of a picture say for certain: colours, and where in the frame something lies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from caption.sentences.colour_words import clear_word, lightness, saturation
+from caption.sentences.grammar import Facts
+from caption.sentences.phrases import EDGES, MANY
+
+Json = dict[str, Any]
+
+LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
+# By word: levels of a channel that mean and mode may be apart, and the saturation that the mean must have in the mode's, which falls where
+# hues are mixed. Words of many hues need less; greys have no saturation to speak of, but are what mixed hues have on average.
+_EVIDENCE = {**dict.fromkeys(("green", "blue", "purple"), (50, 0.6)), **dict.fromkeys(("black", "white"), (36, 0.0)), "grey": (20, 0.0)}
+_NARROW = (36, 0.75)  # of the others
+_SHADES = {  # lightness below which a colour is dark, and above which it is light
+    "red": (0.48, 0.69),
+    "green": (0.50, 0.85),
+    "blue": (0.42, 0.72),
+    "purple": (0.42, 0.65),
+    "grey": (0.45, 0.74),
+}
+_COVERS = (  # share of the picture from, to
+    (0.0, 0.009, "less than a hundredth"),
+    (0.01, 0.048, "less than a twentieth"),
+    (0.05, 0.097, "less than a tenth"),
+    (0.103, 0.2, "more than a tenth"),
+    (0.22, 0.28, "about a quarter"),
+    (0.3, 0.37, "about a third"),
+    (0.45, 0.55, "about half"),
+    (0.57, 0.74, "more than half"),
+    (0.76, 1.1, "more than three quarters"),
+)
+_PLACES = (("upper left", "top", "upper right"), ("left", "centre", "right"), ("lower left", "bottom", "lower right"))
+
+
+def colours(stats: Json, mixed: float = 0.0) -> Facts:
+    """Colour and shade of what is drawn, and of what lies behind; below the ratio `mixed` of saturations the former is MANY."""
+    found: Facts = {}
+    front, back = stats["foreground"], stats["background"]
+    word, behind = word_of(front), word_of(back)
+    if word and not (mixed and word == "grey" and len(front["mean"]) == 3):  # grey is what coloured pixels may have on average
+        found |= {"colour": word} | _shade(front, word, "shade")
+    elif mixed and front["mean"] and stats["fill"] >= LEAST_SEEN:
+        pale, strong = saturation(front["mean"]), saturation(front["mode"])
+        if strong > 0.3 and pale < mixed * strong:
+            found["colour"] = MANY
+    if behind and stats["fill"] < 0.95:
+        found |= {"background": behind} | _shade(back, behind, "behind")
+    return found
+
+
+def word_of(side: Json) -> str | None:
+    """The colour word of a side of a picture. Of a grey picture the mean decides: its levels vary in nothing but lightness."""
+    mean, mode = side["mean"], side["mode"]
+    word = clear_word(mean) if mean else None
+    if word is None or len(mean) == 1:
+        return word
+    most, least = _EVIDENCE.get(word, _NARROW)
+    return word if word == clear_word(mode) and near(mean, mode, most) and saturation(mean) >= least * saturation(mode) else None
+
+
+def near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
+    """Whether no channel of two colours is farther apart."""
+    return all(abs(a - b) <= most for a, b in zip(first, second, strict=True))
+
+
+def _shade(side: Json, word: str, fact: str) -> Facts:
+    """Whether a side of a picture is a dark or light one of its colour."""
+    if word not in _SHADES:
+        return {}
+    dark, light = _SHADES[word]
+    lights = [lightness(side["mean"]), lightness(side["mode"] if len(side["mode"]) == 3 else side["mean"])]
+    if max(lights) < dark or min(lights) > light:
+        return {fact: "dark" if lights[0] < dark else "light"}
+    return {}
+
+
+def frame(stats: Json, size: int) -> Facts:
+    """Where what is drawn lies in the frame."""
+    found: Facts = {}
+    if stats["box"] is None:
+        return found
+    left, top, right, bottom = (edge / size for edge in stats["box"])
+    wide, high = right - left, bottom - top
+    if max(wide, high) < 0.38:
+        found["size"] = "tiny" if max(wide, high) < 0.15 else "small"
+    elif min(wide, high) > 0.8:
+        found["size"] = "large"
+    across, down = _third(left, right), _third(top, bottom)
+    if across is not None and down is not None:
+        found["place"] = _PLACES[down][across]
+    for least, most, share in _COVERS:
+        if least <= stats["fill"] < most:
+            found["cover"] = share
+    if max(wide, high) > 1.4 * min(wide, high):
+        found["shape"] = "wide" if wide > high else "tall"
+    touched = [name for name, reached in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True) if reached]
+    if touched:
+        found["edges"] = " and ".join(touched)
+    return found
+
+
+def _third(low: float, high: float) -> int | None:
+    """0 for the left or upper side, 1 for the middle, 2 for the right or lower side, None where it is not clear."""
+    middle = (low + high) / 2
+    if middle < 0.35 and high < 0.52:
+        return 0
+    if middle > 0.65 and low > 0.48:
+        return 2
+    return 1 if abs(middle - 0.5) < 0.07 and high - low < 0.75 else None

@@ -1,5 +1,0 @@
-"""`python -m demo`."""
-
-from demo.cli import main
-
-main()

@@ -1,0 +1,1 @@
+"""Experiments: arms of ordinary commands, and what they show."""

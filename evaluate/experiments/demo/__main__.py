@@ -1,0 +1,5 @@
+"""`python -m evaluate.experiments.demo`."""
+
+from evaluate.experiments.demo.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""The pictures of the report: stored ones, and those that checkpoints draw of texts.
+
+Axes: N pictures, D dimensions of an embedding, R pixels a side.
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from caption import encoders
+from caption.sentences import attributes
+from synth.sets.shards import Sample, ShardSet
+from train import checkpoint
+
+_GAP = 2  # pixels between two of a sheet
+_SEED = 7  # of the latents: the same for every checkpoint
+
+
+class Shown(NamedTuple):
+    """A picture with what is said of it."""
+
+    picture: str  # data: URL
+    text: str
+
+
+def of_formulas(place: Path, count: int) -> list[Shown]:
+    """The first pictures of a family, each with the longest of its sentences."""
+    return [Shown(url(s.pixels), attributes.sentences(s.about)[-1]) for s in islice(_samples(place), count)]
+
+
+def of_people(place: Path, count: int) -> list[Sample]:
+    """Samples spread over a set that others named."""
+    every = max(1, len(ShardSet(str(place))) // count)
+    return list(islice(_samples(place), every // 2, None, every))[:count]
+
+
+@torch.no_grad()
+def drawn(found: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each: int = 1) -> np.ndarray:
+    """What the averaged generator of a checkpoint draws: uint8 (texts each, R, R, 3). Latents depend on a picture's place alone."""
+    generator = checkpoint.average(found)
+    h = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # N D
+    normal = np.random.default_rng(_SEED).standard_normal((len(h), generator.config.z_dim), dtype=np.float32)
+    images = torch.cat([generator(z, part) for z, part in zip(torch.from_numpy(normal).split(16), h.split(16), strict=True)])
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:
+    """Pictures (N, R, R, 3) side by side, as a data: URL."""
+    side = len(pictures[0])
+    rows = -(-len(pictures) // columns)
+    paper = np.full((rows * (side + _GAP) - _GAP, columns * (side + _GAP) - _GAP, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        top, left = (side + _GAP) * (i // columns), (side + _GAP) * (i % columns)
+        paper[top : top + side, left : left + side] = picture
+    return url(paper)
+
+
+def url(pixels: np.ndarray) -> str:
+    """A picture uint8 (H, W, 3) as a data: URL."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", optimize=True)
+    return data_url(file.getvalue())
+
+
+def data_url(png: bytes) -> str:
+    """The bytes of a PNG as a data: URL."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _samples(place: Path) -> Iterator[Sample]:
+    shards = ShardSet(str(place))
+    return (sample for shard in shards.shards for sample in shards.read(shard))

@@ -1,0 +1,164 @@
+"""The report of a demo as one HTML page: no script, nothing fetched, its pictures within."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import torch
+
+from caption import encoders
+from evaluate.experiments.demo import drawings, figures, plot
+from evaluate.experiments.demo.drawings import Shown
+from evaluate.experiments.demo.figures import Figures
+from evaluate.experiments.demo.journal import Journal
+from evaluate.experiments.demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, TEST, TRAIN, Places, Plan, Step, at_scale
+from synth.sets.shards import Sample, ShardSet
+from train import checkpoint
+
+FORMULA_PROMPTS = (
+    "a red fractal on a blue background",
+    "a green fractal on a black background",
+    "a yellow fractal on a white background",
+    "a gray contour on black",
+    "a purple shader picture",
+)
+EMOJI_PROMPTS = ("a green frog", "a red heart", "a smiling face", "a yellow star", "a brown bear")
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_STAGES = ("synth", "data", "caption", "train", "evaluate")
+_OF_A_FAMILY, _OF_EMOJI, _SAMPLES = 5, 16, 16  # pictures
+_FORMULAS_EACH, _EMOJI_EACH = 8, 4  # of a prompt
+
+Json = dict[str, Any]
+
+
+class Arm(NamedTuple):
+    """A checkpoint that is shown beside others."""
+
+    name: str
+    remark: str
+    checkpoint: Path
+
+
+class Row(NamedTuple):
+    """Pictures of a prompt, a sheet each of several checkpoints."""
+
+    prompt: str
+    sheets: list[str]  # data: URLs
+
+
+class Timed(NamedTuple):
+    """A step and what it took."""
+
+    step: Step
+    seconds: float  # of wall clock, over all starts
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page says and shows."""
+
+    plan: Plan
+    left_out: dict[str, str]
+    figures: Figures
+    curves: str  # data: URL
+    families: dict[str, list[Shown]]
+    emoji: list[Shown]
+    arms: list[Arm]
+    formula_prompts: list[Row]
+    emoji_prompts: list[Row]
+    held_out: list[Shown]  # sheets: the real pictures, and each arm's of their names
+    names: list[str]
+    stages: dict[str, list[Timed]]
+    facts: Json
+
+
+def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path) -> Content:
+    """Everything on the page, of a demo whose steps are done."""
+    torch.set_num_threads(1)  # quicker for models as small as these
+    at, found = Places(out), figures.read(plan, Places(out))
+    encoder = encoders.load(encoders.find(plan.encoder))
+    arms = _arms(at, found)
+    pretrained = Arm("pre-trained alone", "no emoji seen", checkpoint.require(at.run(PRETRAINED)))
+    real = drawings.of_people(at.shards(TEST), _SAMPLES)
+    return Content(
+        plan=plan,
+        left_out=left_out,
+        figures=found,
+        curves=drawings.data_url(plot.curves(found, plan.pretraining)),
+        families={family: drawings.of_formulas(at.shards(family), _OF_A_FAMILY) for family in plan.families},
+        emoji=[Shown(drawings.url(s.pixels), s.captions[0]) for s in drawings.of_people(at.shards(TRAIN), _OF_EMOJI)],
+        arms=arms,
+        formula_prompts=_rows(FORMULA_PROMPTS, [pretrained], encoder, each=_FORMULAS_EACH),
+        emoji_prompts=_rows(EMOJI_PROMPTS, arms, encoder, each=_EMOJI_EACH),
+        held_out=_held_out(real, [*arms, pretrained], encoder),
+        names=[sample.captions[0] for sample in real],
+        stages=_stages(steps, journal),
+        facts=_facts(at, plan),
+    )
+
+
+def render(content: Content, seconds: float, starts: int, digest: str) -> str:
+    """The page of a demo that took so long, over so many starts; it bears the digest of what it was made of."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "-" if x is None else f"{x:.0%}"}
+    scale = at_scale(content.plan)
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        c=content, seconds=seconds, starts=starts, digest=digest, detector=DETECTOR, at_scale=scale
+    )
+
+
+def _arms(at: Places, found: Figures) -> list[Arm]:
+    """The three ends that are compared."""
+    scratch = {checkpoint.images_seen(c): c for c in checkpoint.committed(at.run(SCRATCH))}
+    ends = [(FINETUNED, found.finetuned[-1]), (SCRATCH, found.same), (SCRATCH, found.scratch[-1])]
+    told = ("pre-trained, then fine-tuned", "from scratch", "from scratch, carried on")
+    folders = [checkpoint.require(at.run(FINETUNED)), *(scratch[end.images_seen] for _, end in ends[1:])]
+    return [Arm(name, f"{end.images_seen:,} emoji seen, KID {end}", f) for name, (_, end), f in zip(told, ends, folders, strict=True)]
+
+
+def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int) -> list[Row]:
+    drawn = [np.split(drawings.drawn(arm.checkpoint, prompts, encoder, each=each), len(prompts)) for arm in arms]
+    return [Row(prompt, [drawings.sheet(own[i], columns=each) for own in drawn]) for i, prompt in enumerate(prompts)]
+
+
+def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
+    """The real pictures and those of their names, a sheet each."""
+    names = [sample.captions[0] for sample in real]
+    sheets = [drawings.sheet(drawings.drawn(arm.checkpoint, names, encoder), columns=4) for arm in arms]
+    return [
+        Shown(drawings.sheet([sample.pixels for sample in real], columns=4), "the emoji themselves"),
+        *(Shown(sheet, arm.name) for sheet, arm in zip(sheets, arms, strict=True)),
+    ]
+
+
+def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
+    """The steps by stage, in the order of the stages."""
+    found = {stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES}
+    return {stage: timed for stage, timed in found.items() if timed}
+
+
+def _facts(at: Places, plan: Plan) -> Json:
+    run = json.loads((at.run(FINETUNED) / "config.json").read_text())
+    made_by = run["made_by"]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "precision": run["config"]["training"]["precision"],
+        "seed": run["config"]["training"]["seed"],
+        "versions": ", ".join(f"{name} {version}" for name, version in made_by["versions"].items()),
+        "commit": (made_by["commit"] or "unknown")[:12],
+        "train": len(ShardSet(str(at.shards(TRAIN)))),
+    }
+
+
+def _clock(seconds: float) -> str:
+    """Seconds below two minutes, minutes and seconds above."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if seconds >= 120 else f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

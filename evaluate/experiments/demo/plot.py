@@ -1,0 +1,61 @@
+"""The curves of a demo as one plot, drawn with matplotlib's object interface: the same bytes each time."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from evaluate.experiments.demo.figures import Figures, Point
+
+FINETUNED, SCRATCH, LONGER = "#1f6fb4", "#d9822b", "#9a5b12"
+
+_INK, _PALE = "#2b3036", "#8a929c"
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.edgecolor": "#c9ced6",
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+}
+
+
+def curves(figures: Figures, pretraining: int) -> bytes:
+    """KID against emoji seen, a PNG: the three curves, their 95 % intervals, and the level of a generator that was never trained."""
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(8.6, 4.6), layout="constrained")
+        axes = drawn.add_subplot()
+        first = [p for p in figures.scratch if p.images_seen <= figures.same.images_seen]
+        carried_on = figures.scratch[len(first) - 1 :]
+        level = figures.untrained.value
+        axes.axhline(level, color=_PALE, lw=1.2, ls=(0, (5, 4)), label=f"never trained ({level:.0f})")
+        _curve(axes, [figures.untrained._replace(images_seen=0), *first], SCRATCH, "from scratch")
+        _curve(axes, carried_on, LONGER, "from scratch, carried on", marker="s")
+        _curve(axes, figures.finetuned, FINETUNED, "pre-trained on formulas, then fine-tuned")
+        shifted = [p._replace(images_seen=p.images_seen + pretraining) for p in figures.finetuned]
+        axes.plot(*_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, formula pictures counted")
+        axes.axvline(figures.at, color="#dfe3e8", lw=1, zorder=0)
+        axes.set(xlabel="emoji seen", ylabel="KID $\\times$ 1000 (lower is better)", ylim=(0, None))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.grid(axis="y", color="#edeff2")
+        drawn.legend(loc="outside upper left", ncols=3, handlelength=2.2, columnspacing=1.6, fontsize=9)
+        file = io.BytesIO()
+        drawn.savefig(file, dpi=180, format="png", metadata={"Software": None})
+        return file.getvalue()
+
+
+def _curve(axes: Any, points: Sequence[Point], colour: str, label: str, marker: str = "o") -> None:
+    errors = [p.interval for p in points]
+    axes.errorbar(*_line(points), yerr=errors, color=colour, marker=marker, markersize=4.5, lw=1.8, capsize=2.5, elinewidth=1, label=label)
+
+
+def _line(points: Sequence[Point]) -> tuple[list[int], list[float]]:
+    return [p.images_seen for p in points], [p.value for p in points]

@@ -1,0 +1,73 @@
+"""A process that does one step after another, each as `python -m` would: torch and compiled kernels are loaded once for all of them.
+
+It reads a JSON object a step from stdin, {"command": [...], "log": FILE}, and writes {"code", "cpu_seconds"} to stdout when that has ended.
+When stdin ends, and with it whoever gave the steps, the step under way is told to stop, as by SIGTERM.
+"""
+
+import json
+import os
+import queue
+import resource
+import runpy
+import signal
+import sys
+import threading
+import time
+import traceback
+
+_PATIENCE = 30  # seconds for a step to stop
+
+
+def main() -> None:
+    """The entry of `python -m evaluate.experiments.demo.worker`."""
+    answers = os.fdopen(os.dup(1), "w")
+    waiting: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read, args=(waiting,), daemon=True).start()
+    while line := waiting.get():
+        step, before = json.loads(line), _cpu_seconds()
+        code = _done(step["command"], step["log"])
+        answers.write(json.dumps({"code": code, "cpu_seconds": round(_cpu_seconds() - before, 2)}) + "\n")
+        answers.flush()
+        if code >= 128:
+            sys.exit(code)
+
+
+def _done(command: list[str], log: str) -> int:
+    """The exit status of a command; all that it says goes to the log."""
+    with open(log, "a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    print(f"$ python -m {' '.join(command)}", flush=True)
+    sys.argv = list(command)
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def _read(waiting: "queue.Queue[str]") -> None:
+    """Passes lines on; after the last, sees to it that the process ends."""
+    for line in sys.stdin:
+        waiting.put(line)
+    waiting.put("")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Steps given to worker processes, those that need not wait for one another side by side.
+
+Workers have a thread each: sums then do not depend on the machine, and two of them fill two cores. They end when this process does, however
+it ends.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from evaluate.experiments.demo.journal import Journal
+from evaluate.experiments.demo.plan import Step
+from synth.checkout import ROOT
+from synth.errors import UserError
+
+AT_ONCE = 2
+
+_PATIENCE = 60  # seconds for workers to stop
+_TICK = 5.0  # seconds between two signs of life
+# One thread; and glibc keeps what is freed, which it would otherwise give back and fault in again for each batch of a detector.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
+Json = dict[str, Any]
+
+
+class Told(Protocol):
+    """Who is told of the steps."""
+
+    def alive(self, busy: Sequence[Step]) -> None:
+        """Every few seconds, with the steps under way."""
+
+    def ended(self, step: Step, seconds: float) -> None:
+        """When a step has ended well."""
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command that is to find the stages, wherever the demo was called from."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
+
+
+def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: int) -> None:
+    """Does what is not done of the steps; workers hold the lock, a file descriptor, as long as they live. Raises UserError with what a
+    step's command said where it has failed."""
+    done = {step.name for step in steps if journal.done(step)}
+    waiting = [step for step in steps if step.name not in done]
+    events: queue.Queue[tuple[Worker, Json]] = queue.Queue()
+    with _workers(min(AT_ONCE, len(waiting)), events, lock) as idle:
+        busy: dict[Worker, tuple[Step, float]] = {}
+        while waiting or busy:
+            while idle and (step := next((s for s in waiting if set(s.after) <= done), None)):
+                waiting.remove(step)
+                worker = idle.pop(0)
+                busy[worker] = step, time.perf_counter()
+                worker.give(step, logs)
+            try:
+                worker, answer = events.get(timeout=_TICK)
+            except queue.Empty:
+                for step, begun in busy.values():
+                    journal.note(step.name, step.line, time.perf_counter() - begun)
+                told.alive([step for step, _ in busy.values()])
+                continue
+            if worker not in busy:
+                raise UserError("a process that was waiting for a step has ended by itself; the same command goes on from here")
+            step, begun = busy.pop(worker)
+            seconds, code = time.perf_counter() - begun, int(answer["code"]) if answer else worker.ended()
+            journal.note(step.name, step.line, seconds, cpu_seconds=float(answer.get("cpu_seconds", 0)), code=code)
+            if code or not step.left:
+                raise UserError(_failure(step, code, logs))
+            done.add(step.name)
+            idle.append(worker)
+            told.ended(step, seconds)
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, events: "queue.Queue[tuple[Worker, Json]]", lock: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "evaluate.experiments.demo.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            pass_fds=[lock],
+            start_new_session=True,  # Ctrl-C is for the demo, which passes it on
+        )
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    def give(self, step: Step, logs: Path) -> None:
+        """Gives it a step."""
+        assert self._process.stdin
+        log = str(logs / f"{step.name.replace(' ', '-')}.log")
+        with contextlib.suppress(BrokenPipeError):  # its end is an event, too
+            self._process.stdin.write(json.dumps({"command": step.command, "log": log}) + "\n")
+            self._process.stdin.flush()
+
+    def ended(self) -> int:
+        """The exit status of a worker that has ended by itself."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Tells it to stop; a run makes a checkpoint first."""
+        self._process.terminate()
+
+    def leave(self, patience: float) -> None:
+        """Waits for its end, and makes it end."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _listen(self, events: "queue.Queue[tuple[Worker, Json]]") -> None:
+        assert self._process.stdout
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            for line in self._process.stdout:
+                events.put((self, json.loads(line)))
+        events.put((self, {}))
+
+
+@contextlib.contextmanager
+def _workers(count: int, events: "queue.Queue[tuple[Worker, Json]]", lock: int) -> Iterator[list[Worker]]:
+    """Idle workers, which are gone when the block has ended."""
+    made = [Worker(events, lock) for _ in range(count)]
+    try:
+        yield list(made)
+    finally:
+        for worker in made:
+            worker.stop()
+        until = time.monotonic() + _PATIENCE
+        for worker in made:
+            worker.leave(max(until - time.monotonic(), 0.1))
+
+
+def _failure(step: Step, code: int, logs: Path) -> str:
+    """What to tell of a step that has failed: its own sentence, if it has one."""
+    log = logs / f"{step.name.replace(' ', '-')}.log"
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    if code == 2 and said:
+        return said[-1].removeprefix("error: ")
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}" if code else f"has left no {step.makes}"
+    return f"the step {step.name!r} {how}; {log} has what it said, and the same command goes on from here"

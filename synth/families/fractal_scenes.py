@@ -1,0 +1,174 @@
+"""Scenes of several fractals: the multi-instance pictures of Improved FractalDB (Anderson & Farrell, WACV 2022, their best task).
+
+One to five fractals, of any classes, lie on clouds of two colours: each is drawn at half the picture's side, coloured, resized
+bilinearly to 0.15 to 0.6 of the side and put anywhere as long as its middle is inside. The picture's class is the first one's; the
+parameters list all, with the boxes of their squares. There, 512 rendered fractals and backgrounds are shared by many pictures; here
+a picture is a function of its index, so each draws its own.
+
+Colours are resized against black, and where the result is not black it covers what lies behind: figures get dark outlines
+(edges=dark, as published). edges=clean weights by coverage instead.
+
+Axes: S side of the picture, H side of a figure before it is resized, K side after.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from synth.class_tables import Table
+from synth.families import fractals
+from synth.families.fractals import Figure
+from synth.images.pictures import Picture, UnfitError
+from synth.kernels import colour, ifs
+from synth.seeds import Stream
+
+LAW = 1  # raised when the golden pixels change
+
+_EDGES = ("dark", "clean")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The law's ranges, both ends included for integers."""
+
+    classes: int = 1000
+    table: Table | None = None  # classes from CSV files instead of random ones
+    maps: tuple[int, int] = (2, 4)  # N
+    points: int = 100_000
+    figures: tuple[int, int] = (1, 5)  # in a picture
+    side: tuple[float, float] = (0.15, 0.6)  # of a figure's square, in sides of the picture
+    edges: str = "dark"  # or clean
+    jitter: tuple[float, float] = (1.0, 1.0)  # factor of all six numbers of one map
+    shift: tuple[float, float] = (-0.2, 0.2)  # of a figure's window
+    zoom: tuple[float, float] = (0.5, 2.0)
+    hue_mode: str = "byte-wrap"  # or uniform
+    saturation: tuple[float, float] = (0.3, 1.0)
+    value: tuple[float, float] = (0.5, 1.0)
+    blur: float = 0.5  # share of pictures
+    sigma: tuple[float, float] = (0.5, 1.0)  # of the blur, in pixels
+
+    def __post_init__(self) -> None:
+        fractals.check(self)
+        if self.edges not in _EDGES:
+            raise ValueError(f"edges is {self.edges}; it must be {' or '.join(_EDGES)}")
+        if self.side[0] <= 0:
+            raise ValueError(f"side starts at {self.side[0]}; it must be above 0")
+        if self.figures[0] < 1:
+            raise ValueError(f"figures starts at {self.figures[0]}; a scene has at least one")
+
+    @property
+    def channels(self) -> int:
+        """Of the pictures: RGB."""
+        return 3
+
+
+@dataclass(frozen=True)
+class Placed(Figure):
+    """A fractal in its place."""
+
+    number: int  # of its class
+    box: tuple[float, float, float, float]  # left, top, right, bottom of its square, in sides of the picture; it may stick out
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything that a picture is drawn from."""
+
+    figures: tuple[Placed, ...]  # later ones cover earlier ones
+    edges: str
+    clouds: tuple[float, ...]
+    cloud_key: int
+    hue_mode: str
+    sigma: float  # 0: no blur
+    redraws: int = 0
+
+
+def sample_class(config: Config, stream: Stream) -> tuple[ifs.Row, ...]:
+    """The system of a class: that of `fractals`."""
+    return fractals.sample_class(config, stream)
+
+
+def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
+    """A picture of a class: its system first, then those of other classes, drawn alike."""
+    figures = []
+    for i in range(stream.integer(*config.figures)):
+        number = stream.integer(0, config.classes - 1) if i else stream.path[0]
+        own = fractals.sample_class(config, stream.at(number)) if i else system
+        figures.append(_placed(config, number, own, stream))
+    clouds, cloud_key = fractals.sample_clouds(stream)
+    return Params(tuple(figures), config.edges, clouds, cloud_key, config.hue_mode, fractals.sample_sigma(config, stream))
+
+
+def _placed(config: Config, number: int, system: tuple[ifs.Row, ...], stream: Stream) -> Placed:
+    figure = fractals.sample_figure(config, system, stream)
+    side = stream.uniform(*config.side)
+    left, top = stream.uniform(-side / 2, 1 - side / 2), stream.uniform(-side / 2, 1 - side / 2)
+    return Placed(**vars(figure), number=number, box=(left, top, left + side, top + side))
+
+
+def render(params: Params, size: int) -> Picture:
+    """Draws a picture: pixels uint8 (size, size, 3); the foreground is what figures cover."""
+    canvas = fractals.backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
+    foreground = np.zeros((size, size), np.bool_)
+    for figure in params.figures:
+        half = max(1, size // 2)
+        drawn = np.zeros((half, half), np.uint32)
+        lit = fractals.paint(figure, fractals.density(figure, half), drawn)
+        left, top, right, _ = figure.box
+        side = max(1, round((right - left) * size))
+        place = np.array([round(left * size), round(top * size), side])
+        put = put_dark if params.edges == "dark" else put_clean
+        put(drawn, lit, place, canvas, foreground)
+    if not foreground.any():
+        raise UnfitError("its figures lie outside the picture")
+    if params.sigma:
+        canvas = colour.blur(canvas, params.sigma)
+    return Picture(colour.rgb(canvas), foreground)
+
+
+@njit(cache=True)
+def put_dark(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
+    """Puts a figure, uint32 (H, H), on a canvas (S, S) at place (left, top, K): what is not black after resizing covers."""
+    left, top, side = place
+    for row in range(max(0, top), min(canvas.shape[0], top + side)):
+        for column in range(max(0, left), min(canvas.shape[1], left + side)):
+            resized, _ = _mix(drawn, lit, (row - top + 0.5) / side, (column - left + 0.5) / side)
+            if resized & np.uint32(0xFFFFFF):
+                canvas[row, column], foreground[row, column] = resized, True
+
+
+@njit(cache=True)
+def put_clean(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
+    """Puts a figure on a canvas as put_dark does, but mixes it with what lies behind by its coverage."""
+    left, top, side = place
+    for row in range(max(0, top), min(canvas.shape[0], top + side)):
+        for column in range(max(0, left), min(canvas.shape[1], left + side)):
+            resized, cover = _mix(drawn, lit, (row - top + 0.5) / side, (column - left + 0.5) / side)
+            if cover > 0:
+                behind, mixed = canvas[row, column], np.uint32(0)
+                for shift in (np.uint32(0), np.uint32(8), np.uint32(16)):
+                    level = ((resized >> shift) & np.uint32(255)) + ((behind >> shift) & np.uint32(255)) * (1.0 - cover)
+                    mixed |= np.uint32(np.int32(min(255.0, level + 0.5))) << shift
+                canvas[row, column] = mixed
+                foreground[row, column] |= cover >= 0.5
+
+
+@njit(cache=True)
+def _mix(drawn: np.ndarray, lit: np.ndarray, down: float, across: float) -> tuple[np.uint32, float]:
+    """The bilinear colour of a figure (H, H) against black at a place given in sides, and the share of it that is lit."""
+    last = drawn.shape[0] - 1
+    y, x = min(max(down * (last + 1) - 0.5, 0.0), float(last)), min(max(across * (last + 1) - 0.5, 0.0), float(last))
+    top, left = int(y), int(x)
+    red = green = blue = cover = 0.0
+    for i in range(2):
+        for j in range(2):
+            row, column = min(top + i, last), min(left + j, last)
+            weight = (y - top if i else 1.0 - (y - top)) * (x - left if j else 1.0 - (x - left))
+            packed = drawn[row, column]
+            red += weight * (packed & np.uint32(255))
+            green += weight * ((packed >> np.uint32(8)) & np.uint32(255))
+            blue += weight * ((packed >> np.uint32(16)) & np.uint32(255))
+            cover += weight if lit[row, column] else 0.0
+    mixed = np.int32(red + 0.5) | np.int32(green + 0.5) << np.int32(8) | np.int32(blue + 0.5) << np.int32(16)
+    return np.uint32(mixed), cover

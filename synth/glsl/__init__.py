@@ -1,0 +1,1 @@
+"""Shader building blocks, the composer of programs, and the OpenGL context that draws them."""

@@ -1,0 +1,82 @@
+"""The building blocks of our shader programs, read from the GLSL files of glsl/.
+
+A file is a role: coordinates, fields, palettes and so on. Every function in it is a block, whose parameters with a range behind them,
+as in `float scale /* 1.5..4 */`, become uniforms; those without are filled in by what calls it. Functions of the role `common` and
+`scenes` are no blocks but what blocks and scenes need; a block brings along whatever it names.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+_ROLES = (  # in the order in which their functions stand in a program
+    *("common", "coordinates", "tunnels", "fields", "cells", "fractals", "combinations", "tilings", "shapes", "solids"),
+    *("palettes", "scatterings", "sights", "finishes", "scenes"),
+)
+_FUNCTION = re.compile(
+    r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n", re.M | re.S
+)
+_PARAMETER = re.compile(r"(?P<type>int|float|vec2|vec3) (?P<name>\w+)(?: /\* (?P<low>[-\d.]+)\.\.(?P<high>[-\d.]+) \*/)?")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that a class chooses, uniform between its ends."""
+
+    type: str  # int, float, vec2 or vec3: so many floats, each of the range
+    name: str
+    low: float
+    high: float
+
+    @property
+    def width(self) -> int:
+        """How many numbers it is."""
+        return {"vec2": 2, "vec3": 3}.get(self.type, 1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A function of a GLSL file."""
+
+    role: str
+    name: str
+    text: str
+    note: str  # what it draws, in words
+    parameters: tuple[Parameter, ...]  # those with a range
+    needs: tuple[str, ...]  # names of the functions that it calls
+
+
+@cache
+def blocks() -> dict[str, Block]:
+    """All blocks by name, in an order in which each stands behind what it needs."""
+    found: dict[str, Block] = {}
+    for role in _ROLES:
+        for match in _FUNCTION.finditer((FOLDER / f"{role}.glsl").read_text()):
+            body = match.group()[match.end("head") - match.start() :]
+            needs = tuple(name for name in found if re.search(rf"\b{name}\(", body))
+            text = re.sub(r" /\* \S+ \*/", "", match.group()[match.start("type") - match.start() :])
+            found[match["name"]] = Block(role, match["name"], text, match["note"], _parameters(match["parameters"]), needs)
+    return found
+
+
+@cache
+def of_role(role: str) -> tuple[Block, ...]:
+    """The blocks of a role, in the order of their file."""
+    return tuple(block for block in blocks().values() if block.role == role and block.parameters)
+
+
+def with_needs(names: set[str]) -> list[Block]:
+    """These blocks and all that they need, in their order."""
+    wanted, waiting = set(names), list(names)
+    while waiting:
+        fresh = set(blocks()[waiting.pop()].needs) - wanted
+        wanted |= fresh
+        waiting += fresh
+    return [block for name, block in blocks().items() if name in wanted]
+
+
+def _parameters(text: str) -> tuple[Parameter, ...]:
+    matches = _PARAMETER.finditer(text)
+    return tuple(Parameter(m["type"], m["name"], float(m["low"]), float(m["high"])) for m in matches if m["low"])

@@ -1,0 +1,46 @@
+"""A look at what draws shaders here: the renderer, a test picture against what it must show, and its time."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from synth.errors import UserError
+from synth.glsl import gl
+
+SIZE = 256
+
+# A gradient whose levels are known, under 64 octaves of sines whose share is 0 but for the compiler.
+_TEST = """#version 330
+uniform float side, nothing;
+uniform int rounds;
+out vec4 colour;
+void main() {
+    vec2 q = gl_FragCoord.xy / side;
+    float sum = 0.0;
+    for (int i = 0; i < rounds; i++) sum += sin(float(i) * q.x + sum);
+    colour = vec4(q, 0.5 + nothing * sum, 1.0);
+}
+"""
+
+
+def examine(device: str) -> dict[str, Any]:
+    """Renderer, CPU and wall milliseconds of a test picture, and the folder of compiled shaders. Raises UserError where nothing
+    draws, or draws wrongly."""
+    gl.choose(device)
+    values = {"side": float(SIZE), "nothing": 0.0, "rounds": 64}
+    pixels = gl.draw(_TEST, values, SIZE, "the test picture")
+    levels = np.round((np.arange(SIZE) + 0.5) / SIZE * 255)
+    off = max(
+        np.abs(pixels[..., 0] - levels).max(), np.abs(pixels[..., 1] - levels[::-1, None]).max(), np.abs(pixels[..., 2] - 127.5).max()
+    )
+    if off > 1:
+        raise UserError(
+            f"{gl.renderer()} draws the test picture wrongly, by up to {off:.0f} levels; update its driver or take another --device"
+        )
+    begun, cpu = time.perf_counter(), time.process_time()
+    for _ in range(10):
+        gl.draw(_TEST, values, SIZE, "the test picture")
+    wall, spent = 100 * (time.perf_counter() - begun), 100 * (time.process_time() - cpu)
+    row = {"device": device, "renderer": gl.renderer(), "picture_ms": round(wall, 2), "picture_cpu_ms": round(spent, 2)}
+    return {**row, "shader_cache": gl.cache_folder()}

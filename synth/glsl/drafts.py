@@ -1,0 +1,57 @@
+"""A shader program while it is composed: which blocks it calls, with which uniforms, in which lines."""
+
+from dataclasses import dataclass
+
+from synth.glsl.blocks import Block, Parameter, of_role
+from synth.seeds import Stream
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A parameter of one use of a block."""
+
+    name: str  # such as swirl1_strength
+    parameter: Parameter
+
+
+class Draft:
+    """A program while it is composed: the blocks that it calls, the uniforms that they ask for, the lines of its picture."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.blocks: list[str] = []
+        self.uniforms: list[Uniform] = []
+        self.lines: list[str] = []
+        self.solid: list[str] = []  # lines of the function `solid`, for scenes in space
+        self.height: list[str] = []  # lines of the function `height`, for reliefs
+
+    def chance(self, share: float) -> bool:
+        """True for that share of drafts."""
+        return self.stream.uniform(0, 1) < share
+
+    def one_of(self, *roles: str) -> Block:
+        """A block of these roles, all alike likely."""
+        choice = [block for role in roles for block in of_role(role)]
+        return choice[self.stream.integer(0, len(choice) - 1)]
+
+    def call(self, block: Block, *arguments: str) -> str:
+        """The expression that calls a block with these arguments and uniforms of its own."""
+        self.blocks.append(block.name)
+        fresh = [Uniform(f"{block.name}{len(self.blocks)}_{p.name.rstrip('_')}", p) for p in block.parameters]
+        self.uniforms += fresh
+        return f"{block.name}({', '.join([*arguments, *(u.name for u in fresh)])})"
+
+    def knob(self, name: str, low: float, high: float, type: str = "float") -> str:
+        """A uniform of the plan itself."""
+        name = f"plan{len(self.uniforms)}_{name}"
+        self.uniforms.append(Uniform(name, Parameter(type, name, low, high)))
+        return name
+
+    def raise_relief(self, number: str) -> None:
+        """Makes what the lines compute so far, this number, a height: then there are `high`, three heights, and again the number."""
+        self.height = [*self.lines, f"return {number};"]
+        self.lines = ["vec3 high = heights(place);", f"float {number} = high.x;"]
+
+    def add(self, line: str) -> None:
+        """A line of the picture."""
+        self.lines.append(line)

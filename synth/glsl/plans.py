@@ -1,0 +1,277 @@
+"""The plans of our shader programs: what kinds of pictures there are, and which blocks go where in them.
+
+A plan writes the lines of `vec3 picture(vec2 q, vec2 place)`, q being the place as the view shows it; they end with the variable `colour`.
+Structure number n follows plan n mod 16, so that neighbours are of different kinds.
+"""
+
+from collections.abc import Callable
+
+from synth.glsl.blocks import blocks, of_role
+from synth.glsl.drafts import Draft
+
+
+def _bend(draft: Draft, least: int, most: int, name: str = "q") -> None:
+    """Changes of coordinates, one after the other."""
+    for _ in range(draft.stream.integer(least, most)):
+        draft.add(f"{name} = {draft.call(draft.one_of('coordinates'), name)};")
+
+
+def _colour(draft: Draft, number: str, other: str | None = None) -> None:
+    """A colour for a number, in one of several manners; the number is 0 to 1."""
+    manner = draft.stream.integer(0, 5)
+    palette = draft.one_of("palettes")
+    if manner in (1, 2):
+        draft.raise_relief(number)
+    if manner <= 2:
+        draft.add(f"vec3 colour = {draft.call(palette, number)};")
+    if manner in (1, 2):
+        depth, angle = draft.knob("depth", 0.15, 0.7), draft.knob("angle", 0, 6.28)
+        draft.add(f"colour = embossed(colour, high, {depth}, {angle});")
+    if manner == 3:
+        second = draft.one_of("palettes")
+        share = other or f"smoothstep(0.3, 0.7, {draft.call(draft.one_of('fields'), 'place')})"
+        draft.add(f"vec3 colour = mix({draft.call(palette, number)}, {draft.call(second, number)}, {share});")
+    if manner == 4:
+        hue = other or "0.5 + 0.35 * place.x + 0.2 * place.y"
+        draft.add(f"vec3 colour = {draft.call(palette, f'0.35 * {number} + 0.6 * ({hue})')} * (0.5 + 0.6 * {number});")
+    if manner == 5:
+        lines, thin = draft.knob("lines", 3, 9), draft.knob("thin", 0.1, 0.3)
+        draft.add(f"vec3 colour = {draft.call(palette, number)};")
+        draft.add(f"colour *= 0.35 + 0.65 * smoothstep(0.0, {thin}, abs(fract({lines} * {number}) - 0.5));")
+
+
+def _finish(draft: Draft) -> None:
+    """None, one or two finishes."""
+    for _ in range(draft.stream.integer(0, 2)):
+        draft.add(f"colour = {draft.call(draft.one_of('finishes'), 'colour', 'place')};")
+
+
+def _two_fields(draft: Draft, *roles: str) -> None:
+    """A field, or two combined, over bent coordinates, in colour."""
+    _bend(draft, 0, 2)
+    draft.add(f"float a = {draft.call(draft.one_of(*roles), 'q')};")
+    if draft.chance(0.5):
+        if draft.chance(0.4):
+            draft.add(f"vec2 r = q + {draft.knob('pull', 0.2, 0.9)} * vec2(a, -a);")
+        else:
+            draft.add("vec2 r = place;")
+            _bend(draft, 0, 1, "r")
+        draft.add(f"float b = {draft.call(draft.one_of('fields', 'cells'), 'r')};")
+        draft.add(f"float f = {draft.call(draft.one_of('combinations'), 'a', 'b')};")
+        _colour(draft, "f", "b")
+    else:
+        _colour(draft, "a")
+    _finish(draft)
+
+
+def _fields(draft: Draft) -> None:
+    _two_fields(draft, "fields")
+
+
+def _cells(draft: Draft) -> None:
+    _two_fields(draft, "cells")
+
+
+def _fractals(draft: Draft) -> None:
+    if draft.chance(0.3):
+        _bend(draft, 1, 1)
+    draft.add(f"float a = {draft.call(draft.one_of('fractals'), 'q')};")
+    if draft.chance(0.35):
+        draft.add(f"float b = {draft.call(draft.one_of('fields'), 'q')};")
+        draft.add(f"float f = {draft.call(draft.one_of('combinations'), 'a', 'b')};")
+        _colour(draft, "f", "b")
+    else:
+        _colour(draft, "a")
+    _finish(draft)
+
+
+def _mirrors(draft: Draft) -> None:
+    """Coordinates bent three or four times: what is seen is the bending."""
+    _bend(draft, 3, 4)
+    draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
+    _colour(draft, "a", "0.5 + 0.5 * sin(q.x + q.y)")
+    _finish(draft)
+
+
+def _tilings(draft: Draft) -> None:
+    """Shapes in cells, each turned and coloured by the cell's chance."""
+    _bend(draft, 0, 1)
+    draft.add(f"vec4 cell = {draft.call(draft.one_of('tilings'), 'q')};")
+    turn, own = draft.knob("turn", 0, 6.28), draft.knob("own", 0.2, 1)
+    draft.add(f"vec2 at = turned({turn} * floor(4.0 * cell.z) + 0.6 * {own} * time * (cell.z - 0.5)) * cell.xy * (1.0 + {own} * cell.z);")
+    draft.add(f"float d = {draft.call(draft.one_of('shapes'), 'at')};")
+    if draft.chance(0.5):
+        draft.add(f"float e = {draft.call(draft.one_of('shapes'), 'at * 1.3')};")
+        draft.add("d = cell.z < 0.5 ? d : e;")
+    palette = draft.one_of("palettes")
+    inner = draft.call(palette, f"fract(3.7 * cell.z) + {draft.knob('rings', 0, 0.8)} * d")
+    outer = draft.call(draft.one_of("palettes"), f"0.25 + 0.5 * cell.z * {draft.knob('ground', 0, 1.2)}")
+    draft.add(f"vec3 colour = {outer} * {draft.knob('dim', 0.6, 1)};")
+    draft.add(f"colour = laid(colour, d, {inner}, {draft.knob('shadow', 0.02, 0.3)}, {draft.knob('outline', 0, 1)});")
+    draft.add(f"colour *= smoothstep(0.0, {draft.knob('joint', 0.01, 0.12)}, cell.w) * 0.6 + 0.4;")
+    _finish(draft)
+
+
+def _tunnels(draft: Draft) -> None:
+    """A field on the walls of something deep, dark or bright at its end."""
+    wall = f"vec3 wall = {draft.call(draft.one_of('tunnels'), 'q')};"
+    draft.add(wall)
+    draft.add("q = wall.xy;")
+    if draft.chance(0.4):
+        _bend(draft, 1, 1)
+    draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
+    relief = draft.chance(0.5)
+    if relief:
+        draft.raise_relief("a")
+        draft.add(wall)
+    draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')};")
+    if relief:
+        draft.add(f"colour = embossed(colour, high, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});")
+    end = f"tinted(vec3({draft.knob('hue', 0, 1)}, 0.6, {draft.knob('light', 0, 1)}))"
+    draft.add(f"colour = mix({end}, colour, exp(-{draft.knob('fog', 0.08, 0.3)} * wall.z));")
+    _finish(draft)
+
+
+def _shapes(draft: Draft) -> None:
+    """Shapes strewn over a ground."""
+    ground = draft.stream.integer(0, 2)
+    if ground == 0:
+        draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), '0.5 + 0.3 * q.y + 0.1 * q.x')};")
+    elif ground == 1:
+        draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
+        draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')} * {draft.knob('dim', 0.6, 1)};")
+    else:
+        draft.add(f"vec3 colour = {draft.call(draft.one_of('scatterings', 'sights'), 'q')};")
+    count, size, seed = draft.knob("count", 4, 11, "int"), draft.knob("size", 0.18, 0.42), draft.knob("seed", 0, 1000)
+    shape = draft.call(draft.one_of("shapes"), "at")
+    paint = draft.call(draft.one_of("palettes"), f"chance(vec2(i, 77.0)) + {draft.knob('rings', 0, 0.5)} * d")
+    draft.lines += [
+        f"float shadow = {draft.knob('shadow', 0.03, 0.4)}, outline = {draft.knob('outline', 0, 1)};",
+        f"for (int i = 0; i < {count}; i++) {{",
+        f"    vec4 put = scattered(i, {size}, floor({seed}));",
+        "    vec2 at = turned(put.w) * (q - put.xy) / put.z;",
+        "    if (dot(at, at) > 3.0) continue;",
+        f"    float d = {shape};",
+        f"    colour = laid(colour, d, {paint}, shadow, outline);",
+        "}",
+    ]
+    _finish(draft)
+
+
+_NEAR = ("ball", "box", "torus", "rings", "drops", "gyroid", "schwarz", "sponge", "column", "crystal_", "helix", "bulwark")
+
+
+def _solids(draft: Draft) -> None:
+    """One solid, or two, before a backdrop."""
+    things = [blocks()[name] for name in _NEAR]
+    first = things[draft.stream.integer(0, len(things) - 1)]
+    draft.solid.append(f"float d = {draft.call(first, 'p')};")
+    if draft.chance(0.35):
+        second = things[draft.stream.integer(0, len(things) - 1)]
+        manner = draft.stream.integer(0, 2)
+        offset = f"vec3({draft.knob('beside', 0.4, 1.1)}, {draft.knob('above', -0.5, 0.5)}, 0.0)"
+        other = draft.call(second, f"(p - {offset}) * 1.4")
+        joined = ["min(d, e)", "soft_min(d, e, 0.3)", "max(d, -e)"][manner]
+        draft.solid += [f"float e = {other} / 1.4;", f"d = {joined};"]
+    floor_ = draft.chance(0.4)
+    draft.solid.append("return min(d, p.y + 1.45);" if floor_ else "return d;")
+    _backdrop(draft)
+    _march(draft, "vec3(0.0, 0.35, -3.4)", "1.75", 32, 8.0)
+    _surface(draft, floor_)
+    _finish(draft)
+
+
+def _spaces(draft: Draft) -> None:
+    """Land, towns, lattices and caves, without end."""
+    things = [block for block in of_role("solids") if block.name not in _NEAR]
+    block = things[draft.stream.integer(0, len(things) - 1)]
+    draft.solid.append(f"return {draft.call(block, 'p')};")
+    _backdrop(draft)
+    height = "0.0" if block.name in ("lattice", "cave") else "0.55"
+    _march(draft, f"vec3(0.0, {height}, -2.0)", "1.3", 36, 11.0)
+    _surface(draft, False)
+    draft.add(f"colour = mix(colour, behind, smoothstep({draft.knob('fog', 1, 5)}, 11.0, t));")
+    _finish(draft)
+
+
+def _backdrop(draft: Draft) -> None:
+    manner = draft.stream.integer(0, 3)
+    if manner == 0:
+        number = f"{draft.call(draft.one_of('fields'), 'place')}"
+        draft.add(f"vec3 behind = {draft.call(draft.one_of('palettes'), f'0.6 * {number}')} * {draft.knob('dim', 0.5, 1)};")
+    elif manner == 1:
+        draft.add(f"vec3 behind = {draft.call(draft.one_of('scatterings'), 'place')};")
+    else:
+        low, high = draft.knob("low", 0, 1, "vec3"), draft.knob("high", 0, 1, "vec3")
+        draft.add(f"vec3 behind = mix(tinted({low}), tinted(vec3({high}.x, 0.7 * {high}.yz)), 0.5 + 0.5 * place.y);")
+
+
+def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
+    """The ray of a pixel, and how far it goes: `t`. The view turns the eye and shifts it a little."""
+    draft.lines += [
+        f"vec3 eye = {eye} + vec3(0.3 * view.xy, 0.0), ray = normalize(vec3(place * 1.0, {lens} * view.z));",
+        f"float tilt = {draft.knob('tilt', -0.25, 0.15)};",
+        "ray.yz = turned(-tilt) * ray.yz;",
+        "ray.xy = turned(0.3 * view.w) * ray.xy;",
+        f"float t = met(eye, ray, {draft.knob('steps', steps - 8, steps, 'int')}, {far:.1f});",
+    ]
+
+
+def _surface(draft: Draft, floor_: bool) -> None:
+    """What is seen where a ray ended: colour by place, facing or a field; light; and the backdrop where it met nothing."""
+    number = [
+        "0.5 + 0.5 * normal.y",
+        f"0.3 * length(p) + {draft.knob('shift', 0, 1)}",
+        "0.5 + 0.4 * p.y + 0.2 * normal.x",
+        f"{draft.call(draft.one_of('fields'), 'p.xy + 0.6 * p.z')}",
+        f"{draft.call(draft.one_of('cells', 'fields'), 'p.xz + 0.5 * p.y')}",
+    ][draft.stream.integer(0, 4)]
+    paint = draft.call(draft.one_of("palettes"), number)
+    sun = draft.knob("sun", -1, 1, "vec3")
+    far = "8.0" if draft.blocks[0] in _NEAR else "11.0"
+    draft.lines += [
+        "vec3 colour = behind;",
+        f"if (t < {far}) {{",
+        "    vec3 p = eye + t * ray, normal = facing(p, 0.003 * t);",
+        f"    vec3 own = {paint};",
+        *(["    if (p.y < -1.44) own = behind * (0.5 + 0.5 * mod(floor(p.x) + floor(p.z), 2.0));"] if floor_ else []),
+        f"    colour = lit(own, p, normal, ray, normalize(vec3({sun}.xy, -0.4) + vec3(0.0, 1.2, -0.3)), {draft.knob('gloss', 0, 0.8)});",
+        *([f"    colour = mix(colour, behind, smoothstep(4.0, {far}, t));"] if floor_ else []),
+        "}",
+    ]
+
+
+def _layers(draft: Draft) -> None:
+    """Two pictures, one seen through the other."""
+    for name in ("a", "b"):
+        draft.add(f"vec2 {name}_at = q;")
+        _bend(draft, 0, 1, f"{name}_at")
+        draft.add(f"float {name} = {draft.call(draft.one_of('fields', 'cells', 'fractals'), f'{name}_at')};")
+        draft.add(f"vec3 {name}_colour = {draft.call(draft.one_of('palettes'), name)};")
+    if draft.chance(0.5):
+        put = draft.knob("put", -0.35, 0.35, "vec2")
+        draft.add(f"float d = {draft.call(draft.one_of('shapes'), f'(q - {put}) * 1.15')};")
+        draft.add("vec3 colour = laid(a_colour, d, b_colour, 0.25, 0.0);")
+    else:
+        number = draft.call(draft.one_of("fields", "cells"), "0.6 * place")
+        draft.add(f"float mask = smoothstep(0.45, 0.55, {number});")
+        draft.add("vec3 colour = mix(a_colour, b_colour, mask);")
+    _finish(draft)
+
+
+def _lights(draft: Draft) -> None:
+    if draft.chance(0.5):
+        _bend(draft, 1, 1)
+    draft.add(f"vec3 colour = {draft.call(draft.one_of('scatterings'), 'q')};")
+    _finish(draft)
+
+
+def _views(draft: Draft) -> None:
+    draft.add(f"vec3 colour = {draft.call(draft.one_of('sights'), 'q')};")
+    _finish(draft)
+
+
+PLANS: tuple[Callable[[Draft], None], ...] = (
+    *(_fields, _solids, _cells, _tilings, _fractals, _tunnels, _shapes, _spaces),
+    *(_mirrors, _layers, _solids, _lights, _fields, _fractals, _views, _tilings),
+)

@@ -1,0 +1,152 @@
+"""Other people's shader programs made to run here: what Shadertoy and TwiGL wrap round a program, and headers that Mesa accepts.
+
+Shadertoy programs write `mainImage`. TwiGL has four modes, each in the manner of GLSL ES 1.00, of 3.00 (`300 es`) or of 3.00 with several
+outputs (MRT): classic and geek are complete programs, geeker leaves out the declarations, geekest is the body of `main` alone. A bare
+program is any other complete fragment program. All are wrapped as desktop GLSL, for Mesa links no `300 es` program with another vertex
+shader, and accepts no `precision` without a version.
+"""
+
+import re
+from typing import NamedTuple
+
+from synth.glsl.blocks import FOLDER
+
+_VERSION = "#version 430\n"
+_FRAME_RATE = 60
+_SHADERTOY = (
+    *("vec3 iResolution", "float iTime", "float iTimeDelta", "float iFrameRate", "float iSampleRate", "int iFrame"),
+    *("vec4 iMouse", "vec4 iDate", "vec3 iChannelResolution[4]", "float iChannelTime[4]"),
+)
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+_UNIFORM = re.compile(r"\buniform\s+(?:(?:highp|mediump|lowp)\s+)?(\w+)\s+([^;{]+);")
+_HEADER = re.compile(r"^[ \t]*#[ \t]*(?:version|extension)\b[^\n]*$", re.M)
+_DECLARATION = re.compile(r"\b(int|float|vec[234]|mat[234])\s+(?=[A-Za-z]\s*[,;=])")
+
+# In the order in which they are tried where no mode is known.
+MODES = (
+    *("geekest 300", "classic 300", "classic", "geekest", "geek 300", "geeker 300", "geek", "geeker"),
+    *("classic mrt", "geekest mrt", "geek mrt", "geeker mrt"),
+)
+
+Value = int | float | tuple[float, ...]
+
+
+class Source(NamedTuple):
+    """A program as it is compiled, and how it was wrapped."""
+
+    wrapper: str
+    text: str
+
+
+def plain(code: str) -> str:
+    """A program without comments."""
+    return _COMMENT.sub(" ", code)
+
+
+def shadertoy(code: str) -> Source:
+    """A Shadertoy program."""
+    uniforms = "".join(f"uniform {u};\n" for u in _SHADERTOY)
+    samplers = "".join(f"uniform sampler2D iChannel{i};\n" for i in range(4))
+    head = (
+        f"{_VERSION}precision highp float;\n{uniforms}{samplers}#define iGlobalTime iTime\n#define HW_PERFORMANCE 1\nout vec4 exn_colour;\n"
+    )
+    main = "void main() {\n    vec4 c = vec4(0, 0, 0, 1);\n    mainImage(c, gl_FragCoord.xy);\n    exn_colour = vec4(c.rgb, 1);\n}\n"
+    return Source("shadertoy", f"{head}{_without_header(code)}\n{main}")
+
+
+def bare(code: str) -> Source:
+    """A complete fragment program, which declares what it uses."""
+    if re.search(r"\bvoid\s+mainImage\b", plain(code)):
+        return shadertoy(code)
+    return Source("bare", _complete(code))
+
+
+def twigl(code: str, mode: str) -> Source:
+    """A TwiGL program of a mode, such as `geekest 300`."""
+    name, _, manner = mode.partition(" ")
+    code = _zeroed(_without_header(code))
+    if name in ("classic", "geek"):
+        return Source(f"twigl {mode}", _complete(code))
+    outputs = {"": "", "300": "out vec4 o;\n", "mrt": "layout(location = 0) out vec4 o0;\nlayout(location = 1) out vec4 o1;\n"}[manner]
+    buffers = "uniform sampler2D b0, b1;\n" if manner == "mrt" else "uniform sampler2D b;\n"
+    head = f"precision highp float;\nuniform vec2 r, m;\nuniform float t, f, s;\n{buffers}{outputs}"
+    if name == "geekest":
+        clear = {"": "gl_FragColor = vec4(0, 0, 0, 1);", "300": "o = vec4(0, 0, 0, 1);", "mrt": "o0 = o1 = vec4(0, 0, 0, 1);"}[manner]
+        head += "#define FC gl_FragCoord\n" + (FOLDER / "twigl.glsl").read_text()
+        code = f"void main() {{\n    {clear}\n{code}\n}}\n"
+    return Source(f"twigl {mode}", _complete(head + code))
+
+
+def bindings(text: str, time: float, size: int) -> dict[str, Value]:
+    """What to bind to the uniforms that a program declares and that are known by name: resolution, time, frames, mouse, date.
+
+    The mouse is at 0 and the date 3 October 2021, as in Shaders21k; samplers are left unbound, which is black."""
+    known: dict[str, tuple[float, ...]] = {"iDate": (2021.0, 10.0, 3.0, 0.0), "iSampleRate": (44100.0,)}
+    known |= dict.fromkeys(("iResolution", "u_resolution", "resolution", "r"), (size, size, 1.0))
+    known |= dict.fromkeys(("iTime", "iGlobalTime", "u_time", "time", "t"), (time,))
+    known |= dict.fromkeys(("iFrame", "u_frame", "frame", "f"), (round(time * _FRAME_RATE),))
+    known |= {"iTimeDelta": (1 / _FRAME_RATE,), "iFrameRate": (_FRAME_RATE,)}
+    bound: dict[str, Value] = {}
+    for kind, names in _UNIFORM.findall(plain(text)):
+        width = {"float": 1, "int": 1, "vec2": 2, "vec3": 3, "vec4": 4}.get(kind, 0)
+        for name in (n.strip() for n in names.split(",")):
+            if name in known and width:
+                value = tuple(float(v) for v in (*known[name], 0.0, 0.0, 0.0)[:width])
+                bound[name] = int(value[0]) if kind == "int" else value[0] if width == 1 else value
+    return bound
+
+
+def _complete(code: str) -> str:
+    """A complete program with a header that desktop GLSL accepts; what wrote gl_FragColor writes an output."""
+    code = _without_header(code)
+    head = _VERSION
+    if re.search(r"\bgl_Frag(Color|Data)\b", plain(code)):
+        head += "out vec4 exn_colour;\n#define gl_FragColor exn_colour\n#define texture2D texture\n"
+        code = re.sub(r"\bgl_FragData\s*\[\s*0\s*\]", "exn_colour", code)
+        code = re.sub(r"\bvarying\b", "in", code)
+    return head + code
+
+
+def _without_header(code: str) -> str:
+    """A program without its #version and #extension lines (which stay as empty lines)."""
+    return _HEADER.sub("", code.replace("\r", ""))
+
+
+def _zeroed(code: str) -> str:
+    """A program whose one-letter variables start at 0 where it leaves that open, as golfed programs trust them to."""
+    parts: list[str] = []
+    at = 0
+    for match in _DECLARATION.finditer(code):
+        end = _end_of(code, match.end())
+        if match.start() < at or end < 0 or re.search(r"\b(uniform|varying|in|out|inout|attribute)\s+$", code[: match.start()]):
+            continue
+        names = _split(code[match.end() : end])
+        zero = {"int": "0", "float": "0."}.get(match[1], f"{match[1]}(0)")
+        parts += [code[at : match.end()], ",".join(n if "=" in n else f"{n}={zero}" for n in names)]
+        at = end
+    return "".join(parts) + code[at:]
+
+
+def _end_of(code: str, start: int) -> int:
+    """Where the declaration that starts there ends: its semicolon, outside of brackets; -1 where a bracket closes first."""
+    depth = 0
+    for i in range(start, len(code)):
+        depth += (code[i] in "([{") - (code[i] in ")]}")
+        if depth < 0:
+            return -1
+        if code[i] == ";" and depth == 0:
+            return i
+    return -1
+
+
+def _split(text: str) -> list[str]:
+    """A text cut at its commas outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

@@ -1,0 +1,1 @@
+"""DOOR. Pixels, and the files that hold them."""

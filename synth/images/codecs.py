@@ -1,0 +1,144 @@
+"""Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture.
+
+Drawn pictures hold little that a search for matches finds; run lengths and a Huffman code do as well, in a fraction of the time. Dark
+pictures (line art, point clouds on black) are written with filter 0 (none) and run lengths, by zlib-ng; others with filter 1
+(differences to the pixel on the left), and again run lengths where most differences are zero, else a Huffman code alone (huffman.py).
+What is written is an ordinary PNG for every reader. (ISA-L's deflate is quick too, but now and then gives other bytes for the same
+picture in another process; shards promise bytes.) WebP (lossless) and JPEG (quality 95) are Pillow's.
+Pixels are uint8 (H, W, C), C = 1 grey or 3 RGB.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from PIL import Image, UnidentifiedImageError
+from zlib_ng import zlib_ng
+
+from synth.images import huffman
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 3: 2}
+
+
+class Codec(NamedTuple):
+    """How a set's pictures are written."""
+
+    extension: str
+    encode: Callable[[np.ndarray], bytes]
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """A PNG with one image chunk and the same filter for every row."""
+    height, width, channels = pixels.shape
+    rows, runs = _filtered(pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    data = _run_lengths(rows) if runs else huffman.compress(rows.reshape(-1))
+    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
+
+
+def encode_webp(pixels: np.ndarray) -> bytes:
+    """Lossless WebP (always RGB: the format has no grey)."""
+    return _pillow(pixels, "WEBP", lossless=True, quality=0, method=0)
+
+
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+    """JPEG of quality 95."""
+    return _pillow(pixels, "JPEG", quality=95)
+
+
+CODECS = {
+    "png": Codec("png", encode_png),
+    "webp": Codec("webp", encode_webp),
+    "jpeg": Codec("jpg", encode_jpeg),
+}
+EXTENSIONS = {"png", "webp", "jpg", "jpeg"}  # what a reader takes for a picture
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Pixels of a picture file: uint8 (H, W, C), C as stored. Raises ValueError where it does not decode."""
+    try:
+        pixels = _decode_own_png(data)
+        if pixels is not None:
+            return pixels
+        with Image.open(io.BytesIO(data)) as picture:
+            array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError("not a readable picture: its format is none that is known") from None
+    except (OSError, SyntaxError, zlib_ng.error) as error:  # type: ignore[misc]
+        raise ValueError(f"not a readable picture: {error}") from None
+    return array if array.ndim == 3 else array[..., None]
+
+
+def rgb(pixels: np.ndarray) -> np.ndarray:
+    """Grey widened to three equal channels; RGB as it is."""
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _decode_own_png(data: bytes) -> np.ndarray | None:
+    """Pixels of a PNG as encode_png writes it; None for any other file. Raises ValueError where a checksum fails."""
+    if len(data) < 57 or data[:16] != _SIGNATURE + b"\0\0\0\rIHDR":
+        return None
+    width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
+    channels = {0: 1, 2: 3}.get(colour)
+    end = 41 + int.from_bytes(data[33:37], "big")
+    if channels is None or depth != 8 or any(rest) or data[37:41] != b"IDAT" or data[end + 8 : end + 12] != b"IEND":
+        return None
+    if any(zlib_ng.crc32(data[a:b]) != int.from_bytes(data[b : b + 4], "big") for a, b in ((12, 29), (37, end))):
+        raise ValueError("not a readable picture: a checksum fails")
+    rows = np.frombuffer(zlib_ng.decompress(data[41:end]), np.uint8)
+    if rows.size != height * (1 + width * channels):
+        return None
+    rows = rows.reshape(height, -1)
+    body = rows[:, 1:].reshape(height, width, channels)
+    if not rows[:, 0].any():
+        return np.ascontiguousarray(body)
+    return _summed(body) if (rows[:, 0] == 1).all() else None
+
+
+@njit(cache=True)
+def _summed(differences: np.ndarray) -> np.ndarray:
+    """Filter 1 undone: running sums along each row, modulo 256. uint8 (H, W, C) -> the same."""
+    height, width, channels = differences.shape
+    pixels = np.empty((height, width, channels), np.uint8)
+    for i in range(height):
+        for c in range(channels):
+            level = np.uint8(0)
+            for j in range(width):
+                level = np.uint8(level + differences[i, j, c])
+                pixels[i, j, c] = level
+    return pixels
+
+
+def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The scanlines, uint8 (H, 1 + W C) with the filter's number first, and whether they are full of runs."""
+    height, width, channels = pixels.shape
+    plain = pixels.reshape(height, -1)
+    rows = np.empty((height, 1 + width * channels), np.uint8)
+    dark = np.count_nonzero(plain) < 0.75 * plain.size
+    if dark:
+        rows[:, 0], rows[:, 1:] = 0, plain
+        return rows, True
+    rows[:, 0], rows[:, 1 : 1 + channels] = 1, plain[:, :channels]
+    np.subtract(plain[:, channels:], plain[:, :-channels], out=rows[:, 1 + channels :])
+    return rows, bool(np.count_nonzero(rows) < 0.5 * rows.size)
+
+
+def _run_lengths(rows: np.ndarray) -> bytes:
+    """A zlib stream whose matches are runs."""
+    deflate = zlib_ng.compressobj(1, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, 9, zlib_ng.Z_RLE)
+    return deflate.compress(rows) + deflate.flush()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib_ng.crc32(data, zlib_ng.crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)))
+
+
+def _pillow(pixels: np.ndarray, format: str, **options: int | bool) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format, **options)
+    return buffer.getvalue()

@@ -1,0 +1,188 @@
+"""What is done with pixels: a picture with its foreground, box averaging, measuring, contact sheets.
+
+Axes: H height, W width, C channels (1 grey or 3 RGB), S side of a square picture, K side of an averaging box.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from PIL import Image
+
+Stats = dict[str, Any]
+
+
+class UnfitError(Exception):
+    """These parameters give no picture worth keeping: the next ones of the stream are to be drawn."""
+
+
+class Picture(NamedTuple):
+    """What a family's render gives back."""
+
+    pixels: np.ndarray  # uint8 (H, W, C)
+    foreground: np.ndarray  # bool (H, W): what was drawn, as against what lies behind it
+
+
+def box_average(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Averages K x K boxes: uint8 (S K, S K) or (S K, S K, C) -> uint8 (S, S) or (S, S, C), rounded half up in integers. K = 1 gives
+    the input back."""
+    factor, rest = divmod(pixels.shape[0], size)
+    if rest:
+        raise ValueError(f"a canvas of {pixels.shape[0]} is no multiple of {size}")
+    if factor == 1:
+        return pixels
+    if pixels.ndim == 3:
+        channels = [_box_average(np.ascontiguousarray(pixels[..., c]), factor) for c in range(pixels.shape[2])]
+        return np.stack(channels, axis=2)
+    return _box_average(pixels, factor)
+
+
+def measure(picture: Picture) -> Stats:
+    """The `stats` of a sample: fill (share of foreground), bounding box [left, top, right, bottom) in pixels or None, and mean
+    and modal colour of foreground and background (a list of C numbers, None where there is no such pixel).
+
+    The modal colour is the most frequent grey value, or the mean colour of the fullest of 16 x 16 x 16 RGB boxes."""
+    sides, levels = picture.foreground.view(np.uint8), picture.pixels.reshape(-1)
+    tally = _grey_tallies if picture.pixels.shape[2] == 1 else _rgb_tallies
+    tallies = tally(levels, sides.reshape(-1)).tolist()
+    left, top, right, bottom = _box(sides)
+    stats: Stats = {"fill": tallies[1][0][0] / sides.size, "box": [left, top, right, bottom] if right else None}
+    for side, name in ((1, "foreground"), (0, "background")):
+        (count, *sums), (modal_count, *modal_sums) = tallies[side]
+        mean = [round(s / count, 2) for s in sums] if count else None
+        stats[name] = {"mean": mean, "mode": [round(s / modal_count) for s in modal_sums] if count else None}
+    return stats
+
+
+def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> np.ndarray:
+    """Pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row, box-averaged to `thumb` pixels where larger:
+    uint8 (H, W, C)."""
+    thumbs = [_thumbnail(p, thumb) for p in pictures]
+    side, channels = thumbs[0].shape[1:]
+    columns = min(columns, len(thumbs))
+    rows = -(-len(thumbs) // columns)
+    sheet = np.full((rows * (side + gap) + gap, columns * (side + gap) + gap, channels), 64, np.uint8)
+    for i, picture in enumerate(thumbs):
+        top, left = gap + i // columns * (side + gap), gap + i % columns * (side + gap)
+        sheet[top : top + side, left : left + side] = picture
+    return sheet
+
+
+def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
+    if pixels.shape[0] <= side:
+        return pixels
+    picture = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(picture).reshape(side, side, -1)
+
+
+@njit(cache=True)
+def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
+    size, area = pixels.shape[0] // factor, factor * factor
+    inverse = 1.0 / area
+    out = np.empty((size, size), np.uint8)
+    columns, boxes = np.empty(size * factor, np.int32), np.empty(size, np.int32)
+    for i in range(size):
+        # Add the K rows of this strip, then K neighbours within the sum.
+        columns[:] = 0
+        for k in range(factor):
+            row = pixels[i * factor + k]
+            for j in range(row.size):
+                columns[j] += row[j]
+        boxes[:] = area // 2
+        for k in range(factor):
+            for j in range(size):
+                boxes[j] += columns[j * factor + k]
+        for j in range(size):
+            out[i, j] = np.uint8((boxes[j] + 0.25) * inverse)  # the quarter keeps whole quotients whole
+    return out
+
+
+@njit(cache=True)
+def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side (0 background, 1 foreground), of all its pixels and of those of its most frequent level, their number and the sum of
+    their levels: int64 (2, 2, 2). Levels and sides are uint8 (H W,)."""
+    tallies = np.empty((2, 2, 2), np.int64)
+    counts = _count(levels, sides, 256)
+    for side in range(2):
+        own = counts[side]
+        mode = int(own.argmax())
+        tallies[side, 0] = own.sum(), (own * np.arange(256)).sum()
+        tallies[side, 1] = own[mode], own[mode] * mode
+    return tallies
+
+
+@njit(cache=True)
+def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """By side, of all its pixels and of those in its fullest box, their number and the sums of their channels: int64 (2, 2, 4).
+    Levels are uint8 (H W 3,), sides uint8 (H W,)."""
+    tallies = np.empty((2, 2, 4), np.int64)
+    boxes = _rgb_boxes(levels)
+    counts = _count(boxes, sides, 4096)
+    behind, before = counts[0].argmax(), counts[1].argmax()
+    tallies[0, 0, 0], tallies[0, 1, 0] = counts[0].sum(), counts[0, behind]
+    tallies[1, 0, 0], tallies[1, 1, 0] = counts[1].sum(), counts[1, before]
+    _sum_rgb(levels, sides, boxes, behind, before, tallies[:, :, 1:])
+    return tallies
+
+
+@njit(cache=True)
+def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
+    """The box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
+    boxes = np.empty(levels.size // 3, np.uint16)
+    for i in range(boxes.size):
+        red, green, blue = np.uint16(levels[3 * i] >> 4), np.uint16(levels[3 * i + 1] >> 4), np.uint16(levels[3 * i + 2] >> 4)
+        boxes[i] = red << np.uint16(8) | green << np.uint16(4) | blue
+    return boxes
+
+
+@njit(cache=True)
+def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
+    """How many pixels of each side have each value: int64 (2, width). Neighbours are often alike; each of four counts in a table
+    of its own, so that none waits for the one before it."""
+    tables = np.zeros((4, 2 * width), np.uint32)
+    first, second, third, fourth = tables
+    whole = values.size // 4
+    for i in range(whole):
+        first[values[4 * i] + width * sides[4 * i]] += np.uint32(1)
+        second[values[4 * i + 1] + width * sides[4 * i + 1]] += np.uint32(1)
+        third[values[4 * i + 2] + width * sides[4 * i + 2]] += np.uint32(1)
+        fourth[values[4 * i + 3] + width * sides[4 * i + 3]] += np.uint32(1)
+    for i in range(4 * whole, values.size):
+        first[values[i] + width * sides[i]] += np.uint32(1)
+    return tables.sum(axis=0).astype(np.int64).reshape(2, width)
+
+
+@njit(cache=True)
+def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
+    """Sums of RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
+    all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
+    far_r = far_g = far_b = near_r = near_g = near_b = np.uint32(0)
+    for i in range(sides.size):
+        r, g, b = np.uint32(levels[3 * i]), np.uint32(levels[3 * i + 1]), np.uint32(levels[3 * i + 2])
+        fore = np.uint32(sides[i])
+        far, near = np.uint32((boxes[i] == behind) & (sides[i] == 0)), np.uint32((boxes[i] == before) & (sides[i] != 0))
+        all_r, all_g, all_b = np.uint32(all_r + r), np.uint32(all_g + g), np.uint32(all_b + b)
+        fore_r, fore_g, fore_b = np.uint32(fore_r + fore * r), np.uint32(fore_g + fore * g), np.uint32(fore_b + fore * b)
+        far_r, far_g, far_b = np.uint32(far_r + far * r), np.uint32(far_g + far * g), np.uint32(far_b + far * b)
+        near_r, near_g, near_b = np.uint32(near_r + near * r), np.uint32(near_g + near * g), np.uint32(near_b + near * b)
+    sums[0, 0] = all_r - fore_r, all_g - fore_g, all_b - fore_b
+    sums[1, 0] = fore_r, fore_g, fore_b
+    sums[0, 1] = far_r, far_g, far_b
+    sums[1, 1] = near_r, near_g, near_b
+
+
+@njit(cache=True)
+def _box(sides: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom [ , ) of what is not zero in uint8 (H, W); right is 0 where there is nothing."""
+    columns = np.zeros(sides.shape[1], np.uint8)
+    top, bottom = sides.shape[0], 0
+    for i in range(sides.shape[0]):
+        row, lit = sides[i], np.uint8(0)
+        for j in range(row.size):
+            columns[j] |= row[j]
+            lit |= row[j]
+        if lit:
+            top, bottom = min(top, i), i + 1
+    lit_columns = columns.nonzero()[0]
+    return (lit_columns[0], top, lit_columns[-1] + 1, bottom) if bottom else (0, 0, 0, 0)

@@ -1,0 +1,41 @@
+"""Black straight lines that cut a figure: the corrupted contours of the seed paper.
+
+Axes: Q lines, S side of a picture.
+"""
+
+import numpy as np
+from numba import njit
+
+from synth.kernels.trigonometry import sine
+from synth.seeds import word
+
+
+@njit(cache=True)
+def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.ndarray:
+    """Lines in a square of side 1, with middle, direction and length uniform: float64 (Q, 4), a row being the middle's place down and
+    across, and how far the line goes down and across. Four words of the stream make a line."""
+    lines = np.empty((count, 4))
+    for i in range(count):
+        u = [np.float64(word(key, np.uint64(4 * i + k)) >> np.uint64(11)) * 2.0**-53 for k in range(4)]
+        length = shortest + (longest - shortest) * u[2]
+        lines[i] = u[0], u[1], length * sine(u[3]), length * sine(u[3] + 0.25)
+    return lines
+
+
+@njit(cache=True)
+def draw_lines(lines: np.ndarray, width: int, canvas: np.ndarray, foreground: np.ndarray) -> None:
+    """Draws lines (Q, 4), in pixels, in black over a canvas uint32 (S, S), and takes them out of the foreground. A line has one
+    stretch of `width` pixels in every row that it meets, or in every column if it is flatter than a diagonal."""
+    size = canvas.shape[0]
+    for down, across, high, wide in lines:
+        steep = abs(high) > abs(wide)
+        along, aside, slope = (down, across, wide / high) if steep else (across, down, high / wide if wide != 0.0 else 0.0)
+        steps = np.int64(max(abs(high), abs(wide)) + 0.5)
+        for i in range(steps):
+            offset = i - (steps - 1) / 2.0
+            major, minor = np.int64(np.floor(along + offset)), np.int64(np.floor(aside + slope * offset - (width - 1) / 2.0))
+            for side in range(minor, minor + width):
+                row, column = (major, side) if steep else (side, major)
+                if 0 <= row < size and 0 <= column < size:
+                    canvas[row, column] = 0
+                    foreground[row, column] = False

@@ -1,0 +1,245 @@
+"""A set brought to its end: what is missing is found, foreseen, made part by part, compared, and closed by a manifest.
+
+Every stage that makes a set (shards, caption tables) describes it as a `Work`; how it is made safely is the same for all, and here.
+"""
+
+import contextlib
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from synth.errors import UserError
+from synth.sets import ledger, parallel
+from synth.sets.ledger import Json, Part, Record
+from synth.sets.storage import Storage
+from synth.settings import digest
+
+_ROUNDS = 3  # of making again what does not agree with its record
+_MARGIN = 1.1  # more space than the preflight's mean says
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a target, beside what is asked for."""
+
+    state: ledger.State
+    missing: Sequence[Part]
+    other: bool = False  # another set, which --overwrite replaces
+
+
+class Estimate(NamedTuple):
+    """What the preflight foresees for the parts that are missing."""
+
+    pictures: int
+    bytes: int
+    seconds: float  # of wall clock, with every worker on a free core
+    free_bytes: int | None
+
+
+class Progress(NamedTuple):
+    """A step of a run: pictures done (negative where a worker was lost)."""
+
+    pictures: int
+    retried: str | None = None
+
+
+class Probe(NamedTuple):
+    """What the preflight measured."""
+
+    bytes: float  # a sample
+    seconds: float  # of CPU time a sample
+
+
+class Made(NamedTuple):
+    """What a run did."""
+
+    records: list[Record]  # of the parts that it made
+    retries: int
+    seconds: float
+
+
+class Work(ABC):
+    """A set that a stage wants to have at a place."""
+
+    packages: Sequence[str] = ("synth",)  # that a cluster's nodes need
+    companions: Sequence[str] = ()  # files beside the manifest
+    gpus: float = 0  # that a task occupies; none: a core
+
+    def __init__(self, storage: Storage, identity: Json, parts: Sequence[Part]) -> None:
+        self.storage, self.identity, self.parts = storage, identity, parts
+
+    @property
+    @abstractmethod
+    def task(self) -> parallel.Task:
+        """What a worker does with a job: yields samples done since the last yield, and last the part's record."""
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Makes some samples, to foresee what all will take. Writes nothing."""
+
+    @abstractmethod
+    def jobs(self, parts: Sequence[Part]) -> list[Any]:
+        """The jobs of these parts, each with its `part`."""
+
+    @abstractmethod
+    def close(self, state: ledger.State, run: Json) -> None:
+        """Writes the companions and, last, the manifest of a set of which every part is there."""
+
+    @property
+    def places(self) -> int:
+        """Tasks for which this machine has room at once."""
+        return len(os.sched_getaffinity(0))
+
+    def is_closed(self, manifest: Json) -> bool:
+        """Whether a manifest over the parts asked for is one that need not be written again."""
+        return True
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a set is to be made, whatever it holds."""
+
+    workers: int | None = None  # None: one a core (or GPU), as far as there are parts; 0: this process
+    ray_address: str | None = None
+    overwrite: bool = False
+
+
+def foresee(work: Work, terms: Terms) -> Estimate:
+    """The preflight alone (--dry-run). Raises UserError where the set cannot be made at its place."""
+    _require_ray(terms)
+    return _foresee(work, _examine(work, terms), terms)
+
+
+def require_place(work: Work, terms: Terms) -> None:
+    """Raises UserError where what lies at a set's place is neither its beginning nor may be replaced."""
+    _examine(work, terms)
+
+
+def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Made:
+    """Makes what is missing of a set and closes it; a finished one is left alone.
+
+    `started` is told the estimate before anything is written, `progress` every step. Raises UserError."""
+    begun = time.perf_counter()
+    if _finished(work, _examine(work, terms)):
+        return Made([], 0, time.perf_counter() - begun)
+    _require_ray(terms)
+    made: list[Record] = []
+    retries = 0
+    with work.storage.exclusive():
+        found = _examine(work, terms)
+        started(_foresee(work, found, terms))
+        workers = _workers(work, terms, found)
+        with _engine(workers, terms, work):  # what can fail to start has failed before the first change
+            claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
+            if found.other:
+                ledger.replace_by(found.state, work.storage, claim, work.companions)
+                found = Found(ledger.load(work.storage), found.missing)
+            for _ in range(_ROUNDS):
+                ledger.begin(found.state, work.storage, claim, [p.file for p in found.missing])
+                retries += _make(work, found.missing, workers, terms, made, progress)
+                found = _compare(work, ledger.load(work.storage))
+                if not found.missing:
+                    break
+            else:
+                _give_up(work, found)
+        seconds = time.perf_counter() - begun
+        _remove_strays(work, found.state)
+        work.close(found.state, {"seconds": round(seconds, 3), "retries": retries, "finished": _now()})
+    return Made(made, retries, seconds)
+
+
+def _examine(work: Work, terms: Terms) -> Found:
+    """What lies at the target. Raises UserError where it is another set that may not be replaced."""
+    state = ledger.load(work.storage)
+    ledger.require_kind(state, work.storage, work.identity)
+    try:
+        samples = sum(p.count for p in work.parts) if all(p.counted for p in work.parts) else None
+        ledger.require_same(state, work.storage, work.identity, samples)
+    except UserError:
+        if not (terms.overwrite and state.records):
+            raise
+        ledger.require_replaceable(state, work.storage, work.identity)
+        return Found(state, work.parts, other=True)
+    return _compare(work, state)
+
+
+def _compare(work: Work, state: ledger.State) -> Found:
+    fingerprint = digest(work.identity)
+    return Found(state, [p for p in work.parts if not state.done(p, fingerprint)])
+
+
+def _finished(work: Work, found: Found) -> bool:
+    return not found.missing and found.state.manifest is not None and work.is_closed(found.state.manifest)
+
+
+def _give_up(work: Work, found: Found) -> NoReturn:
+    file = work.storage.join(found.missing[0].file)
+    if found.missing[0].file not in found.state.sizes:
+        raise UserError(f"{file} was written and is not there; is this folder shared by all nodes of the cluster?")
+    raise UserError(f"{file} differs from its record each time; does another program write there?")
+
+
+def _foresee(work: Work, found: Found, terms: Terms) -> Estimate:
+    probe = work.probe()
+    pictures = sum(p.count for p in found.missing)
+    needed = int(pictures * probe.bytes)
+    free = work.storage.free_bytes()
+    freed = sum(found.state.sizes.get(r.file, 0) for r in found.state.records.values()) if found.other else 0
+    if free is not None and needed * _MARGIN > free + freed:
+        place = f"{work.storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}"
+        raise UserError(f"{place}; make room or give another --out")
+    return Estimate(pictures, needed, round(pictures * probe.seconds / (_workers(work, terms, found) or 1), 1), free)
+
+
+def _workers(work: Work, terms: Terms, found: Found) -> int | None:
+    """How many tasks at once: as asked for; else as many as a cluster (None) or this machine has place and parts for."""
+    if terms.workers is not None or terms.ray_address:
+        return terms.workers
+    workers = min(work.places, len(found.missing))
+    return workers if workers > 1 else 0
+
+
+def _require_ray(terms: Terms) -> None:
+    if terms.workers != 0:
+        parallel.require_reachable(terms.ray_address)
+
+
+def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.AbstractContextManager[Any]:
+    """Ray, up for the length of a run, or nothing where none is asked for."""
+    return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, terms.ray_address, work.packages)
+
+
+def _make(
+    work: Work, parts: Sequence[Part], workers: int | None, terms: Terms, made: list[Record], progress: Callable[[Progress], None]
+) -> int:
+    """Makes parts and appends their records to `made`; returns how many were given out again."""
+    retries = 0
+    jobs = work.jobs(parts)
+    values = parallel.run(work.task, jobs, workers=workers, ray_address=terms.ray_address, packages=work.packages, gpus=work.gpus)
+    with contextlib.closing(values):
+        for job, value in values:
+            if isinstance(value, Record):
+                made.append(value)
+            elif isinstance(value, parallel.Retry):
+                retries += 1
+                progress(Progress(-value.lost, f"{job.part.file} is made again ({value.reason})"))
+            else:
+                progress(Progress(value))
+    return retries
+
+
+def _remove_strays(work: Work, state: ledger.State) -> None:
+    """Removes files that are named like parts and that no record names; of an adopted set none, as any may be its owner's."""
+    if ledger.adopted(work.identity):
+        return
+    stem, _, suffix = work.parts[0].file.partition(".")
+    like = re.compile(rf"{re.escape(stem.rstrip('0123456789'))}\d{{5,}}\.{re.escape(suffix)}")
+    work.storage.remove(f for f in state.sizes if like.fullmatch(f) and f not in state.records)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

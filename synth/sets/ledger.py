@@ -1,0 +1,261 @@
+"""The commit protocol: what is done of a set, whether a command may go on with it, and the manifest that closes it.
+
+A set is a place with numbered parts (shards, caption tables). A part is done exactly when its record, a JSON of the same stem written
+after it, exists and agrees with the part's size. When all records exist the manifest, holding them all, is written; readers trust
+only manifests. The *identity* of a set is everything that decides its content; its sha256 is the fingerprint that every record bears.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import accumulate
+from typing import Any
+
+from synth.errors import UserError
+from synth.sets.storage import Storage
+from synth.settings import canonical, digest
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHARDS = "shards"  # the kind of a set whose identity does not say it
+_NOT_DONE = -1  # bytes of a part that is to be made (again)
+_RECORD = re.compile(r"(.+-)?\d{5,}\.json")
+_ELSEWHERE = "give another --out"
+_GO_ON = f"{_ELSEWHERE}, or --overwrite to replace what is there"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A planned part: which samples it holds."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    content: Json = field(default_factory=dict)  # what its record's content must hold, beside other things
+    of: int = 1  # parts that the set is to have
+    counted: bool = True  # else `count` is a guess: how many they are is known when it is made
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished part."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    bytes: int
+    sha256: str
+    fingerprint: str
+    identity: Json = field(default_factory=dict)  # left out within a manifest, which has it once
+    content: Json = field(default_factory=dict)  # what the stage adds: further digests, counts
+    run: Json = field(default_factory=dict)  # seconds, attempts, host, versions: no part of any digest
+
+    @property
+    def name(self) -> str:
+        """The record's own file."""
+        return self.file.rsplit(".", 1)[0] + ".json"
+
+    @property
+    def planned(self) -> int:
+        """How many samples it was to have: those that it has and those that were left out, each of which its content names."""
+        return self.count + len(self.content.get("left_out", ()))
+
+
+@dataclass(frozen=True)
+class State:
+    """What lies at a place."""
+
+    sizes: dict[str, int]
+    records: dict[str, Record]  # by part file, whether its size agrees or not
+    manifest: Json | None
+
+    def done(self, part: Part, fingerprint: str) -> bool:
+        """Whether a part of this set is there, whole, with the samples and the content that are planned."""
+        record = self.records.get(part.file)
+        if record is None or (record.fingerprint, record.bytes) != (fingerprint, self.sizes.get(part.file)):
+            return False
+        return record.planned == (part.count if part.counted else record.planned) and part.content.items() <= record.content.items()
+
+
+def load(storage: Storage) -> State:
+    """The state of a place: from its manifest, else from the records one by one. Raises UserError for a file that is called like a
+    record and is none."""
+    sizes = storage.sizes()
+    if MANIFEST in sizes:
+        manifest = read_manifest(storage)
+        records = [_record({**entry, "identity": manifest["identity"]}, storage.join(MANIFEST)) for entry in manifest["parts"]]
+        return State(sizes, {r.file: r for r in records}, manifest)
+    found = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
+    records = [_record(_parsed(data), storage.join(name)) for name, data in found.items()]
+    return State(sizes, {r.file: r for r in records}, None)
+
+
+def require_kind(state: State, storage: Storage, identity: Json) -> None:
+    """Raises UserError where a place holds another kind of set, which nothing may replace: tables are not to take their shards' place."""
+    for record in state.records.values():
+        kinds = [i.get("kind", SHARDS) for i in (record.identity, identity)]
+        if kinds[0] != kinds[1]:
+            raise UserError(f"{storage.url} holds {kinds[0]} and no {kinds[1]}; give another --out")
+
+
+def adopted(identity: Json) -> bool:
+    """Whether a set's parts are somebody else's files, which it describes where they lie: nothing of exnihilo changes or removes them."""
+    return bool(identity.get("adopted"))
+
+
+def require_same(state: State, storage: Storage, identity: Json, samples: int | None) -> None:
+    """Raises UserError where what lies at the place is not the beginning of what is asked for; `samples` is None where nobody has
+    counted them yet."""
+    fingerprint = digest(identity)
+    if state.sizes.keys() <= {r.name for r in state.records.values()}:
+        return  # nothing but claims: nothing can be lost
+    for record in state.records.values():
+        if record.fingerprint != fingerprint:
+            differences = "; ".join(_differences(record.identity, identity))
+            advice = _ELSEWHERE if adopted(record.identity) and not adopted(identity) else _GO_ON
+            raise UserError(f"{storage.url} holds another set: {differences}; {advice}")
+    if adopted(identity):
+        return  # others' files lie there, and as many as there are
+    if not state.records and state.sizes:
+        example = sorted(state.sizes)[0]
+        raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out")
+    held = max((r.first + r.count for r in state.records.values()), default=0)
+    if samples is not None and held > samples:
+        raise UserError(f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}")
+
+
+def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
+    """Raises UserError where the set at a place may not make room for another: others' files never, and its own not for a description
+    of what lies there."""
+    for record in state.records.values():
+        if adopted(record.identity) and not adopted(identity):
+            raise UserError(f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}")
+        if adopted(identity) and not adopted(record.identity):
+            raise UserError(f"{storage.url} holds a set that exnihilo made; it needs no preparation")
+
+
+def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -> None:
+    """Opens a place to make these parts of a set anew: takes the manifest away, marks the parts' records, where there are any, as not
+    done, and writes the `claim`, a record of the first part that is not done either, where nothing says yet whose place this is."""
+    if state.manifest:
+        storage.remove([MANIFEST])
+    if not state.records:
+        write_record(storage, claim)
+    for file in files:
+        record = state.records.get(file, claim)
+        if record.fingerprint != claim.fingerprint:
+            write_record(storage, replace(claim, file=file))
+        elif file in state.records:
+            write_record(storage, replace(record, bytes=_NOT_DONE, sha256=""))
+
+
+def replace_by(state: State, storage: Storage, claim: Record, companions: Iterable[str]) -> None:
+    """Removes a set to make room for another: what the records name, what was written beside the manifest, and no other file; of an
+    adopted set, the records alone. The claim of the new set comes first, so that the place has an owner at every moment."""
+    storage.remove([MANIFEST, *companions])
+    write_record(storage, claim)
+    files = [r.name for r in state.records.values()] + [r.file for r in state.records.values() if not adopted(r.identity)]
+    storage.remove(name for name in files if name != claim.name)
+
+
+def claim(file: str, identity: Json, parts: int = 1) -> Record:
+    """A record that says whose place it is, how many parts it is to hold, and that its own is not done."""
+    return Record(file, 0, 0, 0, _NOT_DONE, "", digest(identity), identity, run={"parts": parts})
+
+
+def write_record(storage: Storage, record: Record) -> None:
+    """Marks a part as done."""
+    storage.write(record.name, _readable(asdict(record)))
+
+
+def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) -> Json:
+    """The manifest of a set: parts in order, the identity once, and what the stage says `about` it. Samples are numbered here, so
+    that those which were left out leave no gap."""
+    ordered = sorted(records, key=lambda r: r.number)
+    firsts = accumulate((r.count for r in ordered), initial=0)
+    parts = [_without(asdict(replace(r, first=first)), "identity") for r, first in zip(ordered, firsts, strict=False)]
+    samples = sum(p["count"] for p in parts)
+    head = {"format": FORMAT, "samples": samples, "fingerprint": digest(identity), "identity": identity}
+    return {**head, **about, "parts": parts, "run": run}
+
+
+def write_manifest(storage: Storage, manifest: Json) -> None:
+    """Closes a set."""
+    storage.write(MANIFEST, _readable(manifest))
+
+
+def read_manifest(storage: Storage) -> Json:
+    """The manifest of a finished set. Raises UserError where there is none or it is damaged."""
+    try:
+        manifest = _parsed(storage.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)") from None
+    kinds = {"parts": list, "identity": dict, "samples": int, "fingerprint": str}
+    whole = isinstance(manifest, dict) and all(isinstance(manifest.get(name), kind) for name, kind in kinds.items())
+    if not whole or manifest.get("format") != FORMAT or not all(_is_part(p) for p in manifest["parts"]):
+        raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
+    return manifest
+
+
+def _unfinished(storage: Storage) -> str:
+    """What a place without a manifest is."""
+    records = load(storage).records.values() if storage.sizes() else []
+    parts = max((r.run.get("parts", 0) for r in records), default=0)
+    if not parts:
+        return f"has no {MANIFEST}: it holds no finished set"
+    sizes = storage.sizes()
+    missing = parts - sum(r.bytes == sizes.get(r.file) for r in records)
+    return f"holds no finished set: {missing:,} of {parts:,} parts are missing"
+
+
+def manifest_digest(manifest: Json) -> str:
+    """sha256 of the manifest's canonical JSON without its `run` parts: what later stages pin."""
+    return digest(_without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run"))
+
+
+def _differences(old: Json, new: Json) -> list[str]:
+    old, new = _flat(old), _flat(new)
+    rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
+    return [f"{key} is {there} there and {here} here" for key, there, here in rows if there != here]
+
+
+def _flat(tree: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _record(values: Any, name: str) -> Record:
+    try:
+        record = Record(**values)
+    except TypeError:
+        record = None
+    if record is None or not all(isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")):
+        raise UserError(f"{name} is no record that this version of exnihilo reads; remove it, or give another --out")
+    return record
+
+
+def _is_part(entry: Any) -> bool:
+    """Whether an entry of a manifest is a record without its identity."""
+    return isinstance(entry, dict) and {f.name for f in fields(Record)} - {"identity"} <= entry.keys()
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _without(tree: Json, key: str) -> Json:
+    return {k: v for k, v in tree.items() if k != key}
+
+
+def _readable(tree: Json) -> bytes:
+    return json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"

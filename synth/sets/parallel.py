@@ -1,0 +1,167 @@
+"""One task a shard: on Ray, or in this process.
+
+A task is a generator: it yields integers as its work advances and its result last. `run` yields (job, value) as tasks say them, in
+any order. Tasks write to the target themselves, so only these small values travel. Jobs are handed out one by one, no more than
+there are workers. A task whose worker died or whose node was lost is given out again; one that raises is not.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from synth.checkout import ROOT
+from synth.errors import UserError
+
+Job = TypeVar("Job")
+Task = Callable[[Job], Iterator[Any]]
+
+RETRIES = 3  # of one job, after lost workers
+_ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")  # to a cluster's workers; credentials are the nodes' own
+_OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
+
+
+_LOST = "a task lost its worker {} times ({}); if memory is short, give fewer --workers, else see the log of Ray; what is done is kept"
+
+
+class Retry(NamedTuple):
+    """A job that was given out again."""
+
+    lost: int  # what the lost try had said of its advance
+    reason: str
+
+
+class _Running(NamedTuple):
+    job: Any
+    retries: int
+    advance: list[int]
+
+
+def run(
+    task: Task[Job],
+    jobs: Iterable[Job],
+    *,
+    workers: int | None,
+    ray_address: str | None = None,
+    packages: Iterable[str] = ("synth",),
+    gpus: float = 0,
+) -> Generator[tuple[Job, Any], None, None]:
+    """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
+
+    workers = 0 is this process, without Ray, and None a worker a core, or one for every so many `gpus`. With a `ray_address` these
+    are that cluster's, whose nodes get the named packages. A worker lives on from task to task, so what a task keeps in its modules
+    (a loaded model) is there for the next.
+    The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
+    if workers == 0:
+        for job in jobs:
+            for value in task(job):
+                yield job, value
+        return
+    with ray_session(workers, ray_address, packages) as ray:
+        yield from _run_on_ray(ray, task, iter(jobs), workers or _places(ray.cluster_resources(), gpus), gpus)
+
+
+def _places(resources: dict[str, float], gpus: float) -> int:
+    """Tasks for which a cluster has room at once. Raises UserError where it has none."""
+    places = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
+    if places < 1:
+        raise UserError(f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some")
+    return int(places)
+
+
+def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float) -> Iterator[tuple[Job, Any]]:
+    # max_calls=0: Ray would else end a worker after each task that had a GPU
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
+    running: dict[Any, _Running] = {}
+    failure: BaseException | None = None
+    try:
+        while True:
+            while failure is None and len(running) < workers and (job := next(jobs, None)) is not None:
+                running[remote.remote(job)] = _Running(job, 0, [])
+            if not running:
+                break
+            [stream], _ = ray.wait(list(running), num_returns=1)
+            now = running[stream]
+            try:
+                value = ray.get(next(stream))
+            except StopIteration:
+                del running[stream]
+            except ray.exceptions.RayTaskError as error:
+                del running[stream]
+                failure = failure or error.cause or error
+            except ray.exceptions.RayError as error:
+                del running[stream]
+                if failure is None and now.retries < RETRIES:
+                    running[remote.remote(now.job)] = _Running(now.job, now.retries + 1, [])
+                    yield now.job, Retry(sum(now.advance), type(error).__name__)
+                else:
+                    failure = failure or UserError(_LOST.format(RETRIES + 1, type(error).__name__))
+            else:
+                if isinstance(value, int):
+                    now.advance.append(value)
+                yield now.job, value
+    finally:
+        for stream in running:
+            ray.cancel(stream, force=True)
+    if failure is not None:
+        raise failure
+
+
+@contextlib.contextmanager
+def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
+    """Ray, started for this block or joined (one that is up already is used as it is): quiet, without usage statistics, one
+    thread a task. Raises UserError where the address leads to no cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
+    options: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": workers,
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+    }
+    if address:
+        environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})
+        environment["py_modules"] = [str(ROOT / package) for package in packages]
+        options = {"address": address}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    on_end = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        ray.shutdown()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address:
+            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from None
+        raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
+    # Ray prints what befalls workers to standard output, which is for results; `run` says it in its own words.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def require_reachable(address: str | None) -> None:
+    """Raises UserError where no Ray cluster answers at host:port. (Ray itself waits minutes for one that is not there.)"""
+    if (address or "").startswith("ray://"):
+        raise UserError(f"{address} is the address of a Ray client; give the cluster's own, HOST:6379")
+    host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address} ({error}); start it, correct --ray-address, or leave it out") from None

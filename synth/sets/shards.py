@@ -1,0 +1,256 @@
+"""The shard format: keys, the class law, tars of samples, and how a finished set is read.
+
+A shard is a USTAR archive (mtime 0, no owner) whose samples are adjacent members of one key: `000000123.png`, `000000123.json`, and
+`000000123.txt` where there are captions. webdataset and its relatives read it as it is.
+"""
+
+import hashlib
+import io
+import json
+import mmap
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
+
+import numpy as np
+
+from synth.errors import UserError
+from synth.images import codecs
+from synth.images.pictures import box_average
+from synth.sets import ledger
+from synth.sets.storage import Storage, open_storage
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+_BLOCK = 512  # bytes of a tar header, and what members are padded to
+_MISSING = "{} is missing though the manifest names it; give the command that made the set again"
+
+
+class Shard(ledger.Part):
+    """A planned shard."""
+
+
+class Sample(NamedTuple):
+    """A sample as it was read."""
+
+    key: str
+    pixels: np.ndarray  # uint8 (H, W, 3), grey widened
+    about: Json  # its JSON; empty where there is none
+    captions: list[str]
+
+
+def sample_key(index: int) -> str:
+    """The key of a sample: its global index, nine digits."""
+    return f"{index:09d}"
+
+
+def plan(name: str, samples: int, shard_size: int) -> list[Shard]:
+    """The shards of a set, in order; the last may be partial."""
+    firsts = range(0, samples, shard_size)
+    counts = (min(shard_size, samples - first) for first in firsts)
+    numbered = enumerate(zip(firsts, counts, strict=True))
+    return [Shard(f"{name}-{i:06d}.tar", i, first, count, of=len(firsts)) for i, (first, count) in numbered]
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is used once, so that tarfile need not copy it: half of its time."""
+
+    def __copy__(self) -> Self:
+        return self
+
+
+class _HashedFile:
+    """A file for writing that knows the size and sha256 of what was written."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed by its owner)
+        self.close = self._file.close
+        self.size, self.sha256 = 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+class ShardWriter:
+    """Writes a tar, sample by sample: the same samples give the same bytes. `size` (bytes) and `sha256` are there after it is closed."""
+
+    size: int
+    sha256: str
+
+    def __init__(self, path: str) -> None:
+        file: Any = _HashedFile(path)  # not all of a file, but all that tarfile uses
+        self._file = file
+        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._tar.close()
+        finally:
+            self._file.close()
+        self.size, self.sha256 = self._file.size, self._file.sha256.hexdigest()
+
+    def add(self, key: str, files: dict[str, bytes]) -> None:
+        """Appends a sample: its files by extension, in the order given."""
+        for extension, data in files.items():
+            member = _Member(f"{key}.{extension}")
+            member.size = len(data)
+            self._tar.addfile(member, io.BytesIO(data))
+            self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header, for readers
+
+
+def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Samples of a tar as stored: key and files by extension. Raises UserError, naming the member, where the tar ends early or
+    is no tar."""
+    key, last = "", "its start"
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                last = member.name.rsplit("/", 1)[-1]
+                data = tar.extractfile(member).read()  # type: ignore[union-attr]
+                stem, _, extension = last.partition(".")
+                if (stem != key or extension in files) and files:
+                    yield key, files
+                    files = {}
+                key, files = stem, {**files, extension: data}
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{name} is damaged at {last}: {error}; remove it and give the command that made the set again") from None
+    if files:
+        yield key, files
+
+
+def read_shard(file: BinaryIO, name: str) -> Iterator[Sample]:
+    """Samples of a tar, decoded. Raises UserError, naming the sample, where one is damaged."""
+    for key, files in read_members(file, name):
+        yield decode(key, files, name)
+
+
+def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
+    """A sample from its members; `name` is the tar's. Raises UserError, naming the sample, where it is damaged."""
+    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
+    if len(pictures) != 1:
+        raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
+    try:
+        about = json.loads(files.get("json", b"{}"))
+        lines = files.get("txt", b"").decode("utf-8-sig").split("\n")  # others' line ends would cut captions of other scripts
+        pixels = codecs.rgb(codecs.decode(pictures[0]))
+    except ValueError as error:
+        raise UserError(f"sample {key} of {name} does not decode: {error}") from None
+    if not isinstance(about, dict):
+        raise UserError(f"sample {key} of {name} has a .json that is no object, but {json.dumps(about)[:40]}")
+    return Sample(key, pixels, about, [caption for line in lines if (caption := line.strip())])
+
+
+class MappedShard:
+    """A local tar of samples, mapped into memory: pictures by row, in any order. Raises UserError where it is damaged."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._name = name
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise UserError(f"{name} is empty; give the command that made the set again")
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        found = _members_by_header(self._data) or _members_by_tarfile(path, name)
+        self._places: dict[str, tuple[int, int]] = {}  # key -> offset and size of the picture
+        for member, offset, size in found:
+            key, _, extension = member.rsplit("/", 1)[-1].partition(".")
+            if extension in codecs.EXTENSIONS:
+                self._places[key] = offset, size
+        self.keys = list(self._places)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def picture(self, row: int, size: int) -> np.ndarray:
+        """The picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, C), C as stored."""
+        key = self.keys[row]
+        offset, length = self._places[key]
+        try:
+            pixels = codecs.decode(self._data[offset : offset + length])
+            height, width, _ = pixels.shape
+            if height != width or height % size:
+                raise UserError(f"sample {key} of {self._name} has {width} x {height} pixels, no multiple of {size} x {size}")
+            return box_average(pixels, size)
+        except ValueError as error:
+            raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
+
+
+def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
+    """Name, offset and size of every member of a plain USTAR archive; None where a header is of another kind, or the tar is cut."""
+    members, at, end = [], 0, len(data)
+    while at + _BLOCK <= end and data[at]:
+        header = data[at : at + _BLOCK]
+        digits = header[124:136].strip(b" \0")
+        if header[156] not in b"0\0" or header[345] or not digits.isdigit():
+            return None
+        size = int(digits, 8)
+        members.append((header[:100].rstrip(b"\0").decode(errors="replace"), at + _BLOCK, size))
+        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    return members if at <= end else None
+
+
+def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
+    """The same of any tar that tarfile reads. Raises UserError where it ends early."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{name} is damaged: {error}; remove it and give the command that made the set again") from None
+
+
+class ShardSet:
+    """A finished set of shards, through its manifest. Raises UserError where the set is not finished."""
+
+    def __init__(self, url: str) -> None:
+        self.storage: Storage = open_storage(url)
+        self.manifest = ledger.read_manifest(self.storage)
+        if "dataset" not in self.manifest["identity"] or not self.manifest["parts"]:
+            raise UserError(f"{self.storage.url} holds no shards; `python -m synth shards` makes some")
+        self.digest = ledger.manifest_digest(self.manifest)
+        self.shards = [Shard(p["file"], p["number"], p["first"], p["count"]) for p in self.manifest["parts"]]
+        self.sha256 = {p["file"]: str(p["sha256"]) for p in self.manifest["parts"]}
+
+    def __len__(self) -> int:
+        return int(self.manifest["samples"])
+
+    def read(self, shard: Shard) -> Iterator[Sample]:
+        """The samples of one shard. Raises UserError where it is damaged or has fewer samples than the manifest says."""
+        name = self.storage.join(shard.file)
+        try:
+            with self.storage.open(shard.file) as file:
+                yield from _all_of(shard, name, read_shard(file, name))
+        except FileNotFoundError:
+            raise UserError(_MISSING.format(name)) from None
+
+    def verified(self, shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """The samples of one shard as stored (see `decode`), after its sha256 was compared with the manifest's. Raises UserError."""
+        name = self.storage.join(shard.file)
+        try:
+            with self.storage.whole(shard.file) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256[shard.file]:  # type: ignore[arg-type]
+                    raise UserError(f"{name} is not the file that its manifest describes; `python -m synth verify` says what was changed")
+                file.seek(0)
+                yield from _all_of(shard, name, read_members(file, name))
+        except FileNotFoundError:
+            raise UserError(_MISSING.format(name)) from None
+
+
+def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:
+    count = 0
+    for count, sample in enumerate(samples, 1):  # noqa: B007
+        yield sample
+    if count != shard.count:
+        raise UserError(f"{name} holds {count} samples where the manifest says {shard.count}")

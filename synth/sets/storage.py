@@ -1,0 +1,359 @@
+"""Where sets of files lie: a folder, or a prefix of an object store under any fsspec URL.
+
+A file appears under its name whole or not at all. Locally: a temporary name in the same folder, fsync, rename, fsync of the folder.
+On an object store: one upload of a finished local file, then a look at its size. Nothing is ever streamed to a final name.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from synth.errors import UserError
+
+T = TypeVar("T")
+
+ATTEMPTS = 5  # of a transfer that fails for a passing reason
+FIRST_PAUSE = 0.5  # seconds; doubles with every attempt
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "refuses files of this size"}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PASSING = {errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EINTR}
+
+
+_PASSING_NAMES = ("Connect", "Timeout", "IncompleteRead", "ResponseStreaming", "Disconnected", "ClientPayload", "SSLError")
+
+
+class Storage(ABC):
+    """Files by name under one place. Names have no folders."""
+
+    url: str
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Name -> bytes of every finished file; empty where the place does not exist yet."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """A whole file. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Several whole files, at once where that is faster."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from, with seek."""
+
+    @contextlib.contextmanager
+    def whole(self, name: str) -> Iterator[BinaryIO]:
+        """A file as a local one, fetched first where it is remote. Raises FileNotFoundError."""
+        with self.open(name) as file:
+            yield file
+
+    @abstractmethod
+    def staged(self, name: str) -> contextlib.AbstractContextManager[str]:
+        """Gives a local path to write to; when the block ends well, that file is published as `name`, else it is gone.
+
+        Raises UserError where the target is full or may not be written."""
+
+    @abstractmethod
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files; those that do not exist are no error."""
+
+    @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Space left, None where nobody can say."""
+
+    @abstractmethod
+    def exclusive(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the place for one writer and clears what killed writers left. Raises UserError where another one is at work."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Publishes bytes."""
+        with self.staged(name) as path:
+            Path(path).write_bytes(data)
+
+    def join(self, name: str) -> str:
+        """What to call a file in a message."""
+        return f"{self.url.rstrip('/')}/{name}"
+
+
+def open_storage(url: str) -> Storage:
+    """The storage of a folder or URL. Nothing is created before something is written.
+
+    Raises UserError for an unknown scheme, or one whose package is missing."""
+    if not url:
+        raise UserError("the place is empty; give a folder or a URL")
+    if "://" not in url:
+        return Folder(url)
+    scheme = url.split("://")[0]
+    if scheme == "file":
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise UserError(f"{url} names the host {parts.netloc!r}; a file:// URL is local: file:///folder")
+        return Folder(unquote(parts.path))
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ValueError:
+        raise UserError(f"unknown URL scheme {scheme}:// in {url}; use a folder, s3://, gs:// or what else fsspec knows") from None
+    except ImportError as error:
+        raise UserError(f"{scheme}:// needs another package: {error}") from None
+    with plain_errors(url):
+        return ObjectStore(url)
+
+
+class Folder(Storage):
+    """A folder of the local disk or of a shared file system."""
+
+    def __init__(self, path: str) -> None:
+        self.url = os.path.abspath(path)
+        self._path = Path(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        if self._path.exists() and not self._path.is_dir():
+            raise UserError(f"{self.url} is a file; give a folder or a URL")
+        if not self._path.exists():
+            return {}
+        with plain_errors(self.url), os.scandir(self._path) as entries:
+            names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
+            paths = {name: self._path / name for name in names}
+            return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}  # 0: a link to nowhere
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        return {name: self.read(name) for name in names}
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._path / name).open("rb")
+
+    @contextlib.contextmanager
+    def staged(self, name: str) -> Iterator[str]:
+        temporary = self._path / f".{name}.{secrets.token_hex(4)}.tmp"
+        with plain_errors(self.url):
+            self._create()
+            try:
+                temporary.touch()
+            except FileNotFoundError:
+                raise UserError(f"{self.url} takes no files; give another folder") from None
+            try:
+                yield str(temporary)
+                _sync(temporary)
+                os.replace(temporary, self._path / name)
+                _sync(self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def remove(self, names: Iterable[str]) -> None:
+        with plain_errors(self.url):
+            for name in names:
+                (self._path / name).unlink(missing_ok=True)
+
+    def free_bytes(self) -> int | None:
+        return shutil.disk_usage(next(p for p in [self._path, *self._path.parents] if p.exists())).free
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The lock is on the folder itself, so it leaves no file and dies with the process."""
+        created = self._create()
+        folder = os.open(self._path, os.O_RDONLY)
+        try:
+            _lock(folder, self.url)
+            self._sweep()
+            try:
+                yield
+            finally:
+                self._sweep()
+        finally:
+            os.close(folder)
+            with contextlib.suppress(OSError):  # a run that wrote nothing leaves nothing
+                for path in created:
+                    path.rmdir()
+
+    def _create(self) -> list[Path]:
+        """Makes the folder; the folders that this made, innermost first."""
+        missing = [p for p in [self._path, *self._path.parents] if not p.exists()]
+        nearest = [self._path, *self._path.parents][len(missing)]
+        if not nearest.is_dir():
+            raise UserError(f"{nearest} is a file; give a folder or a URL")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(f"{nearest} may not be written to; give another folder")
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.url} cannot be made: {error.strerror}; give another folder") from None
+        return missing
+
+    def _sweep(self) -> None:
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                if _TEMPORARY.fullmatch(entry.name):
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+class ObjectStore(Storage):
+    """A prefix of an object store, or of anything else that fsspec opens. Writers need no lock here: two runs of one command upload
+    the same bytes under the same names."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = re.sub(r"(?<!:)//+", "/", url).rstrip("/")
+        if self.url.endswith(":"):
+            raise UserError(f"{url} names no bucket; write it as {url.split(':')[0]}://bucket/prefix")
+        self._fs, self._root = fsspec.core.url_to_fs(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        self._fs.invalidate_cache()
+        try:
+            entries = self._try(lambda: self._fs.ls(self._root, detail=True))
+        except FileNotFoundError:
+            self._require_bucket()
+            return {}
+        named = {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
+        return {name: size for name, size in named.items() if name}  # an empty name is a console's mark of a folder
+
+    def read(self, name: str) -> bytes:
+        return self._try(lambda: self._fs.cat_file(self._path(name)))
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        names = list(names)
+        paths = [self._path(name) for name in names]
+        found = self._try(lambda: self._fs.cat_ranges(paths, None, None, on_error="raise")) if paths else []
+        return dict(zip(names, found, strict=True))
+
+    def open(self, name: str) -> BinaryIO:
+        return self._try(lambda: self._fs.open(self._path(name), "rb"))
+
+    @contextlib.contextmanager
+    def whole(self, name: str) -> Iterator[BinaryIO]:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
+            self._try(lambda: self._fs.get_file(self._path(name), f"/proc/self/fd/{scratch.fileno()}"))
+            yield scratch
+
+    @contextlib.contextmanager
+    def staged(self, name: str) -> Iterator[str]:
+        # The scratch file has no name, so nothing can be left of it, however this process ends.
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
+            local = f"/proc/self/fd/{scratch.fileno()}"
+            yield local
+            self._try(lambda: self._upload(local, self._path(name)))
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self._try(partial(self._fs.rm_file, self._path(name)))
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        if self.url.startswith(("http://", "https://")):
+            raise UserError(f"{self.url} can only be read; give a folder or an object store such as s3://bucket/prefix")
+        yield
+
+    def _upload(self, local: str, path: str) -> None:
+        self._fs.put_file(local, path)
+        self._fs.invalidate_cache()
+        sent, stored = os.path.getsize(local), self._fs.info(path)["size"]
+        if sent != stored:
+            raise ConnectionError(f"{path} has {stored} bytes after an upload of {sent}")
+
+    def _require_bucket(self) -> None:
+        bucket = self._root.strip("/").split("/")[0]
+        if self.url.startswith(("s3://", "gs://")) and not self._try(lambda: self._fs.exists(bucket)):
+            raise UserError(f"there is no bucket {bucket!r} (or it may not be seen); make it first, or correct the URL {self.url}")
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _try(self, action: Callable[[], T]) -> T:
+        with plain_errors(self.url):
+            return patiently(action)
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """The action's result; failures that may pass (timeouts, 429, 5xx, lost connections) are waited out a few times."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return action()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+    return action()
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a failure may be gone at the next try."""
+    if isinstance(error, PermissionError | FileNotFoundError | UserError):
+        return False
+    if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in _PASSING:
+        return True
+    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or any(word in type(error).__name__ for word in _PASSING_NAMES)
+
+
+@contextlib.contextmanager
+def plain_errors(place: str) -> Iterator[None]:
+    """Turns the failures of a place that no second try would mend into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number in _FULL:
+            raise UserError(f"{place} {_FULL[number]}; make room, then give the same command again: it goes on where it stopped") from None
+        if isinstance(error, PermissionError) or number in _FORBIDDEN or "Credentials" in type(error).__name__:
+            raise UserError(f"{place} may not be read or written with these rights or credentials: {error}") from None
+        if isinstance(error, NotADirectoryError):
+            raise UserError(f"{place} lies below a file; give a folder or a URL") from None
+        if may_pass(error):
+            raise UserError(f"{place} cannot be reached: {error}; give the same command again when it can") from None
+        if type(error).__module__.startswith("botocore"):
+            raise UserError(f"{place} cannot be used: {error}") from None
+        raise
+
+
+def _status(error: BaseException) -> Any:
+    """The HTTP status of an object store's failure, where it carries one."""
+    for source in (error, error.__cause__):
+        response = getattr(source, "response", None)
+        if isinstance(response, dict):
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if isinstance(status := getattr(source, "status", None), int):
+            return status
+    return None
+
+
+def _lock(folder: int, url: str) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another run is writing to {url}; wait for it, or give another folder") from None
+    except OSError:
+        pass  # a file system without locks: the bytes of two runs are equal anyway
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

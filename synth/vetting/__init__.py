@@ -1,0 +1,1 @@
+"""Trying programs before they are numbered."""

@@ -1,0 +1,159 @@
+"""Folders of other people's shader programs: a copy of Shaders21k, Shadertoy's JSON files, or bare fragment programs.
+
+Where the folder, or its shader_codes, holds a `shaders_list`, that says which files there are; else all .fragment, .json, .frag, .glsl
+and .fs files in it are taken, by name. What a file holds is seen from its text: JSON is Shadertoy's, with the names of its pages or of its
+API; a name of 32 hex digits is TwiGL's, whose mode stands in the file of the same name in a `modes` folder. A table licences.csv (or
+licenses.csv), rows `name,licence`, says under which licence a program stands; else its comments may; else Shadertoy's default holds for
+Shadertoy's programs.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from synth.errors import UserError
+from synth.glsl import wrappers
+from synth.glsl.wrappers import MODES, Source, plain
+
+SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
+UNKNOWN = "unknown"
+
+_ENDINGS = {".fragment", ".json", ".frag", ".glsl", ".fs"}
+_LICENCES = (  # what a comment says -> the licence; the first that fits holds
+    (r"\bcc0\b|creative commons zero|public domain|unlicense", "cc0"),
+    (r"\bcc[ -]by[ -]nc[ -]sa|attribution[ -]noncommercial[ -]sharealike", "cc-by-nc-sa"),
+    (r"\bcc[ -]by[ -]nc", "cc-by-nc"),
+    (r"\bcc[ -]by[ -]sa", "cc-by-sa"),
+    (r"\bcc[ -]by\b", "cc-by"),
+    (r"\bmit license|\bthe mit\b|\bmit licence|licen[sc]e: *mit\b|permission is hereby granted, free of charge", "mit"),
+    (r"apache license", "apache-2.0"),
+    (r"\bagpl|\blgpl|\bgpl|gnu general public", "gpl"),
+    (r"\bbsd\b", "bsd"),
+    (r"all rights reserved", "proprietary"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A program of a folder: the ways to wrap it, or why it cannot be used."""
+
+    name: str
+    sources: tuple[Source, ...] = ()
+    licence: str = UNKNOWN
+    author: str = UNKNOWN
+    fault: str | None = None
+
+
+def read(folder: str) -> list[Found]:
+    """The programs of a folder, in order, later copies of the same text marked as such. Raises UserError where there are none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"{folder} is no folder; give one with shader programs, such as a copy of Shaders21k")
+    files = _files(root)
+    if not files:
+        raise UserError(f"{folder} holds no shader programs: no shaders_list, .fragment, .json, .frag, .glsl or .fs files")
+    table = _licence_table(root)
+    first: dict[str, str] = {}
+    return [_once(_read(file, table), first) for file in files]
+
+
+def allowed(found: list[Found], licences: str) -> list[Found]:
+    """The programs with those of other licences than the named (commas between them; empty: all) marked as such."""
+    wanted = {name.strip().lower() for name in licences.split(",") if name.strip()}
+
+    def judged(one: Found) -> Found:
+        if not wanted or one.fault or one.licence in wanted:
+            return one
+        return Found(one.name, licence=one.licence, author=one.author, fault=f"licence {one.licence} is not asked for")
+
+    return [judged(one) for one in found]
+
+
+def _files(root: Path) -> list[Path]:
+    listing = next((p for p in (root / "shaders_list", root / "shader_codes" / "shaders_list") if p.is_file()), None)
+    if listing is None:
+        return sorted(p for p in root.rglob("*") if p.suffix in _ENDINGS and p.is_file() and "modes" not in p.relative_to(root).parts[:-1])
+    above = listing.parent.parent
+    lines = (line.strip() for line in listing.read_text().splitlines())
+    return [next((p for p in (above / line, listing.parent / line) if p.is_file()), above / line) for line in lines if line]
+
+
+def _read(file: Path, table: dict[str, str]) -> Found:
+    """The program of a file."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return Found(file.stem, fault=f"cannot be read: {error.strerror}")
+    licence = table.get(file.stem) or _stated(text)
+    if text.lstrip().startswith(("{", "[")):
+        return _shadertoy(file.stem, text, table)
+    if re.fullmatch("[0-9a-f]{32}", file.stem):
+        modes = _modes(file)
+        return Found(file.stem, tuple(map(partial(wrappers.twigl, text), modes)), licence or UNKNOWN)
+    return Found(file.stem, (wrappers.bare(text),), licence or UNKNOWN, fault=_needs(text))
+
+
+def _shadertoy(name: str, text: str, table: dict[str, str]) -> Found:
+    """A program in Shadertoy's JSON, as the site's pages or its API have it."""
+    try:
+        shader: Any = json.loads(text)
+        shader = shader[0] if isinstance(shader, list) else shader
+        shader = shader.get("Shader", shader)
+        info, passes = shader.get("info", {}), shader["renderpass"]
+        kinds = [p.get("type", "image") for p in passes]
+        images = [p["code"] for p in passes if p.get("type", "image") == "image"]
+        common = [p["code"] for p in passes if p.get("type") == "common"]
+        author, name = str(info.get("username") or UNKNOWN), str(info.get("id") or name)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return Found(name, fault="is not Shadertoy's JSON")
+    code = "\n".join([*common, *images])
+    licence = table.get(name) or _stated(code) or SHADERTOY_DEFAULT
+    if len(images) != 1 or set(kinds) - {"image", "common"}:
+        return Found(name, licence=licence, author=author, fault=f"has several passes: {', '.join(kinds)}")
+    return Found(name, (wrappers.shadertoy(code),), licence, author, _needs(code))
+
+
+def _needs(code: str) -> str | None:
+    """Why a program cannot be drawn alone: it reads what is not there."""
+    channel = re.search(r"\b(?:texture\w*|texelFetch)\s*\(\s*(iChannel\d)", plain(code))
+    return f"reads a texture ({channel[1]})" if channel else None
+
+
+def _modes(file: Path) -> tuple[str, ...]:
+    """The modes to try for a TwiGL program: the one that its mode file says, or all."""
+    for place in (file.parent.parent / "modes", file.parent / "modes"):
+        lines = (place / file.name).read_text().split() if (place / file.name).is_file() else []
+        if lines and lines[0] in ("classic", "geek", "geeker", "geekest"):
+            several, modern = lines[2:3] == ["True"], lines[1:2] == ["True"]
+            return (f"{lines[0]} mrt" if several else f"{lines[0]} 300" if modern else lines[0],)
+    return MODES
+
+
+def _stated(text: str) -> str | None:
+    """The licence that the comments of a program name, None where they name none."""
+    comments = " ".join(re.findall(r"//[^\n]*|/\*.*?\*/", text, re.S)).lower()
+    return next((licence for pattern, licence in _LICENCES if re.search(pattern, comments)), None)
+
+
+def _licence_table(root: Path) -> dict[str, str]:
+    for name in ("licences.csv", "licenses.csv"):
+        if (root / name).is_file():
+            with open(root / name, newline="") as lines:
+                return {row[0].strip(): row[1].strip().lower() for row in csv.reader(lines) if len(row) >= 2}
+    return {}
+
+
+def _once(found: Found, first: dict[str, str]) -> Found:
+    """The program, marked where an earlier one has the same text but for comments and spaces."""
+    if found.fault or not found.sources:
+        return found
+    own = hashlib.sha256("".join(plain(found.sources[0].text).split()).encode()).hexdigest()
+    earlier = first.setdefault(own, found.name)
+    return (
+        found if earlier == found.name else Found(found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}")
+    )

@@ -1,0 +1,125 @@
+"""The child side of vetting: tries programs, one task a line of standard input, and answers each with a line.
+
+A task is JSON with what to `do`: `structure` tries one of our programs with parameter vectors of no class, `classes` finds for each class
+of a structure the first attempt that shows something, `sources` takes the first of several texts that compiles. An answer has a `fault`,
+or None there.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from synth.errors import UserError
+from synth.families import shaders
+from synth.glsl import gl, wrappers
+from synth.vetting import judging
+
+Json = dict[str, Any]
+
+SLOWEST = 60.0  # CPU milliseconds that one of our pictures may take, 256 x 256 on one core
+ATTEMPTS = 12  # parameter vectors that a class may try
+SIZE = 128  # pixels a side of what is judged
+TIMED = 256  # of what is timed
+TIMES = (0.7, 2.9, 5.3, 8.8)  # seconds that a program is looked at
+TRIALS = 12  # parameter vectors that a structure is tried with
+OFTEN = 0.5  # share of them that may have nothing to show
+
+
+def _serve(device: str) -> None:
+    """A child: answers a line with a line until its input ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    gl.choose(device)
+    for line in sys.stdin:
+        task = json.loads(line)
+        try:
+            answer = _DO[task.pop("do")](**task)
+        except gl.ProgramError as error:
+            answer = {"fault": f"does not compile: {_first_error(str(error))}"}
+        except UserError as error:
+            answer = {"sentence": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _judge_structure(structure: int) -> Json:
+    """A structure, tried with a few parameter vectors of no class."""
+    faults: list[str] = []
+    slowest = 0.0
+    for trial in range(TRIALS):
+        params = shaders.look(structure, shaders.class_values(structure, trial, ATTEMPTS), TIMES[trial % 4])
+        pixels = shaders.draw(params, SIZE)
+        faults += filter(None, [judging.fault(pixels)])
+        slowest = max(slowest, _milliseconds(lambda params=params: shaders.draw(params, TIMED), SLOWEST))  # type: ignore[misc]
+        later = shaders.draw(shaders.look(structure, params.values, TIMES[(trial + 1) % 4]), SIZE)
+        if trial == 0 and np.array_equal(pixels, later):
+            return {"fault": "still: time does not move it"}
+    if slowest > SLOWEST:
+        return {"fault": f"too slow: more than {SLOWEST:.0f} ms"}
+    often = max(set(faults), key=lambda f: (faults.count(f), f)) if len(faults) > OFTEN * TRIALS else None
+    return {"fault": often}
+
+
+def _judge_classes(structure: int, classes: list[int]) -> Json:
+    """The first attempt of each class, but where that is 0, whose parameter vector shows something at two times, quickly enough."""
+    attempts: dict[int, int] = {}
+    for number in classes:
+        attempt = next((a for a in range(ATTEMPTS) if _shows(structure, shaders.class_values(structure, number, a))), 0)
+        if attempt:
+            attempts[number] = attempt
+    return {"fault": None, "attempts": attempts}
+
+
+def _judge_sources(texts: list[str], slowest: float) -> Json:
+    """The first of several texts that compiles and shows something at half of the times or more."""
+    fault = ""
+    for chosen, text in enumerate(texts):
+        try:
+            pictures = [gl.draw(text, wrappers.bindings(text, moment, SIZE), SIZE, "this") for moment in TIMES]
+            took = _milliseconds(lambda text=text: gl.draw(text, wrappers.bindings(text, 1.0, TIMED), TIMED, "this"), slowest)  # type: ignore[misc]
+        except gl.ProgramError as error:
+            fault = fault or f"does not compile: {_first_error(str(error))}"
+            continue
+        faults = [f for f in map(judging.fault, pictures) if f]
+        if 2 * len(faults) <= len(pictures) and took <= slowest:
+            return {"fault": None, "chosen": chosen}
+        fault = f"too slow: more than {slowest:g} ms" if took > slowest else faults[0]
+        break
+    return {"fault": fault}
+
+
+def _first_error(text: str) -> str:
+    """The driver's first complaint, in one line."""
+    return next((line.strip() for line in text.splitlines() if "error" in line.lower()), text[:200])
+
+
+def _shows(structure: int, values: tuple[float, ...]) -> bool:
+    return not any(judging.fault(shaders.draw(shaders.look(structure, values, moment), SIZE)) for moment in TIMES[1:3])
+
+
+def _milliseconds(action: Callable[[], object], limit: float) -> float:
+    """CPU time of a call: the better of two, or the best of eight where that is near the limit."""
+    best, calls = float("inf"), 0
+    while calls < 2 or (calls < 8 and best > 0.6 * limit):
+        calls += 1
+        begun = time.process_time()
+        action()
+        best = min(best, 1000 * (time.process_time() - begun))
+    return best
+
+
+def _renderer() -> Json:
+    return {"renderer": gl.renderer()}
+
+
+_DO: dict[str, Callable[..., Json]] = {
+    "structure": _judge_structure,
+    "classes": _judge_classes,
+    "sources": _judge_sources,
+    "renderer": _renderer,
+}
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

@@ -1,0 +1,293 @@
+"""Shards and caption tables, of one set or several -> batches.
+
+The sequence of batches is a pure function of (seed, images seen). train/stream/order.py says which sample stands where; what is random
+about a visit (noise, the choice of a caption) follows from (seed, index, epoch). Loader workers map local files and decode; their number,
+and the number of ranks, change nothing.
+
+Axes: N samples of a rank's batch, D dimensions of an embedding, R resolution.
+"""
+
+import atexit
+import functools
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from caption import pseudo
+from caption.table import read_table, text_vectors, vectors
+from synth.errors import UserError
+from synth.sets.shards import MappedShard
+from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
+from train.stream.captioned_sets import CaptionedSet
+from train.stream.order import BLOCK, Order, Place
+
+T = TypeVar("T")
+
+_OPEN = 2 * BLOCK  # shards that a reader keeps mapped
+
+
+@dataclass(frozen=True)
+class Text:
+    """Which vector stands for a picture's text at a visit."""
+
+    captions: float = 0.0  # share of visits that get a caption's embedding; the others get a pseudo-caption
+    stored: bool = False  # pseudo-captions are the stored ones, not fresh
+    required: bool = False  # a picture without a caption is an error
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From pseudo, stored, caption or mix:SHARE. Raises UserError for anything else."""
+        named = {"pseudo": cls(), "stored": cls(stored=True), "caption": cls(captions=1.0, required=True)}
+        try:
+            share = float(text.removeprefix("mix:")) if text.startswith("mix:") else 2.0
+        except ValueError:
+            share = 2.0
+        if text not in named and not 0 <= share <= 1:
+            raise UserError(f"--text is {text!r}; give pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1")
+        return named.get(text) or cls(captions=share)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a visit of a sample is made of."""
+
+    resolution: int
+    seed: int
+    text: Text
+    xi: float  # of pseudo-captions, equation 3
+    caption_xi: float  # of captions
+
+
+class Batch(NamedTuple):
+    """A rank's part of a global batch."""
+
+    pictures: torch.Tensor  # uint8 (N, 3, R, R)
+    for_d: torch.Tensor  # float32 (N, D), unit length: the texts of the discriminator's phase
+    for_g: torch.Tensor  # and of the generator's
+
+
+class Sources(NamedTuple):
+    """Where the parts of all sets come from; it travels to loader workers."""
+
+    cache: Cache
+    tars: Sequence[Remote]
+    tables: Sequence[Remote]
+    firsts: Sequence[int]  # number of each shard's first sample among those of all sets
+
+
+class Stream:
+    """The batches of sets that are read as one, from any number of images seen. Raises UserError where a set's tables are not its own."""
+
+    def __init__(self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
+        for shards, captions in sets:
+            captions.require_made_for(shards)
+        if not 0 < fraction <= 1:
+            raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
+        self._visit, self.dimensions, self.position = visit, sets[0].captions.dimensions, 0
+        self.order = Order([shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction)
+        tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
+        tables = [file for _, captions in sets for file in _files(captions.storage.url, captions.manifest)]
+        self._sources = Sources(cache, tars, tables, _firsts(sets))
+        for _, captions in sets if visit.text.captions else ():
+            captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
+
+    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
+        """This rank's part of every global batch from `start` images seen on, without end. Raises UserError where a file is damaged."""
+        ended = multiprocessing.get_context("spawn").Event() if workers else None
+        loader = DataLoader(
+            Reader(self._sources._replace(cache=replace(self._sources.cache, ended=ended)), self._visit),
+            batch_sampler=_Slices(self.order, start, batch, rank, ranks),
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_begin_worker if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self.position = start
+        others = multiprocessing.active_children()
+        with _signals_kept_from_workers():
+            iterator = iter(loader)
+        coming = _ahead(iterator) if workers else iterator
+        try:
+            for made in coming:
+                if isinstance(made, str):
+                    raise UserError(made)
+                yield made
+                self.position += batch
+        finally:
+            if ended and isinstance(coming, Generator):
+                ended.set()  # so that no worker waits for a file that nobody fetches any more
+                coming.close()
+            del iterator, coming  # asks the workers to end
+            for worker in multiprocessing.active_children():
+                if worker not in others:
+                    worker.kill()  # one that is still starting hears nothing
+
+    def fetcher(self, start: int, limit: int) -> Fetcher | None:
+        """The thread that fetches these sets' files for a node, from `start` images seen on; none where they are local already.
+
+        Raises UserError where the files of a block do not fit into `limit` bytes."""
+        if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
+            return None
+        require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
+        self._sources.cache.forget_failures()
+        return Fetcher(self._sources.cache, self._needed(start), limit, lambda: self.position)
+
+    def _needed(self, start: int) -> Iterator[Needed]:
+        """The remote files of the blocks from a position on."""
+        for position, shards in self.order.shards(start):
+            files = [f for s in shards for f in (self._sources.tables[s], self._sources.tars[s]) if "://" in f.url]
+            yield Needed(position, files)
+
+
+class Reader(Dataset):
+    """Batches by the places of their samples, in whatever process it is."""
+
+    def __init__(self, sources: Sources, visit: Visit) -> None:
+        self._sources, self._visit = sources, visit
+        self._open = functools.lru_cache(maxsize=_OPEN)(self._opened)
+
+    def __getstate__(self) -> tuple[Sources, Visit]:
+        return self._sources, self._visit
+
+    def __setstate__(self, state: tuple[Sources, Visit]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def __getitems__(self, places: Sequence[Place]) -> Batch | str:
+        """The samples of these places; the sentence of what is wrong with them, as a worker's error would lose its kind."""
+        try:
+            opened = [self._open(place.shard) for place in places]
+            pictures = self._pictures(places, opened)
+            for_d, for_g = (self._texts(places, opened, phase) for phase in (0, 1))
+        except UserError as error:
+            return str(error)
+        return Batch(*map(torch.from_numpy, (pictures, for_d, for_g)))
+
+    def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
+        """uint8 (N, 3, R, R); grey is widened."""
+        side = self._visit.resolution
+        planes = np.empty((len(places), 3, side, side), np.uint8)
+        for plane, place, shard in zip(planes, places, opened, strict=True):
+            plane[:] = shard.tar.picture(place.row, side).transpose(2, 0, 1)
+        return planes
+
+    def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"], phase: int) -> np.ndarray:
+        """The vectors that stand for the texts of a phase's visits: float32 (N, D)."""
+        visit = self._visit
+        chances = _by_visit(pseudo.uniform, visit.seed, places, opened, phase, 2) if visit.text.captions else np.ones((len(places), 2))
+        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        vectors, xi = np.stack([v for v, _ in chosen]).astype(np.float32), np.array([[x] for _, x in chosen], np.float32)
+        eps = _by_visit(pseudo.noise, visit.seed, places, opened, phase, vectors.shape[1]) if xi.any() else np.ones_like(vectors)
+        return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
+
+    def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
+        """The vector (D,) of a visit, and the noise that it gets. Raises UserError where there is no caption and must be one."""
+        text = self._visit.text
+        own = shard.texts[place.row] if chance < text.captions else ()
+        if len(own):
+            return own[int(which * len(own))], self._visit.caption_xi
+        if text.required:
+            name = self._sources.tars[place.shard].name
+            raise UserError(f"sample {shard.tar.keys[place.row]} of {name} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
+        return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
+
+    def _opened(self, shard: int) -> "_Opened":
+        sources, table = self._sources, self._sources.tables[shard]
+        tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
+        columns = ["image_embedding", *(["pseudo_caption"] if self._visit.text.stored else [])]
+        columns += ["text_embedding"] if self._visit.text.captions else []
+        read = read_table(sources.cache.path(table), table.name, columns, tar.keys)
+        width = read["image_embedding"].type.list_size
+        image = vectors(read["image_embedding"], width)
+        stored = vectors(read["pseudo_caption"], width) if self._visit.text.stored else image
+        texts = text_vectors(read["text_embedding"], width) if self._visit.text.captions else []
+        return _Opened(tar, sources.firsts[shard], image, stored, texts)
+
+
+class _Opened(NamedTuple):
+    tar: MappedShard
+    first: int
+    image: np.ndarray  # float16 (samples, D)
+    stored: np.ndarray
+    texts: Sequence[np.ndarray]
+
+
+class _Slices:
+    """The places of a rank's part of every global batch."""
+
+    def __init__(self, order: Order, start: int, batch: int, rank: int, ranks: int) -> None:
+        self._order, self._start, self._batch = order, start, batch
+        self._offset, self._count = rank * batch // ranks, batch // ranks
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for start in itertools.count(self._start, self._batch):
+            yield self._order.places(start + self._offset, self._count)
+
+
+def _by_visit(
+    draw: Callable[[int, list[int], int, int], np.ndarray],
+    seed: int,
+    places: Sequence[Place],
+    opened: Sequence[_Opened],
+    phase: int,
+    count: int,
+) -> np.ndarray:
+    """Random numbers (N, count) of the visits of these places; those of an epoch are drawn together."""
+    visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
+    epochs = itertools.groupby(visits, key=lambda visit: visit[0])
+    return np.concatenate([draw(seed, [index for _, index in part], 1 + 2 * epoch + phase, count) for epoch, part in epochs])
+
+
+def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
+    """The number of each shard's first sample: its index in its set, after the samples of the sets before."""
+    before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
+    return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
+
+
+def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
+    return [Remote(url, p["file"], p["sha256"], p["bytes"]) for p in manifest["parts"]]
+
+
+def _ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items without end, one ahead in a thread: to take one over from a worker is little work, but milliseconds of waiting."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items)
+        while True:
+            item = coming.result()
+            coming = pool.submit(next, items)
+            yield item
+
+
+def _as_it_is(made: Batch | str) -> Batch | str:
+    return made
+
+
+@contextmanager
+def _signals_kept_from_workers() -> Iterator[None]:
+    """Workers that start meanwhile inherit that signals are blocked; those that come to this process come a little later."""
+    resource_tracker.ensure_running()  # whose start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(_: int) -> None:
+    """Leaves signals to the run: a loader worker that ended by itself on SIGTERM would take it down before its checkpoint. And lets the
+    worker end, once its work is done, without tearing libraries down, whose threads now and then abort a process that does."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(os._exit, 0)
+    torch.set_num_threads(1)

@@ -18,11 +18,10 @@ from caption import encoders
 from caption.sentences import attributes
 from evaluate import detectors, runs
 from evaluate.detectors import Detector
-from evaluate.runs import Run
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from synth.settings import digest
-from train import checkpoint
+from train.runs import find
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -67,7 +66,7 @@ def agreement(
 ) -> Iterator[Json]:
     """A row a fact: the judge on real renders, on the run's pictures, and on these with prompts changed round. Raises UserError."""
     device = encoders.choose_device(device)
-    run, net = Run.at(place), detectors.load(detector, weights=weights, device=device)
+    run, net = find(place), detectors.load(detector, weights=weights, device=device)
     found, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit(features(net, fitted.pixels, advance), [f["family"] for f in fitted.facts])
@@ -81,7 +80,7 @@ def agreement(
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]
         both = [i for i in rows if fact in _said(turned[i])]
         yield {
-            "images_seen": checkpoint.images_seen(found),
+            "images_seen": run.images_seen(found),
             "metric": f"attribute agreement: {fact}",
             "value": _share(judged_drawn, held_out.facts, fact, rows),
             "of_real_renders": _share(judged_real, held_out.facts, fact, rows),

@@ -14,10 +14,10 @@ from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.figures import Figure, Terms
 from evaluate.metrics import METRICS, measure
-from evaluate.runs import Prompts, Run
+from evaluate.runs import Prompts
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from train import checkpoint
+from train.runs import Run, find
 
 TEXT_METRICS = ("clip", "rprecision")
 
@@ -66,14 +66,14 @@ class Bench:
 def pictures(request: Request, *, checkpoints: bool = False) -> int:
     """How many pictures are looked at: the reference's, and those drawn, of one checkpoint or of all. Raises UserError."""
     there = len(ShardSet(request.reference))
-    times = len(checkpoint.committed(Run.at(request.run).path)) if checkpoints else 1
+    times = len(find(request.run).checkpoints()) if checkpoints else 1
     return there + times * min(request.n, there)
 
 
 def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
     """Everything that figures need, the reference's features among it. Raises UserError."""
     device, names = encoders.choose_device(request.device), _names(request.metrics)
-    run, shards = Run.at(request.run), ShardSet(request.reference)
+    run, shards = find(request.run), ShardSet(request.reference)
     run.checkpoint(request.images_seen)
     n = min(request.n, len(shards))
     if request.n < 2:
@@ -123,7 +123,7 @@ def metrics(request: Request, advance: Callable[[int], None]) -> Iterator[Json]:
 def curve(request: Request, advance: Callable[[int], None]) -> Iterator[Json]:
     """The figures of every checkpoint of a run, oldest first. Raises UserError."""
     bench = prepare(request, advance)
-    for found in checkpoint.committed(bench.run.path):
+    for found in bench.run.checkpoints():
         yield from _written(bench, found)
 
 
@@ -143,7 +143,7 @@ def compare(
 
 def _written(bench: Bench, found: Path) -> Iterator[Json]:
     for figure in figures(bench, found):
-        row = {"images_seen": checkpoint.images_seen(found), **figure.row()}
+        row = {"images_seen": bench.run.images_seen(found), **figure.row()}
         append(bench.run.path, row)
         yield row
 

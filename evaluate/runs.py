@@ -1,13 +1,12 @@
-"""Runs as evaluation sees them: what they are, their checkpoints, and the pictures that these draw of a reference's captions.
+"""The prompts of a reference, and the pictures that a run draws of them.
 
-One picture a caption, in the reference's order, each with latents of its own that follow from (seed, number): so a picture does not depend
-on how many others are drawn, and two runs that are compared draw from the same latents.
-Axes: N pictures, D dimensions of an embedding, Z width of a latent, R resolution.
+One picture a caption, in the reference's order. A picture depends on its prompt, the seed and its number alone
+(train/sampling/draw.py), and two runs that are compared draw from the same numbers.
+
+Axes: N pictures, D dimensions of an embedding.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from caption import encoders
 from caption.encoders import Encoder
 from caption.sentences import attributes
 from caption.table import CaptionSet, text_vectors, vectors
@@ -24,10 +22,11 @@ from synth.errors import UserError
 from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
 from train import checkpoint
+from train.runs import Run
+from train.sampling import draw
+from train.sampling.draw import Texts, require_drawing
 
 JUDGED_BY_ITS_OWN = "computed by the encoder that made the run's captions: it was trained towards this number"
-
-_AT_ONCE = 16  # pictures drawn together
 
 Json = dict[str, Any]
 
@@ -40,39 +39,6 @@ class Prompts:
     texts: list[str]  # of each; empty where there is none
     policy: str  # in words
     digest: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder."""
-
-    path: Path
-    about: Json  # its config.json
-
-    @classmethod
-    def at(cls, place: str) -> "Run":
-        """The run that lies there. Raises UserError where there is none."""
-        try:
-            return cls(Path(place), json.loads((Path(place) / "config.json").read_text()))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            raise UserError(f"{place} is no run: it has no readable config.json; `python -m train pretrain` makes one") from None
-
-    def checkpoint(self, images_seen: int | None = None) -> Path:
-        """The checkpoint of so many images, the newest by default. Raises UserError where there is none."""
-        newest = checkpoint.require(self.path)
-        if images_seen is None:
-            return newest
-        found = {checkpoint.images_seen(c): c for c in checkpoint.committed(self.path)}
-        if images_seen not in found:
-            raise UserError(f"{self.path} has no checkpoint at {images_seen} images; it has {', '.join(map(str, found))}")
-        return found[images_seen]
-
-    def encoder(self, name: str | None, device: str) -> Encoder:
-        """The encoder of the run's captions. Raises UserError where it is not to be had."""
-        source = encoders.find(name or self.about["encoder"]["name"])
-        if source.sha256 != self.about["encoder"]["digest"]:
-            raise UserError(f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder")
-        return encoders.load(source, device, "fp32")
 
 
 def prompts_of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
@@ -117,22 +83,13 @@ def prompts_of(encoder: Encoder, texts: list[str]) -> Prompts:
 
 
 def drawn(run: Run, found: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
-    """The pictures that a checkpoint's averaged generator draws of the prompts."""
-    generator = checkpoint.average(found).to(device)
-    mark = hashlib.sha256((found / "COMMITTED").read_bytes()).hexdigest()
-
-    @torch.no_grad()
-    def batches(start: int) -> Iterator[np.ndarray]:
-        config = generator.config
-        for first in range(start, len(prompts.vectors), _AT_ONCE):
-            h = torch.from_numpy(prompts.vectors[first : first + _AT_ONCE]).to(device)
-            normal = np.stack([_latents(seed, first + i, config.z_dim + config.noise_size) for i in range(len(h))])
-            z, noise = torch.from_numpy(normal).to(device).split([config.z_dim, config.noise_size], dim=1)
-            images = generator(z, h, noise=noise)  # N 3 R R
-            yield ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-    name = f"{run.path.name} at {checkpoint.images_seen(found):,} images"
-    return Pictures(name, digest({"checkpoint": mark, "prompts": prompts.digest, "seed": seed}), len(prompts.vectors), batches)
+    """Returns the pictures that a checkpoint draws of the prompts, in their order. Raises UserError if the model draws none."""
+    require_drawing(run.model, str(run.path))
+    texts = Texts(torch.from_numpy(prompts.vectors).to(device))
+    drawing = draw.drawing(run.load(found, device), texts, seed=seed)
+    identity = {"checkpoint": checkpoint.digest(found), "prompts": prompts.digest, **drawing.identity}
+    name = f"{run.path.name} at {run.images_seen(found):,} images"
+    return Pictures(name, digest(identity), len(drawing), drawing.batches)
 
 
 def _prompts(found: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:
@@ -148,9 +105,3 @@ def _text(sample: Sample, shards: ShardSet) -> str:
     if "stats" not in sample.about:
         raise UserError(f"sample {sample.key} of {shards.storage.url} has no caption; give caption tables by --captions")
     return attributes.sentences(sample.about)[0]
-
-
-def _latents(seed: int, number: int, size: int) -> np.ndarray:
-    """Normal numbers of a picture, float32 (size,)."""
-    stream = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=np.array([0, 0, number, 0], np.uint64))
-    return np.random.Generator(stream).standard_normal(size, dtype=np.float32)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluate.runs import Run
 from synth.errors import UserError
+from train.runs import Run, find
 
 Json = dict[str, Any]
 
@@ -49,7 +49,7 @@ def write(number: int, places: Sequence[str], out: str) -> Json:
     path = Path(out)
     if path.suffix != ".md":
         raise UserError(f"--out is {out}; it must end in .md")
-    rows = [row_of(Run.at(place)) for place in places]
+    rows = [row_of(find(place)) for place in places]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = markdown(number, rows)
     path.write_text(text)
@@ -102,7 +102,7 @@ def _arm(run: Run) -> str:
     if not source:
         return "scratch"
     try:
-        return str(Run.at(source["run"]).about["shards"].get("dataset"))
+        return str(find(source["run"]).about["shards"].get("dataset"))
     except UserError:
         return Path(source["run"]).name
 

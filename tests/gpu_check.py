@@ -21,9 +21,10 @@ from caption.pipeline import Request as Captions
 from caption.pipeline import _Captioning
 from tests.conftest import make_small, make_tables
 from train import checkpoint, config
-from train.config import Config
+from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
+from train.model import PRECISIONS, Context
 from train.presets import PRESETS
 from train.stream.stream import Batch
 
@@ -43,7 +44,7 @@ def main() -> None:
     print(f"{'CPU' if rehearse else torch.cuda.get_device_name()}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores")
     begun = time.perf_counter()
     for preset in PRESETS.values():
-        for precision in config.PRECISIONS:
+        for precision in ("fp32", "bf16"):
             if time.perf_counter() - begun < _MOST:
                 settled = config.with_settings(preset.make(), [f"training.precision={precision}", *(_TINY if rehearse else ())])
                 print(_step(preset.name, settled, device), flush=True)
@@ -55,9 +56,9 @@ def main() -> None:
             print(_two_processes(Path(scratch), device), flush=True)
 
 
-def _step(name: str, settled: Config, device: str) -> str:
+def _step(name: str, settled: RunConfig, device: str) -> str:
     """Seconds per kimg and memory of a preset, without the encoder's part; halves what goes through at once until it fits."""
-    micro = settled.training.batch
+    micro = settled.groups.training.batch
     while True:
         try:
             trainer = _trainer(replace(settled, run=replace(settled.run, micro_batch=micro)), device)
@@ -73,13 +74,13 @@ def _step(name: str, settled: Config, device: str) -> str:
             break
         except torch.cuda.OutOfMemoryError:
             micro //= 2
-            if micro < settled.loss.contrastive_group:
-                return f"{name:<14} {settled.training.precision}  does not fit"
+            if micro < settled.groups.loss.contrastive_group:
+                return f"{name:<14} {settled.groups.training.precision}  does not fit"
             torch.cuda.empty_cache()
-    kimg = (time.perf_counter() - begun) / (_STEPS * settled.training.batch) * 1000
+    kimg = (time.perf_counter() - begun) / (_STEPS * settled.groups.training.batch) * 1000
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
-    sizes = f"G {parameters(trainer.players.g) / 1e6:.1f} M, D {parameters(trainer.players.d) / 1e6:.1f} M"
-    return f"{name:<14} {settled.training.precision}  {kimg:7.2f} s/kimg  {memory:5.1f} GiB  {micro} at once  {sizes}"
+    sizes = ", ".join(f"{name} {parameters(part) / 1e6:.1f} M" for name, part in trainer.parts.items())
+    return f"{name:<14} {settled.groups.training.precision}  {kimg:7.2f} s/kimg  {memory:5.1f} GiB  {micro} at once  {sizes}"
 
 
 def _resumed(scratch: Path, device: str) -> str:
@@ -132,16 +133,16 @@ def _two_processes(scratch: Path, device: str) -> str:
     return f"two processes: trained to {checkpoint.images_seen(checkpoint.require(scratch / 'two'))} images seen"
 
 
-def _trainer(settled: Config, device: str) -> Trainer:
-    return Trainer(settled, None, Ranks(device=device))
+def _trainer(settled: RunConfig, device: str) -> Trainer:
+    return Trainer(settled, Context(torch.device(device), PRECISIONS[settled.groups.training.precision]), Ranks(device=device))
 
 
-def _batch(settled: Config, number: int) -> Batch:
+def _batch(settled: RunConfig, number: int) -> Batch:
     generator = torch.Generator().manual_seed(number)
-    side, count = settled.model.resolution, settled.training.batch
-    pictures = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
-    texts = functional.normalize(torch.randn(count, settled.model.text_dim, generator=generator), dim=1)
-    return Batch(pictures, texts, texts)
+    side, count = settled.groups.model.resolution, settled.groups.training.batch
+    pictures = torch.randint(0, 256, (count, 1, 3, side, side), dtype=torch.uint8, generator=generator)
+    texts = functional.normalize(torch.randn(count, settled.groups.model.text_dim, generator=generator), dim=1)
+    return Batch(pictures, {"d": texts, "g": texts})
 
 
 if __name__ == "__main__":

@@ -67,15 +67,13 @@ def test_it_leaves_every_stage_and_a_report(demo_done: Path) -> None:
 def test_the_untrained_generator_is_the_one_that_training_from_scratch_began_with(demo_done: Path) -> None:
     import torch
 
-    from train import checkpoint, start  # noqa: F401  (its config's presets)
-    from train.config import from_json
-    from train.models.stylegan2 import Generator
+    from train import runs
+    from train.models.stylegan2_networks import Generator
 
-    about = json.loads((demo_done / "runs/scratch/config.json").read_text())
-    settled = from_json(about["config"])
-    torch.manual_seed(settled.training.seed)
-    begun = Generator(settled.model).state_dict()
-    kept = checkpoint.average(checkpoint.require(demo_done / "runs/untrained")).state_dict()
+    groups = runs.find(demo_done / "runs/scratch").config.groups
+    torch.manual_seed(groups.training.seed)
+    begun = Generator(groups.model).state_dict()
+    kept = runs.load(str(demo_done / "runs/untrained")).parts["generator"].state_dict()
     assert all(torch.equal(begun[name], kept[name]) for name in begun)
 
 

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from caption.encoders import find, load
 from caption.table import CaptionSet
 from evaluate import agreement, curves, features, measuring, runs, tables
 from evaluate.cli import commands
 from evaluate.measuring import Request
-from evaluate.runs import Run
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
+from train import runs as trained
+from train.models.stylegan2_networks import Generator
 from train.start import Request as Training
-from train.start import pretrain
+from train.start import finish, train
 
 TINY = ("model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8", "model.text_width=8")
 SHORT = ("training.batch=16", "run.checkpoint=16", "run.tick=16", "run.samples=32", "run.workers=0", "training.precision=fp32")
@@ -32,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: 
     """A run of 32 images, with two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     asked = Training("tiny-32", (str(undisturbed),), str(out), (str(captioned),), 32, encoder=str(tiny_encoder), settings=(*TINY, *SHORT))
-    assert pretrain(asked, said=lambda _: None, started=lambda *_: None, advance=lambda _: None) == 0
+    assert finish(train(asked)) == 0
     return out
 
 
@@ -51,7 +53,7 @@ def rows(request: Request) -> list[dict[str, Any]]:
 
 
 def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undisturbed: Path, captioned: Path) -> None:
-    found, shards, tables_ = Run.at(str(run)), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    found, shards, tables_ = trained.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
     many, few = (runs.prompts_of_tables(shards, tables_, found, n) for n in (40, 20))
     drawn = [runs.drawn(found, found.checkpoint(), p, seed=s, device="cpu") for p, s in ((many, 0), (few, 0), (many, 1))]
     pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
@@ -150,7 +152,7 @@ def test_the_table_has_our_figures_and_the_papers(ask: Callable[..., Request], r
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["metrics", "{tmp}", "--reference", "{set}"], "is no run: it has no readable config.json"),
+        (["metrics", "{tmp}", "--reference", "{set}"], "is no run: it has no config.json"),
         (["metrics", "{run}", "--reference", "{tmp}"], "has no manifest.json: it holds no finished set"),
         (["metrics", "{run}", "--reference", "{set}", "--metrics", "fidd"], "unknown metric 'fidd'; known are fid"),
         (["metrics", "{run}", "--reference", "{set}", "--n", "1"], "--n is 1; it must be at least 2"),
@@ -170,17 +172,19 @@ def test_bad_input_gets_a_sentence(run: Path, undisturbed: Path, tmp_path: Path,
 def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp_path: Path) -> None:
     make_tables(undisturbed, tmp_path / "t", "nano")
     with pytest.raises(UserError, match="was made by nano, and "):
-        runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(tmp_path / "t")), Run.at(str(run)), 4)
+        runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(tmp_path / "t")), trained.find(run), 4)
 
 
 def test_what_is_drawn_is_the_averaged_generator(run: Path, undisturbed: Path, captioned: Path) -> None:
-    from train import checkpoint
-
-    found = Run.at(str(run))
+    """By the law that README states: Philox with the key (seed, 0) and the picture's number in its counter."""
+    found = trained.find(run)
     prompts = runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
     [picture] = list(runs.drawn(found, found.checkpoint(), prompts, seed=5, device="cpu").batches(0))
-    average = checkpoint.average(found.checkpoint())
-    normal = torch.from_numpy(np.stack([runs._latents(5, i, 8 + average.config.noise_size) for i in range(2)]))
+    average = Generator(found.config.groups.model)
+    average.load_state_dict(load_file(found.checkpoint() / "ema.safetensors"))
+    streams = [np.random.Generator(np.random.Philox(key=[5, 0], counter=[0, 0, i, 0])) for i in range(2)]
+    rows = [stream.standard_normal(8 + average.sizes.noise_size, dtype=np.float32) for stream in streams]
+    normal = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
         images = average(normal[:, :8], torch.from_numpy(prompts.vectors), noise=normal[:, 8:])
     expected = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()

@@ -1,9 +1,9 @@
 import torch
 
-from train.models import latents
-from train.models.stylegan2 import Config
+from train.models import latents, randomness
+from train.models.stylegan2_networks import Sizes
 
-SMALL = Config(resolution=16, z_dim=32)
+SMALL = Sizes(resolution=16, z_dim=32)
 
 
 def test_a_sample_draws_its_own_numbers_in_any_batch() -> None:
@@ -44,6 +44,6 @@ def test_no_mixing_means_one_latent() -> None:
 
 def test_mixing_of_bits_is_splitmix() -> None:
     # the first two outputs of the published generator from the state 0, and no collision among neighbours
-    assert latents.mixed(0) == 0xE220A8397B1DCDAF
-    assert latents.mixed(0x9E3779B97F4A7C15) == 0x6E789E6AA1B965F4
-    assert len({latents.mixed(a, b) for a in range(100) for b in range(100)}) == 10_000
+    assert randomness.mixed(0) == 0xE220A8397B1DCDAF
+    assert randomness.mixed(0x9E3779B97F4A7C15) == 0x6E789E6AA1B965F4
+    assert len({randomness.mixed(a, b) for a in range(100) for b in range(100)}) == 10_000

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,26 +14,23 @@ from torch.nn import functional
 from caption.pseudo import noise, pseudo_caption
 from synth.errors import UserError
 from train import ema, presets
-from train.config import Config, Data, Run, Training
+from train.config import RunConfig
 from train.distributed import Ranks
-from train.loop import Tick, Trainer, Watch
+from train.loop import Tick, Trainer
+from train.model import PRECISIONS, Context, Phase
 from train.models import losses
-from train.models.losses import LossConfig
-from train.models.stylegan2 import Config as ModelConfig
-from train.phases import Phase
+from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
 from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MODEL = ModelConfig(resolution=16, text_dim=32, z_dim=16, w_dim=16, text_width=16, mapping_layers=1, channel_base=128, channel_max=16)
-SMALL = Config(
-    MODEL,
-    LossConfig(contrastive_group=8),
-    Training(batch=16, path_every=2, r1_every=3),
-    Data(),
-    Run(images=160, tick=16, checkpoint=1000, samples=1000),
+SIZES = {"resolution": 16, "text_dim": 32, "z_dim": 16, "w_dim": 16, "text_width": 16, "mapping_layers": 1}
+SMALL = RunConfig.of(
+    "stylegan2",
+    {f"model.{name}": value for name, value in {**SIZES, "channel_base": 128, "channel_max": 16}.items()}
+    | {"loss.contrastive_group": 8, "training.batch": 16, "training.path_every": 2, "training.r1_every": 3}
+    | {"run.images": 160, "run.tick": 16, "run.checkpoint": 1000, "run.samples": 1000},
 )
-SILENT = Watch(lambda _: None, lambda _: None, lambda _: None)
 
 
 class Projection:
@@ -46,31 +44,42 @@ class Projection:
         return functional.normalize(functional.adaptive_avg_pool2d(pictures, 8).flatten(1) @ self.map, dim=1)
 
 
-def batch(number: int, config: Config, *, size: int | None = None) -> Batch:
+def changed(config: RunConfig, group: str, **values: Any) -> RunConfig:
+    return config.replaced(group, replace(config.by_group[group], **values))
+
+
+def trained(config: RunConfig, encoder: Any = None) -> Trainer:
+    """A trainer on one rank."""
+    dtype = PRECISIONS[config.groups.training.precision]
+    return Trainer(config, Context(torch.device("cpu"), dtype, encoder=encoder), Ranks())
+
+
+def batch(number: int, config: RunConfig, *, size: int | None = None) -> Batch:
     """Pictures and texts that nothing but NumPy decides."""
-    chance, n, side = np.random.default_rng(number), size or config.training.batch, config.model.resolution
-    pictures = torch.from_numpy(chance.integers(0, 256, (n, 3, side, side), dtype=np.uint8))
-    image = chance.standard_normal((n, config.model.text_dim)).astype(np.float32)
+    chance, n, side = np.random.default_rng(number), size or config.groups.training.batch, config.groups.model.resolution
+    pictures = torch.from_numpy(chance.integers(0, 256, (n, 1, 3, side, side), dtype=np.uint8))
+    image = chance.standard_normal((n, config.groups.model.text_dim)).astype(np.float32)
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     index = list(range(number * n, number * n + n))
-    texts = [pseudo_caption(image, noise(0, index, draw, config.model.text_dim), config.data.xi) for draw in (1, 2)]
-    return Batch(pictures, torch.from_numpy(texts[0]), torch.from_numpy(texts[1]))
+    texts = [pseudo_caption(image, noise(0, index, draw, config.groups.model.text_dim), config.data.xi) for draw in (1, 2)]
+    return Batch(pictures, {"d": torch.from_numpy(texts[0]), "g": torch.from_numpy(texts[1])})
 
 
 def steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
-    first = trainer.images_seen // trainer.config.training.batch
+    first = trainer.images_seen // trainer.config.groups.training.batch
     return [{k: float(v) for k, v in trainer.step(batch(first + i, trainer.config)).items()} for i in range(count)]
 
 
 def state(trainer: Trainer) -> list[Tensor]:
-    return [t.clone() for network in (trainer.players.g, trainer.players.d, trainer.average) for t in network.state_dict().values()]
+    modules = (trainer.parts[GENERATOR], trainer.parts[DISCRIMINATOR], trainer.averages[EMA])
+    return [t.clone() for module in modules for t in module.state_dict().values()]
 
 
 @pytest.mark.parametrize(("projection", "contrast"), [("sample", "softmax"), ("batch_sum", "sharpened")])
 def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: str) -> None:
-    settled = replace(SMALL, loss=replace(SMALL.loss, projection=projection, contrast=contrast))
-    whole = steps(Trainer(settled, Projection(), Ranks()), 7)
-    parts = steps(Trainer(replace(settled, run=replace(settled.run, micro_batch=8)), Projection(), Ranks()), 7)
+    settled = changed(SMALL, "loss", projection=projection, contrast=contrast)
+    whole = steps(trained(settled, Projection()), 7)
+    parts = steps(trained(changed(settled, "run", micro_batch=8), Projection()), 7)
     assert {"g/cong", "path/path", "r1/r1", "d/real_cond"} <= whole[0].keys()
     for ours, others in zip(parts, whole, strict=True):
         assert ours == pytest.approx(others, rel=2e-3)
@@ -78,13 +87,13 @@ def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: st
 
 
 def test_which_phases_come_depends_on_the_images_seen_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, came = Trainer(SMALL, None, Ranks()), list[tuple[int, str]]()
+    trainer, came = trained(SMALL), list[tuple[int, str]]()
 
     def turn(self: Trainer, phase: Phase, _: object) -> dict[str, Tensor]:
         came.append((self.images_seen, phase.name))
         return {}
 
-    monkeypatch.setattr(Trainer, "_turn", turn)
+    monkeypatch.setattr(Trainer, "_take", turn)
     trainer.images_seen = 5 * 16
     steps(trainer, 4)
     assert came == [
@@ -96,21 +105,21 @@ def test_which_phases_come_depends_on_the_images_seen_alone(monkeypatch: pytest.
 
 
 def test_the_average_depends_on_the_images_seen_alone() -> None:
-    training = replace(SMALL.training, ema_half_life=100, ema_ramp_up=0.5)
+    settled = changed(SMALL, "training", ema_half_life=100, ema_ramp_up=0.5)
     for seen in (0, 16, 8000):
-        trainer = Trainer(replace(SMALL, training=training), None, Ranks())
+        trainer = trained(settled)
         trainer.images_seen = seen
-        before = [p.clone() for p in trainer.average.parameters()]
+        before = [p.clone() for p in trainer.averages[EMA].parameters()]
         steps(trainer, 1)
         remains = 0.5 ** (16 / min(100, 0.5 * (seen + 16)))
         assert remains == ema.decay(16, seen + 16, half_life=100, ramp_up=0.5)
-        for old, new, model in zip(before, trainer.average.parameters(), trainer.players.g.parameters(), strict=True):
+        for old, new, model in zip(before, trainer.averages[EMA].parameters(), trainer.parts[GENERATOR].parameters(), strict=True):
             assert torch.allclose(new, remains * old + (1 - remains) * model, atol=1e-6)
 
 
 def test_the_same_images_give_the_same_step_from_whatever_start() -> None:
     """A step's random numbers are those of its images' global numbers."""
-    one, other = Trainer(SMALL, None, Ranks()), Trainer(SMALL, None, Ranks())
+    one, other = trained(SMALL), trained(SMALL)
     torch.manual_seed(99)  # which nothing draws from any more
     other.images_seen = 16 * 6  # both regularisers come, as at 0
     a, b = (trainer.step(batch(0, SMALL)) for trainer in (one, other))
@@ -123,45 +132,41 @@ def test_the_same_images_give_the_same_step_from_whatever_start() -> None:
 
 def poisoned(number: int) -> Batch:
     made = batch(number, SMALL)
-    return made._replace(for_d=made.for_d * float("nan"), for_g=made.for_g * float("nan"))
+    return made._replace(vectors={name: vectors * float("nan") for name, vectors in made.vectors.items()})
 
 
 def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
-    trainer = Trainer(SMALL, None, Ranks())
+    trainer = trained(SMALL)
     steps(trainer, 2)
-    before, moments = state(trainer), trainer.optimisers[id(trainer.players.g)].state_dict()["state"][0]["step"].clone()
-    average = len(list(trainer.players.g.state_dict()))
-    mean = trainer.players.path_mean.clone()
+    before, moments = state(trainer), trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"].clone()
+    average = len(trainer.parts[GENERATOR].state_dict())
+    mean = trainer.model.state["path_mean"].clone()
     trainer.step(poisoned(2))  # with the path length
     assert trainer.skipped == 3 and trainer.images_seen == 48
     for old, new in list(zip(before, state(trainer), strict=True))[:-average]:
         assert torch.equal(old, new)
-    assert trainer.optimisers[id(trainer.players.g)].state_dict()["state"][0]["step"] == moments
-    assert torch.equal(trainer.players.path_mean, mean)
-    told: list[Tick] = []
-    again = replace(SMALL, run=replace(SMALL.run, images=64))
-    trainer.config = again
-    trainer.ranks = Ranks()
+    assert trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"] == moments
+    assert torch.equal(trainer.model.state["path_mean"], mean)
+    trainer.config = changed(SMALL, "run", images=64)
     trainer.save = lambda run: None  # type: ignore[method-assign]
-    assert trainer.train(iter([batch(3, SMALL)]), Watch(told.append, lambda _: None, lambda _: None), Path("unused")) == 0
-    assert [tick.skipped for tick in told] == [3]
+    events = list(trainer.run(iter([batch(3, SMALL)]), Path("unused")))
+    assert [event.skipped for event in events if isinstance(event, Tick)] == [3] and trainer.ended_by == 0
     assert all(torch.isfinite(t).all() for t in state(trainer))
 
 
 def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> None:
-    settled = replace(SMALL, run=replace(SMALL.run, images=10_000))
-    trainer = Trainer(settled, None, Ranks())
-    with pytest.raises(UserError, match=r"the gradients of 20 phases of a network in a row were not finite, .* at \d+ images seen; lower"):
-        trainer.train((poisoned(i) for i in range(100)), SILENT, tmp_path)
+    trainer = trained(changed(SMALL, "run", images=10_000))
+    sentence = r"the gradients of the (generator|discriminator) were not finite in 20 phases in a row, .* at \d+ images seen; lower"
+    with pytest.raises(UserError, match=sentence):
+        list(trainer.run((poisoned(i) for i in range(100)), tmp_path))
     assert trainer.images_seen < 20 * 16 and not list(tmp_path.iterdir())
 
 
 def test_also_when_one_network_alone_has_them(tmp_path: Path) -> None:
     encoder = SimpleNamespace(features=lambda pictures: Projection().features(pictures) * float("nan"))
-    trainer = Trainer(replace(SMALL, training=replace(SMALL.training, path_every=0)), encoder, Ranks())
-    trainer.config = replace(trainer.config, run=replace(SMALL.run, images=10_000))
-    with pytest.raises(UserError, match="lately of g, at 304 images seen"):
-        trainer.train((batch(i, SMALL) for i in range(100)), SILENT, tmp_path)
+    trainer = trained(changed(changed(SMALL, "training", path_every=0), "run", images=10_000), encoder)
+    with pytest.raises(UserError, match="lately in g, at 304 images seen"):
+        list(trainer.run((batch(i, SMALL) for i in range(100)), tmp_path))
 
 
 # Captions.
@@ -176,23 +181,23 @@ def kinds(number: int) -> Batch:
     pictures[kind == 1, 2] += 180
     centres = np.eye(32, dtype=np.float32)[:2]
     texts = functional.normalize(torch.from_numpy(centres[kind] + 0.05 * chance.standard_normal((16, 32)).astype(np.float32)), dim=1)
-    return Batch(torch.from_numpy(pictures), texts, texts)
+    return Batch(torch.from_numpy(pictures)[:, None], {"d": texts, "g": texts})
 
 
 def test_captions_matter() -> None:
-    settled = replace(SMALL, loss=replace(SMALL.loss, r1=1.0), training=replace(SMALL.training, r1_every=4, path_every=0))
-    trainer = Trainer(settled, None, Ranks())
+    settled = changed(changed(SMALL, "loss", r1=1.0), "training", r1_every=4, path_every=0)
+    trainer = trained(settled)
     for number in range(60):
         trainer.step(kinds(number))
     told = kinds(0)
-    real, h = told.pictures.float() / 127.5 - 1, told.for_d
-    red = told.pictures[:, 0].float().mean((1, 2)) > told.pictures[:, 2].float().mean((1, 2))
+    real, h = told.pictures[:, 0].float() / 127.5 - 1, told.vectors["d"]
+    red = real[:, 0].mean((1, 2)) > real[:, 2].mean((1, 2))
     shuffled = torch.empty_like(h)
     shuffled[red], shuffled[~red] = h[~red], h[red]  # each gets a caption of the other kind
     with torch.no_grad():
-        score, meaning = trainer.players.d(real)
-        right, wrong = (losses.real_losses(settled.loss, losses.Judgement(score, meaning, t)) for t in (h, shuffled))
-        drawn = trainer.players.g(torch.randn(16, 16, generator=torch.Generator().manual_seed(5)), h)
+        score, meaning = trainer.parts[DISCRIMINATOR](real)
+        right, wrong = (losses.real_losses(settled.groups.loss, losses.Judgement(score, meaning, t)) for t in (h, shuffled))
+        drawn = trainer.parts[GENERATOR](torch.randn(16, 16, generator=torch.Generator().manual_seed(5)), h)
     assert wrong["adversarial"] > right["adversarial"] + 0.5
     assert wrong["cond"] > right["cond"] + 0.5
     redness = drawn[:, 0].mean((1, 2)) - drawn[:, 2].mean((1, 2))
@@ -203,17 +208,18 @@ def test_captions_matter() -> None:
 # sign of its last bit, so another CPU's losses differ in the third digit, those of the second step by up to a hundredth.
 
 
-def sixteenth(name: str) -> Config:
+def sixteenth(name: str) -> RunConfig:
     """A preset at 32 px with a sixteenth of its widths, its switches as they are."""
     made = presets.get(name).make()
-    model = replace(made.model, resolution=32, text_dim=32)
+    model = replace(made.groups.model, resolution=32, text_dim=32)
     widths = ("z_dim", "w_dim", "text_width", "channel_base", "channel_max")
     model = replace(model, **{width: max(32, getattr(model, width) // 16) for width in widths})
-    return replace(made, model=model, training=replace(made.training, batch=16))
+    return changed(made.replaced("model", model), "training", batch=16)
 
 
-def golden(settled: Config) -> list[dict[str, float]]:
-    return steps(Trainer(settled, Projection(settled.model.text_dim), Ranks()), 2)
+def golden(settled: RunConfig) -> list[dict[str, float]]:
+    rows = steps(trained(settled, Projection(settled.groups.model.text_dim)), 2)
+    return [{name: value for name, value in row.items() if name != "path/length"} for row in rows]
 
 
 FIRST = ("g/adversarial", "g/cond", "g/cong", "path/path", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "r1/r1")
@@ -269,6 +275,4 @@ def test_first_losses_of_every_preset(name: str) -> None:
 
 
 def test_first_losses_of_tiny_32() -> None:
-    settled = presets.get("tiny-32").make()
-    settled = replace(settled, model=replace(settled.model, text_dim=64))
-    assert_golden(golden(settled), "whole")
+    assert_golden(golden(changed(presets.get("tiny-32").make(), "model", text_dim=64)), "whole")

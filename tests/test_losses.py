@@ -144,12 +144,9 @@ def test_path_lengths_of_a_linear_generator() -> None:
     assert torch.allclose(lengths, (noise.flatten(1) / 4 @ m.t()).norm(dim=1), atol=1e-5)
 
 
-def test_the_running_mean_of_lengths() -> None:
+def test_the_penalty_is_the_squared_distance_from_the_running_mean() -> None:
     mean, lengths = torch.tensor(2.0), torch.tensor([1.0, 5.0], requires_grad=True)
     assert losses.path_penalty(lengths, mean).tolist() == [1, 9]
-    moved = losses.moved_mean(mean, lengths, 0.01)
-    assert moved.item() == pytest.approx(2.01)
-    assert not moved.requires_grad
 
 
 def test_unknown_forms_and_weights_are_refused() -> None:

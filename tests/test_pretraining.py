@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from caption.table import CaptionSet
 from synth.errors import UserError
 from tests.conftest import make_small, make_tables
-from train import checkpoint, config, presets, runs
+from train import checkpoint, config, log, presets, runs
 from train.distributed import Ranks
-from train.start import Request, _trainer, prepare, pretrain
+from train.model import PRECISIONS, Wanted
+from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
+from train.start import Note, Request, _trainer, finish, prepare, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,12 +34,12 @@ LOSSES = ("g/", "d/", "path/", "r1/")
 
 def quiet(request: Request) -> int:
     """Trains without telling anybody."""
-    return pretrain(request, said=lambda _: None, started=lambda *_: None, advance=lambda _: None)
+    return finish(train(request))
 
 
 def losses(run: Path) -> list[dict[str, float]]:
     """What the log says that does not depend on the clock on the wall."""
-    rows = [json.loads(line) for line in (run / runs.LOG).read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / log.LOG).read_text().splitlines()]
     return [{k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)} for row in rows]
 
 
@@ -74,7 +76,8 @@ def test_a_run_leaves_what_its_folder_is_said_to_hold(trained: Path) -> None:
 def test_only_the_last_two_checkpoints_keep_more_than_the_average(trained: Path) -> None:
     kept = {c.name: {p.stem for p in c.iterdir()} for c in checkpoint.committed(trained)}
     assert kept["000000040"] == kept["000000080"] == {"ema", "state", "COMMITTED"}
-    full = {"ema", "generator", "discriminator", "optimisers", "state", "COMMITTED"}
+    parts = {"generator", "discriminator"}
+    full = {"ema", *parts, *(f"{part}.optimiser" for part in parts), "state", "COMMITTED"}
     assert kept["000000120"] == kept["000000160"] == full
 
 
@@ -92,8 +95,8 @@ def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(asked: Reques
     quiet(replace(asked, images_seen=120))
     (run / "checkpoints" / "000000120" / "COMMITTED").unlink()  # killed before it was marked
     (run / "checkpoints" / ".000000120.tmp").mkdir()
-    with (run / runs.LOG).open("a") as log:
-        log.write('{"images_seen": 112, "g/adv')  # and in the middle of a line
+    with (run / log.LOG).open("a") as file:
+        file.write('{"images_seen": 112, "g/adv')  # and in the middle of a line
     quiet(replace(asked, images_seen=160))
     assert losses(run) == losses(trained) and weights(run) == weights(trained)
     assert not list((run / "checkpoints").glob(".*"))
@@ -115,13 +118,12 @@ def test_tensorboard_shows_every_image_once(asked: Request, trained: Path) -> No
 
 
 def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", runs.LOG)}
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)}
     for images in (160, 100):
-        said: list[str] = []
         done = replace(asked, out=str(trained), images_seen=images)
-        assert pretrain(done, said=said.append, started=lambda *_: None, advance=lambda _: None) == 0
-        assert said == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", runs.LOG)} == before
+        notes = [event.text for event in train(done) if isinstance(event, Note)]
+        assert notes == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)} == before
 
 
 def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
@@ -166,7 +168,10 @@ def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
         (("training.batch=10",), "a batch of 10 is not divided by groups of 4"),
         (("run.micro_batch=3",), "8 samples of a rank are not divided by run.micro_batch = 3"),
         (("run.micro_batch=2",), "2 samples at once are not divided by groups of 4"),
-        (("training.batch=7", "loss.contrastive_group=7", "model.mbstd_group=7"), "7 samples at once are not divided by 2"),
+        (
+            ("training.batch=7", "loss.contrastive_group=7", "model.mbstd_group=7"),
+            "7 samples at once are not divided by 2, as stylegan2 asks",
+        ),
         (("model.resolution=64",), "have 32 pixels a side, no power-of-two multiple of model.resolution = 64"),
         (("model.resolution=48",), "must be a power of two"),
         (("model.text_dim=64",), "has embeddings of 32, and model.text_dim is 64"),
@@ -231,7 +236,8 @@ def test_the_only_tables_are_found_and_several_are_listed(
     default = replace(asked, captions=())
     refused(default, "no caption tables of .* are in data/captions/visual_atoms; `make captions` makes them")
     shutil.copytree(captioned, "data/captions/visual_atoms/one")
-    assert prepare(default, "cpu").sets[0].captions.storage.url.endswith("visual_atoms/one")
+    [(_, tables)] = prepare(default, "cpu").sets
+    assert tables and tables.storage.url.endswith("visual_atoms/one")
     shutil.copytree(captioned, "data/captions/visual_atoms/two")
     refused(default, "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two")
 
@@ -247,7 +253,7 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
     assert prepare(replace(asked, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
 
 
-@pytest.mark.parametrize("precision", config.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_encoder_computes_in_the_precision_of_the_run(asked: Request, tiny_encoder: Path, precision: str) -> None:
     settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
     prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
@@ -284,12 +290,12 @@ def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
 
 def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
     quiet(replace(asked, images_seen=8))
-    with runs.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
+    with log.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
         quiet(asked)
     quiet(asked)
 
 
-@pytest.mark.parametrize("name", [checkpoint.GENERATOR, checkpoint.OPTIMISERS, checkpoint.STATE])
+@pytest.mark.parametrize("name", ["generator.safetensors", "discriminator.optimiser.safetensors", "state.safetensors", checkpoint.STATE])
 def test_a_checkpoint_that_was_cut_is_refused(asked: Request, name: str) -> None:
     quiet(replace(asked, images_seen=40))
     found = checkpoint.require(Path(asked.out))
@@ -323,16 +329,15 @@ def test_fine_tuning_starts_from_the_exact_weights(asked: Request, trained: Path
     prepared = prepare(tuned, "cpu")
     trainer = _trainer(prepared, Ranks(), None)
     newest = checkpoint.require(trained)
-    for network, name in ((trainer.players.g, "generator"), (trainer.players.d, "discriminator"), (trainer.average, "ema")):
+    for name, module in {**trainer.parts, **trainer.averages}.items():
         saved = load_file(newest / f"{name}.safetensors")
-        assert saved.keys() == network.state_dict().keys()
-        assert all(torch.equal(saved[key], value) for key, value in network.state_dict().items())
-    assert trainer.images_seen == 0 and float(trainer.players.path_mean) == 0
-    for network in (trainer.players.g, trainer.players.d):
-        optimiser = trainer.optimisers[id(network)]
-        assert not optimiser.state
-        c = {id(trainer.players.g): 2 / 3, id(trainer.players.d): 3 / 4}[id(network)]  # as regularised every 2 and 3 steps
-        assert optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 * c)
+        assert saved.keys() == module.state_dict().keys()
+        assert all(torch.equal(saved[key], value) for key, value in module.state_dict().items())
+    assert {*trainer.parts, *trainer.averages} == {GENERATOR, DISCRIMINATOR, EMA}
+    assert trainer.images_seen == 0 and float(trainer.model.state["path_mean"]) == 0
+    for part, c in ((GENERATOR, 2 / 3), (DISCRIMINATOR, 3 / 4)):  # as regularised every 2 and 3 steps
+        optimiser = trainer.model.optimisers[part]
+        assert not optimiser.state and optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 * c)
 
 
 def test_fine_tuning_goes_on_where_its_source_has_moved_on(asked: Request, trained: Path, tmp_path: Path) -> None:
@@ -358,7 +363,7 @@ def test_a_source_that_reads_another_encoders_texts_is_refused(asked: Request, t
 
 def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
     part = replace(asked, source=None, fraction=0.25)
-    streams = [prepare(r, "cpu").stream for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
+    streams = [prepare(r, "cpu").stream(Wanted(("d", "g"))) for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
     seen = [{(p.shard, p.row) for p in s.order.places(0, 200)} for s in streams]
     assert len(seen[0]) == 10 and seen[0] == seen[1] != seen[2]
 
@@ -368,40 +373,40 @@ def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
 
 def test_presets_are_the_experiments_that_they_name() -> None:
     made = {name: preset.make() for name, preset in presets.PRESETS.items()}
-    paper, lafite = made["paper-256"], made["lafite-256"]
-    assert (paper.model.resolution, paper.model.channel_base, paper.training.batch, paper.run.images) == (256, 32768, 64, 10_000_000)
-    assert (paper.training.g_lr, paper.training.d_lr, paper.loss.r1, paper.loss.cond_weight, paper.loss.cong_weight) == (
-        2.5e-3,
-        2.5e-3,
-        10,
-        5,
-        10,
-    )
-    assert (paper.loss.projection, paper.loss.contrast, paper.data.xi, paper.model.style) == ("sample", "softmax", 0.25, "stylespace")
-    assert (lafite.loss.projection, lafite.loss.contrast, lafite.data.xi, lafite.model.style) == ("batch_sum", "sharpened", 3.0, "w")
-    assert lafite.data.caption_xi == pytest.approx(1 / 9)
-    tiny = made["tiny-32"].model
-    assert (tiny.z_dim, tiny.w_dim, tiny.text_width, tiny.channel_base, tiny.channel_max, tiny.mapping_layers) == (
-        128,
-        128,
-        128,
-        1024,
-        64,
-        2,
-    )
-    rates = {name: (made[name].training.g_lr, made[name].training.d_lr) for name in ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")}
+    paper, lafite = made["paper-256"].groups, made["lafite-256"]
+    assert (paper.model.resolution, paper.model.channel_base, paper.training.batch) == (256, 32768, 64)
+    assert (paper.training.g_lr, paper.training.d_lr) == (2.5e-3, 2.5e-3)
+    assert (paper.loss.r1, paper.loss.cond_weight, paper.loss.cong_weight) == (10, 5, 10)
+    assert (paper.loss.projection, paper.loss.contrast, paper.model.style) == ("sample", "softmax", "stylespace")
+    assert made["paper-256"].data.xi == 0.25 and made["paper-256"].run.images == 10_000_000
+    switches = lafite.groups.loss.projection, lafite.groups.loss.contrast, lafite.groups.model.style
+    assert switches == ("batch_sum", "sharpened", "w")
+    assert lafite.data.xi == 3.0 and lafite.data.caption_xi == pytest.approx(1 / 9)
+    tiny = made["tiny-32"].groups.model
+    assert (tiny.z_dim, tiny.w_dim, tiny.text_width) == (128, 128, 128)
+    assert (tiny.channel_base, tiny.channel_max, tiny.mapping_layers) == (1024, 64, 2)
+
+
+def test_fine_tuning_presets_have_the_papers_rates_and_parts() -> None:
+    made = {name: preset.make() for name, preset in presets.PRESETS.items()}
+    tuned = ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")
+    rates = {name: (made[name].groups.training.g_lr, made[name].groups.training.d_lr) for name in tuned}
     assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
     parts = {name: settled.data.fraction for name, settled in made.items() if settled.data.text == "caption"}
     assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, "emoji-32": 1}
-    for settled in made.values():
-        assert config.require_divisible(settled, 1) == settled.training.batch
-        assert config.from_json(config.to_json(settled)) == settled
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_preset_divides_its_batch_and_comes_back_from_json(name: str) -> None:
+    settled = presets.get(name).make()
+    assert config.require_divisible(settled, 1) == settled.groups.training.batch
+    assert config.from_json(config.to_json(settled), settled.name) == settled
 
 
 def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
     for tuned, source in (("coco-256", "paper-256"), ("cub-256", "paper-256"), ("celeba_hq-256", "paper-256"), ("emoji-32", "tiny-32")):
-        assert presets.get(tuned).make().model == presets.get(source).make().model
+        assert presets.get(tuned).make().groups.model == presets.get(source).make().groups.model
 
 
 def test_captions_of_a_run_decide_its_width(asked: Request, captioned: Path) -> None:
-    assert prepare(asked, "cpu").config.model.text_dim == CaptionSet(str(captioned)).dimensions == 32
+    assert prepare(asked, "cpu").config.groups.model.text_dim == CaptionSet(str(captioned)).dimensions == 32

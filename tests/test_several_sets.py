@@ -70,14 +70,15 @@ def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(
         number, shard = parts[place.shard]
         shards, captions = found[number]
         sample = list(shards.read(shard))[place.row]
-        assert np.array_equal(batch.pictures[i].permute(1, 2, 0), box_average(sample.pixels, 16))
+        assert np.array_equal(batch.pictures[i, 0].permute(1, 2, 0), box_average(sample.pixels, 16))
+        assert captions
         image = captions.vectors(captions.parts[shard.number])[[place.row]].astype(np.float32)
         eps = noise(4, [FIRSTS[number] + shard.first + place.row], 1 + 2 * place.epoch, 32)
-        assert np.array_equal(batch.for_d[i], pseudo_caption(image, eps, 0.25)[0])
+        assert np.array_equal(batch.vectors["d"][i], pseudo_caption(image, eps, 0.25)[0])
 
 
 def test_an_epoch_shows_every_sample_of_every_set_once(three: list[tuple[str, str]]) -> None:
-    shown = torch.cat([batch.pictures for batch in first(stream(three).batches(0, 10), 10)])
+    shown = torch.cat([batch.pictures[:, 0] for batch in first(stream(three).batches(0, 10), 10)])
     there = [box_average(s.pixels, 16) for shards, _ in opened(three) for shard in shards.shards for s in shards.read(shard)]
     assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == sorted(p.tobytes() for p in there)
 
@@ -113,7 +114,7 @@ def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[
 
 
 def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tuple[str, str]]) -> None:
-    found = prepare(replace(asked, fraction=0.25), "cpu").stream.order
+    found = prepare(replace(asked, fraction=0.25), "cpu").stream(PSEUDO.wanted).order
     assert found.samples == 25 and found.places(0, 25) == Order([16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25).places(0, 25)
 
 
@@ -139,16 +140,17 @@ def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three
 
 def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
     from evaluate import tables
-    from evaluate.runs import Run
+    from train.runs import find
 
     quiet(replace(asked, images_seen=8))
     (Path(asked.out) / "metrics.jsonl").write_text(json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n")
-    assert tables.row_of(Run.at(asked.out)).fitted_to == "visual_atoms + toy"
+    assert tables.row_of(find(asked.out)).fitted_to == "visual_atoms + toy"
 
 
 def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
     vectors, texts = captioned_sets.stored_texts(opened(three), 16)
     for n, (_, captions) in enumerate(opened(three)):
+        assert captions
         table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, 5)
         assert np.array_equal(vectors[n:15:3], np.array(table["pseudo_caption"].to_pylist(), np.float32))
         assert texts[n:15:3] == [told[0] for told in table["caption"].to_pylist()]
@@ -165,7 +167,7 @@ def test_the_only_tables_of_each_set_are_found(
     shutil.copytree(three[1][1], "data/captions/visual_atoms/large")
     refused(default, "no caption tables of .*told are in data/captions/toy")
     shutil.copytree(three[2][1], "data/captions/toy/one")
-    assert [s.captions.digest for s in prepare(default, "cpu").sets] == [CaptionSet(c).digest for _, c in three]
+    assert [s.captions and s.captions.digest for s in prepare(default, "cpu").sets] == [CaptionSet(c).digest for _, c in three]
 
 
 def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
@@ -195,7 +197,7 @@ def test_every_set_is_checked_for_size_and_captions(asked: Request, three: list[
     refused(replace(large_first, settings=(*SETTINGS, "model.resolution=64")), "pictures of .*told have 32 pixels a side")
     told_first = [three[2], three[0]]
     with pytest.raises(UserError, match=r"visual_atoms-000000\.parquet has no column text_embedding"):
-        stream(told_first, Visit(16, 0, Text.parse("caption"), 0.25, 0.0))
+        stream(told_first, Visit(16, 0, Text.parse("caption"), 0.25, 0.0, PSEUDO.wanted))
 
 
 def test_the_command_line_takes_sets_by_repeating(three: list[tuple[str, str]], tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
 from tests.test_captions import foreign
+from train.model import Wanted
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Batch, Stream, Text, Visit
 
-PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0)
+GAN = Wanted(vectors=("d", "g"))
+PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0, wanted=GAN)
 
 
 def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0) -> Stream:
@@ -28,7 +30,8 @@ def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str 
 
 def joined(parts: list[Batch]) -> list[bytes]:
     """Every tensor of a global batch, from its ranks' parts."""
-    return [torch.cat(tensors).numpy().tobytes() for tensors in zip(*parts, strict=True)]
+    rows = [[part.pictures, *part.vectors.values()] for part in parts]
+    return [torch.cat(tensors).numpy().tobytes() for tensors in zip(*rows, strict=True)]
 
 
 def first(batches: Iterator[Batch], count: int) -> list[Batch]:
@@ -40,13 +43,13 @@ def first(batches: Iterator[Batch], count: int) -> list[Batch]:
 def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:
     made, shard_set, tables = stream(undisturbed, captioned), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
     [batch] = first(made.batches(100, 24), 1)
-    assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (24, 3, 16, 16)
+    assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (24, 1, 3, 16, 16)
     for i, place in enumerate(made.order.places(100, 24)):
         sample = list(shard_set.read(shard_set.shards[place.shard]))[place.row]
-        assert np.array_equal(batch.pictures[i].permute(1, 2, 0), box_average(sample.pixels, 16))
+        assert np.array_equal(batch.pictures[i, 0].permute(1, 2, 0), box_average(sample.pixels, 16))
         index = shard_set.shards[place.shard].first + place.row
         image = tables.vectors(tables.parts[place.shard])[[place.row]].astype(np.float32)
-        for phase, texts in enumerate((batch.for_d, batch.for_g)):
+        for phase, texts in enumerate((batch.vectors["d"], batch.vectors["g"])):
             expected = pseudo_caption(image, noise(4, [index], 1 + 2 * place.epoch + phase, 32), 0.25)
             assert np.array_equal(texts[i], expected[0])
 
@@ -69,7 +72,7 @@ def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, capt
 
 
 def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) -> None:
-    shown = torch.cat([b.pictures for b in first(stream(undisturbed, captioned).batches(0, 8), 5)])
+    shown = torch.cat([b.pictures[:, 0] for b in first(stream(undisturbed, captioned).batches(0, 8), 5)])
     shard_set = ShardSet(str(undisturbed))
     there = sorted(box_average(s.pixels, 16).tobytes() for shard in shard_set.shards for s in shard_set.read(shard))
     assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == there
@@ -90,22 +93,22 @@ def test_texts_follow_their_policy(told: tuple[Path, Path]) -> None:
     own = tables.read(tables.parts[0], ["text_embedding"])["text_embedding"].to_pylist()
     shares = {}
     for text in ("stored", "mix:0.5", "mix:1", "pseudo"):
-        made = stream(*told, Visit(16, 0, Text.parse(text), 0.25, 0.0))
+        made = stream(*told, Visit(16, 0, Text.parse(text), 0.25, 0.0, GAN))
         [batch] = first(made.batches(0, 40), 1)
         found = 0
-        for place, vector in zip(made.order.places(0, 40), batch.for_g.numpy(), strict=True):
+        for place, vector in zip(made.order.places(0, 40), batch.vectors["g"].numpy(), strict=True):
             if text == "stored":
                 assert np.allclose(vector, stored[place.row], atol=1e-3)
             found += any(np.allclose(vector, v, atol=1e-3) for v in own[place.row])
         shares[text] = found
     assert shares["stored"] == shares["pseudo"] == 0 and shares["mix:1"] == 30 and 8 < shares["mix:0.5"] < 22
     with pytest.raises(UserError, match=r"sample photo_\d+ of .*00000\.tar has no caption; --text mix:0.5"):
-        first(stream(*told, Visit(16, 0, Text.parse("caption"), 0.25, 0.0)).batches(0, 40), 1)
+        first(stream(*told, Visit(16, 0, Text.parse("caption"), 0.25, 0.0, GAN)).batches(0, 40), 1)
 
 
 def test_captions_get_their_own_noise(told: tuple[Path, Path]) -> None:
-    clean, noised = (first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi)).batches(0, 40), 1)[0] for xi in (0.0, 1 / 9))
-    cosines = (clean.for_d * noised.for_d).sum(dim=1)
+    clean, noised = (first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi, GAN)).batches(0, 40), 1)[0] for xi in (0.0, 1 / 9))
+    cosines = (clean.vectors["d"] * noised.vectors["d"]).sum(dim=1)
     assert sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10  # those without captions have the same pseudo-caption
     assert cosines.sort().values[:30].mean() == pytest.approx(0.9939, abs=0.003)  # 0.9 of the text and 0.1 of noise
 
@@ -118,7 +121,7 @@ def test_other_policies_are_refused(text: str) -> None:
 
 def test_tables_without_text_embeddings_cannot_give_captions(undisturbed: Path, captioned: Path) -> None:
     with pytest.raises(UserError, match="has no column text_embedding"):
-        stream(undisturbed, captioned, Visit(16, 0, Text(captions=0.5), 0.25, 0.0))
+        stream(undisturbed, captioned, Visit(16, 0, Text(captions=0.5), 0.25, 0.0, GAN))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -140,7 +143,7 @@ def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, wo
 def test_sizes_that_the_shards_cannot_give_are_refused(undisturbed: Path, captioned: Path) -> None:
     for resolution in (64, 24):
         with pytest.raises(UserError, match=rf"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"):
-            first(stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0)).batches(0, 4), 1)
+            first(stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0, GAN)).batches(0, 4), 1)
 
 
 def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Path, tmp_path: Path) -> None:

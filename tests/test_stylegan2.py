@@ -8,13 +8,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.models import losses
+from synth.errors import UserError
+from train import checkpoint, runs
+from train.checkpoint import Origin
+from train.models import losses, stylegan2
 from train.models.latents import draw_latents, draw_path_noise
 from train.models.losses import Judgement, LossConfig
-from train.models.stylegan2 import Config, Discriminator, Generator, load_generator, save_generator
+from train.models.stylegan2_networks import Discriminator, Generator, Sizes
 
-TINY = Config(resolution=8, text_dim=8, z_dim=16, w_dim=32, text_width=32, mapping_layers=2, channel_base=256, channel_max=32)
-SIXTEENTH = Config(resolution=32, text_dim=32, z_dim=32, w_dim=32, text_width=32, channel_base=2048, channel_max=32)  # of 256 px's widths
+TINY = Sizes(resolution=8, text_dim=8, z_dim=16, w_dim=32, text_width=32, mapping_layers=2, channel_base=256, channel_max=32)
+SIXTEENTH = Sizes(resolution=32, text_dim=32, z_dim=32, w_dim=32, text_width=32, channel_base=2048, channel_max=32)  # of 256 px's widths
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +33,9 @@ def pictures(count: int, side: int) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
-def networks(config: Config) -> tuple[Generator, Discriminator]:
+def networks(sizes: Sizes) -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
-    g, d = Generator(config), Discriminator(config)
+    g, d = Generator(sizes), Discriminator(sizes)
     for name, parameter in g.named_parameters():
         if name.endswith("noise_strength"):
             parameter.data.fill_(0.1)
@@ -45,16 +48,16 @@ def judged(d: Discriminator, images: Tensor, h: Tensor) -> Judgement:
 
 
 def generated(g: Generator, h: Tensor, numbers: range) -> Tensor:
-    latents = draw_latents(g.config, 0, 0, numbers)
+    latents = draw_latents(g.sizes, 0, 0, numbers)
     return g(latents.z, h, cutoff=latents.cutoff, noise=latents.noise)
 
 
 def test_parameters_of_the_full_size() -> None:
-    def millions(config: Config, kind: type[Generator] | type[Discriminator]) -> float:
+    def millions(sizes: Sizes, kind: type[Generator] | type[Discriminator]) -> float:
         with torch.device("meta"):
-            return sum(p.numel() for p in kind(config).parameters()) / 1e6
+            return sum(p.numel() for p in kind(sizes).parameters()) / 1e6
 
-    full = Config()
+    full = Sizes()
     assert millions(full, Discriminator) == pytest.approx(29.13, abs=0.005)
     assert millions(full, Generator) == pytest.approx(49.17, abs=0.005)
     assert millions(replace(full, style="w"), Generator) == pytest.approx(45.00, abs=0.005)
@@ -225,25 +228,30 @@ def test_first_losses_of_every_switch(switches: tuple[str, str, str]) -> None:
     terms = [losses.generator_losses(config, fake, None), losses.fake_losses(config, fake), losses.real_losses(config, seen)]
     values = [value.item() for term in terms for value in term.values()]
     values.append(losses.gradient_penalty(seen.logits(config), real).mean().item())
-    latents = draw_latents(g.config, 0, 0, range(16))
+    latents = draw_latents(g.sizes, 0, 0, range(16))
     ws = g.latents(latents.z, latents.cutoff)
     images = g.synthesise(ws, h, noise=latents.noise)
-    values.append(losses.path_lengths(images, ws, draw_path_noise(g.config, 0, 1, range(16))).mean().item())
+    values.append(losses.path_lengths(images, ws, draw_path_noise(g.sizes, 0, 1, range(16))).mean().item())
     assert values == pytest.approx(GOLDEN[switches], rel=1e-3)
+
+
+def saved(path: Path, generator: Generator) -> None:
+    """Writes a generator as a checkpoint has it."""
+    checkpoint.save_part(path, generator, Origin("stylegan2", stylegan2.Config(generator.sizes), {}, stylegan2.GENERATOR))
 
 
 def test_a_generator_comes_back_from_one_file(tmp_path: Path) -> None:
     g, _ = networks(replace(TINY, style="w"))
     z, h = torch.randn(2, 16), embeddings(2, 8)
-    save_generator(tmp_path / "generator.safetensors", g)
-    again = load_generator(tmp_path / "generator.safetensors")
-    assert again.config == g.config
+    saved(tmp_path / "generator.safetensors", g)
+    again = runs.load_part(tmp_path / "generator.safetensors")
+    assert isinstance(again, Generator) and again.sizes == g.sizes
     assert torch.equal(again(z, h), g(z, h))
 
 
 def test_the_readmes_three_lines_draw_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (Path(__file__).parent.parent / "train/models/README.md").read_text().split("```python\n")[1].split("```")[0]
-    save_generator(tmp_path / "generator.safetensors", networks(TINY)[0])
+    saved(tmp_path / "generator.safetensors", networks(TINY)[0])
     monkeypatch.chdir(tmp_path)
     names = {"z": torch.randn(2, 16), "h": embeddings(2, 8)}
     exec(code, names)
@@ -251,10 +259,13 @@ def test_the_readmes_three_lines_draw_pictures(tmp_path: Path, monkeypatch: pyte
     assert len(code.replace("\n\n", "\n").splitlines()) == 3
 
 
-def test_a_file_of_something_else_is_no_generator(tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_no_part_of_a_model(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no StyleGAN2 generator"):
-        load_generator(tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="is no part of a model: its metadata names none"):
+        runs.load_part(tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("weights")
+    with pytest.raises(UserError, match="is no readable safetensors file"):
+        runs.load_part(tmp_path / "text.safetensors")
 
 
 def halves(side: int) -> Tensor:

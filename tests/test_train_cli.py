@@ -13,10 +13,11 @@ from PIL import Image
 
 from synth.errors import UserError
 from tests.test_pretraining import SETTINGS, quiet
-from train import checkpoint, presets
+from train import checkpoint, presets, runs
 from train.cli import commands
-from train.models.stylegan2 import load_generator
-from train.sampling import draw, grid
+from train.model import Texts
+from train.models.stylegan2 import EMA
+from train.sampling import draw
 from train.start import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,26 +93,28 @@ def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path,
 
 
 def test_the_first_pictures_of_more_are_the_same(trained: Path) -> None:
-    few, many = (draw.sample(trained, ["a star"], n=n, seed=0, truncation=1.0, device="cpu") for n in (2, 18))
+    few, many = (draw.sample(runs.find(trained), ["a star"], n=n, seed=0) for n in (2, 18))
     assert many.shape == (18, 16, 16, 3) and many.dtype == np.uint8
     assert np.abs(many[:2].astype(int) - few).max() <= 1
 
 
 def test_without_truncation_pictures_vary_and_at_0_only_by_their_noise(trained: Path) -> None:
-    generator = checkpoint.average(checkpoint.require(trained))
-    h = torch.nn.functional.normalize(torch.ones(4, 32), dim=1)
-    for name, parameter in generator.named_parameters():
+    model, h = runs.load(str(trained)), torch.nn.functional.normalize(torch.ones(4, 32), dim=1)
+    for name, parameter in model.averages[EMA].named_parameters():
         if name.endswith("noise_strength"):
             parameter.data.zero_()
-    free, mean = (grid.generate(generator, h, seed=0, truncation=t).astype(int) for t in (1.0, 0.0))
+
+    def drawn(truncation: str) -> np.ndarray:
+        return draw.pictures(draw.drawing(model, Texts(h), seed=0, options={"truncation": truncation})).astype(int)
+
+    free, mean, half = drawn("1.0"), drawn("0"), drawn("0.5")
     assert np.abs(free - free[0]).max() > 1 and np.abs(mean - mean[0]).max() <= 1
-    half = grid.generate(generator, h, seed=0, truncation=0.5).astype(int)
     assert np.abs(half - mean).sum() < np.abs(free - mean).sum()
 
 
 def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> None:
     def drawn(images: int | None) -> bytes:
-        return draw.sample(trained, ["x"], n=2, seed=0, truncation=1.0, device="cpu", images_seen=images).tobytes()
+        return draw.sample(runs.find(trained), ["x"], n=2, seed=0, images_seen=images).tobytes()
 
     assert drawn(None) == drawn(64) != drawn(40)
     with pytest.raises(UserError, match="has no checkpoint at 41 images; it has 40, 64"):
@@ -122,8 +125,10 @@ def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> No
     ("arguments", "sentence"),
     [
         (["--n", "0"], "--n must lie in 1..1024"),
-        (["--truncation", "1.5"], "--truncation in 0..1"),
-        (["--out", "grid.jpg"], "--out end in .png"),
+        (["--truncation", "1.5"], "setting truncation cannot be '1.5': it must lie in 0..1"),
+        (["--steps", "18"], "stylegan2 has no drawing option --steps; it has --truncation"),
+        (["--truncation"], "--truncation has no value; write --truncation VALUE"),
+        (["--out", "grid.jpg"], "and --out end in .png"),
         (["--encoder", "nano"], "the encoder nano has other weights than the one of"),
         (["--device", "tpu"], "unknown device 'tpu'"),
     ],
@@ -139,11 +144,25 @@ def test_samples_that_cannot_be_drawn_are_refused(
 
 def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
     [told] = rows(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
-    generator = load_generator(tmp_path / "made" / "generator.safetensors")
-    average = checkpoint.average(trained / "checkpoints" / "000000064").state_dict()
+    generator = runs.load_part(tmp_path / "made" / "generator.safetensors")
+    average = checkpoint.tensors(trained / "checkpoints" / "000000064", "ema.safetensors")
     assert all(torch.equal(average[name], value) for name, value in generator.state_dict().items())
     assert told["images_seen"] == 64 and told["parameters"] == sum(p.numel() for p in generator.parameters())
     assert (tmp_path / "made" / "generator.safetensors").read_bytes() == (trained / "checkpoints/000000064/ema.safetensors").read_bytes()
     assert [p.name for p in (tmp_path / "made").iterdir()] == ["generator.safetensors"]
-    assert "must end in .safetensors" in str(run("export", trained, "--out", tmp_path / "g.pt").exception)
+    assert "must end in .safetensors or name a folder" in str(run("export", trained, "--out", tmp_path / "g.pt").exception)
     assert "is no run" in str(run("export", tmp_path / "nowhere", "--out", tmp_path / "g.safetensors").exception)
+
+
+def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    for _ in range(2):  # the second one replaces the first
+        rows(run("export", trained, "--out", folder))
+    assert sorted(p.name for p in folder.iterdir()) == ["COMMITTED", "config.json", "generator.safetensors"]
+    ours, theirs = (draw.sample(runs.find(place), ["a star"], n=2, seed=0) for place in (folder, trained))
+    assert np.array_equal(ours, theirs)
+    assert "has no checkpoint at 40 images; it has 64" in str(run("sample", folder, "x", "--images-seen", 40).exception)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    assert "is not empty and holds no export" in str(run("export", trained, "--out", tmp_path / "full").exception)
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []

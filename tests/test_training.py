@@ -16,7 +16,7 @@ import torch
 from tests.conftest import children
 from tests.test_pretraining import SETTINGS, losses, quiet, weights
 from tests.test_stream import stream
-from train import runs
+from train import log, runs
 from train.start import Request
 
 IMAGES = 480
@@ -64,7 +64,7 @@ def disturb(asked: list[str], out: Path, images: int, action: Callable[[subproce
 
 def told_so_far(out: Path) -> int:
     """The images seen of the last whole line of a log."""
-    lines = (out / runs.LOG).read_text().splitlines() if (out / runs.LOG).exists() else []
+    lines = (out / log.LOG).read_text().splitlines() if (out / log.LOG).exists() else []
     return max([int(json.loads(line)["images_seen"]) for line in lines if line.endswith("}")], default=0)
 
 

@@ -1,109 +1,139 @@
-"""DOOR. Checkpoints: a folder a checkpoint, written whole, then marked; only marked ones are read.
+"""DOOR. Checkpoints: a folder a checkpoint, written whole, then marked; only marked folders are read.
 
     checkpoints/000200000/   named by the images seen
-        ema.safetensors, generator.safetensors     each with its config: train.models.stylegan2.load_generator reads them
-        discriminator.safetensors  optimisers.safetensors  state.json
-        COMMITTED                                  sha256 of every file, written last
+        PART.safetensors               a part of the model: generator, discriminator
+        AVERAGE.safetensors            a moving average of a part: ema
+        PART.optimiser.safetensors     the optimiser's state by parameter name
+        state.safetensors              further tensors of the model, if it has any
+        state.json                     clock, counters, loss terms since the last line of the log
+        COMMITTED                      sha256 of every file, written last
 
-The last two keep their full state; of older ones the averaged generator stays, for curves.
+Parts and averages name their model and its config in their metadata, so that train.runs.load_part builds the module of one
+file. The last two checkpoints keep their full state; of older ones the averages stay, for curves (of a model without averages,
+its parts).
+
+Until November 2026 both optimisers were in one file, optimisers.safetensors, and the path mean in state.json; such checkpoints
+are read as before.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from synth.errors import UserError
-from train.models.stylegan2 import Generator, load_generator
+from synth.settings import canonical
 
-EMA, GENERATOR, DISCRIMINATOR, OPTIMISERS, STATE = (
-    *(f"{name}.safetensors" for name in ("ema", "generator", "discriminator", "optimisers")),
-    "state.json",
-)
-_MARK = "COMMITTED"
+COMMITTED = "COMMITTED"
+STATE, STATE_TENSORS = "state.json", "state.safetensors"
+
 _FULL = 2  # checkpoints that keep everything
 _FOLDER = "checkpoints"
+_METADATA = "exnihilo"  # the one key of a part's metadata: several keys have no fixed order
+_ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
+_OPTIMISERS = "optimisers.safetensors"  # of all parts, until November 2026
+_OLD_AVERAGES = {"ema": "generator"}  # average -> part, of files without metadata
 
 Json = dict[str, Any]
+Writers = Mapping[str, Callable[[Path], None]]  # by file name
 
 
-def write(run: Path, images_seen: int, files: dict[str, Callable[[Path], None]]) -> Path:
-    """Writes a checkpoint, each file by its writer, and thins out older ones. One that is there already is left alone.
+@dataclass(frozen=True)
+class Origin:
+    """The metadata of a part's file: what builds its module again."""
 
-    Raises UserError where a file cannot be written."""
+    model: str
+    config: Any
+    survey: Json
+    part: str
+
+    def dumps(self) -> dict[str, str]:
+        """Returns it as safetensors metadata."""
+        return {_METADATA: canonical(vars(self)).decode()}
+
+
+def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -> Path:
+    """Writes a checkpoint, each file by its writer, and thins out older ones to their `lasting` files and state.json. Leaves a
+    marked checkpoint alone.
+
+    Raises UserError if a file cannot be written."""
     final = run / _FOLDER / f"{images_seen:09d}"
-    if (final / _MARK).exists():
+    if (final / COMMITTED).exists():
         return final
     for left_over in final.parent.glob(".*.tmp"):
         shutil.rmtree(left_over)  # by a run that was killed
-    made = final.with_name(f".{final.name}.tmp")
-    made.mkdir(parents=True)
+    staged = final.with_name(f".{final.name}.tmp")
+    staged.mkdir(parents=True)
     try:
-        digests = {name: _written(made / name, writer) for name, writer in files.items()}
-        _sync(made)
+        digests = {name: _written(staged / name, writer) for name, writer in files.items()}
+        _sync(staged)
         shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
-        made.rename(final)
+        staged.rename(final)
     except SafetensorError as error:
         raise UserError(f"{final} cannot be written: {error}; the same command goes on from the checkpoint before") from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-    part = final / f".{_MARK}.part"
+        shutil.rmtree(staged, ignore_errors=True)
+    part = final / f".{COMMITTED}.part"
     part.write_text(json.dumps(digests))
     _sync(part)
-    part.rename(final / _MARK)  # whole or not there
+    part.rename(final / COMMITTED)  # whole or not there
     _sync(final)
     _sync(final.parent)
-    _thin(run)
+    _thin(run, {*lasting, STATE, COMMITTED})
     return final
 
 
 def committed(run: Path) -> list[Path]:
-    """The marked checkpoints of a run, oldest first: each has at least the averaged generator."""
-    return sorted((mark.parent for mark in (run / _FOLDER).glob(f"*/{_MARK}") if mark.parent.name.isdigit()), key=images_seen)
+    """Returns the marked checkpoints of a run, oldest first."""
+    marks = (run / _FOLDER).glob(f"*/{COMMITTED}")
+    return sorted((mark.parent for mark in marks if mark.parent.name.isdigit()), key=images_seen)
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint to go on from; None where there is none."""
-    found = committed(run)
-    return found[-1] if found else None
+    """Returns the checkpoint to go on from; None if there is none."""
+    checkpoints = committed(run)
+    return checkpoints[-1] if checkpoints else None
 
 
-def require(run: Path) -> Path:
-    """The newest checkpoint. Raises UserError where there is none."""
+def require(run: Path, images_seen_: int | None = None) -> Path:
+    """Returns the checkpoint at these images, by default the newest. Raises UserError, listing the others, if there is none."""
     if not run.is_dir():
         raise UserError(f"{run} is no run; `python -m train pretrain` makes one")
-    found = newest(run)
-    if found is None:
+    checkpoints = {images_seen(c): c for c in committed(run)}
+    if not checkpoints:
         raise UserError(f"{run} holds no committed checkpoint; let it train further, or give another run")
-    return found
+    if images_seen_ is not None and images_seen_ not in checkpoints:
+        raise UserError(f"{run} has no checkpoint at {images_seen_} images; it has {', '.join(map(str, checkpoints))}")
+    return checkpoints[max(checkpoints) if images_seen_ is None else images_seen_]
 
 
 def images_seen(checkpoint: Path) -> int:
-    """The clock of a checkpoint."""
+    """Returns the clock of a checkpoint."""
     return int(checkpoint.name)
 
 
-def average(checkpoint: Path) -> Generator:
-    """The averaged generator. Raises UserError where it is damaged."""
-    return generator(checkpoint, EMA)
+def digest(checkpoint: Path) -> str:
+    """Returns the sha256 of a checkpoint's mark, which covers every file. Raises UserError if it has none."""
+    _digests(checkpoint)
+    return hashlib.sha256((checkpoint / COMMITTED).read_bytes()).hexdigest()
 
 
-def generator(checkpoint: Path, name: str = GENERATOR) -> Generator:
-    """A generator of a checkpoint. Raises UserError where it is damaged."""
-    _require_whole(checkpoint, name)
-    return load_generator(checkpoint / name)
+def holds(checkpoint: Path, name: str) -> bool:
+    """Returns whether a checkpoint was written with this file; thinning may have removed it since."""
+    return name in _digests(checkpoint)
 
 
 def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of a file. Raises UserError where it is damaged."""
+    """Returns the tensors of a file. Raises UserError if it is damaged or was thinned out."""
     _require_whole(checkpoint, name)
     try:
         return load_file(checkpoint / name)
@@ -111,29 +141,75 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
         raise UserError(f"{checkpoint / name} is damaged ({error}); remove the folder to go on from the checkpoint before") from None
 
 
-def state(checkpoint: Path) -> Json:
-    """What state.json holds. Raises UserError where it is damaged."""
+def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
+    """Returns the state of a part's optimiser, by PARAMETER:KEY. Raises UserError if it is damaged or was thinned out."""
+    if holds(checkpoint, _OPTIMISERS):
+        rows = tensors(checkpoint, _OPTIMISERS)
+        return {key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")}
+    return tensors(checkpoint, optimiser_file(part))
+
+
+def state(checkpoint: Path) -> tuple[Json, dict[str, Tensor]]:
+    """Returns state.json and the further tensors of the model. Raises UserError if one is damaged."""
     _require_whole(checkpoint, STATE)
-    return dict(json.loads((checkpoint / STATE).read_text()))
+    values = dict(json.loads((checkpoint / STATE).read_text()))
+    if "path_mean" in values:  # until November 2026
+        return {**values, "terms": values["untold"]}, {"path_mean": torch.tensor(values["path_mean"])}
+    return values, tensors(checkpoint, STATE_TENSORS) if holds(checkpoint, STATE_TENSORS) else {}
 
 
-def optimiser_tensors(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state by parameter name."""
-    return {f"{name}:{key}": value for name, p in network.named_parameters() for key, value in optimiser.state[p].items()}
+def modules(checkpoint: Path) -> dict[str, str]:
+    """Returns the part of the model that each file of a checkpoint fills, by the file's name without its ending: a part fills
+    itself, an average the part that it is of. In the order of writing. Files that thinning has removed are left out."""
+    names = [n for n in _digests(checkpoint) if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
+    names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS) and (checkpoint / n).exists()]
+    parts = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
+    return {name: origin["part"] if origin else _OLD_AVERAGES.get(name, name) for name, origin in parts.items()}
 
 
-def restore_optimiser(network: torch.nn.Module, optimiser: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    """Puts such a state back."""
-    parameters = dict(network.named_parameters())
+def part_file(name: str) -> str:
+    """Returns the file name of a part or an average."""
+    return name + _ENDING
+
+
+def optimiser_file(part: str) -> str:
+    """Returns the file name of a part's optimiser."""
+    return part + _OPTIMISER
+
+
+def save_part(path: Path, module: nn.Module, origin: Origin) -> None:
+    """Writes a part or an average, with what builds its module again."""
+    save_tensors(path, module.state_dict(), origin.dumps())
+
+
+def origin_of(path: Path) -> Json | None:
+    """Returns the metadata of a part's file as JSON; None if it has none. Raises UserError if the file is no safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_METADATA)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no readable safetensors file: {error}") from None
+    return dict(json.loads(text)) if text else None
+
+
+def save_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Writes an optimiser's state by parameter name."""
+    rows = {f"{name}:{key}": value for name, p in module.named_parameters() for key, value in optimiser.state[p].items()}
+    save_tensors(path, rows)
+
+
+def restore_optimiser(module: nn.Module, optimiser: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Puts an optimiser's state back."""
+    parameters = dict(module.named_parameters())
     for name, value in saved.items():
         parameter, _, key = name.rpartition(":")
         target = value if key == "step" else value.to(parameters[parameter].device, memory_format=torch.preserve_format)
         optimiser.state[parameters[parameter]][key] = target
 
 
-def save_tensors(path: Path, values: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, path)
+    save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, path, metadata)
 
 
 def save_state(path: Path, values: Json) -> None:
@@ -141,27 +217,30 @@ def save_state(path: Path, values: Json) -> None:
     path.write_text(json.dumps(values) + "\n")
 
 
-def _thin(run: Path) -> None:
-    """Leaves the averaged generator and the clock of all but the last two."""
+def _thin(run: Path, lasting: set[str]) -> None:
+    """Removes what only going on needs from all but the last checkpoints."""
     for checkpoint in committed(run)[:-_FULL]:
-        for name in (GENERATOR, DISCRIMINATOR, OPTIMISERS):
+        for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)
 
 
-def _require_whole(checkpoint: Path, name: str) -> None:
+def _digests(checkpoint: Path) -> dict[str, str]:
     try:
-        digests = json.loads((checkpoint / _MARK).read_text())
+        return dict(json.loads((checkpoint / COMMITTED).read_text()))
     except (OSError, ValueError):
-        raise UserError(f"{checkpoint} has no readable mark, {_MARK}: it was not written to its end; remove it") from None
-    path = checkpoint / name
+        raise UserError(f"{checkpoint} has no readable mark, {COMMITTED}: it was not written to its end; remove it") from None
+
+
+def _require_whole(checkpoint: Path, name: str) -> None:
+    expected, path = _digests(checkpoint).get(name), checkpoint / name
     if not path.exists():
-        raise UserError(f"{path} is missing: older checkpoints keep the averaged generator only; give a newer one")
-    if _sha256(path) != digests.get(name):
+        raise UserError(f"{path} is missing: older checkpoints keep only what drawing needs; give a newer one")
+    if _sha256(path) != expected:
         raise UserError(f"{path} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before")
 
 
 def _written(path: Path, writer: Callable[[Path], None]) -> str:
-    """sha256 of a file, once it has been written and lies on the disk."""
+    """Writes a file, waits until it is on the disk, and returns its sha256."""
     writer(path)
     _sync(path)
     return _sha256(path)

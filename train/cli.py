@@ -89,49 +89,45 @@ def finetune(dry_run: bool, **options: object) -> None:
     _train(dry_run, options)
 
 
-@commands.command(epilog=_example('python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --out grid.png'))
+@commands.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=_example('python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --truncation 0.7 --out grid.png'),
+)
 @click.argument("run")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @click.option("--n", default=16, show_default=True, help="Pictures of each text.")
 @click.option("--out", default="grid.png", show_default=True, help="The PNG to write.")
 @click.option("--seed", default=0, show_default=True, help="Of the latents.")
-@click.option("--truncation", default=1.0, show_default=True, help="Below 1: nearer the mean, less varied; 0 to 1.")
 @click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
 @_ENCODER
 @_DEVICE
-def sample(run: str, texts: tuple[str, ...], n: int, out: str, seed: int, truncation: float, device: str, **options: Any) -> None:
-    """Draw pictures of texts."""
-    if not 1 <= n <= 1024 or not 0 <= truncation <= 1 or not out.endswith(".png"):
-        raise UserError("--n must lie in 1..1024, --truncation in 0..1, and --out end in .png")
+def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **options: Any) -> None:
+    """Draw pictures of texts.
+
+    The drawing options of the run's model are written the same way, such as --truncation 0.7 for stylegan2."""
+    if not 1 <= n <= 1024 or not out.endswith(".png"):
+        raise UserError("--n must lie in 1..1024, and --out end in .png")
+    prompts, further = _drawing_options(texts)
     from pathlib import Path
 
     from caption import encoders
+    from train import runs
     from train.sampling import draw, grid
 
-    pictures = draw.sample(Path(run), list(texts), n=n, seed=seed, truncation=truncation, device=encoders.choose_device(device), **options)
-    grid.save(Path(out), grid.captioned(pictures, [t for t in texts for _ in range(n)]))
+    chosen = encoders.choose_device(device)
+    pictures = draw.sample(runs.find(run), prompts, n=n, options=further, device=chosen, **options)
+    grid.save(Path(out), grid.captioned(pictures, [t for t in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
 
 
 @commands.command(epilog=_example("python -m train export runs/tiny --out generator.safetensors"))
 @click.argument("run")
-@click.option("--out", required=True, help="The safetensors file to write.")
+@click.option("--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN.")
 def export(run: str, out: str) -> None:
-    """Write the newest averaged generator, with its config, as one safetensors file."""
-    from pathlib import Path
+    """Write the newest model, averages in place, for drawing: one safetensors file, or a folder that every command takes as RUN."""
+    from train import export as exporting
 
-    from train import checkpoint, loop
-    from train.models.stylegan2 import save_generator
-
-    if not out.endswith(".safetensors"):
-        raise UserError(f"--out is {out}; it must end in .safetensors")
-    found = checkpoint.require(Path(run))
-    generator = checkpoint.average(found)
-    part = Path(out).with_name(f".{Path(out).name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    save_generator(part, generator)
-    part.replace(out)
-    console.show({"out": out, "images_seen": checkpoint.images_seen(found), "parameters": loop.parameters(generator)})
+    console.show(exporting.export(run, out))
 
 
 @commands.command(epilog=_example("python -m train presets"))
@@ -140,14 +136,16 @@ def presets() -> None:
     from train.presets import PRESETS
 
     for preset in PRESETS.values():
-        settled = preset.make()
-        size = {"resolution": settled.model.resolution, "batch": settled.training.batch, "images": settled.run.images}
-        console.show(
-            {"name": preset.name, "what": preset.what, **size, "hours": preset.hours, "disk": preset.disk, "result": preset.result}
-        )
+        run_config = preset.make()
+        groups = run_config.groups
+        size = {"resolution": groups.model.resolution, "batch": groups.training.batch, "images": run_config.run.images}
+        row = {"name": preset.name, "model": preset.model, "what": preset.what, **size}
+        console.show({**row, "hours": preset.hours, "disk": preset.disk, "result": preset.result})
 
 
 def _train(dry_run: bool, options: dict[str, Any]) -> None:
+    from contextlib import closing
+
     from train import start
 
     request = start.Request(**options)
@@ -157,12 +155,34 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
         for row in estimate.estimate(request):
             console.show(row)
         return
-    with console.Progress("images") as bar:
+    with console.Progress("images") as bar, closing(start.train(request)) as events:
+        for event in events:
+            match event:
+                case start.Started(images, images_seen):
+                    bar.start(images)
+                    bar.advance(images_seen)
+                case start.Step(images):
+                    bar.advance(images)
+                case start.Note(text):
+                    console.note(text)
+                case start.Ended(signal) if signal:
+                    sys.exit(128 + signal)
 
-        def started(total: int, seen: int) -> None:
-            bar.start(total)
-            bar.advance(seen)
 
-        ended_by = start.pretrain(request, said=console.note, started=started, advance=bar.advance)
-    if ended_by:
-        sys.exit(128 + ended_by)
+def _drawing_options(words: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+    """Splits prompts from `--name value` and `--name=value`. Raises UserError if a value or all prompts are missing."""
+    prompts: list[str] = []
+    options: dict[str, str] = {}
+    waiting = iter(words)
+    for word in waiting:
+        if not word.startswith("--"):
+            prompts.append(word)
+            continue
+        name, equals, value = word.removeprefix("--").partition("=")
+        value = value if equals else next(waiting, "")
+        if not value:
+            raise UserError(f"--{name} has no value; write --{name} VALUE")
+        options[name.replace("-", "_")] = value
+    if not prompts:
+        raise UserError('no text is given; write one in quotes, as in "a red star"')
+    return prompts, options

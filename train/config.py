@@ -1,53 +1,33 @@
-"""What decides a run: frozen dataclasses, changed by `--set group.key=value`, kept as JSON.
+"""The config of a run: the model's own groups, and the loop's `data` and `run`.
 
-`model`, `loss`, `training` and `data` decide every number of a run; `run`, how it is carried out, may change from one start to the next.
+The model's groups and `data` decide every number of a run; `run` says how it is carried out and may change from one start to
+the next. `--set GROUP.KEY=VALUE` changes a setting, config.json keeps all.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
-from synth import settings as plain
+from synth import settings
 from synth.errors import UserError
-from train.models.losses import LossConfig
-from train.models.stylegan2 import Config as ModelConfig
+from train import model
+from train.model import Needs
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
-PRECISIONS = ("fp32", "bf16")
-
-
-@dataclass(frozen=True)
-class Training:
-    """Steps, optimisers, averages."""
-
-    batch: int = 64  # of all ranks together
-    g_lr: float = 2.5e-3
-    d_lr: float = 2.5e-3
-    beta2: float = 0.99  # of Adam; its first is 0
-    path_every: int = 4  # steps between two of the path length; 0: never
-    r1_every: int = 16
-    mixing: float = 0.9  # share of pictures with two latents
-    ema_half_life: int = 20_000  # images
-    ema_ramp_up: float = 0.05
-    precision: str = "fp32"  # of features; statistics are fp32 always
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _require_least(self, 1, "batch")
-        _require_least(self, 0, "path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
-        for name in ("mixing", "beta2"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
+# Settings that older config.json files lack, each with the value that reproduces the runs of then.
+# "model" is the name of the model's module; the others are "MODEL GROUP.KEY".
+ADDED: dict[str, Any] = {
+    "model": "stylegan2",
+}
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which samples are seen, and what stands for their texts."""
+    """The samples that are seen, and what stands for their texts."""
 
     text: str = "pseudo"  # or stored, caption, mix:SHARE
     xi: float = 0.25  # of pseudo-captions, equation 3
@@ -62,7 +42,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """How a run is carried out; none of it changes a number."""
+    """The way in which a run is carried out; none of it changes a number."""
 
     images: int = 10_000_000  # seen in the end
     micro_batch: int = 0  # samples of a rank at once; 0: all of its part of the batch
@@ -78,65 +58,117 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything about a run but where it reads and writes."""
+class RunConfig:
+    """Everything about a run except the places that it reads and writes."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    training: Training = field(default_factory=Training)
+    name: str  # of the model's module
+    groups: Any  # the model's Config
     data: Data = field(default_factory=Data)
     run: Run = field(default_factory=Run)
 
+    @classmethod
+    def of(cls, name: str, changes: Mapping[str, Any] | None = None) -> Self:
+        """Returns a model's config with the values of `changes`, by GROUP.KEY, in place of its defaults."""
+        config = cls(name, model.find(name).Config())
+        for group in config.by_group:
+            values = {k.partition(".")[2]: v for k, v in (changes or {}).items() if k.startswith(f"{group}.")}
+            config = config.replaced(group, dataclasses.replace(config.by_group[group], **values))
+        return config
 
-def with_settings(settled: Config, settings: Iterable[str]) -> Config:
-    """The config with each `group.key=value` put in. Raises UserError for an unknown key, listing the known, and for a refused value."""
-    groups = [f.name for f in dataclasses.fields(Config)]
-    for setting in settings:
+    @property
+    def by_group(self) -> dict[str, Any]:
+        """Every group by its name: the model's own, then `data` and `run`."""
+        own = {f.name: getattr(self.groups, f.name) for f in dataclasses.fields(self.groups)}
+        return {**own, "data": self.data, "run": self.run}
+
+    @property
+    def needs(self) -> Needs:
+        """What the model needs before it is built."""
+        return model.needs(self.name, self.groups)
+
+    def replaced(self, group: str, values: Any) -> Self:
+        """Returns the config with another group of this name."""
+        if group in ("data", "run"):
+            return dataclasses.replace(self, **{group: values})
+        return dataclasses.replace(self, groups=dataclasses.replace(self.groups, **{group: values}))
+
+
+def with_settings(config: RunConfig, changes: Iterable[str]) -> RunConfig:
+    """Returns the config with each `GROUP.KEY=VALUE` put in.
+
+    Raises UserError for an unknown key, listing the known, and for a value that its group refuses."""
+    for setting in changes:
         group, dot, rest = setting.partition(".")
+        groups = config.by_group
         if group not in groups or not dot:
-            keys = [f"{g}.{f.name}" for g in groups for f in dataclasses.fields(getattr(settled, g))]
+            keys = [f"{name}.{f.name}" for name, values in groups.items() for f in dataclasses.fields(values)]
             raise UserError(f"unknown setting {setting!r}; known are {', '.join(keys)}")
-        settled = dataclasses.replace(settled, **{group: plain.with_settings(getattr(settled, group), [rest])})
-    return settled
+        config = config.replaced(group, settings.with_settings(groups[group], [rest]))
+    return config
 
 
-def to_json(settled: Config) -> Json:
-    """The config as plain JSON."""
-    return dict(json.loads(plain.canonical(settled)))
+def to_json(config: RunConfig) -> Json:
+    """Returns the groups as plain JSON."""
+    return dict(json.loads(settings.canonical(config.by_group)))
 
 
-def from_json(values: Json) -> Config:
-    """A config back from its JSON. Raises UserError where this version has other settings."""
-    try:
-        return plain.from_json(Config, values)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"this run was made by another version of exnihilo: {error}") from None
+def from_json(values: Json, name: str | None = None) -> RunConfig:
+    """Returns a config from its JSON and its model's name. Raises UserError if this version has other settings."""
+    name = name or ADDED["model"]
+    own = {group: rows for group, rows in values.items() if group not in ("data", "run")}
+    values = with_added(values, name)
+    return RunConfig(name, groups_from_json(own, name), _from_json(Data, values.get("data")), _from_json(Run, values.get("run")))
+
+
+def groups_from_json(values: Json, name: str) -> Any:
+    """Returns a model's Config from its JSON. Raises UserError if this version has other settings."""
+    return _from_json(model.find(name).Config, with_added(values, name))
+
+
+def with_added(values: Json, name: str) -> Json:
+    """Returns a config's JSON with the settings that came later, at the values that reproduce older runs."""
+    values = {group: dict(rows) for group, rows in values.items()}
+    for key, value in ADDED.items():
+        owner, _, setting = key.partition(" ")
+        group, _, setting = setting.partition(".")
+        if owner == name and group in values:
+            values[group].setdefault(setting, value)
+    return values
 
 
 def differences(there: Json, here: Json) -> list[str]:
-    """What differs between two configs in JSON, but for `run`."""
+    """Returns a sentence for each setting that differs between two configs in JSON, `run` apart."""
     old, new = ({f"{g}.{k}": v for g, group in c.items() if g != "run" for k, v in group.items()} for c in (there, here))
     rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
     return [f"{key} is {before} there and {now} here" for key, before, now in rows if before != now]
 
 
-def require_divisible(settled: Config, ranks: int) -> int:
-    """The samples of a rank at once. Raises UserError where ranks, micro-batches and groups do not divide the batch."""
-    batch, groups = settled.training.batch, (settled.loss.contrastive_group, settled.model.mbstd_group)
+def require_divisible(config: RunConfig, ranks: int) -> int:
+    """Returns the samples of a rank at once. Raises UserError if ranks, micro-batches and groups do not divide the batch."""
+    batch, needs = config.groups.training.batch, config.needs
     part, rest = divmod(batch, ranks)
-    micro = settled.run.micro_batch or part
+    micro = config.run.micro_batch or part
     if rest or not part:
         raise UserError(f"a batch of {batch} is not divided by {ranks} ranks; give another training.batch")
     if part % micro:
         raise UserError(f"the {part} samples of a rank are not divided by run.micro_batch = {micro}")
-    if settled.training.path_every and settled.loss.path_weight and micro % 2:
-        raise UserError(f"{micro} samples at once are not divided by 2, and the path length is taken of every other; give more")
-    for group in groups:
+    if needs.whole and micro != part:
+        raise UserError(f"the loss of {config.name} couples the whole batch; leave run.micro_batch at 0")
+    if micro % needs.multiple:
+        raise UserError(f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} asks; give more")
+    for group in needs.groups:
         if micro % group and micro != batch:
             raise UserError(f"{micro} samples at once are not divided by groups of {group}, which act on consecutive samples; give more")
         if batch % min(group, batch):
             raise UserError(f"a batch of {batch} is not divided by groups of {group}; give another training.batch")
     return micro
+
+
+def _from_json(kind: type[T], values: Any) -> T:
+    try:
+        return settings.from_json(kind, values)
+    except (AttributeError, ValueError, TypeError) as error:
+        raise UserError(f"this run was made by another version of exnihilo: {error}") from None
 
 
 def _require_least(values: Any, least: float, *names: str) -> None:

@@ -1,10 +1,10 @@
-"""Ranks: who they are, what they agree on, and the one reduction of a phase. Without torchrun there is one rank, and nothing to do."""
+"""Ranks: their numbers, agreement and reductions. Without torchrun there is one rank, and nothing to do."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def attempt(action: Callable[[], T]) -> tuple[UserError | None, T | None]:
-    """What the user is to be told where an action fails, and what it returns where it does not."""
+    """Returns the error for the user if an action fails, else its result."""
     try:
         return None, action()
     except UserError as error:
@@ -53,14 +53,14 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 
     def together(self, action: Callable[[], T]) -> T:
-        """What an action of every rank returns. Where it fails on any, all leave: see `end`."""
-        failure, made = attempt(action)
+        """Returns the result of an action of every rank. If it fails on any rank, all leave: see `end`."""
+        failure, result = attempt(action)
         if self.agree(FAILS if failure else GOES_ON)[0] == FAILS:
             self.end(failure)
-        return cast(T, made)
+        return cast(T, result)
 
     def end(self, failure: UserError | None) -> NoReturn:
-        """Leaves, on all ranks at once; the first that has a failure tells of it. Raises it where there is one rank, else SystemExit."""
+        """Leaves, on all ranks at once; the first rank that has a failure prints it. Raises it if there is one rank, else SystemExit."""
         if failure and self.count == 1:
             raise failure
         _, first = self.agree(FAILS if failure else GOES_ON)
@@ -73,26 +73,46 @@ class Ranks:
         sys.exit(2)
 
     def agree(self, state: int) -> tuple[int, int]:
-        """The gravest state of all ranks, and the first rank that is in it."""
+        """Returns the gravest state of all ranks, and the first rank in it."""
         if self.count == 1:
             return state, 0
-        said = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
-        dist.all_reduce(said, dist.ReduceOp.MAX)
-        gravest, left = divmod(int(said), self.count)
-        return gravest, self.count - 1 - left
+        gravest = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
+        dist.all_reduce(gravest, dist.ReduceOp.MAX)
+        code, left = divmod(int(gravest), self.count)
+        return code, self.count - 1 - left
 
-    def average(self, tensors: Iterable[Tensor]) -> Tensor:
-        """Replaces tensors (of one dtype) by their means over ranks, in place; they come back as one flat tensor."""
-        tensors = list(tensors)
-        flat = _flatten_dense_tensors(tensors)
-        if self.count > 1:
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors of one dtype by their means over ranks, in place, in one reduction; a single rank copies nothing."""
+        if self.count > 1 and tensors:
+            flat = _flatten_dense_tensors(tensors)
             dist.all_reduce(flat)
             flat /= self.count
             for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
                 tensor.copy_(mean)
-        return flat
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Returns the rows (N, ...) of all ranks, in the order of ranks, with gradient.
+
+        A loss over the gathered rows, computed on every rank alike, has the gradient of the global batch: gradients that
+        arrive at a rank's rows are summed over ranks, and `average` divides the parameters' gradients by their number."""
+        return rows if self.count == 1 else _Gather.apply(rows, self)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Returns when all ranks have called it."""
         if self.count > 1:
             dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        pieces = [torch.empty_like(rows) for _ in range(ranks.count)]
+        dist.all_gather(pieces, rows.contiguous())
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(ctx.ranks.count)[ctx.ranks.rank], None

@@ -1,4 +1,4 @@
-"""What a run would take (--dry-run): the resolved config, parameters, memory and time, from one step on few samples. Nothing is written."""
+"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one step on few samples. Writes nothing."""
 
 import math
 import time
@@ -12,59 +12,76 @@ from caption import encoders
 from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
-from train.start import Request, prepare
+from train.model import Micro, Wanted
+from train.start import Prepared, Request, prepare, surveyed
 from train.stream.stream import Batch
 
-_WORDS = 4  # bytes of a float32
+_BYTES = 4  # of a float32
 
 Json = dict[str, Any]
 
 
 def estimate(request: Request) -> Iterator[Json]:
-    """Rows for a person: config, parameters, memory and time. Raises UserError as the run itself would."""
-    prepared = prepare(request, encoders.choose_device(request.device))
-    settled = prepared.config
-    at_once = config.require_divisible(settled, 1)
-    for group, values in config.to_json(settled).items():
+    """Yields rows for a person: config, parameters, memory and time. Raises UserError as the run itself would."""
+    device = encoders.choose_device(request.device)
+    prepared = prepare(request, device)
+    run_config = prepared.config
+    for group, values in config.to_json(run_config).items():
         yield {"group": group, **values}
-    few = math.lcm(settled.loss.contrastive_group, settled.model.mbstd_group, 2)
-    small = replace(settled, training=replace(settled.training, batch=few), run=replace(settled.run, micro_batch=0))
-    trainer = Trainer(small, prepared.encoder, Ranks(device=encoders.choose_device(request.device)))
-    g, d = parameters(trainer.players.g), parameters(trainer.players.d)
-    yield {"parameters_of_generator": g, "parameters_of_discriminator": d, "samples_of_an_epoch": prepared.stream.order.samples}
+    trainer = _small(prepared, device)
+    counts = {name: parameters(part) for name, part in trainer.parts.items()}
+    samples = prepared.stream(Wanted(vectors=())).order.samples
+    yield {**{f"parameters_of_{name}": count for name, count in counts.items()}, "samples_of_an_epoch": samples}
     seconds, saved = _step(trainer)
-    held = _WORDS * (5 * g + 4 * d)  # weight, gradient and two moments of each; the generator's average
-    total = settled.run.images * seconds
+    averages = sum(parameters(average) for average in trainer.averages.values())
+    trained = sum(counts.values())
+    at_once = config.require_divisible(run_config, 1)
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),
-        "hours": round(total / 3600, 2),
-        "memory_gb": round((held + saved * at_once) / 1e9, 2),
-        "checkpoint_gb": round(_WORDS * (4 * g + 3 * d) / 1e9, 2),
+        "hours": round(run_config.run.images * seconds / 3600, 2),
+        "memory_gb": round((_BYTES * (4 * trained + averages) + saved * at_once) / 1e9, 2),  # weight, gradient, two moments
+        "checkpoint_gb": round(_BYTES * (3 * trained + averages) / 1e9, 2),
     }
 
 
+def _small(prepared: Prepared, device: str) -> Trainer:
+    """Returns a trainer of the smallest batch that the model's groups allow."""
+    run_config, needs = prepared.config, prepared.config.needs
+    few = math.lcm(needs.multiple, 2, *needs.groups)
+    training = replace(run_config.groups.training, batch=few)
+    small = replace(run_config.replaced("training", training), run=replace(run_config.run, micro_batch=0))
+    return Trainer(small, prepared.context(Ranks(device=device), surveyed(prepared)), Ranks(device=device))
+
+
 def _step(trainer: Trainer) -> tuple[float, float]:
-    """Seconds of wall clock and bytes kept for gradients, a sample; regularisers in proportion to how often they come."""
-    settled = trainer.config
-    side, batch = settled.model.resolution, settled.training.batch
-    pictures = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    texts = torch.nn.functional.normalize(torch.randn(batch, settled.model.text_dim), dim=1)
-    micros = trainer._micros(Batch(pictures, texts, texts))
+    """Returns seconds of wall clock and bytes kept for gradients, a sample; rare phases in proportion to how often they come."""
+    groups = trainer.config.groups
+    side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
+    pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
+    width = getattr(groups.model, "text_dim", 1)
+    vectors = {name: torch.nn.functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
+    micros = list(trainer._micros(Batch(pictures, vectors)))
     seconds, most = 0.0, 0
-    for phase in trainer.phases:
-        kept = 0
-
-        def count(tensor: torch.Tensor) -> torch.Tensor:
-            nonlocal kept
-            kept += tensor.numel() * tensor.element_size()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            trainer._turn(phase, micros)
+    for phase in trainer.model.phases:
+        kept = _kept_for_gradients(trainer, phase, micros)
         begun = time.perf_counter()
-        trainer._turn(phase, micros)
+        trainer._take(phase, micros)
         if trainer.ranks.device.startswith("cuda"):
             torch.cuda.synchronize()
         seconds += (time.perf_counter() - begun) / phase.every
         most = max(most, kept)
     return seconds / batch, most / batch
+
+
+def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> int:
+    """Takes a phase; returns the bytes that it keeps for gradients."""
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        trainer._take(phase, micros)
+    return kept

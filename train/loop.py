@@ -1,228 +1,177 @@
-"""The one training loop: phases over batches, by the clock of images seen.
+"""The one training loop: phases over batches, by the clock of images seen. It names no network.
 
-Everything that a step draws or decides follows from the config and the images seen. So a run that was stopped goes on as if it had not
-been, bit for bit on a CPU, and with another number of ranks up to rounding.
+Everything that a step draws or decides follows from the config and the images seen. So a run that was stopped goes on as if it
+had not been, bit for bit on a CPU, and with another number of ranks up to rounding.
 """
 
 import copy
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synth.errors import UserError
-from train import checkpoint, config, ema
-from train.config import Config
+from train import checkpoint, config, ema, model
+from train.checkpoint import Origin
+from train.config import RunConfig
 from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
-from train.models.stylegan2 import Discriminator, Generator, save_generator
-from train.phases import Encoder, Micro, Phase, Players, phases
+from train.model import Context, Loaded, Micro, Model, Phase, Terms
 from train.stream.stream import Batch
 
-_NOT_FINITE = 20  # turns of a network in a row whose gradients are not finite, after which a run stops
-
-Json = dict[str, Any]
+_NOT_FINITE = 20  # phases of a part in a row without finite gradients, after which a run stops
 
 
-@dataclass(frozen=True)
-class Tick:
-    """What is told of the images since the last tick."""
+class Step(NamedTuple):
+    """An event: a step was taken."""
+
+    images: int
+
+
+class Tick(NamedTuple):
+    """An event: a line of the log is due. Its figures are of the images since the last tick."""
 
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
     waited: float  # of these, for data
-    skipped: int  # phases of which gradients were not finite, of the whole run
+    skipped: int  # phases without finite gradients, of the whole run
 
 
-@dataclass
-class Watch:
-    """What a run is told to tell, and when."""
+class Grid(NamedTuple):
+    """An event: a sample grid is due."""
 
-    tick: Callable[[Tick], None]
-    samples: Callable[["Trainer"], None]
-    advance: Callable[[int], None]
+    images_seen: int
+
+
+Event = Step | Tick | Grid
 
 
 class Trainer:
-    """Networks, their optimisers and the clock. Weights are drawn from the seed, and are the same on every rank."""
+    """A model's parts, their optimisers and averages, and the clock. First weights follow from the seed alone."""
 
-    def __init__(self, settled: Config, encoder: Encoder | None, ranks: Ranks) -> None:
-        self.config, self.ranks = settled, ranks
-        self._micro = config.require_divisible(settled, ranks.count)
-        torch.manual_seed(settled.training.seed)
-        device = torch.device(ranks.device)
-        g, d = Generator(settled.model).to(device), Discriminator(settled.model).to(device)
-        self.players = Players(settled, g, d, encoder, torch.zeros((), device=device))
-        self.average = copy.deepcopy(g).requires_grad_(False)
-        self.phases = phases(self.players)
-        self.optimisers = {id(n): self._adam(n) for n in (g, d)}
-        self.images_seen = self.skipped = 0
-        self._in_a_row = dict.fromkeys(self.optimisers, 0)  # turns without finite gradients
-        self._untold = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
+    def __init__(self, run_config: RunConfig, context: Context, ranks: Ranks) -> None:
+        self.config, self.context, self.ranks = run_config, context, ranks
+        self._micro, self._training = config.require_divisible(run_config, ranks.count), run_config.groups.training
+        module = model.find(run_config.name)
+        torch.manual_seed(self._training.seed)
+        self.parts: dict[str, nn.Module] = module.parts(run_config.groups, context)
+        self.model: Model = module.build(self.parts, run_config.groups, context)
+        self.averages = {n: copy.deepcopy(self.parts[a.part]).requires_grad_(False) for n, a in self.model.averages.items()}
+        self._rates = {part: [g["lr"] for g in o.param_groups] for part, o in self.model.optimisers.items()}
+        self.images_seen = self.skipped = self.ended_by = 0  # ended_by: number of the signal that ended `run`
+        self._in_a_row = Counter[str]()  # phases without finite gradients, by part
+        self._terms = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
 
-    def train(self, batches: Iterator[Batch], watch: Watch, run: Path) -> int:
-        """Trains until the config's images are seen, or a signal comes; returns its number, or 0. Raises UserError where a batch
-        cannot be had, a file cannot be written, or gradients stay not finite."""
-        told, waited, begun = self.config.run, 0.0, time.perf_counter()
+    def run(self, batches: Iterator[Batch], place: Path) -> Generator[Event]:
+        """Trains until the config's images are seen, or a signal comes; yields what happens.
+
+        Raises UserError if a batch cannot be had, a file cannot be written, or gradients stay not finite."""
+        run, waited, begun = self.config.run, 0.0, time.perf_counter()
         with _signals() as stop:
-            while self.images_seen < told.images:
+            while self.images_seen < run.images:
                 before = time.perf_counter()
                 batch = self._next(batches, stop)
                 if batch is None:
-                    self.save(run)
-                    return stop.number
+                    break
                 waited += time.perf_counter() - before
                 for name, value in self.step(batch).items():
-                    self._untold[name].append(value)
-                watch.advance(self.config.training.batch)
-                if self._reached(told.tick):
-                    tick = Tick(self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped)
-                    self.ranks.together(partial(watch.tick, tick))
+                    self._terms[name].append(value)
+                yield Step(self._training.batch)
+                if self._reached(run.tick):
+                    yield Tick(self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped)
                     waited, begun = 0.0, time.perf_counter()
-                if self._reached(told.samples):
-                    self.ranks.together(lambda: watch.samples(self))
-                if self._reached(told.checkpoint):
-                    self.save(run)
-        self.save(run)
-        return 0
+                if self._reached(run.samples):
+                    yield Grid(self.images_seen)
+                if self._reached(run.checkpoint):
+                    self.save(place)
+            self.save(place)
+            self.ended_by = stop.number
 
-    def _means(self) -> dict[str, float]:
-        """The means of the loss terms since the last tick over steps and ranks; they count as told."""
-        self._join_untold()
-        means = {name: float(torch.stack(values).mean()) for name, values in self._untold.items()}
-        self._untold.clear()
-        return means
-
-    def _join_untold(self) -> None:
-        """Replaces each rank's loss terms by their means over ranks, which doing so again does not change."""
-        if self._untold:
-            joined = torch.stack(list(chain.from_iterable(self._untold.values())))
-            self.ranks.average([joined])
-            pieces = joined.split([len(values) for values in self._untold.values()])
-            self._untold.update({name: list(piece) for name, piece in zip(list(self._untold), pieces, strict=True)})
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One turn of every phase that is due; the means of its loss terms over this rank's samples."""
-        training, number = self.config.training, self.images_seen // self.config.training.batch
-        micros, terms = self._micros(batch), dict[str, Tensor]()
-        for phase in self.phases:
-            if number % phase.every == 0:
-                terms.update(self._turn(phase, micros))
-        self.images_seen += training.batch
-        remains = ema.decay(training.batch, self.images_seen, half_life=training.ema_half_life, ramp_up=training.ema_ramp_up)
-        ema.update(self.average, self.players.g, remains)
+    def step(self, batch: Batch) -> Terms:
+        """Takes every phase that is due; returns the means of its loss terms over this rank's samples."""
+        number, before, terms = self.images_seen // self._training.batch, self.images_seen, Terms()
+        micros = list(self._micros(batch))
+        for phase in self.model.phases:
+            if number % phase.every == 0 and before >= phase.begins:
+                terms.update(self._take(phase, micros))
+        self.images_seen += self._training.batch
+        for name, average in self.model.averages.items():
+            ema.update(self.averages[name], self.parts[average.part], average.keep(before, self.images_seen))
         return terms
 
-    def save(self, run: Path) -> None:
-        """Writes a checkpoint, on the first rank; the others wait. Raises UserError where it cannot be written."""
-        self._join_untold()
-        self.ranks.together(lambda: checkpoint.write(run, self.images_seen, self._files()) if self.ranks.rank == 0 else None)
+    def loaded(self) -> Loaded:
+        """Returns the model as it stands, averages in place, to draw from."""
+        parts = dict(self.parts)
+        for name, average in reversed(self.model.averages.items()):
+            parts[average.part] = self.averages[name]
+        return Loaded(self.config.name, self.config.groups, self.context.survey, parts, dict(self.averages))
 
-    def _files(self) -> dict[str, Callable[[Path], None]]:
-        """The files of a checkpoint, each with what writes it."""
-        g, d = self.players.g, self.players.d
-        state = {
-            "images_seen": self.images_seen,
-            "path_mean": float(self.players.path_mean),
-            "skipped": self.skipped,
-            "untold": {name: torch.stack(values).tolist() for name, values in self._untold.items()},
-        }
-        moments = {
-            f"{name}.{key}": value
-            for name, network in (("generator", g), ("discriminator", d))
-            for key, value in checkpoint.optimiser_tensors(network, self.optimisers[id(network)]).items()
-        }
-        return {
-            checkpoint.EMA: lambda path: save_generator(path, self.average),
-            checkpoint.GENERATOR: lambda path: save_generator(path, g),
-            checkpoint.DISCRIMINATOR: lambda path: checkpoint.save_tensors(path, d.state_dict()),
-            checkpoint.OPTIMISERS: lambda path: checkpoint.save_tensors(path, moments),
-            checkpoint.STATE: lambda path: checkpoint.save_state(path, state),
-        }
+    # Phases.
 
-    def restore(self, found: Path) -> None:
-        """Goes on from a checkpoint. Raises UserError where it is damaged."""
-        self.start_from(found)
-        moments, state = checkpoint.tensors(found, checkpoint.OPTIMISERS), checkpoint.state(found)
-        for name, network in (("generator.", self.players.g), ("discriminator.", self.players.d)):
-            own = {key.removeprefix(name): value for key, value in moments.items() if key.startswith(name)}
-            checkpoint.restore_optimiser(network, self.optimisers[id(network)], own)
-        self.players.path_mean.fill_(state["path_mean"])
-        self.images_seen, self.skipped = state["images_seen"], state["skipped"]
-        device = self.ranks.device
-        self._untold.update({name: list(torch.tensor(values, device=device)) for name, values in state["untold"].items()})
-
-    def start_from(self, found: Path) -> None:
-        """Takes the weights of a checkpoint, and nothing else. Raises UserError where it is damaged or of another size."""
-        pairs = [
-            (self.players.g, checkpoint.GENERATOR),
-            (self.players.d, checkpoint.DISCRIMINATOR),
-            (self.average, checkpoint.EMA),
-        ]
-        for network, name in pairs:
-            try:
-                network.load_state_dict(checkpoint.tensors(found, name))
-            except RuntimeError:
-                raise UserError(f"{found / name} is of another model than this run's; give the preset that it was made by") from None
-
-    def _adam(self, network: Generator | Discriminator) -> torch.optim.Adam:
-        training = self.config.training
-        lr = training.g_lr if network is self.players.g else training.d_lr
-        lazy = max((phase.every for phase in self.phases if phase.network is network and phase.every > 1), default=0)
-        lr, betas = ema.lazy_adam(lr, (0.0, training.beta2), lazy)
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
-
-    def _turn(self, phase: Phase, micros: list[Micro]) -> dict[str, Tensor]:
-        for network in (self.players.g, self.players.d):
-            network.requires_grad_(network is phase.network)
-        terms = [phase.loss(self.players, micro, 1 / len(micros)) for micro in micros]
+    def _take(self, phase: Phase, micros: list[Micro]) -> Terms:
+        for name, part in self.parts.items():
+            part.requires_grad_(name in phase.parts)
+        rows = [self._differentiated(phase, micro, 1 / len(micros)) for micro in micros]
+        terms = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         self._apply(phase)
-        return {f"{phase.name}/{name}": torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
+        if phase.settle:
+            phase.settle(self._over_ranks(terms))
+        return {f"{phase.name}/{name}": value for name, value in terms.items()}
+
+    def _differentiated(self, phase: Phase, micro: Micro, share: float) -> Terms:
+        """Adds the gradients of a micro-batch that is this share of the batch; returns the terms without their graph."""
+        detached = Terms()
+        for terms in phase.loss(micro):
+            differentiable = [term for term in terms.values() if term.requires_grad]
+            (sum(differentiable, torch.zeros((), device=self.context.device)) * share).backward()
+            detached.update({name: term.detach() for name, term in terms.items()})
+        return detached
 
     def _apply(self, phase: Phase) -> None:
-        """Takes the optimiser's step by the gradients of all ranks, or leaves it where these are not finite."""
-        optimiser, gradients = self.optimisers[id(phase.network)], [p.grad for p in phase.network.parameters() if p.grad is not None]
-        finite = bool(torch.isfinite(self.ranks.average(gradients)).all())
-        if finite:
-            optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if self.players.lengths:
-            mean = torch.cat(self.players.lengths).mean()
-            self.ranks.average([mean])
-            if torch.isfinite(mean):
-                self.players.path_mean.lerp_(mean, self.config.loss.path_decay)
-            self.players.lengths.clear()
-        network = id(phase.network)
+        """Takes the optimisers' steps by the gradients of all ranks, or skips them if a gradient is not finite."""
+        gradients = [p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None]
+        self.ranks.average(gradients)
+        finite = bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())  # the 2-norm may overflow
+        if finite and phase.clip is not None:
+            nn.utils.clip_grad_norm_([p for part in phase.parts for p in self.parts[part].parameters()], phase.clip)
+        for part in phase.parts:
+            optimiser = self.model.optimisers[part]
+            if self.model.rate:
+                for group, rate in zip(optimiser.param_groups, self._rates[part], strict=True):
+                    group["lr"] = rate * self.model.rate(part, self.images_seen)
+            if finite:
+                optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            self._in_a_row[part] = 0 if finite else self._in_a_row[part] + 1
         self.skipped += not finite
-        self._in_a_row[network] = 0 if finite else self._in_a_row[network] + 1
-        if self._in_a_row[network] >= _NOT_FINITE:  # on all ranks alike
-            what = f"the gradients of {_NOT_FINITE} phases of a network in a row were not finite, lately of {phase.name},"
-            sentence = f"{what} at {self.images_seen:,} images seen; lower the learning rates or raise loss.r1, and begin anew"
-            self.ranks.end(UserError(sentence))
+        if max(self._in_a_row[part] for part in phase.parts) >= _NOT_FINITE:  # on all ranks alike
+            names = " and ".join(phase.parts)
+            failure = f"the gradients of the {names} were not finite in {_NOT_FINITE} phases in a row, lately in {phase.name},"
+            advice = "lower the learning rates and begin again with another --out"
+            self.ranks.end(UserError(f"{failure} at {self.images_seen:,} images seen; {advice}"))
 
-    def _micros(self, batch: Batch) -> list[Micro]:
-        """A rank's samples, as many at once as are asked for."""
-        device, first = self.ranks.device, self.images_seen + self.ranks.rank * len(batch.pictures)
-        found = []
-        for start in range(0, len(batch.pictures), self._micro):
-            part = slice(start, start + self._micro)
-            pictures = batch.pictures[part].to(device, non_blocking=True).float() / 127.5 - 1
-            for_d, for_g = (t[part].to(device, non_blocking=True) for t in (batch.for_d, batch.for_g))
-            found.append(Micro(pictures, for_d, for_g, range(first + start, first + start + len(pictures))))
-        return found
+    def _micros(self, batch: Batch) -> Iterator[Micro]:
+        """A rank's samples, as many at once as the config allows."""
+        device, dtype, size = self.context.device, self.context.weights, len(batch.pictures)
+        first = self.images_seen + self.ranks.rank * size
+        for start in range(0, size, self._micro):
+            rows = slice(start, start + self._micro)
+            pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype) / 127.5 - 1
+            vectors = {name: v[rows].to(device, non_blocking=True).to(dtype) for name, v in batch.vectors.items()}
+            yield Micro(pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen)
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
-        """The next batch, or None where a rank was told to stop. Raises UserError where a rank cannot have its own."""
+        """Returns the next batch, or None if a rank received a signal. Raises UserError if a rank cannot have its batch."""
         failure, batch = attempt(lambda: next(batches))
         state, _ = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
         if state == FAILS:
@@ -233,14 +182,84 @@ class Trainer:
         return batch
 
     def _reached(self, period: int) -> bool:
-        """Whether the clock has passed a multiple of a period in the step just taken."""
-        return self.images_seen // period > (self.images_seen - self.config.training.batch) // period
+        """Returns whether the clock passed a multiple of a period in the step just taken."""
+        return self.images_seen // period > (self.images_seen - self._training.batch) // period
+
+    # Loss terms.
+
+    def _means(self) -> dict[str, float]:
+        """Returns the mean of each loss term since the last tick, over steps and ranks. Clears the buffer."""
+        self._join_terms()
+        means = {name: float(torch.stack(values).mean()) for name, values in self._terms.items()}
+        self._terms.clear()
+        return means
+
+    def _join_terms(self) -> None:
+        """Replaces each rank's buffered loss terms by their means over ranks. Idempotent."""
+        if self._terms:
+            joined = torch.stack(list(chain.from_iterable(self._terms.values())))
+            self.ranks.average([joined])
+            pieces = joined.split([len(values) for values in self._terms.values()])
+            self._terms.update({name: list(piece) for name, piece in zip(list(self._terms), pieces, strict=True)})
+
+    def _over_ranks(self, terms: Terms) -> Terms:
+        joined = torch.stack(list(terms.values()))
+        self.ranks.average([joined])
+        return dict(zip(terms, joined.unbind(), strict=True))
+
+    # Checkpoints.
+
+    def save(self, run: Path) -> None:
+        """Writes a checkpoint, on the first rank; the others wait. Raises UserError if it cannot be written."""
+        self._join_terms()
+        lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
+        self.ranks.together(lambda: checkpoint.write(run, self.images_seen, self._files(), lasting) if self.ranks.rank == 0 else None)
+
+    def _files(self) -> checkpoint.Writers:
+        """The files of a checkpoint, each with its writer."""
+        clock = {
+            "images_seen": self.images_seen,
+            "skipped": self.skipped,
+            "terms": {name: torch.stack(values).tolist() for name, values in self._terms.items()},
+        }
+        files: dict[str, Callable[[Path], None]] = {}
+        for name, module in {**self.averages, **self.parts}.items():
+            part = self.model.averages[name].part if name in self.averages else name
+            files[checkpoint.part_file(name)] = partial(checkpoint.save_part, module=module, origin=self._origin(part))
+        for part, optimiser in self.model.optimisers.items():
+            files[checkpoint.optimiser_file(part)] = partial(checkpoint.save_optimiser, module=self.parts[part], optimiser=optimiser)
+        if self.model.state:
+            files[checkpoint.STATE_TENSORS] = partial(checkpoint.save_tensors, values=self.model.state)
+        return {**files, checkpoint.STATE: partial(checkpoint.save_state, values=clock)}
+
+    def _origin(self, part: str) -> Origin:
+        return Origin(self.config.name, self.config.groups, self.context.survey, part)
+
+    def restore(self, found: Path) -> None:
+        """Goes on from a checkpoint. Raises UserError if it is damaged."""
+        self.start_from(found)
+        for part, optimiser in self.model.optimisers.items():
+            checkpoint.restore_optimiser(self.parts[part], optimiser, checkpoint.optimiser(found, part))
+        clock, tensors = checkpoint.state(found)
+        for name, tensor in tensors.items():
+            self.model.state[name].copy_(tensor)
+        self.images_seen, self.skipped = clock["images_seen"], clock["skipped"]
+        device, dtype = self.context.device, self.context.weights
+        self._terms.update({n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()})
+
+    def start_from(self, found: Path) -> None:
+        """Takes the weights of a checkpoint, and nothing else. Raises UserError if it is damaged or of another size."""
+        for name, module in {**self.parts, **self.averages}.items():
+            file = checkpoint.part_file(name)
+            try:
+                module.load_state_dict(checkpoint.tensors(found, file))
+            except RuntimeError:
+                raise UserError(f"{found / file} is of another model than this run's; give the preset that it was made by") from None
 
 
 @dataclass
 class _Stop:
     number: int = 0  # of the signal that came; 0: none
-    previous: dict[int, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -251,15 +270,14 @@ def _signals() -> Iterator[_Stop]:
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
 
-    for number in (int(signal.SIGTERM), int(signal.SIGINT)):
-        stop.previous[number] = signal.signal(number, note)
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        for number in stop.previous:
-            signal.signal(number, stop.previous[number])
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def parameters(*networks: torch.nn.Module) -> int:
-    """How many there are."""
-    return sum(p.numel() for p in chain.from_iterable(n.parameters() for n in networks))
+def parameters(*modules: nn.Module) -> int:
+    """Returns the number of parameters."""
+    return sum(p.numel() for p in chain.from_iterable(m.parameters() for m in modules))

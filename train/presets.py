@@ -1,19 +1,17 @@
-"""The table of named experiments, one a line: what it is, hours and disk it takes, and what came of it once measured.
+"""The table of named experiments, one a line: the model, its settings, hours, disk, and the result once measured.
 
-Hours are for one A100 unless said otherwise, by the published 12.5 s/kimg of plain StyleGAN2 at 256 px and half these channels, times 3 for
-channels, text and CLIP: none of the large ones has been run by exnihilo yet. Disk is that of the run, at one checkpoint in 200,000 images:
-0.2 GB each at 256 px, and twice 1.3 GB of full state.
+Hours are for one A100 unless said otherwise, by the published 12.5 s/kimg of plain StyleGAN2 at 256 px and half these
+channels, times 3 for channels, text and CLIP: none of the large presets has been run by exnihilo yet. Disk is that of the run,
+at one checkpoint in 200,000 images: 0.2 GB each at 256 px, and twice 1.3 GB of full state.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from synth.errors import UserError
-from train.config import Config, Data, Run, Training
-from train.models.losses import LossConfig
-from train.models.stylegan2 import Config as ModelConfig
+from train.config import RunConfig
+
+Changes = dict[str, Any]  # by GROUP.KEY
 
 
 @dataclass(frozen=True)
@@ -21,60 +19,67 @@ class Preset:
     """A named experiment."""
 
     name: str
-    make: Callable[[], Config]
+    model: str  # module of train/models
+    changes: Changes  # to the defaults
     what: str
     hours: str
     disk: str
-    result: str = "not run yet"
+    result: str = "not run yet"  # with its interval
+
+    def make(self) -> RunConfig:
+        """Returns its config."""
+        return RunConfig.of(self.model, self.changes)
 
 
-def _config(model: dict[str, Any], training: dict[str, Any], run: dict[str, Any], loss: dict[str, Any], data: dict[str, Any]) -> Config:
-    return Config(ModelConfig(**model), LossConfig(**loss), Training(**training), Data(**data), Run(**run))
+def _widths(resolution: int, base: int, most: int, latent: int, layers: int) -> Changes:
+    """Returns the sizes of a small StyleGAN2 whose z, w and text layers are equally wide."""
+    wide = {f"model.{name}": latent for name in ("z_dim", "w_dim", "text_width")}
+    sizes = {"model.resolution": resolution, "model.channel_base": base, "model.channel_max": most}
+    return {**sizes, **wide, "model.mapping_layers": layers}
 
 
-def _of(
-    model: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    run: dict[str, Any] | None = None,
-    loss: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-) -> Callable[[], Config]:
-    return partial(_config, model or {}, training or {}, run or {}, loss or {}, data or {})
+def _periods(images: int, tick: int, checkpoint: int, samples: int) -> Changes:
+    """Returns the length of a run and the images between two of what it leaves."""
+    return {"run.images": images, "run.tick": tick, "run.checkpoint": checkpoint, "run.samples": samples}
 
 
-_LAFITE = {"projection": "batch_sum", "contrast": "sharpened"}
-_NOISED = {"xi": 3.0, "caption_xi": 1 / 9}
-_SMALL = {"resolution": 64, "channel_base": 8192, "channel_max": 256, "z_dim": 256, "w_dim": 256, "text_width": 256, "mapping_layers": 4}
-_TINY = {"resolution": 32, "channel_base": 1024, "channel_max": 64, "z_dim": 128, "w_dim": 128, "text_width": 128, "mapping_layers": 2}
-_TINY_RUN = {"images": 30_000, "tick": 1_000, "checkpoint": 10_000, "samples": 5_000}
-_TOLD = {"text": "caption"}
-_TENTH = {**_TOLD, "fraction": 0.1}  # the part of its sets that the paper fine-tunes on
-_BOTH = {"g_lr": 1e-3, "d_lr": 1e-3}
+_LAFITE = {"model.style": "w", "loss.projection": "batch_sum", "loss.contrast": "sharpened", "data.xi": 3.0, "data.caption_xi": 1 / 9}
+_TINY = {**_widths(32, 1024, 64, 128, 2), "training.batch": 32}
+_TENTH = {"data.text": "caption", "data.fraction": 0.1}  # the part of its sets that the paper fine-tunes on
+_SLOW = {"training.g_lr": 1e-3, "training.d_lr": 1e-3}
+_COCO = {**_TENTH, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 100_000, 100_000)}
+_BIRDS = {**_TENTH, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
+_EMOJI = {**_TINY, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
 
-_COCO = {"d_lr": 1e-3}
-_SHORT, _SHORTER = ({"images": n, "checkpoint": 100_000, "samples": 100_000} for n in (1_000_000, 500_000))
-_TINY_SHORT = {**_TINY_RUN, "images": 20_000}
-_TINY_BATCH = {"batch": 32}
+_GAN = "stylegan2"
 _HOURS = "0.1 on 2 cores"
-_EMOJI = "KD (efficientnet-lite0) 0.43 in the demo, scratch 0.49"
+_TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
+_EMOJI_RESULT = "KD (efficientnet-lite0) in the demo: 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch; one run each"
 
 PRESETS = {
     p.name: p
     for p in [
-        Preset("paper-256", _of(), "the paper's pre-training: 10 epochs of a million, plain equations", "100", "13 GB"),
-        Preset("lafite-256", _of({"style": "w"}, loss=_LAFITE, data=_NOISED), "the same as LAFITE's program has it", "100", "13 GB"),
-        Preset("small-64", _of(_SMALL, run={"images": 2_000_000}), "a quarter of the side and of the channels", "5", "1.5 GB"),
-        Preset("tiny-32", _of(_TINY, _TINY_BATCH, _TINY_RUN), "for a laptop", _HOURS, "0.1 GB", "6.6 s/kimg a core; cond 6.94 -> 5.46"),
-        Preset("coco-256", _of(training=_COCO, run=_SHORT, data=_TENTH), "fine-tuning on 10 % of MSCOCO", "10", "5 GB"),
-        Preset("cub-256", _of(training=_BOTH, run=_SHORTER, data=_TENTH), "fine-tuning on 10 % of CUB", "5", "4 GB"),
-        Preset("celeba_hq-256", _of(training=_BOTH, run=_SHORTER, data=_TENTH), "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
-        Preset("emoji-32", _of(_TINY, {**_TINY_BATCH, **_BOTH}, _TINY_SHORT, data=_TOLD), "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI),
+        Preset("paper-256", _GAN, {}, "the paper's pre-training: 10 epochs of a million, plain equations", "100", "13 GB"),
+        Preset("lafite-256", _GAN, _LAFITE, "the same as LAFITE's program has it", "100", "13 GB"),
+        Preset(
+            "small-64",
+            _GAN,
+            {**_widths(64, 8192, 256, 256, 4), "run.images": 2_000_000},
+            "a quarter of the side and of the channels",
+            "5",
+            "1.5 GB",
+        ),
+        Preset("tiny-32", _GAN, {**_TINY, **_periods(30_000, 1_000, 10_000, 5_000)}, "for a laptop", _HOURS, "0.1 GB", _TINY_RESULT),
+        Preset("coco-256", _GAN, _COCO, "fine-tuning on 10 % of MSCOCO", "10", "5 GB"),
+        Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
+        Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
+        Preset("emoji-32", _GAN, _EMOJI, "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI_RESULT),
     ]
 }
 
 
 def get(name: str) -> Preset:
-    """The preset of that name. Raises UserError, listing the known."""
+    """Returns the preset of this name. Raises UserError, listing the known."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,38 +1,37 @@
-"""From a request to a trained run: what it reads is found and checked, then the loop has it."""
+"""From a request to a trained run: everything that it reads is found and checked, then the loop runs."""
 
-import math
 import os
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from caption import encoders
 from caption.table import CaptionSet
 from synth.errors import UserError
-from train import checkpoint, config, presets, runs
-from train.config import Config
+from train import checkpoint, config, log, model, presets, runs
+from train.config import RunConfig
 from train.distributed import Ranks
-from train.loop import Tick, Trainer, Watch
-from train.sampling import grid
+from train.log import Log
+from train.loop import Grid, Step, Tick, Trainer
+from train.model import PRECISIONS, Context, Wanted
 from train.stream import captioned_sets
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Stream, Text, Visit
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
-_GRID = 16  # pictures of a sample grid
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one `pretrain` or `finetune` command asks for."""
+    """The options of one `pretrain` or `finetune` command."""
 
     preset: str
     shards: tuple[str, ...]  # sets that are read as one
@@ -52,113 +51,187 @@ class Request:
 class Prepared:
     """A checked request."""
 
-    config: Config
+    config: RunConfig
     sets: tuple[CaptionedSet, ...]
-    stream: Stream
     encoder: encoders.Encoder | None
     source: Path | None  # checkpoint whose weights are taken
-    about: Json  # what config.json says
+    about: Json  # of config.json
     run: Path
+
+    def stream(self, wanted: Wanted) -> Stream:
+        """Returns the run's stream of batches with this content."""
+        data, groups = self.config.data, self.config.groups
+        text = Text.parse(data.text)
+        visit = Visit(groups.model.resolution, groups.training.seed, text, data.xi, data.caption_xi, wanted)
+        cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
+        return Stream(self.sets, visit, cache=cache, fraction=data.fraction)
+
+    def context(self, ranks: Ranks, survey: Json) -> Context:
+        """Returns the surroundings of the run's model."""
+        dtype = PRECISIONS[self.config.groups.training.precision]
+        return Context(torch.device(ranks.device), dtype, survey, self.encoder, runs.load, ranks.gather)
+
+
+# Events, besides the loop's own.
+
+
+class Started(NamedTuple):
+    """An event: training begins."""
+
+    images: int  # to be seen in the end
+    images_seen: int  # already
+
+
+class Note(NamedTuple):
+    """An event: a line for a person."""
+
+    text: str
+
+
+class Ended(NamedTuple):
+    """The last event."""
+
+    signal: int  # that ended the run; 0: it is finished
+
+
+Event = Started | Step | Note | Ended
 
 
 def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
-    """Everything that a run needs, checked, nothing written. Raises UserError."""
-    found = captioned_sets.find(request.shards, request.captions)
-    captions = found[0].captions
-    settled = _settled(request, captions, device)
-    config.require_divisible(settled, ranks)
-    captioned_sets.require_resolution(found, settled.model.resolution)
-    stream = _stream(settled, found)
-    if stream.order.samples < ranks:
-        raise UserError(f"{ranks} ranks are more than the {stream.order.samples} samples of the set")
-    source = _source(request, settled, captions) if request.source else None
+    """Returns everything that a run needs, checked; writes nothing. Raises UserError."""
+    preset = presets.get(request.preset).make()
+    sets = captioned_sets.find(request.shards, request.captions, tables=preset.needs.tables)
+    captions = sets[0].captions
+    run_config = _configured(request, preset, captions, device)
+    config.require_divisible(run_config, ranks)
+    captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
+    source = _source(request, run_config, captions) if request.source else None
     about = {
         "preset": request.preset,
-        "config": config.to_json(settled),
-        **captioned_sets.about(found),
-        "encoder": {"name": request.encoder or _asked(captions), "digest": captions.identity["weights"]},
-        "from": {"run": request.source, "checkpoint": source.name, "digest": _digest(source)} if source else None,
+        "model": run_config.name,
+        "config": config.to_json(run_config),
+        **captioned_sets.about(sets),
+        "encoder": {"name": request.encoder or _recorded(captions), "digest": captions.identity["weights"]} if captions else None,
+        "from": {"run": request.source, "checkpoint": source.name, "digest": checkpoint.digest(source)} if source else None,
     }
-    runs.require_same(Path(request.out), about)
-    encoder = _encoder(request, captions, device, settled.training.precision) if settled.loss.cong_weight else None
-    return Prepared(settled, found, stream, encoder, source, about, Path(request.out))
+    log.require_same(Path(request.out), about)
+    encoder = None
+    if captions and run_config.needs.encoder:
+        encoder = _encoder(request, captions, device, run_config.groups.training.precision)
+    prepared = Prepared(run_config, sets, encoder, source, about, Path(request.out))
+    samples = prepared.stream(Wanted(vectors=())).order.samples
+    if samples < ranks:
+        raise UserError(f"{ranks} ranks are more than the {samples} samples of the set")
+    return prepared
 
 
-def pretrain(request: Request, *, said: Callable[[str], None], started: Callable[[int, int], None], advance: Callable[[int], None]) -> int:
-    """Trains the run of a request, or goes on with it. Returns the number of the signal that ended it, 0 where it is finished.
+def train(request: Request) -> Generator[Event]:
+    """Trains the run of a request, or goes on with it; yields what happens, Ended last.
 
-    `said` gets lines for a person, `started` the images to see and those seen, `advance` images as they are seen. Raises UserError;
-    of several ranks one does, the others leave with exit code 2."""
+    Raises UserError; of several ranks one does, the others leave with exit code 2."""
     device = encoders.choose_device(request.device)
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # sums depend on the number; small models get slower from more
     ranks = Ranks.join(device)
     with ExitStack() as stack:
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
-        settled, run, stream = prepared.config, prepared.run, prepared.stream
-        found = ranks.together(lambda: _open(prepared, ranks, stack))
-        if found and checkpoint.images_seen(found) >= settled.run.images:
+        run, images = prepared.run, prepared.config.run.images
+        newest = ranks.together(lambda: _open(prepared, ranks, stack))
+        if newest and checkpoint.images_seen(newest) >= images:
             if ranks.rank == 0:
-                seen = f"{checkpoint.images_seen(found):,} images are seen, of {settled.run.images:,} asked for"
-                said(f"finished: {seen}; nothing is left to do")
-            return 0
-        trainer = ranks.together(lambda: _trainer(prepared, ranks, found))
-        begin = trainer.images_seen
-        fetcher = ranks.together(lambda: stream.fetcher(begin, int(settled.run.cache_gb * 1e9)) if ranks.local == 0 else None)
-        if fetcher:
-            fetcher.start()
-            stack.callback(fetcher.end)
-        batches = stream.batches(begin, settled.training.batch, rank=ranks.rank, ranks=ranks.count, workers=settled.run.workers)
-        stack.callback(batches.close)
-        watch = ranks.together(lambda: _watch(prepared, ranks, stack, begin, said, advance))
-        if ranks.rank == 0:
-            started(settled.run.images, begin)
-        if not begin:
-            ranks.together(lambda: watch.samples(trainer))
-        ended_by = trainer.train(batches, watch, run)
-        if ended_by and ranks.rank == 0:
-            said("stopped after a checkpoint; the same command goes on from here")
-        return ended_by
+                seen = f"{checkpoint.images_seen(newest):,} images are seen, of {images:,} asked for"
+                yield Note(f"finished: {seen}; nothing is left to do")
+            yield Ended(0)
+            return
+        trainer = ranks.together(lambda: _trainer(prepared, ranks, newest))
+        trained = _trained(prepared, ranks, trainer, run, stack)
+        for event in trained:
+            if ranks.rank == 0:
+                yield event
+        if trainer.ended_by and ranks.rank == 0:
+            yield Note("stopped after a checkpoint; the same command goes on from here")
+        yield Ended(trainer.ended_by)
 
 
-def _settled(request: Request, captions: CaptionSet, device: str) -> Config:
-    """The preset with everything that the command changes."""
-    settled = presets.get(request.preset).make()
-    settled = replace(settled, model=replace(settled.model, text_dim=captions.dimensions))
-    settled = config.with_settings(settled, request.settings)
-    if settled.model.text_dim != captions.dimensions:
-        what = f"{captions.storage.url} has embeddings of {captions.dimensions}"
-        raise UserError(f"{what}, and model.text_dim is {settled.model.text_dim}; leave it out")
+def finish(events: Iterator[Event]) -> int:
+    """Runs to the end without a display; returns the number of the signal that ended the run, 0 if it is finished."""
+    signal = 0
+    for event in events:
+        signal = event.signal if isinstance(event, Ended) else signal
+    return signal
+
+
+def _trained(prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack) -> Iterator[Event]:
+    """Runs the loop over the stream; keeps the log on the first rank."""
+    begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
+    stream = ranks.together(lambda: prepared.stream(wanted))
+    limit = int(loop.cache_gb * 1e9)
+    fetcher = ranks.together(lambda: stream.fetcher(begin, limit) if ranks.local == 0 else None)
+    if fetcher:
+        fetcher.start()
+        stack.callback(fetcher.end)
+    batch = prepared.config.groups.training.batch
+    batches = stream.batches(begin, batch, rank=ranks.rank, ranks=ranks.count, workers=loop.workers)
+    stack.callback(batches.close)
+    records = ranks.together(lambda: Log(run, begin, prepared.sets, ranks.device) if ranks.rank == 0 else None)
+    if records:
+        stack.callback(records.close)
+    yield Started(loop.images, begin)
+
+    def recorded(event: Tick | Grid) -> str:
+        return records.record(event, trainer) if records else ""
+
+    if not begin:
+        ranks.together(partial(recorded, Grid(0)))
+    with closing(trainer.run(batches, run)) as events:
+        for event in events:
+            if isinstance(event, Step):
+                yield event
+            elif line := ranks.together(partial(recorded, event)):
+                yield Note(line)
+
+
+def _configured(request: Request, preset: RunConfig, captions: CaptionSet | None, device: str) -> RunConfig:
+    """Returns the preset with everything that the command changes."""
+    sizes = preset.groups.model
+    if captions and hasattr(sizes, "text_dim"):
+        preset = preset.replaced("model", replace(sizes, text_dim=captions.dimensions))
+    run_config = config.with_settings(preset, request.settings)
+    width = getattr(run_config.groups.model, "text_dim", None)
+    if captions and width not in (None, captions.dimensions):
+        sentence = f"{captions.storage.url} has embeddings of {captions.dimensions}"
+        raise UserError(f"{sentence}, and model.text_dim is {width}; leave it out")
     if request.images_seen is not None:
-        settled = config.with_settings(settled, [f"run.images={request.images_seen}"])
+        run_config = config.with_settings(run_config, [f"run.images={request.images_seen}"])
     if request.text is not None:
-        settled = replace(settled, data=replace(settled.data, text=request.text))
+        run_config = run_config.replaced("data", replace(run_config.data, text=request.text))
     if request.fraction is not None:
-        settled = config.with_settings(settled, [f"data.fraction={request.fraction}"])
-    Text.parse(settled.data.text)
-    return replace(settled, training=replace(settled.training, precision=_precision(request, settled, device)))
+        run_config = config.with_settings(run_config, [f"data.fraction={request.fraction}"])
+    Text.parse(run_config.data.text)
+    training = replace(run_config.groups.training, precision=_precision(request, run_config, device))
+    return run_config.replaced("training", training)
 
 
-def _precision(request: Request, settled: Config, device: str) -> str:
-    """As asked for; else what a run has that is there already; else bf16 where the device computes in it."""
+def _precision(request: Request, run_config: RunConfig, device: str) -> str:
+    """Returns the requested precision, else that of the existing run, else bf16 if the device supports it."""
     if any(s.startswith("training.precision=") for s in request.settings):
-        return settled.training.precision
+        return str(run_config.groups.training.precision)
     if request.precision != "auto":
-        if request.precision not in config.PRECISIONS:
-            raise UserError(f"unknown precision {request.precision!r}; known are auto, {', '.join(config.PRECISIONS)}")
+        if request.precision not in PRECISIONS:
+            raise UserError(f"unknown precision {request.precision!r}; known are auto, fp32, bf16")
         return request.precision
     if (Path(request.out) / runs.CONFIG).exists():
         return str(runs.describe(Path(request.out))["config"]["training"]["precision"])
     return "bf16" if encoders.has_bf16(device) else "fp32"
 
 
-def _asked(captions: CaptionSet) -> str:
+def _recorded(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
 def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
-    """The captions' encoder, for L_ConG. Raises UserError where it is not to be had, or another one is given."""
-    name = request.encoder or _asked(captions)
+    """Returns the captions' encoder. Raises UserError if it is missing, or if another one is given."""
+    name = request.encoder or _recorded(captions)
     try:
         source = encoders.find(name)
     except UserError as error:
@@ -168,106 +241,51 @@ def _encoder(request: Request, captions: CaptionSet, device: str, precision: str
     return encoders.load(source, device, precision)
 
 
-def _source(request: Request, settled: Config, captions: CaptionSet) -> Path:
-    """The checkpoint whose weights are taken: the newest, or that of the first start of this run. Raises UserError where there is none,
-    or it is of another model, or reads the texts of another encoder."""
-    source, run = Path(str(request.source)), Path(request.out)
-    about = runs.describe(source)
-    if about["encoder"]["digest"] != captions.identity["weights"]:
-        made = (
-            f"{captions.storage.url} was made by {captions.identity['encoder']}, and {source} was trained with {about['encoder']['name']}"
-        )
-        raise UserError(f"{made}, whose vectors mean other things; make captions by that one")
-    model, own = (dict(c["model"], mbstd_group=0) for c in (about["config"], config.to_json(settled)))
-    changed = [f"model.{name} is {model.get(name)} there and {value} here" for name, value in own.items() if model.get(name) != value]
+def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None) -> Path:
+    """Returns the checkpoint whose weights are taken: the newest, or that of the first start of this run.
+
+    Raises UserError if there is none, or if it is of another model or reads the texts of another encoder."""
+    source, run = runs.find(str(request.source)), Path(request.out)
+    if source.model != run_config.name:
+        raise UserError(f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model")
+    if captions and source.about["encoder"]["digest"] != captions.identity["weights"]:
+        sentence = f"{captions.storage.url} was made by {_recorded(captions)}, and {source.path} was trained with {source.encoder_name}"
+        raise UserError(f"{sentence}, whose vectors mean other things; make captions by that one")
+    theirs, ours = (dict(vars(c.groups.model), mbstd_group=0) for c in (source.config, run_config))
+    changed = [f"model.{name} is {theirs.get(name)} there and {value} here" for name, value in ours.items() if theirs.get(name) != value]
     if changed:
-        raise UserError(f"{source} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")
+        raise UserError(f"{source.path} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")
     begun = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
-    kept = source / "checkpoints" / str(begun.get("checkpoint"))
-    return kept if begun.get("run") == request.source and kept in checkpoint.committed(source) else checkpoint.require(source)
-
-
-def _digest(found: Path) -> str:
-    """sha256 over what a checkpoint's mark says."""
-    import hashlib
-
-    return hashlib.sha256((found / "COMMITTED").read_bytes()).hexdigest()
+    kept = source.path / "checkpoints" / str(begun.get("checkpoint"))
+    return kept if begun.get("run") == request.source and kept in source.checkpoints() else source.checkpoint()
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
-    """Makes the run's folder, on the first rank; the checkpoint to go on from."""
+    """Makes the run's folder and its config.json, on the first rank; returns the checkpoint to go on from."""
+    run = prepared.run
     if ranks.rank == 0:
-        runs.settle(prepared.run, prepared.about)
-        stack.enter_context(runs.locked(prepared.run))
-    found = checkpoint.newest(prepared.run)
+        log.write_config(run, {**prepared.about, "survey": surveyed(prepared)})
+        stack.enter_context(log.locked(run))
+    newest = checkpoint.newest(run)
     if ranks.rank == 0:
-        runs.cut_back(prepared.run, checkpoint.images_seen(found) if found else 0)
-    return found
+        log.cut_back(run, checkpoint.images_seen(newest) if newest else 0)
+    return newest
 
 
-def _trainer(prepared: Prepared, ranks: Ranks, found: Path | None) -> Trainer:
-    """At a checkpoint of its own, or else with another run's weights, or new ones."""
-    trainer = Trainer(prepared.config, prepared.encoder, ranks)
-    if found:
-        trainer.restore(found)
+def surveyed(prepared: Prepared) -> Json:
+    """Returns the model's measurements of the set: those of the run if it exists, else new ones; empty if the model takes none."""
+    if (prepared.run / runs.CONFIG).exists():
+        return runs.find(prepared.run).survey
+    module, groups = model.find(prepared.config.name), prepared.config.groups
+    samples = captioned_sets.samples(prepared.sets, groups.model.resolution)
+    return dict(module.survey(groups, samples)) if hasattr(module, "survey") else {}
+
+
+def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
+    """Returns a trainer at a checkpoint of its own, or with another run's weights, or with new ones."""
+    trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
+    if newest:
+        trainer.restore(newest)
     elif prepared.source:
         trainer.start_from(prepared.source)
     return trainer
-
-
-def _stream(settled: Config, found: tuple[CaptionedSet, ...]) -> Stream:
-    data = settled.data
-    visit = Visit(settled.model.resolution, settled.training.seed, Text.parse(data.text), data.xi, data.caption_xi)
-    cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
-    return Stream(found, visit, cache=cache, fraction=data.fraction)
-
-
-def _watch(
-    prepared: Prepared, ranks: Ranks, stack: ExitStack, begin: int, said: Callable[[str], None], advance: Callable[[int], None]
-) -> Watch:
-    """What is told of a run, by its first rank: log, TensorBoard, grids."""
-    if ranks.rank:
-        return Watch(lambda _: None, lambda _: None, lambda _: None)
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(prepared.run / "tensorboard"), purge_step=begin + 1)  # what was told after the checkpoint
-    stack.callback(writer.close)
-    vectors, captions = captioned_sets.stored_texts(prepared.sets, _GRID)
-    texts = torch.from_numpy(vectors).to(ranks.device)
-
-    def tick(told: Tick) -> None:
-        images = sum(b for b in (told.images_seen, -tick_before[0]))
-        tick_before[0] = told.images_seen
-        row = {
-            "images_seen": told.images_seen,
-            **{name: round(value, 6) if math.isfinite(value) else None for name, value in told.losses.items()},
-            "seconds_per_kimg": round(1000 * told.seconds / max(images, 1), 3),
-            "waited": round(told.waited / told.seconds, 4),
-            "memory_mb": _memory(ranks.device),
-            "skipped": told.skipped,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        runs.append(prepared.run, row)
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "images_seen":
-                writer.add_scalar(name, value, told.images_seen)
-        writer.flush()
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in told.losses.items())
-        said(f"{told.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}")
-
-    def samples(trainer: Trainer) -> None:
-        pictures = grid.generate(trainer.average, texts, seed=trainer.config.training.seed)
-        path = prepared.run / runs.SAMPLES / f"{trainer.images_seen:09d}.png"
-        grid.save(path, grid.captioned(pictures, captions))
-
-    tick_before = [begin]
-    return Watch(tick, samples, advance)
-
-
-def _memory(device: str) -> int:
-    """The most memory in use so far, MB: of the GPU, or of this process."""
-    if device.startswith("cuda"):
-        return round(torch.cuda.max_memory_allocated(device) / 1e6)
-    import resource
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)

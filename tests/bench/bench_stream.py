@@ -10,6 +10,7 @@ import numpy as np
 from caption.table import CaptionSet
 from synth.sets.shards import ShardSet
 from tests.conftest import make_small, make_tables
+from train.model import Wanted
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Reader, Stream, Text, Visit
@@ -19,7 +20,7 @@ PICTURES, BATCH, ROUNDS = 1024, 64, 3
 
 def ours(shards: Path, tables: Path, resolution: int) -> float:
     """Pictures a CPU-second, with their texts, in batches of the stream's order."""
-    visit = Visit(resolution, 0, Text(), 0.25, 0.0)
+    visit = Visit(resolution, 0, Text(), 0.25, 0.0, Wanted(vectors=("d", "g")))
     stream = Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache("unused"))
     best = 0.0
     for _ in range(ROUNDS):

@@ -3,130 +3,78 @@
 python -m tests.bench.bench_train
 """
 
-import copy
 import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from train import ema
-from train.models import losses
-from train.models.latents import draw_latents, draw_path_noise
-from train.models.losses import Judgement, LossConfig
-from train.models.stylegan2 import Config, Discriminator, Generator
+from train.config import RunConfig
+from train.distributed import Ranks
+from train.loop import Trainer
+from train.model import PRECISIONS, Context
+from train.presets import PRESETS
+from train.stream.stream import Batch
 
-TINY = Config(resolution=32, z_dim=128, w_dim=128, text_width=128, mapping_layers=2, channel_base=1024, channel_max=64)
-SIZES = {  # model and batch
-    "32": (Config(resolution=32, channel_base=2048, channel_max=128), 8),
-    "64": (Config(resolution=64, channel_base=4096, channel_max=128), 8),
-    "tiny": (TINY, 32),
+WIDE = {"training.batch": 8, "model.channel_max": 128}
+SIZES = {
+    "32": RunConfig.of("stylegan2", {**WIDE, "model.resolution": 32, "model.channel_base": 2048}),
+    "64": RunConfig.of("stylegan2", {**WIDE, "model.resolution": 64, "model.channel_base": 4096}),
+    "tiny": PRESETS["tiny-32"].make(),
 }
 GOALS = {  # most multiples of R and MB
-    ("32", "float32"): (1.78, 653),
-    ("64", "float32"): (5.3, 1015),
-    ("32", "bfloat16"): (1.2, 653),
-    ("64", "bfloat16"): (3.6, 1015),
+    ("32", "fp32"): (1.78, 653),
+    ("64", "fp32"): (5.3, 1015),
+    ("32", "bf16"): (1.2, 653),
+    ("64", "bf16"): (3.6, 1015),
 }
-EVERY = {"g": 1.0, "d": 1.0, "path": 4.0, "r1": 16.0}  # steps between two of a phase
+KINDS = {"g d": (1, 12 / 16), "g path d": (4, 3 / 16), "g path d r1": (0, 1 / 16)}  # phases -> a step's number, share of steps
 
 
 class Step:
-    """The phases of a training step, each with its optimiser's step; no encoder, so no L_ConG."""
+    """Trainer.step of a config, at a number of choice; without an encoder, so without L_ConG."""
 
-    def __init__(self, config: Config, *, batch: int, dtype: torch.dtype) -> None:
-        torch.manual_seed(0)
-        self.config, self.batch, self.dtype = config, batch, dtype
-        self.losses = LossConfig()
-        self.g, self.d = Generator(config), Discriminator(config)
-        self.average = copy.deepcopy(self.g)
-        networks: tuple[nn.Module, ...] = (self.g, self.d)
-        self.optimisers = {m: torch.optim.Adam(m.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True) for m in networks}
-        self.real = torch.rand(batch, 3, config.resolution, config.resolution) * 2 - 1
-        self.h = functional.normalize(torch.randn(batch, config.text_dim), dim=1)
-        self.mean_length = torch.zeros(())
-        self.seen = 0
+    def __init__(self, config: RunConfig, precision: str) -> None:
+        config = config.replaced("training", replace(config.groups.training, precision=precision))
+        self.trainer = Trainer(config, Context(torch.device("cpu"), PRECISIONS[precision]), Ranks())
+        self.size, side = config.groups.training.batch, config.groups.model.resolution
+        texts = functional.normalize(torch.randn(self.size, config.groups.model.text_dim), dim=1)
+        self._batch = Batch(torch.randint(0, 256, (self.size, 1, 3, side, side), dtype=torch.uint8), {"d": texts, "g": texts})
 
-    def generator(self) -> None:
-        """G main, and the moving average."""
-        with self.training(self.g):
-            fake = self.judged(self.generated())
-            sum(losses.generator_losses(self.losses, fake, None).values(), torch.zeros(())).backward()
-        self.seen += self.batch
-        ema.update(self.average, self.g, ema.decay(self.batch, self.seen, half_life=20_000))
+    def take(self, number: int) -> None:
+        """Takes a step as if it were the one of this number."""
+        self.trainer.images_seen = number * self.size
+        self.trainer.step(self._batch)
 
-    def discriminator(self) -> None:
-        """D main."""
-        with self.training(self.d):
-            with torch.no_grad():
-                images = self.generated()
-            sum(losses.fake_losses(self.losses, self.judged(images)).values(), torch.zeros(())).backward()
-            sum(losses.real_losses(self.losses, self.judged(self.real)).values(), torch.zeros(())).backward()
-
-    def path(self) -> None:
-        """Path length, on half of the batch."""
-        half = range(self.batch // 2)
-        with self.training(self.g):
-            latents = draw_latents(self.config, 0, 2, half)
-            ws = self.g.latents(latents.z, latents.cutoff)
-            images = self.g.synthesise(ws, self.h[: len(half)], noise=latents.noise, dtype=self.dtype)
-            lengths = losses.path_lengths(images, ws, draw_path_noise(self.config, 0, 3, half))
-            (4 * self.losses.path_weight * losses.path_penalty(lengths, self.mean_length).mean()).backward()
-            self.mean_length = losses.moved_mean(self.mean_length, lengths, self.losses.path_decay)
-
-    def r1(self) -> None:
-        """R1, on real pictures."""
-        with self.training(self.d):
-            real = self.real.clone().requires_grad_()
-            penalty = losses.gradient_penalty(self.judged(real).logits(self.losses), real)
-            (16 * self.losses.r1 / 2 * penalty.mean()).backward()
-
-    def phases(self) -> dict[str, Callable[[], None]]:
-        """By name."""
-        return {"g": self.generator, "d": self.discriminator, "path": self.path, "r1": self.r1}
-
-    def generated(self) -> Tensor:
-        latents = draw_latents(self.config, 0, 0, range(self.seen, self.seen + self.batch))
-        return self.g(latents.z, self.h, cutoff=latents.cutoff, noise=latents.noise, dtype=self.dtype)
-
-    def judged(self, images: Tensor) -> Judgement:
-        score, meaning = self.d(images, dtype=self.dtype)
-        return Judgement(score, meaning, self.h)
-
-    @contextmanager
-    def training(self, model: nn.Module) -> Iterator[None]:
-        """Gradients for one network alone, then its optimiser's step."""
-        for each in (self.g, self.d):
-            each.requires_grad_(each is model)
-        yield
-        self.optimisers[model].step()
-        self.optimisers[model].zero_grad()
+    def kinds(self) -> dict[str, Callable[[], None]]:
+        """The kinds of steps, by their phases."""
+        return {phases: partial(self.take, number) for phases, (number, _) in KINDS.items()}
 
 
 class Measured(NamedTuple):
-    """R and the phases of a step in milliseconds of CPU time, and of them the bare convolutions."""
+    """R and the kinds of steps in milliseconds of CPU time, and of them the bare convolutions."""
 
     r: float
-    phases: dict[str, float]
+    steps: dict[str, float]
     bare: dict[str, float]
     peak: float  # MB
 
     @property
     def step(self) -> float:
-        return amortised(self.phases)
+        return amortised(self.steps)
 
 
-def amortised(phases: dict[str, float]) -> float:
-    """A step that takes part of every phase."""
-    return sum(value / EVERY[name] for name, value in phases.items())
+def amortised(steps: dict[str, float]) -> float:
+    """The mean step: every fourth takes the path length, every sixteenth R1 too."""
+    return sum(value * KINDS[phases][1] for phases, value in steps.items())
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -167,60 +115,57 @@ class Convolutions(TorchDispatchMode):
             func(*args, **kwargs)
 
 
-def measure(config: Config, *, batch: int, dtype: torch.dtype, rounds: int = 8) -> Measured:
-    """A step of this model in this process: of each part the least of several rounds, all parts and R in every round."""
-    step = Step(config, batch=batch, dtype=dtype)
-    for call in [*step.phases().values()] * 2:
+def measure(name: str, precision: str, *, rounds: int = 8) -> Measured:
+    """Steps in this process: of each kind the least of several rounds, all kinds and R in every round."""
+    step = Step(SIZES[name], precision)
+    for call in [*step.kinds().values()] * 2:
         call()
     peak, ruler = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, reference()
     least: dict[str, float] = {}
     for _ in range(rounds):
-        times = {name: milliseconds(call) for name, call in [("R", ruler), *step.phases().items()]}
-        least = {name: min(value, least.get(name, value)) for name, value in times.items()}
-    return Measured(least.pop("R"), least, {name: bare(call) for name, call in step.phases().items()}, peak)
+        times = {kind: milliseconds(call) for kind, call in [("R", ruler), *step.kinds().items()]}
+        least = {kind: min(value, least.get(kind, value)) for kind, value in times.items()}
+    return Measured(least.pop("R"), least, {kind: bare(call) for kind, call in step.kinds().items()}, peak)
 
 
 def bare(call: Callable[[], None]) -> float:
-    """What a phase's dense convolutions and their gradients cost alone, milliseconds."""
+    """The dense convolutions of a step and their gradients alone, in milliseconds."""
     with Convolutions() as kept:
         call()
     return min(milliseconds(kept.again) for _ in range(4))
 
 
-def in_process(name: str, dtype: str) -> Measured:
+def in_process(name: str, precision: str) -> Measured:
     """The same in a process of its own, so that its peak of memory is its own."""
-    line = [sys.executable, "-m", "tests.bench.bench_train", name, dtype]
+    line = [sys.executable, "-m", "tests.bench.bench_train", name, precision]
     answer: Any = json.loads(subprocess.run(line, capture_output=True, check=True, text=True).stdout)
     return Measured(*answer)
 
 
-def profile(name: str, dtype: str) -> None:
-    """Prints where the time of the main phases goes, by operator."""
-    config, batch = SIZES[name]
-    step = Step(config, batch=batch, dtype=getattr(torch, dtype))
-    for call in step.phases().values():
-        call()
+def profile(name: str, precision: str) -> None:
+    """Prints how a step without regularisers spends its time, by operator."""
+    step = Step(SIZES[name], precision)
+    step.take(1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as taken:
-        step.generator()
-        step.discriminator()
+        step.take(1)
     print(taken.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 
 def main() -> None:
-    """Prints every figure beside its target; where one is missed, the profile too."""
-    for (name, dtype), (most, memory) in GOALS.items():
-        got = in_process(name, dtype)
-        phases = "  ".join(f"{k} {v:.0f}" for k, v in got.phases.items())
+    """Prints every figure beside its target; if one is missed, the profile too."""
+    for (name, precision), (most, memory) in GOALS.items():
+        got = in_process(name, precision)
+        steps = "  ".join(f"{phases} {value:.0f}" for phases, value in got.steps.items())
         step, convolutions = got.step / got.r, amortised(got.bare) / got.r
-        print(f"{name} px {dtype:<9} step {step:.2f} R (<= {most}), its bare convolutions {convolutions:.2f} R, ", end="")
-        print(f"peak {got.peak:.0f} MB (<= {memory}); R {got.r:.0f} ms, step {got.step:.0f} ms: {phases}", flush=True)
+        print(f"{name} px {precision} step {step:.2f} R (<= {most}), its bare convolutions {convolutions:.2f} R, ", end="")
+        print(f"peak {got.peak:.0f} MB (<= {memory}); R {got.r:.0f} ms, step {got.step:.0f} ms: {steps}", flush=True)
         if step > most:
-            profile(name, dtype)
-    for dtype in ("float32", "bfloat16"):
-        got = in_process("tiny", dtype)
-        step, convolutions = got.step / SIZES["tiny"][1], amortised(got.bare) / SIZES["tiny"][1]
+            profile(name, precision)
+    for precision in ("fp32", "bf16"):
+        got, batch = in_process("tiny", precision), SIZES["tiny"].groups.training.batch
+        step, convolutions = got.step / batch, amortised(got.bare) / batch
         print(
-            f"tiny-32 {dtype:<9} {step:.2f} ms a picture (<= 5), its bare convolutions {convolutions:.2f} ms; R {got.r:.0f} ms", flush=True
+            f"tiny-32 {precision} {step:.2f} ms a picture (<= 5), its bare convolutions {convolutions:.2f} ms; R {got.r:.0f} ms", flush=True
         )
 
 
@@ -229,7 +174,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["profile"]:
         profile(*sys.argv[2:])
     elif sys.argv[1:]:
-        config, batch = SIZES[sys.argv[1]]
-        print(json.dumps(measure(config, batch=batch, dtype=getattr(torch, sys.argv[2]))))
+        print(json.dumps(measure(*sys.argv[1:])))
     else:
         main()

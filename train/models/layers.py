@@ -3,7 +3,8 @@ Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive 
 
 Equalised (PG 4.1): a weight is kept as N(0, 1) and used times 1 / sqrt(fan in). The leaky ReLU has slope 0.2 and is followed by a gain of
 sqrt(2); since lrelu(g x) = g lrelu(x), that gain is multiplied into weights and biases, where it costs nothing.
-Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard deviation are always float32.
+Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard deviation have
+at least float32; float64 is for tests.
 
 Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of a kernel.
 """
@@ -137,7 +138,12 @@ class ToRGB(nn.Module):
         n, c, h, w = x.shape
         weight = self.weight * (self.scale * style)[:, None]  # (N, 3, I)
         y = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, h * w, c), weight.to(x.dtype).transpose(1, 2))  # (N, HW, 3)
-        return y.float().add(self.bias).reshape(n, h, w, 3).permute(0, 3, 1, 2)
+        return at_least_float32(y).add(self.bias).reshape(n, h, w, 3).permute(0, 3, 1, 2)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Returns x in float32, or as it is if it is float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def lrelu_(x: Tensor) -> Tensor:

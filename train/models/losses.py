@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.models.layers import grouped
+from train.models.layers import at_least_float32, grouped
 
 _KINDS = {"projection": ("sample", "batch_sum"), "contrast": ("softmax", "sharpened")}
 
@@ -123,32 +123,27 @@ def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
 
 def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
     """cos(a_j, h_i) within groups: a, h (N, D) -> float32 (G, g, g), [.., i, j]."""
-    a, h = (grouped(functional.normalize(x.float(), dim=1), group) for x in (a, h))
+    a, h = (grouped(functional.normalize(at_least_float32(x), dim=1), group) for x in (a, h))
     return h @ a.transpose(1, 2)
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """|grad_x sum_i D(x_i, h_i)|^2 of each picture (M equation 9), (N,), differentiable. R1 is r1 / 2 times its mean."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.float().square().sum((1, 2, 3))
+    return at_least_float32(gradient).square().sum((1, 2, 3))
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     """|J^T y| of each picture (SG2 equation 4), a root mean square over layers, (N,), differentiable: images (N, 3, R, R) made of
     ws (N, L, W), y = noise / R with noise ~ N(0, 1), (N, 3, R, R)."""
     (gradient,) = torch.autograd.grad((images * noise).sum() / images.shape[-1], ws, create_graph=True)
-    return gradient.float().square().sum(2).mean(1).sqrt()
+    return at_least_float32(gradient).square().sum(2).mean(1).sqrt()
 
 
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
     """The squared distance of each length from the running mean (SG2 equation 4), (N,). The mean is a constant here: what it was
     before these lengths."""
     return (lengths - mean).square()
-
-
-def moved_mean(mean: Tensor, lengths: Tensor, decay: float) -> Tensor:
-    """The running mean after the lengths of a global batch."""
-    return mean.lerp(lengths.detach().mean(), decay)
 
 
 def _own(log_probabilities: Tensor) -> Tensor:

@@ -1,271 +1,201 @@
-"""StyleGAN2 with text at every layer: LAFITE's generator and discriminator (Zhou et al., Towards Language-Free Training for Text-to-Image
-Generation, CVPR 2022, on Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, "SG2").
+"""LAFITE's text-to-image StyleGAN2 as a model of the training loop (train/model.py).
 
-z -> w by the mapping network, without text. At each modulated layer l a caption's embedding h becomes a condition code c_l, and the style
-that modulates the layer is (LAFITE's "conditional StyleSpace")
+The networks are in stylegan2_networks.py, the loss terms in losses.py, the random inputs in latents.py. This module joins them:
+four phases over two networks, their optimisers, the moving average of the generator, and drawing.
 
-    style = "stylespace"    s_l = A_l w,  u_l = B_l [s_l ; c_l]     the paper
-    style = "w"             u_l = B_l [c_l ; w]                     the authors' program
+    L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG        phase g       (Nakao et al., equation 1)
+    path length regularisation                                  phase path    (Karras et al., StyleGAN2, section 3.2)
+    L'_D = L_D + cond_weight L_ConD                             phase d       (Nakao et al., equation 2)
+    R1                                                          phase r1      (Mescheder et al., 2018)
 
-The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It gives f_d(x) and f_s(x), which
-train/models/losses.py joins. Skip generator, residual discriminator, no clamping of features.
-
-Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments (train/models/latents.py).
-
-Axes: N samples, C channels, R resolution, L layers with a latent of their own, M modulated layers, P noise values of a sample,
-Z W D T width of z, w, h, text layers.
+Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of a picture.
 """
 
-import json
-import math
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synth.settings import canonical, from_json
-from train.models.layers import (
-    GAIN,
-    Conv,
-    DenseLrelu,
-    DownConv,
-    DownSkip,
-    Linear,
-    ModulatedConv,
-    ModulatedUpConv,
-    ToRGB,
-    lrelu_,
-    minibatch_deviation,
-    upsample,
-)
+from train import ema
+from train.model import PRECISIONS, Average, Context, Micro, Model, Needs, Phase, Terms, Texts, Wanted
+from train.models import losses, randomness
+from train.models.latents import draw_latents, draw_path_noise
+from train.models.losses import Judgement, LossConfig
+from train.models.stylegan2_networks import Discriminator, Generator, Sizes
 
-_PACE = 0.01  # of mapping and text layers, relative to the learning rate
-_HALF = math.sqrt(0.5)  # of both branches of a residual block
+GENERATOR, DISCRIMINATOR, EMA = "generator", "discriminator", "ema"
+
+_G, _D, _PATH, _PATH_NOISE = range(4)  # uses of a step's random numbers
+_MEAN = 1  # use of a drawing's random numbers: the mean latent
+_MEAN_OF = 4096  # latents
+
+
+@dataclass(frozen=True)
+class Training:
+    """Steps, optimisers, averages."""
+
+    batch: int = 64  # of all ranks together
+    g_lr: float = 2.5e-3
+    d_lr: float = 2.5e-3
+    beta2: float = 0.99  # of Adam; its first is 0
+    path_every: int = 4  # steps between two of the path length; 0: never
+    r1_every: int = 16
+    mixing: float = 0.9  # share of pictures with two latents
+    ema_half_life: int = 20_000  # images
+    ema_ramp_up: float = 0.05
+    precision: str = "fp32"  # of features; statistics have at least fp32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"batch": 1, **dict.fromkeys(("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr"), 0)}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {value}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        for name in ("mixing", "beta2"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of both networks."""
+    """Everything that decides the model and its steps."""
 
-    resolution: int = 256
-    text_dim: int = 512  # D, the encoder's
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 8
-    text_width: int = 512  # T, of the two text layers before every modulated layer
-    channel_base: int = 32768  # a layer of side r has channel_base / r channels,
-    channel_max: int = 512  # at most so many
-    style: str = "stylespace"  # or w
-    mbstd_group: int = 4  # consecutive samples that the discriminator compares
+    model: Sizes = field(default_factory=Sizes)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of drawing."""
+
+    truncation: float = 1.0  # below 1: latents nearer their mean, less varied (Karras et al., StyleGAN, 2019, appendix B)
 
     def __post_init__(self) -> None:
-        if self.resolution not in (8, 16, 32, 64, 128, 256, 512, 1024):
-            raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 8 to 1024")
-        if self.style not in ("stylespace", "w"):
-            raise ValueError(f"style is {self.style}; it must be stylespace or w")
-        for name in ("text_dim", "z_dim", "w_dim", "mapping_layers", "text_width", "channel_max", "mbstd_group"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.channel_base < self.resolution:
-            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution, {self.resolution}")
-
-    @property
-    def sides(self) -> list[int]:
-        """4, 8, ... to the resolution."""
-        return [2**k for k in range(2, self.resolution.bit_length())]
-
-    @property
-    def layers(self) -> int:
-        """L: latents of a picture. The colours of a side share theirs with the next side's first convolution."""
-        return 2 * len(self.sides)
-
-    @property
-    def noise_sides(self) -> list[int]:
-        """The side of each convolution's noise, in order."""
-        return [side for side in self.sides for _ in range(1 if side == 4 else 2)]
-
-    @property
-    def noise_size(self) -> int:
-        """P: noise values of a picture."""
-        return sum(side**2 for side in self.noise_sides)
-
-    def channels(self, side: int) -> int:
-        """Of the features of this side."""
-        return min(self.channel_base // side, self.channel_max)
+        if not 0 <= self.truncation <= 1:
+            raise ValueError("it must lie in 0..1")
 
 
-class Mapping(nn.Sequential):
-    """z -> w: fully connected layers on a z of unit mean square."""
-
-    def __init__(self, config: Config) -> None:
-        widths = [config.z_dim] + [config.w_dim] * config.mapping_layers
-        super().__init__(*[DenseLrelu(i, o, pace=_PACE) for i, o in pairwise(widths)])
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(N, Z) -> (N, W)."""
-        return super().forward(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
+def needs(config: Config) -> Needs:
+    """Returns what the losses ask: the encoder for L_ConG, groups of consecutive samples, and pairs for the path length."""
+    pairs = config.training.path_every and config.loss.path_weight
+    groups = (config.loss.contrastive_group, config.model.mbstd_group)
+    return Needs(encoder=config.loss.cong_weight > 0, groups=groups, multiple=2 if pairs else 1)
 
 
-class ConditionCodes(nn.Module):
-    """h -> c_l: two fully connected layers of its own for every modulated layer, all computed at once."""
-
-    def __init__(self, config: Config, count: int) -> None:
-        super().__init__()
-        self.width = config.text_width
-        self.first = DenseLrelu(config.text_dim, count * self.width, pace=_PACE)
-        self.weight = nn.Parameter(torch.randn(count, self.width, self.width) / _PACE)  # (M, T, T), inputs first
-        self.bias = nn.Parameter(torch.zeros(count, self.width))
-
-    def forward(self, h: Tensor) -> tuple[Tensor, ...]:
-        """(N, D) -> M codes (N, T)."""
-        hidden = self.first(h).unflatten(1, (-1, self.width)).transpose(0, 1)  # (M, N, T)
-        gain = GAIN * _PACE
-        return lrelu_(torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)).unbind()
+def parts(config: Config, context: Context) -> dict[str, nn.Module]:
+    """Returns both networks."""
+    g, d = Generator(config.model), Discriminator(config.model)
+    return {GENERATOR: g.to(context.device, context.weights), DISCRIMINATOR: d.to(context.device, context.weights)}
 
 
-class StyleSpace(nn.Module):
-    """The style of a layer from [s ; c] (the paper). s begins without a bias, so that u has the same spread at first in both forms."""
-
-    def __init__(self, config: Config, channels: int) -> None:
-        super().__init__()
-        self.unconditional = Linear(config.w_dim, channels)
-        self.conditional = Linear(channels + config.text_width, channels, bias=1.0)
-
-    def forward(self, w: Tensor, code: Tensor) -> Tensor:
-        """(N, W), (N, T) -> u (N, C)."""
-        return self.conditional(torch.cat([self.unconditional(w), code], 1))
-
-
-class WStyle(Linear):
-    """The style of a layer from [c ; w] (the authors' program)."""
-
-    def __init__(self, config: Config, channels: int) -> None:
-        super().__init__(config.text_width + config.w_dim, channels, bias=1.0)
-
-    def forward(self, w: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
-        """(N, W), (N, T) -> u (N, C)."""
-        return super().forward(torch.cat([code, w], 1))
+def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
+    """Returns the game between both networks."""
+    game, training = _Game(parts, config, context), config.training
+    averages = {EMA: Average(GENERATOR, lambda before, after: _remains(training, before, after))}
+    phases = [
+        Phase("g", (GENERATOR,), game.generator),
+        Phase("path", (GENERATOR,), game.path, training.path_every if config.loss.path_weight else 0, settle=game.move_path_mean),
+        Phase("d", (DISCRIMINATOR,), game.discriminator),
+        Phase("r1", (DISCRIMINATOR,), game.r1, training.r1_every if config.loss.r1 else 0),
+    ]
+    phases = [phase for phase in phases if phase.every]
+    optimisers: dict[str, torch.optim.Optimizer] = {part: _adam(part, network, phases, training) for part, network in parts.items()}
+    return Model(optimisers, phases, averages, Wanted(vectors=("d", "g")), {"path_mean": game.path_mean})
 
 
-class Synthesis(nn.Module):
-    """Latents and captions -> pictures, from a learned 4 x 4 constant upwards; colours of all sides are added up."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        sides, c = config.sides, config.channels
-        convs: list[ModulatedConv] = [ModulatedConv(c(4), c(4))]
-        for side in sides[1:]:
-            convs += [ModulatedUpConv(c(side // 2), c(side)), ModulatedConv(c(side), c(side))]
-        style = {"stylespace": StyleSpace, "w": WStyle}[config.style]
-        self.noise_sides = config.noise_sides
-        self.constant = nn.Parameter(torch.randn(c(4), 4, 4))
-        self.codes = ConditionCodes(config, len(convs) + len(sides))
-        self.convs = nn.ModuleList(convs)
-        self.conv_styles = nn.ModuleList([style(config, conv.weight.shape[1]) for conv in convs])
-        self.colours = nn.ModuleList([ToRGB(c(side)) for side in sides])
-        self.colour_styles = nn.ModuleList([style(config, c(side)) for side in sides])
-
-    def forward(self, ws: Tensor, h: Tensor, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """ws (N, L, W), h (N, D), noise (N, P) -> float32 (N, 3, R, R)."""
-        w, codes = ws.unbind(1), self.codes(h)
-        pieces = noise.split([side**2 for side in self.noise_sides], 1)
-        x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        image: Tensor | None = None
-        for i, (conv, style, side) in enumerate(zip(self.convs, self.conv_styles, self.noise_sides, strict=True)):
-            x = conv(x, style(w[i], codes[i]), pieces[i].view(-1, 1, side, side))  # (N, C, side, side)
-            if i % 2 == 0:  # the last convolution of a side
-                k = i // 2
-                colours = self.colours[k](x, self.colour_styles[k](w[i + 1], codes[len(self.convs) + k]))
-                image = colours if image is None else upsample(image) + colours
-        assert image is not None
-        return image
+def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
+    """Returns z and noise maps of pictures: float32 (N, Z + P)."""
+    return randomness.of_pictures(seed, numbers, config.model.z_dim + config.model.noise_size)
 
 
-class Generator(nn.Module):
-    """z, h -> pictures."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.mapping = Mapping(config)
-        self.synthesis = Synthesis(config)
-        self.register_buffer("fixed_noise", torch.randn(config.noise_size))  # for pictures without noise of their own
-
-    def forward(
-        self, z: Tensor, h: Tensor, *, cutoff: Tensor | None = None, noise: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        """z (N, Z), or (N, 2, Z) with the layer (N,) from which the second takes over; h (N, D); noise (N, P)
-        -> float32 (N, 3, R, R), about -1..1."""
-        return self.synthesise(self.latents(z, cutoff), h, noise=noise, dtype=dtype)
-
-    def latents(self, z: Tensor, cutoff: Tensor | None = None) -> Tensor:
-        """z -> one w a layer (N, L, W): the first z's below the cutoff, the second's from there (style mixing, one pass for both)."""
-        layers = self.config.layers
-        if cutoff is None:
-            return self.mapping(z)[:, None].expand(-1, layers, -1)
-        w = self.mapping(z.flatten(0, 1)).unflatten(0, (-1, 2))  # (N, 2, W)
-        mixed = torch.arange(layers, device=z.device) >= cutoff[:, None]  # (N, L)
-        return torch.where(mixed[:, :, None], w[:, 1:], w[:, :1])
-
-    def synthesise(self, ws: Tensor, h: Tensor, *, noise: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R); features in `dtype`, noise of its own or the fixed one."""
-        if noise is None:
-            noise = self.fixed_noise.expand(len(ws), -1)  # type: ignore[operator]
-        return self.synthesis(ws, h, noise, dtype)
+def draw(parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context) -> Tensor:
+    """Returns the generator's pictures (N, 3, R, R) of z and noise (N, Z + P) and caption vectors (N, D)."""
+    generator = cast(Generator, parts[GENERATOR])
+    z, noise = start.split([generator.sizes.z_dim, generator.sizes.noise_size], dim=1)
+    ws = generator.latents(z)
+    if options.truncation < 1:
+        ws = _mean_latent(generator, z).lerp(ws, options.truncation)
+    return generator.synthesise(ws, texts.vectors, noise=noise, dtype=context.dtype)
 
 
-class DiscriminatorBlock(nn.Module):
-    """Two convolutions beside a skip, half the side (SG2 figure 7c)."""
+class _Game:
+    """The loss of each phase, on networks that the loop switches on and off."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = Conv(inputs, inputs, 3)
-        self.down = DownConv(inputs, outputs, gain=GAIN * _HALF)
-        self.skip = DownSkip(inputs, outputs, gain=_HALF)
+    def __init__(self, parts: dict[str, nn.Module], config: Config, context: Context) -> None:
+        self._g, self._d = cast(Generator, parts[GENERATOR]), cast(Discriminator, parts[DISCRIMINATOR])
+        self._config, self._context = config, context
+        self.path_mean = torch.zeros((), device=context.device, dtype=context.weights)  # running mean of path lengths
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, I, H, W) -> (N, O, H/2, W/2)."""
-        return self.down(self.conv(x)) + self.skip(x)
+    def generator(self, micro: Micro) -> Iterator[Terms]:
+        """Yields the terms of L'_G."""
+        images = self._generated(micro, micro.vectors["g"], _G)
+        encoder = self._context.encoder
+        encoded = encoder.features((images + 1) / 2) if encoder else None
+        yield losses.generator_losses(self._config.loss, self._judged(images, micro.vectors["g"]), encoded)
+
+    def discriminator(self, micro: Micro) -> Iterator[Terms]:
+        """Yields the terms of L'_D on generated pictures, then on real ones."""
+        h, loss = micro.vectors["d"], self._config.loss
+        with torch.no_grad():
+            images = self._generated(micro, h, _D)
+        yield {f"fake_{name}": term for name, term in losses.fake_losses(loss, self._judged(images, h)).items()}
+        yield {f"real_{name}": term for name, term in losses.real_losses(loss, self._judged(micro.pictures[:, 0], h)).items()}
+
+    def path(self, micro: Micro) -> Iterator[Terms]:
+        """Yields the penalty of path lengths, and their mean, on every other sample.
+
+        The global number says which samples, so that micro-batches and ranks take the same."""
+        model, training, device = self._config.model, self._config.training, self._context.device
+        numbers = micro.numbers[micro.numbers.start % 2 :: 2]
+        h = micro.vectors["g"][micro.numbers.start % 2 :: 2]
+        latents = draw_latents(model, training.seed, _PATH, numbers, mixing=training.mixing, device=str(device))
+        ws = self._g.latents(latents.z.to(h.dtype), latents.cutoff)
+        images = self._g.synthesise(ws, h, noise=latents.noise.to(h.dtype), dtype=self._context.dtype)
+        noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=str(device)).to(images.dtype)
+        lengths = losses.path_lengths(images, ws, noise)
+        penalty = losses.path_penalty(lengths, self.path_mean).mean()
+        yield {"path": training.path_every * self._config.loss.path_weight * penalty, "length": lengths.detach().mean()}
+
+    def move_path_mean(self, terms: Terms) -> None:
+        """Moves the running mean towards the mean length of the global batch, unless that is not finite."""
+        if torch.isfinite(terms["length"]):
+            self.path_mean.lerp_(terms["length"], self._config.loss.path_decay)
+
+    def r1(self, micro: Micro) -> Iterator[Terms]:
+        """Yields R1 on real pictures."""
+        real = micro.pictures[:, 0].clone().requires_grad_()
+        penalty = losses.gradient_penalty(self._judged(real, micro.vectors["d"]).logits(self._config.loss), real)
+        yield {"r1": self._config.training.r1_every * self._config.loss.r1 / 2 * penalty.mean()}
+
+    def _generated(self, micro: Micro, h: Tensor, use: int) -> Tensor:
+        training, device = self._config.training, str(self._context.device)
+        latents = draw_latents(self._config.model, training.seed, use, micro.numbers, mixing=training.mixing, device=device)
+        z, noise = latents.z.to(h.dtype), latents.noise.to(h.dtype)
+        return self._g(z, h, cutoff=latents.cutoff, noise=noise, dtype=self._context.dtype)
+
+    def _judged(self, images: Tensor, h: Tensor) -> Judgement:
+        score, meaning = self._d(images, dtype=self._context.dtype)
+        return Judgement(score, meaning, h)
 
 
-class Discriminator(nn.Module):
-    """x -> f_d(x), how real it looks, and f_s(x), what it shows."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        c = config.channels
-        self.config = config
-        self.colours = Conv(3, c(config.resolution), 1)
-        self.blocks = nn.Sequential(*[DiscriminatorBlock(c(side), c(side // 2)) for side in config.sides[:0:-1]])
-        self.conv = Conv(c(4) + 1, c(4), 3)
-        self.dense = DenseLrelu(c(4) * 16, c(4))
-        self.score = Linear(c(4), 1)
-        self.meaning = Linear(c(4), config.text_dim)
-
-    def forward(self, images: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """(N, 3, R, R) -> f_d (N,) and f_s (N, D), float32; features down to a side of 4 in `dtype`."""
-        x = self.colours(images.to(dtype, memory_format=torch.channels_last))
-        x = minibatch_deviation(self.blocks(x).float(), self.config.mbstd_group)
-        q = self.dense(self.conv(x).flatten(1))  # (N, C)
-        return self.score(q).squeeze(1), self.meaning(q)
+def _adam(part: str, network: nn.Module, phases: list[Phase], training: Training) -> torch.optim.Adam:
+    """Returns a part's Adam, slowed down by its lazy regulariser."""
+    lazy = max((phase.every for phase in phases if part in phase.parts and phase.every > 1), default=0)
+    lr, betas = ema.lazy_adam(training.g_lr if part == GENERATOR else training.d_lr, (0.0, training.beta2), lazy)
+    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
 
-def save_generator(path: str | Path, generator: Generator) -> None:
-    """Writes one safetensors file that also holds the config."""
-    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
-    save_file(weights, path, metadata={"stylegan2": canonical(generator.config).decode()})  # one key: several have no fixed order
+def _remains(training: Training, before: int, after: int) -> float:
+    """Returns the share of the old average that stays."""
+    return ema.decay(after - before, after, half_life=training.ema_half_life, ramp_up=training.ema_ramp_up)
 
 
-def load_generator(path: str | Path) -> Generator:
-    """The generator that a file of save_generator holds. Raises ValueError where it is none."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "stylegan2" not in metadata:
-            raise ValueError(f"{path} holds no StyleGAN2 generator")
-        generator = Generator(from_json(Config, json.loads(metadata["stylegan2"])))
-        generator.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
-    return generator
+def _mean_latent(generator: Generator, like: Tensor) -> Tensor:
+    """Returns the mean w of latents that nothing but their numbers decides: (1, 1, W)."""
+    z = randomness.of_pictures(0, range(_MEAN_OF), generator.sizes.z_dim, use=_MEAN)
+    return generator.mapping(z.to(like.device, like.dtype)).mean(dim=0)[None, None]

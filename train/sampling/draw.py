@@ -1,36 +1,99 @@
-"""Texts -> pictures, by the averaged generator of a run."""
+"""The one path from texts to pictures: grids, `train sample`, evaluate and reports draw by it.
 
-from pathlib import Path
+A picture depends on its text, the seed and its number alone. The law of random numbers is the models' `start`: Philox by picture
+number, equal on every device. LAW numbers it; it is part of the digest of drawn pictures, and thereby of the key of their
+cached features.
+
+Axes: N pictures, R resolution.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from caption import encoders
+from synth import settings
 from synth.errors import UserError
-from train import checkpoint, runs
-from train.sampling import grid
+from train.model import Context, Loaded, Texts, require_drawing
+from train.runs import Run
+
+LAW = 1  # raised when the same model, texts and seed give other pictures
+
+_AT_ONCE = 16  # pictures drawn together
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Pictures to be drawn: number i of the i-th text."""
+
+    model: Loaded
+    texts: Texts
+    seed: int
+    options: Any  # the model's Options
+
+    def __len__(self) -> int:
+        return len(self.texts.vectors)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the pictures, besides weights and texts, as plain JSON."""
+        return {"law": LAW, "seed": self.seed, "options": dataclasses.asdict(self.options)}
+
+    def batches(self, first: int = 0) -> Iterator[np.ndarray]:
+        """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
+        for start in range(first, len(self), _AT_ONCE):
+            yield self._drawn(range(start, min(start + _AT_ONCE, len(self))))
+
+    @torch.no_grad()
+    def _drawn(self, numbers: range) -> np.ndarray:
+        module, vectors = self.model.module, self.texts.vectors
+        context = Context(vectors.device, torch.float32, self.model.survey)
+        texts = replace(self.texts, vectors=vectors[numbers.start : numbers.stop])
+        noise = module.start(self.model.config, numbers, self.seed).to(context.device)
+        images = module.draw(self.model.parts, noise, texts, self.options, context)  # N 3 R R
+        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def drawing(model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run") -> Drawing:
+    """Returns the pictures that a model draws of texts, with `options` as written on a command line.
+
+    Raises UserError if the model draws no pictures, or does not know an option."""
+    module = require_drawing(model.name, run)
+    return Drawing(model, texts, seed, _options(module.Options(), options or {}, model.name))
+
+
+def pictures(pictures_of: Drawing) -> np.ndarray:
+    """Returns all pictures of a drawing at once: uint8 (N, R, R, 3)."""
+    return np.concatenate(list(pictures_of.batches()))
+
+
+def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
+    known = [field.name for field in dataclasses.fields(defaults)]
+    for option in options:
+        if option not in known:
+            names = ", ".join(f"--{k.replace('_', '-')}" for k in known) or "none"
+            raise UserError(f"{name} has no drawing option --{option.replace('_', '-')}; it has {names}")
+    return settings.with_settings(defaults, [f"{option}={value}" for option, value in options.items()])
 
 
 def sample(
-    run: Path,
-    texts: list[str],
+    run: Run,
+    texts: Sequence[str],
     *,
     n: int,
     seed: int,
-    truncation: float,
-    device: str,
+    options: Mapping[str, str] | None = None,
     images_seen: int | None = None,
     encoder: str | None = None,
+    device: str = "cpu",
 ) -> np.ndarray:
-    """n pictures of each text: uint8 (texts n, R, R, 3). Raises UserError where run, checkpoint or encoder are not to be had."""
-    about = runs.describe(run)["encoder"]
-    found = checkpoint.require(run) if images_seen is None else run / "checkpoints" / f"{images_seen:09d}"
-    if images_seen is not None and found not in checkpoint.committed(run):
-        there = ", ".join(str(checkpoint.images_seen(c)) for c in checkpoint.committed(run))
-        raise UserError(f"{run} has no checkpoint at {images_seen} images; it has {there or 'none'}")
-    source = encoders.find(encoder or about["name"])
-    if source.sha256 != about["digest"]:
-        raise UserError(f"the encoder {source.name} has other weights than the one of {run}; give that one by --encoder")
-    generator = checkpoint.average(found).to(device)
-    h = torch.from_numpy(encoders.load(source, device, "fp32").texts(texts)).to(device)
-    return grid.generate(generator, h.repeat_interleave(n, 0), seed=seed, truncation=truncation)
+    """Returns n pictures of each text: uint8 (texts n, R, R, 3).
+
+    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing."""
+    require_drawing(run.model, str(run.path))
+    vectors = torch.from_numpy(run.encoder(encoder, device).texts(list(texts))).to(device)
+    model = run.load(run.checkpoint(images_seen), device)
+    return pictures(drawing(model, Texts(vectors.repeat_interleave(n, 0)), seed=seed, options=options))

@@ -1,8 +1,8 @@
 """Captioned sets: finished shards, each set with its caption tables. Several are read as one, in the order in which they are given."""
 
 import json
-from collections.abc import Sequence
-from itertools import chain, islice, zip_longest
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from caption.table import CaptionSet
 from synth.errors import UserError
+from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
 from synth.settings import digest
+from train.model import Sample
 
 _ENCODER = ("weights", "dimensions", "preprocessing")  # what tables that are read as one have in common
 
@@ -19,25 +21,30 @@ Json = dict[str, Any]
 
 
 class CaptionedSet(NamedTuple):
-    """A set of shards and the tables that were made for it."""
+    """A set of shards, with the tables that were made for it."""
 
     shards: ShardSet
-    captions: CaptionSet
+    captions: CaptionSet | None  # None: the model reads no texts
 
 
-def find(shards: Sequence[str], captions: Sequence[str]) -> tuple[CaptionedSet, ...]:
-    """The sets at these places; where no tables are named, each set's only ones under data/captions. Raises UserError where shards and
-    tables do not belong together, or the tables of two encoders are to be read as one."""
+def find(shards: Sequence[str], captions: Sequence[str], *, tables: bool = True) -> tuple[CaptionedSet, ...]:
+    """Returns the sets at these places. If no tables are named, each set's only ones under data/captions are taken; if `tables` is
+    False, none.
+
+    Raises UserError if shards and tables do not belong together, or if the tables of two encoders would be read as one."""
+    if not tables and captions:
+        raise UserError("this model reads no captions; leave --captions out")
     if captions and len(captions) != len(shards):
-        given = f"{len(shards)} sets of shards and {len(captions)} of caption tables are given"
-        raise UserError(f"{given}; give --captions once for each --shards, in the same order, or not at all")
-    found = [ShardSet(url) for url in shards]
-    tables = [CaptionSet(url) for url in captions or map(_only_captions, found)]
-    sets = tuple(map(CaptionedSet, found, tables))
-    for each in sets:
-        each.captions.require_made_for(each.shards)
-        _require_same_encoder(sets[0].captions, each.captions)
-    return sets
+        counts = f"{len(shards)} sets of shards and {len(captions)} of caption tables are given"
+        raise UserError(f"{counts}; give --captions once for each --shards, in the same order, or not at all")
+    shard_sets = [ShardSet(url) for url in shards]
+    if not tables:
+        return tuple(CaptionedSet(shard_set, None) for shard_set in shard_sets)
+    caption_sets = [CaptionSet(url) for url in captions or map(_only_captions, shard_sets)]
+    for shard_set, caption_set in zip(shard_sets, caption_sets, strict=True):
+        caption_set.require_made_for(shard_set)
+        _require_same_encoder(caption_sets[0], caption_set)
+    return tuple(map(CaptionedSet, shard_sets, caption_sets))
 
 
 def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
@@ -51,17 +58,27 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
 
 
 def about(sets: Sequence[CaptionedSet]) -> Json:
-    """What config.json says of a run's shards and captions."""
+    """Returns the entries of config.json about a run's shards and captions."""
     shards = [{"url": s.storage.url, "digest": s.digest, "dataset": s.manifest["identity"].get("dataset")} for s, _ in sets]
-    captions = [{"url": c.storage.url, "digest": c.digest, "encoder": c.identity["encoder"]} for _, c in sets]
-    return {"shards": _as_one(shards, "dataset"), "captions": _as_one(captions, "encoder")}
+    captions = [{"url": c.storage.url, "digest": c.digest, "encoder": c.identity["encoder"]} for _, c in sets if c]
+    return {"shards": _as_one(shards, "dataset"), "captions": _as_one(captions, "encoder") if captions else None}
+
+
+def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
+    """Yields the samples of the sets in their order, each with its captions: those of its table, if there is one."""
+    for shards, captions in sets:
+        for number, shard in enumerate(shards.shards):
+            texts = captions.read(captions.parts[number], ["caption"])["caption"].to_pylist() if captions else repeat(())
+            for sample, own in zip(shards.read(shard), texts, strict=bool(captions)):
+                yield Sample(box_average(sample.pixels, resolution), tuple(own or ()))
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:
-    """Stored vectors float32 (N, D) of the first samples of the sets by turns, and the first caption of each; N at most `count`."""
-    turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets))
-    found = list(islice((text for text in chain.from_iterable(turns) if text is not None), count))
-    return np.stack([vector for vector, _ in found]), [caption for _, caption in found]
+    """Returns the stored vectors float32 (N, D) of the first samples of the sets by turns, and the first caption of each; N is at
+    most `count`."""
+    turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets if captions))
+    rows = list(islice((row for row in chain.from_iterable(turns) if row is not None), count))
+    return np.stack([vector for vector, _ in rows]), [caption for _, caption in rows]
 
 
 def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str]]:

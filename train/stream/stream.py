@@ -28,6 +28,7 @@ from caption import pseudo
 from caption.table import read_table, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.shards import MappedShard
+from train.model import Wanted
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.order import BLOCK, Order, Place
@@ -35,6 +36,7 @@ from train.stream.order import BLOCK, Order, Place
 T = TypeVar("T")
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
+_VIEWS = 7  # use of random numbers: augmented views
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,27 @@ class Text:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a visit of a sample is made of."""
+    """The law of a visit of a sample."""
 
     resolution: int
     seed: int
     text: Text
     xi: float  # of pseudo-captions, equation 3
     caption_xi: float  # of captions
+    wanted: Wanted
 
 
 class Batch(NamedTuple):
     """A rank's part of a global batch."""
 
-    pictures: torch.Tensor  # uint8 (N, 3, R, R)
-    for_d: torch.Tensor  # float32 (N, D), unit length: the texts of the discriminator's phase
-    for_g: torch.Tensor  # and of the generator's
+    pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
+    vectors: dict[str, torch.Tensor]  # float32 (N, D) each, unit length: the model's draws of a caption vector, by name
+
+
+class Failure(NamedTuple):
+    """A batch that cannot be had, as it travels through the loader: an exception would arrive as another kind."""
+
+    sentence: str  # of the UserError
 
 
 class Sources(NamedTuple):
@@ -91,16 +99,18 @@ class Stream:
 
     def __init__(self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
         for shards, captions in sets:
-            captions.require_made_for(shards)
+            if captions:
+                captions.require_made_for(shards)
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
-        self._visit, self.dimensions, self.position = visit, sets[0].captions.dimensions, 0
+        self._visit, self.position = visit, 0
         self.order = Order([shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction)
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
-        tables = [file for _, captions in sets for file in _files(captions.storage.url, captions.manifest)]
+        tables = [file for _, captions in sets if captions for file in _files(captions.storage.url, captions.manifest)]
         self._sources = Sources(cache, tars, tables, _firsts(sets))
         for _, captions in sets if visit.text.captions else ():
-            captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
+            if captions:
+                captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
 
     def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
         """This rank's part of every global batch from `start` images seen on, without end. Raises UserError where a file is damaged."""
@@ -120,10 +130,10 @@ class Stream:
             iterator = iter(loader)
         coming = _ahead(iterator) if workers else iterator
         try:
-            for made in coming:
-                if isinstance(made, str):
-                    raise UserError(made)
-                yield made
+            for batch_or_failure in coming:
+                if isinstance(batch_or_failure, Failure):
+                    raise UserError(batch_or_failure.sentence)
+                yield batch_or_failure
                 self.position += batch
         finally:
             if ended and isinstance(coming, Generator):
@@ -147,7 +157,8 @@ class Stream:
     def _needed(self, start: int) -> Iterator[Needed]:
         """The remote files of the blocks from a position on."""
         for position, shards in self.order.shards(start):
-            files = [f for s in shards for f in (self._sources.tables[s], self._sources.tars[s]) if "://" in f.url]
+            files = [files[s] for s in shards for files in (self._sources.tables, self._sources.tars) if files]
+            files = [file for file in files if "://" in file.url]
             yield Needed(position, files)
 
 
@@ -164,31 +175,43 @@ class Reader(Dataset):
     def __setstate__(self, state: tuple[Sources, Visit]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
-    def __getitems__(self, places: Sequence[Place]) -> Batch | str:
-        """The samples of these places; the sentence of what is wrong with them, as a worker's error would lose its kind."""
+    def __getitems__(self, places: Sequence[Place]) -> Batch | Failure:
+        """Returns the samples of these places, or what is wrong with them."""
         try:
             opened = [self._open(place.shard) for place in places]
-            pictures = self._pictures(places, opened)
-            for_d, for_g = (self._texts(places, opened, phase) for phase in (0, 1))
+            pictures = torch.from_numpy(self._pictures(places, opened))
+            vectors = {name: torch.from_numpy(self._vectors(places, opened, k)) for k, name in enumerate(self._visit.wanted.vectors)}
         except UserError as error:
-            return str(error)
-        return Batch(*map(torch.from_numpy, (pictures, for_d, for_g)))
+            return Failure(str(error))
+        return Batch(pictures, vectors)
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
-        """uint8 (N, 3, R, R); grey is widened."""
-        side = self._visit.resolution
-        planes = np.empty((len(places), 3, side, side), np.uint8)
-        for plane, place, shard in zip(planes, places, opened, strict=True):
-            plane[:] = shard.tar.picture(place.row, side).transpose(2, 0, 1)
+        """uint8 (N, V, 3, R, R); grey is widened."""
+        side, wanted = self._visit.resolution, self._visit.wanted
+        planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
+        for views, place, shard in zip(planes, places, opened, strict=True):
+            picture = shard.tar.picture(place.row, side)
+            for v in range(wanted.views):
+                views[v] = (self._augmented(picture, place, shard, v) if wanted.augment else picture).transpose(2, 0, 1)
         return planes
 
-    def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"], phase: int) -> np.ndarray:
-        """The vectors that stand for the texts of a phase's visits: float32 (N, D)."""
+    def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
+        """A view of a picture, by random numbers of (seed, index, epoch, view)."""
+        assert self._visit.wanted.augment is not None
+        index = shard.first + place.row
+        stream = np.random.Philox(
+            key=np.array([self._visit.seed, _VIEWS], np.uint64), counter=np.array([0, view, place.epoch, index], np.uint64)
+        )
+        return self._visit.wanted.augment(picture, np.random.Generator(stream))
+
+    def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
+        """The k-th draws of the vectors that stand for the visits' texts: float32 (N, D)."""
         visit = self._visit
-        chances = _by_visit(pseudo.uniform, visit.seed, places, opened, phase, 2) if visit.text.captions else np.ones((len(places), 2))
+        draws = functools.partial(_by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors))
+        chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
         vectors, xi = np.stack([v for v, _ in chosen]).astype(np.float32), np.array([[x] for _, x in chosen], np.float32)
-        eps = _by_visit(pseudo.noise, visit.seed, places, opened, phase, vectors.shape[1]) if xi.any() else np.ones_like(vectors)
+        eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
     def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
@@ -203,15 +226,17 @@ class Reader(Dataset):
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
     def _opened(self, shard: int) -> "_Opened":
-        sources, table = self._sources, self._sources.tables[shard]
+        sources, text = self._sources, self._visit.text
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
-        columns = ["image_embedding", *(["pseudo_caption"] if self._visit.text.stored else [])]
-        columns += ["text_embedding"] if self._visit.text.captions else []
+        if not self._visit.wanted.vectors:
+            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
+        table = sources.tables[shard]
+        columns = ["image_embedding", *(["pseudo_caption"] if text.stored else []), *(["text_embedding"] if text.captions else [])]
         read = read_table(sources.cache.path(table), table.name, columns, tar.keys)
         width = read["image_embedding"].type.list_size
         image = vectors(read["image_embedding"], width)
-        stored = vectors(read["pseudo_caption"], width) if self._visit.text.stored else image
-        texts = text_vectors(read["text_embedding"], width) if self._visit.text.captions else []
+        stored = vectors(read["pseudo_caption"], width) if text.stored else image
+        texts = text_vectors(read["text_embedding"], width) if text.captions else []
         return _Opened(tar, sources.firsts[shard], image, stored, texts)
 
 
@@ -237,16 +262,18 @@ class _Slices:
 
 def _by_visit(
     draw: Callable[[int, list[int], int, int], np.ndarray],
+    *,
     seed: int,
     places: Sequence[Place],
     opened: Sequence[_Opened],
-    phase: int,
+    k: int,
+    of: int,
     count: int,
 ) -> np.ndarray:
-    """Random numbers (N, count) of the visits of these places; those of an epoch are drawn together."""
+    """Random numbers (N, count) of the k-th `of` draws of these visits; those of an epoch are drawn together."""
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
-    return np.concatenate([draw(seed, [index for _, index in part], 1 + 2 * epoch + phase, count) for epoch, part in epochs])
+    return np.concatenate([draw(seed, [index for _, index in part], 1 + of * epoch + k, count) for epoch, part in epochs])
 
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
@@ -269,8 +296,8 @@ def _ahead(items: Iterator[T]) -> Generator[T]:
             yield item
 
 
-def _as_it_is(made: Batch | str) -> Batch | str:
-    return made
+def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
+    return batch
 
 
 @contextmanager

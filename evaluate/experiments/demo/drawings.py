@@ -17,7 +17,8 @@ from PIL import Image
 from caption import encoders
 from caption.sentences import attributes
 from synth.sets.shards import Sample, ShardSet
-from train import checkpoint
+from train import runs
+from train.sampling import draw
 
 _GAP = 2  # pixels between two of a sheet
 _SEED = 7  # of the latents: the same for every checkpoint
@@ -41,14 +42,11 @@ def of_people(place: Path, count: int) -> list[Sample]:
     return list(islice(_samples(place), every // 2, None, every))[:count]
 
 
-@torch.no_grad()
 def drawn(found: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each: int = 1) -> np.ndarray:
-    """What the averaged generator of a checkpoint draws: uint8 (texts each, R, R, 3). Latents depend on a picture's place alone."""
-    generator = checkpoint.average(found)
-    h = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # N D
-    normal = np.random.default_rng(_SEED).standard_normal((len(h), generator.config.z_dim), dtype=np.float32)
-    images = torch.cat([generator(z, part) for z, part in zip(torch.from_numpy(normal).split(16), h.split(16), strict=True)])
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    """Returns the pictures that a checkpoint draws of texts: uint8 (texts each, R, R, 3)."""
+    vectors = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # N D
+    run = runs.find(found.parent.parent)
+    return draw.pictures(draw.drawing(run.load(found), draw.Texts(vectors), seed=_SEED))
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:

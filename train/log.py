@@ -1,0 +1,172 @@
+"""The records of a run in its folder: config.json, log.jsonl, TensorBoard, sample grids. Written by the first rank alone."""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synth.checkout import ROOT
+from synth.errors import UserError
+from train import config, runs
+from train.loop import Grid, Tick, Trainer
+from train.model import Texts
+from train.runs import CONFIG
+from train.sampling import draw, grid
+from train.stream import captioned_sets
+from train.stream.captioned_sets import CaptionedSet
+
+LOG, SAMPLES = "log.jsonl", "samples"
+
+_GRID = 16  # pictures of a sample grid
+_VERSIONED = ("torch", "open_clip_torch", "numpy", "safetensors")
+
+Json = dict[str, Any]
+
+
+class Log:
+    """The log of a run that goes on from `images_seen`."""
+
+    def __init__(self, run: Path, images_seen: int, sets: tuple[CaptionedSet, ...], device: str) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._run, self._device, self._last = run, device, images_seen
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)  # later points are seen again
+        self._texts: Texts | None = None
+        self._captions: list[str] = []
+        if sets[0].captions:
+            vectors, self._captions = captioned_sets.stored_texts(sets, _GRID)
+            self._texts = Texts(torch.from_numpy(vectors).to(device))
+
+    def record(self, event: Tick | Grid, trainer: Trainer) -> str:
+        """Keeps an event; returns a line for a person, empty after a grid."""
+        if isinstance(event, Tick):
+            return self._tick(event)
+        self._grid(trainer)
+        return ""
+
+    def _tick(self, tick: Tick) -> str:
+        """Adds a line to log.jsonl and points to TensorBoard; returns the line for a person."""
+        images, self._last = tick.images_seen - self._last, tick.images_seen
+        row = {
+            "images_seen": tick.images_seen,
+            **{name: round(value, 6) if math.isfinite(value) else None for name, value in tick.losses.items()},
+            "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
+            "waited": round(tick.waited / tick.seconds, 4),
+            "memory_mb": _memory(self._device),
+            "skipped": tick.skipped,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        with (self._run / LOG).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "images_seen":
+                self._writer.add_scalar(name, value, tick.images_seen)
+        self._writer.flush()
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in tick.losses.items())
+        return f"{tick.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}"
+
+    def _grid(self, trainer: Trainer) -> None:
+        """Writes a grid of pictures of the first stored captions, if the model draws pictures."""
+        model = trainer.loaded()
+        if self._texts is None or not hasattr(model.module, "draw"):
+            return
+        pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
+        grid.save(self._run / SAMPLES / f"{trainer.images_seen:09d}.png", grid.captioned(pictures, self._captions))
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        self._writer.close()
+
+
+def write_config(run: Path, about: Json) -> None:
+    """Writes config.json unless the run already has one."""
+    if not (run / CONFIG).exists():
+        run.mkdir(parents=True, exist_ok=True)
+        _write(run / CONFIG, json.dumps({**about, "made_by": _made_by()}, indent=1) + "\n")
+
+
+def require_same(run: Path, about: Json) -> None:
+    """Raises UserError, listing the differences, if the run's folder holds something else."""
+    if not (run / CONFIG).exists():
+        if run.exists() and any(not path.name.startswith(".") for path in run.iterdir()):
+            raise UserError(f"{run} is not empty and holds no run; give another --out")
+        return
+    there, name = runs.find(run), about["model"]
+    if there.model != name:
+        raise UserError(f"{run} holds a run of {there.model}, and this preset is of {name}; give another --out")
+    changed = config.differences(config.with_added(there.about["config"], name), about["config"])
+    for kind in ("shards", "captions", "encoder", "from"):
+        old, new = there.about.get(kind) or {}, about.get(kind) or {}
+        if old.get("digest") != new.get("digest"):
+            changed.append(f"the digest of {kind} is {str(old.get('digest'))[:12]} there and {str(new.get('digest'))[:12]} here")
+    if changed:
+        raise UserError(f"{run} holds another run: {'; '.join(changed)}; give another --out, or the same settings as before")
+
+
+def cut_back(run: Path, images_seen: int) -> None:
+    """Takes the lines of images that a resumed run has yet to see off the log."""
+    log = run / LOG
+    if log.exists():
+        lines = [line for line in log.read_text().splitlines() if _images(line) <= images_seen]
+        _write(log, "".join(f"{line}\n" for line in lines))
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds a run for one process group. Raises UserError if another one holds it."""
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another process trains in {run}; wait for it, or give another --out") from None
+        yield
+
+
+def _images(line: str) -> float:
+    """The images seen of a line; a line that a crash has cut counts as later than all."""
+    try:
+        return float(json.loads(line)["images_seen"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    with part.open() as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _memory(device: str) -> int:
+    """The most memory in use so far, MB: of the GPU, or of this process."""
+    if device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated(device) / 1e6)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+
+
+def _made_by() -> Json:
+    """Command, commit and versions by which a run was begun."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+    return {"argv": sys.argv[1:], "commit": _commit(), "versions": versions}
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None if it is none, or if git is missing."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None

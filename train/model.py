@@ -1,0 +1,232 @@
+"""The contract between the training loop and a model.
+
+A model is a module of train/models, found by its name. It holds
+
+    Config                               frozen dataclass of named groups. `model` has `resolution`, and `text_dim` if the
+                                         model reads caption vectors; `training` has `batch`, `precision` and `seed`
+    parts(config, context)               -> dict of nn.Module: the networks by name, with their first weights
+    build(parts, config, context)        -> Model: how these networks are trained
+
+and, if the loop must know something before the networks exist,
+
+    needs(config)                        -> Needs
+    survey(config, samples)              -> Json: what is measured on the set before the first step, such as sigma_data or
+                                         a vocabulary. Rank 0 calls it once; config.json keeps it; Context.survey brings it
+
+and, if it draws pictures from texts,
+
+    Options                              frozen dataclass of drawing options, such as steps or guidance
+    start(config, numbers, seed)         -> Tensor: the noise of the pictures with these numbers. Row i depends on numbers[i]
+                                         and the seed alone, and is equal on every device
+    draw(parts, start, texts, options, context)
+                                         -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
+
+train/loop.py trains any such module, train/sampling/draw.py draws from it, train/runs.py opens its runs.
+
+Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from synth.errors import UserError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
+
+Json = dict[str, Any]
+Terms = dict[str, Tensor]  # scalar means over a micro-batch; those that require grad are summed and differentiated
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 (R, R, 3) -> the same
+
+
+class Training(Protocol):
+    """The group `training` of every model's config."""
+
+    @property
+    def batch(self) -> int:
+        """Samples of a step, of all ranks together."""
+
+    @property
+    def precision(self) -> str:
+        """One of PRECISIONS."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first weights, of the order of samples and of every random number of a step."""
+
+
+class Sizes(Protocol):
+    """The group `model` of every model's config."""
+
+    @property
+    def resolution(self) -> int:
+        """Pixels a side of the pictures that the model reads."""
+
+
+class Config(Protocol):
+    """A model's config: a frozen dataclass of groups, which are frozen dataclasses of plain values."""
+
+    @property
+    def model(self) -> Sizes:
+        """Sizes of the networks."""
+
+    @property
+    def training(self) -> Training:
+        """Steps and optimisers."""
+
+
+class Encoder(Protocol):
+    """The captions' image encoder, frozen. Gradients reach the pictures."""
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Returns unit embeddings (N, D) of pictures (N, 3, R, R) in 0..1."""
+
+
+class Sample(NamedTuple):
+    """A picture of the set, as a survey sees it."""
+
+    pixels: np.ndarray  # uint8 (R, R, 3)
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Facts about a model that the loop must know before the networks exist."""
+
+    tables: bool = True  # caption tables; False: shards alone are enough
+    encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
+    groups: tuple[int, ...] = ()  # the losses couple groups of so many consecutive samples; a batch below one is one group
+    multiple: int = 1  # every micro-batch is a multiple of it
+    whole: bool = False  # the loss couples the global batch: no micro-batches; Context.gather joins the ranks
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The content of a batch. Everything random about a visit is a function of (seed, index, epoch)."""
+
+    vectors: tuple[str, ...] = ("text",)  # independent draws of a caption vector by name; (): none
+    views: int = 1  # versions of a picture
+    augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
+
+
+@dataclass(frozen=True)
+class Micro:
+    """The part of a batch that goes through the networks at once."""
+
+    pictures: Tensor  # (N, V, 3, R, R) in -1..1, float32 or float64
+    vectors: Mapping[str, Tensor]  # (N, D) each, unit length
+    numbers: range  # global sample numbers: every random number is a function of (seed, use, number)
+    images_seen: int  # before this step
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser step within a training step."""
+
+    name: str
+    parts: tuple[str, ...]  # the parts that it trains; all others are frozen meanwhile
+    loss: Callable[[Micro], Iterator[Terms]]  # each yield is differentiated and freed before the next
+    every: int = 1  # steps
+    begins: int = 0  # images seen
+    clip: float | None = None  # largest gradient norm over its parts
+    settle: Callable[[Terms], None] | None = None  # receives the terms' means over the global batch, after the step
+
+
+@dataclass(frozen=True)
+class Average:
+    """A moving average of a part."""
+
+    part: str
+    keep: Callable[[int, int], float]  # images seen before and after the step -> the share of the old average that stays
+
+
+@dataclass
+class Model:
+    """How the parts of a model are trained."""
+
+    optimisers: dict[str, Optimizer]  # by part
+    phases: list[Phase]  # in the order of a step
+    averages: dict[str, Average] = field(default_factory=dict)  # by name; the first of a part stands for it in drawing
+    wanted: Wanted = field(default_factory=Wanted)
+    state: dict[str, Tensor] = field(default_factory=dict)  # kept in checkpoints besides weights, changed in place
+    rate: Callable[[str, int], float] | None = None  # (part, images seen) -> factor on the part's learning rates
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Prompts in the forms that models read."""
+
+    vectors: Tensor  # (N, D), unit length
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An opened run: a model with weights, to draw from or to build upon."""
+
+    name: str  # of the model's module
+    config: Any
+    survey: Json
+    parts: dict[str, nn.Module]  # averages in place, frozen
+    averages: dict[str, nn.Module]  # by their own names, frozen
+
+    @property
+    def module(self) -> ModuleType:
+        """The model's module."""
+        return find(self.name)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of a model: device, precision and what it may ask for."""
+
+    device: torch.device
+    dtype: torch.dtype  # of features; parameters and statistics have at least float32
+    survey: Json = field(default_factory=dict)
+    encoder: Encoder | None = None
+    load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows  # rows of all ranks in the order of sample numbers, with gradient
+
+    @property
+    def weights(self) -> torch.dtype:
+        """The dtype of parameters and statistics."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+
+def find(name: str) -> ModuleType:
+    """Returns the model's module. Raises UserError if there is none of this name, listing the known."""
+    there = name.isidentifier() and importlib.util.find_spec(f"train.models.{name}")
+    module = importlib.import_module(f"train.models.{name}") if there else None
+    if module is None or not hasattr(module, "build"):
+        raise UserError(f"unknown model {name!r}; known are {', '.join(known())}")
+    return module
+
+
+def known() -> list[str]:
+    """Returns the names of all models: the modules of train/models that have a `build`."""
+    import train.models
+
+    names = sorted(module.name for module in pkgutil.iter_modules(train.models.__path__))
+    return [name for name in names if hasattr(importlib.import_module(f"train.models.{name}"), "build")]
+
+
+def needs(name: str, config: Any) -> Needs:
+    """Returns what a model needs before it is built."""
+    module = find(name)
+    return module.needs(config) if hasattr(module, "needs") else Needs()
+
+
+def require_drawing(name: str, run: str) -> ModuleType:
+    """Returns the model's module. Raises UserError if the model draws no pictures from texts."""
+    module = find(name)
+    if not hasattr(module, "draw"):
+        raise UserError(f"{run} is a run of {name}, which draws no pictures; give a run of another model")
+    return module

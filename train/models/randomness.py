@@ -1,0 +1,50 @@
+"""Random numbers of models: in a training step by sample number, in drawing by picture number.
+
+Every sample has a stream of its own, a function of (seed, use, its global number). So a rank or a micro-batch draws the
+numbers of its samples alone, and they are those of the global batch. A training stream is torch's generator of the device
+(numbers differ between devices), started from a 64-bit mix of the three. A drawing stream is NumPy's Philox, equal on every
+device.
+
+Axes: N samples or pictures.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MASK = 2**64 - 1
+
+
+def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2), each row from its sample's own stream."""
+    generator = torch.Generator(device)
+    normal, uniform = torch.empty(len(numbers), size, device=device), torch.empty(len(numbers), 2, device=device)
+    for i, number in enumerate(numbers):
+        generator.manual_seed(mixed(seed, use, number))
+        normal[i].normal_(generator=generator)
+        uniform[i].uniform_(generator=generator)
+    return normal, uniform
+
+
+def mixed(*numbers: int) -> int:
+    """Returns 64 bits that any change of the numbers or of their order changes wholly (SplitMix64's finaliser, once a number)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state
+
+
+def of_pictures(seed: int, numbers: Sequence[int], size: int, *, use: int = 0) -> Tensor:
+    """Returns `size` values N(0, 1) of each picture number: float32 (N, size), on the CPU."""
+    rows = [_of_picture(seed, use, number, size) for number in numbers]
+    return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, size)
+
+
+def _of_picture(seed: int, use: int, number: int, size: int) -> np.ndarray:
+    stream = np.random.Philox(key=np.array([seed, use], np.uint64), counter=np.array([0, 0, number, 0], np.uint64))
+    return np.random.Generator(stream).standard_normal(size, dtype=np.float32)

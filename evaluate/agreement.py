@@ -22,6 +22,7 @@ from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.runs import find
+from train.sampling.draw import require_drawing
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -67,6 +68,7 @@ def agreement(
     """A row a fact: the judge on real renders, on the run's pictures, and on these with prompts changed round. Raises UserError."""
     device = encoders.choose_device(device)
     run, net = find(place), detectors.load(detector, weights=weights, device=device)
+    require_drawing(run.model, place)
     found, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit(features(net, fitted.pixels, advance), [f["family"] for f in fitted.facts])

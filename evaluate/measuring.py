@@ -18,6 +18,7 @@ from evaluate.runs import Prompts
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
+from train.sampling.draw import require_drawing
 
 TEXT_METRICS = ("clip", "rprecision")
 
@@ -74,6 +75,7 @@ def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
     """Everything that figures need, the reference's features among it. Raises UserError."""
     device, names = encoders.choose_device(request.device), _names(request.metrics)
     run, shards = find(request.run), ShardSet(request.reference)
+    require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
     n = min(request.n, len(shards))
     if request.n < 2:

@@ -1,0 +1,297 @@
+"""A new model is one module and one preset line: two toys in a copy of the checkout go through every command.
+
+train/README.md, "Add a model", shows the same two steps.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import children
+
+ROOT = Path(__file__).parent.parent
+IMAGES = 320
+
+DENOISER = '''"""A denoiser of one linear layer, which reads caption vectors."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from train.model import Average, Model, Phase, Wanted
+from train.models import randomness
+
+
+@dataclass(frozen=True)
+class Sizes:
+    resolution: int = 16
+    text_dim: int = 32
+
+
+@dataclass(frozen=True)
+class Training:
+    batch: int = 16
+    lr: float = 1e-3
+    precision: str = "fp32"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    model: Sizes = field(default_factory=Sizes)
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True)
+class Options:
+    steps: int = 2
+
+
+def survey(config, samples):
+    return {"sigma": float(np.mean([sample.pixels.std() / 127.5 for sample in samples]))}
+
+
+def parts(config, context):
+    size = 3 * config.model.resolution**2
+    return {"denoiser": nn.Linear(size + config.model.text_dim, size).to(context.device, context.weights)}
+
+
+def build(parts, config, context):
+    net, sigma = parts["denoiser"], context.survey["sigma"]
+
+    def loss(micro):
+        clean = micro.pictures.flatten(1)
+        noise, _ = randomness.draw(config.training.seed, 0, micro.numbers, clean.shape[1], device=str(clean.device))
+        denoised = net(torch.cat([clean + sigma * noise, micro.vectors["text"]], 1))
+        yield {"mse": (denoised - clean).square().mean()}
+
+    adam = torch.optim.Adam(net.parameters(), lr=config.training.lr)
+    return Model({"denoiser": adam}, [Phase("d", ("denoiser",), loss)], {"ema": Average("denoiser", lambda *_: 0.9)}, Wanted())
+
+
+def start(config, numbers, seed):
+    return randomness.of_pictures(seed, numbers, 3 * config.model.resolution**2)
+
+
+def draw(parts, start, texts, options, context):
+    x = start
+    for _ in range(options.steps):
+        x = parts["denoiser"](torch.cat([x, texts.vectors], 1))
+    side = round((x.shape[1] / 3) ** 0.5)
+    return x.unflatten(1, (3, side, side))
+'''
+
+CONTRASTIVE = '''"""A contrastive learner of one linear layer: two views of a picture find each other in the global batch."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from train.model import Model, Needs, Phase, Wanted
+
+
+@dataclass(frozen=True)
+class Sizes:
+    resolution: int = 16
+
+
+@dataclass(frozen=True)
+class Training:
+    batch: int = 16
+    precision: str = "fp32"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    model: Sizes = field(default_factory=Sizes)
+    training: Training = field(default_factory=Training)
+
+
+def flipped(picture, stream):
+    return picture[:, :: stream.choice([-1, 1])]
+
+
+def needs(config):
+    return Needs(tables=False, whole=True)
+
+
+def parts(config, context):
+    return {"encoder": nn.Linear(3 * config.model.resolution**2, 8).to(context.device, context.weights)}
+
+
+def build(parts, config, context):
+    def loss(micro):
+        one, other = (context.gather(functional.normalize(parts["encoder"](micro.pictures[:, v].flatten(1)))) for v in (0, 1))
+        yield {"contrast": functional.cross_entropy(5 * one @ other.t(), torch.arange(len(one)))}
+
+    sgd = torch.optim.SGD(parts["encoder"].parameters(), lr=0.1, momentum=0.9)
+    return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=Wanted(vectors=(), views=2, augment=flipped))
+'''
+
+PERIODS = {"run.images": IMAGES, "run.tick": 16, "run.checkpoint": 160, "run.samples": 160, "run.workers": 0}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout with two models more."""
+    place = tmp_path_factory.mktemp("house") / "checkout"
+    for package in ("synth", "caption", "train", "evaluate", "data"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("*.png", "shards", "real", "captions"))
+    (place / "train/models/linear.py").write_text(DENOISER)
+    (place / "train/models/twins.py").write_text(CONTRASTIVE)
+    table = place / "train/presets.py"
+    lines = "".join(f'        Preset("{model}-16", "{model}", {PERIODS}, "a toy", "0", "0"),\n' for model in ("linear", "twins"))
+    table.write_text(table.read_text().replace("    for p in [\n", f"    for p in [\n{lines}", 1))
+    return place
+
+
+class Toy:
+    """Commands about a toy, in the copied checkout."""
+
+    def __init__(self, house: Path, model: str, shards: Path, captions: Path | None) -> None:
+        self._house, self._model = house, model
+        self._places = ["--shards", str(shards), *(["--captions", str(captions)] if captions else [])]
+
+    def command(self, out: Path, *options: str, ranks: int = 1) -> list[str]:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        train = ["-m", "train", "pretrain", f"{self._model}-16", *self._places, "--out", str(out), "--device", "cpu"]
+        return [sys.executable, *torchrun, *train, *options]
+
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self._house)}
+        return subprocess.Popen(
+            command, cwd=self._house, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def run(self, *command: str) -> tuple[int, str, str]:
+        process = self.start([sys.executable, *command] if command[0] == "-m" else list(command))
+        output, errors = process.communicate(timeout=240)
+        return process.returncode, output, errors
+
+    def trained(self, out: Path, *options: str, ranks: int = 1) -> Path:
+        code, _, errors = self.run(*self.command(out, *options, ranks=ranks))
+        assert code == 0, errors
+        return out
+
+    def stopped(self, out: Path, images: int, number: int) -> int:
+        """Sends a signal to a run once its log has come so far; returns its exit code."""
+        process = self.start(self.command(out))
+        while process.poll() is None and seen(out) < images:
+            time.sleep(0.002)
+        for pid in [process.pid, *(pid for pid, _ in children(process.pid))]:
+            os.kill(pid, number)
+        process.communicate(timeout=240)
+        return process.returncode
+
+
+def seen(run: Path) -> int:
+    lines = (run / "log.jsonl").read_text().splitlines() if (run / "log.jsonl").exists() else []
+    return max([int(json.loads(line)["images_seen"]) for line in lines if line.endswith("}")], default=0)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / f"checkpoints/{IMAGES:09d}").iterdir())}
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if "/" in key or key == "images_seen"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def linear(house: Path, undisturbed: Path, captioned: Path) -> Toy:
+    return Toy(house, "linear", undisturbed, captioned)
+
+
+@pytest.fixture(scope="module")
+def twins(house: Path, undisturbed: Path) -> Toy:
+    return Toy(house, "twins", undisturbed, None)
+
+
+@pytest.fixture(scope="module")
+def quiet(linear: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the denoiser that nobody disturbed."""
+    return linear.trained(tmp_path_factory.mktemp("linear") / "run")
+
+
+def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
+    rows = losses(quiet)
+    assert [row["images_seen"] for row in rows] == list(range(16, IMAGES + 1, 16))
+    assert rows[-1]["d/mse"] < 0.7 * rows[0]["d/mse"]
+    about = json.loads((quiet / "config.json").read_text())
+    assert about["model"] == "linear" and 0.05 < about["survey"]["sigma"] < 1
+    assert len(list((quiet / "samples").iterdir())) == 3
+
+
+def test_stopped_and_killed_it_goes_on_to_the_same_bytes(linear: Toy, quiet: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert linear.stopped(run, 48, signal.SIGTERM) == 143 and 0 < seen(run) < IMAGES
+    assert linear.stopped(run, 176, signal.SIGKILL) == -9 and seen(run) < IMAGES
+    linear.trained(run)
+    assert weights(run) == weights(quiet) and losses(run) == losses(quiet)
+
+
+def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path) -> None:
+    two = linear.trained(tmp_path / "run", ranks=2)
+    for ours, alone in zip(losses(two), losses(quiet), strict=True):
+        assert ours == pytest.approx(alone, rel=1e-5)
+    name = f"checkpoints/{IMAGES:09d}/ema.safetensors"
+    averages = [load_file(run / name) for run in (two, quiet)]
+    assert all(torch.allclose(averages[0][key], value, atol=1e-5) for key, value in averages[1].items())
+
+
+def test_it_is_sampled_and_knows_its_options(linear: Toy, quiet: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    sample = ["-m", "train", "sample", str(quiet), "a red star", "--encoder", str(tiny_encoder), "--n", "2", "--device", "cpu"]
+    code, output, errors = linear.run(*sample, "--steps", "3", "--out", str(tmp_path / "grid.png"))
+    assert code == 0 and json.loads(output)["pictures"] == 2 and (tmp_path / "grid.png").exists(), errors
+    code, _, errors = linear.run(*sample, "--truncation", "0.5")
+    assert code == 2 and errors.strip() == "error: linear has no drawing option --truncation; it has --steps"
+
+
+def test_it_is_measured(linear: Toy, quiet: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> None:
+    options = ["--captions", str(captioned), "--n", "30", "--detector", str(tiny_encoder), "--metrics", "kid", "--device", "cpu"]
+    code, output, errors = linear.run("-m", "evaluate", "metrics", str(quiet), "--reference", str(undisturbed), *options)
+    assert code == 0, errors
+    [row] = [json.loads(line) for line in output.splitlines()]
+    assert row["metric"] == "KD (tiny)" and row["n"] == 30 and row["images_seen"] == IMAGES
+
+
+@pytest.fixture(scope="module")
+def alone(twins: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the contrastive learner on one rank."""
+    return twins.trained(tmp_path_factory.mktemp("twins") / "run")
+
+
+def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(twins: Toy, alone: Path, tmp_path: Path) -> None:
+    two = twins.trained(tmp_path / "two", ranks=2)
+    about = json.loads((alone / "config.json").read_text())
+    assert about["captions"] is None and about["encoder"] is None
+    assert losses(alone)[-1]["c/contrast"] < losses(alone)[0]["c/contrast"]
+    for ours, theirs in zip(losses(two), losses(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)  # the gradient of the gathered batch is that of the whole
+    assert not (alone / "samples").exists()
+    kept = {path.stem for path in (alone / f"checkpoints/{IMAGES:09d}").iterdir()}
+    assert kept == {"encoder", "encoder.optimiser", "state", "COMMITTED"}
+
+
+def test_commands_that_draw_refuse_a_model_that_does_not(twins: Toy, alone: Path, undisturbed: Path, tmp_path: Path) -> None:
+    refusal = f"error: {alone} is a run of twins, which draws no pictures; give a run of another model"
+    for command in (["train", "sample", str(alone), "a star"], ["evaluate", "metrics", str(alone), "--reference", str(undisturbed)]):
+        code, _, errors = twins.run("-m", *command)
+        assert code == 2 and errors.strip().splitlines()[-1] == refusal
+    code, _, errors = twins.run(*twins.command(tmp_path / "other", "--captions", "tables"))
+    assert code == 2 and errors.strip() == "error: this model reads no captions; leave --captions out"

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from caption.worker import Job, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, State
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
@@ -78,13 +78,17 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Captioning(request), _terms(request))
 
 
-def make_captions(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
-    """Makes the tables of a request, or what is missing of them. Finished ones are left alone; of a set of shards that has grown, only
-    those whose shard changed are made again.
+def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+    """Makes the tables of a request, or the missing ones. Finished tables are left alone; if the set of shards has grown, only the
+    tables of changed shards are made again.
 
-    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
+    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
     work = _Captioning(request)
-    made = completion.complete(work, _terms(request), started=started, progress=progress)
+    for event in completion.complete(work, _terms(request)):
+        yield _summary(work, event) if isinstance(event, Made) else event
+
+
+def _summary(work: Work, made: Made) -> Summary:
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made.records)
     pictures, size, cut = (sum(n) for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False))
     total = sum(p.count for p in work.parts)

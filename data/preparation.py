@@ -4,7 +4,7 @@ A picture that does not decode is left out of its shard; record, manifest and ca
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, State
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
@@ -62,20 +62,22 @@ def prepare(
     found: Splits,
     pictures: Pictures,
     request: Request,
-    *,
-    started: Callable[[Estimate], None],
-    progress: Callable[[Progress], None],
-) -> Iterator[Summary]:
-    """Makes a finished set of every split of a source, or what is missing of it; `law` says in words how it is split.
+) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Makes a finished set of every split of a source, or its missing parts; `law` describes the split in words.
 
-    `started` is told the preflight's estimate before anything of a split is written, `progress` every step. Raises UserError."""
+    Yields for each split the estimate, before anything is written, and the progress, and last the summaries. Raises UserError."""
     works = _works(source, found, pictures, request)
     for work in works:
         completion.require_place(work, _terms(request))
+    summaries = []
     for work in works:
-        made = completion.complete(work, _terms(request), started=started, progress=progress)
-        yield Summary.of(work.storage, made)
+        for event in completion.complete(work, _terms(request)):
+            if isinstance(event, Made):
+                summaries.append(Summary.of(work.storage, event))
+            else:
+                yield event
     splits.write(request.out, source.name, law, found)
+    yield summaries
 
 
 def estimate(source: Source, found: Splits, pictures: Pictures, request: Request) -> Iterator[tuple[str, Estimate]]:

@@ -53,8 +53,7 @@ def shards(dry_run: bool, **options: object) -> None:
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
-    with console.Making("pictures") as bar:
-        summary = pipeline.make_shards(request, started=bar.started, progress=bar.step)
+    summary = console.watched("pictures", pipeline.make_shards(request))
     if not summary.pictures:
         console.note(f"{request.out} is finished: nothing to do")
     console.show({"out": request.out, **summary.row()})

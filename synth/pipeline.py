@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from synth.images.codecs import CODECS
 from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, State
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
@@ -104,11 +104,15 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Rendering(request), _terms(request))
 
 
-def make_shards(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
-    """Makes the set of a request, or what is missing of it. A finished one is left alone.
+def make_shards(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+    """Makes the set of a request, or its missing parts. A finished set is left alone.
 
-    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
-    made = completion.complete(_Rendering(request), _terms(request), started=started, progress=progress)
+    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
+    for event in completion.complete(_Rendering(request), _terms(request)):
+        yield _summary(request, event) if isinstance(event, Made) else event
+
+
+def _summary(request: Request, made: Made) -> Summary:
     cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made.records), sum(r.content["redraws"] for r in made.records)
     pictures, size = sum(r.count for r in made.records), sum(r.bytes for r in made.records)
     return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)

@@ -14,6 +14,7 @@ from caption.sentences.grammar import Facts
 from caption.torchvision_ops import declare
 from synth import pipeline
 from synth.errors import UserError
+from synth.sets import completion
 from tests.conftest import make_small
 
 SHIPPED = Path(__file__).parent.parent / "data" / "nano"
@@ -164,7 +165,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "threads": 1,
         **changes,
     }
-    return fitting.fit(fitting.Request(**request), lambda _: None)
+    return completion.finish(fitting.fit(fitting.Request(**request)))
 
 
 def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ bytes on machines of one type.
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from caption import encoders
 from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
 from caption.nano.exam import Figure, examine
 from synth.errors import UserError
+from synth.sets.completion import Progress
 
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
@@ -46,14 +47,6 @@ class Request:
     decay: float = 0.1
 
 
-class Step(NamedTuple):
-    """How far it is."""
-
-    number: int
-    pictures: int  # in this step
-    loss: float
-
-
 @dataclass(frozen=True)
 class Share:
     """The pictures of one kind in every batch."""
@@ -64,8 +57,10 @@ class Share:
     loss: Callable[..., torch.Tensor]
 
 
-def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
-    """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
+def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
+    """Fits a model and writes its folder. Yields the pictures of each step, and last the figures by name.
+
+    Raises UserError for sets that cannot be used."""
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
         raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
@@ -77,7 +72,10 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
         sets = fitting_sets.read(request.shards)
         exam = fitting_sets.held_out(fitting_sets.read(request.exam), sets) if request.exam else None
         network.save_tokenizer(folder)
-        losses = _train(model, _shares(sets, request, network.tokenizer(folder)), request, progress)
+        losses = []
+        for loss in _train(model, _shares(sets, request, network.tokenizer(folder)), request):
+            losses.append(loss)
+            yield Progress(request.batch)
         network.save_model(model, folder)
         minutes = (time.process_time() - started) / 60
         figures = _examine(encoders.load(encoders.find(str(folder))), exam) if exam else {}
@@ -86,7 +84,7 @@ def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
     fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
     card.write(folder, fitted, sets, start, figures)
     row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
-    return {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
+    yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
 def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Figure]:
@@ -110,13 +108,12 @@ def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[S
     return shares
 
 
-def _train(model: Any, shares: list[Share], request: Request, progress: Callable[[Step], None]) -> list[float]:
-    """Fits the model; the loss of every step."""
+def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]:
+    """Fits the model; yields the loss of every step."""
     model.train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
     steps = request.visits // request.batch
     batches = [_batches(share, request.seed, steps) for share in shares]
-    losses = []
     for number in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = request.rate * _schedule(number, steps)
@@ -129,9 +126,7 @@ def _train(model: Any, shares: list[Share], request: Request, progress: Callable
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, _STEEPEST)
-        losses.append(loss.item())
-        progress(Step(number + 1, request.batch, losses[-1]))
-    return losses
+        yield loss.item()
 
 
 def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:

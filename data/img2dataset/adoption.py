@@ -5,7 +5,7 @@ rewritten (rewriting.py). Nothing but records and manifest is written, since any
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from data.summary import Summary
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, State
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
@@ -57,18 +57,20 @@ class Glance(NamedTuple):
     seconds: float  # of CPU time a sample
 
 
-def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
-    """Describes the tars of a place, or those that are new. Raises UserError; where what lies there can never be used in place, what
-    this run wrote is taken away again, and where a tar is only to be fetched anew, it is kept to go on from."""
+def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Describes the tars of a place, or the new ones. Yields the estimate, the progress, and last the summary in a list.
+
+    Raises UserError. If the tars can never be used in place, the records of this run are removed again; if a tar only needs to be
+    fetched again, they stay for the next run."""
     work = _Adoption(request)
     fresh = not ledger.load(work.storage).records
     try:
-        made = completion.complete(work, request.terms, started=started, progress=progress)
+        for event in completion.complete(work, request.terms):
+            yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
     except UnfitError:
         if fresh:
             _forget(work.storage, work.identity)
         raise
-    yield Summary.of(work.storage, made)
 
 
 def estimate(request: Request) -> Estimate:

@@ -5,7 +5,7 @@ A sample that cannot be used is left out, and named in record, manifest and card
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, State
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
@@ -58,11 +58,12 @@ class Job(NamedTuple):
     identity: Json
 
 
-def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
-    """Makes a finished set of the tars of a place, or what is missing of it. Raises UserError."""
+def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress, and last the summary in a
+    list. Raises UserError."""
     work = _Rewriting(request)
-    made = completion.complete(work, request.terms, started=started, progress=progress)
-    yield Summary.of(work.storage, made)
+    for event in completion.complete(work, request.terms):
+        yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
 
 
 def estimate(request: Request) -> Estimate:

@@ -19,7 +19,7 @@ from synth.families.visual_atoms import Params
 from synth.images.codecs import CODECS, Codec, encode_png
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.recipe import Recipe
-from synth.sets import parallel
+from synth.sets import completion, parallel
 from tests.bench.plain import numpy_words, plain_atom, visual_atom
 
 ATOM = Params(500, 100, 2.0, 0.05, 35, (5, 9), (1.5, 1.5), (256.0, 256.0), noise_key=1, canvas=512)
@@ -144,7 +144,7 @@ def start_up() -> Iterator[Row]:
 def shards(samples: int, **options: object) -> None:
     """Makes a set, which is left behind for the folder that `report` clears."""
     request = Request("visual_atoms", samples, tempfile.mkdtemp(dir=SCRATCH.name) + "/set", **options)  # type: ignore[arg-type]
-    make_shards(request, started=lambda _: None, progress=lambda _: None)
+    completion.finish(make_shards(request))
 
 
 def peak_memory() -> float:

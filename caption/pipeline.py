@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.ledger import Part, Record, State
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 
@@ -168,18 +168,16 @@ class _Captioning(Work):
         digest = self._shard_set.digest
         return [Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest) for p in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         shard_set = self._shard_set.manifest
-        about = {
+        return {
             "title": f"captions of {self._name}",
             "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
             "licence": shard_set.get("licence", "unknown"),
         }
-        manifest = ledger.manifest(records, self.identity, about, run)
-        for name, data in card.files(manifest).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

@@ -4,7 +4,7 @@ A picture that does not decode is left out of its shard; record, manifest and ca
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.ledger import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -223,21 +223,18 @@ class _Preparing(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(p, self._originals[p.first : p.first + p.count], self._pictures, self.storage.url, self.identity) for p in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
-        left_out = [original for r in records for original in r.content["left_out"]]
+    def statement(self, records: Sequence[Record]) -> Json:
         source = self._source
-        about = {
+        return {
             "title": source.title,
             "source": source.place or source.title,
             "licence": source.licence,
             "channels": 3,
-            "left_out": left_out,
+            "left_out": [original for r in records for original in r.content["left_out"]],
         }
-        manifest = ledger.manifest(records, self.identity, about, run)
-        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest["licence"] == self._source.licence)

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.ledger import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 from synth.vetting import programs
@@ -193,11 +193,8 @@ class _Rendering(Work):
         recipe = _with_programs_at(self._recipe, self.storage)
         return [Job(recipe, part, self.storage.url, self._device) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
-        about = {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
-        manifest = ledger.manifest(records, self.identity, about, run)
-        sheet = contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes)
-        for name, data in card.files(manifest, sheet).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+    def statement(self, records: Sequence[Record]) -> Json:
+        return {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes))

@@ -20,7 +20,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.ledger import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 
@@ -172,13 +172,10 @@ class _Adoption(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(part, self.storage.url, self.identity) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         source = self._source
-        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
-        self.storage.remove(r.name for r in state.records.values() if r.file not in state.sizes)  # whose tar has gone
-        ledger.write_manifest(self.storage, ledger.manifest(records, self.identity, about, run))
+        return {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
 
     def is_closed(self, manifest: Json) -> bool:
         return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

@@ -5,7 +5,7 @@ A sample that cannot be used is left out, and named in record, manifest and card
 
 import io
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.ledger import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -169,17 +169,14 @@ class _Rewriting(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(part, self._place.url, self.storage.url, self.identity) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         left_out = [original for r in records for original in r.content["left_out"]]
         about = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
-        manifest = ledger.manifest(records, self.identity, {**about, "channels": 3, "left_out": left_out}, run)
-        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
-            self.storage.write(name, data)
-        gone = [r for file, r in state.records.items() if file not in {p.file for p in self.parts}]  # of tars that were there once
-        self.storage.remove(name for r in gone for name in (r.file, r.name))
-        ledger.write_manifest(self.storage, manifest)
+        return {**about, "channels": 3, "left_out": left_out}
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
         return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

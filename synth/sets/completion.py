@@ -11,7 +11,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -68,10 +68,10 @@ class Made(NamedTuple):
 
 
 class Work(ABC):
-    """A set that a stage wants to have at a place."""
+    """A set that a stage wants to have at a place: its parts, how they are made, and what the finished set states."""
 
     packages: Sequence[str] = ("synth",)  # that a cluster's nodes need
-    companions: Sequence[str] = ()  # files beside the manifest
+    companions: Sequence[str] = ()  # files beside the manifest, which go with the set when another replaces it
     gpus: float = 0  # that a task occupies; none: a core
 
     def __init__(self, storage: Storage, identity: Json, parts: Sequence[Part]) -> None:
@@ -91,8 +91,26 @@ class Work(ABC):
         """The jobs of these parts, each with its `part`."""
 
     @abstractmethod
+    def statement(self, records: Sequence[Record]) -> Json:
+        """Returns what the manifest of these parts states besides them: title, licence and the like.
+
+        Raises UserError if the parts, each of them whole, do not form a set."""
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        """Returns the companions of the finished set by name."""
+        return {}
+
     def close(self, state: ledger.State, run: Json) -> None:
-        """Writes the companions and, last, the manifest of a set of which every part is there."""
+        """Writes the companions and, last, the manifest of a set that has all its parts. Removes parts that are no longer planned."""
+        records = [state.records[p.file] for p in self.parts]
+        manifest = ledger.manifest(records, self.identity, self.statement(records), run)
+        for name, data in self.documents(manifest).items():
+            self.storage.write(name, data)
+        planned = {p.file for p in self.parts}
+        gone = [r for r in state.records.values() if r.file not in planned]
+        files = [] if ledger.adopted(self.identity) else [r.file for r in gone]
+        self.storage.remove([*files, *(r.name for r in gone)])
+        ledger.write_manifest(self.storage, manifest)
 
     @property
     def places(self) -> int:

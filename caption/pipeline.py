@@ -24,7 +24,7 @@ from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
 from synth.sets.ledger import Part, Record, State
 from synth.sets.shards import ShardSet
-from synth.sets.storage import open_storage
+from synth.sets.storage import open_storage, plain_errors
 
 LAW = 1  # raised when the same request gives other vectors
 
@@ -153,7 +153,7 @@ class _Captioning(Work):
     def probe(self) -> Probe:
         worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
         begun, done = time.process_time(), 0
-        with tempfile.TemporaryDirectory() as scratch:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryDirectory() as scratch:
             path = str(Path(scratch) / "probe.parquet")
             with TableWriter(path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}) as writer:
                 while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:

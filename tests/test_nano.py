@@ -86,7 +86,7 @@ def test_any_text_has_an_embedding_of_unit_length(encoder: encoders.Encoder) -> 
 
 
 def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> None:
-    network.save_tokenizer(tmp_path)
+    (tmp_path / encoders.MERGES).write_bytes(network.merges())
     assert (tmp_path / encoders.MERGES).read_bytes() == (SHIPPED / encoders.MERGES).read_bytes()
     tokenizer = network.tokenizer(tmp_path)
     assert tokenizer.vocab_size == 2514 == network.ARCHITECTURE["text_cfg"]["vocab_size"]

@@ -9,6 +9,7 @@ bytes on machines of one type.
 
 import math
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting,
 from caption.nano.exam import Figure, examine
 from synth.errors import UserError
 from synth.sets.completion import Progress
+from synth.sets.storage import Folder
 
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
@@ -64,25 +66,34 @@ def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
         raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
-    folder, started = Path(request.out), time.process_time()
+    target, started = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
-    with _reproducible(request.threads):
+    with target.exclusive(), tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+        scratch = Folder(place)
         torch.manual_seed(request.seed)
         model = network.carried_on(start) if start else network.build()
         sets = fitting_sets.read(request.shards)
         exam = fitting_sets.held_out(fitting_sets.read(request.exam), sets) if request.exam else None
-        network.save_tokenizer(folder)
+
+        # Steps.
+        scratch.write(encoders.MERGES, network.merges())
         losses = []
-        for loss in _train(model, _shares(sets, request, network.tokenizer(folder)), request):
+        for loss in _train(model, _shares(sets, request, network.tokenizer(Path(place))), request):
             losses.append(loss)
             yield Progress(request.batch)
-        network.save_model(model, folder)
+
+        # Figures, of the weights as they are stored.
+        files = network.files(model)
+        for name, data in files.items():
+            scratch.write(name, data)
         minutes = (time.process_time() - started) / 60
-        figures = _examine(encoders.load(encoders.find(str(folder))), exam) if exam else {}
-    tenth = max(1, len(losses) // 10)
-    ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
-    fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
-    card.write(folder, fitted, sets, start, figures)
+        figures = _examine(encoders.load(encoders.find(place)), exam) if exam else {}
+        tenth = max(1, len(losses) // 10)
+        ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
+        fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
+        files[card.NAME] = card.text(Path(request.out).absolute().name, fitted, sets, start, figures).encode()
+        for name, data in files.items():
+            target.write(name, data)
     row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 

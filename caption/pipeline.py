@@ -22,7 +22,8 @@ from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, Record, State
+from synth.sets.ledger import State
+from synth.sets.records import Part, Record
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage, plain_errors
 

@@ -18,7 +18,7 @@ from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, Record
+from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -86,7 +86,7 @@ def estimate(source: Source, found: Splits, pictures: Pictures, request: Request
         yield work.storage.url, completion.foresee(work, _terms(request))
 
 
-def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
+def prepare_shard(job: Job) -> Iterator[int | Record]:
     """The task of a worker: prepares, publishes and records one shard. Yields originals seen since the last yield, then the record.
 
     Raises UserError where none of them decodes."""
@@ -108,10 +108,11 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         if len(left_out) == job.part.count:
             first = f"{left_out[0]['name']}: {left_out[0]['reason']}"
             raise UserError(f"none of the {job.part.count:,} pictures of {job.part.file} decodes; {first}")
-    record = watch.record(
+    record = Record.of(
         job.part,
         identity,
         {"left_out": left_out, "grey": grey, "captions": captions},
+        watch,
         bytes=writer.size,
         sha256=writer.sha256,
         packages=VERSIONED,

@@ -17,7 +17,7 @@ from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, Record
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 from synth.vetting import programs
@@ -118,7 +118,7 @@ def _summary(request: Request, made: Made) -> Summary:
     return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)
 
 
-def render_shard(job: Job) -> Iterator[int | ledger.Record]:
+def render_shard(job: Job) -> Iterator[int | Record]:
     """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
     keep_memory()
     recipe, shard, out, device = job
@@ -139,7 +139,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
     content = {"pixels": pixels.hexdigest(), "redraws": redraws}
-    record = watch.record(shard, identity, content, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
+    record = Record.of(shard, identity, content, watch, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
     ledger.write_record(storage, record)
     yield record
 

@@ -22,6 +22,7 @@ from caption.pseudo import noise, pseudo_caption
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
 from synth.errors import UserError
 from synth.sets import completion, ledger
+from synth.sets.records import Record
 from synth.sets.shards import ShardSet, sample_key
 from synth.sets.storage import open_storage
 
@@ -67,7 +68,7 @@ def planted(
         ):
             writer.add(rows)
         content = {"shard": file, "cut": 0}
-        records.append(ledger.Record(file, number, first, len(some), writer.size, writer.sha256, "f", identity, content))
+        records.append(Record(file, number, first, len(some), writer.size, writer.sha256, "f", identity, content))
     about = {"title": "planted", "shards": {"dataset": "planted", "digest": "d", "fingerprint": "f"}, "licence": "CC0-1.0"}
     ledger.write_manifest(storage, ledger.manifest(records, identity, about, {}))
     return out

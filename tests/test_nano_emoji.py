@@ -16,6 +16,7 @@ from caption.nano import captioned_fitting, card, fitting, fitting_sets, names, 
 from synth.errors import UserError
 from synth.images.codecs import encode_png
 from synth.sets import completion, ledger
+from synth.sets.records import Record
 from synth.sets.shards import ShardWriter
 from synth.sets.storage import Folder
 from synth.settings import digest
@@ -46,7 +47,7 @@ def named_set(folder: Path, colours: list[str], *, texts: bool = True) -> Path:
             pixels = fitting_sets.resized(drawn(colour, shape, side)[None])[0]
             files = {"png": encode_png(pixels), "json": json.dumps(about).encode()}
             writer.add(f"{i:09d}", files | ({"txt": f"{name}\n{shape} in {colour}".encode()} if texts else {}))
-    record = ledger.Record("00000.tar", 0, 0, len(rows), writer.size, writer.sha256, digest(identity), identity)
+    record = Record("00000.tar", 0, 0, len(rows), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
     ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "figures", "licence": "CC0-1.0"}, {}))
     return folder

@@ -20,7 +20,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, Record
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 
@@ -78,7 +78,7 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Adoption(request), request.terms)
 
 
-def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
+def describe_tar(job: Job) -> Iterator[int | Record]:
     """The task of a worker: reads a tar once and records it. Yields samples seen since the last yield, then the record.
 
     Raises UnfitError where a sample cannot be used as it is, and UserError where the tar is damaged."""
@@ -100,7 +100,7 @@ def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
         raise _unfit(storage.join(name), tally.unusable)
     tars.require_whole(storage, name, tally.seen)
     keys = len(tally.keys)
-    record = watch.record(job.part, job.identity, tally.content(), bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
+    record = Record.of(job.part, job.identity, tally.content(), watch, bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
     ledger.write_record(storage, record)
     yield record
 

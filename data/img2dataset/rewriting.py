@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, Record
+from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -71,7 +71,7 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Rewriting(request), request.terms)
 
 
-def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
+def rewrite_tar(job: Job) -> Iterator[int | Record]:
     """The task of a worker: rewrites, publishes and records one tar. Yields samples seen since the last yield, then the record.
 
     Raises UserError where the tar is damaged, or none of its samples can be used."""
@@ -95,10 +95,11 @@ def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
             raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
         sha256 = file.sha256()
     left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
-    record = watch.record(
+    record = Record.of(
         job.part,
         identity,
         {**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
+        watch,
         bytes=writer.size,
         sha256=writer.sha256,
         packages=VERSIONED,

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from synth.errors import UserError
 from synth.sets import ledger, parallel
-from synth.sets.ledger import Json, Part, Record
+from synth.sets.ledger import Json
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage
 from synth.settings import digest
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from synth import recipe
+from synth import families
 from synth.families import visual_atoms
 from synth.families.visual_atoms import Params
 from synth.images.codecs import CODECS, Codec, encode_png
@@ -105,7 +105,7 @@ def pipeline_round(samples: int, settings: tuple[str, ...]) -> tuple[float, floa
         return wrapped
 
     plain = CODECS["png"]
-    rendering = patch.multiple("synth.recipe", measure=timed(recipe.measure)), patch.object(Recipe, "render", timed(Recipe.render))
+    rendering = patch.multiple("synth.families", measure=timed(families.measure)), patch.object(Recipe, "render", timed(Recipe.render))
     with rendering[0], rendering[1], patch.dict(CODECS, png=Codec("png", timed(plain.encode))):
         begun = time.process_time()
         shards(samples, settings=settings, workers=0)

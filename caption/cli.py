@@ -48,8 +48,7 @@ def captions(dry_run: bool, **options: object) -> None:
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
-    with console.Making("pictures") as bar:
-        summary = pipeline.make_captions(request, started=bar.started, progress=bar.step)
+    summary = console.watched("pictures", pipeline.make_captions(request))
     if not summary.pictures:
         console.note(f"{summary.out} is finished: nothing to do")
     if summary.cut:
@@ -79,13 +78,15 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
     caption_set = CaptionSet(tables)
     shard_set = gallery.shards_of(caption_set, shards) if shards or folder else None
     model = captioner.load(folder, device) if folder else None
-    with console.Progress("rows") as bar:
-        found = measuring.audit(caption_set, sample=sample, seed=seed, started=bar.start, progress=bar.advance)
+    found = console.watched("rows", measuring.audit(caption_set, sample=sample, seed=seed), len(caption_set))
     if model and shard_set:
+        texts = {}
         with console.Progress("pictures") as bar:
             bar.start(min(pictures, len(shard_set)))
-            said = dict(captioner.captions(model, shard_set, pictures=pictures, seed=seed, progress=bar.advance))
-        found = found.beside(model.name, said)
+            for name, text in captioner.captions(model, shard_set, pictures=pictures, seed=seed):
+                texts[name] = text
+                bar.advance(1)
+        found = found.beside(model.name, texts)
     _write(target, page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode())
     for sentence in found.warnings():
         console.note(f"warning: {sentence}")
@@ -138,10 +139,7 @@ def fit_encoder(**options: object) -> None:
     from caption.nano import fitting
 
     request = fitting.Request(**options)  # type: ignore[arg-type]
-    with console.Progress("pictures") as bar:
-        bar.start(request.visits)
-        row = fitting.fit(request, lambda step: bar.advance(step.pictures))
-    console.show(row)
+    console.show(console.watched("pictures", fitting.fit(request), request.visits))
 
 
 def _target(out: str, ending: str) -> Path:

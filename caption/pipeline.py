@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,11 @@ from caption.worker import Job, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.ledger import State
+from synth.sets.records import Part, Record
 from synth.sets.shards import ShardSet
-from synth.sets.storage import open_storage
+from synth.sets.storage import open_storage, plain_errors
 
 LAW = 1  # raised when the same request gives other vectors
 
@@ -78,13 +79,17 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Captioning(request), _terms(request))
 
 
-def make_captions(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
-    """Makes the tables of a request, or what is missing of them. Finished ones are left alone; of a set of shards that has grown, only
-    those whose shard changed are made again.
+def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+    """Makes the tables of a request, or the missing ones. Finished tables are left alone; if the set of shards has grown, only the
+    tables of changed shards are made again.
 
-    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
+    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
     work = _Captioning(request)
-    made = completion.complete(work, _terms(request), started=started, progress=progress)
+    for event in completion.complete(work, _terms(request)):
+        yield _summary(work, event) if isinstance(event, Made) else event
+
+
+def _summary(work: Work, made: Made) -> Summary:
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made.records)
     pictures, size, cut = (sum(n) for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False))
     total = sum(p.count for p in work.parts)
@@ -149,7 +154,7 @@ class _Captioning(Work):
     def probe(self) -> Probe:
         worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
         begun, done = time.process_time(), 0
-        with tempfile.TemporaryDirectory() as scratch:
+        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryDirectory() as scratch:
             path = str(Path(scratch) / "probe.parquet")
             with TableWriter(path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}) as writer:
                 while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:
@@ -164,18 +169,16 @@ class _Captioning(Work):
         digest = self._shard_set.digest
         return [Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest) for p in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         shard_set = self._shard_set.manifest
-        about = {
+        return {
             "title": f"captions of {self._name}",
             "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
             "licence": shard_set.get("licence", "unknown"),
         }
-        manifest = ledger.manifest(records, self.identity, about, run)
-        for name, data in card.files(manifest).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from synth.errors import UserError
 from synth.sets import ledger
-from synth.sets.ledger import Part
+from synth.sets.records import Part
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Storage, open_storage
 from synth.settings import canonical

@@ -21,7 +21,7 @@ from caption.sentences import attributes
 from caption.table import Rows, TableWriter, metadata
 from synth.errors import UserError
 from synth.sets import ledger, shards
-from synth.sets.ledger import Part
+from synth.sets.records import Part, Record
 from synth.sets.shards import Sample, Shard, ShardSet
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
@@ -57,7 +57,7 @@ class Captioned(NamedTuple):
     cut: int
 
 
-def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
+def caption_shard(job: Job) -> Iterator[int | Record]:
     """The task of a worker: encodes one shard, publishes and records its table. Yields pictures done since the last yield, then the
     record. Raises UserError."""
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
@@ -75,7 +75,7 @@ def caption_shard(job: Job) -> Iterator[int | ledger.Record]:
             first, cut = first + len(batch), cut + made.cut
             yield len(batch)
     content, about = {**job.part.content, "cut": cut}, {"device": str(encoder.device)}
-    record = watch.record(job.part, identity, content, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=about)
+    record = Record.of(job.part, identity, content, watch, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=about)
     ledger.write_record(storage, record)
     yield record
 

@@ -18,8 +18,8 @@ _NAMED = 20  # originals that a card names; the manifest has all
 Json = dict[str, Any]
 
 
-def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
-    """The companions of a manifest, by name; the sheet is uint8 (H, W, 3)."""
+def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
+    """Returns the companions of a manifest by name; the contact sheet shows pictures of the stored shards."""
     about = croissant.About(
         description=f"{manifest['samples']:,} pictures with captions: {manifest['title']}",
         licence=manifest["licence"],
@@ -29,14 +29,19 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
         captions=_count(manifest, "captions") > 0,
         numbered="split" in manifest["identity"],
     )
-    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.document(manifest, about), "preview.png": encode_png(sheet)}
+    return {
+        "README.md": _card(manifest).encode(),
+        "croissant.json": croissant.document(manifest, about),
+        "preview.png": encode_png(_sheet(manifest, storage)),
+    }
 
 
-def sheet(storage: Storage, record: ledger.Record) -> np.ndarray:
-    """A contact sheet of pictures from all over a shard, as they are stored: uint8 (H, W, 3)."""
-    step = max(1, record.count // _SHOWN - 1) | 1  # odd: originals may take turns, class by class
-    with storage.whole(record.file) as file:
-        samples = shards.read_shard(file, storage.join(record.file))
+def _sheet(manifest: Json, storage: Storage) -> np.ndarray:
+    """Returns a contact sheet of pictures from all over the first shard, as stored: uint8 (H, W, 3)."""
+    shard = manifest["parts"][0]
+    step = max(1, shard["count"] // _SHOWN - 1) | 1  # odd: originals may take turns, class by class
+    with storage.whole(shard["file"]) as file:
+        samples = shards.read_shard(file, storage.join(shard["file"]))
         return contact_sheet([sample.pixels for sample in islice(samples, 0, step * _SHOWN, step)])
 
 

@@ -1,7 +1,7 @@
 """What the commands of all sets do alike: `python -m data.SET.prepare`."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from functools import reduce
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from data.preparation import Request
 from data.summary import Summary
 from synth import console
 from synth.errors import UserError
+from synth.sets.completion import Estimate, Progress
 
 _NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
@@ -73,13 +74,12 @@ def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_
         for out, estimate in preparation.estimate(source, found, pictures, request):
             console.show({"out": out, **estimate._asdict()})
         return
-    finish(request.out, lambda **told: preparation.prepare(source, law, found, pictures, request, **told))
+    finish(request.out, preparation.prepare(source, law, found, pictures, request))
 
 
-def finish(out: str, prepare: Callable[..., Iterable[Summary]]) -> None:
-    """Has sets prepared, and says how it goes and what came of it."""
-    with console.Making("pictures") as bar:
-        summaries = list(prepare(started=bar.started, progress=bar.step))
+def finish(out: str, events: Generator[Estimate | Progress | list[Summary], None, None]) -> None:
+    """Draws the events of a preparation and shows its summaries."""
+    summaries = console.watched("pictures", events)
     if not any(s.prepared for s in summaries):
         console.note(f"{out} is finished: nothing to do")
     for summary in summaries:

@@ -4,7 +4,7 @@ A picture that does not decode is left out of its shard; record, manifest and ca
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -62,20 +62,22 @@ def prepare(
     found: Splits,
     pictures: Pictures,
     request: Request,
-    *,
-    started: Callable[[Estimate], None],
-    progress: Callable[[Progress], None],
-) -> Iterator[Summary]:
-    """Makes a finished set of every split of a source, or what is missing of it; `law` says in words how it is split.
+) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Makes a finished set of every split of a source, or its missing parts; `law` describes the split in words.
 
-    `started` is told the preflight's estimate before anything of a split is written, `progress` every step. Raises UserError."""
+    Yields for each split the estimate, before anything is written, and the progress, and last the summaries. Raises UserError."""
     works = _works(source, found, pictures, request)
     for work in works:
         completion.require_place(work, _terms(request))
+    summaries = []
     for work in works:
-        made = completion.complete(work, _terms(request), started=started, progress=progress)
-        yield Summary.of(work.storage, made)
+        for event in completion.complete(work, _terms(request)):
+            if isinstance(event, Made):
+                summaries.append(Summary.of(work.storage, event))
+            else:
+                yield event
     splits.write(request.out, source.name, law, found)
+    yield summaries
 
 
 def estimate(source: Source, found: Splits, pictures: Pictures, request: Request) -> Iterator[tuple[str, Estimate]]:
@@ -84,7 +86,7 @@ def estimate(source: Source, found: Splits, pictures: Pictures, request: Request
         yield work.storage.url, completion.foresee(work, _terms(request))
 
 
-def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
+def prepare_shard(job: Job) -> Iterator[int | Record]:
     """The task of a worker: prepares, publishes and records one shard. Yields originals seen since the last yield, then the record.
 
     Raises UserError where none of them decodes."""
@@ -106,10 +108,11 @@ def prepare_shard(job: Job) -> Iterator[int | ledger.Record]:
         if len(left_out) == job.part.count:
             first = f"{left_out[0]['name']}: {left_out[0]['reason']}"
             raise UserError(f"none of the {job.part.count:,} pictures of {job.part.file} decodes; {first}")
-    record = watch.record(
+    record = Record.of(
         job.part,
         identity,
         {"left_out": left_out, "grey": grey, "captions": captions},
+        watch,
         bytes=writer.size,
         sha256=writer.sha256,
         packages=VERSIONED,
@@ -221,21 +224,18 @@ class _Preparing(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(p, self._originals[p.first : p.first + p.count], self._pictures, self.storage.url, self.identity) for p in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
-        left_out = [original for r in records for original in r.content["left_out"]]
+    def statement(self, records: Sequence[Record]) -> Json:
         source = self._source
-        about = {
+        return {
             "title": source.title,
             "source": source.place or source.title,
             "licence": source.licence,
             "channels": 3,
-            "left_out": left_out,
+            "left_out": [original for r in records for original in r.content["left_out"]],
         }
-        manifest = ledger.manifest(records, self.identity, about, run)
-        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest["licence"] == self._source.licence)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from synth import settings
 from synth.errors import UserError
+from synth.sets.storage import Folder
 
 System = tuple[tuple[float, ...], ...]
 
@@ -52,17 +53,15 @@ def limit(config: Any) -> None:
 
 
 def write(folder: Path, systems: Iterable[System]) -> int:
-    """Writes a file a class, 00000.csv and so on, exact to the last bit; returns how many. Raises UserError where it cannot."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made: {error.strerror}; give another --out") from None
-    if any(folder.glob("*.csv")):
-        raise UserError(f"{folder} already holds .csv files; give another --out")
+    """Writes a file for each class, 00000.csv and so on, exact to the last bit; returns their number.
+
+    The folder appears whole or not at all: some of the classes would be another table. Raises UserError if it has files already, or
+    may not be written."""
     count = 0
-    for system in systems:
-        (folder / f"{count:05d}.csv").write_text("".join(",".join(map(repr, row)) + "\n" for row in system))
-        count += 1
+    with Folder(str(folder)).filled() as scratch:
+        for system in systems:
+            scratch.write(f"{count:05d}.csv", "".join(",".join(map(repr, row)) + "\n" for row in system).encode())
+            count += 1
     return count
 
 

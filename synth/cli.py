@@ -53,8 +53,7 @@ def shards(dry_run: bool, **options: object) -> None:
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
-    with console.Making("pictures") as bar:
-        summary = pipeline.make_shards(request, started=bar.started, progress=bar.step)
+    summary = console.watched("pictures", pipeline.make_shards(request))
     if not summary.pictures:
         console.note(f"{request.out} is finished: nothing to do")
     console.show({"out": request.out, **summary.row()})
@@ -83,8 +82,7 @@ def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: 
     pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(samples))
     sheet = contact_sheet(pictures, columns=samples if len(recipes) > 1 else max(1, round(samples**0.5)))
     target = Path(out)
-    with Folder(str(target.parent)).staged(target.name) as path:
-        Path(path).write_bytes(codecs.encode_png(sheet))
+    Folder(str(target.parent)).write(target.name, codecs.encode_png(sheet))
     console.show({"out": out, "pictures": samples * len(recipes)})
 
 

@@ -1,14 +1,15 @@
-"""DOOR. What every command does alike: exit codes, results, progress.
+"""DOOR. Exit codes, results and progress, the same for every command.
 
 Results go to stdout, as a table for a person and as JSON lines for a pipe; everything else goes to stderr.
 """
 
+import contextlib
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import click
 from tqdm import tqdm
@@ -18,6 +19,8 @@ from synth.sets.completion import Estimate
 from synth.sets.completion import Progress as Step
 
 INTERRUPTED = 130
+
+T = TypeVar("T")
 
 
 def run(commands: click.Command, program: str) -> NoReturn:
@@ -89,20 +92,32 @@ class Progress:
             self._bar.update(amount)
 
 
-class Making(Progress):
-    """The progress of a set that is being made: what `completion.complete` is given to tell."""
+def watched(unit: str, events: Generator[Estimate | Step | T, None, None], total: int | None = None) -> T:
+    """Draws the events of long work and returns its outcome, the last of them.
 
-    def started(self, estimate: Estimate) -> None:
-        """Says what the preflight foresees, and shows the bar."""
-        free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
-        note(f"{estimate.pictures:,} {self._unit.strip()} to make: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s")
-        self.start(estimate.pictures)
+    The bar starts at once if the total is known, else at each estimate."""
+    outcomes: list[T] = []
+    with contextlib.closing(events), Progress(unit) as bar:
+        if total is not None:
+            bar.start(total)
+        for event in events:
+            if isinstance(event, Estimate):
+                note(_foreseen(unit, event))
+                bar.start(event.pictures)
+            elif isinstance(event, Step):
+                bar.advance(event.amount)
+                if event.retried:
+                    note(event.retried)
+            else:
+                outcomes.append(event)
+    [outcome] = outcomes
+    return outcome
 
-    def step(self, step: Step) -> None:
-        """Moves the bar; a worker that was lost gets a line."""
-        self.advance(step.pictures)
-        if step.retried:
-            note(step.retried)
+
+def _foreseen(unit: str, estimate: Estimate) -> str:
+    """An estimate as a sentence."""
+    free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
+    return f"{estimate.pictures:,} {unit} to make: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s"
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

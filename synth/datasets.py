@@ -1,32 +1,14 @@
-"""The table of named data sets, and the contract of a family.
-
-A family is a module of this package, found by its name, that holds
-
-    LAW                                     integer, raised when its golden pixels change
-    Config                                  frozen dataclass with `classes` and `channels` (1 grey, 3 RGB); its fields are what --set takes
-    Params                                  frozen dataclass: everything that a picture is drawn from, as plain numbers and tuples
-    sample_class(config, stream)            what all pictures of a class share
-    sample_instance(config, class, stream)  -> Params
-    render(params, size)                    -> pictures.Picture, or raises pictures.UnfitError where there is nothing to see
-
-and, where its pictures come from programs that are vetted before they are drawn by a renderer, also
-
-    ready(config, stored)                   the config with its `programs`, which `stored`, the target's programs.json, may hold already
-    vet(config, device)                     the Programs that such a config comes to, vetted now
-    renderer()                              what draws the pictures, and its version
-    licence(config)                         what the card says of the pictures' licence, where that is not exnihilo's own
-
-A picture that is unfit is drawn anew from the next numbers of its stream; Params then has the field `redraws`. Where classes have tables
-(class_tables), what sample_class gives back is a system.
-"""
+"""The table of named data sets: presets of families (synth/families), and the parameters of their pictures."""
 
 import importlib
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from synth import seeds
 from synth.errors import UserError
+
+if TYPE_CHECKING:
+    from synth.families import Family
 
 
 @dataclass(frozen=True)
@@ -45,9 +27,9 @@ class DataSet:
         return self.base or self.name
 
     @property
-    def module(self) -> ModuleType:
-        """The family's module (imported when asked for: it compiles kernels)."""
-        return importlib.import_module(f"synth.families.{self.family}")
+    def module(self) -> "Family":
+        """The family's module, imported at the first use: it compiles kernels."""
+        return cast("Family", importlib.import_module(f"synth.families.{self.family}"))
 
 
 DATASETS = {

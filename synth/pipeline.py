@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from synth.images.codecs import CODECS
 from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 from synth.vetting import programs
@@ -104,17 +104,21 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Rendering(request), _terms(request))
 
 
-def make_shards(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Summary:
-    """Makes the set of a request, or what is missing of it. A finished one is left alone.
+def make_shards(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+    """Makes the set of a request, or its missing parts. A finished set is left alone.
 
-    `started` is told the preflight's estimate before anything is written, `progress` every step. Raises UserError."""
-    made = completion.complete(_Rendering(request), _terms(request), started=started, progress=progress)
+    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
+    for event in completion.complete(_Rendering(request), _terms(request)):
+        yield _summary(request, event) if isinstance(event, Made) else event
+
+
+def _summary(request: Request, made: Made) -> Summary:
     cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made.records), sum(r.content["redraws"] for r in made.records)
     pictures, size = sum(r.count for r in made.records), sum(r.bytes for r in made.records)
     return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)
 
 
-def render_shard(job: Job) -> Iterator[int | ledger.Record]:
+def render_shard(job: Job) -> Iterator[int | Record]:
     """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
     keep_memory()
     recipe, shard, out, device = job
@@ -135,7 +139,7 @@ def render_shard(job: Job) -> Iterator[int | ledger.Record]:
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
     content = {"pixels": pixels.hexdigest(), "redraws": redraws}
-    record = watch.record(shard, identity, content, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
+    record = Record.of(shard, identity, content, watch, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
     ledger.write_record(storage, record)
     yield record
 
@@ -189,11 +193,8 @@ class _Rendering(Work):
         recipe = _with_programs_at(self._recipe, self.storage)
         return [Job(recipe, part, self.storage.url, self._device) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
-        about = {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
-        manifest = ledger.manifest(records, self.identity, about, run)
-        sheet = contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes)
-        for name, data in card.files(manifest, sheet).items():
-            self.storage.write(name, data)
-        ledger.write_manifest(self.storage, manifest)
+    def statement(self, records: Sequence[Record]) -> Json:
+        return {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes))

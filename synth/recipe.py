@@ -3,20 +3,18 @@
 import json
 import traceback
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from zlib_ng import zlib_ng
 
-from synth import datasets, settings
+from synth import datasets, families, settings
 from synth.errors import UserError
+from synth.families import Family
 from synth.images.codecs import CODECS
-from synth.images.pictures import Picture, UnfitError, measure
+from synth.images.pictures import Picture, UnfitError
 
 Json = dict[str, Any]
-
-_REDRAWS = 100  # of a picture, before its class is given up
 
 
 def checksum(data: bytes) -> str:
@@ -73,39 +71,20 @@ class Recipe:
 
     @property
     def renderer(self) -> Json:
-        """What draws the pictures, where that is not exnihilo alone."""
-        return {"renderer": self.dataset.module.renderer()} if hasattr(self.dataset.module, "renderer") else {}
+        """The renderer's entry in samples and records; nothing if exnihilo itself draws the pictures."""
+        return families.renderer(self.dataset)
 
     def params(self, index: int) -> Any:
         """What picture `index` is drawn from."""
         return datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
 
     def render(self, index: int) -> tuple[Any, Picture]:
-        """Parameters and picture of an index. Raises UserError where its class gives none."""
-        for redraws in range(_REDRAWS):
-            params = datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index, redraws=redraws)
-            try:
-                return params, self.dataset.module.render(params, self.size)
-            except UnfitError as error:
-                reason = error
-        raise UserError(f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table")
+        """Returns parameters and picture of an index. Raises UserError if its class gives none."""
+        return families.render(self.dataset, self.config, seed=self.seed, index=index, size=self.size)
 
     def describe(self, index: int, params: Any, picture: Picture) -> Json:
-        """The JSON of a sample, but for the checksum of its picture file."""
-        instance, number = divmod(index, self.config.classes)
-        return {
-            "dataset": self.dataset.name,
-            "family": self.dataset.family,
-            "law": self.dataset.module.LAW,
-            "index": index,
-            "class": number,
-            "instance": instance,
-            "seed": self.seed,
-            "size": self.size,
-            "params": vars(params),
-            **self.renderer,
-            "stats": measure(picture),
-        }
+        """Returns the JSON of a sample, without the checksum of its picture file."""
+        return families.describe(self.dataset, self.config, params, picture, seed=self.seed, index=index, size=self.size)
 
     def encode(self, index: int) -> Encoded:
         """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
@@ -132,7 +111,7 @@ def redraw(about: Json) -> np.ndarray:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 
-def _family(name: str, law: int) -> ModuleType:
+def _family(name: str, law: int) -> Family:
     module = next((d.module for d in datasets.DATASETS.values() if d.family == name), None)
     if module is None:
         raise UserError(f"this checkout has no family {name!r}")

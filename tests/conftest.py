@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from synth.pipeline import Request, Summary, make_shards
-from synth.sets import parallel
+from synth.sets import completion, parallel
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 
@@ -24,7 +24,7 @@ SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16,
 def make_small(out: Any, **changes: Any) -> Summary:
     """Makes a set of 40 small pictures in three shards, or what `changes` ask for."""
     request = Request(**{**SMALL, "out": str(out), **changes})
-    return make_shards(request, started=lambda _: None, progress=lambda _: None)
+    return completion.finish(make_shards(request))
 
 
 def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
@@ -164,7 +164,7 @@ def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> A
     from caption.pipeline import Request, make_captions
 
     request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
-    return make_captions(request, started=lambda _: None, progress=lambda _: None)
+    return completion.finish(make_captions(request))
 
 
 def write_random_inception(file: Path) -> Path:

@@ -16,6 +16,7 @@ from caption.table import CaptionSet, text_vectors
 from synth.errors import UserError
 from synth.images.codecs import encode_png
 from synth.sets import ledger
+from synth.sets.records import Record
 from synth.sets.shards import ShardSet, ShardWriter
 from synth.sets.storage import Folder
 from synth.settings import digest
@@ -35,7 +36,7 @@ def foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ..
         for i, files in enumerate(texts):
             side = sizes[i % len(sizes)]
             writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
-    record = ledger.Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
+    record = Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
     ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {}))
     return folder

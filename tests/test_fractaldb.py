@@ -13,6 +13,7 @@ from synth.images.pictures import UnfitError
 from synth.kernels import ifs
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.seeds import Stream, stream
+from synth.sets import completion
 from synth.sets.shards import ShardSet
 from synth.verify import damages
 
@@ -104,7 +105,7 @@ def test_points_are_as_many_a_pixel_at_any_size() -> None:
 
 def test_redraws_are_counted_in_records_and_summary(tmp_path: Path) -> None:
     request = Request("fractaldb", 12, str(tmp_path), shard_size=8, workers=0)
-    summary = make_shards(request, started=lambda _: None, progress=lambda _: None)
+    summary = completion.finish(make_shards(request))
     recipe = recipe_of(request)
     drawn = [recipe.render(index)[0].redraws for index in range(12)]
     shard_set = ShardSet(str(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 
 from synth.errors import UserError
 from synth.sets import ledger, shards
-from synth.sets.ledger import Part, Record
+from synth.sets.records import Part, Record
 from synth.sets.storage import Folder
 
 IDENTITY: ledger.Json = {"dataset": "toy", "config": {"classes": 10}, "seed": 0}

@@ -15,7 +15,8 @@ from caption import encoders
 from caption.nano import captioned_fitting, card, fitting, fitting_sets, names, naming_exam, network
 from synth.errors import UserError
 from synth.images.codecs import encode_png
-from synth.sets import ledger
+from synth.sets import completion, ledger
+from synth.sets.records import Record
 from synth.sets.shards import ShardWriter
 from synth.sets.storage import Folder
 from synth.settings import digest
@@ -46,7 +47,7 @@ def named_set(folder: Path, colours: list[str], *, texts: bool = True) -> Path:
             pixels = fitting_sets.resized(drawn(colour, shape, side)[None])[0]
             files = {"png": encode_png(pixels), "json": json.dumps(about).encode()}
             writer.add(f"{i:09d}", files | ({"txt": f"{name}\n{shape} in {colour}".encode()} if texts else {}))
-    record = ledger.Record("00000.tar", 0, 0, len(rows), writer.size, writer.sha256, digest(identity), identity)
+    record = Record("00000.tar", 0, 0, len(rows), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
     ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "figures", "licence": "CC0-1.0"}, {}))
     return folder
@@ -72,7 +73,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "batch": 24,
         **changes,
     }
-    return fitting.fit(fitting.Request(**request), lambda _: None)
+    return completion.finish(fitting.fit(fitting.Request(**request)))
 
 
 def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(sets: Path, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_set_with_neither_captions_nor_parameters_is_refused(tmp_path: Path) -
 
 def test_too_few_visits_are_told_how_many_a_batch_takes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"at least as many visits as a batch has pictures \(256\)"):
-        fitting.fit(fitting.Request(("sets",), str(tmp_path), visits=255), lambda _: None)
+        completion.finish(fitting.fit(fitting.Request(("sets",), str(tmp_path), visits=255)))
 
 
 def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from data.splits import held_out
 from data.squares import square
 from data.summary import Summary
 from synth.errors import UserError
+from synth.sets import completion
 from synth.sets.shards import ShardSet
 from tests.conftest import tar_hashes
 
@@ -40,7 +41,7 @@ def prepare(folder: Path, out: Path, **changes: object) -> list[Summary]:
     originals = [Original(p.name, (f"picture {p.stem}",), bytes=p.stat().st_size) for p in sorted(folder.iterdir())]
     found = {"train": originals[:7], "test": originals[7:]}
     request = Request(**{"out": str(out), "size": 16, "shard_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
-    return list(preparation.prepare(SOURCE, "by hand", found, Files(str(folder)), request, started=lambda _: None, progress=lambda _: None))
+    return completion.finish(preparation.prepare(SOURCE, "by hand", found, Files(str(folder)), request))
 
 
 def test_samples_are_the_middle_of_their_originals_with_their_captions(folder: Path, tmp_path: Path) -> None:

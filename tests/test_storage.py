@@ -60,10 +60,27 @@ def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_leftovers_of_killed_writers_are_not_seen_and_go(tmp_path: Path) -> None:
     left = tmp_path / ".x-000001.tar.0123abcd.tmp"
     left.write_bytes(b"half")
+    (folder := tmp_path / ".table.0123abcd.tmp").mkdir()
+    (folder / "00000.csv").write_bytes(b"half")
     (tmp_path / ".mine.tmp").write_bytes(b"")
     assert Folder(str(tmp_path)).sizes() == {".mine.tmp": 0}
     with Folder(str(tmp_path)).exclusive():
-        assert not left.exists() and (tmp_path / ".mine.tmp").exists()
+        assert not left.exists() and not folder.exists() and (tmp_path / ".mine.tmp").exists()
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = Folder(str(tmp_path / "new" / "place"))
+    with pytest.raises(KeyError), place.filled() as scratch:
+        scratch.write("a", b"1")
+        raise KeyError
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / "place").mkdir()
+    with place.filled() as scratch:
+        scratch.write("a", b"1")
+        assert place.sizes() == {}
+    assert place.sizes() == {"a": 1} and [p.name for p in (tmp_path / "new").iterdir()] == ["place"]
+    with pytest.raises(UserError, match="already holds files; give another folder"), place.filled():
+        pass
 
 
 @pytest.mark.parametrize(

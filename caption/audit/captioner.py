@@ -5,7 +5,7 @@ and no code of a model's own is run. Decoding is greedy, so that the same pictur
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,16 +55,13 @@ def load(path: str, device: str) -> Captioner:
     return Captioner(folder.resolve().name, prepare, network.to(device).eval(), tokenizer)
 
 
-def captions(
-    model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int, progress: Callable[[int], None]
-) -> Iterator[tuple[str, str]]:
-    """Key and caption of a seeded choice of a set's pictures. `progress` is told of pictures done.
+def captions(model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int) -> Iterator[tuple[str, str]]:
+    """Yields key and caption of a seeded choice of a set's pictures, batch by batch.
 
     Raises UserError where the set is damaged, or the model wants more than pictures."""
     chosen = _chosen(shard_set, pictures, seed)
     while some := list(islice(chosen, _AT_ONCE)):
         yield from _described(model, some)
-        progress(len(some))
 
 
 def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import numpy as np
 from caption.table import VECTORS, CaptionSet, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets import shards
-from synth.sets.ledger import Part
+from synth.sets.records import Part
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 

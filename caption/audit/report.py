@@ -4,7 +4,7 @@ Everything that one pass can count is counted over all rows; what compares every
 Axes: S rows of the sample, D dimensions of the embedding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from caption.pseudo import mean_cosine, noise
 from caption.sentences import attributes
 from caption.table import CaptionSet
 from synth.errors import UserError
+from synth.sets.completion import Progress
 
 SAMPLE = (32, 16384)  # least and most rows of a sample
 CAPTIONS = 1000  # as many as the paper's table 4 has
@@ -144,17 +145,15 @@ class Audit:
         }
 
 
-def audit(tables: CaptionSet, *, sample: int, seed: int, started: Callable[[int], None], progress: Callable[[int], None]) -> Audit:
-    """Measures a set of tables. `started` is told how many rows there are, `progress` how many more were read.
+def audit(tables: CaptionSet, *, sample: int, seed: int) -> Generator[Progress | Audit, None, None]:
+    """Measures a set of tables. Yields the rows as they are read, and last the audit.
 
-    Raises UserError where they are damaged, or the sample is too small or too large."""
-    chosen = _chosen(tables, sample, seed)
-    started(len(tables))
-    passed = Pass(tables, chosen)
+    Raises UserError if they are damaged, or the sample is too small or too large."""
+    passed = Pass(tables, _chosen(tables, sample, seed))
     for start, rows in slices(tables):
         passed.add(start, rows)
-        progress(rows.num_rows)
-    return _measured(tables, passed, np.random.default_rng([seed, 1]))
+        yield Progress(rows.num_rows)
+    yield _measured(tables, passed, np.random.default_rng([seed, 1]))
 
 
 def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:

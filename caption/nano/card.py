@@ -1,7 +1,6 @@
 """The card of a fitted encoder: what it is, what it was fitted to, its figures, what it cannot do."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from caption.encoders import NANO, Source, find
@@ -92,12 +91,12 @@ class Fitted(NamedTuple):
     losses: tuple[float, float]  # mean of the first and of the last tenth
 
 
-def write(folder: Path, fitted: Fitted, sets: Sets, start: Source | None, figures: Mapping[str, Figure]) -> None:
-    """Writes the card beside the weights: of an encoder fitted to these sets, carried on from `start` where there is one."""
+def text(name: str, fitted: Fitted, sets: Sets, start: Source | None, figures: Mapping[str, Figure]) -> str:
+    """Returns the card of an encoder of that name, fitted to these sets, and carried on from `start` if there is one."""
     numbers = fitted._asdict()
     first, last = numbers.pop("losses")
-    about = _about(sets, folder.absolute().name, start)
-    (folder / NAME).write_text(_CARD.format(**numbers, **about, first=first, last=last, figures=_table(figures)))
+    about = _about(sets, name, start)
+    return _CARD.format(**numbers, **about, first=first, last=last, figures=_table(figures))
 
 
 def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:

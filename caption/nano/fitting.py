@@ -9,13 +9,14 @@ bytes on machines of one type.
 
 import math
 import shlex
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from caption import encoders
 from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
 from caption.nano.exam import Figure, examine
 from synth.errors import UserError
+from synth.sets.completion import Progress
+from synth.sets.storage import Folder
 
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
@@ -46,14 +49,6 @@ class Request:
     decay: float = 0.1
 
 
-class Step(NamedTuple):
-    """How far it is."""
-
-    number: int
-    pictures: int  # in this step
-    loss: float
-
-
 @dataclass(frozen=True)
 class Share:
     """The pictures of one kind in every batch."""
@@ -64,29 +59,43 @@ class Share:
     loss: Callable[..., torch.Tensor]
 
 
-def fit(request: Request, progress: Callable[[Step], None]) -> dict[str, Any]:
-    """Fits a model and writes its folder; what was measured. Raises UserError for sets that cannot be used."""
+def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
+    """Fits a model and writes its folder. Yields the pictures of each step, and last the figures by name.
+
+    Raises UserError for sets that cannot be used."""
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
         raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
-    folder, started = Path(request.out), time.process_time()
+    target, started = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
-    with _reproducible(request.threads):
+    with target.exclusive(), tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+        scratch = Folder(place)
         torch.manual_seed(request.seed)
         model = network.carried_on(start) if start else network.build()
         sets = fitting_sets.read(request.shards)
         exam = fitting_sets.held_out(fitting_sets.read(request.exam), sets) if request.exam else None
-        network.save_tokenizer(folder)
-        losses = _train(model, _shares(sets, request, network.tokenizer(folder)), request, progress)
-        network.save_model(model, folder)
+
+        # Steps.
+        scratch.write(encoders.MERGES, network.merges())
+        losses = []
+        for loss in _train(model, _shares(sets, request, network.tokenizer(Path(place))), request):
+            losses.append(loss)
+            yield Progress(request.batch)
+
+        # Figures, of the weights as they are stored.
+        files = network.files(model)
+        for name, data in files.items():
+            scratch.write(name, data)
         minutes = (time.process_time() - started) / 60
-        figures = _examine(encoders.load(encoders.find(str(folder))), exam) if exam else {}
-    tenth = max(1, len(losses) // 10)
-    ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
-    fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
-    card.write(folder, fitted, sets, start, figures)
+        figures = _examine(encoders.load(encoders.find(place)), exam) if exam else {}
+        tenth = max(1, len(losses) // 10)
+        ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
+        fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
+        files[card.NAME] = card.text(Path(request.out).absolute().name, fitted, sets, start, figures).encode()
+        for name, data in files.items():
+            target.write(name, data)
     row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
-    return {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
+    yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
 def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Figure]:
@@ -110,13 +119,12 @@ def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[S
     return shares
 
 
-def _train(model: Any, shares: list[Share], request: Request, progress: Callable[[Step], None]) -> list[float]:
-    """Fits the model; the loss of every step."""
+def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]:
+    """Fits the model; yields the loss of every step."""
     model.train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
     steps = request.visits // request.batch
     batches = [_batches(share, request.seed, steps) for share in shares]
-    losses = []
     for number in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = request.rate * _schedule(number, steps)
@@ -129,9 +137,7 @@ def _train(model: Any, shares: list[Share], request: Request, progress: Callable
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, _STEEPEST)
-        losses.append(loss.item())
-        progress(Step(number + 1, request.batch, losses[-1]))
-    return losses
+        yield loss.item()
 
 
 def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:

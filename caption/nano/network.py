@@ -87,17 +87,10 @@ def tokenizer(folder: Path) -> Any:
     return SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"])
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Writes the tokenizer's list."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MERGES).write_bytes(merges())
-
-
-def save_model(model: Any, folder: Path) -> None:
-    """Writes config and weights, these as fp16."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_bytes(_config())
-    (folder / WEIGHTS).write_bytes(save({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}))
+def files(model: Any) -> dict[str, bytes]:
+    """Returns the files of a model's folder by name: tokenizer's list, config, and weights as fp16."""
+    weights = save({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
+    return {MERGES: merges(), CONFIG: _config(), WEIGHTS: weights}
 
 
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:

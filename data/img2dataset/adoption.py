@@ -5,7 +5,7 @@ rewritten (rewriting.py). Nothing but records and manifest is written, since any
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,8 +19,8 @@ from data.summary import Summary
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 
@@ -57,18 +57,20 @@ class Glance(NamedTuple):
     seconds: float  # of CPU time a sample
 
 
-def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
-    """Describes the tars of a place, or those that are new. Raises UserError; where what lies there can never be used in place, what
-    this run wrote is taken away again, and where a tar is only to be fetched anew, it is kept to go on from."""
+def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Describes the tars of a place, or the new ones. Yields the estimate, the progress, and last the summary in a list.
+
+    Raises UserError. If the tars can never be used in place, the records of this run are removed again; if a tar only needs to be
+    fetched again, they stay for the next run."""
     work = _Adoption(request)
     fresh = not ledger.load(work.storage).records
     try:
-        made = completion.complete(work, request.terms, started=started, progress=progress)
+        for event in completion.complete(work, request.terms):
+            yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
     except UnfitError:
         if fresh:
             _forget(work.storage, work.identity)
         raise
-    yield Summary.of(work.storage, made)
 
 
 def estimate(request: Request) -> Estimate:
@@ -76,7 +78,7 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Adoption(request), request.terms)
 
 
-def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
+def describe_tar(job: Job) -> Iterator[int | Record]:
     """The task of a worker: reads a tar once and records it. Yields samples seen since the last yield, then the record.
 
     Raises UnfitError where a sample cannot be used as it is, and UserError where the tar is damaged."""
@@ -98,7 +100,7 @@ def describe_tar(job: Job) -> Iterator[int | ledger.Record]:
         raise _unfit(storage.join(name), tally.unusable)
     tars.require_whole(storage, name, tally.seen)
     keys = len(tally.keys)
-    record = watch.record(job.part, job.identity, tally.content(), bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
+    record = Record.of(job.part, job.identity, tally.content(), watch, bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
     ledger.write_record(storage, record)
     yield record
 
@@ -170,13 +172,10 @@ class _Adoption(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(part, self.storage.url, self.identity) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         source = self._source
-        about = {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
-        self.storage.remove(r.name for r in state.records.values() if r.file not in state.sizes)  # whose tar has gone
-        ledger.write_manifest(self.storage, ledger.manifest(records, self.identity, about, run))
+        return {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
 
     def is_closed(self, manifest: Json) -> bool:
         return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

@@ -54,7 +54,7 @@ def main(place: str, out: str | None, size: int | None, codec: str | None, name:
     if options["dry_run"]:
         console.show({"out": out or place, **module.estimate(request)._asdict()})
         return
-    command.finish(out or place, lambda **told: module.prepare(request, **told))
+    command.finish(out or place, module.prepare(request))
     _report(out or place)
 
 

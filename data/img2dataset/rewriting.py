@@ -5,7 +5,7 @@ A sample that cannot be used is left out, and named in record, manifest and card
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,8 +24,8 @@ from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Probe, Progress, Terms, Work
-from synth.sets.ledger import Part, State
+from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
@@ -58,11 +58,12 @@ class Job(NamedTuple):
     identity: Json
 
 
-def prepare(request: Request, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Iterator[Summary]:
-    """Makes a finished set of the tars of a place, or what is missing of it. Raises UserError."""
+def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress, and last the summary in a
+    list. Raises UserError."""
     work = _Rewriting(request)
-    made = completion.complete(work, request.terms, started=started, progress=progress)
-    yield Summary.of(work.storage, made)
+    for event in completion.complete(work, request.terms):
+        yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
 
 
 def estimate(request: Request) -> Estimate:
@@ -70,7 +71,7 @@ def estimate(request: Request) -> Estimate:
     return completion.foresee(_Rewriting(request), request.terms)
 
 
-def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
+def rewrite_tar(job: Job) -> Iterator[int | Record]:
     """The task of a worker: rewrites, publishes and records one tar. Yields samples seen since the last yield, then the record.
 
     Raises UserError where the tar is damaged, or none of its samples can be used."""
@@ -94,10 +95,11 @@ def rewrite_tar(job: Job) -> Iterator[int | ledger.Record]:
             raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
         sha256 = file.sha256()
     left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
-    record = watch.record(
+    record = Record.of(
         job.part,
         identity,
         {**job.part.content, "tar_sha256": sha256, **tally.content(), "left_out": left_out},
+        watch,
         bytes=writer.size,
         sha256=writer.sha256,
         packages=VERSIONED,
@@ -168,17 +170,14 @@ class _Rewriting(Work):
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
         return [Job(part, self._place.url, self.storage.url, self.identity) for part in parts]
 
-    def close(self, state: State, run: Json) -> None:
-        records = [state.records[p.file] for p in self.parts]
+    def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         left_out = [original for r in records for original in r.content["left_out"]]
         about = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
-        manifest = ledger.manifest(records, self.identity, {**about, "channels": 3, "left_out": left_out}, run)
-        for name, data in card.files(manifest, card.sheet(self.storage, records[0])).items():
-            self.storage.write(name, data)
-        gone = [r for file, r in state.records.items() if file not in {p.file for p in self.parts}]  # of tars that were there once
-        self.storage.remove(name for r in gone for name in (r.file, r.name))
-        ledger.write_manifest(self.storage, manifest)
+        return {**about, "channels": 3, "left_out": left_out}
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
         return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)

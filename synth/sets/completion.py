@@ -1,6 +1,9 @@
-"""A set brought to its end: what is missing is found, foreseen, made part by part, compared, and closed by a manifest.
+"""A set brought to its end: missing parts are estimated, made one by one, compared with their records, and closed by a manifest.
 
-Every stage that makes a set (shards, caption tables) describes it as a `Work`; how it is made safely is the same for all, and here.
+Every stage that makes a set (shards, caption tables) describes it as a `Work`; `complete` makes any Work safely.
+
+Long work is a generator of events: estimates and progress as they come, and last its outcome. `console.watched` draws the events for
+a person; `finish` runs to the outcome without a word.
 """
 
 import contextlib
@@ -8,18 +11,21 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from synth.errors import UserError
 from synth.sets import ledger, parallel
-from synth.sets.ledger import Json, Part, Record
+from synth.sets.ledger import Json
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage
 from synth.settings import digest
 
 _ROUNDS = 3  # of making again what does not agree with its record
 _MARGIN = 1.1  # more space than the preflight's mean says
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Found:
 
 
 class Estimate(NamedTuple):
-    """What the preflight foresees for the parts that are missing."""
+    """The preflight's forecast for the missing parts."""
 
     pictures: int
     bytes: int
@@ -41,10 +47,10 @@ class Estimate(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """A step of a run: pictures done (negative where a worker was lost)."""
+    """A step of a run."""
 
-    pictures: int
-    retried: str | None = None
+    amount: int  # pictures or rows done since the last step; negative if a worker was lost
+    retried: str | None = None  # the sentence that names the lost worker's part
 
 
 class Probe(NamedTuple):
@@ -55,7 +61,7 @@ class Probe(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a run did."""
+    """The outcome of a run."""
 
     records: list[Record]  # of the parts that it made
     retries: int
@@ -63,10 +69,10 @@ class Made(NamedTuple):
 
 
 class Work(ABC):
-    """A set that a stage wants to have at a place."""
+    """A set that a stage wants to have at a place: its parts, how they are made, and what the finished set states."""
 
     packages: Sequence[str] = ("synth",)  # that a cluster's nodes need
-    companions: Sequence[str] = ()  # files beside the manifest
+    companions: Sequence[str] = ()  # files beside the manifest, which go with the set when another replaces it
     gpus: float = 0  # that a task occupies; none: a core
 
     def __init__(self, storage: Storage, identity: Json, parts: Sequence[Part]) -> None:
@@ -86,8 +92,26 @@ class Work(ABC):
         """The jobs of these parts, each with its `part`."""
 
     @abstractmethod
+    def statement(self, records: Sequence[Record]) -> Json:
+        """Returns what the manifest of these parts states besides them: title, licence and the like.
+
+        Raises UserError if the parts, each of them whole, do not form a set."""
+
+    def documents(self, manifest: Json) -> Mapping[str, bytes]:
+        """Returns the companions of the finished set by name."""
+        return {}
+
     def close(self, state: ledger.State, run: Json) -> None:
-        """Writes the companions and, last, the manifest of a set of which every part is there."""
+        """Writes the companions and, last, the manifest of a set that has all its parts. Removes parts that are no longer planned."""
+        records = [state.records[p.file] for p in self.parts]
+        manifest = ledger.manifest(records, self.identity, self.statement(records), run)
+        for name, data in self.documents(manifest).items():
+            self.storage.write(name, data)
+        planned = {p.file for p in self.parts}
+        gone = [r for r in state.records.values() if r.file not in planned]
+        files = [] if ledger.adopted(self.identity) else [r.file for r in gone]
+        self.storage.remove([*files, *(r.name for r in gone)])
+        ledger.write_manifest(self.storage, manifest)
 
     @property
     def places(self) -> int:
@@ -119,19 +143,21 @@ def require_place(work: Work, terms: Terms) -> None:
     _examine(work, terms)
 
 
-def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], progress: Callable[[Progress], None]) -> Made:
-    """Makes what is missing of a set and closes it; a finished one is left alone.
+def complete(work: Work, terms: Terms) -> Generator[Estimate | Progress | Made, None, None]:
+    """Makes the missing parts of a set and closes it.
 
-    `started` is told the estimate before anything is written, `progress` every step. Raises UserError."""
+    Yields the estimate before anything is written, then the progress, and last the outcome. A finished set is left alone: it yields
+    the outcome only. Raises UserError."""
     begun = time.perf_counter()
     if _finished(work, _examine(work, terms)):
-        return Made([], 0, time.perf_counter() - begun)
+        yield Made([], 0, time.perf_counter() - begun)
+        return
     _require_ray(terms)
-    made: list[Record] = []
+    records: list[Record] = []
     retries = 0
     with work.storage.exclusive():
         found = _examine(work, terms)
-        started(_foresee(work, found, terms))
+        yield _foresee(work, found, terms)
         workers = _workers(work, terms, found)
         with _engine(workers, terms, work):  # what can fail to start has failed before the first change
             claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
@@ -140,7 +166,12 @@ def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], p
                 found = Found(ledger.load(work.storage), found.missing)
             for _ in range(_ROUNDS):
                 ledger.begin(found.state, work.storage, claim, [p.file for p in found.missing])
-                retries += _make(work, found.missing, workers, terms, made, progress)
+                for event in _make(work, found.missing, workers, terms):
+                    if isinstance(event, Record):
+                        records.append(event)
+                        continue
+                    retries += event.retried is not None
+                    yield event
                 found = _compare(work, ledger.load(work.storage))
                 if not found.missing:
                     break
@@ -149,7 +180,13 @@ def complete(work: Work, terms: Terms, *, started: Callable[[Estimate], None], p
         seconds = time.perf_counter() - begun
         _remove_strays(work, found.state)
         work.close(found.state, {"seconds": round(seconds, 3), "retries": retries, "finished": _now()})
-    return Made(made, retries, seconds)
+    yield Made(records, retries, seconds)
+
+
+def finish(events: Iterable[Estimate | Progress | T]) -> T:
+    """Runs a generator of events to its end and returns its outcome."""
+    [outcome] = [event for event in events if not isinstance(event, Estimate | Progress)]
+    return outcome
 
 
 def _examine(work: Work, terms: Terms) -> Found:
@@ -213,23 +250,18 @@ def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.Abstrac
     return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, terms.ray_address, work.packages)
 
 
-def _make(
-    work: Work, parts: Sequence[Part], workers: int | None, terms: Terms, made: list[Record], progress: Callable[[Progress], None]
-) -> int:
-    """Makes parts and appends their records to `made`; returns how many were given out again."""
-    retries = 0
+def _make(work: Work, parts: Sequence[Part], workers: int | None, terms: Terms) -> Generator[Progress | Record, None, None]:
+    """Makes parts; yields the progress and, as each is finished, its record."""
     jobs = work.jobs(parts)
     values = parallel.run(work.task, jobs, workers=workers, ray_address=terms.ray_address, packages=work.packages, gpus=work.gpus)
     with contextlib.closing(values):
         for job, value in values:
             if isinstance(value, Record):
-                made.append(value)
+                yield value
             elif isinstance(value, parallel.Retry):
-                retries += 1
-                progress(Progress(-value.lost, f"{job.part.file} is made again ({value.reason})"))
+                yield Progress(-value.lost, f"{job.part.file} is made again ({value.reason})")
             else:
-                progress(Progress(value))
-    return retries
+                yield Progress(value)
 
 
 def _remove_strays(work: Work, state: ledger.State) -> None:

@@ -8,11 +8,12 @@ only manifests. The *identity* of a set is everything that decides its content; 
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
 from synth.errors import UserError
+from synth.sets.records import Part, Record
 from synth.sets.storage import Storage
 from synth.settings import canonical, digest
 
@@ -25,45 +26,6 @@ _ELSEWHERE = "give another --out"
 _GO_ON = f"{_ELSEWHERE}, or --overwrite to replace what is there"
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A planned part: which samples it holds."""
-
-    file: str
-    number: int
-    first: int  # index of its first sample
-    count: int  # of samples
-    content: Json = field(default_factory=dict)  # what its record's content must hold, beside other things
-    of: int = 1  # parts that the set is to have
-    counted: bool = True  # else `count` is a guess: how many they are is known when it is made
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished part."""
-
-    file: str
-    number: int
-    first: int  # index of its first sample
-    count: int  # of samples
-    bytes: int
-    sha256: str
-    fingerprint: str
-    identity: Json = field(default_factory=dict)  # left out within a manifest, which has it once
-    content: Json = field(default_factory=dict)  # what the stage adds: further digests, counts
-    run: Json = field(default_factory=dict)  # seconds, attempts, host, versions: no part of any digest
-
-    @property
-    def name(self) -> str:
-        """The record's own file."""
-        return self.file.rsplit(".", 1)[0] + ".json"
-
-    @property
-    def planned(self) -> int:
-        """How many samples it was to have: those that it has and those that were left out, each of which its content names."""
-        return self.count + len(self.content.get("left_out", ()))
 
 
 @dataclass(frozen=True)

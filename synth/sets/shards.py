@@ -19,6 +19,7 @@ from synth.errors import UserError
 from synth.images import codecs
 from synth.images.pictures import box_average
 from synth.sets import ledger
+from synth.sets.records import Part
 from synth.sets.storage import Storage, open_storage
 
 Json = dict[str, Any]
@@ -28,7 +29,7 @@ _BLOCK = 512  # bytes of a tar header, and what members are padded to
 _MISSING = "{} is missing though the manifest names it; give the command that made the set again"
 
 
-class Shard(ledger.Part):
+class Shard(Part):
     """A planned shard."""
 
 

@@ -159,6 +159,24 @@ class Folder(Storage):
             finally:
                 temporary.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def filled(self) -> Iterator["Folder"]:
+        """Gives an empty scratch folder; when the block ends well, it becomes this folder, else it is gone.
+
+        Raises UserError if this folder has files, or may not be written."""
+        if self.sizes():
+            raise UserError(f"{self.url} already holds files; give another folder")
+        Folder(str(self._path.parent))._create()
+        scratch = Folder(str(self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.tmp")))
+        scratch._create()
+        try:
+            yield scratch
+            with plain_errors(self.url):
+                os.replace(scratch.url, self.url)
+                _sync(self._path.parent)
+        finally:
+            shutil.rmtree(scratch.url, ignore_errors=True)
+
     def remove(self, names: Iterable[str]) -> None:
         with plain_errors(self.url):
             for name in names:
@@ -202,7 +220,11 @@ class Folder(Storage):
     def _sweep(self) -> None:
         with os.scandir(self._path) as entries:
             for entry in entries:
-                if _TEMPORARY.fullmatch(entry.name):
+                if not _TEMPORARY.fullmatch(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
                     Path(entry.path).unlink(missing_ok=True)
 
 

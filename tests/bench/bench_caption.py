@@ -17,6 +17,7 @@ from caption.pseudo import noise
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
 from caption.worker import Job, caption_shard
 from synth.sets import ledger
+from synth.sets.records import Record
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 from tests.conftest import make_small
@@ -95,7 +96,7 @@ def reading(scratch: Path) -> None:
     identity |= {"dimensions": 512, "xi": 0.25, "seed": 0}
     with TableWriter(str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata=metadata(identity, "00", "")) as writer:
         writer.add(Rows([f"{j:09d}" for j in range(4096)], 0, vectors, vectors, [["a"]] * 4096, None))
-    record = ledger.Record("toy-000000.parquet", 0, 0, 4096, writer.size, writer.sha256, "", content={"shard": "00"})
+    record = Record("toy-000000.parquet", 0, 0, 4096, writer.size, writer.sha256, "", content={"shard": "00"})
     ledger.write_manifest(open_storage(str(folder)), ledger.manifest([record], identity, {"shards": {}}, {}))
     tables = CaptionSet(str(folder))
     seconds = cpu(lambda: tables.read(tables.parts[0], ["key", "image_embedding"]), 10)

@@ -16,6 +16,7 @@ from synth.allocator import keep_memory
 from synth.families import fractaldb
 from synth.kernels import ifs
 from synth.pipeline import Request, make_shards, recipe_of
+from synth.sets import completion
 
 POINTS, SIZE = 100_000, 256
 
@@ -122,7 +123,7 @@ def pipeline(name: str, samples: int) -> float:
     rates = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as out:
-            summary = make_shards(Request(name, samples, out, workers=0), started=lambda _: None, progress=lambda _: None)
+            summary = completion.finish(make_shards(Request(name, samples, out, workers=0)))
         rates.append(summary.pictures / summary.cpu_seconds)
     return max(rates)
 

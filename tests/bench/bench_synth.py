@@ -13,13 +13,13 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from synth import recipe
+from synth import families
 from synth.families import visual_atoms
 from synth.families.visual_atoms import Params
 from synth.images.codecs import CODECS, Codec, encode_png
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.recipe import Recipe
-from synth.sets import parallel
+from synth.sets import completion, parallel
 from tests.bench.plain import numpy_words, plain_atom, visual_atom
 
 ATOM = Params(500, 100, 2.0, 0.05, 35, (5, 9), (1.5, 1.5), (256.0, 256.0), noise_key=1, canvas=512)
@@ -105,7 +105,7 @@ def pipeline_round(samples: int, settings: tuple[str, ...]) -> tuple[float, floa
         return wrapped
 
     plain = CODECS["png"]
-    rendering = patch.multiple("synth.recipe", measure=timed(recipe.measure)), patch.object(Recipe, "render", timed(Recipe.render))
+    rendering = patch.multiple("synth.families", measure=timed(families.measure)), patch.object(Recipe, "render", timed(Recipe.render))
     with rendering[0], rendering[1], patch.dict(CODECS, png=Codec("png", timed(plain.encode))):
         begun = time.process_time()
         shards(samples, settings=settings, workers=0)
@@ -144,7 +144,7 @@ def start_up() -> Iterator[Row]:
 def shards(samples: int, **options: object) -> None:
     """Makes a set, which is left behind for the folder that `report` clears."""
     request = Request("visual_atoms", samples, tempfile.mkdtemp(dir=SCRATCH.name) + "/set", **options)  # type: ignore[arg-type]
-    make_shards(request, started=lambda _: None, progress=lambda _: None)
+    completion.finish(make_shards(request))
 
 
 def peak_memory() -> float:

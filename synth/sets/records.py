@@ -1,0 +1,80 @@
+"""Parts of a set, and the records that say a part is done."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Self
+
+from synth.settings import digest
+from synth.stopwatch import Stopwatch
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A planned part: its file, and the samples that it is to hold."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    content: Json = field(default_factory=dict)  # what its record's content must hold, besides other things
+    of: int = 1  # parts of the planned set
+    counted: bool = True  # if not, `count` is a guess until the part is made
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished part."""
+
+    file: str
+    number: int
+    first: int  # index of its first sample
+    count: int  # of samples
+    bytes: int
+    sha256: str
+    fingerprint: str
+    identity: Json = field(default_factory=dict)  # left out within a manifest, which has it once
+    content: Json = field(default_factory=dict)  # what the stage adds: further digests, counts
+    run: Json = field(default_factory=dict)  # seconds, attempts, host, versions: no part of any digest
+
+    @classmethod
+    def of(
+        cls,
+        part: Part,
+        identity: Json,
+        content: Json,
+        watch: Stopwatch,
+        *,
+        bytes: int,
+        sha256: str,
+        packages: Sequence[str],
+        count: int | None = None,
+        about: Json | None = None,
+    ) -> Self:
+        """Returns the record of a part after its file is published.
+
+        `count` is the number of its samples if it differs from the plan. `run` gets the times since the watch began, the host, the
+        packages' versions, and `about`."""
+        run = {
+            "parts": part.of,
+            "seconds": round(watch.seconds(), 3),
+            "cpu_seconds": round(watch.cpu_seconds(), 3),
+            "host": platform.node(),
+            **(about or {}),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        }
+        count = part.count if count is None else count
+        return cls(part.file, part.number, part.first, count, bytes, sha256, digest(identity), identity, content, run)
+
+    @property
+    def name(self) -> str:
+        """The record's own file."""
+        return self.file.rsplit(".", 1)[0] + ".json"
+
+    @property
+    def planned(self) -> int:
+        """The planned number of samples: those that it has, and those left out, which its content names."""
+        return self.count + len(self.content.get("left_out", ()))

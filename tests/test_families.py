@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from itertools import count, islice
+from pathlib import Path
+
+import pytest
+
+from synth import datasets
+from synth.errors import UserError
+from synth.families import Family, Vetted, draw, fractal_scenes, fractaldb, fractals, imported_shaders, shaders, visual_atoms
+from synth.images.codecs import rgb
+from synth.recipe import redraw
+from synth.sets.shards import ShardSet
+from synth.settings import with_settings
+from tests.conftest import make_small
+
+# The type checker holds these modules against the contract.
+FAMILIES: list[Family] = [visual_atoms, fractals, fractal_scenes, fractaldb, shaders, imported_shaders]
+VETTED: list[Vetted] = [shaders, imported_shaders]
+
+
+def test_every_data_set_is_of_a_family_that_keeps_the_contract() -> None:
+    assert {id(d.module) for d in datasets.DATASETS.values()} == set(map(id, FAMILIES))
+    assert {id(f) for f in FAMILIES if hasattr(f, "ready")} == set(map(id, VETTED))
+    for family in FAMILIES:
+        assert {"classes"} <= set(family.Config.__dataclass_fields__) and hasattr(family.Config, "channels")
+        assert "redraws" in family.Params.__dataclass_fields__ or family is visual_atoms
+
+
+@pytest.mark.parametrize("name", [name for name in datasets.DATASETS if name != "shaders21k"])  # whose programs cannot be shipped
+def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> None:
+    make_small(tmp_path, dataset=name, settings=("classes=3",), samples=8, shard_size=5, seed=4)
+    shard_set = ShardSet(str(tmp_path))
+    config = with_settings(datasets.get(name).module.Config(**datasets.get(name).config), ["classes=3"])
+    drawn = list(draw(name, config, 4, range(8), size=32))
+    stored = [sample for shard in shard_set.shards for sample in shard_set.read(shard)]
+    assert len(drawn) == len(stored) == 8
+    for (pixels, sample), at_rest in zip(drawn, stored, strict=True):
+        assert (rgb(pixels) == at_rest.pixels).all() and pixels.shape[:2] == (32, 32)
+        assert sample == {k: v for k, v in at_rest.about.items() if k != "crc32"}
+        assert (redraw(sample) == pixels).all()
+
+
+def test_indices_may_come_in_any_order_and_without_end() -> None:
+    [(first, sample)] = draw("visual_atoms", None, 0, [10**8], size=16)
+    backwards = [pixels.tobytes() for pixels, _ in draw("visual_atoms", None, 0, [10**8, 3], size=16)]
+    assert sample["index"] == 10**8 and backwards[0] == first.tobytes() != backwards[1]
+    assert len(list(islice(draw("visual_atoms", None, 0, count(), size=16), 3))) == 3
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown data set 'atoms'"):
+        next(draw("atoms", None, 0, [0]))
+    with pytest.raises(UserError, match="shaders21k cannot be shipped"):
+        next(draw("shaders21k", None, 0, [0]))
+
+
+def test_drawing_needs_neither_ray_nor_object_stores_nor_opengl() -> None:
+    heavy = "print([m for m in ('ray', 'fsspec', 'moderngl', 'torch') if m in sys.modules])"
+    script = f"import sys\nfrom synth.families import draw\n{heavy}\n"
+    script += f"for name in ('visual_atoms', 'fractals', 'fractals_multi', 'fractaldb'): next(draw(name, None, 0, [0], size=32))\n{heavy}\n"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=True)
+    assert run.stdout == "[]\n[]\n"

@@ -1,5 +1,4 @@
 import base64
-import json
 import re
 import shutil
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from caption.audit import captioner, measures, plots, wording
 from caption.audit import report as auditing
@@ -24,6 +23,7 @@ from synth.errors import UserError
 from synth.sets import ledger
 from synth.sets.shards import ShardSet, sample_key
 from synth.sets.storage import open_storage
+from tests import kit
 
 RANDOM = np.random.default_rng(0)
 SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
@@ -361,7 +361,7 @@ def test_what_is_no_captioner_gets_one_sentence(image_to_text: Path, tmp_path: P
 
 def invoke(*arguments: Any) -> Result:
     """The command within this process."""
-    return CliRunner().invoke(commands, [str(a) for a in arguments])
+    return kit.invoke(commands, *arguments)
 
 
 def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undisturbed: Path, image_to_text: Path, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undi
         "audit", captioned, "--shards", undisturbed, "--captioner", image_to_text, "--pictures", 20, "--sample", 32, "--out", out
     )
     assert result.exception is None
-    row, *forms = [json.loads(line) for line in result.stdout.splitlines()]
+    row, *forms = kit.json_lines(result)
     assert row["pictures"] == 40 and row["sample"] == 32 and row["cosine_image_pseudo"] == pytest.approx(row["cosine_by_law"], abs=0.01)
     assert [f["captions_of"] for f in forms] == ["short", "long", "tiny"] and [f["captions"] for f in forms] == [32, 32, 20]
     assert "warning: " in result.stderr and row["warnings"].count(";") >= 1  # random weights tell nothing apart

@@ -16,7 +16,7 @@ from data.squares import square
 from data.summary import Summary
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.conftest import tar_hashes
+from tests.kit import tar_hashes
 
 SOURCE = Source("made", "made-up pictures", "nowhere", "CC0-1.0")
 

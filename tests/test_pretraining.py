@@ -1,6 +1,5 @@
 """Runs from request to checkpoint in this process: what they refuse, write, and start from."""
 
-import json
 import resource
 import shutil
 from dataclasses import replace
@@ -14,36 +13,13 @@ from safetensors.torch import load_file
 
 from caption.table import CaptionSet
 from synth.errors import UserError
-from tests.conftest import make_small, make_tables
+from tests.kit import make_small, make_tables
+from tests.kit_train import SETTINGS, losses, quiet, refused, weights
 from train import checkpoint, config, presets, runs
 from train.distributed import Ranks
 from train.start import Request, _trainer, prepare, pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SIZES = ("resolution=16", "channel_base=128", "channel_max=16", "z_dim=16", "w_dim=16", "text_width=16", "mapping_layers=1")
-SETTINGS = (
-    *(f"model.{size}" for size in SIZES),
-    *("training.batch=8", "training.path_every=2", "training.r1_every=3", "loss.contrastive_group=4", "loss.cong_weight=0"),
-    *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0", "training.precision=fp32"),
-)
-LOSSES = ("g/", "d/", "path/", "r1/")
-
-
-def quiet(request: Request) -> int:
-    """Trains without telling anybody."""
-    return pretrain(request, said=lambda _: None, started=lambda *_: None, advance=lambda _: None)
-
-
-def losses(run: Path) -> list[dict[str, float]]:
-    """What the log says that does not depend on the clock on the wall."""
-    rows = [json.loads(line) for line in (run / runs.LOG).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)} for row in rows]
-
-
-def weights(run: Path) -> dict[str, bytes]:
-    """The newest checkpoint's files but its clock."""
-    return {p.name: p.read_bytes() for p in sorted(checkpoint.require(run).iterdir())}
 
 
 @pytest.fixture
@@ -146,18 +122,6 @@ def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
 
 
 # What is refused.
-
-
-def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
-    """Is told in one sentence, and leaves nothing."""
-    there = Path(request.out).exists()
-    with pytest.raises(UserError, match=sentence) as error:
-        if ranks == 1:
-            quiet(request)
-        else:
-            prepare(request, "cpu", ranks=ranks)
-    assert "\n" not in str(error.value)
-    assert Path(request.out).exists() == there
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from synth.recipe import Recipe, redraw
 from synth.sets.shards import ShardSet
 from synth.vetting import judging, programs, vetting
 from synth.vetting.programs import NAME, Programs
-from tests.conftest import make_small, pictures, tar_hashes
-from tests.test_chaos import kill_worker
+from tests.kit import kill_worker, make_small, pictures, tar_hashes
 
 SIZE = 64
 GOLDEN = "a97d69cea087dd62"  # of the parameters of pictures 0, 1 and 30,000; raise LAW with it

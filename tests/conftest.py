@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from synth.sets import parallel
-from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, start
+from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Fails the collection of parameters that pytest would number."""
+    return parameter_id(val, argname)
 
 
 @pytest.fixture(scope="session")

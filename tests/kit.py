@@ -1,16 +1,18 @@
 """What several test modules share: small sets and tables, processes and their ends, stand-ins for encoders and detectors."""
 
+import enum
 import hashlib
 import importlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +42,33 @@ TINY_CLIP = {
 PIXELS = np.random.default_rng(0).integers(0, 256, (1200, 6, 6, 3), np.uint8)
 # The Makefile's stamps, passed as up to date.
 SET_UP = [word for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font") for word in ("-o", f".venv/.{stamp}")]
+
+
+def parameter_id(value: object, argument: str) -> str | None:
+    """Names a parameter of plain data by its content; None leaves it to pytest, which numbers all that it cannot name.
+
+    Raises UsageError for any other value, which needs `pytest.param(..., id="...")`.
+    """
+    if value is None or isinstance(value, (str, bytes, int, float, complex, re.Pattern, enum.Enum)):
+        return None
+    if "<" not in getattr(value, "__name__", "<"):  # classes and functions, but no lambdas
+        return None
+    name = _spelt(value) if isinstance(value, (dict, list, tuple, set, frozenset)) else ""
+    if not 0 < len(name) <= 80:
+        raise pytest.UsageError(f'{type(value).__name__} of {argument!r} has no readable id; give pytest.param(..., id="...")')
+    return name
+
+
+def _spelt(value: object, between: str = " ") -> str:
+    """Spells plain data on one line without quotes; an empty text for anything else."""
+    if isinstance(value, dict):
+        parts = [f"{key}={content}" if (content := _spelt(value[key], ",")) else "" for key in value]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = [_spelt(content, ",") for content in value]
+    else:
+        plain = value is None or isinstance(value, (str, bytes, int, float, PurePath))
+        return (value if isinstance(value, str) and value.isprintable() and value.isascii() else ascii(value)) if plain else ""
+    return (between.join(parts) or "none") if all(parts) else ""
 
 
 # Small sets and their tables.

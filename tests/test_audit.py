@@ -225,6 +225,7 @@ def test_streaming_figures_do_not_depend_on_sample_or_parts_and_the_sample_on_it
         ),
         (sphere(200, 64), [["a", "b" if i % 3 else f"{i}"] for i in range(200)], "the most frequent 66%"),
     ],
+    ids=["nearly equal", "few directions", "twins", "few distinct captions", "one frequent caption"],
 )
 def test_a_collapse_is_said(tmp_path: Path, image: np.ndarray, captions: Any, sentence: str) -> None:
     assert re.search(sentence, "; ".join(audited(planted(tmp_path, image, captions=captions)).warnings()))

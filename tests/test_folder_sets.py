@@ -112,7 +112,7 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "sentence"), BAD)
+@pytest.mark.parametrize(("given", "sentence"), BAD, ids=[sentence for _, sentence in BAD])
 def test_bad_captions_get_a_sentence_and_nothing_is_written(given: tuple[str, dict[str, Any]], sentence: str, root: Path) -> None:
     captions, files = given
     for name, content in files.items():

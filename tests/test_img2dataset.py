@@ -282,7 +282,7 @@ BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD)
+@pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD, ids=[sentence for _, sentence, _ in BAD])
 def test_what_cannot_be_used_in_place_gets_a_sentence(spoil: Callable[[Path], Any], sentence: str, untouched: bool, tmp_path: Path) -> None:
     """And where no other fetching would mend it, nothing is left behind."""
     place = fetched(tmp_path / "cc3m")

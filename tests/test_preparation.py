@@ -186,7 +186,9 @@ def test_what_is_said_of_a_damaged_picture_names_no_place_and_no_run(tmp_path: P
             pass
 
 
-@pytest.mark.parametrize("raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")])
+@pytest.mark.parametrize(
+    "raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")], ids=repr
+)
 def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
     with pytest.raises(UndecodableError, match="bad"), decoding("1.png"):
         raise raised

@@ -164,6 +164,7 @@ def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:
         ("static noise", lambda noise, ramp: noise),
         (None, lambda noise, ramp: ramp + noise // 8),
     ],
+    ids=["black", "white", "faint noise", "two levels", "static noise", "good"],
 )
 def test_pictures_at_fault_are_told_apart(fault: str | None, picture: Any) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3))

@@ -1,62 +1,18 @@
-import hashlib
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from synth.pipeline import Request, Summary, make_shards
-from synth.sets import completion, parallel
-from synth.sets.shards import ShardSet
-from synth.sets.storage import open_storage
-
-Make = Callable[..., Summary]
-
-SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16, "workers": 0, "settings": ("canvas=64", "orbits=1,20")}
+from synth.sets import parallel
+from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
 
 
-def make_small(out: Any, **changes: Any) -> Summary:
-    """Makes a set of 40 small pictures in three shards, or what `changes` ask for."""
-    request = Request(**{**SMALL, "out": str(out), **changes})
-    return completion.finish(make_shards(request))
-
-
-def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
-    """sha256 of every tar, or other part, of a place."""
-    storage = open_storage(str(out))
-    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)}
-
-
-def pictures(out: Any) -> dict[str, bytes]:
-    """Pixels of every sample of a finished set, by key."""
-    shard_set = ShardSet(str(out))
-    return {s.key: s.pixels.tobytes() for shard in shard_set.shards for s in shard_set.read(shard)}
-
-
-def children(pid: int) -> list[tuple[int, str]]:
-    """(pid, command line) of every descendant of a process."""
-    parents: dict[int, list[int]] = {}
-    commands: dict[int, str] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                commands[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents.setdefault(int(status[1]), []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        for child in parents.get(waiting.pop(), []):
-            found.append((child, commands[child]))
-            waiting.append(child)
-    return found
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Fails the collection of parameters that pytest would number."""
+    return parameter_id(val, argname)
 
 
 @pytest.fixture(scope="session")
@@ -125,13 +81,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-TINY = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
-
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small CLIP of open_clip's architecture and random weights."""
@@ -146,8 +95,10 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoders") / "tiny"
     folder.mkdir()
     torch.manual_seed(0)
-    save_file(CLIP(**TINY).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}))
+    save_file(CLIP(**TINY_CLIP).state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}})
+    )
     return folder
 
 
@@ -159,46 +110,12 @@ def captioned(undisturbed: Path, tiny_encoder: Path, tmp_path_factory: pytest.Te
     return out
 
 
-def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> Any:
-    """Makes the tables of a set in this process, or as `changes` ask for."""
-    from caption.pipeline import Request, make_captions
-
-    request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
-    return completion.finish(make_captions(request))
-
-
-def write_random_inception(file: Path) -> Path:
-    """Writes weights of the shapes of FID's inception, random but such that signals keep their size."""
-    from caption.encoders import declare
-
-    declare()
-    import torch
-    from torch_fidelity import feature_extractor_inceptionv3 as module
-
-    torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        net = module.FeatureExtractorInceptionV3("any", ["logits"])
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(layer.weight)
-    torch.save(net.state_dict(), file)
-    return file
-
-
-def demo_command(out: Path, font: Path, *options: str) -> list[str]:
-    """A demo at the smallest sizes."""
-    sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
-    return [sys.executable, "-m", "evaluate.experiments.demo", "--out", str(out), *sizes, "--font", str(font), *options]
-
-
 @pytest.fixture(scope="session")
 def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to call demos from, with a made-up font of a hundred emoji in it."""
     from emoji import EMOJI_DATA, STATUS
 
-    from tests.made_font import write_font
+    from tests.kit_font import write_font
 
     place = tmp_path_factory.mktemp("demo")
     single = [e for e, about in EMOJI_DATA.items() if len(e) == 1 and about["status"] == STATUS["fully_qualified"]][:100]
@@ -210,9 +127,7 @@ def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_done(demo_place: Path) -> Path:
     """The smallest demo, done without a stop."""
     out = demo_place / "done"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(
-        demo_command(out, demo_place / "made.ttf"), cwd=demo_place, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    process = start(demo_command(out, demo_place / "made.ttf"), cwd=demo_place, PYTHONPATH=str(ROOT))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     return out

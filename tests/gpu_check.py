@@ -19,7 +19,7 @@ from torch.nn import functional
 from caption import encoders, worker
 from caption.pipeline import Request as Captions
 from caption.pipeline import _Captioning
-from tests.conftest import make_small, make_tables
+from tests.kit import make_small, make_tables
 from train import checkpoint, config
 from train.config import RunConfig
 from train.distributed import Ranks

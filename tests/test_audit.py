@@ -1,5 +1,4 @@
 import base64
-import json
 import re
 import shutil
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from caption.audit import captioner, measures, plots, wording
 from caption.audit import report as auditing
@@ -25,6 +24,7 @@ from synth.sets import completion, ledger
 from synth.sets.records import Record
 from synth.sets.shards import ShardSet, sample_key
 from synth.sets.storage import open_storage
+from tests import kit
 
 RANDOM = np.random.default_rng(0)
 SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
@@ -226,6 +226,7 @@ def test_streaming_figures_do_not_depend_on_sample_or_parts_and_the_sample_on_it
         ),
         (sphere(200, 64), [["a", "b" if i % 3 else f"{i}"] for i in range(200)], "the most frequent 66%"),
     ],
+    ids=["nearly equal", "few directions", "twins", "few distinct captions", "one frequent caption"],
 )
 def test_a_collapse_is_said(tmp_path: Path, image: np.ndarray, captions: Any, sentence: str) -> None:
     assert re.search(sentence, "; ".join(audited(planted(tmp_path, image, captions=captions)).warnings()))
@@ -361,7 +362,7 @@ def test_what_is_no_captioner_gets_one_sentence(image_to_text: Path, tmp_path: P
 
 def invoke(*arguments: Any) -> Result:
     """The command within this process."""
-    return CliRunner().invoke(commands, [str(a) for a in arguments])
+    return kit.invoke(commands, *arguments)
 
 
 def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undisturbed: Path, image_to_text: Path, tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undi
         "audit", captioned, "--shards", undisturbed, "--captioner", image_to_text, "--pictures", 20, "--sample", 32, "--out", out
     )
     assert result.exception is None
-    row, *forms = [json.loads(line) for line in result.stdout.splitlines()]
+    row, *forms = kit.json_lines(result)
     assert row["pictures"] == 40 and row["sample"] == 32 and row["cosine_image_pseudo"] == pytest.approx(row["cosine_by_law"], abs=0.01)
     assert [f["captions_of"] for f in forms] == ["short", "long", "tiny"] and [f["captions"] for f in forms] == [32, 32, 20]
     assert "warning: " in result.stderr and row["warnings"].count(";") >= 1  # random weights tell nothing apart

@@ -14,32 +14,12 @@ from caption import encoders, pipeline, worker
 from caption.encoders import Encoder
 from caption.table import CaptionSet, text_vectors
 from synth.errors import UserError
-from synth.images.codecs import encode_png
-from synth.sets import ledger
-from synth.sets.records import Record
-from synth.sets.shards import ShardSet, ShardWriter
-from synth.sets.storage import Folder
-from synth.settings import digest
-from tests.conftest import make_small, make_tables, tar_hashes
-from tests.test_chaos import kill_driver
+from synth.sets.shards import ShardSet
+from tests.kit import kill_driver, make_small, make_tables, tar_hashes, write_foreign
 
 
 def hashes(out: object) -> dict[str, str]:
     return tar_hashes(out, ".parquet")
-
-
-def foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ...] = (24,)) -> Path:
-    """A finished set as others make them: pictures with texts, keys of their own, one tar."""
-    pixels = np.random.default_rng(0).integers(0, 256, (len(texts), 64, 64, 3), dtype=np.uint8)
-    storage, identity = Folder(str(folder)), {"dataset": "toy"}
-    with storage.staged("00000.tar") as path, ShardWriter(path) as writer:
-        for i, files in enumerate(texts):
-            side = sizes[i % len(sizes)]
-            writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
-    record = Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
-    ledger.write_record(storage, record)
-    ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {}))
-    return folder
 
 
 def test_tables_are_made_once_and_are_the_same_from_any_number_of_workers(
@@ -116,17 +96,17 @@ def test_a_shard_that_was_changed_is_told_before_a_table_is_there(finished: Path
 
 
 def test_a_picture_that_does_not_decode_is_named(tiny_encoder: Path, tmp_path: Path) -> None:
-    shards = foreign(tmp_path / "s", [{"txt": b"a"}] * 40 + [{"png": b"no picture", "txt": b"a"}] + [{"txt": b"a"}] * 3)
+    shards = write_foreign(tmp_path / "s", [{"txt": b"a"}] * 40 + [{"png": b"no picture", "txt": b"a"}] + [{"txt": b"a"}] * 3)
     with pytest.raises(UserError, match=r"sample photo_40 of .*00000\.tar does not decode"):
         make_tables(shards, tmp_path / "t", tiny_encoder)
     with pytest.raises(UserError, match="sample photo_1 is 32 x 32 where 24 x 24 pixels came before; a set has one square size"):
-        make_tables(foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
+        make_tables(write_foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
 
 
 def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_encoder: Path, tmp_path: Path) -> None:
     long = " ".join(["red"] * 80)
     texts = [{"txt": f"a red cat\n{long}\n".encode()}, {"json": json.dumps({"caption": "a dog"}).encode()}, {"txt": b"a red cat"}, {}]
-    made = make_tables(foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
+    made = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
     tables = CaptionSet(str(tmp_path / "t"))
     table = tables.read(tables.parts[0], ["key", "caption", "text_embedding"])
     assert table["key"].to_pylist() == [f"photo_{i}" for i in range(4)]
@@ -141,7 +121,7 @@ def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_en
 def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path, tmp_path: Path) -> None:
     line = "one \u2028 line \x0b still"  # what only str.splitlines takes for ends of lines
     texts = [{"txt": f"\ufeff{line}\r\n\n  \n two \n".encode()}, {"json": b'{"caption": ["a", " ", "b"]}'}, {"json": b'{"caption": null}'}]
-    assert make_tables(foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder).pictures == 3
+    assert make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder).pictures == 3
     tables = CaptionSet(str(tmp_path / "t"))
     assert tables.read(tables.parts[0], ["caption"])["caption"].to_pylist() == [[line, "two"], ["a", "b"], []]
 
@@ -159,13 +139,13 @@ def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path,
 )
 def test_texts_that_are_none_name_their_sample(tiny_encoder: Path, tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        make_tables(foreign(tmp_path / "s", [{"txt": b"a"}, files]), tmp_path / "t", tiny_encoder)
+        make_tables(write_foreign(tmp_path / "s", [{"txt": b"a"}, files]), tmp_path / "t", tiny_encoder)
 
 
 def test_what_is_no_set_of_shards_is_told(captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no shards; `python -m synth shards` makes some"):
         make_tables(captioned, tmp_path / "t", tiny_encoder)
-    shards = foreign(tmp_path / "s", [{"txt": b"a"}])
+    shards = write_foreign(tmp_path / "s", [{"txt": b"a"}])
     (shards / "00000.tar").unlink()
     with pytest.raises(UserError, match=r"00000\.tar is missing though the manifest names it"):
         make_tables(shards, tmp_path / "t", tiny_encoder)

@@ -15,7 +15,7 @@ import pytest
 
 from synth.sets.shards import ShardSet
 from synth.verify import damages
-from tests.conftest import children, make_small, tar_hashes
+from tests.kit import kill_driver, kill_worker, make_small, start, tar_hashes
 
 SAMPLES, SHARD_SIZE = 12000, 500
 COMMAND = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", str(SAMPLES), "--shard-size", str(SHARD_SIZE)]
@@ -29,39 +29,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return tar_hashes(out)
 
 
-def start(out: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
-    )
-
-
-def kill_driver(process: subprocess.Popen[str]) -> None:
-    """kill -9, then waits until its Ray, if it had one, has noticed."""
-    family = children(process.pid)
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(running(pid) for pid, command in family if "ray" in command):
-        time.sleep(0.1)
-
-
-def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:
-    workers = [pid for pid, command in children(process.pid) if command.startswith("ray::render_shard")]
-    if workers:
-        os.kill(chance.choice(workers), signal.SIGKILL)
-    return bool(workers)
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def begin(out: Path, *options: str) -> subprocess.Popen[str]:
+    return start([*COMMAND, "--out", str(out), *options])
 
 
 def finish(out: Path, expected: dict[str, str], *options: str) -> None:
@@ -84,7 +53,7 @@ def moments(seed: int, count: int, longest: float) -> Iterator[tuple[random.Rand
 
 def kill_drivers(out: Path, expected: dict[str, str], *, seed: int, kills: int, longest: float, workers: str) -> None:
     for _, moment in moments(seed, kills, longest):
-        process = start(out, "--workers", workers)
+        process = begin(out, "--workers", workers)
         while process.poll() is None and not list(out.glob("*.json")):  # until the first file is written
             time.sleep(0.01)
         time.sleep(moment)
@@ -93,7 +62,7 @@ def kill_drivers(out: Path, expected: dict[str, str], *, seed: int, kills: int, 
 
 
 def kill_workers(out: Path, expected: dict[str, str], *, seed: int, kills: int) -> None:
-    process = start(out, "--workers", "2")
+    process = begin(out, "--workers", "2")
     for chance, moment in moments(seed, kills, 0.6):
         while process.poll() is None and not kill_worker(process, chance):
             time.sleep(0.05)
@@ -131,7 +100,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(tmp_path: Path, 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path: Path, expected: dict[str, str], workers: str) -> None:
-    process = start(tmp_path / "set", "--workers", workers)
+    process = begin(tmp_path / "set", "--workers", workers)
     while process.poll() is None and not list(tmp_path.glob("set/*000001.json")):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)

@@ -1,30 +1,22 @@
 import json
-import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from synth.cli import commands
 from synth.errors import UserError
-from tests.conftest import make_small
-
-ROOT = Path(__file__).parent.parent
-
-
-def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user runs it."""
-    command = [sys.executable, "-m", "synth", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False)
+from tests import kit
+from tests.kit import ROOT, make_small, run_synth
 
 
 def invoke(*arguments: str) -> Result:
     """The command within this process."""
-    return CliRunner().invoke(commands, arguments)
+    return kit.invoke(commands, *arguments)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)])
@@ -42,16 +34,16 @@ def test_help_is_light() -> None:
 
 def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
     options = ["--out", str(tmp_path / "a"), "--size", "32", "--workers", "0"]
-    run = synth("shards", "visual_atoms", "--n", "20", *options)
+    run = run_synth("shards", "visual_atoms", "--n", "20", *options)
     summary = json.loads(run.stdout)
     assert run.returncode == 0 and summary["pictures"] == 20 and summary["retries"] == 0
     assert "20 pictures to make" in run.stderr and "pictures/s" in run.stderr
-    assert json.loads(synth("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
+    assert json.loads(run_synth("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
 
 
 def refused(*arguments: str) -> str:
     """The one sentence with which a command is refused."""
-    run = synth(*arguments)
+    run = run_synth(*arguments)
     assert run.returncode == 2 and run.stdout == ""
     sentence = run.stderr.splitlines()[-1]
     assert sentence.startswith("error: ") and "Traceback" not in run.stderr
@@ -118,7 +110,7 @@ def test_preview_of_several_data_sets_gives_each_a_row(tmp_path: Path) -> None:
 
 
 def test_datasets_are_listed() -> None:
-    rows = [json.loads(line) for line in invoke("datasets").output.splitlines()]
+    rows = kit.json_lines(invoke("datasets"))
     assert rows[0]["name"] == "visual_atoms" and rows[0]["classes"] == 1000
 
 
@@ -135,7 +127,7 @@ def test_inspect_says_what_a_set_a_tar_and_a_sample_are(undisturbed: Path) -> No
 
 
 def invoke_raising(*arguments: str) -> None:
-    CliRunner().invoke(commands, arguments, catch_exceptions=False)
+    kit.invoke(commands, *arguments, raising=True)
 
 
 def spoil(path: Path, old: bytes, new: bytes) -> None:
@@ -197,7 +189,7 @@ def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:
     cut, gone = finished / "visual_atoms-000000.tar", finished / "visual_atoms-000002.tar"
     cut.write_bytes(cut.read_bytes()[:5000])
     gone.unlink()
-    run = synth("verify", str(finished))
+    run = run_synth("verify", str(finished))
     assert run.returncode == 2
     assert "visual_atoms-000000.tar is damaged at 00000000" in run.stderr and "visual_atoms-000002.tar is missing" in run.stderr
 
@@ -205,7 +197,7 @@ def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:
 def test_overwrite_from_the_command_line(finished: Path) -> None:
     options = ["--n", "4", "--size", "16", "--workers", "0", "--out", str(finished)]
     assert "holds another set" in refused("shards", "visual_atoms", *options)
-    assert json.loads(synth("shards", "visual_atoms", *options, "--overwrite").stdout)["pictures"] == 4
+    assert json.loads(run_synth("shards", "visual_atoms", *options, "--overwrite").stdout)["pictures"] == 4
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:

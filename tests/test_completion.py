@@ -6,7 +6,7 @@ from synth import console, pipeline
 from synth.sets import completion
 from synth.sets.completion import Estimate, Progress
 from synth.sets.storage import Folder
-from tests.conftest import SMALL, make_small, tar_hashes
+from tests.kit import SMALL, make_small, tar_hashes
 
 
 def request(out: Path) -> pipeline.Request:

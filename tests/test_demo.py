@@ -1,10 +1,8 @@
 """The demo from end to end at its smallest, whatever stops it, and what it says to bad input."""
 
 import json
-import os
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,27 +13,11 @@ from evaluate.experiments.demo import course, workers
 from evaluate.experiments.demo.journal import Journal
 from evaluate.experiments.demo.plan import FAMILIES, Plan, Step, at_scale, steps
 from synth.errors import UserError
-from tests.conftest import children, demo_command
-from tests.test_chaos import running
-
-ROOT = Path(__file__).parent.parent
-
-
-def start(place: Path, *command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+from tests.kit import ROOT, children, demo_command, running, start
 
 
 def finish(place: Path, *command: str) -> tuple[int, str, str]:
-    process = start(place, *command)
+    process = start(list(command), cwd=place, PYTHONPATH=str(ROOT))
     said, told = process.communicate(timeout=300)
     return process.returncode, said, told
 
@@ -97,7 +79,7 @@ def parent(pid: int) -> int:
 def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo_place: Path) -> None:
     out = demo_place / "killed"
     command = demo_command(out, demo_place / "made.ttf")
-    process = start(demo_place, *command)
+    process = start(command, cwd=demo_place, PYTHONPATH=str(ROOT))
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
     assert sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
@@ -106,7 +88,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     wait(lambda: not any(running(pid) for pid, _ in family), 60)
     assert not (out / "report.html").exists()
 
-    process = start(demo_place, *command)
+    process = start(command, cwd=demo_place, PYTHONPATH=str(ROOT))
     wait(lambda: done(out, "pretrain"))
     family = children(process.pid)
     process.send_signal(signal.SIGINT)

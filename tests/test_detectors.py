@@ -6,7 +6,7 @@ import pytest
 
 from evaluate import detectors
 from synth.errors import UserError
-from tests.conftest import write_random_inception
+from tests.kit import write_random_inception
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=2)
 
@@ -23,11 +23,11 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     from evaluate.features import extract
     from evaluate.figures import Terms
     from evaluate.metrics import measure
-    from tests.test_features import stream
+    from tests.kit import stream_of
 
     detector = detectors.load("inception", weights=str(inception_file))
     assert len(detector.weights) == 64
-    sets = [extract(detector, stream(pixels), cache=tmp_path) for pixels in (PIXELS, PIXELS // 2)]
+    sets = [extract(detector, stream_of(pixels), cache=tmp_path) for pixels in (PIXELS, PIXELS // 2)]
     bare = FeatureExtractorInceptionV3("bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception_file))
     features, logits = bare(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
     found = next(iter(sets[0].blocks()))

@@ -14,9 +14,10 @@ import evaluate.cli
 import synth.cli
 import train.cli
 from evaluate.experiments.demo import cli as demo
+from tests.kit import ROOT
 
-ROOT = Path(__file__).parent.parent
-PAGES = [p for p in ROOT.rglob("*.md") if not {".venv", "shards", "real"} & set(p.relative_to(ROOT).parts)]
+OUTSIDE = {".venv", "shards", "real", "captions", "runs", "fixtures"}  # generated, or of an older commit
+PAGES = [p for p in ROOT.rglob("*.md") if not OUTSIDE & set(p.relative_to(ROOT).parts)]
 COMMANDS = {stage.__name__.split(".")[0]: stage.commands for stage in (synth.cli, caption.cli, train.cli, evaluate.cli)}
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from data.emoji import font, prepare
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.conftest import tar_hashes
-from tests.made_font import write_font
+from tests.kit import ROOT, invoke, json_lines, states, tar_hashes
+from tests.kit_font import write_font
 
 TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 WAVING = {f"👋{tone}": (200 - 30 * i, 150 - 20 * i, 100) for i, tone in enumerate(["", *TONES])}
@@ -27,7 +26,7 @@ def made_font(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object) -> Any:
     """Runs the command in this process; the UserError that it ends with is raised."""
-    return CliRunner().invoke(prepare.main, [str(a) for a in arguments], catch_exceptions=False, standalone_mode=False)
+    return invoke(prepare.main, *arguments, raising=True)
 
 
 def samples(place: Path) -> dict[str, Any]:
@@ -79,10 +78,10 @@ def test_the_split_is_written_down_with_font_package_and_licence(made: Path) -> 
 
 
 def test_a_second_call_does_nothing(made_font: Path, made: Path) -> None:
-    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in made.rglob("*")}
+    before = states(made)
     result = run("--font", made_font, "--out", made, "--workers", 0, "--test-share", 0.3)
-    assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in made.rglob("*")} == before
-    assert [json.loads(line)["prepared"] for line in result.stdout.splitlines()] == [0, 0]
+    assert states(made) == before
+    assert [row["prepared"] for row in json_lines(result)] == [0, 0]
 
 
 def test_the_same_command_gives_the_same_bytes_and_another_seed_another_split(made_font: Path, made: Path, tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_a_font_without_colour_bitmaps_is_refused_before_anything_is_written(tmp
 
 def test_the_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "data.emoji.prepare", "--font", str(tmp_path / "none.ttf"), "--out", str(tmp_path / "set")]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 2 and ended.stderr.startswith("error: there is no font") and ended.stderr.count("\n") == 1
 
 

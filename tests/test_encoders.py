@@ -11,7 +11,7 @@ from caption import encoders
 from caption.encoders import find, load
 from caption.torchvision_ops import declare
 from synth.errors import UserError
-from tests.conftest import TINY
+from tests.kit import TINY_CLIP
 
 
 def pixels(size: int, count: int = 8) -> np.ndarray:
@@ -103,7 +103,7 @@ def architecture(tmp_path: Path) -> str:
     declare()
     import open_clip
 
-    (tmp_path / "tiny-test.json").write_text(json.dumps(TINY))
+    (tmp_path / "tiny-test.json").write_text(json.dumps(TINY_CLIP))
     open_clip.add_model_config(tmp_path / "tiny-test.json")
     return "tiny-test"
 
@@ -169,7 +169,7 @@ def test_unknown_names_get_what_is_near(name: str, sentence: str) -> None:
 
 def test_weights_of_another_architecture_are_refused(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
     other = shutil.copytree(tiny_encoder, tmp_path / "other")
-    wide = {**TINY, "embed_dim": 64}
+    wide = {**TINY_CLIP, "embed_dim": 64}
     (other / "open_clip_config.json").write_text(json.dumps({"model_cfg": wide, "preprocess_cfg": {}}))
     with pytest.raises(UserError, match="does not hold the weights of"):
         load(find(str(other)))

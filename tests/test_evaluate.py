@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from caption.encoders import find, load
@@ -19,7 +18,7 @@ from evaluate.cli import commands
 from evaluate.measuring import Request
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, make_tables
+from tests.kit import invoke, json_lines, make_small, make_tables
 from train import runs as trained
 from train.models.stylegan2_networks import Generator
 from train.start import Request as Training
@@ -67,7 +66,7 @@ def test_figures_say_all_that_makes_them_comparable_and_are_kept(ask: Callable[.
     request = ask(metrics="fid,kid,pr")
     made, again = rows(request), rows(request)
     assert made == again  # from the cache
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = json_lines(run / "metrics.jsonl")
     assert lines[-len(made) :] == made
     assert made[0]["metric"] == "FD (tiny)" and {"KD (tiny)", "FD-infinity (tiny)", "precision (tiny)"} <= {r["metric"] for r in made}
     for row in made:
@@ -165,7 +164,7 @@ def test_the_table_has_our_figures_and_the_papers(ask: Callable[..., Request], r
 )
 def test_bad_input_gets_a_sentence(run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
     asked = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
-    result = CliRunner().invoke(commands, asked, standalone_mode=False)
+    result = invoke(commands, *asked)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
 
 

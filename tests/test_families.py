@@ -12,7 +12,7 @@ from synth.images.codecs import rgb
 from synth.recipe import redraw
 from synth.sets.shards import ShardSet
 from synth.settings import with_settings
-from tests.conftest import make_small
+from tests.kit import make_small
 
 # The type checker holds these modules against the contract.
 FAMILIES: list[Family] = [visual_atoms, fractals, fractal_scenes, fractaldb, shaders, imported_shaders]

@@ -1,4 +1,3 @@
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,41 +11,12 @@ from evaluate.features import extract
 from evaluate.figures import Terms
 from evaluate.metrics import measure
 from evaluate.moments import moments_of
-from evaluate.sources import Pictures
 from synth.errors import UserError
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (1200, 6, 6, 3), np.uint8)
-
-
-class Means:
-    """A detector of means of cells, with logits, that counts what it sees."""
-
-    name, weights, resize, dimensions = "inception", "0" * 64, "none", 27
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def __call__(self, pixels: np.ndarray) -> Output:
-        self.seen += len(pixels)
-        cells = pixels.reshape(len(pixels), 3, 2, 3, 2, 3).mean(axis=(2, 4), dtype=np.float32)
-        features = cells.reshape(len(pixels), 27) / 64
-        return Output(features, features[:, :10] * 4)
-
-
-def stream(pixels: np.ndarray, *, cut: int = 50, stop: int | None = None) -> Pictures:
-    """Pictures of an array; the stream fails at `stop`."""
-
-    def batches(first: int) -> Iterator[np.ndarray]:
-        for start in range(first, len(pixels), cut):
-            if stop is not None and start >= stop:
-                raise KeyboardInterrupt
-            yield pixels[start : start + cut]
-
-    return Pictures("a stream", hashlib.sha256(pixels.tobytes()).hexdigest(), len(pixels), batches)
+from tests.kit import PIXELS, Means, stream_of
 
 
 def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
-    found = extract(Means(), stream(PIXELS), cache=tmp_path)
+    found = extract(Means(), stream_of(PIXELS), cache=tmp_path)
     np.testing.assert_array_equal(found.matrix(), Means()(PIXELS).features)
     np.testing.assert_array_equal(np.concatenate([b.logits for b in found.blocks()]), Means()(PIXELS).logits)
     whole = moments_of(Means()(PIXELS).features)
@@ -58,18 +28,18 @@ def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
 def test_what_was_seen_is_not_seen_again(tmp_path: Path) -> None:
     told: list[int] = []
     detector = Means()
-    first = extract(detector, stream(PIXELS), cache=tmp_path, advance=told.append)
-    again = extract(detector, stream(PIXELS, stop=0), cache=tmp_path)
+    first = extract(detector, stream_of(PIXELS), cache=tmp_path, advance=told.append)
+    again = extract(detector, stream_of(PIXELS, stop=0), cache=tmp_path)
     assert detector.seen == sum(told) == len(PIXELS)
     np.testing.assert_array_equal(first.matrix(), again.matrix())
 
 
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        extract(Means(), stream(PIXELS, stop=800), cache=tmp_path / "a")
+        extract(Means(), stream_of(PIXELS, stop=800), cache=tmp_path / "a")
     detector = Means()
-    resumed = extract(detector, stream(PIXELS, cut=7), cache=tmp_path / "a")
-    quiet = extract(Means(), stream(PIXELS), cache=tmp_path / "b")
+    resumed = extract(detector, stream_of(PIXELS, cut=7), cache=tmp_path / "a")
+    quiet = extract(Means(), stream_of(PIXELS), cache=tmp_path / "b")
     assert detector.seen == len(PIXELS) - 512
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").rglob("0*.safetensors")} == {
         p.name: p.read_bytes() for p in (tmp_path / "b").rglob("0*.safetensors")
@@ -78,34 +48,34 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
-    extract(Means(), stream(PIXELS), cache=tmp_path).moments()
+    extract(Means(), stream_of(PIXELS), cache=tmp_path).moments()
     part = next(tmp_path.rglob("000000512.safetensors"))
     whole = part.read_bytes()
     part.write_bytes(whole[:-5])
-    found = extract(Means(), stream(PIXELS), cache=tmp_path)
+    found = extract(Means(), stream_of(PIXELS), cache=tmp_path)
     assert part.read_bytes() == whole
     assert found.count == len(PIXELS)
 
 
 @pytest.mark.parametrize("change", [{"name": "other"}, {"weights": "1" * 64}, {"resize": "bicubic"}])
 def test_another_detector_has_another_place(change: dict[str, str], tmp_path: Path) -> None:
-    extract(Means(), stream(PIXELS[:90]), cache=tmp_path)
+    extract(Means(), stream_of(PIXELS[:90]), cache=tmp_path)
     other = Means()
     vars(other).update(change)
-    extract(other, stream(PIXELS[:90]), cache=tmp_path)
+    extract(other, stream_of(PIXELS[:90]), cache=tmp_path)
     assert other.seen == 90
 
 
 def test_other_pictures_have_another_place(tmp_path: Path) -> None:
     detector = Means()
     for pixels in (PIXELS[:90], PIXELS[1:91], PIXELS[:80]):
-        extract(detector, stream(pixels), cache=tmp_path)
+        extract(detector, stream_of(pixels), cache=tmp_path)
     assert detector.seen == 260
 
 
 def test_bad_streams_get_a_sentence(tmp_path: Path) -> None:
     small = np.zeros((30, 3, 3, 3), np.uint8)
-    two_sizes = replace(stream(PIXELS[:90]), batches=lambda first: iter([PIXELS[:60], small]))
+    two_sizes = replace(stream_of(PIXELS[:90]), batches=lambda first: iter([PIXELS[:60], small]))
     with pytest.raises(UserError, match=r"several sizes \(6 x 6 and 3 x 3 pixels\)"):
         extract(Means(), two_sizes, cache=tmp_path)
     with pytest.raises(UserError, match="gave 60 pictures where 90 were to come"):
@@ -118,7 +88,7 @@ def test_bad_streams_get_a_sentence(tmp_path: Path) -> None:
             return output
 
     with pytest.raises(UserError, match="picture 5 are not finite"):
-        extract(Broken(), stream(PIXELS[:90]), cache=tmp_path)
+        extract(Broken(), stream_of(PIXELS[:90]), cache=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +138,7 @@ def test_pictures_to_figures_as_torch_fidelity_has_them(tiny_extractor: str, tmp
         input1=Set(fakes), input2=Set(reals), feature_extractor=tiny_extractor, isc=True, fid=True, kid=True, prc=True,
         kid_subset_size=300, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
-    generated, reference = (extract(Means(), stream(p), cache=tmp_path) for p in (fakes, reals))
+    generated, reference = (extract(Means(), stream_of(p), cache=tmp_path) for p in (fakes, reals))
     terms = Terms(600, "reals", 600, reference.digest, "inception", "0" * 64, "none", 0, "none")
     found = {f.name: f.value for f in measure(generated, reference, ["fid", "kid", "is", "pr"], terms)}
     names: dict[str, tuple[str, float]] = {
@@ -210,7 +180,7 @@ def mixed(others: np.ndarray, share: float) -> Change:
 @pytest.fixture(scope="module")
 def families(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
     """Fractals and atoms, uint8 (96, 64, 64, 3) each."""
-    from tests.conftest import make_small, pictures
+    from tests.kit import make_small, pictures
 
     made = []
     for family in ("fractals", "visual_atoms"):
@@ -235,11 +205,11 @@ def test_distances_rise_with_the_damage(name: str, count: int, kind: str, famili
         "mixing": [mixed(atoms, share) for share in (0, 0.25, 1)],
     }
     detector = detectors.load(name)
-    reference = extract(detector, stream(fractals), cache=tmp_path)
+    reference = extract(detector, stream_of(fractals), cache=tmp_path)
     terms = Terms(count, "fractals", count, reference.digest, name, detector.weights, detector.resize, 0, "none")
     rows = []
     for change in ladders[kind]:
-        generated = extract(detector, stream(change(fractals)), cache=tmp_path)
+        generated = extract(detector, stream_of(change(fractals)), cache=tmp_path)
         rows.append([f.value for f in measure(generated, reference, ["fid", "kid"], terms)[:2]])
     assert rows[0][0] == pytest.approx(0, abs=1e-6)
     assert np.diff(rows, axis=0).min() > 0, rows

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synth.errors import UserError
-from tests.test_real_sets import run, samples, states, write, write_picture
+from tests.kit import prepare_set, samples, states, write, write_picture
 
 PICTURES = ["a/1.jpg", "a/2.JPG", "b/3.png"]
 SAID = {"a/1.jpg": ["a red cat", "a cat, red"], "a/2.JPG": ["a dog"], "b/3.png": ["a house"]}
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def prepare(root: Path, *more: object) -> list[dict[str, Any]]:
-    return run("folder", root, root.parent / "out", *more)
+    return prepare_set("folder", root, root.parent / "out", *more)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -64,7 +64,7 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     assert not train & test and len(train | test) == 10
     manifest = json.loads((root.parent / "out/test/manifest.json").read_text())
     assert manifest["identity"]["dataset"] == "my-set-test" and manifest["licence"] == "unknown, as its owner states it"
-    run("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
+    prepare_set("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
     assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
 
 
@@ -112,7 +112,7 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "sentence"), BAD)
+@pytest.mark.parametrize(("given", "sentence"), BAD, ids=[sentence for _, sentence in BAD])
 def test_bad_captions_get_a_sentence_and_nothing_is_written(given: tuple[str, dict[str, Any]], sentence: str, root: Path) -> None:
     captions, files = given
     for name, content in files.items():
@@ -140,7 +140,7 @@ def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
 
 def test_a_place_may_begin_with_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root.parent))
-    [row] = run("folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0)
+    [row] = prepare_set("folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0)
     assert row["out"] == str(root.parent / "prepared/train")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from synth.errors import UserError
 from synth.glsl import gl
-from tests.test_cli import ROOT, synth
+from tests.kit import ROOT, run_synth
 
 HEAD = "#version 330\nuniform float side, x;\nuniform int n;\nuniform vec3 v;\nout vec4 colour;\n"
 PLACE = HEAD + "void main() { colour = vec4(gl_FragCoord.xy / side, x, 0.5); }\n"
@@ -56,8 +56,8 @@ def test_programs_beyond_the_limit_are_released_and_compiled_again(monkeypatch: 
 
 
 def test_a_program_that_does_not_end_stops_the_run_with_its_name() -> None:
-    script = "from synth.glsl import gl\nfrom synth.errors import UserError\nfrom tests.test_gl import BUSY\ngl.DEADLINE = 0.5\n"
-    script += "try: gl.draw(BUSY, {'n': 60000, 'x': 1.0}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
+    script = "from synth.glsl import gl\nfrom synth.errors import UserError\ngl.DEADLINE = 0.5\n"
+    script += f"try: gl.draw({BUSY!r}, {{'n': 60000, 'x': 1.0}}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
     assert run.stdout == "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again\n"
 
@@ -76,13 +76,13 @@ def test_a_process_draws_with_one_device() -> None:
 
 
 def test_compiled_shaders_lie_in_one_folder(tmp_path: Path) -> None:
-    run = synth("doctor", MESA_SHADER_CACHE_DIR=str(tmp_path / "cache"))
+    run = run_synth("doctor", MESA_SHADER_CACHE_DIR=str(tmp_path / "cache"))
     assert run.returncode == 0 and json.loads(run.stdout)["shader_cache"] == str(tmp_path / "cache")
     assert any((tmp_path / "cache").rglob("*"))
 
 
 def test_doctor_says_what_draws_and_how_quickly() -> None:
-    row = json.loads(synth("doctor").stdout)
+    row = json.loads(run_synth("doctor").stdout)
     assert row["renderer"] == gl.renderer() and 0 < row["picture_cpu_ms"] < 1000
 
 
@@ -95,7 +95,7 @@ def test_doctor_says_what_draws_and_how_quickly() -> None:
     ],
 )
 def test_doctor_without_a_renderer_says_so_in_a_sentence(environment: dict[str, str], options: list[str], sentence: str) -> None:
-    run = synth("doctor", *options, **environment)
+    run = run_synth("doctor", *options, **environment)
     assert run.returncode == 2 and run.stdout == "" and len(run.stderr.splitlines()) == 1
     assert run.stderr.startswith("error: ") and sentence in run.stderr
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from data.img2dataset import prepare, tars
@@ -22,8 +21,7 @@ from synth.images.codecs import decode, rgb
 from synth.sets import completion, ledger
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
-from tests.conftest import make_small, make_tables
-from tests.test_real_sets import states
+from tests.kit import invoke, json_lines, make_small, make_tables, samples, states
 
 
 def jpeg(number: int, *, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
@@ -65,14 +63,8 @@ def fetched(place: Path, changes: dict[str, dict[str, bytes | None]] | None = No
 
 
 def run(*arguments: object) -> list[dict[str, Any]]:
-    words = [str(a) for a in (*arguments, *(() if "--workers" in arguments else ("--workers", 0)))]
-    result = CliRunner().invoke(prepare.main, words, catch_exceptions=False, standalone_mode=False)
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def read(place: Path | str) -> list[Any]:
-    shard_set = ShardSet(str(place))
-    return [s for shard in shard_set.shards for s in shard_set.read(shard)]
+    words = (*arguments, *(() if "--workers" in arguments else ("--workers", 0)))
+    return json_lines(invoke(prepare.main, *words, raising=True))
 
 
 OWN = {"00000.tar", "00000.parquet", "00000_stats.json", "00001.tar", "00001.parquet", "00001_stats.json", "README.md"}
@@ -104,7 +96,7 @@ def test_webdataset_reads_the_same_keys_captions_and_pictures(way: str, tmp_path
     run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))
     out = tmp_path / "out" if way == "rewritten" else place
     shard_set = ShardSet(str(out))
-    ours = [(s.key, s.captions, s.pixels) for s in read(out)]
+    ours = [(s.key, s.captions, s.pixels) for s in samples(out)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
         theirs = list(webdataset.WebDataset([str(out / s.file) for s in shard_set.shards], shardshuffle=False))
@@ -121,7 +113,7 @@ def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
     command = (place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
     [row] = run(*command)
     assert states(place) == before and (row["pictures"], row["prepared"], row["left_out"]) == (6, 6, 4)
-    found = {s.key: s for s in read(tmp_path / "out")}
+    found = {s.key: s for s in samples(tmp_path / "out")}
     assert list(found) == ["000000000", "000000001", "000000003", "000000004", "000010000", "000010004"]
     assert all(s.pixels.shape == (16, 16, 3) for s in found.values())
     assert found["000010000"].captions == ["text 10"] and found["000010004"].captions == ["a", "b"]
@@ -149,7 +141,7 @@ def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m", broken)
     write_tar(place, "00002.tar", [sample("k" * 91, 0), sample("k" * 90, 1)])
     run(place, "--out", tmp_path / "out", "--size", 8)
-    found = {s.key: s for s in read(tmp_path / "out")}
+    found = {s.key: s for s in samples(tmp_path / "out")}
     assert found["000000000"].about["original"] == {"similarity": None, "params": 3}
     assert found["000000003"].captions == ["a b", "c"] and "k" * 90 in found
     left_out = {o["name"].split("/")[1][-3:]: o["reason"] for o in ShardSet(str(tmp_path / "out")).manifest["left_out"]}
@@ -162,7 +154,7 @@ def test_samples_without_captions_stay_and_are_counted(tmp_path: Path, capsys: A
     [row] = run(place)
     assert row["pictures"] == 10 and row["captions"] == 9
     assert ShardSet(str(place)).manifest["parts"][0]["content"]["without_captions"] == 1
-    assert read(place)[3].captions == []
+    assert samples(place)[3].captions == []
 
 
 def test_a_run_that_was_killed_goes_on_and_new_tars_are_added(tmp_path: Path) -> None:
@@ -290,7 +282,7 @@ BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD)
+@pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD, ids=[sentence for _, sentence, _ in BAD])
 def test_what_cannot_be_used_in_place_gets_a_sentence(spoil: Callable[[Path], Any], sentence: str, untouched: bool, tmp_path: Path) -> None:
     """And where no other fetching would mend it, nothing is left behind."""
     place = fetched(tmp_path / "cc3m")
@@ -331,7 +323,7 @@ def test_keys_that_mix_over_tars_are_read_again_and_compared(tmp_path: Path) -> 
     write_tar(place, "00000.tar", [sample("a", 0), sample("z", 1)])
     write_tar(place, "00001.tar", [sample("b", 2), sample("c", 3)])
     write_tar(place, "00002.tar", [sample("zz", 4)])
-    assert [row["pictures"] for row in run(place)] == [5] and [s.key for s in read(place)] == ["a", "z", "b", "c", "zz"]
+    assert [row["pictures"] for row in run(place)] == [5] and [s.key for s in samples(place)] == ["a", "z", "b", "c", "zz"]
     asked: list[str] = []
 
     class Watched(Folder):
@@ -367,7 +359,7 @@ def test_tars_in_a_bucket_are_described_and_rewritten(bucket: str, tmp_path: Pat
         fsspec.filesystem("s3").put_file(str(path), f"{bucket.removeprefix('s3://')}/{path.name}")
     assert [row["prepared"] for row in run(bucket, "--out", f"{bucket}-small", "--size", 16)] == [10]
     assert [row["prepared"] for row in run(bucket)] == [10] and [row["prepared"] for row in run(bucket)] == [0]
-    assert [s.captions for s in read(bucket)] == [[f"text {10 * t + i}"] for t in range(2) for i in range(5)]
+    assert [s.captions for s in samples(bucket)] == [[f"text {10 * t + i}"] for t in range(2) for i in range(5)]
     assert ShardSet(f"{bucket}-small").manifest["identity"]["dataset"] == "atoms"
 
 
@@ -386,7 +378,7 @@ def test_two_workers_describe_tars_as_one_does(ray_session: None, tmp_path: Path
 @pytest.mark.parametrize("way", ["in place", "rewritten"])
 def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_encoder: Path, one_thread: None, tmp_path: Path) -> None:
     from caption.table import CaptionSet
-    from tests.test_pretraining import SETTINGS, losses, quiet
+    from tests.kit_train import SETTINGS, losses, quiet
     from train.start import Request
 
     place = fetched(tmp_path / "cc3m")
@@ -394,7 +386,8 @@ def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_enco
     out = tmp_path / "out" if way == "rewritten" else place
     assert make_tables(out, tmp_path / "tables", tiny_encoder).pictures == 10
     tables = CaptionSet(str(tmp_path / "tables"))
-    assert [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()] == [s.captions for s in read(out)]
+    stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
+    assert stored == [s.captions for s in samples(out)]
     settings = (*SETTINGS, "run.tick=8")
     quiet(Request("tiny-32", (str(out),), str(tmp_path / "run"), (str(tmp_path / "tables"),), images_seen=16, settings=settings))
     assert [row["images_seen"] for row in losses(tmp_path / "run")] == [8, 16]

@@ -13,7 +13,7 @@ from synth.sets.shards import ShardSet
 from synth.verify import damages
 from synth.vetting import shader_folders, vetting
 from synth.vetting.programs import NAME, Programs
-from tests.conftest import make_small
+from tests.kit import make_small
 
 WAVES = "vec3(0.5 + 0.5 * sin(9.0 * p.x + {t}), 0.5 + 0.4 * p.y, 0.5 + 0.5 * cos(7.0 * p.y - {t} * 2.0))"
 TOY = (

@@ -78,7 +78,7 @@ def test_upsampling_is_the_direct_sum() -> None:
     assert torch.allclose(layers.upsample(x), 4 * correlated(wide, FIR, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=["float32", "bfloat16"])
 def test_downsampling_is_the_direct_sum(dtype: torch.dtype, tolerance: float) -> None:
     x = pictures(2, 3, 8, 8)
     assert torch.allclose(layers.downsample(x.to(dtype)).float(), correlated(x, FIR, 1)[:, :, ::2, ::2], atol=tolerance)

@@ -49,7 +49,9 @@ def test_contrast_of_three_by_hand_takes_the_softmax_over_pictures() -> None:
     assert losses.contrast(a, h, replace(PLAIN, temperature=1.0)).item() == pytest.approx(-sum(by_caption) / 3, rel=1e-5)
 
 
-@pytest.mark.parametrize(("config", "value"), [(PLAIN, 0.5 * math.log(16)), (SHARP, math.log(16) - math.log(0.5))])
+@pytest.mark.parametrize(
+    ("config", "value"), [(PLAIN, 0.5 * math.log(16)), (SHARP, math.log(16) - math.log(0.5))], ids=["softmax", "sharpened"]
+)
 def test_contrast_of_pictures_all_alike_is_that_of_guessing(config: LossConfig, value: float) -> None:
     assert losses.contrast(torch.ones(32, 4), torch.randn(32, 4), config).item() == pytest.approx(value, rel=1e-5)
 

@@ -1,14 +1,12 @@
 """What make hands to the stages, told by a Python that only says what it is asked."""
 
-import os
 import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SET_UP = [word for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font") for word in ("-o", f".venv/.{stamp}")]
+from tests.kit import ROOT, SET_UP, outside_make
 
 
 @pytest.fixture
@@ -22,9 +20,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}  # not those of make test
     command = ["make", "-f", str(ROOT / "Makefile"), *SET_UP, *words]
-    return subprocess.run(command, cwd=checkout, env=own, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=checkout, env=outside_make(), capture_output=True, text=True, check=False)
 
 
 def asked(checkout: Path, *words: str) -> list[list[str]]:

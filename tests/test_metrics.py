@@ -10,14 +10,14 @@ from evaluate.features import Features, extract
 from evaluate.figures import Figure, Terms, named
 from evaluate.metrics import METRICS, measure, measure_texts, terms
 from synth.errors import UserError
-from tests.test_features import PIXELS, Means, stream
+from tests.kit import PIXELS, Means, stream_of
 
 TERMS = Terms(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one picture a caption")
 
 
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[Features, Features]:
-    return extract(Means(), stream(PIXELS[:600]), cache=tmp_path), extract(Means(), stream(PIXELS[600:]), cache=tmp_path)
+    return extract(Means(), stream_of(PIXELS[:600]), cache=tmp_path), extract(Means(), stream_of(PIXELS[600:]), cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class Units(Means):
 
 
 def test_text_metrics_name_encoder_and_formula(tmp_path: Path) -> None:
-    images = extract(Units(), stream(PIXELS[:600]), cache=tmp_path)
+    images = extract(Units(), stream_of(PIXELS[:600]), cache=tmp_path)
     clip, rp = measure_texts(images, images.matrix(), ["clip", "rp"], replace(TERMS, detector="units"))
     assert (clip.name, clip.value) == ("CLIP score (units)", pytest.approx(100))
     assert clip.row()["formula"] == "100 mean max(cos, 0)"
@@ -103,8 +103,8 @@ def test_what_cannot_be_measured_gets_a_sentence(sets: tuple[Features, Features]
     other = Means()
     other.weights = "1" * 64
     with pytest.raises(UserError, match="of two detectors: weights"):
-        measure(sets[0], extract(other, stream(PIXELS), cache=tmp_path), ["fid"], TERMS)
-    few = extract(Means(), stream(PIXELS[:4]), cache=tmp_path)
+        measure(sets[0], extract(other, stream_of(PIXELS), cache=tmp_path), ["fid"], TERMS)
+    few = extract(Means(), stream_of(PIXELS[:4]), cache=tmp_path)
     for metric, words in {"is": "IS over 10 splits", "pr": "more than 5 pictures", "fdinf": "at least 20"}.items():
         with pytest.raises(UserError, match=words):
             measure(few, sets[1], [metric], TERMS)

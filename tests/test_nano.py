@@ -15,7 +15,7 @@ from caption.torchvision_ops import declare
 from synth import pipeline
 from synth.errors import UserError
 from synth.sets import completion
-from tests.conftest import make_small
+from tests.kit import make_small
 
 SHIPPED = Path(__file__).parent.parent / "data" / "nano"
 DRAWN = {  # data set: how many pictures, whose classes no set of another seed has; shaders have the same under every seed

@@ -20,7 +20,7 @@ from synth.sets.records import Record
 from synth.sets.shards import ShardWriter
 from synth.sets.storage import Folder
 from synth.settings import digest
-from tests.conftest import make_small
+from tests.kit import make_small
 
 SHADES = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
 LEAST = 0.4  # of emoji named right among 10

@@ -10,7 +10,7 @@ import pytest
 
 from synth.errors import UserError
 from synth.sets import parallel
-from tests.conftest import make_small, pictures, tar_hashes
+from tests.kit import make_small, pictures, tar_hashes
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -15,7 +15,7 @@ from synth.recipe import DrawError
 from synth.sets import storage
 from synth.sets.ledger import manifest_digest
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, pictures, tar_hashes
+from tests.kit import make_small, pictures, tar_hashes
 
 
 def stamps(out: Path) -> dict[str, int]:

@@ -17,7 +17,7 @@ from data.summary import Summary
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.shards import ShardSet
-from tests.conftest import tar_hashes
+from tests.kit import tar_hashes
 
 SOURCE = Source("made", "made-up pictures", "nowhere", "CC0-1.0")
 
@@ -187,7 +187,9 @@ def test_what_is_said_of_a_damaged_picture_names_no_place_and_no_run(tmp_path: P
             pass
 
 
-@pytest.mark.parametrize("raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")])
+@pytest.mark.parametrize(
+    "raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")], ids=repr
+)
 def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
     with pytest.raises(UndecodableError, match="bad"), decoding("1.png"):
         raise raised

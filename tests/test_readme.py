@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.made_font import write_font
-from tests.test_makefile import SET_UP
+from tests.kit import ROOT, SET_UP, outside_make
+from tests.kit_font import write_font
 
-ROOT = Path(__file__).parent.parent
 ELSEWHERE = {"demo", "test"}  # test_demo.py, and this
 SMALLER = {
     "shards": ["N=64", "SIZE=32"],
@@ -44,8 +43,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_every_command_of_the_readme_runs(checkout: Path) -> None:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
-    environment = {**own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**outside_make(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ran = []
     for words in commands():
         target = words[1]

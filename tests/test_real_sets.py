@@ -1,37 +1,21 @@
 """Each preparation on a tiny made-up copy of its set, laid out as the owner's is."""
 
-import importlib
 import json
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
 
 from data import pickled_names
 from data.originals import Source
 from synth.errors import UserError
-from synth.sets.shards import Sample, ShardSet
-
-ROOT = Path(__file__).parent.parent
-
-
-def write_picture(path: Path, number: int, *, size: tuple[int, int] = (30, 24), mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 6, size[0] // 6, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize(size).convert(mode).save(path)
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+from tests.kit import ROOT, prepare_set, samples, states, write, write_picture
 
 
 def write_coco(root: Path) -> None:
@@ -105,31 +89,14 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
-def run(name: str, root: Path, out: Path, *more: object) -> list[dict[str, Any]]:
-    """What the command prints, run in this process; the UserError that it ends with is raised."""
-    main = importlib.import_module(f"data.{name}.prepare").main
-    words = ["--root", root, "--out", out, "--size", 16, "--workers", 0, *more]
-    result = CliRunner().invoke(main, [str(w) for w in words], catch_exceptions=False, standalone_mode=False)
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def samples(place: Path) -> list[Sample]:
-    shard_set = ShardSet(str(place))
-    return [s for shard in shard_set.shards for s in shard_set.read(shard)]
-
-
-def states(folder: Path) -> Mapping[Path, tuple[int, int]]:
-    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.rglob("*")}
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_set_is_prepared_once(layout: str, tmp_path: Path) -> None:
     name, lay_out = LAYOUTS[layout]
     lay_out(tmp_path / "root")
-    rows = run(name, tmp_path / "root", tmp_path / "out")
+    rows = prepare_set(name, tmp_path / "root", tmp_path / "out")
     assert [row["prepared"] for row in rows] == [row["pictures"] for row in rows] and all(row["captions"] for row in rows)
     before = states(tmp_path)
-    assert [row["prepared"] for row in run(name, tmp_path / "root", tmp_path / "out")] == [0, 0]
+    assert [row["prepared"] for row in prepare_set(name, tmp_path / "root", tmp_path / "out")] == [0, 0]
     assert states(tmp_path) == before
     written = json.loads((tmp_path / "out/splits.json").read_text())["splits"]
     for split, names in written.items():
@@ -142,7 +109,7 @@ def test_a_set_is_prepared_once(layout: str, tmp_path: Path) -> None:
 
 def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) -> None:
     write_coco(tmp_path / "root")
-    rows = run("coco", tmp_path / "root", tmp_path / "out")
+    rows = prepare_set("coco", tmp_path / "root", tmp_path / "out")
     train, val = samples(tmp_path / "out/train"), samples(tmp_path / "out/val")
     assert [s.about["image_id"] for s in train] == [9, 25, 30] and [s.about["image_id"] for s in val] == [42, 73]
     assert train[0].captions == ["caption 0 of 9.", "caption 1 of 9."]
@@ -154,7 +121,7 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
 @pytest.mark.parametrize("layout", ["cub", "cub of AttnGAN"])
 def test_cub_shares_no_species_between_its_splits(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout][1](tmp_path / "root")
-    run("cub", tmp_path / "root", tmp_path / "out")
+    prepare_set("cub", tmp_path / "root", tmp_path / "out")
     train, test = samples(tmp_path / "out/train"), samples(tmp_path / "out/test")
     assert [s.about["class_name"] for s in train] == ["Black footed Albatross"] * 2 + ["Common Yellowthroat"]
     assert [s.about["class_name"] for s in test] == ["Laysan Albatross"]
@@ -166,33 +133,33 @@ def test_cub_takes_captions_from_elsewhere_and_pictures_from_the_folder_itself(t
     (tmp_path / "texts").mkdir()
     for name in ("text_c10", "trainvalclasses.txt", "testclasses.txt"):
         (tmp_path / "root" / name).rename(tmp_path / "texts" / name)
-    rows = run("cub", tmp_path / "root/CUB_200_2011", tmp_path / "out", "--captions", tmp_path / "texts")
+    rows = prepare_set("cub", tmp_path / "root/CUB_200_2011", tmp_path / "out", "--captions", tmp_path / "texts")
     assert [row["pictures"] for row in rows] == [3, 1]
 
 
 def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     write_celeba_hq(tmp_path / "root")
-    run("celeba_hq", tmp_path / "root", tmp_path / "out")
+    prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
     assert [s.about["source"] for s in samples(tmp_path / "out/train")] == [f"images/{i}.jpg" for i in range(2, 12)]
     assert samples(tmp_path / "out/test")[1].captions[3] == "face 1 in words 3"
 
 
 def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> None:
     write_cifar10_binary(tmp_path / "root")
-    run("cifar10", tmp_path / "root", tmp_path / "out", "--size", 32)
+    prepare_set("cifar10", tmp_path / "root", tmp_path / "out", "--size", 32)
     train = samples(tmp_path / "out/train")
     pixels = np.random.default_rng(1).integers(0, 256, (4, 3072), dtype=np.uint8)[2].reshape(3, 32, 32).transpose(1, 2, 0)
     assert (train[6].pixels == pixels).all() and train[6].about["source"] == "data_batch_2.bin/00002"
     assert [s.captions for s in train[:3]] == [["a photo of an airplane"], ["a photo of an automobile"], ["a photo of a bird"]]
     write_cifar10_tree(tmp_path / "tree")
-    run("cifar10", tmp_path / "tree", tmp_path / "mixed")
+    prepare_set("cifar10", tmp_path / "tree", tmp_path / "mixed")
     assert [s.about["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
 
 
 def test_pictures_that_do_not_decode_are_left_out_and_named(tmp_path: Path) -> None:
     write_celeba_hq(tmp_path / "root")
     write(tmp_path / "root/images/7.jpg", b"no picture")
-    rows = run("celeba_hq", tmp_path / "root", tmp_path / "out")
+    rows = prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
     assert [row["left_out"] for row in rows] == [1, 0] and rows[0]["pictures"] == 9
     manifest = json.loads((tmp_path / "out/train/manifest.json").read_text())
     assert [o["name"] for o in manifest["left_out"]] == ["images/7.jpg"]
@@ -289,7 +256,7 @@ def test_what_is_missing_or_wrong_gets_a_sentence_and_nothing_is_written(
     lay_out(tmp_path / "root")
     spoiling(tmp_path / "root")
     with pytest.raises(UserError, match=sentence) as error:
-        run(name, tmp_path / "root", tmp_path / "out")
+        prepare_set(name, tmp_path / "root", tmp_path / "out")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 

@@ -7,7 +7,7 @@ from synth import verify
 from synth.errors import UserError
 from synth.pipeline import Request, estimate
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, pictures, tar_hashes
+from tests.kit import make_small, pictures, tar_hashes
 
 
 def test_a_set_on_s3_is_the_set_on_disk(bucket: str, undisturbed: object) -> None:

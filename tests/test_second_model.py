@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import children
+from tests.kit import children, json_lines
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 320
@@ -208,7 +208,7 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def losses(run: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rows = json_lines(run / "log.jsonl")
     return [{key: value for key, value in row.items() if "/" in key or key == "images_seen"} for row in rows]
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from caption import encoders
 from caption.pseudo import noise, pseudo_caption
@@ -16,10 +15,8 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
-from tests.conftest import TINY, make_small, make_tables
-from tests.test_captions import foreign
-from tests.test_pretraining import SETTINGS, losses, quiet, refused, weights
-from tests.test_stream import PSEUDO, first, joined
+from tests.kit import TINY_CLIP, invoke, json_lines, make_small, make_tables, write_foreign
+from tests.kit_train import OPTIONS, PSEUDO, SETTINGS, first, joined, losses, quiet, refused, weights
 from train import runs
 from train.cli import commands
 from train.start import Request, prepare
@@ -39,7 +36,7 @@ def three(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_facto
     """Shards and tables of three sets: 40 pictures of 32 px, 40 of 64 px, and 20 foreign ones with captions."""
     out = tmp_path_factory.mktemp("three")
     make_small(out / "large", size=64, settings=("canvas=64", "orbits=1,10"))
-    foreign(out / "told", [{"txt": f"picture {i}".encode()} for i in range(20)], sizes=(32,))
+    write_foreign(out / "told", [{"txt": f"picture {i}".encode()} for i in range(20)], sizes=(32,))
     for name in ("large", "told"):
         make_tables(out / name, out / f"{name}-tables", tiny_encoder)
     made = [(str(out / name), str(out / f"{name}-tables")) for name in ("large", "told")]
@@ -181,7 +178,7 @@ def test_tables_of_two_encoders_are_not_read_as_one(
     asked: Request, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(tiny_encoder, tmp_path / "other"))
-    config = {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.25] * 3, "std": [0.25] * 3}}
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.25] * 3, "std": [0.25] * 3}}
     (other / "open_clip_config.json").write_text(json.dumps(config))
     make_tables(three[2][0], tmp_path / "tables", other)
     mixed = replace(asked, captions=(*asked.captions[:2], str(tmp_path / "tables")))
@@ -202,8 +199,6 @@ def test_every_set_is_checked_for_size_and_captions(asked: Request, three: list[
 
 def test_the_command_line_takes_sets_by_repeating(three: list[tuple[str, str]], tmp_path: Path) -> None:
     places = [word for s, c in three for word in ("--shards", s, "--captions", c)]
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    ended = CliRunner().invoke(commands, ["pretrain", "tiny-32", *places, "--out", str(tmp_path / "run"), *settings, "--dry-run"])
-    assert ended.exit_code == 0, ended.exception
-    assert any(json.loads(line).get("samples_of_an_epoch") == 100 for line in ended.stdout.splitlines())
+    ended = invoke(commands, "pretrain", "tiny-32", *places, "--out", tmp_path / "run", *OPTIONS, "--dry-run")
+    assert any(row.get("samples_of_an_epoch") == 100 for row in json_lines(ended))
     assert not list(tmp_path.iterdir())

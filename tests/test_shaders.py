@@ -21,8 +21,7 @@ from synth.recipe import Recipe, redraw
 from synth.sets.shards import ShardSet
 from synth.vetting import judging, programs, vetting
 from synth.vetting.programs import NAME, Programs
-from tests.conftest import make_small, pictures, tar_hashes
-from tests.test_chaos import kill_worker
+from tests.kit import kill_worker, make_small, pictures, tar_hashes
 
 SIZE = 64
 GOLDEN = "a97d69cea087dd62"  # of the parameters of pictures 0, 1 and 30,000; raise LAW with it
@@ -165,6 +164,7 @@ def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:
         ("static noise", lambda noise, ramp: noise),
         (None, lambda noise, ramp: ramp + noise // 8),
     ],
+    ids=["black", "white", "faint noise", "two levels", "static noise", "good"],
 )
 def test_pictures_at_fault_are_told_apart(fault: str | None, picture: Any) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3))

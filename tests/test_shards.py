@@ -13,7 +13,7 @@ from synth.images import codecs
 from synth.recipe import redraw
 from synth.sets import shards
 from synth.sets.shards import Shard, ShardSet, ShardWriter
-from tests.conftest import make_small
+from tests.kit import make_small
 
 
 def test_shards_cover_every_index_once() -> None:

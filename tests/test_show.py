@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from caption.audit import gallery, sheet
@@ -16,12 +16,13 @@ from caption.cli import commands
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets.shards import ShardSet, sample_key
-from tests.conftest import make_small, make_tables, pictures
+from tests import kit
+from tests.kit import make_small, make_tables, pictures
 
 
 def invoke(*arguments: Any) -> Result:
     """The command within this process."""
-    return CliRunner().invoke(commands, [str(a) for a in arguments])
+    return kit.invoke(commands, *arguments)
 
 
 def embeddings(tables: CaptionSet) -> np.ndarray:

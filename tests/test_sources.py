@@ -8,7 +8,7 @@ from PIL import Image
 from evaluate import sources
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, pictures
+from tests.kit import make_small, pictures
 
 
 def joined(found: sources.Pictures, first: int = 0) -> np.ndarray:

@@ -1,7 +1,5 @@
 import shutil
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +11,9 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, make_tables
-from tests.test_captions import foreign
-from train.model import Wanted
-from train.stream.cache import Cache
-from train.stream.captioned_sets import CaptionedSet
-from train.stream.stream import Batch, Stream, Text, Visit
-
-GAN = Wanted(vectors=("d", "g"))
-PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0, wanted=GAN)
-
-
-def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0) -> Stream:
-    return Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache(cache), fraction=fraction)
-
-
-def joined(parts: list[Batch]) -> list[bytes]:
-    """Every tensor of a global batch, from its ranks' parts."""
-    rows = [[part.pictures, *part.vectors.values()] for part in parts]
-    return [torch.cat(tensors).numpy().tobytes() for tensors in zip(*rows, strict=True)]
-
-
-def first(batches: Iterator[Batch], count: int) -> list[Batch]:
-    found = list(islice(batches, count))
-    batches.close()  # type: ignore[attr-defined]
-    return found
+from tests.kit import make_small, make_tables, write_foreign
+from tests.kit_train import GAN, first, joined, stream
+from train.stream.stream import Text, Visit
 
 
 def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:
@@ -83,7 +59,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[
     """A foreign set in which some pictures have captions, and its tables."""
     out = tmp_path_factory.mktemp("told")
     texts = [{"txt": f"picture {i}\nagain {i}".encode()} if i % 4 else {} for i in range(40)]
-    make_tables(foreign(out / "s", texts, sizes=(32,)), out / "t", tiny_encoder)
+    make_tables(write_foreign(out / "s", texts, sizes=(32,)), out / "t", tiny_encoder)
     return out / "s", out / "t"
 
 

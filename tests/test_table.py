@@ -12,9 +12,7 @@ from caption.pseudo import noise, pseudo_caption
 from caption.table import CaptionSet, Rows, TableWriter, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, make_tables
-
-ROOT = Path(__file__).parent.parent
+from tests.kit import ROOT, make_small, make_tables
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The trainer from the command line: what a run would take, presets, sampling, export."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from synth.errors import UserError
-from tests.test_pretraining import SETTINGS, quiet
+from tests.kit import invoke, json_lines
+from tests.kit_train import OPTIONS, SETTINGS, quiet
 from train import checkpoint, presets, runs
 from train.cli import commands
 from train.model import Texts
@@ -22,16 +22,9 @@ from train.start import Request
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
-
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(commands, [str(a) for a in arguments])
-
-
-def rows(result: Result) -> list[dict[str, object]]:
-    assert result.exit_code == 0, result.exception
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return invoke(commands, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +38,7 @@ def trained(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_fac
 
 def test_a_dry_run_says_what_it_would_be_and_writes_nothing(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
     paths = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
-    told = rows(run("pretrain", "tiny-32", *paths, *OPTIONS, "--dry-run", "--images-seen", 1000))
+    told = json_lines(run("pretrain", "tiny-32", *paths, *OPTIONS, "--dry-run", "--images-seen", 1000))
     groups = {row["group"]: row for row in told if "group" in row}
     assert groups.keys() == {"model", "loss", "training", "data", "run"}
     assert groups["model"]["resolution"] == 16 and groups["model"]["text_dim"] == 32 and groups["run"]["images"] == 1000
@@ -54,7 +47,7 @@ def test_a_dry_run_says_what_it_would_be_and_writes_nothing(undisturbed: Path, c
     assert isinstance(g, int) and isinstance(d, int) and g > d > 1000
     assert made["samples_of_an_epoch"] == 40
     for name in ("seconds_per_kimg", "hours", "memory_gb", "checkpoint_gb"):
-        assert isinstance(made[name], float) and made[name] >= 0  # type: ignore[operator]
+        assert isinstance(made[name], float) and made[name] >= 0
     assert not list(tmp_path.iterdir())
 
 
@@ -68,7 +61,7 @@ def test_a_dry_run_refuses_what_the_run_would(undisturbed: Path, captioned: Path
 
 
 def test_presets_are_listed() -> None:
-    told = rows(run("presets"))
+    told = json_lines(run("presets"))
     assert [row["name"] for row in told] == list(presets.PRESETS)
     assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in told)
 
@@ -80,7 +73,7 @@ def test_every_command_shows_an_example() -> None:
 
 def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:
     def drawn(name: str, *texts: str, seed: int = 0, n: int = 3) -> bytes:
-        [told] = rows(run("sample", trained, *texts, "--n", n, "--seed", seed, "--out", tmp_path / name, "--device", "cpu"))
+        [told] = json_lines(run("sample", trained, *texts, "--n", n, "--seed", seed, "--out", tmp_path / name, "--device", "cpu"))
         assert told == {"out": str(tmp_path / name), "pictures": n * len(texts)}
         with Image.open(tmp_path / name) as sheet:
             assert sheet.format == "PNG" and sheet.width > n * 128
@@ -143,7 +136,7 @@ def test_samples_that_cannot_be_drawn_are_refused(
 
 
 def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
-    [told] = rows(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
+    [told] = json_lines(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
     generator = runs.load_part(tmp_path / "made" / "generator.safetensors")
     average = checkpoint.tensors(trained / "checkpoints" / "000000064", "ema.safetensors")
     assert all(torch.equal(average[name], value) for name, value in generator.state_dict().items())
@@ -157,7 +150,7 @@ def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_p
 def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "exported"
     for _ in range(2):  # the second one replaces the first
-        rows(run("export", trained, "--out", folder))
+        json_lines(run("export", trained, "--out", folder))
     assert sorted(p.name for p in folder.iterdir()) == ["COMMITTED", "config.json", "generator.safetensors"]
     ours, theirs = (draw.sample(runs.find(place), ["a star"], n=2, seed=0) for place in (folder, trained))
     assert np.array_equal(ours, theirs)

@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import children
-from tests.test_pretraining import SETTINGS, losses, quiet, weights
-from tests.test_stream import stream
+from tests.kit import children, start
+from tests.kit_train import OPTIONS, SETTINGS, losses, quiet, stream, weights
 from train import log, runs
 from train.start import Request
 
 IMAGES = 480
-OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -29,20 +27,8 @@ def command(ranks: int, shards: object, captions: object, out: object, *options:
     return [sys.executable, *(TORCHRUN if ranks == 2 else []), *run, "--images-seen", str(IMAGES), *OPTIONS, *options]
 
 
-def start(asked: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        asked,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
-    )
-
-
 def finish(asked: list[str]) -> str:
-    process = start(asked)
+    process = start(asked, OMP_NUM_THREADS="1")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return errors
@@ -50,7 +36,7 @@ def finish(asked: list[str]) -> str:
 
 def disturb(asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
     """Does something to a run once it has logged that it has seen so many images: its exit code and what it said."""
-    process = start(asked)
+    process = start(asked, OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if told_so_far(out) >= images:

@@ -21,7 +21,7 @@ from synth.errors import UserError
 from synth.families import shaders
 from synth.sets import completion
 from synth.vetting import programs
-from tests.conftest import make_small, make_tables, tar_hashes
+from tests.kit import make_small, make_tables, tar_hashes
 
 Write = Callable[[Path], Any]
 

@@ -20,7 +20,7 @@ from synth.sets import ledger
 from synth.sets.records import Record
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
-from tests.conftest import make_small
+from tests.kit import make_small
 
 PICTURES = 256
 ROUNDS = 3

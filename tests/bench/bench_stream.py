@@ -9,7 +9,7 @@ import numpy as np
 
 from caption.table import CaptionSet
 from synth.sets.shards import ShardSet
-from tests.conftest import make_small, make_tables
+from tests.kit import make_small, make_tables
 from train.model import Wanted
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet

@@ -1,4 +1,4 @@
-"""A made-up font with colour bitmaps: what emoji are drawn from in tests, wherever they run."""
+"""A font with colour bitmaps, from which emoji are drawn in tests on any machine."""
 
 import io
 from collections.abc import Mapping

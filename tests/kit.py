@@ -1,0 +1,291 @@
+"""What several test modules share: small sets and tables, processes and their ends, stand-ins for encoders and detectors."""
+
+import enum
+import hashlib
+import importlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from synth.images.codecs import encode_png
+from synth.pipeline import Request, Summary, make_shards
+from synth.sets import completion, ledger
+from synth.sets.records import Record
+from synth.sets.shards import Sample, ShardSet, ShardWriter
+from synth.sets.storage import Folder, open_storage
+from synth.settings import digest
+
+if TYPE_CHECKING:
+    from evaluate.detectors import Output
+    from evaluate.sources import Pictures
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16, "workers": 0, "settings": ("canvas=64", "orbits=1,20")}
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+PIXELS = np.random.default_rng(0).integers(0, 256, (1200, 6, 6, 3), np.uint8)
+# The Makefile's stamps, passed as up to date.
+SET_UP = [word for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font") for word in ("-o", f".venv/.{stamp}")]
+
+
+def parameter_id(value: object, argument: str) -> str | None:
+    """Names a parameter of plain data by its content; None leaves it to pytest, which numbers all that it cannot name.
+
+    Raises UsageError for any other value, which needs `pytest.param(..., id="...")`.
+    """
+    if value is None or isinstance(value, (str, bytes, int, float, complex, re.Pattern, enum.Enum)):
+        return None
+    if "<" not in getattr(value, "__name__", "<"):  # classes and functions, but no lambdas
+        return None
+    name = _spelt(value) if isinstance(value, (dict, list, tuple, set, frozenset)) else ""
+    if not 0 < len(name) <= 80:
+        raise pytest.UsageError(f'{type(value).__name__} of {argument!r} has no readable id; give pytest.param(..., id="...")')
+    return name
+
+
+def _spelt(value: object, between: str = " ") -> str:
+    """Spells plain data on one line without quotes; an empty text for anything else."""
+    if isinstance(value, dict):
+        parts = [f"{key}={content}" if (content := _spelt(value[key], ",")) else "" for key in value]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = [_spelt(content, ",") for content in value]
+    else:
+        plain = value is None or isinstance(value, (str, bytes, int, float, PurePath))
+        return (value if isinstance(value, str) and value.isprintable() and value.isascii() else ascii(value)) if plain else ""
+    return (between.join(parts) or "none") if all(parts) else ""
+
+
+# Small sets and their tables.
+
+
+def make_small(out: Any, **changes: Any) -> Summary:
+    """Makes a set of 40 small pictures in three shards, or what `changes` ask for."""
+    request = Request(**{**SMALL, "out": str(out), **changes})
+    return completion.finish(make_shards(request))
+
+
+def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> Any:
+    """Makes the tables of a set in this process, or as `changes` ask for."""
+    from caption.pipeline import Request, make_captions
+
+    request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
+    return completion.finish(make_captions(request))
+
+
+def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ...] = (24,)) -> Path:
+    """Writes a finished set as others make them: pictures with texts, keys of their own, one tar."""
+    pixels = np.random.default_rng(0).integers(0, 256, (len(texts), 64, 64, 3), dtype=np.uint8)
+    storage, identity = Folder(str(folder)), {"dataset": "toy"}
+    with storage.staged("00000.tar") as path, ShardWriter(path) as writer:
+        for i, files in enumerate(texts):
+            side = sizes[i % len(sizes)]
+            writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
+    record = Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
+    ledger.write_record(storage, record)
+    ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {}))
+    return folder
+
+
+def prepare_set(name: str, root: Path, out: Path, *more: object) -> list[dict[str, Any]]:
+    """Prepares a real set in this process and returns what the command prints; raises the UserError that it ends with."""
+    words = ["--root", root, "--out", out, "--size", 16, "--workers", 0, *more]
+    return json_lines(invoke(importlib.import_module(f"data.{name}.prepare").main, *words, raising=True))
+
+
+def samples(place: Path | str) -> list[Sample]:
+    """Returns every sample of a finished set."""
+    shard_set = ShardSet(str(place))
+    return [s for shard in shard_set.shards for s in shard_set.read(shard)]
+
+
+def pictures(out: Any) -> dict[str, bytes]:
+    """Returns the pixels of every sample of a finished set, by key."""
+    return {s.key: s.pixels.tobytes() for s in samples(out)}
+
+
+def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
+    """Returns the sha256 of every tar, or other part, of a place."""
+    storage = open_storage(str(out))
+    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)}
+
+
+def states(folder: Path) -> Mapping[Path, tuple[int, int]]:
+    """Returns the time and the inode of everything in a folder: equal means untouched."""
+    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.rglob("*")}
+
+
+def write(path: Path, content: Any) -> None:
+    """Writes text or bytes, and the folders above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def write_picture(path: Path, number: int, *, size: tuple[int, int] = (30, 24), mode: str = "RGB") -> None:
+    """Writes a picture of a few random cells."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 6, size[0] // 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size).convert(mode).save(path)
+
+
+# Commands, in this process and as processes of their own.
+
+
+def invoke(command: click.Command, *arguments: object, raising: bool = False) -> Result:
+    """Runs a command within this process; `raising` lets its UserError through."""
+    words = [str(a) for a in arguments]
+    return CliRunner().invoke(command, words, catch_exceptions=not raising, standalone_mode=not raising)
+
+
+def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
+    """Returns the rows of JSON lines: of a command that ended well, a text, or a file."""
+    if isinstance(printed, Result):
+        assert printed.exit_code == 0, printed.exception
+        printed = printed.stdout
+    return [json.loads(line) for line in (printed.read_text() if isinstance(printed, Path) else printed).splitlines()]
+
+
+def run_synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of synth as a user runs it."""
+    command = [sys.executable, "-m", "synth", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False)
+
+
+def start(command: list[str], *, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    """Starts a command in a session of its own, deaf to nothing: a test run in the background ignores SIGINT."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def children(pid: int) -> list[tuple[int, str]]:
+    """Returns (pid, command line) of every descendant of a process."""
+    parents: dict[int, list[int]] = {}
+    commands: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                commands[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents.setdefault(int(status[1]), []).append(int(entry.name))
+    descendants, waiting = [], [pid]
+    while waiting:
+        for child in parents.get(waiting.pop(), []):
+            descendants.append((child, commands[child]))
+            waiting.append(child)
+    return descendants
+
+
+def running(pid: int) -> bool:
+    """Says if a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill_driver(process: subprocess.Popen[str]) -> None:
+    """Sends kill -9, then waits until its Ray, if it had one, has noticed."""
+    family = children(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(running(pid) for pid, command in family if "ray" in command):
+        time.sleep(0.1)
+
+
+def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:
+    """Sends kill -9 to one of a driver's Ray workers, if it has any yet."""
+    workers = [pid for pid, command in children(process.pid) if command.startswith("ray::render_shard")]
+    if workers:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+    return bool(workers)
+
+
+def outside_make() -> dict[str, str]:
+    """Returns the environment without the variables of the `make test` that this may run under."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+
+
+def demo_command(out: Path, font: Path, *options: str) -> list[str]:
+    """Returns the command of a demo at the smallest sizes."""
+    sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
+    return [sys.executable, "-m", "evaluate.experiments.demo", "--out", str(out), *sizes, "--font", str(font), *options]
+
+
+# Detectors and what they see.
+
+
+class Means:
+    """A detector of means of cells, with logits, that counts what it sees."""
+
+    name, weights, resize, dimensions = "inception", "0" * 64, "none", 27
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, pixels: np.ndarray) -> "Output":
+        from evaluate.detectors import Output
+
+        self.seen += len(pixels)
+        cells = pixels.reshape(len(pixels), 3, 2, 3, 2, 3).mean(axis=(2, 4), dtype=np.float32)
+        features = cells.reshape(len(pixels), 27) / 64
+        return Output(features, features[:, :10] * 4)
+
+
+def stream_of(pixels: np.ndarray, *, cut: int = 50, stop: int | None = None) -> "Pictures":
+    """Returns pictures of an array as evaluate reads them; the stream fails at `stop`."""
+    from evaluate.sources import Pictures
+
+    def batches(first: int) -> Iterator[np.ndarray]:
+        for begin in range(first, len(pixels), cut):
+            if stop is not None and begin >= stop:
+                raise KeyboardInterrupt
+            yield pixels[begin : begin + cut]
+
+    return Pictures("a stream", hashlib.sha256(pixels.tobytes()).hexdigest(), len(pixels), batches)
+
+
+def write_random_inception(file: Path) -> Path:
+    """Writes weights of the shapes of FID's inception, random but such that signals keep their size."""
+    from caption.encoders import declare
+
+    declare()
+    import torch
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        net = module.FeatureExtractorInceptionV3("any", ["logits"])
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    torch.save(net.state_dict(), file)
+    return file

@@ -240,7 +240,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(asked: Request, tmp_pa
     refused(asked, "is not empty and holds no run")
     assert [p.name for p in Path(asked.out).iterdir()] == ["thesis.tex"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="run cannot be used: Not a directory"):
+    with pytest.raises(UserError, match="file is a file; give a folder"):
         quiet(replace(asked, out=str(tmp_path / "file" / "run")))
 
 

@@ -91,7 +91,7 @@ def test_failures_of_a_disk_get_a_sentence(number: int, sentence: str, tmp_path:
     def fail(_: Path) -> None:
         raise OSError(number, "so it is")
 
-    monkeypatch.setattr(storage, "_sync", fail)
+    monkeypatch.setattr(storage, "sync", fail)
     with pytest.raises(UserError, match=sentence):
         Folder(str(tmp_path)).write("a", b"1")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,6 @@ are read as before.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synth.errors import UserError
+from synth.sets.storage import Folder, sync
 from synth.settings import canonical
 
 COMMITTED = "COMMITTED"
@@ -75,19 +75,15 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
     staged.mkdir(parents=True)
     try:
         digests = {name: _written(staged / name, writer) for name, writer in files.items()}
-        _sync(staged)
+        sync(staged)
         shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
         staged.rename(final)
     except SafetensorError as error:
         raise UserError(f"{final} cannot be written: {error}; the same command goes on from the checkpoint before") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    part = final / f".{COMMITTED}.part"
-    part.write_text(json.dumps(digests))
-    _sync(part)
-    part.rename(final / COMMITTED)  # whole or not there
-    _sync(final)
-    _sync(final.parent)
+    Folder(str(final)).write(COMMITTED, json.dumps(digests).encode())
+    sync(final.parent)
     _thin(run, {*lasting, STATE, COMMITTED})
     return final
 
@@ -242,18 +238,10 @@ def _require_whole(checkpoint: Path, name: str) -> None:
 def _written(path: Path, writer: Callable[[Path], None]) -> str:
     """Writes a file, waits until it is on the disk, and returns its sha256."""
     writer(path)
-    _sync(path)
+    sync(path)
     return _sha256(path)
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

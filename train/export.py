@@ -1,15 +1,14 @@
 """A run's newest model for other people: one file, or a folder that is a RUN by itself."""
 
-import contextlib
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from synth.errors import UserError
+from synth.sets.storage import Folder
 from train import checkpoint, runs
 from train.checkpoint import COMMITTED, Origin
 from train.loop import parameters
@@ -23,8 +22,8 @@ Json = dict[str, Any]
 def export(run: str, out: str) -> Json:
     """Writes the newest model of a run, averages in place; returns a row about it.
 
-    Raises UserError if OUT is a file of another kind or exists as something else, or if the model has several averaged parts
-    and OUT is one file."""
+    Raises UserError if OUT is of another kind or holds something else, or if it is one file and the model has several parts to
+    draw with."""
     source = runs.find(run)
     newest, target = source.checkpoint(), Path(out)
     model = source.load(newest)
@@ -37,7 +36,7 @@ def export(run: str, out: str) -> Json:
     elif target.suffix:
         raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
     else:
-        _write_folder(target, source, drawn, source.images_seen(newest))
+        _write_folder(target, source, drawn, newest)
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}
 
 
@@ -53,31 +52,18 @@ def _origin(run: Run, part: str) -> Origin:
 
 def _write_file(target: Path, module: nn.Module, origin: Origin) -> None:
     """Writes one part; the file appears whole or not at all."""
-    staged = target.with_name(f".{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        checkpoint.save_part(staged, module, origin)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
+    with Folder(str(target.parent)).staged(target.name) as path:
+        checkpoint.save_part(Path(path), module, origin)
 
 
-def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], images_seen: int) -> None:
-    """Writes config.json, the parts and their mark; the folder appears whole or not at all."""
-    if target.exists() and not (target / COMMITTED).exists() and any(target.iterdir()):
-        raise UserError(f"{target} is not empty and holds no export; give another --out")
-    staged = target.with_name(f".{target.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    try:
-        about = {**run.about, "model": run.model, "images_seen": images_seen}
-        (staged / CONFIG).write_text(json.dumps(about, indent=1) + "\n")
+def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: Path) -> None:
+    """Writes config.json, the parts and their mark; the folder appears whole or not at all. Leaves an equal export alone."""
+    about = {**run.about, "model": run.model, "images_seen": run.images_seen(newest), "exported": checkpoint.digest(newest)}
+    if (target / CONFIG).exists() and runs.describe(target).get("exported") == about["exported"]:
+        return
+    with Folder(str(target)).filled() as folder:
+        folder.write(CONFIG, (json.dumps(about, indent=1) + "\n").encode())
         for name, module in parts.items():
-            checkpoint.save_part(staged / checkpoint.part_file(name), module, _origin(run, name))
-        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(staged.iterdir())}
-        (staged / COMMITTED).write_text(json.dumps(digests))
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(target)
-        staged.rename(target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            _write_file(Path(folder.join(checkpoint.part_file(name))), module, _origin(run, name))
+        digests = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in sorted(folder.sizes())}
+        folder.write(COMMITTED, json.dumps(digests).encode())

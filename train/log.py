@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import math
-import os
 import platform
 import resource
 import subprocess
@@ -19,6 +18,7 @@ import torch
 
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets.storage import Folder
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
 from train.model import Texts
@@ -93,8 +93,8 @@ class Log:
 def write_config(run: Path, about: Json) -> None:
     """Writes config.json unless the run already has one."""
     if not (run / CONFIG).exists():
-        run.mkdir(parents=True, exist_ok=True)
-        _write(run / CONFIG, json.dumps({**about, "made_by": _made_by()}, indent=1) + "\n")
+        text = json.dumps({**about, "made_by": _made_by()}, indent=1) + "\n"
+        Folder(str(run)).write(CONFIG, text.encode())
 
 
 def require_same(run: Path, about: Json) -> None:
@@ -120,7 +120,7 @@ def cut_back(run: Path, images_seen: int) -> None:
     log = run / LOG
     if log.exists():
         lines = [line for line in log.read_text().splitlines() if _images(line) <= images_seen]
-        _write(log, "".join(f"{line}\n" for line in lines))
+        Folder(str(run)).write(LOG, "".join(f"{line}\n" for line in lines).encode())
 
 
 @contextlib.contextmanager
@@ -140,14 +140,6 @@ def _images(line: str) -> float:
         return float(json.loads(line)["images_seen"])
     except (ValueError, KeyError):
         return float("inf")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    with part.open() as file:
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _memory(device: str) -> int:

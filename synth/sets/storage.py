@@ -153,9 +153,9 @@ class Folder(Storage):
                 raise UserError(f"{self.url} takes no files; give another folder") from None
             try:
                 yield str(temporary)
-                _sync(temporary)
+                sync(temporary)
                 os.replace(temporary, self._path / name)
-                _sync(self._path)
+                sync(self._path)
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -173,7 +173,7 @@ class Folder(Storage):
             yield scratch
             with plain_errors(self.url):
                 os.replace(scratch.url, self.url)
-                _sync(self._path.parent)
+                sync(self._path.parent)
         finally:
             shutil.rmtree(scratch.url, ignore_errors=True)
 
@@ -373,7 +373,8 @@ def _lock(folder: int, url: str) -> None:
         pass  # a file system without locks: the bytes of two runs are equal anyway
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file or a folder's entries are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from synth.sets.storage import Folder
+
 _TEXT, _GAP = 12, 8  # pixels
 
 
@@ -33,10 +35,7 @@ def save(path: Path, sheet: Image.Image) -> None:
     """Writes a PNG; it appears whole or not at all."""
     data = io.BytesIO()
     sheet.save(data, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data.getvalue())
-    part.replace(path)
+    Folder(str(path.parent)).write(path.name, data.getvalue())
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:

@@ -43,7 +43,6 @@ _CONFIG = "open_clip_config.json"
 MERGES = "merges.txt.gz"  # of a byte-pair tokeniser that a folder brings along
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 _TEXTS_AT_ONCE = 256
-_CHUNK = 1 << 20
 
 Json = dict[str, Any]
 

@@ -74,10 +74,6 @@ class Recipe:
         """The renderer's entry in samples and records; nothing if exnihilo itself draws the pictures."""
         return families.renderer(self.dataset)
 
-    def params(self, index: int) -> Any:
-        """What picture `index` is drawn from."""
-        return datasets.sample_params(self.dataset, self.config, seed=self.seed, index=index)
-
     def render(self, index: int) -> tuple[Any, Picture]:
         """Returns parameters and picture of an index. Raises UserError if its class gives none."""
         return families.render(self.dataset, self.config, seed=self.seed, index=index, size=self.size)

@@ -64,7 +64,7 @@ def random_stats(channels: int) -> Json:
 def random_samples(name: str, count: int) -> Iterator[Json]:
     """Samples with parameters of the law and stats of chance."""
     made = recipe(name)
-    pool = [as_json(vars(made.params(index))) for index in range(300)]
+    pool = [as_json(vars(datasets.sample_params(made.dataset, made.config, seed=0, index=index))) for index in range(300)]
     for index in range(count):
         stats = random_stats(made.config.channels)
         yield {"family": made.dataset.family, "params": pool[index % 300], "stats": stats, "size": SIZE, "index": index}

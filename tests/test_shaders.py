@@ -33,6 +33,11 @@ def recipe() -> Recipe:
     return recipe_of(Request("shaders", 1, "-", size=SIZE))
 
 
+def params_of(recipe: Recipe, index: int) -> shaders.Params:
+    params: shaders.Params = datasets.sample_params(recipe.dataset, recipe.config, seed=recipe.seed, index=index)
+    return params
+
+
 @pytest.fixture(scope="module")
 def accepted() -> list[dict[str, Any]]:
     return programs.shipped().content["programs"]
@@ -96,13 +101,13 @@ def test_every_function_of_the_glsl_files_is_read() -> None:
 
 
 def test_parameters_are_what_they_were(recipe: Recipe) -> None:
-    values = [vars(recipe.params(index)) for index in (0, 1, 30_000)]
+    values = [vars(params_of(recipe, index)) for index in (0, 1, 30_000)]
     assert hashlib.sha256(settings.canonical(values)).hexdigest()[:16] == GOLDEN
 
 
 def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
     for index in range(0, 21_000, 97):
-        params = recipe.params(index)
+        params = params_of(recipe, index)
         for uniform, value in zip(program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True):
             assert (np.array(value) >= uniform.parameter.low).all() and (np.array(value) <= uniform.parameter.high).all()
             assert (uniform.parameter.type == "int") == isinstance(value, int)
@@ -119,11 +124,11 @@ def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recip
 
 
 def test_consecutive_pictures_come_from_different_structures(recipe: Recipe) -> None:
-    assert len({recipe.params(index).structure for index in range(500, 756)}) == 256
+    assert len({params_of(recipe, index).structure for index in range(500, 756)}) == 256
 
 
 def test_times_are_uniform_and_zooms_even_in_both_directions(recipe: Recipe) -> None:
-    sample = [recipe.params(index) for index in range(2000)]
+    sample = [params_of(recipe, index) for index in range(2000)]
     times, zooms = np.array([p.time for p in sample]), np.log([p.view[2] for p in sample])
     for values, low, high in ((times, 0.1, 10.0), (zooms, np.log(0.75), np.log(1.35))):
         assert low - 1e-3 <= values.min() and values.max() <= high + 1e-3
@@ -133,7 +138,7 @@ def test_times_are_uniform_and_zooms_even_in_both_directions(recipe: Recipe) -> 
 def test_a_class_with_nothing_to_show_at_first_uses_a_later_attempt(recipe: Recipe) -> None:
     content = recipe.config.programs.content
     number = int(min(content["attempts"], key=int))
-    params = recipe.params(number)
+    params = params_of(recipe, number)
     assert params.values == shaders.class_values(params.structure, number, content["attempts"][str(number)])
     assert params.values != shaders.class_values(params.structure, number, 0)
 
@@ -174,7 +179,7 @@ def test_pictures_at_fault_are_told_apart(fault: str | None, picture: Any) -> No
 
 def test_what_shows_nothing_is_drawn_anew(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, [index] = shaders.draw, [5]
-    first = recipe.params(index)
+    first = params_of(recipe, index)
     monkeypatch.setattr(shaders, "draw", lambda params, size: plain(params, size) * (params.time != first.time))
     with pytest.raises(UnfitError, match="black"):
         shaders.render(first, SIZE)

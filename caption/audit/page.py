@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -19,8 +19,6 @@ from caption.audit.scan import IMAGE, PSEUDO, TEXT
 _TEMPLATE = Path(__file__).with_name("page.html")
 _EXAMPLES = 12  # captions of a captioner
 _DISTINCT = "distinct words, or pairs of words, per word"
-
-Json = dict[str, Any]
 
 
 class Section(NamedTuple):

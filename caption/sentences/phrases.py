@@ -58,7 +58,6 @@ _NOUNS: dict[Value, tuple[str, ...]] = {
     "speckled fractal": ("speckled fractal", "grainy fractal", "dotted fractal"),
     "shader": ("shader picture", "shader image"),
 }
-_COPIES = ("made of {} copies of itself", "built from {} copies of itself", "the union of {} images of itself")
 _CONTRASTS: dict[Value, tuple[str, ...]] = {
     "lighter": ("lighter than what lies behind", "brighter than the surroundings"),
     "darker": ("darker than what lies behind", "dimmer than the surroundings"),

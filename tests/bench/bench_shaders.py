@@ -24,9 +24,14 @@ PICTURES = 512  # of the law, each structure twice
 RENDERERS = 2000  # programs that memory is measured after
 
 
+def params_of(recipe: Recipe, index: int) -> shaders.Params:
+    params: shaders.Params = datasets.sample_params(recipe.dataset, recipe.config, seed=recipe.seed, index=index)
+    return params
+
+
 def steady_state(recipe: Recipe) -> Iterator[Row]:
     """The pictures of the law drawn by the pipeline's own function and barely, with all programs alive; by turns, best of five."""
-    params = [recipe.params(i) for i in range(PICTURES)]
+    params = [params_of(recipe, i) for i in range(PICTURES)]
     ours, bare = np.full(PICTURES, np.inf), np.full(PICTURES, np.inf)
     for p in params:
         shaders.draw(p, 256)
@@ -64,7 +69,7 @@ def worst_class(recipe: Recipe) -> Iterator[Row]:
     """Every seventh class of the law, drawn once: those above 30 ms again, best of five."""
     worst = (0.0, 0)
     for number in range(0, recipe.config.classes, 7):
-        params = recipe.params(number)
+        params = params_of(recipe, number)
         took = timed(params, 1)
         took = timed(params, 5) if took > 30 else took
         worst = max(worst, (took, number))
@@ -83,8 +88,10 @@ def timed(params: shaders.Params, rounds: int) -> float:
 
 def compiling() -> Iterator[Row]:
     """All structures' first pictures, in a fresh process: without a shader cache, and with the one that the first left."""
-    script = "import time; from synth.pipeline import *; from synth.families import shaders; r = recipe_of(Request('shaders', 1, '-'))\n"
-    script += "ps = [r.params(i) for i in range(256)]; shaders.draw(ps[0], 8); t = time.process_time()\n"
+    script = "import time\nfrom synth.datasets import sample_params\nfrom synth.families import shaders\nfrom synth.pipeline import *\n"
+    script += "r = recipe_of(Request('shaders', 1, '-'))\n"
+    script += "ps = [sample_params(r.dataset, r.config, seed=0, index=i) for i in range(256)]\n"
+    script += "shaders.draw(ps[0], 8); t = time.process_time()\n"
     script += "for p in ps: shaders.draw(p, 8)\nprint(time.process_time() - t)"
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "MESA_SHADER_CACHE_DIR": folder}
@@ -119,7 +126,7 @@ def diversity() -> Iterator[str]:
             continue
         recipe = recipe_of(Request(name, 1, "-", size=128))
         sample = [np.broadcast_to(recipe.render(i)[1].pixels, (128, 128, 3)).astype(np.float32) for i in range(1000)]
-        kinds = len({recipe.params(i).structure for i in range(1000)}) if name == "shaders" else min(1000, recipe.config.classes)
+        kinds = len({params_of(recipe, i).structure for i in range(1000)}) if name == "shaders" else min(1000, recipe.config.classes)
         looks = np.stack([p.reshape(16, 8, 16, 8, 3).mean(axis=(1, 3)).ravel() for p in sample])
         edges = [gradients(p.mean(axis=2)) for p in sample]
         row = f"{np.std([p.mean(axis=(0, 1)) for p in sample], axis=0).mean():>8.1f}{hue_entropy(sample):>7.2f}"

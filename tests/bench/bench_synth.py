@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from synth import families
+from synth import datasets, families
 from synth.families import visual_atoms
 from synth.families.visual_atoms import Params
 from synth.images.codecs import CODECS, Codec, encode_png
@@ -55,7 +55,8 @@ def kernels() -> Iterator[Row]:
         name = f"kernel V={params.vertices} L={params.orbits} 512 px"
         yield from against_twins(name, [params], f">= {target}")
     law = recipe_of(Request("visual_atoms", 64, "-"))
-    yield from against_twins("sheet of the law 512 px", [law.params(i) for i in range(0, 64, 2)], "")
+    sample = [datasets.sample_params(law.dataset, law.config, seed=0, index=i) for i in range(0, 64, 2)]
+    yield from against_twins("sheet of the law 512 px", sample, "")
 
 
 def against_twins(name: str, sheet: list[Params], target: str) -> Iterator[Row]:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from itertools import count, islice
@@ -61,3 +62,14 @@ def test_drawing_needs_neither_ray_nor_object_stores_nor_opengl() -> None:
     script += f"for name in ('visual_atoms', 'fractals', 'fractals_multi', 'fractaldb'): next(draw(name, None, 0, [0], size=32))\n{heavy}\n"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=True)
     assert run.stdout == "[]\n[]\n"
+
+
+def test_the_loops_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parent.parent / "synth" / "README.md"
+    [script] = [block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "synth.families" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in printed[:4]] == [["(64,", "64,", "1)"]] * 4
+    assert printed[4].startswith("Estimate(") and printed[-1].startswith("Summary(total=64, pictures=64,")
+    assert len(ShardSet("shards")) == 64

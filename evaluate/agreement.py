@@ -9,16 +9,18 @@ Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from caption import encoders
 from caption.sentences import attributes
-from evaluate import detectors, runs
+from evaluate import detectors, results, runs
 from evaluate.detectors import Detector
+from evaluate.measuring import Events, Json
 from synth.errors import UserError
+from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.runs import find
@@ -28,8 +30,6 @@ FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
 _BORDER = 1 / 16  # of a side
 _AT_ONCE = 64
-
-Json = dict[str, Any]
 
 
 class Real(NamedTuple):
@@ -63,26 +63,29 @@ def agreement(
     seed: int,
     encoder: str | None,
     device: str,
-    advance: Callable[[int], None],
-) -> Iterator[Json]:
-    """A row a fact: the judge on real renders, on the run's pictures, and on these with prompts changed round. Raises UserError."""
+) -> Events:
+    """Yields the pictures that are done, and last a row a fact: the judge on real renders, on the run's
+    pictures, and on these with prompts changed round. Each row is appended to the run's figures.
+
+    Raises UserError."""
     device = encoders.choose_device(device)
     run, net = find(place), detectors.load(detector, weights=weights, device=device)
     require_drawing(run.model, place)
-    found, model = run.checkpoint(), run.encoder(encoder, device)
+    folder, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
-    head = fit(features(net, fitted.pixels, advance), [f["family"] for f in fitted.facts])
+    head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
     prompts = runs.prompts_of(model, [attributes.state(_said(f), "short") for f in held_out.facts])
-    pictures = np.concatenate(list(runs.drawn(run, found, prompts, seed=seed, device=device).batches(0)))
-    judged_real = judge(head, features(net, held_out.pixels, advance), held_out.pixels)
-    judged_drawn = judge(head, features(net, pictures, advance), pictures)
+    pictures = np.concatenate(list(runs.drawn(run, folder, prompts, seed=seed, device=device).batches(0)))
+    judged_real = judge(head, (yield from features(net, held_out.pixels)), held_out.pixels)
+    judged_drawn = judge(head, (yield from features(net, pictures)), pictures)
     turned = held_out.facts[1:] + held_out.facts[:1]
     note = (runs.JUDGED_BY_ITS_OWN,) if net.weights == run.about["encoder"]["digest"] else ()
+    table: list[Json] = []
     for fact in FACTS:
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]
         both = [i for i in rows if fact in _said(turned[i])]
-        yield {
-            "images_seen": run.images_seen(found),
+        row = {
+            "images_seen": run.images_seen(folder),
             "metric": f"attribute agreement: {fact}",
             "value": _share(judged_drawn, held_out.facts, fact, rows),
             "of_real_renders": _share(judged_real, held_out.facts, fact, rows),
@@ -95,6 +98,9 @@ def agreement(
             "sets": digest([ShardSet(s).digest for s in sets]),
             "notes": list(note) if fact == "family" else [],
         }
+        results.append(run.path, row)
+        table.append(row)
+    yield table
 
 
 def read(sets: Sequence[str], n: int) -> Real:
@@ -127,13 +133,13 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     return Head(names, mean, spread, np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ y))
 
 
-def features(net: Detector, pixels: np.ndarray, advance: Callable[[int], None]) -> np.ndarray:
-    """Features float32 (N, D) of pictures (N, H, W, 3)."""
-    made = []
+def features(net: Detector, pixels: np.ndarray) -> Generator[Progress, None, np.ndarray]:
+    """Yields the pictures (N, H, W, 3) that are done, and returns their features float32 (N, D)."""
+    parts = []
     for start in range(0, len(pixels), _AT_ONCE):
-        made.append(net(pixels[start : start + _AT_ONCE]).features)
-        advance(len(made[-1]))
-    return np.concatenate(made)
+        parts.append(net(pixels[start : start + _AT_ONCE]).features)
+        yield Progress(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def judge(head: Head, features_: np.ndarray, pixels: np.ndarray) -> list[dict[str, str | None]]:

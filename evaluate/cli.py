@@ -8,6 +8,8 @@ import click
 
 from synth import console
 
+Json = dict[str, Any]
+
 _DETECTOR = click.option("--detector", default="inception", show_default=True, help="inception, efficientnet-lite0, nano, or an encoder.")
 _WEIGHTS = click.option("--weights", metavar="FILE", help="Inception's weights; by default they are fetched.")
 _METRICS = click.option("--metrics", default="fid,kid,is,pr,dc", show_default=True, help="Also fdinf, cmmd, clip, rprecision.")
@@ -55,10 +57,7 @@ def metrics(**options: Any) -> None:
     from evaluate import measuring
 
     request = measuring.Request(**options)
-    with console.Progress("pictures") as bar:
-        bar.start(measuring.pictures(request))
-        rows = list(measuring.metrics(request, bar.advance))
-    _show(rows)
+    _show(console.watched("pictures", measuring.metrics(request), measuring.pictures(request)))
 
 
 @commands.command(epilog=_example("python -m evaluate compare data/shards/fractals data/shards/fractaldb --metrics kid --detector nano"))
@@ -73,10 +72,7 @@ def compare(a: str, b: str, **options: Any) -> None:
     """Measure a folder or set of pictures against another."""
     from evaluate import measuring
 
-    with console.Progress("pictures") as bar:
-        bar.start(0)
-        rows = measuring.compare(a, b, **options, advance=bar.advance)
-    _show(rows)
+    _show(console.watched("pictures", measuring.compare(a, b, **options), 0))
 
 
 @commands.command(epilog=_example("python -m evaluate curve runs/emoji --reference data/real/emoji/test --metrics kid --detector nano"))
@@ -88,9 +84,7 @@ def curve(out: str | None, **options: Any) -> None:
 
     target = curves.target(out or f"{options['run']}/curve.png")
     request = measuring.Request(**options)
-    with console.Progress("pictures") as bar:
-        bar.start(measuring.pictures(request, checkpoints=True))
-        rows = list(measuring.curve(request, bar.advance))
+    rows = console.watched("pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True))
     _warn(rows)
     for row in curves.write(target, {options["run"]: rows}):
         console.show(row)
@@ -111,17 +105,9 @@ def curve(out: str | None, **options: Any) -> None:
 @_DEVICE
 def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
     """Say how often the pictures of a run have the family, colour and background that their prompts state."""
-    from pathlib import Path
-
     from evaluate import agreement as judging
-    from evaluate import measuring
 
-    with console.Progress("pictures") as bar:
-        bar.start(0)
-        rows = list(judging.agreement(run, sets, **options, advance=bar.advance))
-    for row in rows:
-        measuring.append(Path(run), row)
-    _show(rows)
+    _show(console.watched("pictures", judging.agreement(run, sets, **options), 0))
 
 
 @commands.command(epilog=_example("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md"))
@@ -135,13 +121,13 @@ def table(number: int, runs: tuple[str, ...], out: str) -> None:
     console.show(tables.write(number, runs, out))
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: list[Json]) -> None:
     _warn(rows)
     for row in rows:
         console.show(row)
 
 
-def _warn(rows: list[dict[str, Any]]) -> None:
-    """What a reader of figures must know, once each."""
+def _warn(rows: list[Json]) -> None:
+    """Prints the notes of figures, once each."""
     for note in dict.fromkeys(f"{row['metric']}: {note}" for row in rows for note in row.get("notes") or ()):
         console.note(f"warning: {note}")

@@ -1,5 +1,6 @@
 """A metric against images seen, as the paper's figure 4: a PNG, and the numbers beside it as JSON, with last and best."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,25 +8,27 @@ from typing import Any
 
 from evaluate.measuring import best_and_last
 from synth.errors import UserError
+from synth.sets.storage import Folder
 
 Json = dict[str, Any]
 
 
 def target(out: str) -> Path:
-    """The PNG's path. Raises UserError for another kind of file."""
+    """Returns the PNG's path. Raises UserError for another kind of file."""
     if not out.endswith(".png"):
         raise UserError(f"--out is {out}; it must end in .png")
     return Path(out)
 
 
 def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
-    """Draws the curves of runs, an axis a metric; the rows that say last and best of each."""
+    """Writes the curves of runs, an axis a metric, and their numbers. Returns the rows of last and best."""
     names = list(dict.fromkeys(row["metric"] for rows in rows_of.values() for row in rows))
-    found = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps({"ends": found, "rows": dict(rows_of)}, indent=1) + "\n")
-    figure(rows_of, names).savefig(path, dpi=120)
-    return found
+    ends = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
+    picture, folder = io.BytesIO(), Folder(str(path.parent))
+    figure(rows_of, names).savefig(picture, dpi=120, format="png")
+    folder.write(path.with_suffix(".json").name, (json.dumps({"ends": ends, "rows": dict(rows_of)}, indent=1) + "\n").encode())
+    folder.write(path.name, picture.getvalue())
+    return ends
 
 
 def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:

@@ -12,13 +12,16 @@ import hashlib
 import pickle
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import numpy as np
 
 from synth.errors import UserError
+
+if TYPE_CHECKING:
+    from caption.encoders import Encoder
 
 INCEPTION, CLEAN = "inception", "inception-clean"
 LITE = "efficientnet-lite0"
@@ -60,7 +63,16 @@ def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detec
         return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
     if weights:
         raise UserError(f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector")
-    return _Lite(device) if name == LITE else _Encoder(name, device)
+    if name == LITE:
+        return _Lite(device)
+    from caption import encoders
+
+    return of_encoder(encoders.load(encoders.find(name), device))
+
+
+def of_encoder(encoder: "Encoder") -> Detector:
+    """Returns the image side of a CLIP encoder as a detector, with its unit embeddings as features."""
+    return _Encoder(encoder)
 
 
 class _Inception:
@@ -146,15 +158,12 @@ class _Lite:
 
 
 class _Encoder:
-    """The image side of a CLIP encoder: unit embeddings."""
+    """The image side of a CLIP encoder."""
 
-    def __init__(self, name: str, device: str) -> None:
-        from caption import encoders
-
-        source = encoders.find(name)
-        self._encoder = encoders.load(source, device)
-        self.name, self.weights, self.dimensions = source.name, source.sha256, self._encoder.dimensions
-        self.resize = f"bicubic, antialiased, to {self._encoder.size} x {self._encoder.size}"
+    def __init__(self, encoder: "Encoder") -> None:
+        self._encoder = encoder
+        self.name, self.weights, self.dimensions = encoder.source.name, encoder.source.sha256, encoder.dimensions
+        self.resize = f"bicubic, antialiased, to {encoder.size} x {encoder.size}"
 
     def __call__(self, pixels: np.ndarray) -> Output:
         return Output(self._encoder.images(pixels), None)

@@ -10,21 +10,22 @@ Axes: N pictures, D dimensions of a feature, C classes.
 """
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from evaluate.detectors import Detector, Output
 from evaluate.moments import Gathering, Moments, require_finite
 from evaluate.scores import InceptionScore, Score
 from evaluate.sources import Pictures
 from synth.errors import UserError
+from synth.sets.completion import Progress
+from synth.sets.storage import Folder
 from synth.settings import digest
 
 CACHE = Path("data/features")
@@ -87,34 +88,63 @@ class Features:
         return score.score()
 
 
-def extract(
-    detector: Detector, pictures: Pictures, *, cache: Path | None = None, advance: Callable[[int], None] = lambda n: None
-) -> Features:
-    """The features of pictures, from the cache as far as it goes; `advance` is told of every batch. Raises UserError where pictures are
-    fewer than they said, or of two sizes, or where a feature is not finite."""
-    cache = cache or CACHE
-    key: Json = {"detector": detector.name, "weights": detector.weights, "resize": detector.resize, "dimensions": detector.dimensions}
-    key |= {"pictures": pictures.digest, "count": pictures.count}
-    place = cache / digest(key)[:32]
-    place.mkdir(parents=True, exist_ok=True)
-    first = _kept(place, pictures.count)
-    advance(first)
-    waiting: list[Output] = []
-    if first < pictures.count:
-        (place / _MOMENTS).unlink(missing_ok=True)  # of parts that are no longer there
-        for batch in _ahead(_rebatched(pictures.batches(first), pictures.name)):
-            output = detector(batch)
-            require_finite(output.features, first + sum(len(o.features) for o in waiting))
-            waiting.append(output)
-            advance(len(batch))
-            if sum(len(o.features) for o in waiting) == _PART:
-                first = _write_part(place, first, waiting)
-    if waiting:
-        first = _write_part(place, first, waiting)
-    if first != pictures.count:
-        raise UserError(f"{pictures.name} gave {first:,} pictures where {pictures.count:,} were to come; make it again")
-    (place / "about.json").write_text(json.dumps({**key, "name": pictures.name}, indent=1) + "\n")
-    return Features(place, key)
+def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | None = None) -> Generator[Progress, None, list[Features]]:
+    """Yields the pictures that are done, and returns the features of each detector. All detectors share one
+    pass over the pictures, which begins at the first one that a detector lacks in the cache. Raises UserError
+    if there are fewer pictures than promised, if they have two sizes, or if a feature is not finite."""
+    entries = [_Entry(detector, pictures, cache or CACHE) for detector in detectors]
+    filling = list({entry.place: entry for entry in entries if entry.kept < pictures.count}.values())
+    number = min((entry.kept for entry in filling), default=pictures.count)
+    yield Progress(number)
+    for batch in _ahead(_rebatched(pictures.batches(number), pictures.name)) if filling else ():
+        for entry in filling:
+            entry.add(batch, number)
+        number += len(batch)
+        yield Progress(len(batch))
+    if number != pictures.count:
+        raise UserError(f"{pictures.name} gave {number:,} pictures where {pictures.count:,} were to come; make it again")
+    return [entry.finish(pictures.name) for entry in entries]
+
+
+class _Entry:
+    """The place of a detector's features in the cache, while they are completed."""
+
+    def __init__(self, detector: Detector, pictures: Pictures, cache: Path) -> None:
+        self._detector = detector
+        self._key: Json = {key: getattr(detector, key) for key in ("weights", "resize", "dimensions")}
+        self._key = {"detector": detector.name, **self._key, "pictures": pictures.digest, "count": pictures.count}
+        self.place = cache / digest(self._key)[:32]
+        self.kept = _kept(self.place, pictures.count)  # pictures, in whole parts
+        self._waiting: list[Output] = []
+        if self.kept < pictures.count:
+            (self.place / _MOMENTS).unlink(missing_ok=True)  # They belong to parts that are gone.
+
+    def add(self, batch: np.ndarray, number: int) -> None:
+        """Takes in the batch whose first picture has that number, unless its features are in the cache."""
+        if number < self.kept:
+            return
+        output = self._detector(batch)
+        require_finite(output.features, number)
+        self._waiting.append(output)
+        if sum(len(o.features) for o in self._waiting) == _PART:
+            self._write()
+
+    def finish(self, name: str) -> Features:
+        """Writes the last part and about.json. Returns the features."""
+        if self._waiting:
+            self._write()
+        about = json.dumps({**self._key, "name": name}, indent=1) + "\n"
+        Folder(str(self.place)).write("about.json", about.encode())
+        return Features(self.place, self._key)
+
+    def _write(self) -> None:
+        """Writes the outputs that are waiting as one part."""
+        tensors = {"features": np.concatenate([o.features for o in self._waiting])}
+        if all(o.logits is not None for o in self._waiting):
+            tensors["logits"] = np.concatenate([o.logits for o in self._waiting if o.logits is not None])
+        self._waiting.clear()
+        _save(self.place / _part(self.kept), tensors)
+        self.kept += len(tensors["features"])
 
 
 def _kept(place: Path, count: int) -> int:
@@ -124,16 +154,6 @@ def _kept(place: Path, count: int) -> int:
         if tensors is None or len(tensors["features"]) != min(_PART, count - first):
             return first
     return count
-
-
-def _write_part(place: Path, first: int, waiting: list[Output]) -> int:
-    """Writes a part and empties `waiting`; the number of the next picture."""
-    tensors = {"features": np.concatenate([o.features for o in waiting])}
-    if all(o.logits is not None for o in waiting):
-        tensors["logits"] = np.concatenate([o.logits for o in waiting if o.logits is not None])
-    waiting.clear()
-    _save(place / _part(first), tensors)
-    return first + len(tensors["features"])
 
 
 def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
@@ -174,6 +194,4 @@ def _loaded(path: Path) -> Tensors | None:
 
 def _save(path: Path, tensors: Tensors) -> None:
     """Writes tensors, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(tensors, part)
-    part.replace(path)
+    Folder(str(path.parent)).write(path.name, save(tensors))

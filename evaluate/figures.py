@@ -21,7 +21,7 @@ _ELSEWHERE = {
     "coverage": "coverage",
     "cmmd": "MMD",
     "clip": "CLIP score",
-    "rp": "R-precision",
+    "rprecision": "R-precision",
 }
 
 Json = dict[str, Any]

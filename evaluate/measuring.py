@@ -1,6 +1,6 @@
 """One command's worth of figures: a run against a reference, two sets against each other, a run's curve."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,20 @@ import numpy as np
 
 from caption import encoders
 from caption.table import CaptionSet
-from evaluate import detectors, runs, scores, sources
+from evaluate import detectors, results, runs, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
-from evaluate.figures import Figure, Terms
-from evaluate.metrics import METRICS, measure
+from evaluate.figures import Figure
+from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
 from evaluate.runs import Prompts
 from synth.errors import UserError
+from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
 from train.sampling.draw import require_drawing
 
-TEXT_METRICS = ("clip", "rprecision")
-
 Json = dict[str, Any]
+Events = Generator[Progress | list[Json], None, None]  # pictures that are done, and last the rows
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,41 @@ class Request:
 
 
 @dataclass(frozen=True)
+class TextJudge:
+    """An encoder that compares pictures with their texts."""
+
+    detector: Detector
+    rows: list[int]  # of the pictures that have a text
+    texts: np.ndarray  # float32 (len(rows), D), unit length
+
+
+@dataclass(frozen=True)
 class Bench:
-    """What a run's checkpoints are measured with, loaded once."""
+    """Everything that measures a run's checkpoints, loaded once."""
 
     request: Request
     run: Run
     prompts: Prompts
+    metrics: list[str]
     detector: Detector
     split: str  # the reference's name
     reference: Features
-    clip: encoders.Encoder | None
+    judge: TextJudge | None  # for text metrics
     device: str
-    advance: Callable[[int], None]
-
-    @property
-    def names(self) -> list[str]:
-        """The metrics that are asked for."""
-        return _names(self.request.metrics)
 
 
 def pictures(request: Request, *, checkpoints: bool = False) -> int:
-    """How many pictures are looked at: the reference's, and those drawn, of one checkpoint or of all. Raises UserError."""
-    there = len(ShardSet(request.reference))
+    """Returns the number of pictures to look at: the reference's, and those drawn, of one checkpoint or of
+    all. Raises UserError."""
+    reference = len(ShardSet(request.reference))
     times = len(find(request.run).checkpoints()) if checkpoints else 1
-    return there + times * min(request.n, there)
+    return reference + times * min(request.n, reference)
 
 
-def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
-    """Everything that figures need, the reference's features among it. Raises UserError."""
-    device, names = encoders.choose_device(request.device), _names(request.metrics)
+def prepare(request: Request) -> Generator[Progress, None, Bench]:
+    """Yields the reference's pictures that are done, and returns everything that figures need. Raises
+    UserError."""
+    device, names = encoders.choose_device(request.device), parse(request.metrics)
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
@@ -84,110 +90,82 @@ def prepare(request: Request, advance: Callable[[int], None]) -> Bench:
         prompts = runs.prompts_of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompts = runs.prompts_of_texts(shards, run.encoder(request.encoder, device), n)
-    clip = encoders.load(encoders.find(request.clip), device, "fp32") if set(names) & set(TEXT_METRICS) else None
+    judge = _text_judge(request.clip, prompts, device) if set(names) & set(TEXT_METRICS) else None
     detector = detectors.load(request.detector, weights=request.weights, device=device)
-    there = sources.of_shards(request.reference)
-    reference = extract(detector, there, advance=advance)
-    return Bench(request, run, prompts, detector, there.name, reference, clip, device, advance)
+    split = sources.of_shards(request.reference)
+    [reference] = yield from extract([detector], split)
+    return Bench(request, run, prompts, names, detector, split.name, reference, judge, device)
 
 
-def figures(bench: Bench, found: Path) -> list[Figure]:
-    """The figures of a checkpoint, in the order in which they were asked for. Raises UserError."""
-    request, reference = bench.request, bench.reference
-    drawn = runs.drawn(bench.run, found, bench.prompts, seed=request.seed, device=bench.device)
-    terms = Terms(
-        n=drawn.count,
-        reference=bench.split,
-        reference_n=reference.count,
-        reference_digest=reference.digest,
-        detector=bench.detector.name,
-        weights=bench.detector.weights,
-        resize=bench.detector.resize,
-        seed=request.seed,
-        captions=bench.prompts.policy,
-    )
-    on_features = [n for n in bench.names if n in METRICS]
-    made = []
-    if on_features:
-        made = measure(extract(bench.detector, drawn, advance=bench.advance), reference, on_features, terms, resamples=request.resamples)
-    if bench.clip:
-        made += _of_texts(bench, bench.clip, drawn, terms)
+def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure]]:
+    """Yields the pictures of a checkpoint that are done, and returns its figures. Each picture is drawn once.
+    Raises UserError."""
+    request, reference, judge = bench.request, bench.reference, bench.judge
+    of_features, of_texts = ([name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS))
+    nets = [*([bench.detector] if of_features else []), *([judge.detector] if judge else [])]
+    seen = yield from extract(nets, runs.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device))
+    agreed = [terms(s, reference, split=bench.split, seed=request.seed, captions=bench.prompts.policy) for s in seen]
+    rows: list[Figure] = []
+    if of_features:
+        rows += measure(seen[0], reference, of_features, agreed[0], resamples=request.resamples)
+    if judge:
+        images = seen[-1].matrix()[judge.rows]
+        rows += measure_texts(images, judge.texts, of_texts, replace(agreed[-1], n=len(images)))
     own = bench.run.about["encoder"]["digest"]
-    return [replace(f, notes=(*f.notes, runs.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in made]
+    return [replace(f, notes=(*f.notes, runs.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows]
 
 
-def metrics(request: Request, advance: Callable[[int], None]) -> Iterator[Json]:
-    """The figures of a run, each appended to its metrics.jsonl. Raises UserError."""
-    bench = prepare(request, advance)
-    yield from _written(bench, bench.run.checkpoint(request.images_seen))
+def metrics(request: Request) -> Events:
+    """Measures a run. Its figures are appended to its metrics.jsonl. Raises UserError."""
+    bench = yield from prepare(request)
+    yield (yield from _written(bench, bench.run.checkpoint(request.images_seen)))
 
 
-def curve(request: Request, advance: Callable[[int], None]) -> Iterator[Json]:
-    """The figures of every checkpoint of a run, oldest first. Raises UserError."""
-    bench = prepare(request, advance)
-    for found in bench.run.checkpoints():
-        yield from _written(bench, found)
+def curve(request: Request) -> Events:
+    """Measures every checkpoint of a run, oldest first. Raises UserError."""
+    bench = yield from prepare(request)
+    rows: list[Json] = []
+    for folder in bench.run.checkpoints():
+        rows += yield from _written(bench, folder)
+    yield rows
 
 
-def compare(
-    a: str, b: str, *, detector: str, weights: str | None, names: str, n: int | None, device: str, advance: Callable[[int], None]
-) -> list[Json]:
-    """The figures of a set of pictures against another. Raises UserError."""
-    chosen = _names(names)
-    if set(chosen) - set(METRICS):
-        raise UserError(f"{', '.join(set(chosen) - set(METRICS))} need texts; compare knows {', '.join(METRICS)}")
+def compare(a: str, b: str, *, detector: str, weights: str | None, names: str, n: int | None, device: str) -> Events:
+    """Measures a set of pictures against another. Raises UserError."""
+    chosen = parse(names)
+    if of_texts := [name for name in chosen if name in TEXT_METRICS]:
+        raise UserError(f"{', '.join(of_texts)} need texts; compare knows {', '.join(METRICS)}")
     net = detectors.load(detector, weights=weights, device=encoders.choose_device(device))
-    both = [sources.find(place, limit=n) for place in (a, b)]
-    made, reference = (extract(net, p, advance=advance) for p in both)
-    terms = Terms(made.count, both[1].name, reference.count, reference.digest, net.name, net.weights, net.resize, 0, "none")
-    return [figure.row() for figure in measure(made, reference, chosen, terms)]
+    first, second = (sources.find(place, limit=n) for place in (a, b))
+    [generated] = yield from extract([net], first)
+    [reference] = yield from extract([net], second)
+    agreed = terms(generated, reference, split=second.name, seed=0, captions="none")
+    yield [figure.row() for figure in measure(generated, reference, chosen, agreed)]
 
 
-def _written(bench: Bench, found: Path) -> Iterator[Json]:
-    for figure in figures(bench, found):
-        row = {"images_seen": bench.run.images_seen(found), **figure.row()}
-        append(bench.run.path, row)
-        yield row
-
-
-def append(run: Path, row: Json) -> None:
-    """Adds a line to a run's metrics.jsonl."""
-    import json
-
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _of_texts(bench: Bench, clip: encoders.Encoder, drawn: sources.Pictures, terms: Terms) -> list[Figure]:
-    """CLIP score and R-precision of pictures that have a text."""
-    images = np.concatenate([clip.images(batch) for batch in drawn.batches(0)])
-    told = [i for i, text in enumerate(bench.prompts.texts) if text]
-    if not told:
+def _text_judge(name: str, prompts: Prompts, device: str) -> TextJudge:
+    """Returns the encoder of that name with the embeddings of the prompts' texts. Raises UserError if no
+    prompt has a text."""
+    rows = [i for i, text in enumerate(prompts.texts) if text]
+    if not rows:
         raise UserError("the reference has no texts; clip and rprecision need some")
-    texts = clip.texts([clip.cut(bench.prompts.texts[i]) for i in told])
-    source = clip.source
-    terms = replace(terms, n=len(told), detector=source.name, weights=source.sha256, resize=f"bicubic, antialiased, to {clip.size}")
-    made = []
-    if "clip" in bench.names:
-        score = scores.clip_score(images[told], texts)
-        made.append(Figure(f"CLIP score ({source.name})", score.value, terms, score.deviation, details=(("formula", scores.CLIP_SCORE),)))
-    if "rprecision" in bench.names:
-        score = scores.r_precision(images[told], texts)
-        made.append(Figure(f"R-precision ({source.name})", score.value, terms, score.deviation, details=(("candidates", 100),)))
-    return made
+    encoder = encoders.load(encoders.find(name), device)
+    texts = encoder.texts([encoder.cut(prompts.texts[i]) for i in rows])
+    return TextJudge(detectors.of_encoder(encoder), rows, texts)
 
 
-def _names(asked: str) -> list[str]:
-    """Metrics by name. Raises UserError for an unknown one, listing the known."""
-    names, known = [n.strip() for n in asked.split(",") if n.strip()], (*METRICS, *TEXT_METRICS)
-    unknown = [n for n in names if n not in known]
-    if unknown or not names:
-        raise UserError(f"unknown metric {', '.join(unknown) or asked!r}; known are {', '.join(known)}")
-    return names
+def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]]:
+    """Yields the pictures of a checkpoint that are done, and returns its figures as rows, each appended to
+    the run's."""
+    rows = [{"images_seen": bench.run.images_seen(folder), **figure.row()} for figure in (yield from figures(bench, folder))]
+    for row in rows:
+        results.append(bench.run.path, row)
+    return rows
 
 
 def best_and_last(rows: Sequence[Json], name: str) -> tuple[Json, Json]:
-    """Of a metric's rows, the best and the last by images seen; less is better, but for scores, precision and the like."""
+    """Returns the best and the last of a metric's rows by images seen. More is better for scores, precision
+    and the like, less for distances. Raises UserError if the metric has no rows."""
     own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
     if not own:
         raise UserError(f"there is no {name} among the figures; run metrics or curve first")

@@ -13,7 +13,7 @@ from evaluate.neighbours import neighbours
 from synth.errors import UserError
 
 METRICS = ("fid", "kid", "is", "pr", "dc", "fdinf", "cmmd")  # on a detector's features
-TEXT_METRICS = ("clip", "rp")  # on an encoder's: `measure_texts`
+TEXT_METRICS = ("clip", "rprecision")  # on an encoder's embeddings of pictures and texts
 FEW = 10_000  # pictures below which FID is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
@@ -21,8 +21,20 @@ _K, _K_DENSITY = 3, 5
 _BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # and how many pictures they need
 
 
+def parse(text: str) -> list[str]:
+    """Returns the metrics that a comma-separated text names, once each. Raises UserError for an unknown one,
+    listing the known."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    known = (*METRICS, *TEXT_METRICS)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UserError(f"unknown metric {', '.join(unknown) or text!r}; known are {', '.join(known)}")
+    return names
+
+
 def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Terms:
-    """What figures of these two depend on; `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
+    """Returns the terms of figures of these two. `split` names the reference, `seed` drew the generated
+    pictures, `captions` is the policy."""
     detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
     return Terms(
         generated.count,
@@ -36,9 +48,9 @@ def terms(generated: Features, reference: Features, *, split: str, seed: int, ca
 
 
 def measure(generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0) -> list[Figure]:
-    """The figures of those metrics, in order. FID below 10,000 pictures gets a note, and KID and FD-infinity beside it; with `resamples`
-    an interval too. Raises UserError for an unknown metric, too few pictures, or a metric that the detector has not."""
-    _require_known(metrics, METRICS)
+    """Returns the figures of those METRICS, in order. FID below 10,000 pictures gets a note, and KID and
+    FD-infinity beside it; with `resamples` an interval too. Raises UserError for too few pictures, or a
+    metric that the detector does not have."""
     _require_same_detector(generated, reference)
     asked = list(dict.fromkeys(metrics))
     if "fid" in asked and min(generated.count, reference.count) < FEW:
@@ -47,21 +59,10 @@ def measure(generated: Features, reference: Features, metrics: Sequence[str], ab
     return [figure for metric in asked for figure in _MEASURES[metric](pair)]
 
 
-def measure_texts(images: Features, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
-    """CLIP score and R-precision among 100 of pictures and the texts that they were drawn from, unit embeddings float32 (N, D) of the same
-    encoder. Raises UserError for an unknown metric or too few texts."""
-    _require_known(metrics, TEXT_METRICS)
-    pictures, figures = images.matrix(), []
-    if pictures.shape != texts.shape:
-        raise UserError(f"there are texts of shape {texts.shape} for pictures of shape {pictures.shape}; give one text a picture")
-    for metric in dict.fromkeys(metrics):
-        details: tuple[tuple[str, Any], ...]
-        if metric == "clip":
-            score, details = scores.clip_score(pictures, texts), (("formula", scores.CLIP_SCORE),)
-        else:
-            score, details = scores.r_precision(pictures, texts, candidates=CANDIDATES), (("candidates", CANDIDATES),)
-        figures.append(Figure(named(metric, about.detector), score.value, about, error=score.deviation, details=details))
-    return figures
+def measure_texts(images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
+    """Returns the figures of those TEXT_METRICS, in order, from the unit embeddings float32 (N, D) of
+    pictures and of the texts that they were drawn from. Raises UserError for too few different texts."""
+    return [_TEXT_MEASURES[metric](images, texts, about) for metric in metrics]
 
 
 class _Pair:
@@ -127,6 +128,18 @@ def _density_coverage(pair: _Pair) -> Iterator[Figure]:
     yield pair.figure("coverage", pair.neighbours.coverage, details=(("k", _K_DENSITY),))
 
 
+def _clip_score(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
+    score = scores.clip_score(images, texts)
+    details = (("formula", scores.CLIP_SCORE),)
+    return Figure(named("clip", about.detector), score.value, about, error=score.deviation, details=details)
+
+
+def _r_precision(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
+    score = scores.r_precision(images, texts, candidates=CANDIDATES)
+    details = (("candidates", CANDIDATES),)
+    return Figure(named("rprecision", about.detector), score.value, about, error=score.deviation, details=details)
+
+
 _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
     "fid": _fid,
     "kid": _kid,
@@ -136,12 +149,7 @@ _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
     "fdinf": _fdinf,
     "cmmd": _cmmd,
 }
-
-
-def _require_known(metrics: Sequence[str], known: Sequence[str]) -> None:
-    for metric in metrics:
-        if metric not in known:
-            raise UserError(f"unknown metric {metric!r}; known are {', '.join((*METRICS, *TEXT_METRICS))}")
+_TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Terms], Figure]] = {"clip": _clip_score, "rprecision": _r_precision}
 
 
 def _require_same_detector(a: Features, b: Features) -> None:

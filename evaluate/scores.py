@@ -68,9 +68,9 @@ def clip_score(images: np.ndarray, texts: np.ndarray) -> Score:
     return Score(float(cosines.mean()), _standard_error(cosines))
 
 
-def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int = 100, seed: int = 0) -> Score:
-    """Share of pictures whose own text is the nearest of so many, the others drawn from the set, and its standard error. Texts of one
-    embedding are one text. Raises UserError where there are fewer different texts."""
+def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed: int = 0) -> Score:
+    """Returns the share of pictures with their own text nearest among `candidates` texts, and its standard error. The other texts are
+    drawn from the set. Texts of one embedding are one text. Raises UserError if there are fewer different texts than candidates."""
     different, own = np.unique(texts, axis=0, return_inverse=True)
     own = own.reshape(-1)
     if len(different) < candidates:

@@ -1,6 +1,8 @@
 """What several test modules share: small sets and tables, processes and their ends, stand-ins for encoders and detectors."""
 
+import contextlib
 import enum
+import errno
 import hashlib
 import importlib
 import json
@@ -11,9 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
@@ -30,8 +32,11 @@ from synth.sets.storage import Folder, open_storage
 from synth.settings import digest
 
 if TYPE_CHECKING:
-    from evaluate.detectors import Output
+    from evaluate.detectors import Detector, Output
+    from evaluate.features import Features
     from evaluate.sources import Pictures
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16, "workers": 0, "settings": ("canvas=64", "orbits=1,20")}
@@ -142,6 +147,22 @@ def write_picture(path: Path, number: int, *, size: tuple[int, int] = (30, 24), 
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 6, size[0] // 6, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size).convert(mode).save(path)
+
+
+@contextlib.contextmanager
+def full_disk(file: str) -> Iterator[None]:
+    """Lets whoever writes `file`, under its own or a temporary name, find the disk full after half of its bytes."""
+    write = Path.write_bytes
+
+    def fail(path: Path, data: Any) -> int:
+        if file not in path.name:
+            return write(path, data)
+        write(path, bytes(data)[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fail)
+        yield
 
 
 # Commands, in this process and as processes of their own.
@@ -269,6 +290,23 @@ def stream_of(pixels: np.ndarray, *, cut: int = 50, stop: int | None = None) -> 
             yield pixels[begin : begin + cut]
 
     return Pictures("a stream", hashlib.sha256(pixels.tobytes()).hexdigest(), len(pixels), batches)
+
+
+def returned(events: Generator[Any, None, T]) -> T:
+    """Returns the value that a generator returns in the end."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
+
+
+def extracted(detector: "Detector", pictures: "Pictures", *, cache: Path) -> "Features":
+    """Returns the features that one detector has of pictures."""
+    from evaluate.features import extract
+
+    [features] = returned(extract([detector], pictures, cache=cache))
+    return features
 
 
 def write_random_inception(file: Path) -> Path:

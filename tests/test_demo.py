@@ -1,10 +1,11 @@
 """The demo from end to end at its smallest, whatever stops it, and what it says to bad input."""
 
 import json
+import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
 
 def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: Path) -> None:
     with pytest.raises(UserError, match=r"holds a demo with --pretraining 64 .*; give the same again"):
-        course.run(Plan(), demo_done, print)
+        list(course.run(Plan(), demo_done))
 
 
 def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
@@ -131,9 +132,9 @@ def test_sizes_that_cannot_be_are_refused(sizes: dict[str, int], sentence: str) 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("")
     with pytest.raises(UserError, match="is not empty and holds no demo"):
-        course.run(Plan(), tmp_path, print)
+        list(course.run(Plan(), tmp_path))
     with pytest.raises(UserError, match="is a file"):
-        course.run(Plan(), tmp_path / "letter.txt", print)
+        list(course.run(Plan(), tmp_path / "letter.txt"))
 
 
 def test_without_a_renderer_shaders_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,33 +153,31 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
     assert pretraining.line.count("--shards") == pretraining.line.count("--captions") == 2
 
 
-class Silent:
-    def alive(self, busy: Sequence[Step]) -> None: ...
-
-    def ended(self, step: Step, seconds: float) -> None: ...
-
-
 @pytest.mark.parametrize(("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")])
 def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(module: str, how: str, tmp_path: Path) -> None:
     step = Step("odd step", "what", (module,), tmp_path / "nothing")
     with (tmp_path / "lock").open("w") as lock, pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"):
-        workers.do([step], Journal(tmp_path), tmp_path, Silent(), lock.fileno())
+        list(workers.do([step], Journal(tmp_path), tmp_path, lock.fileno()))
     assert not Journal(tmp_path).done(step)
 
 
 def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
     made = [Step("last", "", ("platform",), tmp_path, ("first",)), Step("first", "", ("platform",), tmp_path)]
-    order: list[str] = []
-
-    class Order(Silent):
-        def ended(self, step: Step, seconds: float) -> None:
-            order.append(step.name)
-
     with (tmp_path / "lock").open("w") as lock:
-        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
-        assert order == ["first", "last"]
-        workers.do(made, Journal(tmp_path), tmp_path, Order(), lock.fileno())
-    assert order == ["first", "last"]
+        events = list(workers.do(made, Journal(tmp_path), tmp_path, lock.fileno()))
+        assert [event.step.name for event in events if isinstance(event, workers.Ended)] == ["first", "last"]
+        assert list(workers.do(made, Journal(tmp_path), tmp_path, lock.fileno())) == []
+
+
+def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
+    made = [Step("short", "", ("platform",), tmp_path), Step("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path)]
+    with (tmp_path / "lock").open("w") as lock:
+        events = workers.do(made, Journal(tmp_path), tmp_path, lock.fileno())
+        assert next(event for event in events if isinstance(event, workers.Ended)).step.name == "short"
+        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.demo.worker" in line]
+        assert len(family) == 2
+        events.close()
+    assert not any(running(pid) for pid in family)
 
 
 def test_times_are_summed_over_starts_and_survive_a_crash(tmp_path: Path) -> None:

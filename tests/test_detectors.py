@@ -20,14 +20,13 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evaluate.features import extract
     from evaluate.figures import Terms
     from evaluate.metrics import measure
-    from tests.kit import stream_of
+    from tests.kit import extracted, stream_of
 
     detector = detectors.load("inception", weights=str(inception_file))
     assert len(detector.weights) == 64
-    sets = [extract(detector, stream_of(pixels), cache=tmp_path) for pixels in (PIXELS, PIXELS // 2)]
+    sets = [extracted(detector, stream_of(pixels), cache=tmp_path) for pixels in (PIXELS, PIXELS // 2)]
     bare = FeatureExtractorInceptionV3("bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception_file))
     features, logits = bare(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
     found = next(iter(sets[0].blocks()))

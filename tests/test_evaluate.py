@@ -1,9 +1,11 @@
-"""From a run to its figures: metrics, curve, agreement, table."""
+"""From a run to its figures: metrics, curve, agreement."""
 
 import json
-import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from caption import encoders
 from caption.encoders import find, load
 from caption.table import CaptionSet
-from evaluate import agreement, curves, features, measuring, runs, tables
+from evaluate import agreement, curves, features, measuring, runs
 from evaluate.cli import commands
 from evaluate.measuring import Request
+from evaluate.sources import Pictures
 from synth.errors import UserError
+from synth.sets import completion
 from synth.sets.shards import ShardSet
-from tests.kit import invoke, json_lines, make_small, make_tables
+from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs as trained
 from train.models.stylegan2_networks import Generator
 from train.start import Request as Training
@@ -48,7 +53,7 @@ def ask(
 
 
 def rows(request: Request) -> list[dict[str, Any]]:
-    return list(measuring.metrics(request, lambda _: None))
+    return completion.finish(measuring.metrics(request))
 
 
 def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undisturbed: Path, captioned: Path) -> None:
@@ -76,6 +81,120 @@ def test_figures_say_all_that_makes_them_comparable_and_are_kept(ask: Callable[.
         assert any("encoder that made the run's captions" in note for note in row["notes"])
 
 
+class Drawing:
+    """The drawing of runs, which counts the pictures that are taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken = 0
+        self._drawn = runs.drawn
+        monkeypatch.setattr(runs, "drawn", self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Pictures:
+        pictures = self._drawn(*arguments, **options)
+
+        def batches(first: int) -> Iterator[np.ndarray]:
+            for batch in pictures.batches(first):
+                self.taken += len(batch)
+                yield batch
+
+        return replace(pictures, batches=batches)
+
+    def count(self, request: Request) -> int:
+        """How many pictures are drawn for a request."""
+        self.taken = 0
+        assert rows(request)
+        return self.taken
+
+
+def test_every_picture_is_drawn_once_for_all_metrics(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = Drawing(monkeypatch)
+    both = ask(metrics="fid,clip,kid", clip="nano")
+    assert drawing.count(both) == 30
+    assert drawing.count(both) == 0  # Both kinds of features are in the cache.
+    assert drawing.count(replace(both, metrics="kid", detector="nano")) == 0
+    assert drawing.count(replace(both, seed=1, metrics="kid")) == 30
+    assert drawing.count(replace(both, seed=1)) == 30  # The embeddings are missing.
+    assert drawing.count(replace(both, seed=1)) == 0
+
+
+def test_progress_is_the_pictures_of_the_reference_and_those_drawn(ask: Callable[..., Request]) -> None:
+    for request in (ask(metrics="kid,clip", clip="nano"), ask(metrics="kid,clip", clip="nano")):  # the second from the cache
+        steps = [event.amount for event in measuring.metrics(request) if isinstance(event, completion.Progress)]
+        assert sum(steps) == measuring.pictures(request) == 40 + 30
+
+
+TEXTS = ["" if i % 13 == 0 else f"picture {i % 110}" for i in range(130)]  # 103 different ones
+
+
+def name_pictures(texts: list[str], place: Path, encoder: Path) -> dict[str, Any]:
+    """Makes a set of pictures with texts and its tables; returns both as a request takes them."""
+    write_foreign(place / "named", [{"txt": text.encode()} for text in texts])
+    make_tables(place / "named", place / "tables", encoder)
+    return {"reference": str(place / "named"), "captions": str(place / "tables")}
+
+
+class Numbers:
+    """An encoder of numbers: of the one in a text, and of the one that a picture is filled with."""
+
+    source, dimensions, size = SimpleNamespace(name="numbers", sha256="2" * 64), 110, 8
+
+    def cut(self, text: str) -> str:
+        return text
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.eye(110, dtype=np.float32)[[int(text.split()[1]) for text in texts]]
+
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        return np.eye(110, dtype=np.float32)[pixels[:, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 0.0)], ids=["own", "neighbour"])
+def test_text_metrics_compare_each_picture_with_its_own_text(
+    ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int, share: float
+) -> None:
+    named = name_pictures(["any"] * 130, tmp_path, tiny_encoder)
+    of_tables = runs.prompts_of_tables
+    monkeypatch.setattr(runs, "prompts_of_tables", lambda *asked: replace(of_tables(*asked), texts=TEXTS))
+    numbers = np.array([(i + shift) % 110 for i in range(130)], np.uint8)
+    pictures = np.broadcast_to(numbers[:, None, None, None], (130, 8, 8, 3))
+    real = encoders.load
+    monkeypatch.setattr(encoders, "load", lambda source, *more: Numbers() if source.name == "nano" else real(source, *more))
+    monkeypatch.setattr(runs, "drawn", lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])))
+    request = replace(ask(metrics="rprecision,clip", clip="nano", n=130), **named)
+    precision, score = rows(request)
+    assert (precision["metric"], precision["value"], precision["candidates"]) == ("R-precision (numbers)", share, 100)
+    assert (score["metric"], score["value"], score["formula"]) == ("CLIP score (numbers)", 100 * share, "100 mean max(cos, 0)")
+    for row in (precision, score):
+        assert (row["n"], row["reference_n"], row["weights"], row["error"]) == (120, 130, "2" * 64, 0)
+
+
+def test_text_metrics_of_a_run_are_those_of_its_pictures(
+    ask: Callable[..., Request], run: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    names = [f"picture {i % 100}" for i in range(120)]  # of 100 different texts all are candidates
+    write_foreign(tmp_path / "named", [{"txt": name.encode()} for name in names])
+    request = replace(ask(captions=None, metrics="kid,rprecision,clip", clip=str(tiny_encoder), n=120), reference=str(tmp_path / "named"))
+    made = {row["metric"]: row for row in rows(request)}
+    found, encoder = trained.find(run), load(find(str(tiny_encoder)))
+    prompts = runs.prompts_of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
+    drawn = np.concatenate(list(runs.drawn(found, found.checkpoint(), prompts, seed=0, device="cpu").batches(0)))
+    cosines = encoder.images(drawn) @ encoder.texts(names[:100]).T
+    own = cosines[np.arange(120), np.arange(120) % 100]
+    assert made["R-precision (tiny)"]["value"] == pytest.approx(np.mean(own == cosines.max(axis=1)))
+    assert made["CLIP score (tiny)"]["value"] == pytest.approx(100 * own.clip(min=0).mean(), rel=1e-5)
+    assert "encoder that made the run's captions" in made["R-precision (tiny)"]["notes"][0]
+
+
+def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
+    ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = name_pictures([""] * 5, tmp_path, tiny_encoder)
+    drawing = Drawing(monkeypatch)
+    with pytest.raises(UserError, match="the reference has no texts; clip and rprecision need some"):
+        rows(replace(ask(metrics="kid,clip", clip="nano"), **named))
+    assert drawing.taken == 0
+
+
 def test_another_detector_is_not_marked(ask: Callable[..., Request]) -> None:
     assert all("encoder that made" not in note for row in rows(ask(detector="nano")) for note in row.get("notes") or [])
 
@@ -89,13 +208,27 @@ def test_texts_are_encoded_here_where_there_are_no_tables(ask: Callable[..., Req
 
 
 def test_a_curve_has_every_checkpoint_with_last_and_best(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
-    made = list(measuring.curve(ask(metrics="kid"), lambda _: None))
+    made = completion.finish(measuring.curve(ask(metrics="kid")))
     assert sorted({r["images_seen"] for r in made}) == [16, 32]
     [ends] = curves.write(tmp_path / "curve.png", {str(run): made})
     values = {r["images_seen"]: r["value"] for r in made}
     assert ends["last"] == values[32] and ends["best"] == min(values.values())
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((tmp_path / "curve.json").read_text())["rows"][str(run)] == made
+
+
+@pytest.mark.parametrize("file", ["curve.json", "curve.png"])
+def test_a_curve_on_a_full_disk_leaves_no_file_or_the_old_one(tmp_path: Path, file: str) -> None:
+    rows_of = {"run": [{"metric": "KID", "images_seen": i, "value": 1.0 / (1 + i)} for i in range(3)]}
+    out = tmp_path / "curves" / "curve.png"
+    with full_disk(file), pytest.raises(UserError, match="is full; make room"):
+        curves.write(out, rows_of)
+    assert not list(out.parent.glob(f"*{file}*"))
+    curves.write(out, rows_of)
+    before = (out.parent / file).read_bytes()
+    with full_disk(file), pytest.raises(UserError, match="is full; make room"):
+        curves.write(out, {"other": rows_of["run"]})
+    assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (out.parent / file).read_bytes() == before
 
 
 def test_best_is_least_of_distances_and_most_of_scores() -> None:
@@ -126,26 +259,28 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
         agreement.fit(x, ["a"] * 60)
 
 
-def test_agreement_says_what_real_renders_and_chance_give(run: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_agreement_says_what_real_renders_and_chance_give(
+    run: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_small(tmp_path / "fractals", dataset="fractals", settings=())
     sets = [str(undisturbed), str(tmp_path / "fractals")]
-    asked = {"n": 40, "detector": "nano", "weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
-    made = list(agreement.agreement(str(run), sets, **asked, advance=lambda _: None))  # type: ignore[arg-type]
-    assert [r["metric"] for r in made] == [f"attribute agreement: {f}" for f in ("family", "colour", "background")]
+    terms: Any = {"n": 40, "detector": "nano", "weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
+    made = completion.finish(agreement.agreement(str(run), sets, **terms))
+    assert [r["metric"] for r in made] == [f"attribute agreement: {fact}" for fact in agreement.FACTS]
     family, _, background = made
     assert family["of_real_renders"] > 0.9 and family["n"] == 40 and background["of_real_renders"] > 0.7
-    assert all(
-        0 <= r[k] <= 1 for r in made for k in ("value", "of_real_renders", "with_prompts_changed_round", "commonest_answer") if r["n"]
-    )
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == made
 
-
-def test_the_table_has_our_figures_and_the_papers(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
-    rows(ask())
-    written = tables.write(1, [str(run)], str(tmp_path / "t.md"))
-    text, page = (tmp_path / "t.md").read_text(), (tmp_path / "t.html").read_text()
-    assert "| Scratch | 17.4 | 50.9 |" in text and "| tiny | scratch | visual_atoms | 32 | 30 |" in text
-    assert page.count("<table>") == 2 and 'src="data:image/png;base64,' in page and not re.search(r'(src|href)="http', page)
-    assert written["runs"] == 1
+    _, renders = agreement._halves(agreement.read(sets, 40), 0)  # A run that draws what the judge has as real renders.
+    monkeypatch.setattr(runs, "drawn", lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])))
+    known = completion.finish(agreement.agreement(str(run), sets, **terms))
+    for row, drawn in zip(made, known, strict=True):
+        assert drawn["value"] == drawn["of_real_renders"] == row["of_real_renders"] != row["value"]
+        assert drawn["commonest_answer"] == row["commonest_answer"]
+    families = [facts["family"] for facts in renders.facts]
+    turned = np.mean([a == b for a, b in zip(families, families[1:] + families[:1], strict=True)])
+    assert family["commonest_answer"] == max(Counter(families).values()) / 40
+    assert known[0]["value"] == 1 and known[0]["with_prompts_changed_round"] == turned
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from evaluate.figures import Terms
 from evaluate.metrics import measure
 from evaluate.moments import moments_of
 from synth.errors import UserError
-from tests.kit import PIXELS, Means, stream_of
+from tests.kit import PIXELS, Means, extracted, full_disk, returned, stream_of
 
 
 def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
-    found = extract(Means(), stream_of(PIXELS), cache=tmp_path)
+    found = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
     np.testing.assert_array_equal(found.matrix(), Means()(PIXELS).features)
     np.testing.assert_array_equal(np.concatenate([b.logits for b in found.blocks()]), Means()(PIXELS).logits)
     whole = moments_of(Means()(PIXELS).features)
@@ -26,20 +26,78 @@ def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
 
 
 def test_what_was_seen_is_not_seen_again(tmp_path: Path) -> None:
-    told: list[int] = []
     detector = Means()
-    first = extract(detector, stream_of(PIXELS), cache=tmp_path, advance=told.append)
-    again = extract(detector, stream_of(PIXELS, stop=0), cache=tmp_path)
-    assert detector.seen == sum(told) == len(PIXELS)
-    np.testing.assert_array_equal(first.matrix(), again.matrix())
+    steps = [step.amount for step in extract([detector], stream_of(PIXELS), cache=tmp_path)]
+    again = [step.amount for step in extract([detector], stream_of(PIXELS, stop=0), cache=tmp_path)]
+    assert detector.seen == sum(steps) == len(PIXELS) and len(steps) > 10
+    assert again == [len(PIXELS)]
+    kept = extracted(detector, stream_of(PIXELS, stop=0), cache=tmp_path)
+    np.testing.assert_array_equal(kept.matrix(), Means()(PIXELS).features)
+
+
+class Counted:
+    """Pictures of an array that count how many were taken."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.taken = 0
+        whole = stream_of(pixels)
+
+        def batches(first: int) -> Iterator[np.ndarray]:
+            for batch in whole.batches(first):
+                self.taken += len(batch)
+                yield batch
+
+        self.pictures = replace(whole, batches=batches)
+
+
+class Corners(Means):
+    """Another detector."""
+
+    name, dimensions = "corners", 3
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        self.seen += len(pixels)
+        return Output(pixels[:, 0, 0].astype(np.float32), None)
+
+
+def test_several_detectors_share_one_pass(tmp_path: Path) -> None:
+    counted = Counted(PIXELS)
+    means, corners = returned(extract([Means(), Corners()], counted.pictures, cache=tmp_path))
+    assert counted.taken == len(PIXELS)
+    np.testing.assert_array_equal(means.matrix(), Means()(PIXELS).features)
+    np.testing.assert_array_equal(corners.matrix(), Corners()(PIXELS).features)
+    alone = extracted(Corners(), stream_of(PIXELS), cache=tmp_path / "alone")
+    np.testing.assert_array_equal(corners.matrix(), alone.matrix())
+
+
+def test_a_pass_begins_at_the_first_picture_that_a_detector_lacks(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        extracted(Means(), stream_of(PIXELS, stop=800), cache=tmp_path)
+    extracted(Corners(), stream_of(PIXELS), cache=tmp_path)
+    counted, means, corners = Counted(PIXELS), Means(), Corners()
+    found = returned(extract([corners, means], counted.pictures, cache=tmp_path))
+    assert (counted.taken, means.seen, corners.seen) == (len(PIXELS) - 512, len(PIXELS) - 512, 0)
+    counted, other = Counted(PIXELS), Corners()
+    other.weights = "1" * 64
+    found = returned(extract([means, other], counted.pictures, cache=tmp_path))
+    assert (counted.taken, means.seen, other.seen) == (len(PIXELS), len(PIXELS) - 512, len(PIXELS))
+    np.testing.assert_array_equal(found[0].matrix(), Means()(PIXELS).features)
+    np.testing.assert_array_equal(found[1].matrix(), Corners()(PIXELS).features)
+
+
+def test_a_detector_that_is_given_twice_sees_pictures_once(tmp_path: Path) -> None:
+    detector = Means()
+    first, second = returned(extract([detector, detector], stream_of(PIXELS[:90]), cache=tmp_path))
+    assert detector.seen == 90
+    np.testing.assert_array_equal(first.matrix(), second.matrix())
 
 
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        extract(Means(), stream_of(PIXELS, stop=800), cache=tmp_path / "a")
+        extracted(Means(), stream_of(PIXELS, stop=800), cache=tmp_path / "a")
     detector = Means()
-    resumed = extract(detector, stream_of(PIXELS, cut=7), cache=tmp_path / "a")
-    quiet = extract(Means(), stream_of(PIXELS), cache=tmp_path / "b")
+    resumed = extracted(detector, stream_of(PIXELS, cut=7), cache=tmp_path / "a")
+    quiet = extracted(Means(), stream_of(PIXELS), cache=tmp_path / "b")
     assert detector.seen == len(PIXELS) - 512
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").rglob("0*.safetensors")} == {
         p.name: p.read_bytes() for p in (tmp_path / "b").rglob("0*.safetensors")
@@ -48,28 +106,54 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
-    extract(Means(), stream_of(PIXELS), cache=tmp_path).moments()
+    extracted(Means(), stream_of(PIXELS), cache=tmp_path).moments()
     part = next(tmp_path.rglob("000000512.safetensors"))
     whole = part.read_bytes()
     part.write_bytes(whole[:-5])
-    found = extract(Means(), stream_of(PIXELS), cache=tmp_path)
+    found = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
     assert part.read_bytes() == whole
     assert found.count == len(PIXELS)
 
 
+@pytest.mark.parametrize("file", ["000000000.safetensors", "000000512.safetensors", "about.json"])
+def test_a_full_disk_leaves_no_part_of_a_file_and_the_next_run_goes_on(file: str, tmp_path: Path) -> None:
+    detector = Means()
+    with full_disk(file), pytest.raises(UserError, match="is full; make room"):
+        extracted(detector, stream_of(PIXELS), cache=tmp_path / "a")
+    assert not list((tmp_path / "a").rglob(f"*{file}*"))
+    extracted(detector, stream_of(PIXELS), cache=tmp_path / "a")
+    # The third part is short, so that about.json fails when everything is seen.
+    again = {"000000000.safetensors": 512, "000000512.safetensors": 512, "about.json": 0}[file]
+    assert detector.seen == len(PIXELS) + again
+    extracted(Means(), stream_of(PIXELS), cache=tmp_path / "b")
+    assert whole_files(tmp_path / "a") == whole_files(tmp_path / "b")
+
+
+def test_moments_that_cannot_be_written_are_taken_again(tmp_path: Path) -> None:
+    features = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
+    with full_disk("moments"), pytest.raises(UserError, match="is full; make room"):
+        features.moments()
+    assert not list(tmp_path.rglob("*moments*"))
+    assert np.array_equal(features.moments().mean, features.moments().mean) and list(tmp_path.rglob("moments.safetensors"))
+
+
+def whole_files(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("change", [{"name": "other"}, {"weights": "1" * 64}, {"resize": "bicubic"}])
 def test_another_detector_has_another_place(change: dict[str, str], tmp_path: Path) -> None:
-    extract(Means(), stream_of(PIXELS[:90]), cache=tmp_path)
+    extracted(Means(), stream_of(PIXELS[:90]), cache=tmp_path)
     other = Means()
     vars(other).update(change)
-    extract(other, stream_of(PIXELS[:90]), cache=tmp_path)
+    extracted(other, stream_of(PIXELS[:90]), cache=tmp_path)
     assert other.seen == 90
 
 
 def test_other_pictures_have_another_place(tmp_path: Path) -> None:
     detector = Means()
     for pixels in (PIXELS[:90], PIXELS[1:91], PIXELS[:80]):
-        extract(detector, stream_of(pixels), cache=tmp_path)
+        extracted(detector, stream_of(pixels), cache=tmp_path)
     assert detector.seen == 260
 
 
@@ -77,9 +161,9 @@ def test_bad_streams_get_a_sentence(tmp_path: Path) -> None:
     small = np.zeros((30, 3, 3, 3), np.uint8)
     two_sizes = replace(stream_of(PIXELS[:90]), batches=lambda first: iter([PIXELS[:60], small]))
     with pytest.raises(UserError, match=r"several sizes \(6 x 6 and 3 x 3 pixels\)"):
-        extract(Means(), two_sizes, cache=tmp_path)
+        extracted(Means(), two_sizes, cache=tmp_path)
     with pytest.raises(UserError, match="gave 60 pictures where 90 were to come"):
-        extract(Means(), replace(two_sizes, batches=lambda first: iter([PIXELS[:60]])), cache=tmp_path)
+        extracted(Means(), replace(two_sizes, batches=lambda first: iter([PIXELS[:60]])), cache=tmp_path)
 
     class Broken(Means):
         def __call__(self, pixels: np.ndarray) -> Output:
@@ -88,7 +172,7 @@ def test_bad_streams_get_a_sentence(tmp_path: Path) -> None:
             return output
 
     with pytest.raises(UserError, match="picture 5 are not finite"):
-        extract(Broken(), stream_of(PIXELS[:90]), cache=tmp_path)
+        extracted(Broken(), stream_of(PIXELS[:90]), cache=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +222,7 @@ def test_pictures_to_figures_as_torch_fidelity_has_them(tiny_extractor: str, tmp
         input1=Set(fakes), input2=Set(reals), feature_extractor=tiny_extractor, isc=True, fid=True, kid=True, prc=True,
         kid_subset_size=300, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
-    generated, reference = (extract(Means(), stream_of(p), cache=tmp_path) for p in (fakes, reals))
+    generated, reference = (extracted(Means(), stream_of(p), cache=tmp_path) for p in (fakes, reals))
     terms = Terms(600, "reals", 600, reference.digest, "inception", "0" * 64, "none", 0, "none")
     found = {f.name: f.value for f in measure(generated, reference, ["fid", "kid", "is", "pr"], terms)}
     names: dict[str, tuple[str, float]] = {
@@ -205,11 +289,11 @@ def test_distances_rise_with_the_damage(name: str, count: int, kind: str, famili
         "mixing": [mixed(atoms, share) for share in (0, 0.25, 1)],
     }
     detector = detectors.load(name)
-    reference = extract(detector, stream_of(fractals), cache=tmp_path)
+    reference = extracted(detector, stream_of(fractals), cache=tmp_path)
     terms = Terms(count, "fractals", count, reference.digest, name, detector.weights, detector.resize, 0, "none")
     rows = []
     for change in ladders[kind]:
-        generated = extract(detector, stream_of(change(fractals)), cache=tmp_path)
+        generated = extracted(detector, stream_of(change(fractals)), cache=tmp_path)
         rows.append([f.value for f in measure(generated, reference, ["fid", "kid"], terms)[:2]])
     assert rows[0][0] == pytest.approx(0, abs=1e-6)
     assert np.diff(rows, axis=0).min() > 0, rows

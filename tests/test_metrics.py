@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from evaluate.detectors import Output
-from evaluate.features import Features, extract
+from evaluate.features import Features
 from evaluate.figures import Figure, Terms, named
-from evaluate.metrics import METRICS, measure, measure_texts, terms
+from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
 from synth.errors import UserError
-from tests.kit import PIXELS, Means, stream_of
+from tests.kit import PIXELS, Means, extracted, stream_of
 
 TERMS = Terms(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one picture a caption")
 
 
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[Features, Features]:
-    return extract(Means(), stream_of(PIXELS[:600]), cache=tmp_path), extract(Means(), stream_of(PIXELS[600:]), cache=tmp_path)
+    return extracted(Means(), stream_of(PIXELS[:600]), cache=tmp_path), extracted(Means(), stream_of(PIXELS[600:]), cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,28 +86,32 @@ class Units(Means):
 
 
 def test_text_metrics_name_encoder_and_formula(tmp_path: Path) -> None:
-    images = extract(Units(), stream_of(PIXELS[:600]), cache=tmp_path)
-    clip, rp = measure_texts(images, images.matrix(), ["clip", "rp"], replace(TERMS, detector="units"))
+    images = extracted(Units(), stream_of(PIXELS[:600]), cache=tmp_path)
+    clip, rp = measure_texts(images.matrix(), images.matrix(), TEXT_METRICS, replace(TERMS, detector="units"))
     assert (clip.name, clip.value) == ("CLIP score (units)", pytest.approx(100))
     assert clip.row()["formula"] == "100 mean max(cos, 0)"
     assert (rp.name, rp.value, rp.row()["candidates"]) == ("R-precision (units)", 1, 100)
-    with pytest.raises(UserError, match="one text a picture"):
-        measure_texts(images, images.matrix()[:5], ["clip"], TERMS)
     with pytest.raises(UserError, match="IS is defined on the classes of inception; the detector units has none"):
         measure(images, images, ["is"], TERMS)
 
 
 def test_what_cannot_be_measured_gets_a_sentence(sets: tuple[Features, Features], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown metric 'fud'; known are fid, kid, is"):
-        measure(*sets, ["fud"], TERMS)
     other = Means()
     other.weights = "1" * 64
     with pytest.raises(UserError, match="of two detectors: weights"):
-        measure(sets[0], extract(other, stream_of(PIXELS), cache=tmp_path), ["fid"], TERMS)
-    few = extract(Means(), stream_of(PIXELS[:4]), cache=tmp_path)
+        measure(sets[0], extracted(other, stream_of(PIXELS), cache=tmp_path), ["fid"], TERMS)
+    few = extracted(Means(), stream_of(PIXELS[:4]), cache=tmp_path)
     for metric, words in {"is": "IS over 10 splits", "pr": "more than 5 pictures", "fdinf": "at least 20"}.items():
         with pytest.raises(UserError, match=words):
             measure(few, sets[1], [metric], TERMS)
+
+
+def test_metrics_are_parsed_by_name_once_each() -> None:
+    assert parse(" kid,fid,, kid,rprecision") == ["kid", "fid", "rprecision"]
+    with pytest.raises(UserError, match="unknown metric 'fud, rp'; known are fid, kid, is, pr, dc, fdinf, cmmd, clip, rprecision"):
+        parse("fud,fid,rp")
+    with pytest.raises(UserError, match="unknown metric ','; known are fid"):
+        parse(",")
 
 
 def test_a_row_leaves_out_what_a_figure_has_not() -> None:

@@ -1,3 +1,5 @@
+from math import comb
+
 import numpy as np
 import pytest
 
@@ -75,15 +77,35 @@ def test_clip_score_is_a_hundred_mean_cosines_and_none_below_zero() -> None:
     assert (value, error) == (pytest.approx(50), pytest.approx(50 / np.sqrt(499)))
 
 
-def test_r_precision_is_all_for_the_right_texts_and_chance_for_shuffled_ones() -> None:
+def of_chance(right: int, trials: int, share: float, significance: float = 0.001) -> bool:
+    """Whether so many successes are within the two-sided binomial interval."""
+    odds = [comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(trials + 1)]
+    return min(sum(odds[: right + 1]), sum(odds[right:])) > significance / 2
+
+
+def test_r_precision_of_the_right_texts_is_all() -> None:
     texts = units(random(4).normal(size=(1200, 32)))
-    assert r_precision(texts, texts).value == 1
-    value, error = r_precision(random(5).permutation(texts), texts)
-    assert abs(value - 0.01) < 4 * max(error, 0.003)
+    assert r_precision(texts, texts, candidates=100) == (1, 0)
+
+
+@pytest.mark.parametrize("candidates", [2, 10, 100])
+def test_r_precision_of_unrelated_pictures_is_chance(candidates: int) -> None:
+    images, texts = units(random(5).normal(size=(800, 32))), units(random(6).normal(size=(800, 32)))
+    value, error = r_precision(images, texts, candidates=candidates)
+    assert of_chance(round(800 * value), 800, 1 / candidates)
+    assert error == pytest.approx(np.sqrt(value * (1 - value) / 799))
+
+
+def test_r_precision_among_all_texts_is_the_share_of_nearest_ones() -> None:
+    texts = units(random(7).normal(size=(120, 8)))
+    images = units(texts + 0.3 * random(8).normal(size=texts.shape))
+    nearest = (images @ texts.T).argmax(axis=1) == np.arange(120)
+    assert 0.2 < nearest.mean() < 0.9
+    assert r_precision(images, texts, candidates=120).value == nearest.mean()
 
 
 def test_a_text_that_stands_twice_is_no_wrong_one() -> None:
     texts = np.tile(units(random(6).normal(size=(100, 16))), (3, 1))
-    assert r_precision(texts, texts).value == 1
+    assert r_precision(texts, texts, candidates=100).value == 1
     with pytest.raises(UserError, match="not 100"):
         r_precision(texts, texts, candidates=101)

@@ -1,7 +1,6 @@
 """Files appear whole or not at all: a disk that fills up half-way leaves the old file, or none."""
 
 import contextlib
-import errno
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,25 +20,9 @@ from synth.errors import UserError
 from synth.families import shaders
 from synth.sets import completion
 from synth.vetting import programs
-from tests.kit import make_small, make_tables, tar_hashes
+from tests.kit import full_disk, make_small, make_tables, tar_hashes
 
 Write = Callable[[Path], Any]
-
-
-@contextlib.contextmanager
-def full_disk(file: str) -> Iterator[None]:
-    """Whoever writes `file`, under its own or a temporary name, finds the disk full after half of its bytes."""
-    write = Path.write_bytes
-
-    def fail(path: Path, data: Any) -> int:
-        if file not in path.name:
-            return write(path, data)
-        write(path, bytes(data)[: len(data) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fail)
-        yield
 
 
 @contextlib.contextmanager

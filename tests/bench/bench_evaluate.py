@@ -64,7 +64,7 @@ def share_of_bare(name: str, count: int) -> tuple[float, float]:
             Image.fromarray(picture).save(folder / f"{number:04d}.png")
         detector(pictures[:64])
         bare = seconds(lambda: [detector(pictures[start : start + 64]) for start in range(0, count, 64)])
-        whole = seconds(lambda: extraction.extract(detector, sources.of_folder(place), cache=folder / "cache"))
+        whole = seconds(lambda: list(extraction.extract([detector], sources.of_folder(place), cache=folder / "cache")))
     return count / bare, bare / whole
 
 

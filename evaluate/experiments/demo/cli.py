@@ -1,5 +1,6 @@
 """The command of the demo."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -35,7 +36,8 @@ def command(out: str, **sizes: Any) -> None:
     from evaluate.experiments.demo import course
 
     begun, place = time.perf_counter(), Path(out)
-    if not course.run(Plan(**sizes), place, console.note):
-        console.note(f"{out} is finished: nothing to do")
+    with contextlib.closing(course.run(Plan(**sizes), place)) as lines:
+        for line in lines:
+            console.note(line)
     figures = json.loads((place / course.FIGURES).read_text())
     console.show({"report": str(place / course.PAGE), "seconds": round(time.perf_counter() - begun, 1), "shows": figures["sentence"]})

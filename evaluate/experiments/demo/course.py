@@ -8,15 +8,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from evaluate.experiments.demo import workers
 from evaluate.experiments.demo.journal import WHOLE, Journal
 from evaluate.experiments.demo.plan import Plan, Step, steps
 from synth.errors import UserError
+from synth.sets.storage import Folder
 from synth.settings import digest
 
 PAGE, FIGURES = "report.html", "figures.json"
@@ -39,29 +40,32 @@ class Settled:
     left_out: dict[str, str]  # family -> why, in a sentence
 
 
-def run(asked: Plan, out: Path, said: Callable[[str], None]) -> bool:
-    """Does what is left of a demo; whether anything was. Raises UserError."""
+def run(asked: Plan, out: Path) -> Generator[str, None, None]:
+    """Does what is left of a demo. Yields lines about it for a person. Raises UserError."""
     begun = time.perf_counter()
     _require_place(out)
     settled = _settled(asked, out)
     made = steps(settled.plan, out)
     journal = Journal(out)
     if _finished(settled, made, journal, out):
-        return False
-    with _locked(out, said) as lock:
+        yield f"{out} is finished: nothing to do"
+        return
+    (out / _LOGS).mkdir(exist_ok=True)
+    with (out / ".lock").open("wb") as lock:
+        yield from _hold(lock, out)
         journal = Journal(out)
-        told = _Teller(said, journal, made, begun)
-        workers.do(made, journal, out / _LOGS, told, lock)
-        _report(settled, made, journal, out, told)
-    return True
+        diary = _Diary(journal, made, begun)
+        with contextlib.closing(workers.do(made, journal, out / _LOGS, lock.fileno())) as events:
+            yield from (line for event in events if (line := diary.line(event)))
+        _report(settled, made, journal, out, diary)
 
 
-def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path, told: "_Teller") -> None:
+def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path, diary: "_Diary") -> None:
     """Writes the figures and, last, the page."""
     from evaluate.experiments.demo import page
 
     content = page.gather(settled.plan, settled.left_out, made, journal, out)
-    told.whole()
+    diary.note()
     _write(out / FIGURES, json.dumps(content.figures.row(), indent=1) + "\n")
     _write(out / PAGE, page.render(content, journal.seconds(WHOLE), journal.starts, _digest(settled, made)))
 
@@ -118,57 +122,50 @@ def _left_out(asked: Plan) -> dict[str, str]:
     return {_SHADERS: tried.stderr.strip().splitlines()[-1].removeprefix("error: ")} if tried.returncode else {}
 
 
-@contextlib.contextmanager
-def _locked(out: Path, said: Callable[[str], None]) -> Iterator[int]:
-    """Holds a demo for this process and its workers, who inherit the lock. Raises UserError where another start is at work."""
-    (out / _LOGS).mkdir(exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        until, told = time.monotonic() + _LOCK_WAITS, False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise UserError(f"another demo is at work in {out}; wait for it, or give another --out") from None
-            if not told:
-                said(f"waiting for another start in {out} to end")
-                told = True
-            time.sleep(0.2)
-        yield file.fileno()
+def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
+    """Locks a demo for this process and its workers, which inherit the lock. Yields a line if another start
+    holds it. Raises UserError if that start does not end."""
+    until, waiting = time.monotonic() + _LOCK_WAITS, False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise UserError(f"another demo is at work in {out}; wait for it, or give another --out") from None
+        if not waiting:
+            yield f"waiting for another start in {out} to end"
+            waiting = True
+        time.sleep(0.2)
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    Folder(str(path.parent)).write(path.name, text.encode())
 
 
 @dataclass
-class _Teller:
-    """What a person sees of the steps."""
+class _Diary:
+    """The lines that a person sees about the steps of a start."""
 
-    said: Callable[[str], None]
     journal: Journal
     steps: Sequence[Step]
     begun: float
-    last: float = field(default_factory=time.perf_counter)
+    last: float = field(default_factory=time.perf_counter)  # time of the last line about steps under way
 
-    def alive(self, busy: Sequence[Step]) -> None:
-        """A line now and then, of steps under way."""
-        self.whole()
-        if time.perf_counter() - self.last > _TELLS:
-            self.last = time.perf_counter()
-            self.said(f"{self._clock()}  … {'; '.join(step.what + _seen(step) for step in busy)}")
+    def line(self, event: workers.Alive | workers.Ended) -> str | None:
+        """Returns the line about an event. Steps under way have one now and then."""
+        self.note()
+        match event:
+            case workers.Ended(step, seconds):
+                left = sum(not self.journal.done(s) for s in self.steps)
+                return f"{self._clock()}  {step.what}: {seconds:.0f} s" + (f" ({left} steps to go)" if left else "")
+            case workers.Alive(busy) if time.perf_counter() - self.last > _TELLS:
+                self.last = time.perf_counter()
+                return f"{self._clock()}  … {'; '.join(step.what + _seen(step) for step in busy)}"
+        return None
 
-    def ended(self, step: Step, seconds: float) -> None:
-        """A line of a step that has ended."""
-        self.whole()
-        left = sum(not self.journal.done(s) for s in self.steps)
-        self.said(f"{self._clock()}  {step.what}: {seconds:.0f} s" + (f" ({left} steps to go)" if left else ""))
-
-    def whole(self) -> None:
-        """Notes how long this start has taken."""
+    def note(self) -> None:
+        """Notes in the journal how long this start has taken."""
         self.journal.note(WHOLE, "", time.perf_counter() - self.begun)
 
     def _clock(self) -> str:

@@ -1,6 +1,5 @@
 """What was measured of a demo's runs, and what it says: one sentence, computed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,6 +7,7 @@ from math import hypot, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluate import results
 from evaluate.experiments.demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, UNTRAINED, Places, Plan
 
 THOUSAND = 1000  # KID is told times a thousand
@@ -148,6 +148,6 @@ def _point(row: Json) -> Point:
 
 
 def _rows(run: Path) -> list[Json]:
-    """The newest figure of each checkpoint, metric and number of pictures, oldest checkpoint first."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return sorted({(row["metric"], row["images_seen"], row["n"]): row for row in rows}.values(), key=lambda row: row["images_seen"])
+    """Returns the newest figure of each checkpoint, metric and number of pictures, by checkpoint."""
+    newest = {(row["metric"], row["images_seen"], row["n"]): row for row in results.read(run)}
+    return sorted(newest.values(), key=lambda row: row["images_seen"])

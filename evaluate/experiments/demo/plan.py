@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluate import results
 from synth.errors import UserError
 
 ENCODER = "nano-emoji"
@@ -192,10 +193,10 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
     made: list[Step] = []
     for name, (kind, after) in {**kinds, FINETUNED: ("curve", "finetune")}.items():
         command = ("evaluate", kind, str(at.run(name)), *kid)
-        made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / "metrics.jsonl", (after, f"captions {TEST}")))
+        made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / results.NAME, (after, f"captions {TEST}")))
     sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
     asked = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
-    judged = Step("agreement", "attribute agreement", asked, at.run(PRETRAINED) / "metrics.jsonl", ("kid pretrained",))
+    judged = Step("agreement", "attribute agreement", asked, at.run(PRETRAINED) / results.NAME, ("kid pretrained",))
     return [judged, *made]
 
 

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from evaluate.experiments.demo.journal import Journal
 from evaluate.experiments.demo.plan import Step
@@ -31,14 +31,17 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_MMAP_M
 Json = dict[str, Any]
 
 
-class Told(Protocol):
-    """Who is told of the steps."""
+class Alive(NamedTuple):
+    """The steps under way, every few seconds."""
 
-    def alive(self, busy: Sequence[Step]) -> None:
-        """Every few seconds, with the steps under way."""
+    steps: list[Step]
 
-    def ended(self, step: Step, seconds: float) -> None:
-        """When a step has ended well."""
+
+class Ended(NamedTuple):
+    """A step that has ended well."""
+
+    step: Step
+    seconds: float
 
 
 def environment() -> dict[str, str]:
@@ -47,9 +50,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
 
 
-def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: int) -> None:
-    """Does what is not done of the steps; workers hold the lock, a file descriptor, as long as they live. Raises UserError with what a
-    step's command said where it has failed."""
+def do(steps: Sequence[Step], journal: Journal, logs: Path, lock: int) -> Generator[Alive | Ended, None, None]:
+    """Does the steps that are not done. Workers hold the lock, a file descriptor, as long as they live; they
+    end when this does, or when it is closed. Raises UserError with the last error of a step's command if it
+    fails."""
     done = {step.name for step in steps if journal.done(step)}
     waiting = [step for step in steps if step.name not in done]
     events: queue.Queue[tuple[Worker, Json]] = queue.Queue()
@@ -66,7 +70,7 @@ def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: in
             except queue.Empty:
                 for step, begun in busy.values():
                     journal.note(step.name, step.line, time.perf_counter() - begun)
-                told.alive([step for step, _ in busy.values()])
+                yield Alive([step for step, _ in busy.values()])
                 continue
             if worker not in busy:
                 raise UserError("a process that was waiting for a step has ended by itself; the same command goes on from here")
@@ -77,7 +81,7 @@ def do(steps: Sequence[Step], journal: Journal, logs: Path, told: Told, lock: in
                 raise UserError(_failure(step, code, logs))
             done.add(step.name)
             idle.append(worker)
-            told.ended(step, seconds)
+            yield Ended(step, seconds)
 
 
 class Worker:

@@ -1,0 +1,68 @@
+"""The figures of a run on disk: metrics.jsonl, one figure a line.
+
+A crash may tear the last line. Readers leave a torn line out, and the next writer removes it. Any other damage is an error.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from synth.errors import UserError
+
+NAME = "metrics.jsonl"
+
+Json = dict[str, Any]
+
+
+def append(run: Path, row: Json) -> None:
+    """Adds a row to a run's figures by a single write. Raises UserError if the disk does not take all of
+    it."""
+    line = json.dumps(row).encode() + b"\n"
+    with (run / NAME).open("a+b", buffering=0) as file:
+        with contextlib.suppress(OSError):  # A file system without locks: two commands on one run are rare.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        lines, torn = _split(file.read())
+        if torn:
+            os.truncate(file.fileno(), len(lines))
+        elif lines and not lines.endswith(b"\n"):
+            line = b"\n" + line
+        if file.write(line) != len(line):
+            raise UserError(f"{run / NAME} could not be written to its end; make room, then give the command again")
+
+
+def read(run: Path) -> list[Json]:
+    """Returns the rows of a run's figures, oldest first. Raises UserError if there are none, or a line is
+    damaged."""
+    path = run / NAME
+    try:
+        lines, _ = _split(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{run} has no {NAME}; `python -m evaluate metrics {run} --reference SHARDS` writes it") from None
+    rows = []
+    for number, line in enumerate(lines.splitlines(), 1):
+        if not line.strip():
+            continue
+        row = _parsed(line)
+        if row is None:
+            raise UserError(f"line {number} of {path} is damaged; remove that line")
+        rows.append(row)
+    return rows
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """Returns the whole lines, and what a crash left of a last one."""
+    lines, end, last = data.rpartition(b"\n")
+    return (data, b"") if not last or _parsed(last) is not None else (lines + end, last)
+
+
+def _parsed(line: bytes) -> Json | None:
+    """Returns the object of a line, or None if it holds none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,5 +1,6 @@
 """The commands of evaluate: metrics, compare, curve, table."""
 
+import sys
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -112,13 +113,22 @@ def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
 
 @commands.command(epilog=_example("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md"))
 @click.argument("number", type=click.IntRange(1, 3))
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--out", default="table.md", show_default=True, help="The Markdown to write; an HTML page with sample grids goes beside it.")
 def table(number: int, runs: tuple[str, ...], out: str) -> None:
-    """Set the figures of runs beside the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours)."""
+    """Print the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours), with the figures of runs beside its own."""
     from evaluate import tables
+    from train.runs import find
 
-    console.show(tables.write(number, runs, out))
+    path = tables.target(out)
+    rows = [tables.row_of(find(run)) for run in runs]
+    page = tables.write(path, number, rows)
+    if sys.stdout.isatty():
+        click.echo(tables.markdown(number, rows), nl=False)
+    else:
+        for row in tables.arms(number, rows):
+            console.show(row)
+    console.note(f"written: {path} and {page}")
 
 
 def _show(rows: list[Json]) -> None:

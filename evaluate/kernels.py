@@ -3,7 +3,6 @@
 Axes: N pictures, D dimensions of a feature.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,6 @@ from evaluate.moments import require_finite
 from synth.errors import UserError
 
 _BLOCK = 2048  # rows
-
-Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Kid(NamedTuple):

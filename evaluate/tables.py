@@ -18,6 +18,7 @@ from train.runs import Run, find
 
 SCRATCH = "scratch"
 
+_ARM = "pre-trained on"
 _SETS = {"coco": "MSCOCO", "cub": "CUB", "celeba_hq": "CelebA-HQ"}  # as data/ and as the paper name them
 _NO_CAPTIONS = ("pseudo", "stored")  # settings of data.text that read the pictures' embeddings
 
@@ -89,17 +90,19 @@ class Row(NamedTuple):
     figures: list[Json]  # of its newest measured checkpoint
 
 
-def write(number: int, places: Sequence[str], out: str) -> Json:
-    """Writes both files, each whole or not at all, and returns their places. Raises UserError if a run has no
-    figures."""
-    path = Path(out)
-    if path.suffix != ".md":
+def target(out: str) -> Path:
+    """Returns the Markdown's path. Raises UserError for another kind of file."""
+    if not out.endswith(".md"):
         raise UserError(f"--out is {out}; it must end in .md")
-    rows = [row_of(find(place)) for place in places]
+    return Path(out)
+
+
+def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
+    """Writes the Markdown and the page beside it, each whole or not at all. Returns the page's path."""
     folder, other = Folder(str(path.parent)), path.with_suffix(".html")
     folder.write(path.name, markdown(number, rows).encode())
     folder.write(other.name, page(number, rows).encode())
-    return {"out": out, "page": str(other), "runs": len(rows)}
+    return other
 
 
 def row_of(run: Run) -> Row:
@@ -114,11 +117,25 @@ def row_of(run: Run) -> Row:
     return Row(run, _arm(run), str(run.about["shards"].get("dataset")), list(latest.values()))
 
 
+def arms(number: int, rows: Sequence[Row]) -> list[Json]:
+    """Returns the paper's arms, then our others, with the paper's figure and ours of each column."""
+    table, cells = TABLES[number], _cells(TABLES[number], rows)
+    found: list[Json] = []
+    for arm in dict.fromkeys([*table.arms, *(arm for arm, _ in cells)]):
+        name, figures = table.arms.get(arm, (arm, (None,) * len(table.columns)))
+        beside = {
+            str(column): {"paper": figure, "ours": cells.get((arm, column), [])}
+            for column, figure in zip(table.columns, figures, strict=True)
+        }
+        found.append({_ARM: name, **beside})
+    return found
+
+
 def markdown(number: int, rows: Sequence[Row]) -> str:
-    """Returns the table as Markdown."""
-    table = TABLES[number]
-    cells = _cells(table, rows)
-    parts = [f"# {table.title}", _beside(table, cells), "## Runs", _others(table, rows), _notes(rows)]
+    """Returns the table as Markdown, and below it the runs and their terms."""
+    parts = [f"# {TABLES[number].title}", _beside(TABLES[number], arms(number, rows))]
+    if rows:
+        parts += ["## Runs", _others(TABLES[number], rows), _notes(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -163,21 +180,24 @@ def _has(table: Table, row: Row, figure: Json) -> bool:
     return row.fitted_to in _SETS and figure["metric"] in table.metrics
 
 
-def _beside(table: Table, cells: Mapping[tuple[str, Column], Sequence[Json]]) -> str:
-    """Returns the paper's arms, then our others, with the paper's figure and ours in adjacent columns."""
-    names = [word for column in table.columns for word in (f"{column}, paper", "ours")]
-    lines = [_line(["pre-trained on", *names]), _rule(1 + len(names))]
-    for arm in dict.fromkeys([*table.arms, *(arm for arm, _ in cells)]):
-        name, figures = table.arms.get(arm, (arm, [""] * len(table.columns)))
-        ours = ["; ".join(map(_value, cells.get((arm, column), ()))) for column in table.columns]
-        lines.append(_line([name, *(word for theirs, own in zip(figures, ours, strict=True) for word in (str(theirs), own))]))
+def _beside(table: Table, rows: Sequence[Json]) -> str:
+    """Returns the arms, the paper's figures and ours in adjacent columns."""
+    columns = [str(column) for column in table.columns]
+    lines = [_line([_ARM, *(word for name in columns for word in (f"{name}, paper", "ours"))]), _rule(1 + 2 * len(columns))]
+    for row in rows:
+        pairs = [(_papers(row[name]["paper"]), "; ".join(map(_value, row[name]["ours"]))) for name in columns]
+        lines.append(_line([row[_ARM], *(word for pair in pairs for word in pair)]))
     return "\n".join(lines)
+
+
+def _papers(figure: float | None) -> str:
+    return "" if figure is None else str(figure)
 
 
 def _others(table: Table, rows: Sequence[Row]) -> str:
     """Returns all runs, with the figures that have no cell."""
     names = list(dict.fromkeys(f["metric"] for row in rows for f in row.figures if not _has(table, row, f)))
-    lines = [_line(["run", "pre-trained on", "set", "images seen", "N", *names]), _rule(5 + len(names))]
+    lines = [_line(["run", _ARM, "set", "images seen", "N", *names]), _rule(5 + len(names))]
     for row in rows:
         values = {f["metric"]: _value(f) for f in row.figures if not _has(table, row, f)}
         counts = ", ".join(f"{n:,}" for n in sorted({f["n"] for f in row.figures}, reverse=True))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from evaluate import results, tables
+from evaluate.cli import commands
 from synth.errors import UserError
-from tests.kit import ROOT, full_disk
+from tests.kit import ROOT, full_disk, invoke, json_lines
 from train import runs
 
 FIXTURE = ROOT / "tests/fixtures/at_2cbd3b2/run"
@@ -64,6 +66,10 @@ def cells(text: str) -> dict[str, list[str]]:
 
 def table(number: int, places: list[str]) -> dict[str, list[str]]:
     return cells(tables.markdown(number, [tables.row_of(runs.find(place)) for place in places]))
+
+
+def write(places: list[str], out: Path) -> None:
+    tables.write(out, 1, [tables.row_of(runs.find(place)) for place in places])
 
 
 @pytest.mark.parametrize("number", PAPER)
@@ -166,13 +172,35 @@ def test_terms_and_notes_stand_below(make: Make) -> None:
     assert below[1:] == ["- reference val, detector inception", "- reference other", "- * KID: few pictures"]
 
 
+@pytest.mark.parametrize("number", PAPER)
+def test_without_runs_the_command_prints_the_papers_table(tmp_path: Path, number: int) -> None:
+    printed = json_lines(invoke(commands, "table", number, "--out", tmp_path / "t.md", raising=True))
+    lines = [re.split(r"\s{2,}", line.strip()) for line in PAPER[number].strip().splitlines()]
+    assert [row.pop("pre-trained on") for row in printed] == [name for name, _ in lines]
+    assert [[cell["paper"] for cell in row.values()] for row in printed] == [[*map(float, figures.split())] for _, figures in lines]
+    assert all(cell["ours"] == [] for row in printed for cell in row.values())
+    assert "## Runs" not in (tmp_path / "t.md").read_text()
+
+
+def test_a_person_sees_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    commands.main(["table", "2", "--out", str(tmp_path / "t.md")], standalone_mode=False)
+    assert capsys.readouterr().out == (tmp_path / "t.md").read_text()
+
+
+def test_the_command_prints_figures_with_all_their_terms(make: Make, tmp_path: Path) -> None:
+    place = make("run", "cub", make("source", "visual_atoms"), FID=30.5)
+    printed = json_lines(invoke(commands, "table", 1, place, "--out", tmp_path / "t.md", raising=True))
+    [cell] = [row["CUB FID"] for row in printed if row["pre-trained on"] == "Visual Atoms"]
+    assert cell == {"paper": 38.6, "ours": results.read(Path(place))}
+
+
 def test_the_page_is_one_file_with_the_newest_grid(make: Make, tmp_path: Path) -> None:
     place = make("run", "cub", make("source", "fractals"), FID=3.5, KID=0.5)
     (Path(place) / "samples").mkdir()
     Image.new("RGB", (4, 4)).save(Path(place) / "samples" / "004000000.png")
-    written = tables.write(1, [place], str(tmp_path / "new" / "t.md"))
+    write([place], tmp_path / "new" / "t.md")
     page = (tmp_path / "new" / "t.html").read_text()
-    assert written == {"out": str(tmp_path / "new/t.md"), "page": str(tmp_path / "new/t.html"), "runs": 1}
     assert page.count("<table>") == 2 and 'src="data:image/png;base64,' in page and not re.search(r'(src|href)="http', page)
     [header, *rows] = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in page.split("<tr>")[1:]]
     assert len(header) == 13 and all(len(row) == 13 for row in rows[:6])
@@ -184,13 +212,13 @@ def test_the_page_is_one_file_with_the_newest_grid(make: Make, tmp_path: Path) -
 def test_a_table_on_a_full_disk_leaves_no_file_or_the_old_one(make: Make, tmp_path: Path, file: str) -> None:
     place, out = make("run", "cub", FID=3.5), tmp_path / "tables" / "t.md"
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
-        tables.write(1, [place], str(out))
+        write([place], out)
     assert not list(out.parent.glob(f"*{file}*"))
-    tables.write(1, [place], str(out))
+    write([place], out)
     before = (out.parent / file).read_bytes()
     results.append(Path(place), {"n": 30_000, "metric": "FID", "value": 9.75, "images_seen": 4_000_000})
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
-        tables.write(1, [place], str(out))
+        write([place], out)
     assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (out.parent / file).read_bytes() == before
 
 

@@ -14,7 +14,7 @@ from synth.errors import UserError
 ENCODER = "nano-emoji"
 DETECTOR = "efficientnet-lite0"
 FAMILIES = ("visual_atoms", "fractals", "shaders")
-PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = RUNS = ("pretrained", "finetuned", "scratch", "untrained")
+PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = ("pretrained", "finetuned", "scratch", "untrained")
 TRAIN, TEST = "emoji-train", "emoji-test"
 
 _SIDES = (16, 32, 64, 128)

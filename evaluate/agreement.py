@@ -16,7 +16,7 @@ import numpy as np
 
 from caption import encoders
 from caption.sentences import attributes
-from evaluate import detectors, results, runs
+from evaluate import detectors, prompts, results
 from evaluate.detectors import Detector
 from evaluate.measuring import Events, Json
 from synth.errors import UserError
@@ -74,12 +74,12 @@ def agreement(
     folder, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
-    prompts = runs.prompts_of(model, [attributes.state(_said(f), "short") for f in held_out.facts])
-    pictures = np.concatenate(list(runs.drawn(run, folder, prompts, seed=seed, device=device).batches(0)))
+    prompted = prompts.of(model, [attributes.state(_said(f), "short") for f in held_out.facts])
+    pictures = np.concatenate(list(prompts.drawn(run, folder, prompted, seed=seed, device=device).batches(0)))
     judged_real = judge(head, (yield from features(net, held_out.pixels)), held_out.pixels)
     judged_drawn = judge(head, (yield from features(net, pictures)), pictures)
     turned = held_out.facts[1:] + held_out.facts[:1]
-    note = (runs.JUDGED_BY_ITS_OWN,) if net.weights == run.about["encoder"]["digest"] else ()
+    note = (prompts.JUDGED_BY_ITS_OWN,) if net.weights == run.about["encoder"]["digest"] else ()
     table: list[Json] = []
     for fact in FACTS:
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]

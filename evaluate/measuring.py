@@ -9,12 +9,12 @@ import numpy as np
 
 from caption import encoders
 from caption.table import CaptionSet
-from evaluate import detectors, results, runs, sources
+from evaluate import detectors, prompts, results, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.figures import Figure
 from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
-from evaluate.runs import Prompts
+from evaluate.prompts import Prompts
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
@@ -87,14 +87,14 @@ def prepare(request: Request) -> Generator[Progress, None, Bench]:
     if request.n < 2:
         raise UserError(f"--n is {request.n}; it must be at least 2")
     if request.captions:
-        prompts = runs.prompts_of_tables(shards, CaptionSet(request.captions), run, n)
+        prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
-        prompts = runs.prompts_of_texts(shards, run.encoder(request.encoder, device), n)
-    judge = _text_judge(request.clip, prompts, device) if set(names) & set(TEXT_METRICS) else None
+        prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    judge = _text_judge(request.clip, prompted, device) if set(names) & set(TEXT_METRICS) else None
     detector = detectors.load(request.detector, weights=request.weights, device=device)
     split = sources.of_shards(request.reference)
     [reference] = yield from extract([detector], split)
-    return Bench(request, run, prompts, names, detector, split.name, reference, judge, device)
+    return Bench(request, run, prompted, names, detector, split.name, reference, judge, device)
 
 
 def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure]]:
@@ -103,7 +103,7 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
     request, reference, judge = bench.request, bench.reference, bench.judge
     of_features, of_texts = ([name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS))
     nets = [*([bench.detector] if of_features else []), *([judge.detector] if judge else [])]
-    seen = yield from extract(nets, runs.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device))
+    seen = yield from extract(nets, prompts.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device))
     agreed = [terms(s, reference, split=bench.split, seed=request.seed, captions=bench.prompts.policy) for s in seen]
     rows: list[Figure] = []
     if of_features:
@@ -112,7 +112,7 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
         images = seen[-1].matrix()[judge.rows]
         rows += measure_texts(images, judge.texts, of_texts, replace(agreed[-1], n=len(images)))
     own = bench.run.about["encoder"]["digest"]
-    return [replace(f, notes=(*f.notes, runs.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows]
+    return [replace(f, notes=(*f.notes, prompts.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows]
 
 
 def metrics(request: Request) -> Events:
@@ -143,14 +143,14 @@ def compare(a: str, b: str, *, detector: str, weights: str | None, names: str, n
     yield [figure.row() for figure in measure(generated, reference, chosen, agreed)]
 
 
-def _text_judge(name: str, prompts: Prompts, device: str) -> TextJudge:
+def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
     """Returns the encoder of that name with the embeddings of the prompts' texts. Raises UserError if no
     prompt has a text."""
-    rows = [i for i, text in enumerate(prompts.texts) if text]
+    rows = [i for i, text in enumerate(prompted.texts) if text]
     if not rows:
         raise UserError("the reference has no texts; clip and rprecision need some")
     encoder = encoders.load(encoders.find(name), device)
-    texts = encoder.texts([encoder.cut(prompts.texts[i]) for i in rows])
+    texts = encoder.texts([encoder.cut(prompted.texts[i]) for i in rows])
     return TextJudge(detectors.of_encoder(encoder), rows, texts)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from caption import encoders
 from caption.encoders import find, load
 from caption.table import CaptionSet
-from evaluate import agreement, curves, features, measuring, runs
+from evaluate import agreement, curves, features, measuring, prompts
 from evaluate.cli import commands
 from evaluate.measuring import Request
 from evaluate.sources import Pictures
@@ -24,7 +24,7 @@ from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.shards import ShardSet
 from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
-from train import runs as trained
+from train import runs
 from train.models.stylegan2_networks import Generator
 from train.start import Request as Training
 from train.start import finish, train
@@ -57,9 +57,9 @@ def rows(request: Request) -> list[dict[str, Any]]:
 
 
 def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undisturbed: Path, captioned: Path) -> None:
-    found, shards, tables_ = trained.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
-    many, few = (runs.prompts_of_tables(shards, tables_, found, n) for n in (40, 20))
-    drawn = [runs.drawn(found, found.checkpoint(), p, seed=s, device="cpu") for p, s in ((many, 0), (few, 0), (many, 1))]
+    found, shards, tables_ = runs.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    many, few = (prompts.of_tables(shards, tables_, found, n) for n in (40, 20))
+    drawn = [prompts.drawn(found, found.checkpoint(), p, seed=s, device="cpu") for p, s in ((many, 0), (few, 0), (many, 1))]
     pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
     assert pictures[0].shape == (40, 16, 16, 3) and pictures[0].dtype == np.uint8
     assert np.array_equal(pictures[0][:20], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
@@ -86,8 +86,8 @@ class Drawing:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken = 0
-        self._drawn = runs.drawn
-        monkeypatch.setattr(runs, "drawn", self)
+        self._drawn = prompts.drawn
+        monkeypatch.setattr(prompts, "drawn", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Pictures:
         pictures = self._drawn(*arguments, **options)
@@ -153,13 +153,13 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
     ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int, share: float
 ) -> None:
     named = name_pictures(["any"] * 130, tmp_path, tiny_encoder)
-    of_tables = runs.prompts_of_tables
-    monkeypatch.setattr(runs, "prompts_of_tables", lambda *asked: replace(of_tables(*asked), texts=TEXTS))
+    of_tables = prompts.of_tables
+    monkeypatch.setattr(prompts, "of_tables", lambda *asked: replace(of_tables(*asked), texts=TEXTS))
     numbers = np.array([(i + shift) % 110 for i in range(130)], np.uint8)
     pictures = np.broadcast_to(numbers[:, None, None, None], (130, 8, 8, 3))
     real = encoders.load
     monkeypatch.setattr(encoders, "load", lambda source, *more: Numbers() if source.name == "nano" else real(source, *more))
-    monkeypatch.setattr(runs, "drawn", lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])))
+    monkeypatch.setattr(prompts, "drawn", lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])))
     request = replace(ask(metrics="rprecision,clip", clip="nano", n=130), **named)
     precision, score = rows(request)
     assert (precision["metric"], precision["value"], precision["candidates"]) == ("R-precision (numbers)", share, 100)
@@ -175,9 +175,9 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
     write_foreign(tmp_path / "named", [{"txt": name.encode()} for name in names])
     request = replace(ask(captions=None, metrics="kid,rprecision,clip", clip=str(tiny_encoder), n=120), reference=str(tmp_path / "named"))
     made = {row["metric"]: row for row in rows(request)}
-    found, encoder = trained.find(run), load(find(str(tiny_encoder)))
-    prompts = runs.prompts_of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
-    drawn = np.concatenate(list(runs.drawn(found, found.checkpoint(), prompts, seed=0, device="cpu").batches(0)))
+    found, encoder = runs.find(run), load(find(str(tiny_encoder)))
+    prompted = prompts.of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
+    drawn = np.concatenate(list(prompts.drawn(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0)))
     cosines = encoder.images(drawn) @ encoder.texts(names[:100]).T
     own = cosines[np.arange(120), np.arange(120) % 100]
     assert made["R-precision (tiny)"]["value"] == pytest.approx(np.mean(own == cosines.max(axis=1)))
@@ -203,8 +203,8 @@ def test_texts_are_encoded_here_where_there_are_no_tables(ask: Callable[..., Req
     made = rows(ask(captions=None, metrics="clip", clip="nano"))
     assert [r["metric"] for r in made] == ["CLIP score (nano)"]
     assert made[0]["captions"] == "the first caption of each picture, encoded here" and made[0]["formula"]
-    prompts = runs.prompts_of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
-    assert len(prompts.texts) == 3 and np.allclose(np.linalg.norm(prompts.vectors, axis=1), 1, atol=1e-5)
+    prompted = prompts.of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
+    assert len(prompted.texts) == 3 and np.allclose(np.linalg.norm(prompted.vectors, axis=1), 1, atol=1e-5)
 
 
 def test_a_curve_has_every_checkpoint_with_last_and_best(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_agreement_says_what_real_renders_and_chance_give(
     assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == made
 
     _, renders = agreement._halves(agreement.read(sets, 40), 0)  # A run that draws what the judge has as real renders.
-    monkeypatch.setattr(runs, "drawn", lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])))
+    monkeypatch.setattr(prompts, "drawn", lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])))
     known = completion.finish(agreement.agreement(str(run), sets, **terms))
     for row, drawn in zip(made, known, strict=True):
         assert drawn["value"] == drawn["of_real_renders"] == row["of_real_renders"] != row["value"]
@@ -306,20 +306,20 @@ def test_bad_input_gets_a_sentence(run: Path, undisturbed: Path, tmp_path: Path,
 def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp_path: Path) -> None:
     make_tables(undisturbed, tmp_path / "t", "nano")
     with pytest.raises(UserError, match="was made by nano, and "):
-        runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(tmp_path / "t")), trained.find(run), 4)
+        prompts.of_tables(ShardSet(str(undisturbed)), CaptionSet(str(tmp_path / "t")), runs.find(run), 4)
 
 
 def test_what_is_drawn_is_the_averaged_generator(run: Path, undisturbed: Path, captioned: Path) -> None:
     """By the law that README states: Philox with the key (seed, 0) and the picture's number in its counter."""
-    found = trained.find(run)
-    prompts = runs.prompts_of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
-    [picture] = list(runs.drawn(found, found.checkpoint(), prompts, seed=5, device="cpu").batches(0))
+    found = runs.find(run)
+    prompted = prompts.of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
+    [picture] = list(prompts.drawn(found, found.checkpoint(), prompted, seed=5, device="cpu").batches(0))
     average = Generator(found.config.groups.model)
     average.load_state_dict(load_file(found.checkpoint() / "ema.safetensors"))
     streams = [np.random.Generator(np.random.Philox(key=[5, 0], counter=[0, 0, i, 0])) for i in range(2)]
     rows = [stream.standard_normal(8 + average.sizes.noise_size, dtype=np.float32) for stream in streams]
     normal = torch.from_numpy(np.stack(rows))
     with torch.no_grad():
-        images = average(normal[:, :8], torch.from_numpy(prompts.vectors), noise=normal[:, 8:])
+        images = average(normal[:, :8], torch.from_numpy(prompted.vectors), noise=normal[:, 8:])
     expected = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal(picture, expected)

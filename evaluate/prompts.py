@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a reference's pictures are to be drawn again from."""
+    """The texts and vectors that pictures are drawn from."""
 
     vectors: np.ndarray  # float32 (N, D), unit length
     texts: list[str]  # of each; empty where there is none
@@ -41,9 +41,10 @@ class Prompts:
     digest: str
 
 
-def prompts_of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
-    """The first n prompts of caption tables: people's captions by turns where these are embedded, else stored pseudo-captions. Raises
-    UserError where the tables are of other shards or of another encoder."""
+def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
+    """Returns the first n prompts of caption tables: people's captions if these are embedded, else stored pseudo-captions.
+
+    Raises UserError if the tables are of other shards or of another encoder."""
     tables.require_made_for(shards)
     if tables.identity["weights"] != run.about["encoder"]["digest"]:
         raise UserError(f"{tables.storage.url} was made by {tables.identity['encoder']}, and {run.path} by {run.about['encoder']['name']}")
@@ -66,9 +67,10 @@ def prompts_of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) ->
     return _prompts(np.array(found[:n], np.float32), texts[:n], policy, tables.digest)
 
 
-def prompts_of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
-    """The first n prompts of a set without tables, encoded here: people's captions, else attribute sentences. Raises UserError where a
-    picture has neither."""
+def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
+    """Returns the first n prompts of a set without tables, encoded here: people's captions, else attribute sentences.
+
+    Raises UserError if a picture has neither."""
     texts: list[str] = []
     for shard in shards.shards:
         for sample in shards.read(shard) if len(texts) < n else ():
@@ -77,8 +79,8 @@ def prompts_of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
     return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "the first caption of each picture, encoded here", shards.digest)
 
 
-def prompts_of(encoder: Encoder, texts: list[str]) -> Prompts:
-    """Prompts of texts as they are."""
+def of(encoder: Encoder, texts: list[str]) -> Prompts:
+    """Returns prompts of texts as they are."""
     return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "texts", digest(texts))
 
 

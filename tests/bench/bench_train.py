@@ -3,20 +3,24 @@
 python -m tests.bench.bench_train
 """
 
+import itertools
 import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from caption import encoders
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Trainer
@@ -28,7 +32,8 @@ WIDE = {"training.batch": 8, "model.channel_max": 128}
 SIZES = {
     "32": RunConfig.of("stylegan2", {**WIDE, "model.resolution": 32, "model.channel_base": 2048}),
     "64": RunConfig.of("stylegan2", {**WIDE, "model.resolution": 64, "model.channel_base": 4096}),
-    "tiny": PRESETS["tiny-32"].make(),
+    "tiny-32": PRESETS["tiny-32"].make(),
+    "tiny-32 with nano": PRESETS["tiny-32"].make(),
 }
 GOALS = {  # most multiples of R and MB
     ("32", "fp32"): (1.78, 653),
@@ -40,11 +45,14 @@ KINDS = {"g d": (1, 12 / 16), "g path d": (4, 3 / 16), "g path d r1": (0, 1 / 16
 
 
 class Step:
-    """Trainer.step of a config, at a number of choice; without an encoder, so without L_ConG."""
+    """Trainer.step of a config, at a number of choice; with nano as the captions' encoder, or without L_ConG."""
 
-    def __init__(self, config: RunConfig, precision: str) -> None:
+    def __init__(self, config: RunConfig, precision: str, *, nano: bool = False) -> None:
         config = config.replaced("training", replace(config.groups.training, precision=precision))
-        self.trainer = Trainer(config, Context(torch.device("cpu"), PRECISIONS[precision]), Ranks())
+        encoder = encoders.load(encoders.find("nano"), "cpu", precision) if nano else None
+        if encoder:
+            config = config.replaced("model", replace(config.groups.model, text_dim=encoder.dimensions))
+        self.trainer = Trainer(config, Context(torch.device("cpu"), PRECISIONS[precision], encoder=encoder), Ranks())
         self.size, side = config.groups.training.batch, config.groups.model.resolution
         texts = functional.normalize(torch.randn(self.size, config.groups.model.text_dim), dim=1)
         self._batch = Batch(torch.randint(0, 256, (self.size, 1, 3, side, side), dtype=torch.uint8), {"d": texts, "g": texts})
@@ -117,7 +125,7 @@ class Convolutions(TorchDispatchMode):
 
 def measure(name: str, precision: str, *, rounds: int = 8) -> Measured:
     """Steps in this process: of each kind the least of several rounds, all kinds and R in every round."""
-    step = Step(SIZES[name], precision)
+    step = Step(SIZES[name], precision, nano=name.endswith("nano"))
     for call in [*step.kinds().values()] * 2:
         call()
     peak, ruler = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, reference()
@@ -151,6 +159,18 @@ def profile(name: str, precision: str) -> None:
     print(taken.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 
+def saving() -> float:
+    """The least wall clock, in seconds, of writing a checkpoint of tiny-32."""
+    step, least = Step(SIZES["tiny-32"], "fp32"), float("inf")
+    step.take(0)
+    for _ in range(4):
+        with tempfile.TemporaryDirectory() as run:
+            begun = time.perf_counter()
+            step.trainer.save(Path(run))
+            least = min(least, time.perf_counter() - begun)
+    return least
+
+
 def main() -> None:
     """Prints every figure beside its target; if one is missed, the profile too."""
     for (name, precision), (most, memory) in GOALS.items():
@@ -161,12 +181,13 @@ def main() -> None:
         print(f"peak {got.peak:.0f} MB (<= {memory}); R {got.r:.0f} ms, step {got.step:.0f} ms: {steps}", flush=True)
         if step > most:
             profile(name, precision)
-    for precision in ("fp32", "bf16"):
-        got, batch = in_process("tiny", precision), SIZES["tiny"].groups.training.batch
+    for name, precision in itertools.product(("tiny-32", "tiny-32 with nano"), ("fp32", "bf16")):
+        got, batch = in_process(name, precision), SIZES[name].groups.training.batch
         step, convolutions = got.step / batch, amortised(got.bare) / batch
-        print(
-            f"tiny-32 {precision} {step:.2f} ms a picture (<= 5), its bare convolutions {convolutions:.2f} ms; R {got.r:.0f} ms", flush=True
-        )
+        goal = "" if name.endswith("nano") else " (<= 5)"
+        print(f"{name} {precision} {step:.2f} ms a picture{goal}, ", end="")
+        print(f"its bare convolutions {convolutions:.2f} ms; R {got.r:.0f} ms", flush=True)
+    print(f"a checkpoint of tiny-32 {saving():.3f} s of wall clock")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,16 @@ import pytest
 from synth.sets import parallel
 from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
 
+SLOW_FIXTURES = {"ray_session", "demo_done"}  # they take seconds by themselves
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what is a soak or waits for a slow fixture."""
+    for item in items:
+        if item.get_closest_marker("soak") or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Fails the collection of parameters that pytest would number."""

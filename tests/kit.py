@@ -5,6 +5,7 @@ import enum
 import errno
 import hashlib
 import importlib
+import io
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from synth import console
 from synth.images.codecs import encode_png
 from synth.pipeline import Request, Summary, make_shards
 from synth.sets import completion, ledger
@@ -182,6 +184,24 @@ def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (printed.read_text() if isinstance(printed, Path) else printed).splitlines()]
 
 
+def refusal(commands: click.Command, program: str, *arguments: object) -> str:
+    """Returns the sentence with which a command, run within this process as from a shell, is refused."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as ended,
+    ):
+        patch.setattr(sys, "argv", [program, *(str(a) for a in arguments)])
+        patch.setattr(signal, "signal", lambda *_: None)
+        console.run(commands, f"python -m {program}")
+    assert ended.value.code == 2 and output.getvalue() == "" and "Traceback" not in errors.getvalue()
+    sentence = errors.getvalue().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    return sentence
+
+
 def run_synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a command of synth as a user runs it."""
     command = [sys.executable, "-m", "synth", *arguments]
@@ -231,13 +251,18 @@ def running(pid: int) -> bool:
 
 
 def kill_driver(process: subprocess.Popen[str]) -> None:
-    """Sends kill -9, then waits until its Ray, if it had one, has noticed."""
+    """Sends kill -9, waits until its Ray workers, if it had any, have noticed, and ends what else Ray leaves behind."""
     family = children(process.pid)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(running(pid) for pid, command in family if "ray" in command):
-        time.sleep(0.1)
+    workers = [pid for pid, command in family if command.startswith("ray::") and "Agent" not in command]
+    deadline = time.monotonic() + 60
+    while any(running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "Ray's workers outlive their driver"
+        time.sleep(0.05)
+    for pid, _ in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:

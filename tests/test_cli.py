@@ -38,16 +38,12 @@ def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
     summary = json.loads(run.stdout)
     assert run.returncode == 0 and summary["pictures"] == 20 and summary["retries"] == 0
     assert "20 pictures to make" in run.stderr and "pictures/s" in run.stderr
-    assert json.loads(run_synth("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
+    assert json.loads(invoke("shards", "visual_atoms", "--n", "20", *options).stdout)["drawn"] == 0
 
 
 def refused(*arguments: str) -> str:
     """The one sentence with which a command is refused."""
-    run = run_synth(*arguments)
-    assert run.returncode == 2 and run.stdout == ""
-    sentence = run.stderr.splitlines()[-1]
-    assert sentence.startswith("error: ") and "Traceback" not in run.stderr
-    return sentence
+    return kit.refusal(commands, "synth", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -190,14 +186,14 @@ def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:5000])
     gone.unlink()
     run = run_synth("verify", str(finished))
-    assert run.returncode == 2
+    assert run.returncode == 2 and run.stdout == "" and "\nerror: " in run.stderr and "Traceback" not in run.stderr
     assert "visual_atoms-000000.tar is damaged at 00000000" in run.stderr and "visual_atoms-000002.tar is missing" in run.stderr
 
 
 def test_overwrite_from_the_command_line(finished: Path) -> None:
     options = ["--n", "4", "--size", "16", "--workers", "0", "--out", str(finished)]
     assert "holds another set" in refused("shards", "visual_atoms", *options)
-    assert json.loads(run_synth("shards", "visual_atoms", *options, "--overwrite").stdout)["pictures"] == 4
+    assert json.loads(invoke("shards", "visual_atoms", *options, "--overwrite").stdout)["pictures"] == 4
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:

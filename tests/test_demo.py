@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from evaluate.experiments.demo.journal import Journal
 from evaluate.experiments.demo.plan import FAMILIES, Plan, Step, at_scale, steps
 from synth.errors import UserError
 from tests.kit import ROOT, children, demo_command, running, start
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def finish(place: Path, *command: str) -> tuple[int, str, str]:
@@ -67,6 +73,46 @@ def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) 
     assert code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
     assert time.monotonic() - begun < 10
     assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(demo_done: Path) -> None:
+    page = (demo_done / "report.html").read_text()
+    assert "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
+    sources = re.findall(r'src="([^"]{0,40})', page)
+    assert len(sources) > 40 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all("http" not in target for target in re.findall(r'(?:src|href)="([^"]{0,8})', page))
+
+
+def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
+    from evaluate.experiments.demo import page
+
+    plan = Plan(64, 64, 32, measured=12, families=FAMILIES[:2])
+    content = page.gather(plan, {}, steps(plan, demo_done), Journal(demo_done), demo_done)
+    told = page.render(replace(content, left_out={"shaders": "no renderer <is> here"}), 1.0, 1, "0" * 64)
+    assert "<b>shaders are left out</b>" in told and "no renderer &lt;is&gt; here" in told and "2 &times; 32 pictures" in told
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here; Debian's package is called chromium")
+def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(demo_done: Path, tmp_path: Path) -> None:
+    count = (
+        "const all = [...document.images]; document.title = `${all.length} ${all.filter(i => i.naturalWidth && i.clientWidth > 20).length}`"
+    )
+    page = tmp_path / "report.html"
+    page.write_text(
+        (demo_done / "report.html").read_text().replace("</body>", f"<script>addEventListener('load', () => {{{count}}})</script></body>")
+    )
+    command = [
+        str(BROWSER),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}/profile",
+        "--enable-logging=stderr",
+    ]
+    shown = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode == 0 and "CONSOLE" not in shown.stderr, shown.stderr
+    [(there, visible)] = re.findall(r"<title>(\d+) (\d+)</title>", shown.stdout)
+    assert there == visible and int(visible) > 40
 
 
 def parent(pid: int) -> int:

@@ -20,6 +20,7 @@ from caption.cli import commands as caption_commands
 from synth import verify
 from synth.cli import commands as synth_commands
 from synth.sets.shards import ShardSet
+from tests.kit import invoke, json_lines
 from train import checkpoint, runs
 from train.cli import commands as train_commands
 
@@ -55,9 +56,7 @@ def made_by(name: str) -> list[str]:
 
 
 def run(commands: Any, *words: str) -> list[dict[str, Any]]:
-    result = CliRunner().invoke(commands, list(words), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return json_lines(invoke(commands, *words, raising=True))
 
 
 @pytest.mark.parametrize("name", SETS)

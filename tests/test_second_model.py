@@ -16,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.kit import children, json_lines
+from tests import kit
+from tests.kit import ROOT, children, json_lines
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
 IMAGES = 320
 
 DENOISER = '''"""A denoiser of one linear layer, which reads caption vectors."""
@@ -172,10 +174,7 @@ class Toy:
         return [sys.executable, *torchrun, *train, *options]
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self._house)}
-        return subprocess.Popen(
-            command, cwd=self._house, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        return kit.start(command, cwd=self._house, OMP_NUM_THREADS="1", PYTHONPATH=str(self._house))
 
     def run(self, *command: str) -> tuple[int, str, str]:
         process = self.start([sys.executable, *command] if command[0] == "-m" else list(command))

@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import shutil
@@ -9,7 +10,7 @@ import pytest
 from synth.sets import parallel
 from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
 
-SLOW_FIXTURES = {"ray_session", "demo_done"}  # they take seconds by themselves
+SLOW_FIXTURES = {"ray_session", "demo_done", "inception_file", "looks", "s3_server", "vetted"}  # each takes seconds by itself
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,6 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("soak") or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector what the imports have left: it would look through it at every turn."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Gives it all back."""
+    gc.unfreeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

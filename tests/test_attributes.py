@@ -24,6 +24,7 @@ Json = dict[str, Any]
 
 RNG = np.random.default_rng(0)
 SIZE = 128
+FEW = ("visual_atoms", "fractals", "fractaldb")  # sets of which a quick test looks at pictures
 SETS = [name for name in datasets.DATASETS if name != "shaders21k"]
 IMPORTED = {"program": "abc", "wrapper": "shadertoy", "licence": "CC0-1.0", "author": "somebody", "source": "", "time": 1.5, "redraws": 0}
 
@@ -70,10 +71,11 @@ def random_samples(name: str, count: int) -> Iterator[Json]:
         yield {"family": made.dataset.family, "params": pool[index % 300], "stats": stats, "size": SIZE, "index": index}
 
 
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["visual_atoms", "fractals_corrupted_contour", "fractals_multi", "fractaldb", "shaders"])
-def test_sentences_parse_back_to_the_facts_of_10000_random_samples(name: str) -> None:
+def test_sentences_parse_back_to_the_facts_of_random_samples(name: str, count: int) -> None:
     said: set[str] = set()
-    for sample in random_samples(name, 10_000):
+    for sample in random_samples(name, count):
         short, long = sentences(sample)
         known = facts(sample)
         assert parse(long) == known
@@ -247,6 +249,7 @@ def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     assert (single["family"], single["colour"], single["maps"]) == ("fractal", "red", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -409,7 +412,7 @@ def check_fractal(known: Json, params: Any, picture: Picture) -> None:
         assert (whole.foreground & ~picture.foreground).sum() >= 8
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name not in FEW else name for name in SETS])
 def test_what_is_said_holds_against_the_pixels(name: str) -> None:
     made = recipe(name)
     said: set[str] = set()

@@ -232,6 +232,7 @@ def test_a_collapse_is_said(tmp_path: Path, image: np.ndarray, captions: Any, se
     assert re.search(sentence, "; ".join(audited(planted(tmp_path, image, captions=captions)).warnings()))
 
 
+@pytest.mark.slow
 def test_rows_without_captions_are_audited(tmp_path: Path) -> None:
     captions = [["one", "two"], []] * 30
     found = audited(planted(tmp_path, sphere(60, 32), captions=captions, text=sphere(60, 32)))
@@ -266,6 +267,7 @@ def read(page: str) -> list[tuple[str, dict[str, str | None]]]:
     return tags.seen
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_html_with_every_plot_and_nothing_from_elsewhere(healthy: Path) -> None:
     found = audited(healthy)
     page = page_of(found, {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
@@ -285,12 +287,14 @@ def test_the_page_is_whole_html_with_every_plot_and_nothing_from_elsewhere(healt
     assert page == page_of(audited(healthy), {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
 
 
+@pytest.mark.slow
 def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
     page = page_of(audited(planted(tmp_path, sphere(64, 32), captions=[["<script>alert(1)</script>"]] * 64)), {})
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "Signs of collapse" in page and "Images and pseudo-captions" in page
 
 
+@pytest.mark.slow
 def test_a_plot_shows_its_figures(healthy: Path) -> None:
     found = audited(healthy)
     taller = plots.vocabulary({"a": 10, "b": 20, "c": 30})
@@ -325,6 +329,7 @@ def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_captioner_captions_a_seeded_choice_of_pictures(image_to_text: Path, undisturbed: Path) -> None:
     model, shard_set = captioner.load(str(image_to_text), "cpu"), ShardSet(str(undisturbed))
     first, again, other = (dict(captioner.captions(model, shard_set, pictures=24, seed=s)) for s in (0, 0, 1))
@@ -334,6 +339,7 @@ def test_a_captioner_captions_a_seeded_choice_of_pictures(image_to_text: Path, u
     assert len(dict(captioner.captions(model, shard_set, pictures=99, seed=0))) == 40
 
 
+@pytest.mark.slow
 def test_a_captioner_gets_a_row_beside_the_sentences(healthy: Path) -> None:
     found = audited(healthy).beside("blind", dict.fromkeys(["1", "2", "3"], "a <b>picture</b>"))
     assert found.wordings["blind"].vocabulary == 3 and list(found.wordings) == ["short", "long", "blind"]
@@ -345,6 +351,7 @@ def test_a_captioner_gets_a_row_beside_the_sentences(healthy: Path) -> None:
     read(page)
 
 
+@pytest.mark.slow
 def test_what_is_no_captioner_gets_one_sentence(image_to_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"holds no config\.json"):
         captioner.load(str(tmp_path), "cpu")
@@ -365,6 +372,7 @@ def invoke(*arguments: Any) -> Result:
     return kit.invoke(commands, *arguments)
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undisturbed: Path, image_to_text: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages" / "a.html"
     result = invoke(

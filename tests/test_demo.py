@@ -154,6 +154,7 @@ def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: 
         list(course.run(Plan(), demo_done))
 
 
+@pytest.mark.slow
 def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
     begun = time.monotonic()
     code, _, told = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))

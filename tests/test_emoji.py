@@ -84,6 +84,7 @@ def test_a_second_call_does_nothing(made_font: Path, made: Path) -> None:
     assert [row["prepared"] for row in json_lines(result)] == [0, 0]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes_and_another_seed_another_split(made_font: Path, made: Path, tmp_path: Path) -> None:
     run("--font", made_font, "--out", tmp_path / "again", "--workers", 0, "--test-share", 0.3)
     assert tar_hashes(tmp_path / "again" / "train") == tar_hashes(made / "train")
@@ -101,6 +102,7 @@ def test_a_font_without_colour_bitmaps_is_refused_before_anything_is_written(tmp
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "data.emoji.prepare", "--font", str(tmp_path / "none.ttf"), "--out", str(tmp_path / "set")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -113,6 +115,7 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused(made_font: Path, share
         run("--font", made_font, "--out", tmp_path / "set", "--test-share", share)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any(Path(p).exists() for p in font.PLACES), reason="Debian's fonts-noto-color-emoji is not installed")
 def test_noto_color_emoji_has_nearly_all_of_them() -> None:
     found = prepare.originals(font.find(None), seed=0, share=0.1)

@@ -167,6 +167,7 @@ def test_unknown_names_get_what_is_near(name: str, sentence: str) -> None:
         find(name)
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_are_refused(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
     other = shutil.copytree(tiny_encoder, tmp_path / "other")
     wide = {**TINY_CLIP, "embed_dim": 64}

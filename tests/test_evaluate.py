@@ -259,6 +259,7 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
         agreement.fit(x, ["a"] * 60)
 
 
+@pytest.mark.slow
 def test_agreement_says_what_real_renders_and_chance_give(
     run: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -274,6 +274,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.n
     return made[0], made[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("nano", 96), ("efficientnet-lite0", 20)])
 @pytest.mark.parametrize("kind", ["noise", "blur", "mixing"])
 def test_distances_rise_with_the_damage(name: str, count: int, kind: str, families: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

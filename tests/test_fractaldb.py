@@ -24,6 +24,7 @@ def params_of(index: int) -> fractaldb.Params:
     return datasets.sample_params(DATASET, Config(), seed=0, index=index)
 
 
+@pytest.mark.slow
 def test_two_candidates_in_a_hundred_are_accepted() -> None:
     draws = Stream(1)
     accepted: Counter[int] = Counter()
@@ -38,6 +39,7 @@ def test_two_candidates_in_a_hundred_are_accepted() -> None:
         assert abs(accepted[maps] - rate * tried[maps]) <= 3 * (rate * tried[maps]) ** 0.5 + 2
 
 
+@pytest.mark.slow
 def test_numbers_of_maps_are_those_of_the_published_list() -> None:
     published = {2: 231, 3: 294, 4: 218, 5: 146, 6: 77, 7: 34}
     counts = Counter(len(fractaldb.sample_class(Config(), stream(0, "fractaldb", number))) for number in range(300))

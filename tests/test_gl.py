@@ -55,6 +55,7 @@ def test_programs_beyond_the_limit_are_released_and_compiled_again(monkeypatch: 
     assert (gl.draw(sources[0], {"side": 8.0, "x": 0.0}, 8, "many") == drawn[0]).all()
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_end_stops_the_run_with_its_name() -> None:
     script = "from synth.glsl import gl\nfrom synth.errors import UserError\ngl.DEADLINE = 0.5\n"
     script += f"try: gl.draw({BUSY!r}, {{'n': 60000, 'x': 1.0}}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
@@ -75,17 +76,20 @@ def test_a_process_draws_with_one_device() -> None:
         gl.choose("gpu")
 
 
+@pytest.mark.slow
 def test_compiled_shaders_lie_in_one_folder(tmp_path: Path) -> None:
     run = run_synth("doctor", MESA_SHADER_CACHE_DIR=str(tmp_path / "cache"))
     assert run.returncode == 0 and json.loads(run.stdout)["shader_cache"] == str(tmp_path / "cache")
     assert any((tmp_path / "cache").rglob("*"))
 
 
+@pytest.mark.slow
 def test_doctor_says_what_draws_and_how_quickly() -> None:
     row = json.loads(run_synth("doctor").stdout)
     assert row["renderer"] == gl.renderer() and 0 < row["picture_cpu_ms"] < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "options", "sentence"),
     [
@@ -100,6 +104,7 @@ def test_doctor_without_a_renderer_says_so_in_a_sentence(environment: dict[str, 
     assert run.stderr.startswith("error: ") and sentence in run.stderr
 
 
+@pytest.mark.slow
 def test_another_renderer_agrees_within_the_stated_tolerance(tmp_path: Path) -> None:
     script = "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import Request, recipe_of\n"
     script += "from synth.datasets import sample_params\nfrom synth.families.shaders import draw\n"

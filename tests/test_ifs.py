@@ -116,6 +116,7 @@ def grid(points: Any, box: np.ndarray) -> np.ndarray:
     return np.histogram2d(points[0], points[1], bins=64, range=box)[0] / len(points[0])
 
 
+@pytest.mark.slow
 def test_points_follow_the_law_as_well_as_another_seed_of_a_float64_twin() -> None:
     for system in [SIERPINSKI, FERN, *sampled(2, 2), *sampled(4, 3)]:
         twins = [twin(system, seed=seed, count=100_000) for seed in range(4)]

@@ -149,6 +149,7 @@ def test_a_licence_table_goes_before_comments(tmp_path: Path) -> None:
     assert [one.licence for one in shader_folders.read(str(tmp_path))] == ["cc-by-4.0"]
 
 
+@pytest.mark.slow
 def test_bare_programs_are_wrapped(tmp_path: Path) -> None:
     (tmp_path / "a.frag").write_text(varied(TOY, 60))
     (tmp_path / "b.frag").write_text(twigl("classic").replace("time", "u_time").replace("resolution", "u_resolution"))
@@ -157,6 +158,7 @@ def test_bare_programs_are_wrapped(tmp_path: Path) -> None:
     assert {name: p["wrapper"] for name, p in accepted(programs).items()} == {"a": "shadertoy", "b": "bare", "c": "bare"}
 
 
+@pytest.mark.slow
 def test_shards_of_a_folder_are_made_grown_and_verified(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vetting, "_DEADLINE", 6.0)
     few = tmp_path / "few"

@@ -16,7 +16,7 @@ def expected(c: float, v: float, d: int) -> float:
     return (c**3 + 3 * c * v + 6 * c) / d**3 + 3 * (c**2 + v) / d**2 + 3 * c / d + 1
 
 
-@pytest.mark.parametrize(("d", "shift"), [(16, 0.5), (64, 0.3)])
+@pytest.mark.parametrize(("d", "shift"), [(16, 0.5), pytest.param(64, 0.3, marks=pytest.mark.slow)])
 def test_kid_of_gaussians_is_its_closed_form(d: int, shift: float) -> None:
     def inner(m1: np.ndarray, m2: np.ndarray) -> float:  # x.y of N(m1, I) and N(m2, I)
         return expected(float(m1 @ m2), float(m1 @ m1 + m2 @ m2 + d), d)
@@ -33,6 +33,7 @@ def test_kid_of_one_distribution_is_zero_within_its_error() -> None:
     assert abs(np.mean([f.value for f in found])) < 3 * np.mean([f.error for f in found]) / np.sqrt(12)
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_repeated_experiments() -> None:
     found = [kid(random((4, s)).normal(size=(400, 8)) + 0.5, random((5, s)).normal(size=(500, 8)), subsets=40) for s in range(80)]
     assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
@@ -68,6 +69,7 @@ def test_clean_fid_finds_the_same_kid() -> None:
     assert _mmd2(a, b) == pytest.approx(fid.kernel_distance(b, a, num_subsets=1), rel=1e-9)  # one subset of all
 
 
+@pytest.mark.slow
 def test_cmmd_of_gaussians_is_its_closed_form() -> None:
     d, sigma2, m1, v1, v2 = 24, 100.0, np.full(24, 1.5), 1.0, 2.0
 

@@ -1,4 +1,5 @@
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
 }
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it."""
     names: set[str] = set()

@@ -75,7 +75,9 @@ def state(trainer: Trainer) -> list[Tensor]:
     return [t.clone() for module in modules for t in module.state_dict().values()]
 
 
-@pytest.mark.parametrize(("projection", "contrast"), [("sample", "softmax"), ("batch_sum", "sharpened")])
+@pytest.mark.parametrize(
+    ("projection", "contrast"), [("sample", "softmax"), pytest.param("batch_sum", "sharpened", marks=pytest.mark.slow)]
+)
 def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: str) -> None:
     settled = changed(SMALL, "loss", projection=projection, contrast=contrast)
     whole = steps(trained(settled, Projection()), 7)
@@ -154,6 +156,7 @@ def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
     assert all(torch.isfinite(t).all() for t in state(trainer))
 
 
+@pytest.mark.slow
 def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> None:
     trainer = trained(changed(SMALL, "run", images=10_000))
     sentence = r"the gradients of the (generator|discriminator) were not finite in 20 phases in a row, .* at \d+ images seen; lower"
@@ -162,6 +165,7 @@ def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> Non
     assert trainer.images_seen < 20 * 16 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_also_when_one_network_alone_has_them(tmp_path: Path) -> None:
     encoder = SimpleNamespace(features=lambda pictures: Projection().features(pictures) * float("nan"))
     trainer = trained(changed(changed(SMALL, "training", path_every=0), "run", images=10_000), encoder)
@@ -184,6 +188,7 @@ def kinds(number: int) -> Batch:
     return Batch(torch.from_numpy(pictures)[:, None], {"d": texts, "g": texts})
 
 
+@pytest.mark.slow
 def test_captions_matter() -> None:
     settled = changed(changed(SMALL, "loss", r1=1.0), "training", r1_every=4, path_every=0)
     trainer = trained(settled)
@@ -269,10 +274,11 @@ def assert_golden(made: list[dict[str, float]], name: str) -> None:
         assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=near, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
+@pytest.mark.parametrize("name", [name if name == "paper-256" else pytest.param(name, marks=pytest.mark.slow) for name in presets.PRESETS])
 def test_first_losses_of_every_preset(name: str) -> None:
     assert_golden(golden(sixteenth(name)), name)
 
 
+@pytest.mark.slow
 def test_first_losses_of_tiny_32() -> None:
     assert_golden(golden(changed(presets.get("tiny-32").make(), "model", text_dim=64)), "whole")

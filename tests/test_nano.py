@@ -65,6 +65,7 @@ def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_open_clip_alone_gives_the_same_embeddings(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
     declare()
     import open_clip
@@ -93,6 +94,7 @@ def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> Non
     assert tokenizer.decode(tokenizer.encode("a speckled fractal 狐")) == "a speckled fractal 狐 "
 
 
+@pytest.mark.slow
 def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list[Facts]]) -> None:
     tokenizer, stream = network.tokenizer(SHIPPED), np.random.default_rng(0)
     for known in held_out[1]:
@@ -100,6 +102,7 @@ def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list
         assert longest + 2 < network.ARCHITECTURE["text_cfg"]["context_length"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shipped", LEAST)
 def test_it_matches_pictures_of_classes_that_it_has_not_seen(shipped: str, held_out: tuple[np.ndarray, list[Facts]]) -> None:
     figures = exam.examine(encoders.load(encoders.find(shipped)), *held_out)
@@ -168,6 +171,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return completion.finish(fitting.fit(fitting.Request(**request)))
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:
     first, second, other = (fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert first["pictures"] == 128 and first["last_loss"] < 0.9 * first["first_loss"]

@@ -76,6 +76,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return completion.finish(fitting.fit(fitting.Request(**request)))
 
 
+@pytest.mark.slow
 def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(sets: Path, tmp_path: Path) -> None:
     first, second = fitted(sets, tmp_path / "a"), fitted(sets, tmp_path / "b", exam=())
     a, b = ((tmp_path / name / network.WEIGHTS).read_bytes() for name in "ab")
@@ -91,6 +92,7 @@ def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it
     assert "formula pictures only" not in text and "what a, which was carried on, had seen" in text
 
 
+@pytest.mark.slow
 def test_captioned_sets_alone_are_learnt_from_random_weights(sets: Path, tmp_path: Path) -> None:
     row = fitted(sets, tmp_path / "a", shards=(str(sets / "train"),), exam=(), start="", visits=480, batch=12, rate=2e-3)
     assert row["last_loss"] < 0.75 * row["first_loss"]
@@ -197,6 +199,7 @@ def test_the_shipped_one_has_a_card_that_says_what_it_has_seen_and_its_figures()
     assert float(shares["named among 10"]) > 25 and float(shares["zero-shot colour"]) > 90
 
 
+@pytest.mark.slow
 def test_the_shipped_one_names_emoji_that_it_has_not_seen() -> None:
     from data.emoji import font, prepare
     from data.squares import square

@@ -42,6 +42,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs(checkout: Path) -> None:
     environment = {**outside_make(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ran = []
@@ -60,6 +61,7 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
     assert (checkout / "runs/emoji-emoji-32-from-visual_atoms-tiny-32/metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
     text = (ROOT / "README.md").read_text()
     [tree] = re.findall(r"```\ndata/shards/visual_atoms/\n(.*?)```", text, re.DOTALL)

@@ -18,6 +18,7 @@ def test_a_set_on_s3_is_the_set_on_disk(bucket: str, undisturbed: object) -> Non
     assert [s for _, s in verify.damages(ShardSet(bucket), 4)] == [None, None, None]
 
 
+@pytest.mark.slow
 def test_a_set_on_s3_grows_and_mends(bucket: str, undisturbed: object) -> None:
     make_small(bucket, samples=20)
     storage = ShardSet(bucket).storage
@@ -52,12 +53,14 @@ def strict(bucket: str, s3_server: str) -> Iterator[str]:
     requests.post(f"{s3_server}/moto-api/reset-auth", data="inf", timeout=10)
 
 
+@pytest.mark.slow
 def test_wrong_credentials_are_told(strict: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     with pytest.raises(UserError, match="may not be read or written with these rights or credentials"):
         make_small(strict)
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("synth.sets.storage.ATTEMPTS", 1)  # s3fs has tried several times by then

@@ -85,6 +85,7 @@ def test_the_first_of_several_sets_keeps_its_noise(three: list[tuple[str, str]])
     assert stream(three)._sources.firsts[:3] == stream(three[:1])._sources.firsts == [0, 16, 32]
 
 
+@pytest.mark.slow
 def test_ranks_and_workers_change_no_batch_of_several_sets(three: list[tuple[str, str]]) -> None:
     made = stream(three)
     alone = [joined([b]) for b in first(made.batches(24, 12), 4)]
@@ -115,6 +116,7 @@ def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tupl
     assert found.samples == 25 and found.places(0, 25) == Order([16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25).places(0, 25)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_path: Path) -> None:
     quiet(asked)
     pieces = replace(asked, out=str(tmp_path / "pieces"))
@@ -174,6 +176,7 @@ def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
     refused(replace(asked, captions=(asked.captions[1], asked.captions[0], asked.captions[2])), "were made for another set of shards")
 
 
+@pytest.mark.slow
 def test_tables_of_two_encoders_are_not_read_as_one(
     asked: Request, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
 ) -> None:

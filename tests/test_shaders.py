@@ -187,6 +187,7 @@ def test_what_shows_nothing_is_drawn_anew(recipe: Recipe, monkeypatch: pytest.Mo
     assert params.redraws == 1 and params.values == first.values and params.time != first.time
 
 
+@pytest.mark.slow
 def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> None:
     first, second = (vetting.structures(3, 9) for _ in range(2))
     assert first.data == second.data
@@ -195,6 +196,7 @@ def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> No
     assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith("llvmpipe")
 
 
+@pytest.mark.slow
 def test_programs_that_are_missing_are_vetted_into_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = vetting.structures(2, 4)
     monkeypatch.setattr(programs, "shipped", lambda: few)
@@ -231,6 +233,7 @@ def test_records_name_the_renderer_and_the_fingerprint_the_programs(tmp_path: Pa
     assert manifest["identity"]["config"]["programs"] == programs.shipped().sha256 and manifest["licence"] == "CC0-1.0"
 
 
+@pytest.mark.soak
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     make_small(tmp_path / "quiet", **SMALL, samples=600, shard_size=100, workers=0)
     command = [

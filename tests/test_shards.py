@@ -87,6 +87,7 @@ def test_members_in_folders_are_read_by_their_last_part(tmp_path: Path) -> None:
         assert [key for key, _ in shards.read_members(file, "a.tar")] == ["pictures", "a", "b"]
 
 
+@pytest.mark.slow
 def test_a_long_shard_takes_no_memory_for_its_headers(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path / "a.tar")) as writer:
         writer.add("a", {"txt": b""})

@@ -141,6 +141,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 """
 
 
+@pytest.mark.slow
 def test_reading_leaves_no_thread_that_could_abort_a_process_at_its_end(captioned: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", _READ, captioned], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr

@@ -71,6 +71,7 @@ def test_centres_are_uniform_over_the_canvas() -> None:
     assert ((counts - 375) ** 2 / 375).sum() < 26  # chi squared with 7 degrees of freedom: 0.05 %
 
 
+@pytest.mark.slow
 def test_fill_has_the_published_quantiles() -> None:
     fill = np.array([visual_atoms.render(draw(i, seed=3), 512).foreground.mean() for i in range(1500)]) * 100
     for share, published in {0.05: 1.2, 0.25: 9.1, 0.5: 24.9, 0.75: 50.4, 0.95: 72.6}.items():
@@ -151,6 +152,7 @@ def test_pixels_never_change() -> None:
     assert pixel_hashes() == GOLDEN
 
 
+@pytest.mark.slow
 def test_pixels_are_the_same_on_the_plainest_x86_64(tmp_path: Path) -> None:
     script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s)"
     script += "; s.loader.exec_module(m); print(*m.pixel_hashes())"

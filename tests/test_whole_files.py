@@ -73,7 +73,9 @@ def writers(captioned: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch,
     }
 
 
-@pytest.mark.parametrize("file", ["page.html", "sheet.png", "grid.png", "programs.json", "splits.json"])
+@pytest.mark.parametrize(
+    "file", [pytest.param("page.html", marks=pytest.mark.slow), "sheet.png", "grid.png", "programs.json", "splits.json"]
+)
 def test_a_full_disk_leaves_no_file_or_the_old_one(writers: dict[str, Write], tmp_path: Path, file: str) -> None:
     write, place = writers[file], tmp_path / "out"
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
@@ -120,6 +122,7 @@ def fit(shards: Path, out: Path, seed: int = 0) -> None:
     completion.finish(fitting.fit(fitting.Request((str(shards),), str(out), seed=seed, visits=8, batch=8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [network.WEIGHTS, card.NAME])
 def test_an_encoder_that_is_fitted_again_on_a_full_disk_keeps_its_old_files(
     encoder: Path, undisturbed: Path, tmp_path: Path, file: str

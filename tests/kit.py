@@ -1,5 +1,6 @@
 """What several test modules share: small sets and tables, processes and their ends, stand-ins for encoders and detectors."""
 
+import ast
 import contextlib
 import enum
 import errno
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -282,6 +284,62 @@ def demo_command(out: Path, font: Path, *options: str) -> list[str]:
     """Returns the command of a demo at the smallest sizes."""
     sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
     return [sys.executable, "-m", "evaluate.experiments.demo", "--out", str(out), *sizes, "--font", str(font), *options]
+
+
+# Advice in texts.
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something to type that a text of the product names."""
+
+    place: str  # FILE:LINE
+    kind: str  # option, setting, make or command
+    words: str  # "--out", "run.cache_gb=80", "finetune SET=coco", "synth shards --out DIR"
+    text: str
+
+
+ADVICE = {
+    "setting": re.compile(r"--set ([a-z][\w.]*(?:=[^\s;,`\"\')]+)?)"),
+    "option": re.compile(r"(?<![\w-])(--[a-z][\w-]*)"),
+    "make": re.compile(r"\bmake ((?:[a-z][a-z-]*|[A-Z]+=[\w.$()/-]+)(?: [A-Z]+=[\w.$()/-]+)*)"),
+    "command": re.compile(r"python -m ((?:(?:synth|caption|train|evaluate)[ .]|data\.)[^`;\n]+)"),
+}
+
+
+def advice(path: Path) -> list[Advice]:
+    """Returns all advice in the texts of a file: literals of a Python module except docstrings, messages of a Makefile."""
+    found = texts_of(path.read_text()) if path.suffix == ".py" else messages_of(path.read_text())
+    place = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    return [
+        Advice(f"{place}:{line}", kind, match[1].strip(), text)
+        for line, text in found
+        for kind, pattern in ADVICE.items()
+        for match in pattern.finditer(text)
+        if kind != "option" or match[0] != text  # else a name that code uses
+    ]
+
+
+def texts_of(source: str) -> list[tuple[int, str]]:
+    """Returns (line, text) of each string and f-string, whose values become `{}`."""
+    tree = ast.parse(source)
+    scopes = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    aside = {id(n.body[0].value) for n in scopes if n.body and isinstance(n.body[0], ast.Expr)}
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            aside |= {id(part) for part in ast.walk(node)}
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            texts.append((node.lineno, "".join(parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in aside:
+            texts.append((node.lineno, node.value))
+    return texts
+
+
+def messages_of(makefile: str) -> list[tuple[int, str]]:
+    """Returns (line, text) of what a Makefile refuses or prints."""
+    whole = makefile.replace("\\\n", "  ")  # line numbers stay: they are counted in the original
+    return [(makefile.count("\n", 0, match.start()) + 1, match[1]) for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)]
 
 
 # Detectors and what they see.

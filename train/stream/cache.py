@@ -5,6 +5,7 @@ what it renames into place, or for its word that a file cannot be had.
 """
 
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -146,7 +147,10 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
     """Raises UserError where a block of an epoch's files is larger than the cache may get."""
     largest = max(sum(f.bytes for f in step.files) for step, _ in zip(needed, range(blocks), strict=False))
     if largest > limit:
-        raise UserError(f"the cache of {limit / 1e9:.1f} GB is too small: {largest / 1e9:.1f} GB are in use at a time; give --set cache_gb")
+        enough = math.ceil(largest / 1e9)
+        raise UserError(
+            f"the cache of {limit / 1e9:.1f} GB is too small: {largest / 1e9:.1f} GB are in use at a time; give --set run.cache_gb={enough}"
+        )
 
 
 def _in_place(file: Remote) -> str:

@@ -1,0 +1,110 @@
+"""What a text of the product says to type can be typed: options, settings, targets of make, commands."""
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import caption.cli
+import evaluate.cli
+import synth.cli
+import train.cli
+from evaluate.experiments.demo import cli as demo
+from synth import datasets
+from tests.kit import ROOT, Advice, advice
+from train import presets
+from train.config import RunConfig, with_settings
+
+PACKAGES = ("synth", "data", "caption", "train", "evaluate")
+FILES = [*(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))), ROOT / "Makefile"]
+ADVICE = [found for path in FILES for found in advice(path)]
+MAKEFILE = (ROOT / "Makefile").read_text()
+SETS = [path.parent.name for path in (ROOT / "data").glob("*/prepare.py")]
+PREPARE = {name: importlib.import_module(f"data.{name}.prepare").main for name in SETS}
+MODELS = {preset.model for preset in presets.PRESETS.values()}
+DRAWN_BY = [importlib.import_module(f"train.models.{name}") for name in MODELS]
+DRAWING = {f"--{field.name.replace('_', '-')}" for m in DRAWN_BY if hasattr(m, "Options") for field in dataclasses.fields(m.Options)}
+COMMANDS: dict[str, Mapping[str, click.Command]] = {
+    "synth": synth.cli.commands.commands,
+    "data": PREPARE,
+    "caption": caption.cli.commands.commands,
+    "train": train.cli.commands.commands,
+    "evaluate": evaluate.cli.commands.commands,
+}
+FOREIGN = {"--output_format", "--nproc-per-node", "--help"}  # of img2dataset, of torchrun, of every command
+ENGLISH = {"a", "an", "it", "one", "room", "the", "them", "true"}  # as in "make room"
+
+
+def of_kind(kind: str) -> list[Advice]:
+    """The advice of one kind, each once a line."""
+    found = {(a.place, a.words): a for a in ADVICE if a.kind == kind}
+    assert found, f"no advice of the kind {kind} is left: is it still found?"
+    return list(found.values())
+
+
+def options(commands: list[click.Command]) -> set[str]:
+    """The options of commands, with the models' drawing options if one of them passes on what it does not know."""
+    own = {name for command in commands for p in command.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)}
+    passed_on = any("ignore_unknown_options" in command.context_settings for command in commands)
+    return own | (DRAWING if passed_on else set())
+
+
+def reached_from(place: str) -> list[click.Command]:
+    """The commands that can show a text: those of its package, and of those to the right if these import the file."""
+    file = Path(place.partition(":")[0])
+    package, name = file.parts[0], file.parts[1]
+    if package == "data" and name in PREPARE:
+        return [PREPARE[name]]
+    if file.is_relative_to("evaluate/experiments/demo"):
+        return [demo.command]
+    module = ".".join(file.with_suffix("").parts[:2])
+    right = [p for p in PACKAGES[PACKAGES.index(package) + 1 :] if any(module in path.read_text() for path in (ROOT / p).rglob("*.py"))]
+    return [command for p in (package, *right) for command in COMMANDS[p].values()]
+
+
+@pytest.mark.parametrize("given", of_kind("option"), ids=lambda a: f"{a.words} of {a.place}")
+def test_options_are_those_of_a_command_that_says_so(given: Advice) -> None:
+    assert given.words in options(reached_from(given.place)) | FOREIGN, given.text
+
+
+@pytest.mark.parametrize("given", of_kind("setting"), ids=lambda a: f"{a.words} of {a.place}")
+def test_settings_are_taken(given: Advice) -> None:
+    key, _, value = given.words.partition("=")
+    if given.place.startswith("train/"):
+        if key != "GROUP.KEY":
+            for model in MODELS:
+                with_settings(RunConfig.of(model), [f"{key}={value.replace('{}', '1')}"])
+    else:
+        assert key in {f.name for dataset in datasets.DATASETS.values() for f in dataclasses.fields(dataset.module.Config)}, given.text
+
+
+@pytest.mark.parametrize("given", of_kind("make"), ids=lambda a: f"{a.words} of {a.place}")
+def test_targets_and_variables_are_those_of_the_makefile(given: Advice) -> None:
+    target, *more = given.words.split(" ")
+    if target in ENGLISH:
+        return
+    assert "=" in target or re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), given.text
+    for word in (target, *more):
+        name, equals, _ = word.partition("=")
+        assert not equals or f"$({name})" in MAKEFILE, given.text
+
+
+@pytest.mark.parametrize("given", of_kind("command"), ids=lambda a: f"{a.words} of {a.place}")
+def test_commands_are_there_with_their_options(given: Advice) -> None:
+    module, *words = given.words.split(" ")
+    package, *rooms = module.split(".")
+    chosen: Any = demo.command if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
+    named = {word.strip(",.)") for word in words if word.startswith("--")}
+    assert named <= options([chosen]) | FOREIGN, given.text
+
+
+def test_bad_advice_would_be_found(tmp_path: Path) -> None:
+    error = 'raise UserError(f"{x} is small; give --set cache_gb={n}, or --big, or `make all`: python -m synth draw")'
+    (tmp_path / "module.py").write_text(f'"""Not this --docstring."""\n{error}\nNAME = "--name"\n')
+    found = {(a.kind, a.words) for a in advice(tmp_path / "module.py")}
+    assert found == {("setting", "cache_gb={}"), ("option", "--set"), ("option", "--big"), ("make", "all"), ("command", "synth draw")}

@@ -17,6 +17,7 @@ from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Grid, Step, Tick, Trainer
 from train.model import Average, Context, Micro, Model, Needs, Phase, Terms, Wanted
+from train.stream import captioned_sets
 from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -228,3 +229,14 @@ def test_a_gradient_through_gathered_rows_is_that_of_one_rank() -> None:
     gathered: Tensor = Ranks().gather(rows)
     gathered.sum().backward()
     assert gathered is rows and rows.grad is not None and rows.grad.sum() == 6  # two ranks: test_second_model
+
+
+def test_captions_of_a_model_without_texts_are_refused() -> None:
+    with pytest.raises(UserError, match="this model reads no captions; leave --captions out"):
+        captioned_sets.find(["shards"], ["tables"], tables=False)
+
+
+def test_a_model_that_draws_nothing_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "find", lambda _: one_number())
+    with pytest.raises(UserError, match="runs/toy is a run of toy, which draws no pictures; give a run of another model"):
+        model.require_drawing("toy", "runs/toy")

@@ -253,12 +253,10 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
     assert all(torch.allclose(averages[0][key], value, atol=1e-5) for key, value in averages[1].items())
 
 
-def test_it_is_sampled_and_knows_its_options(linear: Toy, quiet: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_it_is_sampled_with_its_options(linear: Toy, quiet: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     sample = ["-m", "train", "sample", str(quiet), "a red star", "--encoder", str(tiny_encoder), "--n", "2", "--device", "cpu"]
     code, output, errors = linear.run(*sample, "--steps", "3", "--out", str(tmp_path / "grid.png"))
     assert code == 0 and json.loads(output)["pictures"] == 2 and (tmp_path / "grid.png").exists(), errors
-    code, _, errors = linear.run(*sample, "--truncation", "0.5")
-    assert code == 2 and errors.strip() == "error: linear has no drawing option --truncation; it has --steps"
 
 
 def test_it_is_measured(linear: Toy, quiet: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> None:
@@ -287,10 +285,6 @@ def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(twins: 
     assert kept == {"encoder", "encoder.optimiser", "state", "COMMITTED"}
 
 
-def test_commands_that_draw_refuse_a_model_that_does_not(twins: Toy, alone: Path, undisturbed: Path, tmp_path: Path) -> None:
-    refusal = f"error: {alone} is a run of twins, which draws no pictures; give a run of another model"
-    for command in (["train", "sample", str(alone), "a star"], ["evaluate", "metrics", str(alone), "--reference", str(undisturbed)]):
-        code, _, errors = twins.run("-m", *command)
-        assert code == 2 and errors.strip().splitlines()[-1] == refusal
-    code, _, errors = twins.run(*twins.command(tmp_path / "other", "--captions", "tables"))
-    assert code == 2 and errors.strip() == "error: this model reads no captions; leave --captions out"
+def test_a_model_that_draws_nothing_is_refused_in_one_sentence(twins: Toy, alone: Path) -> None:
+    code, _, errors = twins.run("-m", "train", "sample", str(alone), "a star")
+    assert code == 2 and errors == f"error: {alone} is a run of twins, which draws no pictures; give a run of another model\n"

@@ -84,7 +84,7 @@ def _step(name: str, settled: RunConfig, device: str) -> str:
 
 
 def _resumed(scratch: Path, device: str) -> str:
-    """How far a run that was stopped and went on is from one that was not, after four steps more."""
+    """Says how far a run that was stopped and went on is from one that was not, after four steps more: on a CPU not at all."""
     settled = config.with_settings(PRESETS["tiny-32"].make(), ["training.batch=16"])
     whole, first = _trainer(settled, device), _trainer(settled, device)
     for i in range(4):
@@ -97,7 +97,7 @@ def _resumed(scratch: Path, device: str) -> str:
     for i in range(4, 8):
         losses = [trainer.step(_batch(settled, i)) for trainer in (whole, second)]
         worst = max(worst, *(float((losses[0][k] - losses[1][k]).abs() / losses[0][k].abs().clamp(min=1e-3)) for k in losses[0]))
-    assert worst < 1e-2, f"losses differ by {worst:.1e} after going on"
+    assert worst <= (0 if device == "cpu" else 1e-2), f"losses differ by {worst:.1e} after going on"
     return f"going on from a checkpoint: losses within {worst:.1e} over four steps"
 
 

@@ -1,4 +1,7 @@
-"""What several test modules share: small sets and tables, processes and their ends, stand-ins for encoders and detectors."""
+"""What several test modules share: small sets and tables, commands and processes, advice in texts.
+
+kit_train.py and kit_evaluate.py hold what needs torch; kit_font.py draws a font.
+"""
 
 import ast
 import contextlib
@@ -18,7 +21,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -35,11 +38,6 @@ from synth.sets.shards import Sample, ShardSet, ShardWriter
 from synth.sets.storage import Folder, open_storage
 from synth.settings import digest
 
-if TYPE_CHECKING:
-    from evaluate.detectors import Detector, Output
-    from evaluate.features import Features
-    from evaluate.sources import Pictures
-
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +47,6 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
-PIXELS = np.random.default_rng(0).integers(0, 256, (1200, 6, 6, 3), np.uint8)
 # The Makefile's stamps, passed as up to date.
 SET_UP = [word for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font") for word in ("-o", f".venv/.{stamp}")]
 
@@ -342,37 +339,7 @@ def messages_of(makefile: str) -> list[tuple[int, str]]:
     return [(makefile.count("\n", 0, match.start()) + 1, match[1]) for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)]
 
 
-# Detectors and what they see.
-
-
-class Means:
-    """A detector of means of cells, with logits, that counts what it sees."""
-
-    name, weights, resize, dimensions = "inception", "0" * 64, "none", 27
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def __call__(self, pixels: np.ndarray) -> "Output":
-        from evaluate.detectors import Output
-
-        self.seen += len(pixels)
-        cells = pixels.reshape(len(pixels), 3, 2, 3, 2, 3).mean(axis=(2, 4), dtype=np.float32)
-        features = cells.reshape(len(pixels), 27) / 64
-        return Output(features, features[:, :10] * 4)
-
-
-def stream_of(pixels: np.ndarray, *, cut: int = 50, stop: int | None = None) -> "Pictures":
-    """Returns pictures of an array as evaluate reads them; the stream fails at `stop`."""
-    from evaluate.sources import Pictures
-
-    def batches(first: int) -> Iterator[np.ndarray]:
-        for begin in range(first, len(pixels), cut):
-            if stop is not None and begin >= stop:
-                raise KeyboardInterrupt
-            yield pixels[begin : begin + cut]
-
-    return Pictures("a stream", hashlib.sha256(pixels.tobytes()).hexdigest(), len(pixels), batches)
+# Events.
 
 
 def returned(events: Generator[Any, None, T]) -> T:
@@ -382,31 +349,3 @@ def returned(events: Generator[Any, None, T]) -> T:
             next(events)
         except StopIteration as end:
             return end.value
-
-
-def extracted(detector: "Detector", pictures: "Pictures", *, cache: Path) -> "Features":
-    """Returns the features that one detector has of pictures."""
-    from evaluate.features import extract
-
-    [features] = returned(extract([detector], pictures, cache=cache))
-    return features
-
-
-def write_random_inception(file: Path) -> Path:
-    """Writes weights of the shapes of FID's inception, random but such that signals keep their size."""
-    from caption.encoders import declare
-
-    declare()
-    import torch
-    from torch_fidelity import feature_extractor_inceptionv3 as module
-
-    torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        net = module.FeatureExtractorInceptionV3("any", ["logits"])
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(layer.weight)
-    torch.save(net.state_dict(), file)
-    return file

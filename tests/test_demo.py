@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -66,12 +67,18 @@ def test_the_untrained_generator_is_the_one_that_training_from_scratch_began_wit
     assert all(torch.equal(begun[name], kept[name]) for name in begun)
 
 
+def spent() -> float:
+    """CPU seconds of the processes that this has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()}
-    begun = time.monotonic()
+    begun = spent()
     code, said, told = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
     assert code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
-    assert time.monotonic() - begun < 10
+    assert spent() - begun < 10
     assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
 
 
@@ -139,7 +146,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     wait(lambda: done(out, "pretrain"))
     family = children(process.pid)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=90)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130 and "the same command goes on" in told
     assert not any(running(pid) for pid, _ in family)
 
@@ -156,10 +163,10 @@ def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: 
 
 @pytest.mark.slow
 def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
-    begun = time.monotonic()
+    begun = spent()
     code, _, told = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))
     assert code == 2 and "none.ttf" in told.splitlines()[-1] and told.splitlines()[-1].startswith("error: ")
-    assert time.monotonic() - begun < 60
+    assert spent() - begun < 20
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from evaluate import detectors
 from synth.errors import UserError
-from tests.kit import write_random_inception
+from tests.kit_evaluate import write_random_inception
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=2)
 
@@ -22,7 +22,7 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
 
     from evaluate.figures import Terms
     from evaluate.metrics import measure
-    from tests.kit import extracted, stream_of
+    from tests.kit_evaluate import extracted, stream_of
 
     detector = detectors.load("inception", weights=str(inception_file))
     assert len(detector.weights) == 64

@@ -12,7 +12,8 @@ from evaluate.figures import Terms
 from evaluate.metrics import measure
 from evaluate.moments import moments_of
 from synth.errors import UserError
-from tests.kit import PIXELS, Means, extracted, full_disk, returned, stream_of
+from tests.kit import full_disk, returned
+from tests.kit_evaluate import PIXELS, Means, extracted, stream_of
 
 
 def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:

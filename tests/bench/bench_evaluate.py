@@ -13,7 +13,7 @@ from evaluate import features as extraction
 from evaluate.moments import Gathering
 from evaluate.neighbours import neighbours
 from evaluate.scores import InceptionScore
-from tests.kit import write_random_inception
+from tests.kit_evaluate import write_random_inception
 
 DIMENSIONS, MANY, FEW, CLASSES = 2048, 30_000, 1000, 1008
 AT_ONCE = 512  # pictures

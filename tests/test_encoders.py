@@ -49,6 +49,7 @@ def test_pictures_are_prepared_as_open_clip_prepares_them(tiny_encoder: Path, si
     assert (theirs * gradual).sum(axis=1).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_threads_change_nothing_and_batches_no_more_than_rounding(tiny_encoder: Path) -> None:
     encoder, given, threads = load(find(str(tiny_encoder))), pixels(64, 33), torch.get_num_threads()
     together = encoder.images(given)

@@ -148,6 +148,7 @@ class Numbers:
         return np.eye(110, dtype=np.float32)[pixels[:, 0, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 0.0)], ids=["own", "neighbour"])
 def test_text_metrics_compare_each_picture_with_its_own_text(
     ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int, share: float

@@ -117,6 +117,7 @@ def test_training_goes_on_from_the_checkpoint_to_the_weights_of_then(resumed: Pa
     near(ours, golden, "optimisers")
 
 
+@pytest.mark.slow
 def test_the_log_goes_on_with_the_losses_of_then(resumed: Path) -> None:
     new, old = (
         [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (resumed, FIXTURE / "continued")

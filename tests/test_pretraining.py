@@ -257,6 +257,7 @@ def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
     assert len(losses(Path(asked.out))) == 3
 
 
+@pytest.mark.slow
 def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
     quiet(replace(asked, images_seen=8))
     with log.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
@@ -264,6 +265,7 @@ def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
     quiet(asked)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_cut_is_refused(asked: Request) -> None:
     quiet(replace(asked, images_seen=40))
     newest = checkpoint.require(Path(asked.out))

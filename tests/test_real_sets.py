@@ -293,6 +293,7 @@ def test_a_pickle_that_was_cut_is_refused(cut: int, tmp_path: Path) -> None:
         pickled_names.read(tmp_path / "names.pickle", Source("made", "names", "", ""))
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "data.coco.prepare", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -125,6 +125,7 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_p
     assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(Path(asked.out))
 
 
+@pytest.mark.slow
 def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three: list[tuple[str, str]]) -> None:
     quiet(replace(asked, images_seen=8))
     about = runs.describe(Path(asked.out))

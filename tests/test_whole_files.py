@@ -88,6 +88,7 @@ def test_a_full_disk_leaves_no_file_or_the_old_one(writers: dict[str, Write], tm
     assert {name: data for name, data in files(place).items() if file in name} == {file: whole}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["README.md", "croissant.json", "preview.png", "manifest.json", "visual_atoms-000002.json"])
 def test_a_set_that_grows_on_a_full_disk_keeps_its_old_files_and_can_go_on(finished: Path, tmp_path: Path, file: str) -> None:
     before = files(finished)

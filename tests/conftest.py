@@ -1,6 +1,7 @@
 import gc
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """Leaves out waiting for the disk, which would protect from a power cut alone: thousands of small files are written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 def pytest_collection_finish() -> None:
     """Spares the collector what the imports have left: it would look through it at every turn."""
-    gc.collect()
     gc.freeze()
 
 

@@ -167,7 +167,7 @@ def stages(name: str) -> Iterator[Ratio]:
             "tar, sha256 and file": lambda: write(f"{folder}/shard.tar"),
         }
         for stage, call in calls.items():
-            yield Ratio(f"{name}, stage of a picture: {stage}, ms", 1e3 / len(numbers) * seconds(call, repeats=10), "")
+            yield Ratio(f"{name}, stage: {stage}, ms", 1e3 / len(numbers) * seconds(call, repeats=10), "")
 
 
 def machine() -> str:

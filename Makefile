@@ -142,6 +142,7 @@ bench: .venv/.test  ## print the speed ratios of README's table
 	@$(venv) -m tests.bench.bench_synth
 	@$(venv) -m tests.bench.bench_fractals
 	@$(venv) -m tests.bench.bench_shaders
+	@$(venv) -m tests.bench.bench_data
 	@$(venv) -m tests.bench.bench_caption
 	@$(venv) -m tests.bench.bench_train
 	@$(venv) -m tests.bench.bench_stream

@@ -1,9 +1,14 @@
-"""Speed of the caption stage. CPU time on one thread, ratios within one run; `make bench` prints it."""
+"""Speed of the caption stage. CPU time on one thread, ratios within one run; `make bench` prints it.
+
+python -m tests.bench.bench_caption              the stage beside the bare encoder, and its parts
+python -m tests.bench.bench_caption sentences    words and distinct sentences of 1,000 pictures of each data set
+"""
 
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +16,14 @@ import numpy as np
 import torch
 
 from caption import encoders, worker
+from caption.audit.wording import wording
 from caption.encoders import Encoder
 from caption.pipeline import Request, _Captioning
 from caption.pseudo import noise
+from caption.sentences import attributes
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
 from caption.worker import Job, caption_shard
+from synth import datasets, families
 from synth.sets import ledger
 from synth.sets.records import Record
 from synth.sets.shards import ShardSet
@@ -103,8 +111,30 @@ def reading(scratch: Path) -> None:
     print(f"reading key and image_embedding of 4,096 x 512: {1000 * seconds:.1f} ms")
 
 
+def sentences() -> Iterator[str]:
+    """Yields a line for each data set: distinct words and long sentences of its first 1,000 pictures, colours, pairs a CPU-second."""
+    yield f"{'data set':<30}{'words':>8}{'distinct long':>15}{'with a colour':>15}{'green':>8}{'pairs/CPU-s':>14}"
+    together: list[str] = []
+    for name in datasets.DATASETS:
+        if name == "shaders21k":
+            continue
+        samples = [sample for _, sample in families.draw(name, None, 0, range(1000))]
+        pairs = [attributes.sentences(sample) for sample in samples]
+        rate = len(pairs) / cpu(lambda samples=samples: [attributes.sentences(sample) for sample in samples])  # type: ignore[misc]
+        colours = [attributes.facts(sample).get("colour") for sample in samples]
+        texts = [text for pair in pairs for text in pair]
+        together += texts
+        row = f"{wording(texts).vocabulary:>8,}{len({pair[1] for pair in pairs}):>15,}"
+        yield f"{name:<30}{row}{sum(map(bool, colours)):>15,}{colours.count('green'):>8,}{rate:>14,.0f}"
+    yield f"{'all sets together':<30}{wording(together).vocabulary:>8,}"
+
+
 def main() -> None:
     """Prints everything."""
+    if sys.argv[1:] == ["sentences"]:
+        for line in sentences():
+            print(line, flush=True)
+        return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

@@ -1,24 +1,40 @@
 """Fractals against the clock: CPU time of one core, and the plain twins of the chaos game, run beside it.
 
-python -m tests.bench.bench_fractals
+python -m tests.bench.bench_fractals            figures, and the stages of a picture
+python -m tests.bench.bench_fractals targets    the kernels compiled for narrower vector units than this machine has
 """
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import binding as llvm
 from numba import njit
 
-from synth import seeds
+from synth import families, seeds, settings
 from synth.allocator import keep_memory
 from synth.families import fractaldb
+from synth.images.codecs import encode_png
 from synth.kernels import ifs
 from synth.pipeline import Request, make_shards, recipe_of
 from synth.sets import completion
+from synth.sets.shards import ShardWriter, sample_key
 
 POINTS, SIZE = 100_000, 256
+
+
+# Processors to compile for: LLVM's name, and whether it may use AVX-512. skylake-avx512 prefers vectors of 256 bits.
+TARGETS = {
+    "AVX-512 in 256 bits (skylake-avx512)": ("skylake-avx512", True),
+    "AVX2 (x86-64-v3)": ("x86-64-v3", False),
+    "AVX2 (znver3)": ("znver3", False),
+}
 
 
 class Ratio(NamedTuple):
@@ -121,11 +137,61 @@ def picture(name: str) -> float:
 def pipeline(name: str, samples: int) -> float:
     """Pictures a CPU-second from the first draw to the committed shard."""
     rates = []
-    for _ in range(2):
+    for _ in range(3):
         with tempfile.TemporaryDirectory() as out:
             summary = completion.finish(make_shards(Request(name, samples, out, workers=0)))
         rates.append(summary.pictures / summary.cpu_seconds)
     return max(rates)
+
+
+def stages(name: str) -> Iterator[Ratio]:
+    """Yields the milliseconds of each stage of a picture on its way into a shard."""
+    recipe, numbers = recipe_of(Request(name, 1, "", size=SIZE)), range(100)
+    drawn = [recipe.render(i) for i in numbers]
+    pngs = [encode_png(picture.pixels) for _, picture in drawn]
+    samples = [recipe.describe(i, *parts) for i, parts in zip(numbers, drawn, strict=True)]
+    texts = [settings.canonical(sample) for sample in samples]
+
+    def write(path: str) -> None:
+        with ShardWriter(path) as writer:
+            for i in numbers:
+                writer.add(sample_key(i), {"png": pngs[i], "json": texts[i]})
+
+    with tempfile.TemporaryDirectory() as folder:
+        calls: dict[str, Callable[[], object]] = {
+            "drawing": lambda: [recipe.render(i) for i in numbers],
+            "measuring": lambda: [families.measure(picture) for _, picture in drawn],
+            "PNG": lambda: [encode_png(picture.pixels) for _, picture in drawn],
+            "JSON": lambda: [settings.canonical(sample) for sample in samples],
+            "tar and sha256": lambda: write("/dev/null"),
+            "tar, sha256 and file": lambda: write(f"{folder}/shard.tar"),
+        }
+        for stage, call in calls.items():
+            yield Ratio(f"{name}, stage: {stage}, ms", 1e3 / len(numbers) * seconds(call, repeats=10), "")
+
+
+def machine() -> str:
+    """Returns one line: the processor, its vectors as LLVM sees them, and the load."""
+    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    widest = "AVX-512" if llvm.get_host_cpu_features().get("avx512f") else "no AVX-512"
+    return f"{(models or ['?'])[0]} ({llvm.get_host_cpu_name()}, {widest}), load {os.getloadavg()[0]:.1f}"
+
+
+def targets() -> Iterator[str]:
+    """Yields a line for each target: the chaos game against its plain twin and the time of drawing, each compiled for it by a
+    process of its own. Pixels are the same for all."""
+    yield f"{'compiled for':<40}{'chaos game, 3 maps':>20}{'6 maps':>10}{'fractals, ms':>14}"
+    host = llvm.get_host_cpu_features()
+    narrow = {name: on and not name.startswith(("avx512", "avx10", "evex512")) for name, on in host.items()}
+    names = {"this processor": (llvm.get_host_cpu_name(), True), **TARGETS}
+    for label, (name, wide) in names.items():
+        chosen = host if wide else narrow
+        flags = ",".join(("+" if on else "-") + feature for feature, on in chosen.items())
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": flags, "NUMBA_CACHE_DIR": cache}
+            command = [sys.executable, "-m", "tests.bench.bench_fractals", "target"]
+            line = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+        yield f"{label:<40}{line[0]:>18} x{line[1]:>8} x{line[2]:>14}"
 
 
 def ratios() -> list[Ratio]:
@@ -150,9 +216,22 @@ def ratios() -> list[Ratio]:
     ]
     for name, target in (("fractals", ">= 900"), ("fractals_without_background", ">= 1,700"), ("fractaldb", ">= 60")):
         rows.append(Ratio(f"{name} to committed shards, pictures/CPU-s", pipeline(name, 2000), target))
-    return rows
+    return [*rows, *stages("fractals"), *stages("fractals_without_background")]
+
+
+def report() -> None:
+    """Prints every figure beside its target, after the machine."""
+    print(machine())
+    for row in ratios():
+        print(f"{row.name:<66}{row.value:>10,.2f}   {row.target}", flush=True)
 
 
 if __name__ == "__main__":
-    for row in ratios():
-        print(f"{row.name:<62}{row.value:>10,.2f}   {row.target}")
+    if sys.argv[1:] == ["targets"]:
+        for line in targets():
+            print(line, flush=True)
+    elif sys.argv[1:] == ["target"]:
+        keep_memory()
+        print(f"{chaos_games(3)[0]:.1f} {chaos_games(6)[0]:.1f} {picture('fractals'):.2f}")
+    else:
+        report()

@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import fsspec
@@ -142,3 +143,18 @@ def test_passing_failures_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(PermissionError):
         patiently(lambda: (_ for _ in ()).throw(PermissionError()))
     assert len(pauses) == 2
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that a power cut asks for: the file, its new name, the folder's entries."""
+    steps: list[str] = []
+    rename = os.replace
+
+    def renamed(source: str, target: str) -> None:
+        steps.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda handle: steps.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+    monkeypatch.setattr(os, "replace", renamed)
+    Folder(str(tmp_path)).write("a.json", b"{}")
+    assert steps[0].startswith(".a.json.") and steps[1:] == ["rename", tmp_path.name]

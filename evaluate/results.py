@@ -54,7 +54,7 @@ def read(run: Path) -> list[Json]:
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """Returns the whole lines, and what a crash left of a last one."""
+    """Returns the whole lines, and the torn rest of a crash."""
     lines, end, last = data.rpartition(b"\n")
     return (data, b"") if not last or _parsed(last) is not None else (lines + end, last)
 

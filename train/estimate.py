@@ -1,4 +1,8 @@
-"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one step on few samples. Writes nothing."""
+"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one step on few
+samples.
+
+Writes nothing.
+"""
 
 import math
 import time
@@ -54,7 +58,8 @@ def _small(prepared: Prepared, device: str) -> Trainer:
 
 
 def _step(trainer: Trainer) -> tuple[float, float]:
-    """Returns seconds of wall clock and bytes kept for gradients, a sample; rare phases in proportion to how often they come."""
+    """Returns seconds of wall clock and bytes kept for gradients, per sample. A rare phase counts by its
+    frequency."""
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
@@ -74,7 +79,7 @@ def _step(trainer: Trainer) -> tuple[float, float]:
 
 
 def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> int:
-    """Takes a phase; returns the bytes that it keeps for gradients."""
+    """Takes a phase. Returns the bytes that it keeps for gradients."""
     kept = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

@@ -66,8 +66,9 @@ def captions(dry_run: bool, **options: object) -> None:
 @click.option("--pictures", default=1000, show_default=True, help="Pictures for the captioner.")
 @click.option("--device", default="auto", show_default=True, help="Device of the captioner: auto, cpu or cuda.")
 def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, folder: str | None, pictures: int, device: str) -> None:
-    """Measures caption tables before anybody trains on them. Writes a page of plots and warns if they
-    collapse."""
+    """Measures caption tables before anybody trains on them.
+
+    Writes a page of plots and warns if they collapse."""
     target = _target(out, ".html")
     for name, value, least in (("--seed", seed, 0), ("--pictures", pictures, 1)):
         if value < least:

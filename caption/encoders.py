@@ -5,7 +5,7 @@ An encoder's name is one of
     MODEL=FILE    that architecture with the weights of a local .pt or .safetensors file
     FOLDER        a folder with open_clip_config.json and weights, as open_clip writes them
     nano          data/nano: trained on formula pictures and their attribute sentences only
-    nano-emoji    data/nano-emoji: nano fitted further to a drawn emoji font and its names, so not formulas only
+    nano-emoji    data/nano-emoji: nano fitted further to an emoji font and its names, not to formulas only
 Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 """
 
@@ -64,8 +64,9 @@ class Source:
 
 
 def find(name: str) -> Source:
-    """Returns the source of an encoder, after fetching hub weights. Raises UserError if the name is
-    unknown."""
+    """Returns the source of an encoder, after fetching hub weights.
+
+    Raises UserError if the name is unknown."""
     if name in SHIPPED:
         sent_along = (Path(place) / name for place in sys.path)  # Ray puts data/ on a node's path
         return _in_folder(next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name)
@@ -126,8 +127,9 @@ class Encoder:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns embeddings float32 (N, D) of unit length. The tokeniser cuts texts longer than the context:
-        see `cut`."""
+        """Returns embeddings float32 (N, D) of unit length.
+
+        The tokeniser cuts texts longer than the context: see `cut`."""
         parts = [torch.zeros(0, self.dimensions)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self.device)
@@ -220,8 +222,9 @@ def _no_weights(name: str, config: Json, error: Exception) -> str:
 
 
 def _do_not_wait_for_the_hub() -> None:
-    """Sets the hub's client offline if the hub does not answer within 5 s. The client would retry for a
-    minute."""
+    """Sets the hub's client offline if the hub does not answer within 5 s.
+
+    The client would retry for a minute."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname or ""
@@ -261,8 +264,7 @@ def _tokenizer(open_clip: Any, source: Source) -> Any:
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """Returns pictures uint8 (N, 3, H, W) as (N, 3, S, S) in 0..255, resized as in Pillow: antialiased
-    bicubic."""
+    """Returns pictures uint8 (N, 3, H, W) as (N, 3, S, S) in 0..255, antialiased bicubic as in Pillow."""
     if planes.device.type == "cpu":  # ten times as fast in bytes as in floats
         return F.interpolate(planes, (size, size), mode="bicubic", antialias=True, align_corners=False)
     sized = F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)

@@ -75,17 +75,17 @@ class Summary(NamedTuple):
 
 
 def estimate(request: Request) -> Estimate:
-    """Returns the estimate of a request (--dry-run). It encodes some pictures and writes nothing. Raises
-    UserError."""
+    """Returns the estimate of a request (--dry-run).
+
+    It encodes some pictures and writes nothing. Raises UserError."""
     return completion.foresee(_Captioning(request), _terms(request))
 
 
 def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
-    """Makes the missing tables of a request. Leaves finished tables alone. If the set of shards has grown,
-    makes only the tables of changed shards again.
+    """Makes the missing tables of a request. Leaves finished tables alone.
 
-    Yields the estimate before anything is written, then the progress, and last the summary. Raises
-    UserError."""
+    If the set of shards has grown, makes only the tables of changed shards again. Yields the estimate before
+    anything is written, then the progress, and last the summary. Raises UserError."""
     work = _Captioning(request)
     for event in completion.complete(work, _terms(request)):
         yield _summary(work, event) if isinstance(event, Made) else event
@@ -188,8 +188,7 @@ class _Captioning(Work):
     def _precision(self, state: State) -> str:
         """Returns the requested precision, else that of the existing tables.
 
-        Else returns bf16 if the device computes in it and its embeddings of the first pictures agree with
-        fp32's."""
+        Else returns bf16 if the device computes in it and its embeddings agree with those of fp32."""
         if self._request.precision != "auto":
             return self._request.precision
         decided = {r.identity.get("precision") for r in state.records.values() if r.identity.get("weights") == self._source.sha256}

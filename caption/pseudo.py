@@ -1,7 +1,6 @@
-"""DOOR. Pseudo-captions: image embeddings moved by noise, in place of text embeddings (Nakao et al., equation
-3).
+"""DOOR. Pseudo-captions: image embeddings moved by noise, in place of text embeddings.
 
-    h' = h / |h|,  h = f + xi * eps * |f| / |eps|,  eps ~ N(0, I)
+    h' = h / |h|,  h = f + xi * eps * |f| / |eps|,  eps ~ N(0, I)      (Nakao et al., equation 3)
 
 f is the image's embedding. In many dimensions eps is nearly orthogonal to it, so cos(h', f) is close to 1 /
 sqrt(1 + xi^2). Axes: N pictures, D dimensions of the embedding.
@@ -55,10 +54,10 @@ def mean_cosine(xi: float, dimensions: int) -> float:
 
 
 def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.ndarray:
-    """Returns standard normal vectors, float32 (N, D). Each depends on its (seed, index, draw) alone (Philox,
-    counter-based).
+    """Returns standard normal vectors, float32 (N, D), by the counter-based Philox.
 
-    Draw 0 is the stored column; a training visit uses draw 1 + 2 epoch + {0 for D, 1 for G}."""
+    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column; a training visit uses draw 1 +
+    2 epoch + {0 for D, 1 for G}."""
     return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)])
 
 
@@ -68,10 +67,10 @@ def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndar
 
 
 def pseudo_caption(image: Any, eps: Any, xi: Any) -> Any:
-    """Returns unit vectors (N, D) by equation 3, in the arithmetic (NumPy or torch), dtype and device of
+    """Returns unit vectors (N, D) by equation 3, in the library (NumPy or torch), dtype and device of
     `image`.
 
-    `image` is (N, D) and `eps` (N, D) normal noise. `xi` is a number or (N, 1), one per row. With xi = 0 the
+    `image` is (N, D), `eps` (N, D) normal noise, and `xi` a number or (N, 1), one per row. With xi = 0 the
     result is the normalised image embedding."""
     length = _length(image)
     moved = image + xi * eps * (length / _length(eps))

@@ -127,9 +127,10 @@ class CaptionSet:
             raise UserError(f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again")
 
     def read(self, part: Part, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
-        """Returns columns of one table. If `keys` are given, compares its keys with them.
+        """Returns columns of one table.
 
-        Raises UserError if the table is damaged, belongs to another shard, or has other keys."""
+        If `keys` are given, compares its keys with them. Raises UserError if the table is damaged, belongs to
+        another shard, or has other keys."""
         name = self.storage.join(part.file)
         try:
             table = read_table(self.storage.read(part.file), name, columns, keys)
@@ -154,10 +155,10 @@ class CaptionSet:
 
 
 def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
-    """Returns columns of one table, from its path or content. If `keys` are given, compares its keys with
-    them.
+    """Returns columns of one table, from its path or content.
 
-    Raises UserError if the table is damaged or has other keys."""
+    If `keys` are given, compares its keys with them. Raises UserError if the table is damaged or has other
+    keys."""
     wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
         with pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
@@ -177,8 +178,7 @@ def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Seque
 def _in_memory(file: str | bytes) -> pa.BufferReader:
     """Returns a reader of bytes, or of a file of this machine, mapped into memory.
 
-    Arrow reads anything else in a thread of its own. Now and then that aborts a process that ends soon
-    after."""
+    Arrow reads anything else in a thread. Now and then that aborts a process that ends soon after."""
     if isinstance(file, bytes) or not Path(file).stat().st_size:
         return pa.BufferReader(file if isinstance(file, bytes) else b"")
     with open(file, "rb") as opened:
@@ -186,8 +186,7 @@ def _in_memory(file: str | bytes) -> pa.BufferReader:
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
-    """Returns the metadata of a table: its encoder and noise, its shard, and the digest of that shard's
-    manifest."""
+    """Returns the metadata of a table: its encoder and noise, its shard, and the shards' manifest digest."""
     return {
         **{name: str(identity[name]) for name in ("encoder", "precision", "dimensions", "xi", "seed")},
         "encoder_sha256": identity["weights"],

@@ -2,8 +2,8 @@
 
 Call `declare` before any import that needs torchvision. Its wheels hold CUDA builds, and their C++ library
 does not load with a CPU build of torch. Then its operators are unknown, and the import fails when it
-registers their meta functions. Schemas without an implementation let the import pass. exnihilo never calls
-these operators.
+registers their meta functions. Schemas without an implementation let the import pass. exnihilo calls none of
+them.
 """
 
 import functools

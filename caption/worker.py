@@ -82,9 +82,10 @@ def caption_shard(job: Job) -> Iterator[int | Record]:
 
 
 def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> Captioned:
-    """Returns the rows of consecutive samples; `first` is the index of the first. Raises UserError if their
-    sizes differ."""
-    # Pseudo-captions are made from the rounded embeddings, so that a reader of the table makes the same ones for any draw.
+    """Returns the rows of consecutive samples; `first` is the index of the first.
+
+    Raises UserError if their sizes differ."""
+    # Pseudo-captions start from the rounded embeddings, so that a reader of the table gets the same ones for any draw.
     image = encoder.images(stacked(samples)).astype(np.float16)
     eps = noise(identity["seed"], range(first, first + len(samples)), 0, encoder.dimensions)
     pseudo = pseudo_caption(image.astype(np.float32), eps, identity["xi"]).astype(np.float16)
@@ -94,8 +95,7 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
 
 
 def captions_of(sample: Sample) -> list[str]:
-    """Returns the texts of a sample: people's captions if its shard has any, else its true attribute
-    sentences.
+    """Returns the texts of a sample: people's captions if its shard has any, else its true sentences.
 
     Raises UserError if its JSON has something else in their place."""
     if own := sample.captions or sample.about.get("caption"):
@@ -114,8 +114,9 @@ def is_formula(sample: Sample) -> bool:
 
 
 def _texts_alone(key: str, captions: object) -> list[str]:
-    """Returns the captions without blank ones. Raises UserError unless they are a list of texts that can be
-    stored."""
+    """Returns the captions without blank ones.
+
+    Raises UserError unless they are a list of texts that can be stored."""
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise UserError(f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts")
     try:
@@ -126,8 +127,9 @@ def _texts_alone(key: str, captions: object) -> list[str]:
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:
-    """Returns the pictures as one array, uint8 (N, H, W, 3). Raises UserError if one is not square or sizes
-    differ."""
+    """Returns the pictures as one array, uint8 (N, H, W, 3).
+
+    Raises UserError if one is not square or sizes differ."""
     side = samples[0].pixels.shape[0]
     for sample in samples:
         if sample.pixels.shape != (side, side, 3):
@@ -139,8 +141,9 @@ def stacked(samples: Sequence[Sample]) -> np.ndarray:
 
 
 def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np.ndarray], int]:
-    """Returns each sample's embeddings, float16 (captions of the sample, D), and the number of captions cut
-    at words."""
+    """Returns each sample's embeddings, float16 (its captions, D), and the number of cut captions.
+
+    Captions are cut at words."""
     remembered, wanted = _memory(encoder), dict.fromkeys(c for row in captions for c in row)
     for text in wanted.keys() & remembered.keys():
         remembered.move_to_end(text)

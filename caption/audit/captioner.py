@@ -1,9 +1,7 @@
-"""Captions of a set's pictures by any image-to-text model of transformers, to compare with the paper's table
-4.
+"""Captions of a set's pictures by any image-to-text model of transformers, for the paper's table 4.
 
 The model is a local folder of transformers: BLIP, BLIP-2, GIT, or a vision encoder with a text decoder.
-Nothing is fetched, and no code from the folder runs. Decoding is greedy, so the same pictures get the same
-captions.
+Nothing is fetched, and no code from the folder runs. Decoding is greedy, and thus deterministic.
 """
 
 import contextlib

@@ -35,8 +35,9 @@ class Neighbour(NamedTuple):
 
 
 def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
-    """Returns the set of shards of the tables, from `url` or the default folder. Raises UserError if it is
-    missing."""
+    """Returns the set of shards of the tables, from `url` or the default folder.
+
+    Raises UserError if it is missing."""
     dataset = tables.manifest["shards"]["dataset"]
     if url is None:
         url = f"{_PLACE}/{dataset}"

@@ -1,5 +1,4 @@
-"""Measures of embeddings: pure functions of arrays, and two tallies that take any number of rows in little
-memory.
+"""Measures of embeddings: pure functions of arrays, and two tallies that take any number of rows.
 
 Axes: N rows, D dimensions of the embedding, Q queries, R results. All vectors are float32 of unit length
 unless a docstring says otherwise.
@@ -97,8 +96,7 @@ class Moments:
 
     @property
     def pair_cosine(self) -> float:
-        """The mean cosine of two different vectors, all of unit length: (N |m|^2 - 1) / (N - 1) with the mean
-        m."""
+        """The mean cosine of two different unit vectors: (N |m|^2 - 1) / (N - 1) with the mean m."""
         return float((self.count * (self.mean @ self.mean) - 1) / (self.count - 1))
 
 
@@ -124,14 +122,16 @@ def effective_rank(singular: np.ndarray) -> float:
 
 
 def gap(a: Moments, b: Moments) -> float:
-    """Returns |mean(a) - mean(b)|, the modality gap of two kinds of unit vectors (Liang et al. 2022, section
-    4.2)."""
+    """Returns |mean(a) - mean(b)|, the modality gap of two kinds of unit vectors.
+
+    Liang et al. 2022, section 4.2."""
     return float(np.linalg.norm(a.mean - b.mean))
 
 
 def nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the largest cosine of each row (N, D) to another row, float32 (N,), and the number of that row,
-    int64 (N,)."""
+    """Returns each row's largest cosine to another row, float32 (N,), and that row's number, int64 (N,).
+
+    The vectors are (N, D)."""
     best, which = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
@@ -144,8 +144,9 @@ def nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the number of other targets (N, D) nearer to query i (N, D) than target i: int64 (N,), 0 for
-    the first."""
+    """Returns the number of other targets nearer to query i than target i: int64 (N,), 0 if none.
+
+    Queries and targets are (N, D)."""
     found = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
@@ -169,8 +170,7 @@ def sweep(image: np.ndarray, eps: np.ndarray, amounts: np.ndarray) -> Sweep:
 
 
 def principal_plane(clouds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns each cloud (N, D) projected onto the two principal directions of all clouds together: float32
-    (N, 2)."""
+    """Returns each cloud (N, D) in the two principal directions of all clouds: float32 (N, 2)."""
     every = np.concatenate(list(clouds.values()))
     centre = every.mean(axis=0)
     axes = np.linalg.eigh(np.cov((every - centre).T))[1][:, :-3:-1].astype(np.float32)  # D 2

@@ -1,6 +1,4 @@
-"""The plots of the audit's page, by matplotlib's object interface: an audit in, an SVG out, the same bytes
-each time.
-"""
+"""The plots of the audit's page, by matplotlib's object interface: one audit has one SVG, byte for byte."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -119,8 +117,7 @@ def retrieval(audit: Audit) -> str:
 
 
 def sweep(audit: Audit) -> str:
-    """Plots mean cosine and retrieval against the amount of noise, with the law and the amounts that
-    matter."""
+    """Plots mean cosine and retrieval against the amount of noise, with the law and notable amounts."""
     found, own = audit.sweep, float(audit.tables.identity["xi"])
     marks = {0.25: ("the paper, 0.25", _INK), 3.0: ("LAFITE, 3", "#8a5fb0")}
     if own not in marks:
@@ -146,8 +143,9 @@ def sweep(audit: Audit) -> str:
 
 
 def vocabulary(words: Mapping[str, int]) -> str:
-    """Plots the number of distinct words in 1,000 captions with those of the paper's table 4. `words` are
-    ours, by name."""
+    """Plots the number of distinct words in 1,000 captions with those of the paper's table 4.
+
+    `words` are ours, by name."""
     rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()] + [(name, count, _PALE) for name, count in TABLE_4.items()]
     with _figure(1, 1, height=0.75 + 0.33 * len(rows)) as ([ax], finished):
         places = np.arange(len(rows))[::-1]

@@ -93,8 +93,9 @@ class Pass:
         )
 
     def _sound(self, rows: pa.Table, stored: np.ndarray) -> np.ndarray:
-        """Returns float16 vectors as float32 of unit length. Raises UserError if one does not have unit
-        length."""
+        """Returns float16 vectors as float32 of unit length.
+
+        Raises UserError if one does not have unit length."""
         found = stored.astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         if not (np.abs(lengths - 1) < _UNIT).all():

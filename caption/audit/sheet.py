@@ -43,8 +43,9 @@ class _Sheet:
 
 
 def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], about: str) -> Image.Image:
-    """Returns the sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key). `about` names
-    the tables."""
+    """Returns the sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key).
+
+    `about` names the tables."""
     paper = _Sheet()
     top = paper.text(_MARGIN, _MARGIN - 8, row.key, size=26, width=WIDTH - 2 * _MARGIN)
     top = paper.text(_MARGIN, top, about, size=14, width=WIDTH - 2 * _MARGIN, colour=_PALE) + 16

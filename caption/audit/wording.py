@@ -1,5 +1,4 @@
-"""Counts of distinct words and sentences in captions, in memory that does not grow with the number of
-captions.
+"""Counts of distinct words and sentences in captions, in bounded memory per distinct one.
 
 Vocabulary: distinct words. Distinct-n: distinct n-grams divided by words (Li et al. 2016, section 5.3). A
 word is a run of letters and digits, with hyphens and apostrophes inside, in lower case.
@@ -31,8 +30,9 @@ class Wording(NamedTuple):
 
 
 class Tally:
-    """A count of words, pairs of words and captions. It takes 8 bytes per distinct pair and 16 per distinct
-    caption."""
+    """A count of words, pairs of words and captions.
+
+    It takes 8 bytes per distinct pair and 16 per distinct caption."""
 
     def __init__(self) -> None:
         self.captions = self._words = 0

@@ -1,6 +1,6 @@
 """The exam of nano, on pictures of classes that it was not fitted to.
 
-    retrieval           the picture's long sentence among 100; the others belong to other pictures and are false
+    retrieval           the picture's long sentence among 100; the other 99 are other pictures' and false of it
     retrieval, FAMILY   the same, with all 100 sentences from pictures of one family
     colour, background  zero-shot: the nearest of the grammar's eleven colour words, if the facts have one
     family              zero-shot: the nearest family name
@@ -67,8 +67,7 @@ def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encod
 
 
 def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator) -> Figure:
-    """Returns the retrieval figure of the pictures that have 99 false, mutually different sentences in the
-    pool."""
+    """Returns the retrieval of the pictures with 99 false, mutually different sentences in the pool."""
     _, kinds = np.unique(known, axis=0, return_inverse=True)
     right = []
     for i in pool:

@@ -1,11 +1,10 @@
-"""Fits nano's architecture to finished sets: formula pictures with sentences, captioned pictures with
-captions.
+"""Fits nano's architecture to finished sets: formula pictures, captioned pictures, or both.
 
 Every step has pictures of each kind in the sets. Its loss is the sum over the kinds (formula_fitting,
 captioned_fitting). Fitting starts from random weights or from those of another such encoder.
 
 Everything random follows from the seed and the number of the step or epoch. The same sets, seed and number of
-threads give the same bytes on machines of one type.
+threads produce the same bytes on machines of one type.
 """
 
 import math

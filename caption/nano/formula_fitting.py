@@ -49,6 +49,5 @@ def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) 
 
 
 def _truth(known: np.ndarray, stated: np.ndarray) -> np.ndarray:
-    """Returns the truth of every text for every picture, from their codes (B, F): bool (B pictures, B
-    texts)."""
+    """Returns the truth of texts for pictures, from their codes (B, F): bool (B pictures, B texts)."""
     return ((stated[None] == 0) | (stated[None] == known[:, None])).all(axis=2)

@@ -71,8 +71,7 @@ def carried_on(source: Source) -> Any:
 
 
 def merges() -> bytes:
-    """Returns the tokenizer's list, gzipped: open_clip's header line and the first 2,000 merges of its
-    list."""
+    """Returns the tokenizer's list, gzipped: open_clip's header line and its first 2,000 merges."""
     declare()
     from open_clip.tokenizer import default_bpe
 
@@ -84,8 +83,9 @@ def merges() -> bytes:
 
 
 def tokenizer(folder: Path) -> Any:
-    """Returns the tokenizer of a folder: texts -> int64 (texts, context length). It accepts any text and cuts
-    long ones."""
+    """Returns the tokenizer of a folder: texts -> int64 (texts, context length).
+
+    It accepts any text and cuts long ones."""
     declare()
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -121,8 +121,9 @@ def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Sets bf16 products and unfused attention within the block. With so few tokens this is twice as fast on
-    CPUs."""
+    """Sets bf16 products and unfused attention within the block.
+
+    With so few tokens this is twice as fast on CPUs."""
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         yield
 

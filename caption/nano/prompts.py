@@ -1,5 +1,4 @@
-"""The texts of formula pictures during fitting: long and short sentences, sentences of a few facts, single
-phrases.
+"""The texts of formula pictures during fitting: long and short sentences, few facts, single phrases.
 
 A text comes with the facts that it states. They decide which other pictures of a batch it is true of.
 """
@@ -27,8 +26,8 @@ class Prompt(NamedTuple):
 
 
 def draw(known: Facts, stream: np.random.Generator) -> Prompt:
-    """Draws a sentence that is true of a picture with these facts: long, short, or up to three facts and the
-    family."""
+    """Draws a true sentence of a picture with these facts: long, short, or its family and up to three
+    facts."""
     kind, choice = stream.random(), int(stream.integers(1 << 62))
     if kind < _SHARES[0]:
         return Prompt(attributes.state(known, choice=choice), known)
@@ -44,8 +43,7 @@ def draw(known: Facts, stream: np.random.Generator) -> Prompt:
 
 
 def phrases(facts: Sequence[Facts], stream: np.random.Generator) -> tuple[list[Prompt], list[slice]]:
-    """Returns a phrase for every value of a fact in a batch, and a slice of them for each fact with several
-    values."""
+    """Returns a phrase for every value in a batch, and the slice of each fact with several values."""
     found: list[Prompt] = []
     groups = []
     for name in _NAMES:

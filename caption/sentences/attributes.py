@@ -10,7 +10,7 @@
 Facts (caption/sentences/phrases.py has all values and phrases):
 
     family                         the kind of picture
-    colour, shade, mostly, thin    colour of the drawing; of most of it, if there are several; of its sparsest parts
+    colour, shade, mostly, thin    colour of the drawing, of most of it, or of its sparsest parts
     background, behind, backdrop, contrast    the colour behind, dark or light, clouds, the drawing against it
     count, maps, cut               of fractals: their number, the number of copies in each, black lines
     size, place, cover, shape, edges    the drawing in the frame
@@ -56,8 +56,9 @@ _CONTRAST = 0.12  # of lightness
 
 
 def sentences(about: Json) -> list[str]:
-    """Returns the short and the long sentence of a sample. The sample's index chooses among equivalent
-    phrases."""
+    """Returns the short and the long sentence of a sample.
+
+    The sample's index chooses among equivalent phrases."""
     known = facts(about)
     return [state(known, form, choice=_scrambled(2 * about["index"] + i)) for i, form in enumerate(FORMS)]
 
@@ -108,8 +109,7 @@ def _behind(params: Json, stats: Json) -> Facts:
 
 
 def _thin(figure: Json, stats: Json, found: Facts) -> Facts:
-    """Returns the colour of a fractal's rarest points, if most pixels have it and `found` does not state
-    it."""
+    """Returns the colour of a fractal's rarest points, if most pixels have it and `found` does not."""
     mean, mode = stats["foreground"]["mean"], stats["foreground"]["mode"]
     if not mode or len(mode) == 1 or saturation(mean) < 0.6 * saturation(mode):
         return {}
@@ -185,8 +185,9 @@ def _covered(box: list[float], over: list[float]) -> float:
 
 
 def _shader(stats: Json) -> Facts:
-    """Returns the colours of a shader's picture. Its foreground is all that differs from its commonest
-    colour."""
+    """Returns the colours of a shader's picture.
+
+    Its foreground is all that differs from its commonest colour."""
     found, rest = colours(stats), 1 - stats["fill"]
     if rest < 0.5:
         found = _without(found, "background", "behind")

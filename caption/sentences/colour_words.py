@@ -15,7 +15,8 @@ import numpy as np
 
 COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 
-# Word, then least and greatest lightness, chroma, hue. Hues may pass 360. Bounds outside of all colours are open.
+# Word, then least and greatest lightness, chroma, hue.
+# Hues may pass 360. Bounds outside of all colours are open.
 _REGIONS = (
     ("black", (-0.1, 0.28), (-0.10, 0.035), (0, 360)),
     ("black", (-0.1, 0.19), (-0.10, 0.080), (0, 360)),

@@ -1,6 +1,4 @@
-"""Facts that follow with certainty from the measured `stats` of a picture: colours, and its place in the
-frame.
-"""
+"""Facts that follow with certainty from the measured `stats` of a picture: colours, and its frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +10,9 @@ from caption.sentences.phrases import EDGES, MANY
 Json = dict[str, Any]
 
 LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
-# By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that of the mode. Mixed hues
-# lower the mean's saturation. Words of many hues need less of it. Greys have almost none, but mixed hues are grey on average.
+# By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that of
+# the mode. Mixed hues lower the mean's saturation, so words of many hues need less of it. Greys have almost none,
+# but mixed hues are grey on average.
 _EVIDENCE = {**dict.fromkeys(("green", "blue", "purple"), (50, 0.6)), **dict.fromkeys(("black", "white"), (36, 0.0)), "grey": (20, 0.0)}
 _NARROW = (36, 0.75)  # of the others
 _SHADES = {  # lightness below which a colour is dark, and above which it is light
@@ -109,8 +108,7 @@ def frame(stats: Json, size: int) -> Facts:
 
 
 def _third(low: float, high: float) -> int | None:
-    """Returns 0 for the left or upper side, 1 for the middle, 2 for the right or lower side, or None if
-    unclear."""
+    """Returns 0 for the left or upper side, 1 for the middle, 2 for the right or lower side, else None."""
     middle = (low + high) / 2
     if middle < 0.35 and high < 0.52:
         return 0

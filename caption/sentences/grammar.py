@@ -1,12 +1,10 @@
-"""The grammar of attribute sentences: one table of phrases, read forwards to state facts and backwards to
-parse them.
+"""The grammar of attribute sentences: one table of phrases, read forwards to state facts, backwards to parse.
 
     sentence    = determiner slot slot ...
     determiner  = a | an | some | two | three | ...
 
 Slots are in the order of the table. A slot is left out if its fact is not given. `family` must be given. The
-determiner states the fact `count`. No phrase of a slot stands for two values, so parsing returns the stated
-facts.
+determiner states the fact `count`. No phrase of a slot stands for two values, so parsing inverts stating.
 """
 
 import re
@@ -28,8 +26,8 @@ _SHORT = tuple(slot for slot in SLOTS if slot.short)
 def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) -> str:
     """Returns the sentence that states these facts; the short form states those of its slots.
 
-    `choice` picks among equivalent phrases; 0 takes the plain ones. Raises UserError if a fact or value has
-    no phrase."""
+    `choice` picks among equivalent phrases; 0 takes the plain ones. Raises UserError if there is no
+    phrase."""
     unknown = facts.keys() - _FACTS
     if unknown or "family" not in facts or form not in FORMS:
         raise UserError(f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given")

@@ -1,8 +1,7 @@
-"""The words in sentences for the plans and blocks of exnihilo's shader programs (synth/glsl/plans.py,
-synth/glsl).
+"""The words in sentences for the plans and blocks of exnihilo's shader programs (synth/glsl).
 
-A block is left out if no picture shows it, or if not every picture does: shifts, palettes, combinations, and
-weak effects.
+A block is left out if no picture shows it, or not every picture: shifts, palettes, combinations, weak
+effects.
 """
 
 KINDS = {  # by plan

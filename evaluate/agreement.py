@@ -105,8 +105,9 @@ def agreement(
 
 
 def read(sets: Sequence[str], n: int) -> Real:
-    """Returns the first n pictures of every set. Raises UserError if a set is not drawn by formulas, or sizes
-    differ."""
+    """Returns the first n pictures of every set.
+
+    Raises UserError if a set is not drawn by formulas, or sizes differ."""
     pixels: list[np.ndarray] = []
     facts: list[dict[str, Any]] = []
     for place in sets:

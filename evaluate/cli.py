@@ -56,8 +56,9 @@ def commands() -> None:
 @_of_a_run
 @click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
 def metrics(**options: Any) -> None:
-    """Measures a run: its pictures of a reference's captions against the reference. Appends figures to
-    metrics.jsonl."""
+    """Measures a run: its pictures of a reference's captions against the reference.
+
+    Appends figures to metrics.jsonl."""
     from evaluate import measuring
 
     request = measuring.Request(**options)
@@ -108,8 +109,7 @@ def curve(out: str | None, **options: Any) -> None:
 @click.option("--encoder", help="Path of the run's encoder, if it has moved.")
 @_DEVICE
 def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
-    """Measures attribute agreement: how often a run's pictures have the family, colour and background of
-    their prompts."""
+    """Measures attribute agreement: how often a run's pictures have the attributes in their prompts."""
     from evaluate import agreement as judging
 
     _show(console.watched("pictures", judging.agreement(run, sets, **options), 0))
@@ -122,8 +122,8 @@ def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
     "--out", default="table.md", show_default=True, help="The Markdown to write, and an HTML page with sample grids of the same stem."
 )
 def table(number: int, runs: tuple[str, ...], out: str) -> None:
-    """Prints the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours), with the figures of
-    runs."""
+    """Prints the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours), and runs'
+    figures."""
     from evaluate import tables
     from train.runs import find
 

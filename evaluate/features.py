@@ -3,7 +3,7 @@
 A folder of the cache is named by detector, weights, resize rule and the digest of the pictures:
 
     KEY/about.json                  the content of the key
-    KEY/000000512.safetensors       features float32 (n, D), and any logits float32 (n, C); named by the first picture
+    KEY/000000512.safetensors       features float32 (n, D), any logits float32 (n, C); named by first picture
     KEY/moments.safetensors         count, mean and scatter of all, after their first use
 
 Axes: N pictures, D dimensions of a feature, C classes.
@@ -92,8 +92,7 @@ def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | 
     """Yields the pictures that are done. Returns the features of each detector.
 
     All detectors share one pass over the pictures, from the first picture missing in a detector's cache on.
-    Raises UserError if there are fewer pictures than promised, if they have two sizes, or if a feature is not
-    finite."""
+    Raises UserError for too few pictures, two sizes, or a feature that is not finite."""
     entries = [_Entry(detector, pictures, cache or CACHE) for detector in detectors]
     filling = list({entry.place: entry for entry in entries if entry.kept < pictures.count}.values())
     number = min((entry.kept for entry in filling), default=pictures.count)
@@ -159,8 +158,9 @@ def _kept(place: Path, count: int) -> int:
 
 
 def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    """Yields the same pictures in batches of one length; the last may be shorter. Raises UserError if sizes
-    differ."""
+    """Yields the same pictures in batches of one length; the last may be shorter.
+
+    Raises UserError if sizes differ."""
     rest: np.ndarray | None = None
     for batch in batches:
         if rest is not None and rest.shape[1:] != batch.shape[1:]:

@@ -1,7 +1,7 @@
 """Frechet distance of two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR 2020 (its limit).
-Axes: N and M pictures of the two sets, D dimensions of a feature.
+Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR
+2020 (its limit). Axes: N and M pictures of the two sets, D dimensions of a feature.
 """
 
 from typing import NamedTuple
@@ -24,8 +24,9 @@ class Interval(NamedTuple):
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """Returns the distance of two sets by their moments: torch-fidelity's formula. Raises UserError if
-    dimensions differ."""
+    """Returns the distance of two sets by their moments: torch-fidelity's formula.
+
+    Raises UserError if dimensions differ."""
     from caption.encoders import declare
 
     declare()
@@ -72,8 +73,7 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
 
 
 def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
-    """Returns an interval of the distance of two sets of features, from resampled pictures of both (Efron
-    1979).
+    """Returns an interval of the distance of two sets of features, from resampled pictures (Efron 1979).
 
     Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
     covers spread, not bias."""
@@ -94,8 +94,9 @@ def _few_and_many(few: np.ndarray, many: Moments) -> float:
 
 
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError as
-    Gathering does."""
+    """Returns the mean (D,), and deviations from it over sqrt(N - 1), both float64.
+
+    Raises UserError as Gathering does."""
     require_finite(features)
     if len(features) < 2:
         raise UserError("a covariance needs at least two pictures; give more")

@@ -1,6 +1,7 @@
-"""Kernel distances of two sets of features: KID (Binkowski et al., ICLR 2018) and CMMD (Jayasumana et al., CVPR 2024).
+"""Kernel distances of two sets of features.
 
-Axes: N pictures, D dimensions of a feature.
+Binkowski et al., ICLR 2018 (KID); Jayasumana et al., CVPR 2024 (CMMD). Axes: N pictures, D dimensions of a
+feature.
 """
 
 from typing import NamedTuple
@@ -47,8 +48,9 @@ def kid(generated: np.ndarray, reference: np.ndarray, *, subsets: int = 100, sub
 
 
 def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -> float:
-    """Returns 1000 x the biased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), of embeddings (N, D), in
-    blocks."""
+    """Returns 1000 x the biased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), of embeddings (N, D).
+
+    Computes it in blocks."""
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
         a, b = a.astype(np.float64), b.astype(np.float64)

@@ -69,8 +69,7 @@ class Bench:
 
 
 def pictures(request: Request, *, checkpoints: bool = False) -> int:
-    """Returns the number of pictures to process: the reference's, and those drawn of one checkpoint or of
-    all.
+    """Returns the number of pictures to process: the reference's, and those drawn of the checkpoints.
 
     Raises UserError."""
     reference = len(ShardSet(request.reference))
@@ -79,8 +78,9 @@ def pictures(request: Request, *, checkpoints: bool = False) -> int:
 
 
 def prepare(request: Request) -> Generator[Progress, None, Bench]:
-    """Yields the reference's pictures that are done. Returns everything that figures need. Raises
-    UserError."""
+    """Yields the reference's pictures that are done.
+
+    Returns everything that figures need. Raises UserError."""
     device, names = encoders.choose_device(request.device), parse(request.metrics)
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
@@ -147,8 +147,9 @@ def compare(a: str, b: str, *, detector: str, weights: str | None, names: str, n
 
 
 def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
-    """Returns the encoder of that name with the embeddings of the prompts' texts. Raises UserError if there
-    are none."""
+    """Returns the encoder of that name with the embeddings of the prompts' texts.
+
+    Raises UserError if there are none."""
     rows = [i for i, text in enumerate(prompted.texts) if text]
     if not rows:
         raise UserError("the reference has no texts; clip and rprecision need some")
@@ -158,8 +159,9 @@ def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
 
 
 def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]]:
-    """Yields the pictures of a checkpoint that are done. Returns its figures as rows, each appended to the
-    run's."""
+    """Yields the pictures of a checkpoint that are done.
+
+    Returns its figures as rows, each appended to the run's."""
     rows = [{"images_seen": bench.run.images_seen(folder), **figure.row()} for figure in (yield from figures(bench, folder))]
     for row in rows:
         results.append(bench.run.path, row)

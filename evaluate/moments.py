@@ -35,8 +35,9 @@ class Moments:
 
 
 def moments_of(features: np.ndarray) -> Moments:
-    """Returns the moments of features (N, D). Raises UserError if one is not finite, or there are fewer than
-    two."""
+    """Returns the moments of features (N, D).
+
+    Raises UserError if one is not finite, or there are fewer than two."""
     gathering = Gathering()
     gathering.add(features)
     return gathering.moments()

@@ -1,5 +1,4 @@
-"""Precision, recall, density and coverage, from balls around pictures. All four share the distances, taken in
-blocks.
+"""Precision, recall, density and coverage, from balls around pictures. All four share the distances.
 
 Kynkaanniemi et al., NeurIPS 2019 (precision, recall: balls are closed); Naeem et al., ICML 2020 (density,
 coverage: balls are open). Axes: N generated pictures, M of the reference, D dimensions of a feature.
@@ -18,8 +17,9 @@ _ROUNDING = 1e-6  # of |x|^2: a smaller |x - y|^2 is a float32 rounding of 0
 
 
 class Neighbours(NamedTuple):
-    """Shares of pictures in the balls of others. A picture's ball reaches its k-th nearest neighbour in its
-    own set."""
+    """Shares of pictures in the balls of others.
+
+    A picture's ball reaches its k-th nearest neighbour in its own set."""
 
     precision: float  # of the generated, in a ball of the reference
     recall: float  # of the reference, in a ball of the generated
@@ -28,8 +28,9 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_density: int = 5) -> Neighbours:
-    """Returns the four shares of features (N, D) and (M, D). Raises UserError if a set has too few
-    pictures."""
+    """Returns the four shares of features (N, D) and (M, D).
+
+    Raises UserError if a set has too few pictures."""
     most = max(k, k_density)
     if min(len(generated), len(reference)) <= most:
         raise UserError(f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}")

@@ -86,8 +86,9 @@ def of(encoder: Encoder, texts: list[str]) -> Prompts:
 
 
 def drawn(run: Run, found: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
-    """Returns the pictures that a checkpoint draws of the prompts, in order. Raises UserError if the model
-    draws none."""
+    """Returns the pictures that a checkpoint draws of the prompts, in order.
+
+    Raises UserError if the model draws none."""
     require_drawing(run.model, str(run.path))
     texts = Texts(torch.from_numpy(prompts.vectors).to(device))
     drawing = draw.drawing(run.load(found, device), texts, seed=seed)

@@ -40,8 +40,9 @@ class InceptionScore:
         self._probabilities: np.ndarray | None = None  # sums of p, float64 (splits, C)
 
     def add(self, logits: np.ndarray, first: int) -> None:
-        """Adds logits (N, C) of the pictures from number `first` on. Raises UserError if one is not
-        finite."""
+        """Adds logits (N, C) of the pictures from number `first` on.
+
+        Raises UserError if one is not finite."""
         require_finite(logits, first)
         shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -54,8 +55,9 @@ class InceptionScore:
         self._entropy += np.bincount(split, (p * log_p).sum(axis=1), minlength=len(self._seen))
 
     def score(self) -> Score:
-        """Returns mean and standard deviation over the splits, as in torch-fidelity. Raises UserError if
-        pictures are missing."""
+        """Returns mean and standard deviation over the splits, as in torch-fidelity.
+
+        Raises UserError if pictures are missing."""
         if self._probabilities is None or self._seen.sum() != len(self._split):
             raise UserError(f"IS was promised {len(self._split)} pictures and got {self._seen.sum()}")
         q = self._probabilities / self._seen[:, None]
@@ -71,8 +73,7 @@ def clip_score(images: np.ndarray, texts: np.ndarray) -> Score:
 
 
 def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed: int = 0) -> Score:
-    """Returns the share of pictures with their own text nearest among `candidates` texts, and its standard
-    error.
+    """Returns the share of pictures with their own text nearest among `candidates`, and its standard error.
 
     The other texts are drawn from the set. Texts of one embedding are one text. Raises UserError if there are
     fewer different texts than candidates."""

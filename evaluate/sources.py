@@ -46,8 +46,9 @@ def find(place: str, *, limit: int | None = None) -> Pictures:
 
 
 def of_shards(url: str, *, limit: int | None = None) -> Pictures:
-    """Returns the first pictures of a set, all by default. Raises UserError if it is not finished, or has
-    fewer."""
+    """Returns the first pictures of a set, all by default.
+
+    Raises UserError if it is not finished, or has fewer."""
     shard_set = ShardSet(url)
     count = _counted(url, len(shard_set), limit)
 
@@ -59,8 +60,9 @@ def of_shards(url: str, *, limit: int | None = None) -> Pictures:
 
 
 def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
-    """Returns the first pictures below a folder, sorted by name. Raises UserError if there are none, or
-    fewer."""
+    """Returns the first pictures below a folder, sorted by name.
+
+    Raises UserError if there are none, or fewer."""
     root = Path(folder)
     found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file())
     count = _counted(folder, len(found), limit)
@@ -92,8 +94,9 @@ def _stored(shard_set: ShardSet, first: int) -> Iterator[Files]:
 
 
 def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
-    """Yields batches uint8 (n, H, W, 3). Raises UserError if a picture does not decode, or sizes differ in a
-    batch."""
+    """Yields batches uint8 (n, H, W, 3).
+
+    Raises UserError if a picture does not decode, or sizes differ in a batch."""
     waiting = iter(stored)
     with ThreadPoolExecutor(_THREADS) as pool:
         while batch := list(islice(waiting, _AT_ONCE)):

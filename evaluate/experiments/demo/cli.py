@@ -29,12 +29,10 @@ def main() -> None:
 @click.option("--encoder", default=ENCODER, show_default=True, help="Encoder of the captions, as in `python -m caption captions --help`.")
 @click.option("--measured", default=_USUAL.measured, show_default=True, help="Pictures to draw of each checkpoint for its metrics.")
 def command(out: str, **sizes: Any) -> None:
-    """Runs the four stages once, on two CPU cores in less than ten minutes, and writes the page
-    OUT/report.html.
+    """Runs the four stages once, on two CPU cores in less than ten minutes. Writes the page OUT/report.html.
 
     The stages are formula pictures, captions, pre-training, and fine-tuning on emoji, compared with training
-    from scratch. The command is idempotent and resumable: stop it at any time and run it again. It leaves a
-    finished demo alone."""
+    from scratch. The command is idempotent and resumable: stop it at any time and run it again."""
     from evaluate.experiments.demo import course
 
     begun, place = time.perf_counter(), Path(out)

@@ -1,4 +1,4 @@
-"""A demo from its beginning, or from where it stopped, to its report."""
+"""A demo from its beginning, or from its last finished step, to its report."""
 
 import contextlib
 import fcntl
@@ -124,10 +124,9 @@ def _left_out(asked: Plan) -> dict[str, str]:
 
 
 def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
-    """Locks a demo for this process and its workers, which inherit the lock. Yields a line if another start
-    holds it.
+    """Locks a demo for this process and its workers, which inherit the lock.
 
-    Raises UserError if that start does not end."""
+    Yields a line if another start holds it. Raises UserError if that start does not end."""
     until, waiting = time.monotonic() + _LOCK_WAITS, False
     while True:
         try:

@@ -92,10 +92,9 @@ def read(plan: Plan, at: Places) -> Figures:
 
 
 def swing(curves: Sequence[Sequence[Point]]) -> float:
-    """Returns the standard deviation of a checkpoint's value, from differences of neighbours: sqrt(mean d^2 /
-    2).
+    """Returns the standard deviation of a checkpoint's value, from differences d of neighbours.
 
-    von Neumann et al., Annals of Mathematical Statistics 1941."""
+    It is sqrt(mean d^2 / 2): von Neumann et al., Annals of Mathematical Statistics 1941."""
     differences = [b.value - a.value for curve in curves for a, b in pairwise(curve)]
     return sqrt(sum(d * d for d in differences) / (2 * len(differences))) if differences else 0.0
 

@@ -146,8 +146,9 @@ def _emoji(plan: Plan, at: Places) -> list[Step]:
 
 
 def _formulas(plan: Plan, at: Places) -> list[Step]:
-    """Returns the steps of the families. All render before any is captioned, so that a missing renderer fails
-    early."""
+    """Returns the steps of the families.
+
+    All render before any is captioned, so that a missing renderer fails early."""
     sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
     rendered = [
         Step(f"shards {f}", f"pictures of {f}", ("synth", "shards", f, *sizes, "--out", str(at.shards(f))), at.shards(f) / "manifest.json")

@@ -28,8 +28,7 @@ _STYLE: Any = {
 
 
 def curves(figures: Figures, pretraining: int) -> bytes:
-    """Plots KID against emoji seen, a PNG: three curves with 95 % intervals, and the level of an untrained
-    generator."""
+    """Plots KID against emoji seen, a PNG: three curves with 95 % intervals, and an untrained generator."""
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(8.6, 4.6), layout="constrained")
         axes = drawn.add_subplot()

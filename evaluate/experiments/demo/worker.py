@@ -1,5 +1,4 @@
-"""A process that runs one step after another, each as `python -m` would. It loads torch and kernels only
-once.
+"""A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
 It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. It writes {"code",
 "cpu_seconds"} to stdout when the step has ended. When stdin ends, because the driver has ended, it stops the

@@ -25,7 +25,7 @@ AT_ONCE = 2
 
 _PATIENCE = 60  # seconds for workers to stop
 _TICK = 5.0  # seconds between two signs of life
-# One thread. glibc keeps freed memory: otherwise it would return it and fault it in again for each batch of a detector.
+# One thread. glibc keeps freed memory, so that a detector does not fault it in again for each batch.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 Json = dict[str, Any]
@@ -53,8 +53,7 @@ def environment() -> dict[str, str]:
 def do(steps: Sequence[Step], journal: Journal, logs: Path, lock: int) -> Generator[Alive | Ended, None, None]:
     """Runs the steps that are not done. Raises UserError with the last error of a step's command if it fails.
 
-    Workers hold the lock, a file descriptor, as long as they live. They end when this generator ends or is
-    closed."""
+    Workers hold the lock, a file descriptor, as long as they live. They end with this generator."""
     done = {step.name for step in steps if journal.done(step)}
     waiting = [step for step in steps if step.name not in done]
     events: queue.Queue[tuple[Worker, Json]] = queue.Queue()

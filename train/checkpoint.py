@@ -64,8 +64,7 @@ class Origin:
 def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -> Path:
     """Writes a checkpoint, each file by its writer. Leaves a marked checkpoint alone.
 
-    Thins out older checkpoints to their `lasting` files and state.json. Raises UserError if a file cannot be
-    written."""
+    Thins out older checkpoints to their `lasting` files and state.json. Raises UserError if writing fails."""
     final = run / _FOLDER / f"{images_seen:09d}"
     if (final / COMMITTED).exists():
         return final
@@ -101,8 +100,9 @@ def newest(run: Path) -> Path | None:
 
 
 def require(run: Path, images_seen_: int | None = None) -> Path:
-    """Returns the checkpoint at these images, by default the newest. Raises UserError if there is none, and
-    lists the others."""
+    """Returns the checkpoint at these images, by default the newest.
+
+    Raises UserError if there is none, and lists the others."""
     if not run.is_dir():
         raise UserError(f"{run} is no run; `python -m train pretrain` makes one")
     checkpoints = {images_seen(c): c for c in committed(run)}
@@ -139,7 +139,9 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 
 
 def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
-    """Returns the state of a part's optimiser, by PARAMETER:KEY. Raises UserError if it is damaged or was thinned out."""
+    """Returns the state of a part's optimiser, by PARAMETER:KEY.
+
+    Raises UserError if it is damaged or was thinned out."""
     if holds(checkpoint, _OPTIMISERS):
         rows = tensors(checkpoint, _OPTIMISERS)
         return {key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")}
@@ -181,8 +183,9 @@ def save_part(path: Path, module: nn.Module, origin: Origin) -> None:
 
 
 def origin_of(path: Path) -> Json | None:
-    """Returns the metadata of a part's file as JSON, or None if it has none. Raises UserError if the file is
-    not readable."""
+    """Returns the metadata of a part's file as JSON, or None if it has none.
+
+    Raises UserError if the file is not readable."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)

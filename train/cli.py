@@ -18,8 +18,8 @@ _ENCODER = click.option("--encoder", help="Path of the captions' encoder, if it 
 def main() -> None:
     """Runs `python -m train`, and each process of torchrun.
 
-    A process of torchrun exits without destroying its process group, because gloo's threads sometimes abort
-    one that does."""
+    A process of torchrun exits without destroying its process group: gloo's threads sometimes abort one that
+    does."""
     try:
         console.run(commands, "python -m train")
     except SystemExit as ended:
@@ -132,8 +132,7 @@ def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **op
 @click.argument("run")
 @click.option("--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN.")
 def export(run: str, out: str) -> None:
-    """Writes the newest model, averages in place, for drawing: one safetensors file, or a folder that is a
-    RUN."""
+    """Writes the newest model, averages in place, for drawing: one safetensors file, or a RUN folder."""
     from train import export as exporting
 
     console.show(exporting.export(run, out))
@@ -179,7 +178,9 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
 
 
 def _drawing_options(words: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Splits prompts from `--name value` and `--name=value`. Raises UserError if a value or all prompts are missing."""
+    """Splits prompts from `--name value` and `--name=value`.
+
+    Raises UserError if a value or all prompts are missing."""
     prompts: list[str] = []
     options: dict[str, str] = {}
     waiting = iter(words)

@@ -96,8 +96,7 @@ class RunConfig:
 def with_settings(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """Returns the config with each `GROUP.KEY=VALUE` applied.
 
-    Raises UserError for an unknown key, and lists the known. Raises UserError for a value that its group
-    refuses."""
+    Raises UserError for an unknown key, and lists the known, and for a value that its group refuses."""
     for setting in changes:
         group, dot, rest = setting.partition(".")
         groups = config.by_group
@@ -114,7 +113,9 @@ def to_json(config: RunConfig) -> Json:
 
 
 def from_json(values: Json, name: str | None = None) -> RunConfig:
-    """Returns a config from its JSON and its model's name. Raises UserError if this version has other settings."""
+    """Returns a config from its JSON and its model's name.
+
+    Raises UserError if this version has other settings."""
     name = name or ADDED["model"]
     own = {group: rows for group, rows in values.items() if group not in ("data", "run")}
     values = with_added(values, name)

@@ -40,8 +40,9 @@ class Ranks:
 
     @classmethod
     def join(cls, device: str) -> Self:
-        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs. Without torchrun returns
-        a single rank."""
+        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs.
+
+        Without torchrun returns a single rank."""
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
@@ -85,8 +86,9 @@ class Ranks:
         return code, self.count - 1 - left
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors of one dtype by their means over ranks, in place, in one reduction. A single rank
-        copies nothing."""
+        """Replaces tensors of one dtype by their means over ranks, in place, in one reduction.
+
+        A single rank copies nothing."""
         if self.count > 1 and tensors:
             flat = _flatten_dense_tensors(tensors)
             dist.all_reduce(flat)
@@ -97,8 +99,8 @@ class Ranks:
     def gather(self, rows: Tensor) -> Tensor:
         """Returns the rows (N, ...) of all ranks, in the order of ranks, with gradient.
 
-        A loss over the gathered rows, computed on every rank, has the gradient of the global batch. The
-        gradients of a rank's rows are summed over ranks, and `average` divides the parameters' gradients by
+        A loss over the gathered rows, computed on every rank, has the gradient of the global batch. Each
+        rank's rows get the sum of gradients over ranks, and `average` divides the parameters' gradients by
         the number of ranks."""
         return rows if self.count == 1 else _Gather.apply(rows, self)
 

@@ -24,9 +24,8 @@ def update(average: nn.Module, model: nn.Module, remains: float) -> None:
 
 
 def lazy_adam(lr: float, betas: tuple[float, float], every: int) -> tuple[float, tuple[float, float]]:
-    """Returns learning rate and betas for a network with a regulariser step after each `every` main steps, 0:
-    never.
+    """Returns learning rate and betas for a network with a regulariser step after each `every` main steps.
 
-    The caller multiplies the regulariser's loss by `every`."""
+    0 means never. The caller multiplies the regulariser's loss by `every`."""
     c = every / (every + 1) if every else 1.0
     return c * lr, (betas[0] ** c, betas[1] ** c)

@@ -1,5 +1,4 @@
-"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one step on few
-samples.
+"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one small step.
 
 Writes nothing.
 """
@@ -26,7 +25,9 @@ Json = dict[str, Any]
 
 
 def estimate(request: Request) -> Iterator[Json]:
-    """Yields rows for a person: config, parameters, memory and time. Raises UserError as the run itself would."""
+    """Yields rows for a person: config, parameters, memory and time.
+
+    Raises UserError as the run itself would."""
     device = encoders.choose_device(request.device)
     prepared = prepare(request, device)
     run_config = prepared.config
@@ -58,8 +59,9 @@ def _small(prepared: Prepared, device: str) -> Trainer:
 
 
 def _step(trainer: Trainer) -> tuple[float, float]:
-    """Returns seconds of wall clock and bytes kept for gradients, per sample. A rare phase counts by its
-    frequency."""
+    """Returns seconds of wall clock and bytes kept for gradients, per sample.
+
+    A rare phase counts by its frequency."""
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)

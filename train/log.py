@@ -1,6 +1,4 @@
-"""The records of a run in its folder: config.json, log.jsonl, TensorBoard, sample grids. Only rank 0 writes
-them.
-"""
+"""The records of a run, written by rank 0: config.json, log.jsonl, TensorBoard, sample grids."""
 
 import contextlib
 import fcntl

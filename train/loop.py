@@ -57,8 +57,9 @@ Event = Step | Tick | Grid
 
 
 class Trainer:
-    """A model's parts, their optimisers and averages, and the clock. The first weights follow from the seed
-    alone."""
+    """A model's parts, their optimisers and averages, and the clock.
+
+    The first weights follow from the seed alone."""
 
     def __init__(self, run_config: RunConfig, context: Context, ranks: Ranks) -> None:
         self.config, self.context, self.ranks = run_config, context, ranks
@@ -76,8 +77,7 @@ class Trainer:
     def run(self, batches: Iterator[Batch], place: Path) -> Generator[Event]:
         """Trains until the config's images are seen, or a signal arrives. Yields its events.
 
-        Raises UserError if a batch is not available, a file cannot be written, or gradients stay
-        non-finite."""
+        Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite."""
         run, waited, begun = self.config.run, 0.0, time.perf_counter()
         with _signals() as stop:
             while self.images_seen < run.images:
@@ -131,8 +131,9 @@ class Trainer:
         return {f"{phase.name}/{name}": value for name, value in terms.items()}
 
     def _differentiated(self, phase: Phase, micro: Micro, share: float) -> Terms:
-        """Adds the gradients of a micro-batch, weighted by its share of the batch. Returns the terms without
-        their graph."""
+        """Adds the gradients of a micro-batch, weighted by its share of the batch.
+
+        Returns the terms without their graph."""
         detached = Terms()
         for terms in phase.loss(micro):
             differentiable = [term for term in terms.values() if term.requires_grad]
@@ -174,8 +175,9 @@ class Trainer:
             yield Micro(pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen)
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
-        """Returns the next batch, or None if a rank received a signal. Raises UserError if a rank's batch
-        fails."""
+        """Returns the next batch, or None if a rank received a signal.
+
+        Raises UserError if a rank's batch fails."""
         failure, batch = attempt(lambda: next(batches))
         state, _ = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
         if state == FAILS:
@@ -252,8 +254,9 @@ class Trainer:
         self._terms.update({n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()})
 
     def start_from(self, found: Path) -> None:
-        """Loads the weights of a checkpoint, and nothing else. Raises UserError if it is damaged or of
-        another size."""
+        """Loads the weights of a checkpoint, and nothing else.
+
+        Raises UserError if it is damaged or of another size."""
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
             try:

@@ -2,28 +2,26 @@
 
 A model is a module of train/models, found by its name. It holds
 
-    Config                               frozen dataclass of named groups. `model` has `resolution`, and `text_dim`
-                                         if the model reads caption vectors; `training` has `batch`, `precision`
-                                         and `seed`
-    parts(config, context)               -> dict of nn.Module: the networks by name, with their first weights
-    build(parts, config, context)        -> Model: the training of these networks
+    Config                        frozen dataclass of named groups. `model` has `resolution`, and `text_dim` if
+                                  the model reads caption vectors. `training` has `batch`, `precision`, `seed`
+    parts(config, context)        -> dict of nn.Module: the networks by name, with their first weights
+    build(parts, config, context) -> Model: the training of these networks
 
 and, if the loop must know something before the networks exist,
 
-    needs(config)                        -> Needs
-    survey(config, samples)              -> Json: measurements of the set before the first step, such as sigma_data
-                                         or a vocabulary. Rank 0 calls it once; config.json keeps it;
-                                         Context.survey holds it
+    needs(config)                 -> Needs
+    survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data or
+                                  a vocabulary. Rank 0 calls it once; config.json and Context.survey hold it
 
 and, if it draws pictures from texts,
 
-    Options                              frozen dataclass of drawing options, such as steps or guidance
-    start(config, numbers, seed)         -> Tensor: the noise of the pictures with these numbers. Row i depends on
-                                         numbers[i] and the seed alone, and is equal on every device
+    Options                       frozen dataclass of drawing options, such as steps or guidance
+    start(config, numbers, seed)  -> Tensor: the noise of the pictures with these numbers. Row i depends on
+                                  numbers[i] and the seed alone, and is equal on every device
     draw(parts, start, texts, options, context)
-                                         -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
+                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
 
-train/loop.py trains any such module, train/sampling/draw.py draws from it, train/runs.py opens its runs.
+train/loop.py trains any such module. train/sampling/draw.py draws from it. train/runs.py opens its runs.
 
 Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.
 """
@@ -46,7 +44,7 @@ from synth.errors import UserError
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
 
 Json = dict[str, Any]
-Terms = dict[str, Tensor]  # scalar means over a micro-batch; the loop differentiates the sum of those that require grad
+Terms = dict[str, Tensor]  # scalar means over a micro-batch; the loop differentiates those that require grad
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 (R, R, 3) -> the same
 
 
@@ -106,7 +104,7 @@ class Needs:
 
     tables: bool = True  # caption tables; False: shards alone are enough
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
-    groups: tuple[int, ...] = ()  # sizes of the groups of consecutive samples that losses couple; a smaller batch is one group
+    groups: tuple[int, ...] = ()  # sizes of coupled groups of consecutive samples; a smaller batch is one group
     multiple: int = 1  # every micro-batch is a multiple of it
     whole: bool = False  # the loss couples the global batch: no micro-batches; Context.gather joins the ranks
 

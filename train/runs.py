@@ -60,7 +60,9 @@ class Run:
         return (self.path / COMMITTED).exists()
 
     def checkpoint(self, images_seen: int | None = None) -> Path:
-        """Returns the checkpoint at these images, by default the newest. Raises UserError if there is none."""
+        """Returns the checkpoint at these images, by default the newest.
+
+        Raises UserError if there is none."""
         if self.exported:
             if images_seen not in (None, self.about["images_seen"]):
                 raise UserError(f"{self.path} has no checkpoint at {images_seen} images; it has {self.about['images_seen']}")
@@ -76,7 +78,9 @@ class Run:
         return int(self.about["images_seen"]) if self.exported else checkpoint.images_seen(found)
 
     def encoder(self, name: str | None = None, device: str = "cpu") -> encoders.Encoder:
-        """Returns the encoder of the run's captions. Raises UserError if it is missing or another one is given."""
+        """Returns the encoder of the run's captions.
+
+        Raises UserError if it is missing or another one is given."""
         source = encoders.find(name or self.encoder_name)
         if source.sha256 != self.about["encoder"]["digest"]:
             raise UserError(f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder")
@@ -90,8 +94,8 @@ class Run:
         return str(self.about["encoder"]["name"])
 
     def load(self, found: Path | None = None, device: str = "cpu") -> Loaded:
-        """Returns a checkpoint's model, averages in place, frozen. Leaves out the parts that thinning has
-        removed.
+        """Returns a checkpoint's model, averages in place, frozen. Parts that thinning has removed are left
+        out.
 
         Raises UserError if a file is damaged or of another version."""
         found, groups = found or self.checkpoint(), self.config.groups
@@ -119,8 +123,9 @@ def load(place: str) -> Loaded:
 
 
 def load_part(path: str | Path) -> nn.Module:
-    """Returns the module of one file of a checkpoint, with its weights. Raises UserError if it is no part of
-    a model."""
+    """Returns the module of one file of a checkpoint, with its weights.
+
+    Raises UserError if it is no part of a model."""
     origin = checkpoint.origin_of(Path(path))
     if origin is None:
         raise UserError(f"{path} is no part of a model: its metadata names none")

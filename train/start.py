@@ -154,8 +154,9 @@ def train(request: Request) -> Generator[Event]:
 
 
 def finish(events: Iterator[Event]) -> int:
-    """Runs to the end without a display. Returns the number of the signal that ended the run, 0 if it is
-    finished."""
+    """Runs to the end without a display.
+
+    Returns the number of the signal that ended the run, 0 if it is finished."""
     signal = 0
     for event in events:
         signal = event.signal if isinstance(event, Ended) else signal
@@ -245,8 +246,7 @@ def _encoder(request: Request, captions: CaptionSet, device: str, precision: str
 def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None) -> Path:
     """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
-    Raises UserError if there is none, if it is of another model, or if it reads the texts of another
-    encoder."""
+    Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     source, run = runs.find(str(request.source)), Path(request.out)
     if source.model != run_config.name:
         raise UserError(f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model")
@@ -275,8 +275,9 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
 
 
 def surveyed(prepared: Prepared) -> Json:
-    """Returns the model's measurements of the set: the existing run's, else new ones. Empty if the model
-    takes none."""
+    """Returns the model's measurements of the set: the existing run's, else new ones.
+
+    Empty if the model takes none."""
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups

@@ -1,5 +1,4 @@
-"""Shared layers of the models: equalised layers, modulated convolution, resampling, minibatch standard
-deviation.
+"""Shared layers of the models: equalised layers, modulated convolution, resampling, minibatch deviation.
 
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive
 Growing of GANs, ICLR 2018, here "PG".
@@ -9,7 +8,7 @@ and a gain of sqrt(2) after it. Since lrelu(g x) = g lrelu(x), weights and biase
 cost. Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard
 deviation have at least float32; float64 is for tests.
 
-Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of a
+Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of the
 kernel.
 """
 
@@ -108,7 +107,9 @@ class ModulatedConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W); UpConv: noise and output of twice the side."""
+        """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W).
+
+        A ModulatedUpConv has noise and output of twice the side."""
         demodulation = GAIN * demodulate(self.weight, style)  # (N, O)
         y = self.convolve(x * per_channel(style, x))
         y = y * per_channel(demodulation, y)
@@ -132,7 +133,9 @@ class ModulatedUpConv(ModulatedConv):
 
 
 class ToRGB(nn.Module):
-    """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B), as a product with every sample's own weights."""
+    """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B).
+
+    It is a product with every sample's own weights."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -190,10 +193,9 @@ def downsample(x: Tensor) -> Tensor:
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Returns x with a further channel: the mean standard deviation within groups (PG section 3), float32 (N,
-    C + 1, H, W).
+    """Returns x with a further channel: the mean standard deviation in its group, float32 (N, C + 1, H, W).
 
-    Groups are consecutive samples. A batch smaller than a group is one group."""
+    PG section 3. Groups are consecutive samples. A batch smaller than a group is one group."""
     n, _, h, w = x.shape
     groups = grouped(x, group)  # (G, group, C, H, W)
     variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
@@ -213,8 +215,7 @@ def grouped(x: Tensor, group: int) -> Tensor:
 
 
 class _Blur(torch.autograd.Function):
-    """The FIR as a function with its own gradient: itself with the other padding, faster than the general
-    gradient."""
+    """The FIR with its own gradient: itself with the other padding, faster than the general gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:

@@ -81,8 +81,9 @@ class Judgement:
 
 
 def generator_losses(config: LossConfig, fake: Judgement, encoded: Tensor | None) -> dict[str, Tensor]:
-    """Returns the weighted terms of L'_G, scalars to add up. `encoded` is F(x') (N, D), or None without
-    L_ConG."""
+    """Returns the weighted terms of L'_G, scalars to add up.
+
+    `encoded` is F(x') (N, D), or None without L_ConG."""
     terms = {"adversarial": functional.softplus(-fake.logits(config)).mean()}
     if config.cond_weight:
         terms["cond"] = config.cond_weight * fake.contrast(config)
@@ -150,10 +151,9 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
-    """Returns the squared distance of each length from the running mean before these lengths (SG2 equation
-    4), (N,).
+    """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,).
 
-    The mean is a constant here."""
+    The mean is that before these lengths, and a constant here."""
     return (lengths - mean).square()
 
 

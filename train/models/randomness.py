@@ -18,8 +18,9 @@ _MASK = 2**64 - 1
 
 
 def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2). Each row has its sample's
-    own stream."""
+    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2).
+
+    Each row has its sample's own stream."""
     generator = torch.Generator(device)
     normal, uniform = torch.empty(len(numbers), size, device=device), torch.empty(len(numbers), 2, device=device)
     for i, number in enumerate(numbers):
@@ -30,8 +31,9 @@ def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str 
 
 
 def mixed(*numbers: int) -> int:
-    """Returns 64 bits that change wholly with any number and with their order (SplitMix64's finaliser, once
-    per number)."""
+    """Returns 64 bits that change wholly with any number and with their order.
+
+    SplitMix64's finaliser, once per number."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _MASK

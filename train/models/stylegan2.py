@@ -1,14 +1,16 @@
 """LAFITE's text-to-image StyleGAN2 as a model of the training loop (train/model.py).
 
-The networks are in stylegan2_networks.py, the loss terms in losses.py, the random inputs in latents.py. This module joins them:
-four phases over two networks, their optimisers, the moving average of the generator, and drawing.
+The networks are in stylegan2_networks.py, the loss terms in losses.py, the random inputs in latents.py. This
+module joins them: four phases over two networks, their optimisers, the moving average of the generator, and
+drawing.
 
     L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG        phase g       (Nakao et al., equation 1)
-    path length regularisation                                  phase path    (Karras et al., StyleGAN2, section 3.2)
+    path length regularisation                                  phase path    (StyleGAN2, section 3.2)
     L'_D = L_D + cond_weight L_ConD                             phase d       (Nakao et al., equation 2)
     R1                                                          phase r1      (Mescheder et al., 2018)
 
-Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of a picture.
+Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of
+a picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -81,8 +83,7 @@ class Options:
 
 
 def needs(config: Config) -> Needs:
-    """Returns the needs of the losses: the encoder for L_ConG, groups of consecutive samples, and pairs for
-    the path length."""
+    """Returns the needs of the losses: the encoder for L_ConG, groups of samples, pairs for path lengths."""
     pairs = config.training.path_every and config.loss.path_weight
     groups = (config.loss.contrastive_group, config.model.mbstd_group)
     return Needs(encoder=config.loss.cong_weight > 0, groups=groups, multiple=2 if pairs else 1)

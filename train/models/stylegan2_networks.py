@@ -79,7 +79,9 @@ class Sizes:
 
     @property
     def layers(self) -> int:
-        """L: latents of a picture. The colours of a side share theirs with the next side's first convolution."""
+        """L: latents of a picture.
+
+        The colours of a side share theirs with the next side's first convolution."""
         return 2 * len(self.sides)
 
     @property
@@ -153,8 +155,9 @@ class WStyle(Linear):
 
 
 class Synthesis(nn.Module):
-    """Latents and captions -> pictures, from a learned 4 x 4 constant upwards. The colours of all sides are
-    added."""
+    """Latents and captions -> pictures, from a learned 4 x 4 constant upwards.
+
+    The colours of all sides are added."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -206,8 +209,9 @@ class Generator(nn.Module):
         return self.synthesise(self.latents(z, cutoff), h, noise=noise, dtype=dtype)
 
     def latents(self, z: Tensor, cutoff: Tensor | None = None) -> Tensor:
-        """Returns z as one w per layer (N, L, W). Layers from the cutoff on take the second z (style mixing,
-        in one pass)."""
+        """Returns z as one w per layer (N, L, W).
+
+        Layers from the cutoff on take the second z (style mixing, in one pass)."""
         layers = self.sizes.layers
         if cutoff is None:
             return self.mapping(z)[:, None].expand(-1, layers, -1)
@@ -216,8 +220,9 @@ class Generator(nn.Module):
         return torch.where(mixed[:, :, None], w[:, 1:], w[:, :1])
 
     def synthesise(self, ws: Tensor, h: Tensor, *, noise: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R). Features are in `dtype`; without noise, the fixed
-        one is used."""
+        """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R).
+
+        Features are in `dtype`; without noise, the fixed one is used."""
         if noise is None:
             noise = self.fixed_noise.expand(len(ws), -1)  # type: ignore[operator]
         return self.synthesis(ws, h, noise, dtype)

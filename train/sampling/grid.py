@@ -13,8 +13,9 @@ _TEXT, _GAP = 12, 8  # pixels
 
 
 def captioned(pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4, least: int = 128) -> Image.Image:
-    """Returns a grid of pictures (N, R, R, 3) with their captions. Small pictures are enlarged by whole
-    numbers."""
+    """Returns a grid of pictures (N, R, R, 3) with their captions.
+
+    Small pictures are enlarged by whole numbers."""
     side = pictures.shape[1] * max(1, -(-least // pictures.shape[1]))
     font = ImageFont.load_default(_TEXT)
     lines = [_wrapped(text, font, side) for text in captions]

@@ -1,8 +1,7 @@
-"""Local files of a set: in its folder, or from an object store in a bounded cache, fetched ahead and
-verified.
+"""Local files of a set: in its folder, or fetched ahead from an object store into a bounded cache.
 
-Files in the cache are named by their sha256, so they outlive a run and serve the next one. One process per
-node fetches. All others wait until it renames a file into the cache, or records a failure.
+Files are verified, and named by their sha256 in the cache, so they outlive a run and serve the next one. One
+process per node fetches. All others wait until it renames a file into the cache, or records a failure.
 """
 
 import hashlib
@@ -130,8 +129,9 @@ class Fetcher(threading.Thread):
         self.join()
 
     def _make_room(self, window: list[Needed]) -> bool:
-        """Removes files that are not needed soon. Returns False if the last of the window does not fit
-        yet."""
+        """Removes files that are not needed soon.
+
+        Returns False if the last of the window does not fit yet."""
         while len(window) > 1 and window[1].position <= self._position():
             del window[0]
         kept = {self._cache.place(f): f.bytes for step in window for f in step.files}

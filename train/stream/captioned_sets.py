@@ -1,6 +1,4 @@
-"""Captioned sets: finished shards, each set with its caption tables. Several are read as one, in the given
-order.
-"""
+"""Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -76,8 +74,7 @@ def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:
-    """Returns the stored vectors float32 (N, D) of the first samples of the sets in turn, and the first
-    caption of each.
+    """Returns the stored vectors float32 (N, D) and first captions of the first samples of the sets in turn.
 
     N is at most `count`."""
     turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets if captions))
@@ -93,8 +90,7 @@ def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str
 
 
 def _as_one(rows: Sequence[Json], name: str) -> Json:
-    """Returns the row of a single set; of several sets their names, a digest of their digests, and the
-    rows."""
+    """Returns the row of a single set; of several, their names, a digest of their digests, and the rows."""
     if len(rows) == 1:
         return rows[0]
     names = dict.fromkeys(str(row[name]) for row in rows)

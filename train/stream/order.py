@@ -2,7 +2,7 @@
 
 An epoch sees every sample once. Its shards are permuted and cut into blocks of eight. The samples of a block
 are permuted, so that few shards are in use at any time. The infinite sequence of epochs is cut into batches,
-across epochs' ends. Its position is the only state.
+which may cross the end of an epoch. Its position is the only state.
 """
 
 import functools
@@ -27,8 +27,7 @@ class Place(NamedTuple):
 
 
 class Order:
-    """The order of a set with `counts` samples in its shards, or of a `fraction` of them, chosen by the
-    seed."""
+    """The order of a set with `counts` samples in its shards, or of a seeded `fraction` of them."""
 
     def __init__(self, counts: Sequence[int], seed: int, *, fraction: float = 1.0) -> None:
         self._seed = seed
@@ -49,8 +48,7 @@ class Order:
         return found
 
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
-        """Yields the first position of each block and its shards, from `start` images seen on, without
-        end."""
+        """Yields the first position of each block and its shards, from `start` images seen on, endlessly."""
         epoch = start // self.samples
         while True:
             blocks, ends = self._blocks(epoch)

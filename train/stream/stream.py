@@ -80,8 +80,7 @@ class Batch(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The error of a batch, as a value, because an exception changes its type on its way through the
-    loader."""
+    """The error of a batch, as a value: an exception changes its type on its way through the loader."""
 
     sentence: str  # of the UserError
 
@@ -150,10 +149,10 @@ class Stream:
                     worker.kill()  # a starting worker does not see the request
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
-        """Returns the thread that fetches these sets' files for a node, from `start` images seen on; None if
-        all are local.
+        """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
 
-        Raises UserError if the files of a block do not fit into `limit` bytes."""
+        Returns None if all are local. Raises UserError if the files of a block do not fit into `limit`
+        bytes."""
         if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
@@ -221,8 +220,9 @@ class Reader(Dataset):
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
     def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
-        """Returns the vector (D,) of a visit, and its amount of noise. Raises UserError if a required caption
-        is missing."""
+        """Returns the vector (D,) of a visit, and its amount of noise.
+
+        Raises UserError if a required caption is missing."""
         text = self._visit.text
         own = shard.texts[place.row] if chance < text.captions else ()
         if len(own):
@@ -277,15 +277,16 @@ def _by_visit(
     of: int,
     count: int,
 ) -> np.ndarray:
-    """Returns random numbers (N, count) of the k-th `of` draws of these visits. Draws those of an epoch
-    together."""
+    """Returns random numbers (N, count) of the k-th `of` draws of these visits.
+
+    Draws those of an epoch together."""
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
     return np.concatenate([draw(seed, [index for _, index in part], 1 + of * epoch + k, count) for epoch, part in epochs])
 
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
-    """Returns the number of each shard's first sample: its index in its set, after the samples of the sets
+    """Returns the number of each shard's first sample: its index in its set, plus the samples of sets
     before."""
     before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
     return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
@@ -313,8 +314,9 @@ def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
 
 @contextmanager
 def _signals_kept_from_workers() -> Iterator[None]:
-    """Blocks signals within the block. Workers that start there inherit this; signals to this process are
-    delayed."""
+    """Blocks signals within the block.
+
+    Workers that start there inherit this; signals to this process are delayed."""
     resource_tracker.ensure_running()  # its start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:

@@ -1,4 +1,4 @@
-"""Counts of distinct words and sentences in captions, in bounded memory per distinct one.
+"""Counts of distinct words and sentences in captions, in a few bytes of memory per distinct one.
 
 Vocabulary: distinct words. Distinct-n: distinct n-grams divided by words (Li et al. 2016, section 5.3). A
 word is a run of letters and digits, with hyphens and apostrophes inside, in lower case.

@@ -26,8 +26,7 @@ class Prompt(NamedTuple):
 
 
 def draw(known: Facts, stream: np.random.Generator) -> Prompt:
-    """Draws a true sentence of a picture with these facts: long, short, or its family and up to three
-    facts."""
+    """Draws a true sentence for these facts: long, short, or the family and up to three further facts."""
     kind, choice = stream.random(), int(stream.integers(1 << 62))
     if kind < _SHARES[0]:
         return Prompt(attributes.state(known, choice=choice), known)

@@ -1,4 +1,4 @@
-"""Facts that follow with certainty from the measured `stats` of a picture: colours, and its frame."""
+"""Facts that follow with certainty from a picture's measured `stats`: colours, and place in the frame."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -122,8 +122,7 @@ def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
     "--out", default="table.md", show_default=True, help="The Markdown to write, and an HTML page with sample grids of the same stem."
 )
 def table(number: int, runs: tuple[str, ...], out: str) -> None:
-    """Prints the paper's table 1 (pre-training sets), 2 (without colour) or 3 (contours), and runs'
-    figures."""
+    """Prints the paper's table 1 (sets), 2 (without colour) or 3 (contours), with the figures of runs."""
     from evaluate import tables
     from train.runs import find
 

@@ -1,6 +1,6 @@
 """The plan of the demo: its sizes, and its steps, each an ordinary command of a stage.
 
-Independent steps run in parallel: the run from scratch; and the formulas, the pre-training on them and the
+Independent steps run in parallel, such as training from scratch and the chain of formulas, pre-training and
 fine-tuning. A step is done when its command has succeeded and its result exists.
 """
 
@@ -178,7 +178,7 @@ def _finetune(plan: Plan, at: Places) -> Step:
 def _scratch(plan: Plan, at: Places) -> list[Step]:
     """Returns the steps of training from scratch, of continuing it, and of an untrained generator.
 
-    The generator's step has a length of 0."""
+    The untrained run takes one step at a learning rate of 0."""
     start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
     long = plan.pretraining + plan.finetuning
     still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
@@ -212,7 +212,7 @@ def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]:
     """Returns the options of a run.
 
-    It reads in its own process, which starts fast and suffices for small pictures."""
+    The run has no reader processes: it starts faster, and small pictures need none."""
     settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
     where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables do not store the path
     return ("--out", str(at.run(name)), "--images-seen", str(images), *where, *(word for s in settings for word in ("--set", s)))

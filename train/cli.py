@@ -18,8 +18,8 @@ _ENCODER = click.option("--encoder", help="Path of the captions' encoder, if it 
 def main() -> None:
     """Runs `python -m train`, and each process of torchrun.
 
-    A process of torchrun exits without destroying its process group: gloo's threads sometimes abort one that
-    does."""
+    A process of torchrun does not destroy its process group, because gloo's threads sometimes abort it
+    then."""
     try:
         console.run(commands, "python -m train")
     except SystemExit as ended:

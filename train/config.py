@@ -42,7 +42,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """The course of a run. None of its settings changes a number."""
+    """Length, memory and outputs of a run. None of these settings changes a number."""
 
     images: int = 10_000_000  # seen in the end
     micro_batch: int = 0  # samples of a rank in one pass; 0: its whole part of the batch

@@ -99,8 +99,8 @@ class Ranks:
     def gather(self, rows: Tensor) -> Tensor:
         """Returns the rows (N, ...) of all ranks, in the order of ranks, with gradient.
 
-        A loss over the gathered rows, computed on every rank, has the gradient of the global batch. Each
-        rank's rows get the sum of gradients over ranks, and `average` divides the parameters' gradients by
+        A loss over the gathered rows, computed on every rank, has the gradient of the global batch. The rows
+        of a rank get the sum of their gradients over ranks. `average` divides the parameters' gradients by
         the number of ranks."""
         return rows if self.count == 1 else _Gather.apply(rows, self)
 

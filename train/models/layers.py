@@ -124,7 +124,7 @@ class ModulatedConv(nn.Module):
 class ModulatedUpConv(ModulatedConv):
     """A modulated convolution, transposed with stride 2, and a blur.
 
-    Its kernel has the layout of ModulatedConv."""
+    Its kernel (O, I, 3, 3) has the orientation of a transposed convolution."""
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, 2H, 2W)."""

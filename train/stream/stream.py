@@ -286,8 +286,7 @@ def _by_visit(
 
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
-    """Returns the number of each shard's first sample: its index in its set, plus the samples of sets
-    before."""
+    """Returns the number of each shard's first sample: its index in its set, after all earlier sets."""
     before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
     return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
 

@@ -1,1 +1,1 @@
-"""caption: captions for pictures, with the embeddings that a text-to-image model is trained on; torch for inference only."""
+"""caption: captions for pictures, with the embeddings for text-to-image models; torch for inference only."""

@@ -1,4 +1,4 @@
-"""What lies beside finished caption tables for people: a card that says what they hold and what the encoder has seen."""
+"""The card of finished caption tables: their content, and the training data of the encoder."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ _SHIPPED = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI), strict=True)
 
 
 def files(manifest: Json) -> dict[str, bytes]:
-    """The companions of a manifest, by name."""
+    """Returns the card of a manifest, by file name."""
     identity, parts = manifest["identity"], manifest["parts"]
-    # By its weights: anybody's folder may be called nano.
+    # Shipped encoders are recognised by their weights, because any folder may be called nano.
     shipped = {encoders.find(name).sha256: said for name, said in _SHIPPED.items()}
     seen = shipped.get(identity["weights"], _SEE_ITS_OWN)
     noise = f"moved by noise, xi = {identity['xi']:g} (draw 0 of seed {identity['seed']})"

@@ -11,7 +11,7 @@ SET = click.argument("tables", metavar="DIR")
 
 
 def main() -> None:
-    """The entry of `python -m caption`."""
+    """Runs `python -m caption`."""
     console.run(commands, "python -m caption")
 
 
@@ -21,7 +21,7 @@ def _example(text: str) -> str:
 
 @click.group(epilog=_example("python -m caption captions data/shards/visual_atoms --encoder nano"))
 def commands() -> None:
-    """Captions for pictures: CLIP embeddings, pseudo-captions and exactly true sentences, joined to shards by key."""
+    """Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key."""
 
 
 @commands.command(epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8"))
@@ -29,19 +29,19 @@ def commands() -> None:
 @click.option("--out", help="A folder or URL; by default data/captions/DATASET/ENCODER.")
 @click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
 @click.option("--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C.")
-@click.option("--seed", default=0, show_default=True, help="Where the noise starts.")
-@click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: one a GPU, else one a core.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the noise.")
+@click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: one per GPU, else one per core.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16; auto is bf16 where that is as good.")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16; auto takes bf16 if it is as good.")
 @click.option("--text-embeddings", is_flag=True, help="Embed attribute sentences too (people's captions always are).")
-@click.option("--overwrite", is_flag=True, help="Replace other tables that lie there.")
-@click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace the existing tables of another request.")
+@click.option("--dry-run", is_flag=True, help="Print the estimate and write nothing.")
 @click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
 def captions(dry_run: bool, **options: object) -> None:
-    """Make the caption tables of a finished set of shards, or what is missing of them.
+    """Makes the caption tables of a finished set of shards, or the missing ones.
 
-    The same command after an interruption goes on; on finished tables it does nothing; after the shards have grown it makes the
-    tables of those that changed."""
+    The command is idempotent and resumable: it does nothing if the tables are finished. After the shards have
+    grown, it makes the tables of the changed shards."""
     from caption import pipeline
 
     request = pipeline.Request(**options)  # type: ignore[arg-type]
@@ -59,14 +59,16 @@ def captions(dry_run: bool, **options: object) -> None:
 @commands.command(epilog=_example("python -m caption audit data/captions/visual_atoms/nano --out audit.html"))
 @SET
 @click.option("--out", default="audit.html", show_default=True, help="The page to write.")
-@click.option("--sample", default=4096, show_default=True, help="Pictures that are compared with one another, 32 to 16,384.")
-@click.option("--seed", default=0, show_default=True, help="Where the choice of the sample starts.")
+@click.option("--sample", default=4096, show_default=True, help="Pictures compared with one another, 32 to 16,384.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
 @click.option("--shards", help="The set of shards: the page then shows the nearest pairs. For --captioner by default data/shards/DATASET.")
-@click.option("--captioner", "folder", metavar="FOLDER", help="An image-to-text model of transformers, to compare with.")
-@click.option("--pictures", default=1000, show_default=True, help="How many pictures the captioner gets.")
-@click.option("--device", default="auto", show_default=True, help="Of the captioner: auto, cpu or cuda.")
+@click.option("--captioner", "folder", metavar="FOLDER", help="Folder of an image-to-text model of transformers to compare with.")
+@click.option("--pictures", default=1000, show_default=True, help="Pictures for the captioner.")
+@click.option("--device", default="auto", show_default=True, help="Device of the captioner: auto, cpu or cuda.")
 def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, folder: str | None, pictures: int, device: str) -> None:
-    """Say what caption tables are like before anybody trains on them, with a page of plots and a warning where they collapse."""
+    """Measures caption tables before anybody trains on them.
+
+    Writes a page of plots and warns if they collapse."""
     target = _target(out, ".html")
     for name, value, least in (("--seed", seed, 0), ("--pictures", pictures, 1)):
         if value < least:
@@ -100,9 +102,9 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
 @click.argument("key")
 @click.option("--out", help="The PNG to write; by default KEY.png.")
 @click.option("--shards", help="The set of shards; by default data/shards/DATASET.")
-@click.option("--neighbours", default=8, show_default=True, help="How many of the nearest pictures, 1 to 64.")
+@click.option("--neighbours", default=8, show_default=True, help="Number of nearest pictures, 1 to 64.")
 def show(tables: str, key: str, out: str | None, shards: str | None, neighbours: int) -> None:
-    """Draw a picture with its sentences and its nearest pictures by embedding."""
+    """Draws a picture with its sentences and its nearest pictures by embedding."""
     out = out or f"{key.replace('/', '-')}.png"
     target = _target(out, ".png")
     if not 1 <= neighbours <= 64:
@@ -124,18 +126,20 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
 
 @commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"))
 @click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
-@click.option("--from", "start", default="", metavar="FOLDER", help="The encoder to carry on: nano, or one that was fitted before.")
-@click.option("--exam", multiple=True, metavar="SHARDS", help="Sets to measure it by, of other seeds or concepts; may be repeated.")
+@click.option("--from", "start", default="", metavar="FOLDER", help="Encoder to start from: nano, or one that fit-encoder wrote.")
+@click.option(
+    "--exam", multiple=True, metavar="SHARDS", help="Sets to measure the encoder on, with other seeds or concepts; may be repeated."
+)
 @click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
-@click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all randomness.")
 @click.option("--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
-@click.option("--threads", default=1, show_default=True, help="Of this process; the weights depend on it.")
+@click.option("--threads", default=1, show_default=True, help="Threads of this process; the weights depend on their number.")
 def fit_encoder(**options: object) -> None:
-    """Fit nano, a small image-text encoder, to finished sets: of formula pictures and their attribute sentences, of captioned pictures
-    and their captions, or of both.
+    """Fits nano, a small image-text encoder, to finished sets.
 
-    SHARDS are sets that `python -m synth shards` made or captioned ones, or local folders of such sets. `make encoder` and `make
-    nano-emoji` make the shipped encoders."""
+    The sets hold formula pictures with attribute sentences, captioned pictures with captions, or both. SHARDS
+    are sets made by `python -m synth shards`, captioned sets, or local folders of such sets. `make encoder`
+    and `make nano-emoji` make the shipped encoders."""
     from caption.nano import fitting
 
     request = fitting.Request(**options)  # type: ignore[arg-type]
@@ -143,7 +147,7 @@ def fit_encoder(**options: object) -> None:
 
 
 def _target(out: str, ending: str) -> Path:
-    """Where to write. Raises UserError where that is no such file on this machine."""
+    """Returns the path to write. Raises UserError if it is a URL or lacks the ending."""
     if not out.endswith(ending) or "://" in out:
         raise UserError(f"--out is {out}; give the name of a {ending} file on this machine")
     return Path(out)

@@ -1,11 +1,11 @@
-"""DOOR. Frozen CLIP encoders: any of open_clip, by hub name, file or folder, and `nano` and `nano-emoji`, which exnihilo brings along.
+"""DOOR. Frozen CLIP encoders: any of open_clip, by hub name, file or folder, and two shipped ones.
 
 An encoder's name is one of
-    MODEL/TAG     as open_clip lists them, ViT-B-32/openai: weights from the hub, or from its cache
+    MODEL/TAG     a name of open_clip's list, such as ViT-B-32/openai: weights from the hub or its cache
     MODEL=FILE    that architecture with the weights of a local .pt or .safetensors file
-    FOLDER        open_clip_config.json with weights beside it, as open_clip writes them
+    FOLDER        a folder with open_clip_config.json and weights, as open_clip writes them
     nano          data/nano: trained on formula pictures and their attribute sentences only
-    nano-emoji    data/nano-emoji: nano carried on with a drawn emoji font and its names, so not formulas only
+    nano-emoji    data/nano-emoji: nano fitted further to an emoji font and its names, not to formulas only
 Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 """
 
@@ -40,7 +40,7 @@ PRECISIONS = ("fp32", "bf16")
 
 _DATA = ROOT / "data"
 _CONFIG = "open_clip_config.json"
-MERGES = "merges.txt.gz"  # of a byte-pair tokeniser that a folder brings along
+MERGES = "merges.txt.gz"  # of the byte-pair tokeniser in an encoder's folder
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 _TEXTS_AT_ONCE = 256
 
@@ -49,24 +49,26 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder comes from; cheap to have, without a model being built."""
+    """The origin of an encoder: names and a weights file, without a built model."""
 
-    name: str  # as tables record it
-    model: str  # as open_clip takes it
+    name: str  # in tables
+    model: str  # in open_clip
     weights: str  # file
-    options: tuple[tuple[str, Any], ...] = ()  # what open_clip must be told beside
+    options: tuple[tuple[str, Any], ...] = ()  # further arguments of open_clip
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of the weights' file."""
+        """The SHA-256 of the weights file, in hex."""
         with open(self.weights, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find(name: str) -> Source:
-    """The encoder of that name, its weights fetched where they are on the hub. Raises UserError where there is none."""
+    """Returns the source of an encoder, after fetching hub weights.
+
+    Raises UserError if the name is unknown."""
     if name in SHIPPED:
-        sent_along = (Path(place) / name for place in sys.path)  # where Ray puts what it brings to a node
+        sent_along = (Path(place) / name for place in sys.path)  # Ray puts data/ on a node's path
         return _in_folder(next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name)
     if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
@@ -80,7 +82,9 @@ def find(name: str) -> Source:
 
 @functools.lru_cache(maxsize=2)
 def load(source: Source, device: str = "cpu", precision: str = "fp32") -> "Encoder":
-    """The encoder, ready on a device; kept, so that a worker loads it once. Raises UserError where the weights do not fit."""
+    """Returns the encoder, ready on a device. Caches it, so that a worker loads it once.
+
+    Raises UserError if the weights do not fit."""
     return Encoder(source, device, precision)
 
 
@@ -96,14 +100,15 @@ class Encoder:
         self.preprocessing: Json = {**model.visual.preprocess_cfg, "antialias": True}
         self._model = model.to(self.device, self._dtype).eval().requires_grad_(False)
         size = self.preprocessing["size"]
-        self.size = int(size[0] if isinstance(size, Sequence) else size)  # pixels a side, of what the model sees
+        self.size = int(size[0] if isinstance(size, Sequence) else size)  # pixels a side of the model's input
         mean, std = (torch.tensor(self.preprocessing[k], device=self.device).view(1, 3, 1, 1) for k in ("mean", "std"))
         self._mean, self._std = mean, std
         self.dimensions = int(self.features(torch.zeros(1, 3, 8, 8, device=self.device)).shape[1])  # D
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Embeddings float32 (N, D) of unit length, from float (N, 3, H, W) around 0..1, H = W. Nothing is clamped, so gradients reach
-        every pixel."""
+        """Returns embeddings float32 (N, D) of unit length, from float (N, 3, H, W) around 0..1, H = W.
+
+        Nothing is clamped, so gradients reach every pixel."""
         sized = F.interpolate(pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
         if self.device.type == "cpu" and self._dtype == torch.bfloat16:
             with sdpa_kernel(SDPBackend.MATH):  # the fused one's gradient takes six times as long there
@@ -112,7 +117,9 @@ class Encoder:
 
     @torch.inference_mode()
     def images(self, pixels: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Embeddings float32 (N, D) of unit length, from uint8 (N, H, W, 3), H = W. Resized and normalised on the device."""
+        """Returns embeddings float32 (N, D) of unit length, from uint8 (N, H, W, 3), H = W.
+
+        The pictures are resized and normalised on the device."""
         planes = torch.as_tensor(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # N 3 H W
         if planes.shape[2:] != (self.size, self.size):
             planes = _resized(planes, self.size)
@@ -120,7 +127,9 @@ class Encoder:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings float32 (N, D) of unit length. Longer texts than the context are cut by the tokeniser: see `cut`."""
+        """Returns embeddings float32 (N, D) of unit length.
+
+        The tokeniser cuts texts longer than the context: see `cut`."""
         parts = [torch.zeros(0, self.dimensions)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self.device)
@@ -128,30 +137,32 @@ class Encoder:
         return torch.cat(parts).numpy()
 
     def cut(self, text: str) -> str:
-        """The text, without the last words if it is longer than the context."""
+        """Returns the text, without its last words if it is longer than the context."""
         if self._fits(text):
             return text
         words = text.split()
-        least, most = 1, len(words)  # a single word is left to the tokeniser
+        least, most = 1, len(words)  # the tokeniser cuts a single word
         while most - least > 1:
             middle = (least + most) // 2
             least, most = (middle, most) if self._fits(" ".join(words[:middle])) else (least, middle)
         return " ".join(words[:least])
 
     def _fits(self, text: str) -> bool:
-        """Whether the tokeniser keeps all of a text: with room for a token more it then gives the same, and padding."""
+        """Returns True if the tokeniser keeps all of a text.
+
+        With room for one more token, it then returns the same tokens and padding."""
         length = self._tokenizer.context_length
         tight, [loose, empty] = self._tokenizer([text])[0], self._tokenizer([text, ""], context_length=length + 1)
         return torch.equal(tight, loose[:length]) and bool(loose[length] == empty[length])
 
     def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""
+        """Returns embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""
         normal = (pictures - self._mean) / self._std
         return _unit(self._model.encode_image(normal.to(self._dtype)).float())
 
 
 def choose_device(asked: str) -> str:
-    """`auto`, `cpu` or `cuda`, as torch takes it. Raises UserError where it is not there."""
+    """Returns the torch device of `auto`, `cpu` or `cuda`. Raises UserError if it is not available."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if asked not in ("cpu", "cuda"):
@@ -162,14 +173,14 @@ def choose_device(asked: str) -> str:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether a device computes in bfloat16 by itself."""
+    """Returns True if a device computes in bfloat16 natively."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _in_folder(folder: Path, name: str) -> Source:
-    """The encoder of a folder. Raises UserError where a file is missing."""
+    """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
     weights = [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS] if folder.is_dir() else []
     if not (folder / _CONFIG).is_file() or not weights:
         raise UserError(f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them")
@@ -177,7 +188,7 @@ def _in_folder(folder: Path, name: str) -> Source:
 
 
 def _of_file(model: str, file: Path) -> Source:
-    """A known architecture with the weights of a file."""
+    """Returns the source of a known architecture with the weights of a file."""
     if not file.is_file():
         raise UserError(f"the encoder's file {file} is not there")
     if file.suffix not in _WEIGHTS:
@@ -188,7 +199,7 @@ def _of_file(model: str, file: Path) -> Source:
 
 
 def _on_hub(name: str) -> Source:
-    """A model of open_clip's list, its weights in the local cache."""
+    """Returns the source of a model of open_clip's list, with its weights in the local cache."""
     with _open_clip() as open_clip:
         known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
         _require_known(name, known, "encoder")
@@ -211,7 +222,9 @@ def _no_weights(name: str, config: Json, error: Exception) -> str:
 
 
 def _do_not_wait_for_the_hub() -> None:
-    """Where the hub does not answer, keeps its client from trying for a minute."""
+    """Sets the hub's client offline if the hub does not answer within 5 s.
+
+    The client would retry for a minute."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname or ""
@@ -231,28 +244,28 @@ def _require_known(name: str, known: Sequence[str], what: str) -> None:
 
 
 def _built(open_clip: Any, source: Source) -> Any:
-    """The model with its weights, float32 on the CPU. Raises UserError where they do not fit."""
+    """Returns the model with its weights, float32 on the CPU. Raises UserError if they do not fit."""
     try:
         schema = source.model.startswith("local-dir:")
         pretrained = None if schema else source.weights
         return open_clip.create_model(source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options))
     except UserError:
         raise
-    except Exception as error:  # open_clip and torch raise what they like at weights that they do not understand
+    except Exception as error:  # open_clip and torch raise many kinds of errors for unknown weights
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"{source.weights} does not hold the weights of {source.model.removeprefix('local-dir:')}"
         raise UserError(f"{what} ({first[:200].rstrip(':')}); give the architecture that belongs to it") from None
 
 
 def _tokenizer(open_clip: Any, source: Source) -> Any:
-    """The tokeniser; one that a folder brings along is found there, wherever the program runs."""
+    """Returns the tokeniser. Merges in the encoder's folder are found from any working directory."""
     merges = Path(source.model.removeprefix("local-dir:")) / MERGES
     return open_clip.get_tokenizer(source.model, **({"bpe_path": str(merges)} if merges.is_file() else {}))
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (N, 3, H, W) to (N, 3, S, S) in 0..255: antialiased bicubic, as Pillow has it."""
-    if planes.device.type == "cpu":  # of bytes, ten times as quick there as of floats
+    """Returns pictures uint8 (N, 3, H, W) as (N, 3, S, S) in 0..255, antialiased bicubic as in Pillow."""
+    if planes.device.type == "cpu":  # ten times as fast in bytes as in floats
         return F.interpolate(planes, (size, size), mode="bicubic", antialias=True, align_corners=False)
     sized = F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
     return sized.clamp(0, 255).round()
@@ -264,7 +277,7 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _open_clip() -> Iterator[Any]:
-    """open_clip, importable on any machine, without its log lines and warnings."""
+    """Yields open_clip, importable on any machine, without its log lines and warnings."""
     declare()
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

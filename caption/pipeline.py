@@ -27,11 +27,11 @@ from synth.sets.records import Part, Record
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage, plain_errors
 
-LAW = 1  # raised when the same request gives other vectors
+LAW = 1  # increased when the same request gives other vectors
 
 _PROBED_AT_ONCE = 8
-_PROBES = 32  # pictures that the preflight looks at
-_PROBE_SECONDS = 2.0  # of encoding, after which it has seen enough
+_PROBES = 32  # most pictures of the preflight
+_PROBE_SECONDS = 2.0  # of encoding, after which the preflight ends
 _AGREEMENT = 0.999  # least cosine of bf16 and fp32 embeddings at which bf16 is taken
 
 Json = dict[str, Any]
@@ -39,14 +39,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What one `captions` command asks for."""
+    """The options of one `captions` command."""
 
     shards: str
     out: str | None = None  # None: data/captions/DATASET/ENCODER
     encoder: str = encoders.DEFAULT
     xi: str = "0.25"
     seed: int = 0
-    workers: int | None = None  # None: one a GPU, else one a core, as far as there are shards
+    workers: int | None = None  # None: one per GPU, else one per core, at most one per shard
     device: str = "auto"
     precision: str = "auto"
     text_embeddings: bool = False
@@ -55,7 +55,7 @@ class Request:
 
 
 class Summary(NamedTuple):
-    """What a run did. Bytes and pictures are those of this run; `total` is the set's."""
+    """The result of a run. `pictures` and `bytes` count this run alone; `total` counts the set."""
 
     out: str
     total: int
@@ -68,22 +68,24 @@ class Summary(NamedTuple):
     precision: str
 
     def row(self) -> Json:
-        """The summary as a person reads it."""
+        """Returns the summary as a person reads it."""
         rate = round(self.pictures / self.cpu_seconds, 1) if self.cpu_seconds else 0
         row = {"out": self.out, "pictures": self.total, "captioned": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
         return {**row, "pictures_per_core_second": rate, "precision": self.precision, "retries": self.retries, "cut_captions": self.cut}
 
 
 def estimate(request: Request) -> Estimate:
-    """The preflight alone (--dry-run): looks at the target and encodes some pictures, but writes nothing. Raises UserError."""
+    """Returns the estimate of a request (--dry-run).
+
+    It encodes some pictures and writes nothing. Raises UserError."""
     return completion.foresee(_Captioning(request), _terms(request))
 
 
 def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
-    """Makes the tables of a request, or the missing ones. Finished tables are left alone; if the set of shards has grown, only the
-    tables of changed shards are made again.
+    """Makes the missing tables of a request. Leaves finished tables alone.
 
-    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
+    If the set of shards has grown, makes only the tables of changed shards again. Yields the estimate before
+    anything is written, then the progress, and last the summary. Raises UserError."""
     work = _Captioning(request)
     for event in completion.complete(work, _terms(request)):
         yield _summary(work, event) if isinstance(event, Made) else event
@@ -97,7 +99,7 @@ def _summary(work: Work, made: Made) -> Summary:
 
 
 def default_place(dataset: str, encoder: str) -> str:
-    """Where tables lie unless another place is given; `encoder` is its recorded name."""
+    """Returns the default folder of tables. `encoder` is its recorded name."""
     dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
     return f"data/captions/{dataset}/{encoder}"
 
@@ -116,7 +118,7 @@ class _Captioning(Work):
     def __init__(self, request: Request) -> None:
         _require_sound(request)
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(1)  # as each of the workers has; small models get slower from more
+            torch.set_num_threads(1)  # as in each worker; more threads slow small models down
         xi = Xi.parse(request.xi).value
         self._request, self._device = request, encoders.choose_device(request.device)
         self._shard_set = ShardSet(request.shards)
@@ -184,7 +186,9 @@ class _Captioning(Work):
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)
 
     def _precision(self, state: State) -> str:
-        """bf16 where the device has it and it says nearly the same of the first pictures; once decided for a place, that."""
+        """Returns the requested precision, else that of the existing tables.
+
+        Else returns bf16 if the device computes in it and its embeddings agree with those of fp32."""
         if self._request.precision != "auto":
             return self._request.precision
         decided = {r.identity.get("precision") for r in state.records.values() if r.identity.get("weights") == self._source.sha256}

@@ -1,9 +1,9 @@
-"""DOOR. Pseudo-captions: an image embedding, moved by noise, that stands for the embedding of a text (Nakao et al., equation 3).
+"""DOOR. Pseudo-captions: image embeddings moved by noise, in place of text embeddings.
 
-    h' = h / |h|,  h = f + xi * eps * |f| / |eps|,  eps ~ N(0, I)
+    h' = h / |h|,  h = f + xi * eps * |f| / |eps|,  eps ~ N(0, I)      (Nakao et al., equation 3)
 
-f is the image's embedding. In many dimensions eps is nearly orthogonal to it, so cos(h', f) is close to 1 / sqrt(1 + xi^2).
-Axes: N pictures, D dimensions of the embedding.
+f is the image's embedding. In many dimensions eps is nearly orthogonal to it, so cos(h', f) is close to 1 /
+sqrt(1 + xi^2). Axes: N pictures, D dimensions of the embedding.
 """
 
 import math
@@ -19,7 +19,7 @@ _LAFITE = 3.0  # LAFITE's code mixes 0.25 of the image and 0.75 of the noise, bo
 _FORMS = "a number, lafite (3, what LAFITE's code mixes) or cos:C (the xi whose mean cosine is C)"
 _MOST = 1_000_000  # of xi: more leaves nothing of the image in float32
 _KEY_BITS = 64
-_UNIFORM = 1  # a use of randomness beside noise
+_UNIFORM = 1  # a second use of randomness; noise is use 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Xi:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `0.25`, `lafite` or `cos:0.32`. Raises UserError for anything else."""
+        """Returns the xi of `0.25`, `lafite` or `cos:0.32`. Raises UserError for anything else."""
         try:
             if text == "lafite":
                 return cls(_LAFITE)
@@ -46,35 +46,41 @@ class Xi:
 
 
 def mean_cosine(xi: float, dimensions: int) -> float:
-    """The mean of cos(h', f), to second order in the cosine of eps and f, whose mean is 0 and whose variance is 1 / D."""
+    """Returns the mean of cos(h', f), to second order in the cosine of eps and f.
+
+    That cosine has mean 0 and variance 1 / D."""
     a = 1 + xi * xi
     return (1 + (1.5 * xi * xi / (a * a) - xi * xi / a) / dimensions) / math.sqrt(a)
 
 
 def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.ndarray:
-    """Standard normal vectors, float32 (N, D): one for each (seed, index, draw), whatever the others are (Philox, counter-based).
+    """Returns standard normal vectors, float32 (N, D), by the counter-based Philox.
 
-    Draw 0 is the stored column; a training visit uses draw 1 + 2 epoch + {0 for D, 1 for G}."""
+    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column; a training visit uses draw 1 +
+    2 epoch + {0 for D, 1 for G}."""
     return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)])
 
 
 def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:
-    """Numbers in [0, 1) of the same visits, independent of their noise: float64 (N, count)."""
+    """Returns numbers in [0, 1) of the same visits, independent of their noise: float64 (N, count)."""
     return np.stack([stream.random(count) for stream in _streams(seed, indices, draw, _UNIFORM)])
 
 
 def pseudo_caption(image: Any, eps: Any, xi: Any) -> Any:
-    """Equation 3: unit vectors (N, D) in the arithmetic (NumPy or torch), dtype and device of `image` (N, D); eps is (N, D) normal noise,
-    xi a number or one a row, (N, 1).
+    """Returns unit vectors (N, D) by equation 3, in the library (NumPy or torch), dtype and device of
+    `image`.
 
-    xi = 0 gives the normalised image embedding itself."""
+    `image` is (N, D), `eps` (N, D) normal noise, and `xi` a number or (N, 1), one per row. With xi = 0 the
+    result is the normalised image embedding."""
     length = _length(image)
     moved = image + xi * eps * (length / _length(eps))
     return moved / _length(moved)
 
 
 def _streams(seed: int, indices: Iterable[int], draw: int, use: int = 0) -> Iterator[np.random.Generator]:
-    """A stream of random numbers for each index. They are one object, set anew: making one takes longer than 256 numbers."""
+    """Yields a stream of random numbers for each index.
+
+    All are one object, reset for each index: a new object takes longer than 256 numbers."""
     bits = np.random.Philox(key=np.array([seed % (1 << _KEY_BITS), draw], dtype=np.uint64))
     state, stream = bits.state, np.random.Generator(bits)
     for index in indices:
@@ -85,14 +91,14 @@ def _streams(seed: int, indices: Iterable[int], draw: int, use: int = 0) -> Iter
 
 
 def _length(vectors: Any) -> Any:
-    """Euclidean lengths (N, 1)."""
+    """Returns Euclidean lengths (N, 1)."""
     if isinstance(vectors, np.ndarray):
         return np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
     return vectors.norm(dim=-1, keepdim=True)
 
 
 def _of_cosine(cosine: float) -> float:
-    """The xi whose mean cosine is given: the solution of 1 / sqrt(1 + xi^2) = c."""
+    """Returns the xi with a given mean cosine c: the solution of 1 / sqrt(1 + xi^2) = c."""
     if not 0 < cosine <= 1:
         raise UserError(f"--xi is cos:{cosine:g}; a mean cosine lies above 0 and is at most 1")
     return math.sqrt(1 / cosine / cosine - 1)

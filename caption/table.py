@@ -1,11 +1,12 @@
-"""DOOR. The caption table: one Parquet a shard, of the same stem and order, joined to it by key.
+"""DOOR. The caption table: one Parquet file per shard, of the same stem and order, joined to it by key.
 
     key               string
     index             int64                  row number in the set
     image_embedding   halffloat[D]           clean encoder output, unit length
     pseudo_caption    halffloat[D]           equation 3, draw 0 (caption.pseudo)
     caption           list<string>           attribute sentences, or the human captions of a real set
-    text_embedding    list<halffloat[D]>     theirs, unit length; only where asked for, or for human captions
+    text_embedding    list<halffloat[D]>     of the captions, unit length; only with --text-embeddings or
+                                             human captions
 
 Axes: N rows, D dimensions of the embedding.
 """
@@ -27,7 +28,7 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import Storage, open_storage
 from synth.settings import canonical
 
-KIND = "captions"  # what the identity of such a set says it is
+KIND = "captions"  # in the identity of such a set
 ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 
@@ -50,7 +51,7 @@ class Rows(NamedTuple):
 
 
 class TableWriter:
-    """Writes a table, some rows at a time. `size` (bytes) and `sha256` are there after it is closed."""
+    """A writer of a table, some rows at a time. `size` (bytes) and `sha256` exist once it is closed."""
 
     size: int
     sha256: str
@@ -61,7 +62,7 @@ class TableWriter:
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            use_dictionary=["caption.list.element"],  # a dictionary of vectors takes longest to find that there is none
+            use_dictionary=["caption.list.element"],  # a dictionary of vectors costs time and saves nothing
             compression={field: "zstd" if field in ("key", "index", "caption") else "none" for field in self._schema.names},
             write_statistics=["key", "index"],
             write_page_checksum=True,
@@ -95,14 +96,14 @@ class TableWriter:
             self._flush()
 
     def _flush(self) -> None:
-        """Writes what waits as row groups."""
+        """Writes the waiting rows as row groups."""
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
             self._waiting = []
 
 
 class CaptionSet:
-    """A finished set of caption tables, through its manifest. Raises UserError where there is none."""
+    """A finished set of caption tables, read through its manifest. Raises UserError if there is none."""
 
     def __init__(self, url: str) -> None:
         self.storage: Storage = open_storage(url)
@@ -118,7 +119,7 @@ class CaptionSet:
         return int(self.manifest["samples"])
 
     def require_made_for(self, shard_set: ShardSet) -> None:
-        """Raises UserError where the tables belong to another set of shards, or to this one before it grew."""
+        """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
         ours, theirs = self.manifest["shards"], shard_set.manifest["fingerprint"]
         if ours["fingerprint"] != theirs:
             raise UserError(f"the tables of {self.storage.url} were made for another set of shards than {shard_set.storage.url}")
@@ -126,9 +127,10 @@ class CaptionSet:
             raise UserError(f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again")
 
     def read(self, part: Part, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
-        """Columns of one table; its keys are compared with `keys` where these are given.
+        """Returns columns of one table.
 
-        Raises UserError where the table is damaged, of another shard, or has other keys."""
+        If `keys` are given, compares its keys with them. Raises UserError if the table is damaged, belongs to
+        another shard, or has other keys."""
         name = self.storage.join(part.file)
         try:
             table = read_table(self.storage.read(part.file), name, columns, keys)
@@ -141,19 +143,22 @@ class CaptionSet:
         return table
 
     def vectors(self, part: Part, column: str = VECTORS[0]) -> np.ndarray:
-        """A column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
+        """Returns a column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
         return vectors(self.read(part, [column])[column], self.dimensions)
 
     def _differing(self, part: Part, said: dict[bytes, bytes]) -> str | None:
-        """What a table says of itself otherwise than the manifest does; the digest of a set that has grown since may differ."""
+        """Returns the first metadata field of a table that differs from the manifest.
+
+        The manifest digest is not compared, because the set may have grown since."""
         expected = metadata(self.identity, part.content["shard"], "")
         return next((k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None)
 
 
 def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
-    """Columns of one table, from its path or content; its keys are compared with `keys` where these are given.
+    """Returns columns of one table, from its path or content.
 
-    Raises UserError where the table is damaged or has other keys."""
+    If `keys` are given, compares its keys with them. Raises UserError if the table is damaged or has other
+    keys."""
     wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
         with pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
@@ -171,8 +176,9 @@ def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Seque
 
 
 def _in_memory(file: str | bytes) -> pa.BufferReader:
-    """Content, or a file of this machine, mapped. Anything else Arrow reads in a thread of its own, and now and then that aborts a process
-    that ends soon after."""
+    """Returns a reader of bytes, or of a file of this machine, mapped into memory.
+
+    Arrow reads anything else in a thread. Now and then that aborts a process that ends soon after."""
     if isinstance(file, bytes) or not Path(file).stat().st_size:
         return pa.BufferReader(file if isinstance(file, bytes) else b"")
     with open(file, "rb") as opened:
@@ -180,7 +186,7 @@ def _in_memory(file: str | bytes) -> pa.BufferReader:
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
-    """What a table says of itself: what made it, the shard that it is of, and the digest of that shard's manifest at the time."""
+    """Returns the metadata of a table: its encoder and noise, its shard, and the shards' manifest digest."""
     return {
         **{name: str(identity[name]) for name in ("encoder", "precision", "dimensions", "xi", "seed")},
         "encoder_sha256": identity["weights"],
@@ -191,13 +197,13 @@ def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[st
 
 
 def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
-    """A column of vectors as an array: float16 (N, D), not copied where it is one chunk."""
+    """Returns a column of vectors as an array: float16 (N, D), not copied if it is one chunk."""
     chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimensions)
 
 
 def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
-    """A text_embedding column: float16 (captions of the row, D) for each row."""
+    """Returns a text_embedding column: float16 (captions of the row, D) for each row."""
     rows: Iterator[Any] = (row.values for row in column)
     return [np.zeros((0, dimensions), np.float16) if v is None else v.flatten().to_numpy().reshape(-1, dimensions) for v in rows]
 
@@ -220,7 +226,7 @@ def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) ->
 
 
 def _vectors(array: np.ndarray) -> pa.Array:
-    """Vectors (N, D) as a column of fixed-size lists."""
+    """Returns vectors (N, D) as a column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array, np.float16).reshape(-1)), array.shape[1])
 
 

@@ -1,7 +1,9 @@
-"""The two operator schemas that torchvision demands and a torch without CUDA lacks; `declare` comes before anything that imports it.
+"""The two operator schemas that torchvision requires and a torch without CUDA lacks.
 
-torchvision's wheels hold CUDA builds, whose C++ library does not load beside a CPU build of torch: its operators are then unknown, and the
-import fails where their meta functions are registered. Declared without an implementation they let it pass; nothing here calls them.
+Call `declare` before any import that needs torchvision. Its wheels hold CUDA builds, and their C++ library
+does not load with a CPU build of torch. Then its operators are unknown, and the import fails when it
+registers their meta functions. Schemas without an implementation let the import pass. exnihilo calls none of
+them.
 """
 
 import functools
@@ -17,11 +19,13 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 @functools.cache
 def declare() -> Any:
-    """The library of declared schemas, kept alive by the cache; None where torchvision needs no help, got it already, or is not there."""
-    spec = importlib.util.find_spec("torchvision")  # finds, does not import
+    """Returns the library of declared schemas, kept alive by the cache.
+
+    Returns None if torchvision is not installed, needs no help, or already has the operators."""
+    spec = importlib.util.find_spec("torchvision")  # does not import it
     if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, _OPERATORS[0]):
         return None
-    # _C.so in a wheel; a build of one's own may have the platform in the name.
+    # The file is _C.so in a wheel; a local build may have the platform in its name.
     built = next(Path(spec.origin).parent.glob("_C.*so"), Path("_C.so"))
     try:
         torch.ops.load_library(built)

@@ -1,7 +1,7 @@
-"""A shard into its caption table: what a worker does.
+"""One shard into its caption table: the task of a worker.
 
-Pictures are decoded a batch ahead by threads where a GPU encodes, and by the encoding thread itself on a CPU; neither the tar nor the
-table is ever whole in memory.
+For a GPU, threads decode the pictures a batch ahead. On a CPU, the encoding thread decodes them itself.
+Neither the tar nor the table is ever whole in memory.
 """
 
 import functools
@@ -38,28 +38,29 @@ U = TypeVar("U")
 
 
 class Job(NamedTuple):
-    """One table to be made."""
+    """One table to make."""
 
     part: Part
     shard: Shard
     shards: str
     out: str
-    encoder: str  # as it was asked for
+    encoder: str  # as the command names it
     device: str
     identity: Json
     manifest_digest: str  # of the set of shards
 
 
 class Captioned(NamedTuple):
-    """Some rows of a table, and how many of their captions were longer than the encoder's context."""
+    """Rows of a table, and the number of their captions that were longer than the encoder's context."""
 
     rows: Rows
     cut: int
 
 
 def caption_shard(job: Job) -> Iterator[int | Record]:
-    """The task of a worker: encodes one shard, publishes and records its table. Yields pictures done since the last yield, then the
-    record. Raises UserError."""
+    """Encodes one shard, then publishes and records its table: the task of a worker.
+
+    Yields the number of pictures done since the last yield, then the record. Raises UserError."""
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     watch, cut = Stopwatch.start(), 0
@@ -81,8 +82,10 @@ def caption_shard(job: Job) -> Iterator[int | Record]:
 
 
 def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> Captioned:
-    """The rows of consecutive samples, of which the first has that index. Raises UserError where their sizes differ."""
-    # What is stored is what pseudo-captions are made of, so that a reader makes the same ones, for any draw.
+    """Returns the rows of consecutive samples; `first` is the index of the first.
+
+    Raises UserError if their sizes differ."""
+    # Pseudo-captions start from the rounded embeddings, so that a reader of the table gets the same ones for any draw.
     image = encoder.images(stacked(samples)).astype(np.float16)
     eps = noise(identity["seed"], range(first, first + len(samples)), 0, encoder.dimensions)
     pseudo = pseudo_caption(image.astype(np.float32), eps, identity["xi"]).astype(np.float16)
@@ -92,9 +95,9 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
 
 
 def captions_of(sample: Sample) -> list[str]:
-    """The texts of a sample: people's where its shard carries any, else the sentences that its parameters make true.
+    """Returns the texts of a sample: people's captions if its shard has any, else its true sentences.
 
-    Raises UserError where its JSON has something else in their place."""
+    Raises UserError if its JSON has something else in their place."""
     if own := sample.captions or sample.about.get("caption"):
         return _texts_alone(sample.key, [own] if isinstance(own, str) else own)
     if not is_formula(sample):
@@ -106,12 +109,14 @@ def captions_of(sample: Sample) -> list[str]:
 
 
 def is_formula(sample: Sample) -> bool:
-    """Whether exnihilo drew a sample."""
+    """Returns True if exnihilo drew the sample."""
     return {"family", "params", "stats"} <= sample.about.keys()
 
 
 def _texts_alone(key: str, captions: object) -> list[str]:
-    """Captions as they are, without blank ones. Raises UserError where they are no list of texts that can be stored."""
+    """Returns the captions without blank ones.
+
+    Raises UserError unless they are a list of texts that can be stored."""
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise UserError(f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts")
     try:
@@ -122,7 +127,9 @@ def _texts_alone(key: str, captions: object) -> list[str]:
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:
-    """The pictures as one array, uint8 (N, H, W, 3). Raises UserError where one is not square or their sizes differ."""
+    """Returns the pictures as one array, uint8 (N, H, W, 3).
+
+    Raises UserError if one is not square or sizes differ."""
     side = samples[0].pixels.shape[0]
     for sample in samples:
         if sample.pixels.shape != (side, side, 3):
@@ -134,7 +141,9 @@ def stacked(samples: Sequence[Sample]) -> np.ndarray:
 
 
 def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np.ndarray], int]:
-    """Embeddings float16 (captions of the sample, D) of each sample, and how many captions were cut at words."""
+    """Returns each sample's embeddings, float16 (its captions, D), and the number of cut captions.
+
+    Captions are cut at words."""
     remembered, wanted = _memory(encoder), dict.fromkeys(c for row in captions for c in row)
     for text in wanted.keys() & remembered.keys():
         remembered.move_to_end(text)
@@ -151,13 +160,13 @@ def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np
 
 @functools.lru_cache(maxsize=2)
 def _memory(encoder: Encoder) -> OrderedDict[str, tuple[np.ndarray, bool]]:
-    """Embeddings of the latest sentences, and whether these were cut."""
+    """Returns the encoder's cache: the latest sentences, their embeddings, and whether they were cut."""
     return OrderedDict()
 
 
 @functools.lru_cache(maxsize=2)
 def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
-    """The worker's encoder. Raises UserError where this node has other weights than the driver."""
+    """Returns the worker's encoder. Raises UserError if this node has other weights than the driver."""
     source = encoders.find(name)
     if source.sha256 != weights:
         raise UserError(f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file")
@@ -165,7 +174,7 @@ def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
 
 
 def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]:
-    """The samples of a verified shard."""
+    """Yields the samples of a verified shard."""
     name = shard_set.storage.join(shard.file)
     members = shard_set.verified(shard)
     if device == "cpu":
@@ -176,7 +185,7 @@ def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], most: int) -> Iterator[U]:
-    """function(item) for each, in order, with so many under way at most."""
+    """Yields function(item) for each item, in order. At most `most` calls run ahead."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, most))
     while waiting:

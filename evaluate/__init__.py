@@ -1,1 +1,1 @@
-"""Numbers and pictures from run directories: what a model learned, in figures that can be compared."""
+"""Metrics and pictures from run directories, with the terms that make figures comparable."""

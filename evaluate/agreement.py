@@ -1,9 +1,10 @@
-"""Attribute agreement: do the pictures that a run draws of a prompt have what the prompt says?
+"""Attribute agreement: the share of a run's pictures with the attributes in their prompts.
 
-Prompts are short sentences of the caption grammar, from the facts of pictures that the judge has not seen. Colour and background are judged
-by pixels: the background is the commonest colour word along the border, the colour the commonest among the other pixels. The family is
-judged by a ridge head, in closed form, on a detector's features of pictures drawn by formulas. What the judge says of real renders, and of
-pictures whose prompts were changed round, stands beside it: the first is the most that can be had, the second what chance gives.
+Prompts are short sentences of the caption grammar, from the facts of held-out pictures. Pixels decide colour
+and background: the background is the commonest colour word along the border, the colour the commonest among
+the other pixels. A ridge head, in closed form, decides the family from a detector's features. It is fitted to
+pictures drawn by formulas. Two controls come with each figure: the judge on real renders gives the upper
+bound, and shuffled prompts give the chance level.
 
 Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
 """
@@ -33,7 +34,7 @@ _AT_ONCE = 64
 
 
 class Real(NamedTuple):
-    """Pictures drawn by formulas, and what may be said of them."""
+    """Pictures drawn by formulas, and their certain facts."""
 
     pixels: np.ndarray  # uint8 (N, H, W, 3)
     facts: list[dict[str, Any]]
@@ -48,7 +49,7 @@ class Head(NamedTuple):
     weights: np.ndarray  # (D + 1, K)
 
     def names_of(self, features: np.ndarray) -> list[str]:
-        """The family of each row of features (N, D)."""
+        """Returns the family of each row of features (N, D)."""
         scores = _with_one((features - self.mean) / self.spread) @ self.weights
         return [self.names[k] for k in scores.argmax(axis=1)]
 
@@ -64,10 +65,10 @@ def agreement(
     encoder: str | None,
     device: str,
 ) -> Events:
-    """Yields the pictures that are done, and last a row a fact: the judge on real renders, on the run's
-    pictures, and on these with prompts changed round. Each row is appended to the run's figures.
+    """Measures a run. Yields the pictures that are done, and last one row per fact.
 
-    Raises UserError."""
+    A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts. Each
+    row is appended to the run's figures. Raises UserError."""
     device = encoders.choose_device(device)
     run, net = find(place), detectors.load(detector, weights=weights, device=device)
     require_drawing(run.model, place)
@@ -104,7 +105,9 @@ def agreement(
 
 
 def read(sets: Sequence[str], n: int) -> Real:
-    """The first n pictures of every set. Raises UserError where a set is not drawn by formulas, or sizes differ."""
+    """Returns the first n pictures of every set.
+
+    Raises UserError if a set is not drawn by formulas, or sizes differ."""
     pixels: list[np.ndarray] = []
     facts: list[dict[str, Any]] = []
     for place in sets:
@@ -122,7 +125,9 @@ def read(sets: Sequence[str], n: int) -> Real:
 
 
 def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
-    """The ridge head of features (N, D) and their families: W = (X'X + l I)^-1 X'Y. Raises UserError for fewer than two families."""
+    """Returns the ridge head of features (N, D) and their families: W = (X'X + l I)^-1 X'Y.
+
+    Raises UserError for fewer than two families."""
     names = tuple(sorted(set(families)))
     if len(names) < 2:
         raise UserError(f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more --sets")
@@ -134,7 +139,7 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
 
 
 def features(net: Detector, pixels: np.ndarray) -> Generator[Progress, None, np.ndarray]:
-    """Yields the pictures (N, H, W, 3) that are done, and returns their features float32 (N, D)."""
+    """Yields the pictures (N, H, W, 3) that are done. Returns their features, float32 (N, D)."""
     parts = []
     for start in range(0, len(pixels), _AT_ONCE):
         parts.append(net(pixels[start : start + _AT_ONCE]).features)
@@ -143,14 +148,14 @@ def features(net: Detector, pixels: np.ndarray) -> Generator[Progress, None, np.
 
 
 def judge(head: Head, features_: np.ndarray, pixels: np.ndarray) -> list[dict[str, str | None]]:
-    """What the judge says of pictures."""
+    """Returns the judge's family, colour and background of each picture."""
     colours = [colours_of(picture) for picture in pixels]
     families = head.names_of(features_)
     return [{"family": f, "colour": c, "background": b} for f, (c, b) in zip(families, colours, strict=True)]
 
 
 def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
-    """The words of colour and background of a picture uint8 (H, W, 3); None where no word is in it."""
+    """Returns the words of colour and background of a picture uint8 (H, W, 3); None if it has no word."""
     words = attributes.colour_numbers(pixels)  # H W
     width = max(1, round(_BORDER * len(words)))
     border = np.concatenate([words[:width].ravel(), words[-width:].ravel(), words[:, :width].ravel(), words[:, -width:].ravel()])
@@ -160,14 +165,14 @@ def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
 
 
 def _halves(real: Real, seed: int) -> tuple[Real, Real]:
-    """Two halves of random pictures."""
+    """Returns two random halves of the pictures."""
     order = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64))).permutation(len(real.facts))
     first, second = np.array_split(order, 2)
     return tuple(Real(real.pixels[part], [real.facts[i] for i in part]) for part in (first, second))  # type: ignore[return-value]
 
 
 def _said(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a prompt: those that are judged and that pixels can show."""
+    """Returns the facts of a prompt: those that the judge knows and that pixels show."""
     return {fact: facts[fact] for fact in FACTS if fact in facts and facts[fact] != attributes.MANY}
 
 
@@ -180,7 +185,7 @@ def _commonest(facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]) 
 
 
 def _mode(numbers: np.ndarray) -> int:
-    """The commonest number that names a colour; -1 where there is none."""
+    """Returns the commonest number that names a colour, or -1 if there is none."""
     named = numbers[numbers >= 0]
     return int(np.bincount(named).argmax()) if named.size else -1
 

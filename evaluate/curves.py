@@ -1,4 +1,4 @@
-"""A metric against images seen, as the paper's figure 4: a PNG, and the numbers beside it as JSON, with last and best."""
+"""A metric against images seen, as in the paper's figure 4: a PNG, and a JSON with its numbers."""
 
 import io
 import json
@@ -21,7 +21,9 @@ def target(out: str) -> Path:
 
 
 def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
-    """Writes the curves of runs, an axis a metric, and their numbers. Returns the rows of last and best."""
+    """Writes the curves of runs, one axis per metric, and their numbers.
+
+    Returns the rows of last and best."""
     names = list(dict.fromkeys(row["metric"] for rows in rows_of.values() for row in rows))
     ends = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
     picture, folder = io.BytesIO(), Folder(str(path.parent))
@@ -32,7 +34,7 @@ def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
 
 
 def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
-    """The matplotlib figure."""
+    """Returns the matplotlib figure."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(5.5 * len(names), 4), layout="constrained")

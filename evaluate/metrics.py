@@ -1,4 +1,4 @@
-"""Metrics by name, from the features of generated pictures and of a reference to figures."""
+"""Metrics by name: from the features of generated pictures and of a reference to figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -18,12 +18,11 @@ FEW = 10_000  # pictures below which FID is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
 _K, _K_DENSITY = 3, 5
-_BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # and how many pictures they need
+_BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # metrics added to FID, with their least pictures
 
 
 def parse(text: str) -> list[str]:
-    """Returns the metrics that a comma-separated text names, once each. Raises UserError for an unknown one,
-    listing the known."""
+    """Returns the metrics in a comma-separated text, once each. Raises UserError for an unknown one."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     known = (*METRICS, *TEXT_METRICS)
     unknown = [name for name in names if name not in known]
@@ -33,8 +32,9 @@ def parse(text: str) -> list[str]:
 
 
 def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Terms:
-    """Returns the terms of figures of these two. `split` names the reference, `seed` drew the generated
-    pictures, `captions` is the policy."""
+    """Returns the terms of figures of these two sets.
+
+    `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
     detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
     return Terms(
         generated.count,
@@ -48,9 +48,10 @@ def terms(generated: Features, reference: Features, *, split: str, seed: int, ca
 
 
 def measure(generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0) -> list[Figure]:
-    """Returns the figures of those METRICS, in order. FID below 10,000 pictures gets a note, and KID and
-    FD-infinity beside it; with `resamples` an interval too. Raises UserError for too few pictures, or a
-    metric that the detector does not have."""
+    """Returns the figures of those METRICS, in order; with `resamples`, FID has an interval.
+
+    FID below 10,000 pictures gets a note, and KID and FD-infinity as further figures. Raises UserError for
+    too few pictures, or a metric that the detector does not have."""
     _require_same_detector(generated, reference)
     asked = list(dict.fromkeys(metrics))
     if "fid" in asked and min(generated.count, reference.count) < FEW:
@@ -60,13 +61,14 @@ def measure(generated: Features, reference: Features, metrics: Sequence[str], ab
 
 
 def measure_texts(images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
-    """Returns the figures of those TEXT_METRICS, in order, from the unit embeddings float32 (N, D) of
-    pictures and of the texts that they were drawn from. Raises UserError for too few different texts."""
+    """Returns the figures of those TEXT_METRICS, in order, from unit embeddings float32 (N, D).
+
+    `images` are pictures and `texts` their prompts. Raises UserError for too few different texts."""
     return [_TEXT_MEASURES[metric](images, texts, about) for metric in metrics]
 
 
 class _Pair:
-    """Two sets of features; what several metrics need is made once."""
+    """Two sets of features. It computes shared intermediate results once."""
 
     def __init__(self, generated: Features, reference: Features, terms: Terms, resamples: int) -> None:
         self.generated, self.reference, self.terms, self.resamples = generated, reference, terms, resamples
@@ -82,7 +84,7 @@ class _Pair:
         return neighbours(*self.matrices, k=_K, k_density=_K_DENSITY)
 
     def figure(self, metric: str, value: float, **more: Any) -> Figure:
-        """A figure under its name."""
+        """Returns a figure under its name."""
         return Figure(named(metric, self.terms.detector), value, self.terms, **more)
 
 

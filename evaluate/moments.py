@@ -1,7 +1,7 @@
-"""Mean and covariance of features that come in batches: float64, mergeable, the same whatever the split and the order.
+"""Mean and covariance of batches of features: float64, mergeable, independent of split and order.
 
-Chan, Golub, LeVeque, Algorithms for computing the sample variance, American Statistician 1983: the pairwise update.
-Axes: N pictures, D dimensions of a feature.
+Chan, Golub, LeVeque, Algorithms for computing the sample variance, American Statistician 1983: the pairwise
+update. Axes: N pictures, D dimensions of a feature.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 from synth.errors import UserError
 
-_BLOCK = 4096  # rows that are folded in at once: the update costs D x D however few they are
+_BLOCK = 4096  # rows per update, which costs D x D even for a few
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """float64 (D, D), with N - 1 below."""
+        """The covariance, float64 (D, D), with the divisor N - 1."""
         return self.scatter / (self.count - 1)
 
     def merged(self, other: "Moments") -> "Moments":
-        """Those of both together."""
+        """Returns the moments of both together."""
         count = self.count + other.count
         step = other.mean - self.mean
         between = np.outer(step, step * (self.count * other.count / count))
@@ -35,7 +35,9 @@ class Moments:
 
 
 def moments_of(features: np.ndarray) -> Moments:
-    """The moments of features (N, D). Raises UserError where one is not finite, or there are fewer than two."""
+    """Returns the moments of features (N, D).
+
+    Raises UserError if one is not finite, or there are fewer than two."""
     gathering = Gathering()
     gathering.add(features)
     return gathering.moments()
@@ -49,7 +51,7 @@ class Gathering:
         self._waiting: list[np.ndarray] = []
 
     def add(self, features: np.ndarray) -> None:
-        """Takes in features (N, D), any N. Raises UserError where one is not finite."""
+        """Adds features (N, D), any N. Raises UserError if one is not finite."""
         require_finite(features)
         for start in range(0, len(features), _BLOCK):
             self._waiting.append(features[start : start + _BLOCK].astype(np.float64))
@@ -57,7 +59,7 @@ class Gathering:
                 self._fold()
 
     def moments(self) -> Moments:
-        """Of all that was added. Raises UserError where that are fewer than two."""
+        """Returns the moments of all added features. Raises UserError for fewer than two."""
         self._fold()
         if self._sum is None or self._sum.count < 2:
             raise UserError("a covariance needs at least two pictures; give more")
@@ -75,7 +77,7 @@ class Gathering:
 
 
 def require_finite(features: np.ndarray, first: int = 0) -> None:
-    """Raises UserError where a feature (N, D) of the pictures from number `first` on is not finite."""
+    """Raises UserError if a feature (N, D) of the pictures from number `first` on is not finite."""
     if not np.isfinite(features).all():
         row = first + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise UserError(f"the features of picture {row} are not finite; the detector's weights are damaged or of another net, give others")

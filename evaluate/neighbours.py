@@ -1,7 +1,7 @@
-"""Precision, recall, density and coverage: who lies in whose balls. The distances are taken in blocks, once for all four.
+"""Precision, recall, density and coverage, from balls around pictures. All four share the distances.
 
-Kynkaanniemi et al., NeurIPS 2019 (precision, recall: balls are closed); Naeem et al., ICML 2020 (density, coverage: balls are open).
-Axes: N generated pictures, M of the reference, D dimensions of a feature.
+Kynkaanniemi et al., NeurIPS 2019 (precision, recall: balls are closed); Naeem et al., ICML 2020 (density,
+coverage: balls are open). Axes: N generated pictures, M of the reference, D dimensions of a feature.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,13 @@ from evaluate.moments import require_finite
 from synth.errors import UserError
 
 _BLOCK = 4096  # rows
-_ROUNDING = 1e-6  # of |x|^2: a smaller |x - y|^2 is what float32 leaves of nothing
+_ROUNDING = 1e-6  # of |x|^2: a smaller |x - y|^2 is a float32 rounding of 0
 
 
 class Neighbours(NamedTuple):
-    """Shares of pictures in the balls of others. A ball reaches from a picture to its k-th nearest neighbour in its own set."""
+    """Shares of pictures in the balls of others.
+
+    A picture's ball reaches its k-th nearest neighbour in its own set."""
 
     precision: float  # of the generated, in a ball of the reference
     recall: float  # of the reference, in a ball of the generated
@@ -26,7 +28,9 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_density: int = 5) -> Neighbours:
-    """The four of features (N, D) and (M, D). Raises UserError where a set has too few pictures for k neighbours."""
+    """Returns the four shares of features (N, D) and (M, D).
+
+    Raises UserError if a set has too few pictures."""
     most = max(k, k_density)
     if min(len(generated), len(reference)) <= most:
         raise UserError(f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}")
@@ -47,7 +51,9 @@ def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_de
 
 
 def _radii(features: np.ndarray, most: int) -> np.ndarray:
-    """Squared distances to the nearest neighbours, float32 (N, most), ascending. A picture is no neighbour of itself."""
+    """Returns squared distances to the nearest neighbours, float32 (N, most), ascending.
+
+    A picture is no neighbour of itself."""
     import torch
 
     nearest = torch.full((len(features), most), float("inf"))
@@ -67,7 +73,9 @@ def _radii(features: np.ndarray, most: int) -> np.ndarray:
 
 
 def _blocks(a: np.ndarray, b: np.ndarray, *, upper: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Blocks of squared distances float32, with their rows in a and in b; those below the diagonal left out where `upper` says so."""
+    """Yields blocks of squared distances float32, with their rows in a and in b.
+
+    With `upper`, leaves out the blocks below the diagonal."""
     squares_a, squares_b = (np.einsum("nd,nd->n", m, m) for m in (a, b))
     for start in range(0, len(a), _BLOCK):
         i = slice(start, min(start + _BLOCK, len(a)))

@@ -1,7 +1,7 @@
 """The prompts of a reference, and the pictures that a run draws of them.
 
-One picture a caption, in the reference's order. A picture depends on its prompt, the seed and its number alone
-(train/sampling/draw.py), and two runs that are compared draw from the same numbers.
+There is one picture per caption, in the reference's order. A picture depends on its prompt, the seed and its
+number alone (train/sampling/draw.py). Two compared runs draw from the same numbers.
 
 Axes: N pictures, D dimensions of an embedding.
 """
@@ -33,18 +33,19 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompts:
-    """The texts and vectors that pictures are drawn from."""
+    """The texts and vectors of the pictures to draw."""
 
     vectors: np.ndarray  # float32 (N, D), unit length
-    texts: list[str]  # of each; empty where there is none
+    texts: list[str]  # of each; empty if there is none
     policy: str  # in words
     digest: str
 
 
 def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
-    """Returns the first n prompts of caption tables: people's captions if these are embedded, else stored pseudo-captions.
+    """Returns the first n prompts of caption tables.
 
-    Raises UserError if the tables are of other shards or of another encoder."""
+    They are people's captions if the tables embed these, else stored pseudo-captions. Raises UserError if the
+    tables are of other shards or of another encoder."""
     tables.require_made_for(shards)
     if tables.identity["weights"] != run.about["encoder"]["digest"]:
         raise UserError(f"{tables.storage.url} was made by {tables.identity['encoder']}, and {run.path} by {run.about['encoder']['name']}")
@@ -68,9 +69,9 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
 
 
 def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
-    """Returns the first n prompts of a set without tables, encoded here: people's captions, else attribute sentences.
+    """Returns the first n prompts of a set without tables, encoded here.
 
-    Raises UserError if a picture has neither."""
+    They are people's captions, else attribute sentences. Raises UserError if a picture has neither."""
     texts: list[str] = []
     for shard in shards.shards:
         for sample in shards.read(shard) if len(texts) < n else ():
@@ -80,12 +81,14 @@ def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
 
 
 def of(encoder: Encoder, texts: list[str]) -> Prompts:
-    """Returns prompts of texts as they are."""
+    """Returns prompts of texts, unchanged."""
     return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "texts", digest(texts))
 
 
 def drawn(run: Run, found: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
-    """Returns the pictures that a checkpoint draws of the prompts, in their order. Raises UserError if the model draws none."""
+    """Returns the pictures that a checkpoint draws of the prompts, in order.
+
+    Raises UserError if the model draws none."""
     require_drawing(run.model, str(run.path))
     texts = Texts(torch.from_numpy(prompts.vectors).to(device))
     drawing = draw.drawing(run.load(found, device), texts, seed=seed)

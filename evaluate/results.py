@@ -1,6 +1,7 @@
 """The figures of a run on disk: metrics.jsonl, one figure a line.
 
-A crash may tear the last line. Readers leave a torn line out, and the next writer removes it. Any other damage is an error.
+A crash may tear the last line. Readers leave a torn line out, and the next writer removes it. Any other
+damage is an error.
 """
 
 import contextlib
@@ -18,8 +19,9 @@ Json = dict[str, Any]
 
 
 def append(run: Path, row: Json) -> None:
-    """Adds a row to a run's figures by a single write. Raises UserError if the disk does not take all of
-    it."""
+    """Adds a row to a run's figures by a single write.
+
+    Raises UserError if the disk does not take all of it."""
     line = json.dumps(row).encode() + b"\n"
     with (run / NAME).open("a+b", buffering=0) as file:
         with contextlib.suppress(OSError):  # A file system without locks: two commands on one run are rare.
@@ -35,8 +37,9 @@ def append(run: Path, row: Json) -> None:
 
 
 def read(run: Path) -> list[Json]:
-    """Returns the rows of a run's figures, oldest first. Raises UserError if there are none, or a line is
-    damaged."""
+    """Returns the rows of a run's figures, oldest first.
+
+    Raises UserError if there are none, or a line is damaged."""
     path = run / NAME
     try:
         lines, _ = _split(path.read_bytes())
@@ -54,7 +57,7 @@ def read(run: Path) -> list[Json]:
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """Returns the whole lines, and what a crash left of a last one."""
+    """Returns the whole lines, and the torn rest of a crash."""
     lines, end, last = data.rpartition(b"\n")
     return (data, b"") if not last or _parsed(last) is not None else (lines + end, last)
 

@@ -1,7 +1,7 @@
 """Scores of one set: IS on logits, and agreement of pictures and texts in an encoder's space.
 
-Salimans et al., NeurIPS 2016 (IS); Hessel et al., EMNLP 2021 (CLIP score); Xu et al., CVPR 2018 (R-precision).
-Axes: N pictures, C classes, D dimensions of an embedding.
+Salimans et al., NeurIPS 2016 (IS); Hessel et al., EMNLP 2021 (CLIP score); Xu et al., CVPR 2018
+(R-precision). Axes: N pictures, C classes, D dimensions of an embedding.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from evaluate.moments import require_finite
 from synth.errors import UserError
 
-CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, as a figure states it
+CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, in figures
 
 
 class Score(NamedTuple):
@@ -22,13 +22,13 @@ class Score(NamedTuple):
 
 
 class InceptionScore:
-    """IS of a stream of logits whose length is known: exp(mean KL(p(y|x) || p(y))), mean over the splits.
+    """IS of a stream of logits of known length: exp(mean KL(p(y|x) || p(y))), mean over the splits.
 
-    Which split a picture falls into is torch-fidelity's shuffle. A split keeps its number, the sum of p log p and the sum of p: with q the
-    mean of p, mean KL = sum p log p / n - q log q."""
+    torch-fidelity's shuffle assigns pictures to splits. A split keeps its number of pictures, the sum of p
+    log p and the sum of p. With q the mean of p, mean KL = sum p log p / n - q log q."""
 
     def __init__(self, count: int, *, splits: int = 10, seed: int = 2020) -> None:
-        """Raises UserError where there are fewer pictures than splits."""
+        """Raises UserError if there are fewer pictures than splits."""
         if count < splits:
             raise UserError(f"IS over {splits} splits needs at least as many pictures, not {count}; give more")
         bounds = np.array([i * count // splits for i in range(1, splits + 1)])
@@ -40,7 +40,9 @@ class InceptionScore:
         self._probabilities: np.ndarray | None = None  # sums of p, float64 (splits, C)
 
     def add(self, logits: np.ndarray, first: int) -> None:
-        """Takes in logits (N, C) of the pictures from number `first` on. Raises UserError where one is not finite."""
+        """Adds logits (N, C) of the pictures from number `first` on.
+
+        Raises UserError if one is not finite."""
         require_finite(logits, first)
         shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -53,7 +55,9 @@ class InceptionScore:
         self._entropy += np.bincount(split, (p * log_p).sum(axis=1), minlength=len(self._seen))
 
     def score(self) -> Score:
-        """Mean and standard deviation over the splits, as torch-fidelity has them. Raises UserError where pictures are missing."""
+        """Returns mean and standard deviation over the splits, as in torch-fidelity.
+
+        Raises UserError if pictures are missing."""
         if self._probabilities is None or self._seen.sum() != len(self._split):
             raise UserError(f"IS was promised {len(self._split)} pictures and got {self._seen.sum()}")
         q = self._probabilities / self._seen[:, None]
@@ -63,14 +67,16 @@ class InceptionScore:
 
 
 def clip_score(images: np.ndarray, texts: np.ndarray) -> Score:
-    """100 x the mean of max(cos, 0) over pairs of unit embeddings (N, D), and its standard error."""
+    """Returns 100 x the mean of max(cos, 0) over pairs of unit embeddings (N, D), and its standard error."""
     cosines = 100 * np.einsum("nd,nd->n", images, texts, dtype=np.float64).clip(min=0)
     return Score(float(cosines.mean()), _standard_error(cosines))
 
 
 def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed: int = 0) -> Score:
-    """Returns the share of pictures with their own text nearest among `candidates` texts, and its standard error. The other texts are
-    drawn from the set. Texts of one embedding are one text. Raises UserError if there are fewer different texts than candidates."""
+    """Returns the share of pictures with their own text nearest among `candidates`, and its standard error.
+
+    The other texts are drawn from the set. Texts of one embedding are one text. Raises UserError if there are
+    fewer different texts than candidates."""
     different, own = np.unique(texts, axis=0, return_inverse=True)
     own = own.reshape(-1)
     if len(different) < candidates:
@@ -85,7 +91,7 @@ def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed:
 
 
 def _standard_error(values: np.ndarray) -> float:
-    """Of the mean. Raises UserError for fewer than two values."""
+    """Returns the standard error of the mean. Raises UserError for fewer than two values."""
     if len(values) < 2:
         raise UserError("a standard error needs at least two pictures; give more")
     return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,4 +1,4 @@
-"""Where pictures come from: a finished set of shards, a folder of files, or whatever draws them, picture by number.
+"""Sources of pictures by number: a finished set of shards, a folder of files, or a model that draws them.
 
 Axes: N pictures, H and W pixels.
 """
@@ -23,7 +23,7 @@ _AT_ONCE = 64  # pictures that are decoded together
 _THREADS = min(8, os.cpu_count() or 1)
 _EXTENSIONS = {"png", "webp", "jpg", "jpeg"}
 
-Files = tuple[str, dict[str, bytes], str]  # key, files by extension, and the name of what holds them
+Files = tuple[str, dict[str, bytes], str]  # key, files by extension, and the name of their shard or folder
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Pictures:
     """A countable stream of pictures of one size."""
 
     name: str  # for people
-    digest: str  # sha256 of what decides the pictures
+    digest: str  # sha256 that identifies the pictures
     count: int
     batches: Callable[[int], Iterator[np.ndarray]]  # from a picture's number on: uint8 (n, H, W, 3), any n
 
 
 def find(place: str, *, limit: int | None = None) -> Pictures:
-    """A set of shards, where there is a manifest, or a folder of pictures. Raises UserError where it is neither."""
+    """Returns the pictures of a set of shards or of a folder. Raises UserError if the place is neither."""
     if "://" in place or (Path(place) / MANIFEST).is_file() or any(Path(place).glob("*.tar")):  # an unfinished set has tars alone
         return of_shards(place, limit=limit)
     if Path(place).is_dir():
@@ -46,7 +46,9 @@ def find(place: str, *, limit: int | None = None) -> Pictures:
 
 
 def of_shards(url: str, *, limit: int | None = None) -> Pictures:
-    """The first pictures of a set, all by default. Raises UserError where it is not finished, or has fewer."""
+    """Returns the first pictures of a set, all by default.
+
+    Raises UserError if it is not finished, or has fewer."""
     shard_set = ShardSet(url)
     count = _counted(url, len(shard_set), limit)
 
@@ -58,7 +60,9 @@ def of_shards(url: str, *, limit: int | None = None) -> Pictures:
 
 
 def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
-    """The pictures below a folder, by name. Raises UserError where there are none, or fewer."""
+    """Returns the first pictures below a folder, sorted by name.
+
+    Raises UserError if there are none, or fewer."""
     root = Path(folder)
     found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file())
     count = _counted(folder, len(found), limit)
@@ -71,7 +75,7 @@ def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
 
 
 def _counted(place: str, there: int, limit: int | None) -> int:
-    """How many are taken."""
+    """Returns the number of pictures to take."""
     if not there:
         raise UserError(f"{place} holds no pictures; give a finished set of shards, or a folder of .png, .webp or .jpg files")
     if limit is not None and not 0 < limit <= there:
@@ -80,7 +84,7 @@ def _counted(place: str, there: int, limit: int | None) -> int:
 
 
 def _stored(shard_set: ShardSet, first: int) -> Iterator[Files]:
-    """The samples of a set from a number on, as stored."""
+    """Yields the samples of a set from a number on, as stored."""
     passed = 0
     for shard in shard_set.shards:
         if passed + shard.count > first:
@@ -90,7 +94,9 @@ def _stored(shard_set: ShardSet, first: int) -> Iterator[Files]:
 
 
 def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
-    """Batches uint8 (n, H, W, 3). Raises UserError where a picture does not decode, or has another size than those beside it."""
+    """Yields batches uint8 (n, H, W, 3).
+
+    Raises UserError if a picture does not decode, or sizes differ in a batch."""
     waiting = iter(stored)
     with ThreadPoolExecutor(_THREADS) as pool:
         while batch := list(islice(waiting, _AT_ONCE)):

@@ -1,7 +1,7 @@
-"""The paper's tables 1 to 3, its figures beside ours, as Markdown and as a page with sample grids.
+"""The paper's tables 1 to 3, with its figures and ours, as Markdown and as a page with sample grids.
 
-A row is an arm: the set that a run was pre-trained on. A column is a real set and a metric. A run finds its cell by its arm and by the set
-that it was fine-tuned on. All runs stand in a second table, with every figure that is in no cell.
+A row is an arm: the pre-training set of a run. A column is a real set and a metric. A run belongs to a cell
+by its arm and by its fine-tuning set. A second table has all runs, with every figure outside of the cells.
 """
 
 import base64
@@ -85,8 +85,8 @@ class Row(NamedTuple):
     """A run in the table."""
 
     run: Run
-    arm: str  # the set that it was pre-trained on
-    fitted_to: str  # the set that it was fine-tuned on
+    arm: str  # its pre-training set
+    fitted_to: str  # its fine-tuning set
     figures: list[Json]  # of its newest measured checkpoint
 
 
@@ -98,7 +98,7 @@ def target(out: str) -> Path:
 
 
 def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
-    """Writes the Markdown and the page beside it, each whole or not at all. Returns the page's path."""
+    """Writes the Markdown, and a page of the same stem, each whole or not at all. Returns the page's path."""
     folder, other = Folder(str(path.parent)), path.with_suffix(".html")
     folder.write(path.name, markdown(number, rows).encode())
     folder.write(other.name, page(number, rows).encode())
@@ -109,7 +109,7 @@ def row_of(run: Run) -> Row:
     """Returns a run with its newest figures. Raises UserError if it has none."""
     measured = [row for row in results.read(run.path) if row.get("value") is not None]
     newest = max((row["images_seen"] for row in measured), default=0)
-    latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}  # of a figure taken twice, the later
+    latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}  # the later of two equal metrics
     if not latest:
         raise UserError(
             f"{run.path / results.NAME} holds no figure; `python -m evaluate metrics {run.path} --reference SHARDS` writes some"
@@ -140,7 +140,7 @@ def markdown(number: int, rows: Sequence[Row]) -> str:
 
 
 def page(number: int, rows: Sequence[Row]) -> str:
-    """Returns the table as one HTML page that needs nothing else, each run with its newest grid."""
+    """Returns the table as one self-contained HTML page, each run with its newest grid."""
     body = "\n".join(_html_table(block) if block.startswith("|") else _html_text(block) for block in markdown(number, rows).split("\n\n"))
     grids = "\n".join(_grid(row) for row in rows)
     title = TABLES[number].title
@@ -151,8 +151,7 @@ def page(number: int, rows: Sequence[Row]) -> str:
 
 
 def _arm(run: Run) -> str:
-    """Returns the set that a run was pre-trained on, by its source. A set that was read with its captions is
-    another arm."""
+    """Returns the pre-training set of a run, by its source. A set read with its captions is another arm."""
     source = run.about.get("from")
     if not source:
         return SCRATCH
@@ -176,7 +175,7 @@ def _cells(table: Table, rows: Sequence[Row]) -> dict[tuple[str, Column], list[J
 
 
 def _has(table: Table, row: Row, figure: Json) -> bool:
-    """Returns whether a figure of a run has a cell."""
+    """Returns True if a figure of a run has a cell."""
     return row.fitted_to in _SETS and figure["metric"] in table.metrics
 
 

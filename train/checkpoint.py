@@ -1,4 +1,4 @@
-"""DOOR. Checkpoints: a folder a checkpoint, written whole, then marked; only marked folders are read.
+"""DOOR. Checkpoints: one folder each, written whole, then marked. Only marked folders are read.
 
     checkpoints/000200000/   named by the images seen
         PART.safetensors               a part of the model: generator, discriminator
@@ -8,12 +8,12 @@
         state.json                     clock, counters, loss terms since the last line of the log
         COMMITTED                      sha256 of every file, written last
 
-Parts and averages name their model and its config in their metadata, so that train.runs.load_part builds the module of one
-file. The last two checkpoints keep their full state; of older ones the averages stay, for curves (of a model without averages,
-its parts).
+Parts and averages name their model and its config in their metadata, so that train.runs.load_part builds the
+module of one file. The last two checkpoints keep their full state. Older ones keep their averages, for
+curves, or their parts if the model has no averages.
 
-Until November 2026 both optimisers were in one file, optimisers.safetensors, and the path mean in state.json; such checkpoints
-are read as before.
+Until November 2026 both optimisers were in one file, optimisers.safetensors, and the path mean in state.json.
+Such checkpoints are still read.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from synth.settings import canonical
 COMMITTED = "COMMITTED"
 STATE, STATE_TENSORS = "state.json", "state.safetensors"
 
-_FULL = 2  # checkpoints that keep everything
+_FULL = 2  # last checkpoints with all their files
 _FOLDER = "checkpoints"
 _METADATA = "exnihilo"  # the one key of a part's metadata: several keys have no fixed order
 _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
@@ -49,7 +49,7 @@ Writers = Mapping[str, Callable[[Path], None]]  # by file name
 
 @dataclass(frozen=True)
 class Origin:
-    """The metadata of a part's file: what builds its module again."""
+    """The metadata of a part's file, sufficient to build its module again."""
 
     model: str
     config: Any
@@ -57,20 +57,19 @@ class Origin:
     part: str
 
     def dumps(self) -> dict[str, str]:
-        """Returns it as safetensors metadata."""
+        """Returns the origin as safetensors metadata."""
         return {_METADATA: canonical(vars(self)).decode()}
 
 
 def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -> Path:
-    """Writes a checkpoint, each file by its writer, and thins out older ones to their `lasting` files and state.json. Leaves a
-    marked checkpoint alone.
+    """Writes a checkpoint, each file by its writer. Leaves a marked checkpoint alone.
 
-    Raises UserError if a file cannot be written."""
+    Thins out older checkpoints to their `lasting` files and state.json. Raises UserError if writing fails."""
     final = run / _FOLDER / f"{images_seen:09d}"
     if (final / COMMITTED).exists():
         return final
     for left_over in final.parent.glob(".*.tmp"):
-        shutil.rmtree(left_over)  # by a run that was killed
+        shutil.rmtree(left_over)  # of a killed run
     staged = final.with_name(f".{final.name}.tmp")
     staged.mkdir(parents=True)
     try:
@@ -95,13 +94,15 @@ def committed(run: Path) -> list[Path]:
 
 
 def newest(run: Path) -> Path | None:
-    """Returns the checkpoint to go on from; None if there is none."""
+    """Returns the checkpoint to resume from, or None if there is none."""
     checkpoints = committed(run)
     return checkpoints[-1] if checkpoints else None
 
 
 def require(run: Path, images_seen_: int | None = None) -> Path:
-    """Returns the checkpoint at these images, by default the newest. Raises UserError, listing the others, if there is none."""
+    """Returns the checkpoint at these images, by default the newest.
+
+    Raises UserError if there is none, and lists the others."""
     if not run.is_dir():
         raise UserError(f"{run} is no run; `python -m train pretrain` makes one")
     checkpoints = {images_seen(c): c for c in committed(run)}
@@ -124,7 +125,7 @@ def digest(checkpoint: Path) -> str:
 
 
 def holds(checkpoint: Path, name: str) -> bool:
-    """Returns whether a checkpoint was written with this file; thinning may have removed it since."""
+    """Returns True if a checkpoint was written with this file. Thinning may have removed the file since."""
     return name in _digests(checkpoint)
 
 
@@ -138,7 +139,9 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 
 
 def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
-    """Returns the state of a part's optimiser, by PARAMETER:KEY. Raises UserError if it is damaged or was thinned out."""
+    """Returns the state of a part's optimiser, by PARAMETER:KEY.
+
+    Raises UserError if it is damaged or was thinned out."""
     if holds(checkpoint, _OPTIMISERS):
         rows = tensors(checkpoint, _OPTIMISERS)
         return {key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")}
@@ -155,8 +158,9 @@ def state(checkpoint: Path) -> tuple[Json, dict[str, Tensor]]:
 
 
 def modules(checkpoint: Path) -> dict[str, str]:
-    """Returns the part of the model that each file of a checkpoint fills, by the file's name without its ending: a part fills
-    itself, an average the part that it is of. In the order of writing. Files that thinning has removed are left out."""
+    """Returns by file name, without its ending, the part of the model that the file fills.
+
+    A part fills itself, an average its part. The order is that of writing. Removed files are left out."""
     names = [n for n in _digests(checkpoint) if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
     names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS) and (checkpoint / n).exists()]
     parts = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
@@ -174,12 +178,14 @@ def optimiser_file(part: str) -> str:
 
 
 def save_part(path: Path, module: nn.Module, origin: Origin) -> None:
-    """Writes a part or an average, with what builds its module again."""
+    """Writes a part or an average, with its origin."""
     save_tensors(path, module.state_dict(), origin.dumps())
 
 
 def origin_of(path: Path) -> Json | None:
-    """Returns the metadata of a part's file as JSON; None if it has none. Raises UserError if the file is no safetensors file."""
+    """Returns the metadata of a part's file as JSON, or None if it has none.
+
+    Raises UserError if the file is not readable."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
@@ -195,7 +201,7 @@ def save_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimiz
 
 
 def restore_optimiser(module: nn.Module, optimiser: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
-    """Puts an optimiser's state back."""
+    """Restores an optimiser's state."""
     parameters = dict(module.named_parameters())
     for name, value in saved.items():
         parameter, _, key = name.rpartition(":")
@@ -214,7 +220,7 @@ def save_state(path: Path, values: Json) -> None:
 
 
 def _thin(run: Path, lasting: set[str]) -> None:
-    """Removes what only going on needs from all but the last checkpoints."""
+    """Removes the files that only resuming needs from all except the last checkpoints."""
     for checkpoint in committed(run)[:-_FULL]:
         for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)

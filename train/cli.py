@@ -12,13 +12,14 @@ from synth import console
 from synth.errors import UserError
 
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-_ENCODER = click.option("--encoder", help="Where the captions' encoder lies, if not where it was.")
+_ENCODER = click.option("--encoder", help="Path of the captions' encoder, if it has moved.")
 
 
 def main() -> None:
-    """The entry of `python -m train`, and of each process of torchrun.
+    """Runs `python -m train`, and each process of torchrun.
 
-    A process of torchrun ends without tearing its process group down: gloo's threads now and then abort a process that does."""
+    A process of torchrun does not destroy its process group, because gloo's threads sometimes abort it
+    then."""
     try:
         console.run(commands, "python -m train")
     except SystemExit as ended:
@@ -34,24 +35,31 @@ def _example(text: str) -> str:
 
 
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that pretrain and finetune share."""
+    """Adds the options that pretrain and finetune share."""
     options = [
-        click.option("--shards", multiple=True, required=True, help="A finished set of shards, folder or URL; repeated: all read as one."),
-        click.option("--captions", multiple=True, help="The tables of each set; by default the only ones in data/captions/DATASET."),
+        click.option(
+            "--shards",
+            multiple=True,
+            required=True,
+            help="A finished set of shards, folder or URL; may be repeated, and all are read as one.",
+        ),
+        click.option(
+            "--captions", multiple=True, help="The caption tables of each set; by default the only ones in data/captions/DATASET."
+        ),
         click.option("--out", required=True, help="The run's folder."),
-        click.option("--images-seen", type=int, help="How many images the run has seen in the end."),
+        click.option("--images-seen", type=int, help="Images seen at the end of the run."),
         click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16."),
-        click.option("--text", help="What stands for a text: pseudo, stored, caption or mix:SHARE."),
+        click.option("--text", help="Vector of a text: pseudo, stored, caption or mix:SHARE."),
         _ENCODER,
         _DEVICE,
         click.option("--set", "settings", multiple=True, metavar="GROUP.KEY=VALUE", help="Change a setting; may be repeated."),
-        click.option("--dry-run", is_flag=True, help="Say what it would be and take, and write nothing."),
+        click.option("--dry-run", is_flag=True, help="Print the config and the cost, and write nothing."),
     ]
     return reduce(lambda made, option: option(made), reversed(options), command)
 
 
 class _Told(click.Group):
-    """Of several ranks, one tells what all of them find wrong before they have joined."""
+    """A command group with one error message for all ranks, for errors before the ranks have joined."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -66,14 +74,14 @@ class _Told(click.Group):
 
 @click.group(cls=_Told, epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"))
 def commands() -> None:
-    """Text-to-image models from shards and caption tables."""
+    """Trains models on shards and caption tables, and draws from them."""
 
 
 @commands.command(epilog=_example("torchrun --nproc-per-node 8 -m train pretrain paper-256 --shards data/shards/fractals --out runs/paper"))
 @click.argument("preset")
 @_training
 def pretrain(dry_run: bool, **options: object) -> None:
-    """Train a preset on a set of shards and its captions, or go on with the run that lies at --out."""
+    """Trains a preset on a set of shards and its captions, or resumes the run in --out."""
     _train(dry_run, options)
 
 
@@ -81,11 +89,11 @@ def pretrain(dry_run: bool, **options: object) -> None:
     epilog=_example("python -m train finetune emoji-32 --from runs/tiny --shards data/real/emoji/train --fraction 0.1 --out runs/emoji")
 )
 @click.argument("preset")
-@click.option("--from", "source", required=True, metavar="RUN", help="The run whose newest weights are taken.")
-@click.option("--fraction", type=float, help="The part of the set that is seen, chosen by the seed.")
+@click.option("--from", "source", required=True, metavar="RUN", help="The run with the first weights, from its newest checkpoint.")
+@click.option("--fraction", type=float, help="Share of the set to train on, chosen by the seed.")
 @_training
 def finetune(dry_run: bool, **options: object) -> None:
-    """Train a preset from another run's weights, with new optimisers."""
+    """Trains a preset from another run's weights, with new optimisers."""
     _train(dry_run, options)
 
 
@@ -97,14 +105,14 @@ def finetune(dry_run: bool, **options: object) -> None:
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @click.option("--n", default=16, show_default=True, help="Pictures of each text.")
 @click.option("--out", default="grid.png", show_default=True, help="The PNG to write.")
-@click.option("--seed", default=0, show_default=True, help="Of the latents.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the latents.")
 @click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
 @_ENCODER
 @_DEVICE
 def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **options: Any) -> None:
-    """Draw pictures of texts.
+    """Draws pictures of texts.
 
-    The drawing options of the run's model are written the same way, such as --truncation 0.7 for stylegan2."""
+    Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
     if not 1 <= n <= 1024 or not out.endswith(".png"):
         raise UserError("--n must lie in 1..1024, and --out end in .png")
     prompts, further = _drawing_options(texts)
@@ -124,7 +132,7 @@ def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **op
 @click.argument("run")
 @click.option("--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN.")
 def export(run: str, out: str) -> None:
-    """Write the newest model, averages in place, for drawing: one safetensors file, or a folder that every command takes as RUN."""
+    """Writes the newest model, averages in place, for drawing: one safetensors file, or a RUN folder."""
     from train import export as exporting
 
     console.show(exporting.export(run, out))
@@ -132,7 +140,7 @@ def export(run: str, out: str) -> None:
 
 @commands.command(epilog=_example("python -m train presets"))
 def presets() -> None:
-    """List the presets."""
+    """Lists the presets."""
     from train.presets import PRESETS
 
     for preset in PRESETS.values():
@@ -170,7 +178,9 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
 
 
 def _drawing_options(words: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Splits prompts from `--name value` and `--name=value`. Raises UserError if a value or all prompts are missing."""
+    """Splits prompts from `--name value` and `--name=value`.
+
+    Raises UserError if a value or all prompts are missing."""
     prompts: list[str] = []
     options: dict[str, str] = {}
     waiting = iter(words)

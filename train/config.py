@@ -1,7 +1,7 @@
 """The config of a run: the model's own groups, and the loop's `data` and `run`.
 
-The model's groups and `data` decide every number of a run; `run` says how it is carried out and may change from one start to
-the next. `--set GROUP.KEY=VALUE` changes a setting, config.json keeps all.
+The model's groups and `data` determine every number of a run. `run` changes no number, and may change at
+every start. `--set GROUP.KEY=VALUE` changes a setting. config.json keeps all.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from train.model import Needs
 Json = dict[str, Any]
 T = TypeVar("T")
 
-# Settings that older config.json files lack, each with the value that reproduces the runs of then.
+# Settings that older config.json files lack, each with the value that reproduces those runs.
 # "model" is the name of the model's module; the others are "MODEL GROUP.KEY".
 ADDED: dict[str, Any] = {
     "model": "stylegan2",
@@ -27,7 +27,7 @@ ADDED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Data:
-    """The samples that are seen, and what stands for their texts."""
+    """The samples of a run, and the vectors of their texts."""
 
     text: str = "pseudo"  # or stored, caption, mix:SHARE
     xi: float = 0.25  # of pseudo-captions, equation 3
@@ -42,10 +42,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """The way in which a run is carried out; none of it changes a number."""
+    """Length, memory and outputs of a run. None of these settings changes a number."""
 
     images: int = 10_000_000  # seen in the end
-    micro_batch: int = 0  # samples of a rank at once; 0: all of its part of the batch
+    micro_batch: int = 0  # samples of a rank in one pass; 0: its whole part of the batch
     tick: int = 4_000  # images between two lines of the log
     checkpoint: int = 200_000  # images between two checkpoints
     samples: int = 200_000  # images between two grids
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything about a run except the places that it reads and writes."""
+    """The config of a run, without the paths that it reads and writes."""
 
     name: str  # of the model's module
     groups: Any  # the model's Config
@@ -83,7 +83,7 @@ class RunConfig:
 
     @property
     def needs(self) -> Needs:
-        """What the model needs before it is built."""
+        """The needs of the model before it is built."""
         return model.needs(self.name, self.groups)
 
     def replaced(self, group: str, values: Any) -> Self:
@@ -94,9 +94,9 @@ class RunConfig:
 
 
 def with_settings(config: RunConfig, changes: Iterable[str]) -> RunConfig:
-    """Returns the config with each `GROUP.KEY=VALUE` put in.
+    """Returns the config with each `GROUP.KEY=VALUE` applied.
 
-    Raises UserError for an unknown key, listing the known, and for a value that its group refuses."""
+    Raises UserError for an unknown key, and lists the known, and for a value that its group refuses."""
     for setting in changes:
         group, dot, rest = setting.partition(".")
         groups = config.by_group
@@ -113,7 +113,9 @@ def to_json(config: RunConfig) -> Json:
 
 
 def from_json(values: Json, name: str | None = None) -> RunConfig:
-    """Returns a config from its JSON and its model's name. Raises UserError if this version has other settings."""
+    """Returns a config from its JSON and its model's name.
+
+    Raises UserError if this version has other settings."""
     name = name or ADDED["model"]
     own = {group: rows for group, rows in values.items() if group not in ("data", "run")}
     values = with_added(values, name)
@@ -126,7 +128,7 @@ def groups_from_json(values: Json, name: str) -> Any:
 
 
 def with_added(values: Json, name: str) -> Json:
-    """Returns a config's JSON with the settings that came later, at the values that reproduce older runs."""
+    """Returns a config's JSON with later settings added, at the values that reproduce older runs."""
     values = {group: dict(rows) for group, rows in values.items()}
     for key, value in ADDED.items():
         owner, _, setting = key.partition(" ")
@@ -137,14 +139,16 @@ def with_added(values: Json, name: str) -> Json:
 
 
 def differences(there: Json, here: Json) -> list[str]:
-    """Returns a sentence for each setting that differs between two configs in JSON, `run` apart."""
+    """Returns one sentence per setting that differs between two configs in JSON, except settings of `run`."""
     old, new = ({f"{g}.{k}": v for g, group in c.items() if g != "run" for k, v in group.items()} for c in (there, here))
     rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
     return [f"{key} is {before} there and {now} here" for key, before, now in rows if before != now]
 
 
 def require_divisible(config: RunConfig, ranks: int) -> int:
-    """Returns the samples of a rank at once. Raises UserError if ranks, micro-batches and groups do not divide the batch."""
+    """Returns the samples of a rank in one pass.
+
+    Raises UserError if ranks, micro-batches and groups do not divide the batch."""
     batch, needs = config.groups.training.batch, config.needs
     part, rest = divmod(batch, ranks)
     micro = config.run.micro_batch or part

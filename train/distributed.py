@@ -25,7 +25,7 @@ def attempt(action: Callable[[], T]) -> tuple[UserError | None, T | None]:
         return None, action()
     except UserError as error:
         return error, None
-    except OSError as error:  # a file or folder that cannot be used, or a full disk
+    except OSError as error:  # an unusable file or folder, or a full disk
         return UserError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"), None
 
 
@@ -40,7 +40,9 @@ class Ranks:
 
     @classmethod
     def join(cls, device: str) -> Self:
-        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs; alone without it."""
+        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs.
+
+        Without torchrun returns a single rank."""
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
@@ -53,14 +55,16 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 
     def together(self, action: Callable[[], T]) -> T:
-        """Returns the result of an action of every rank. If it fails on any rank, all leave: see `end`."""
+        """Returns the result of an action of every rank. If it fails on any rank, all exit: see `end`."""
         failure, result = attempt(action)
         if self.agree(FAILS if failure else GOES_ON)[0] == FAILS:
             self.end(failure)
         return cast(T, result)
 
     def end(self, failure: UserError | None) -> NoReturn:
-        """Leaves, on all ranks at once; the first rank that has a failure prints it. Raises it if there is one rank, else SystemExit."""
+        """Exits on all ranks at once. The first rank with a failure prints it.
+
+        Raises the failure if there is one rank, else SystemExit."""
         if failure and self.count == 1:
             raise failure
         _, first = self.agree(FAILS if failure else GOES_ON)
@@ -69,7 +73,7 @@ class Ranks:
                 print(file=sys.stderr)  # below the first rank's progress bar
                 console.fail(str(failure))
         finally:
-            self.wait()  # as torchrun ends the others when one has left
+            self.wait()  # because torchrun kills the others when one has exited
         sys.exit(2)
 
     def agree(self, state: int) -> tuple[int, int]:
@@ -82,7 +86,9 @@ class Ranks:
         return code, self.count - 1 - left
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors of one dtype by their means over ranks, in place, in one reduction; a single rank copies nothing."""
+        """Replaces tensors of one dtype by their means over ranks, in place, in one reduction.
+
+        A single rank copies nothing."""
         if self.count > 1 and tensors:
             flat = _flatten_dense_tensors(tensors)
             dist.all_reduce(flat)
@@ -93,8 +99,9 @@ class Ranks:
     def gather(self, rows: Tensor) -> Tensor:
         """Returns the rows (N, ...) of all ranks, in the order of ranks, with gradient.
 
-        A loss over the gathered rows, computed on every rank alike, has the gradient of the global batch: gradients that
-        arrive at a rank's rows are summed over ranks, and `average` divides the parameters' gradients by their number."""
+        A loss over the gathered rows, computed on every rank, has the gradient of the global batch. The rows
+        of a rank get the sum of their gradients over ranks. `average` divides the parameters' gradients by
+        the number of ranks."""
         return rows if self.count == 1 else _Gather.apply(rows, self)
 
     def wait(self) -> None:

@@ -1,27 +1,31 @@
-"""The moving average of a generator's weights, by images seen, and Adam for a network that is regularised only now and then
-(Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, appendix B)."""
+"""The moving average of a generator's weights, and Adam for a network with a lazy regulariser.
+
+Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, appendix B.
+"""
 
 import torch
 from torch import nn
 
 
 def decay(batch: int, images_seen: int, *, half_life: float, ramp_up: float = 0.05) -> float:
-    """What remains of the old average after a batch: its weight halves every `half_life` images, or every `ramp_up` of the images seen
-    where that is less."""
+    """Returns the share of the old average that remains after a batch.
+
+    The weight halves every `half_life` images, or every `ramp_up` of the images seen if that is less."""
     life = min(half_life, ramp_up * images_seen) if ramp_up else half_life
     return 0.5 ** (batch / life) if life else 0.0
 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, remains: float) -> None:
-    """Moves an average towards a model, in place; buffers are copied."""
+    """Moves an average towards a model, in place. Copies buffers."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - remains)
     for old, new in zip(average.buffers(), model.buffers(), strict=True):
         old.copy_(new)
 
 
 def lazy_adam(lr: float, betas: tuple[float, float], every: int) -> tuple[float, tuple[float, float]]:
-    """Learning rate and betas for a network whose regulariser takes a step of its own after each `every` main steps, 0: never. The
-    regulariser's loss is multiplied by `every`."""
+    """Returns learning rate and betas for a network with a regulariser step after each `every` main steps.
+
+    0 means never. The caller multiplies the regulariser's loss by `every`."""
     c = every / (every + 1) if every else 1.0
     return c * lr, (betas[0] ** c, betas[1] ** c)

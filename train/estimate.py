@@ -1,4 +1,7 @@
-"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one step on few samples. Writes nothing."""
+"""The cost of a run (--dry-run): the resolved config, parameters, memory and time, from one small step.
+
+Writes nothing.
+"""
 
 import math
 import time
@@ -22,7 +25,9 @@ Json = dict[str, Any]
 
 
 def estimate(request: Request) -> Iterator[Json]:
-    """Yields rows for a person: config, parameters, memory and time. Raises UserError as the run itself would."""
+    """Yields rows for a person: config, parameters, memory and time.
+
+    Raises UserError as the run itself would."""
     device = encoders.choose_device(request.device)
     prepared = prepare(request, device)
     run_config = prepared.config
@@ -54,7 +59,9 @@ def _small(prepared: Prepared, device: str) -> Trainer:
 
 
 def _step(trainer: Trainer) -> tuple[float, float]:
-    """Returns seconds of wall clock and bytes kept for gradients, a sample; rare phases in proportion to how often they come."""
+    """Returns seconds of wall clock and bytes kept for gradients, per sample.
+
+    A rare phase counts by its frequency."""
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
@@ -74,7 +81,7 @@ def _step(trainer: Trainer) -> tuple[float, float]:
 
 
 def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> int:
-    """Takes a phase; returns the bytes that it keeps for gradients."""
+    """Takes a phase. Returns the bytes that it keeps for gradients."""
     kept = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

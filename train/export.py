@@ -1,4 +1,4 @@
-"""A run's newest model for other people: one file, or a folder that is a RUN by itself."""
+"""Export of a run's newest model: one file, or a folder that is a RUN by itself."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ Json = dict[str, Any]
 
 
 def export(run: str, out: str) -> Json:
-    """Writes the newest model of a run, averages in place; returns a row about it.
+    """Writes the newest model of a run, averages in place. Returns a row about it.
 
-    Raises UserError if OUT is of another kind or holds something else, or if it is one file and the model has several parts to
-    draw with."""
+    Raises UserError if OUT is of another kind or has other content. Raises UserError if it is one file and
+    the model draws with several parts."""
     source = runs.find(run)
     newest, target = source.checkpoint(), Path(out)
     model = source.load(newest)
@@ -41,7 +41,7 @@ def export(run: str, out: str) -> Json:
 
 
 def _drawn(parts: dict[str, nn.Module], averages: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Returns the parts that drawing needs: those with an average, or all parts of a model without averages."""
+    """Returns the parts for drawing: those with an average, or all parts of a model without averages."""
     kept = {name: part for name, part in parts.items() if any(part is average for average in averages.values())}
     return kept or parts
 
@@ -51,13 +51,15 @@ def _origin(run: Run, part: str) -> Origin:
 
 
 def _write_file(target: Path, module: nn.Module, origin: Origin) -> None:
-    """Writes one part; the file appears whole or not at all."""
+    """Writes one part. The file appears whole or not at all."""
     with Folder(str(target.parent)).staged(target.name) as path:
         checkpoint.save_part(Path(path), module, origin)
 
 
 def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: Path) -> None:
-    """Writes config.json, the parts and their mark; the folder appears whole or not at all. Leaves an equal export alone."""
+    """Writes config.json, the parts and their mark. The folder appears whole or not at all.
+
+    Leaves an equal export alone."""
     about = {**run.about, "model": run.model, "images_seen": run.images_seen(newest), "exported": checkpoint.digest(newest)}
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == about["exported"]:
         return

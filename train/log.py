@@ -1,4 +1,4 @@
-"""The records of a run in its folder: config.json, log.jsonl, TensorBoard, sample grids. Written by the first rank alone."""
+"""The records of a run, written by rank 0: config.json, log.jsonl, TensorBoard, sample grids."""
 
 import contextlib
 import fcntl
@@ -36,13 +36,13 @@ Json = dict[str, Any]
 
 
 class Log:
-    """The log of a run that goes on from `images_seen`."""
+    """The log of a run from `images_seen` on."""
 
     def __init__(self, run: Path, images_seen: int, sets: tuple[CaptionedSet, ...], device: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run, self._device, self._last = run, device, images_seen
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)  # later points are seen again
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)  # later points will come again
         self._texts: Texts | None = None
         self._captions: list[str] = []
         if sets[0].captions:
@@ -50,14 +50,14 @@ class Log:
             self._texts = Texts(torch.from_numpy(vectors).to(device))
 
     def record(self, event: Tick | Grid, trainer: Trainer) -> str:
-        """Keeps an event; returns a line for a person, empty after a grid."""
+        """Records an event. Returns a line for a person, empty after a grid."""
         if isinstance(event, Tick):
             return self._tick(event)
         self._grid(trainer)
         return ""
 
     def _tick(self, tick: Tick) -> str:
-        """Adds a line to log.jsonl and points to TensorBoard; returns the line for a person."""
+        """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person."""
         images, self._last = tick.images_seen - self._last, tick.images_seen
         row = {
             "images_seen": tick.images_seen,
@@ -98,7 +98,7 @@ def write_config(run: Path, about: Json) -> None:
 
 
 def require_same(run: Path, about: Json) -> None:
-    """Raises UserError, listing the differences, if the run's folder holds something else."""
+    """Raises UserError if the folder has another content than this run, and lists the differences."""
     if not (run / CONFIG).exists():
         if run.exists() and any(not path.name.startswith(".") for path in run.iterdir()):
             raise UserError(f"{run} is not empty and holds no run; give another --out")
@@ -116,7 +116,7 @@ def require_same(run: Path, about: Json) -> None:
 
 
 def cut_back(run: Path, images_seen: int) -> None:
-    """Takes the lines of images that a resumed run has yet to see off the log."""
+    """Removes the lines from the log that a resumed run will write again."""
     log = run / LOG
     if log.exists():
         lines = [line for line in log.read_text().splitlines() if _images(line) <= images_seen]
@@ -135,7 +135,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def _images(line: str) -> float:
-    """The images seen of a line; a line that a crash has cut counts as later than all."""
+    """Returns the images seen of a line, or infinity for a line that a crash has torn."""
     try:
         return float(json.loads(line)["images_seen"])
     except (ValueError, KeyError):
@@ -143,20 +143,20 @@ def _images(line: str) -> float:
 
 
 def _memory(device: str) -> int:
-    """The most memory in use so far, MB: of the GPU, or of this process."""
+    """Returns the peak memory in MB: of the GPU, or of this process."""
     if device.startswith("cuda"):
         return round(torch.cuda.max_memory_allocated(device) / 1e6)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 
 
 def _made_by() -> Json:
-    """Command, commit and versions by which a run was begun."""
+    """Returns the command, commit and versions at the first start of a run."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
     return {"argv": sys.argv[1:], "commit": _commit(), "versions": versions}
 
 
 def _commit() -> str | None:
-    """The commit of this checkout; None if it is none, or if git is missing."""
+    """Returns the commit of this checkout, or None if it has none or git is missing."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:

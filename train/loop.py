@@ -1,7 +1,7 @@
 """The one training loop: phases over batches, by the clock of images seen. It names no network.
 
-Everything that a step draws or decides follows from the config and the images seen. So a run that was stopped goes on as if it
-had not been, bit for bit on a CPU, and with another number of ranks up to rounding.
+Everything random in a step follows from the config and the images seen. So a resumed run equals an
+uninterrupted one, bit for bit on a CPU. With another number of ranks it is equal up to rounding.
 """
 
 import copy
@@ -28,7 +28,7 @@ from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
 from train.model import Context, Loaded, Micro, Model, Phase, Terms
 from train.stream.stream import Batch
 
-_NOT_FINITE = 20  # phases of a part in a row without finite gradients, after which a run stops
+_NOT_FINITE = 20  # consecutive phases of a part without finite gradients, after which a run stops
 
 
 class Step(NamedTuple):
@@ -38,12 +38,12 @@ class Step(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """An event: a line of the log is due. Its figures are of the images since the last tick."""
+    """An event: a log line is due. Its figures cover the images since the last tick."""
 
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
-    waited: float  # of these, for data
+    waited: float  # seconds of these, for data
     skipped: int  # phases without finite gradients, of the whole run
 
 
@@ -57,7 +57,9 @@ Event = Step | Tick | Grid
 
 
 class Trainer:
-    """A model's parts, their optimisers and averages, and the clock. First weights follow from the seed alone."""
+    """A model's parts, their optimisers and averages, and the clock.
+
+    The first weights follow from the seed alone."""
 
     def __init__(self, run_config: RunConfig, context: Context, ranks: Ranks) -> None:
         self.config, self.context, self.ranks = run_config, context, ranks
@@ -73,9 +75,9 @@ class Trainer:
         self._terms = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
 
     def run(self, batches: Iterator[Batch], place: Path) -> Generator[Event]:
-        """Trains until the config's images are seen, or a signal comes; yields what happens.
+        """Trains until the config's images are seen, or a signal arrives. Yields its events.
 
-        Raises UserError if a batch cannot be had, a file cannot be written, or gradients stay not finite."""
+        Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite."""
         run, waited, begun = self.config.run, 0.0, time.perf_counter()
         with _signals() as stop:
             while self.images_seen < run.images:
@@ -98,7 +100,7 @@ class Trainer:
             self.ended_by = stop.number
 
     def step(self, batch: Batch) -> Terms:
-        """Takes every phase that is due; returns the means of its loss terms over this rank's samples."""
+        """Takes every due phase. Returns the means of its loss terms over this rank's samples."""
         number, before, terms = self.images_seen // self._training.batch, self.images_seen, Terms()
         micros = list(self._micros(batch))
         for phase in self.model.phases:
@@ -110,7 +112,7 @@ class Trainer:
         return terms
 
     def loaded(self) -> Loaded:
-        """Returns the model as it stands, averages in place, to draw from."""
+        """Returns the current model, averages in place, to draw from."""
         parts = dict(self.parts)
         for name, average in reversed(self.model.averages.items()):
             parts[average.part] = self.averages[name]
@@ -129,7 +131,9 @@ class Trainer:
         return {f"{phase.name}/{name}": value for name, value in terms.items()}
 
     def _differentiated(self, phase: Phase, micro: Micro, share: float) -> Terms:
-        """Adds the gradients of a micro-batch that is this share of the batch; returns the terms without their graph."""
+        """Adds the gradients of a micro-batch, weighted by its share of the batch.
+
+        Returns the terms without their graph."""
         detached = Terms()
         for terms in phase.loss(micro):
             differentiable = [term for term in terms.values() if term.requires_grad]
@@ -138,7 +142,7 @@ class Trainer:
         return detached
 
     def _apply(self, phase: Phase) -> None:
-        """Takes the optimisers' steps by the gradients of all ranks, or skips them if a gradient is not finite."""
+        """Steps the optimisers by the gradients of all ranks. Skips the step if a gradient is not finite."""
         gradients = [p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None]
         self.ranks.average(gradients)
         finite = bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())  # the 2-norm may overflow
@@ -161,7 +165,7 @@ class Trainer:
             self.ranks.end(UserError(f"{failure} at {self.images_seen:,} images seen; {advice}"))
 
     def _micros(self, batch: Batch) -> Iterator[Micro]:
-        """A rank's samples, as many at once as the config allows."""
+        """Yields a rank's samples in micro-batches."""
         device, dtype, size = self.context.device, self.context.weights, len(batch.pictures)
         first = self.images_seen + self.ranks.rank * size
         for start in range(0, size, self._micro):
@@ -171,7 +175,9 @@ class Trainer:
             yield Micro(pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen)
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
-        """Returns the next batch, or None if a rank received a signal. Raises UserError if a rank cannot have its batch."""
+        """Returns the next batch, or None if a rank received a signal.
+
+        Raises UserError if a rank's batch fails."""
         failure, batch = attempt(lambda: next(batches))
         state, _ = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
         if state == FAILS:
@@ -182,7 +188,7 @@ class Trainer:
         return batch
 
     def _reached(self, period: int) -> bool:
-        """Returns whether the clock passed a multiple of a period in the step just taken."""
+        """Returns True if the clock passed a multiple of a period in the last step."""
         return self.images_seen // period > (self.images_seen - self._training.batch) // period
 
     # Loss terms.
@@ -210,13 +216,13 @@ class Trainer:
     # Checkpoints.
 
     def save(self, run: Path) -> None:
-        """Writes a checkpoint, on the first rank; the others wait. Raises UserError if it cannot be written."""
+        """Writes a checkpoint, on rank 0. The other ranks wait. Raises UserError if it cannot be written."""
         self._join_terms()
         lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
         self.ranks.together(lambda: checkpoint.write(run, self.images_seen, self._files(), lasting) if self.ranks.rank == 0 else None)
 
     def _files(self) -> checkpoint.Writers:
-        """The files of a checkpoint, each with its writer."""
+        """Returns the files of a checkpoint, each with its writer."""
         clock = {
             "images_seen": self.images_seen,
             "skipped": self.skipped,
@@ -236,7 +242,7 @@ class Trainer:
         return Origin(self.config.name, self.config.groups, self.context.survey, part)
 
     def restore(self, found: Path) -> None:
-        """Goes on from a checkpoint. Raises UserError if it is damaged."""
+        """Resumes from a checkpoint. Raises UserError if it is damaged."""
         self.start_from(found)
         for part, optimiser in self.model.optimisers.items():
             checkpoint.restore_optimiser(self.parts[part], optimiser, checkpoint.optimiser(found, part))
@@ -248,7 +254,9 @@ class Trainer:
         self._terms.update({n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()})
 
     def start_from(self, found: Path) -> None:
-        """Takes the weights of a checkpoint, and nothing else. Raises UserError if it is damaged or of another size."""
+        """Loads the weights of a checkpoint, and nothing else.
+
+        Raises UserError if it is damaged or of another size."""
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
             try:
@@ -259,12 +267,12 @@ class Trainer:
 
 @dataclass
 class _Stop:
-    number: int = 0  # of the signal that came; 0: none
+    number: int = 0  # of the received signal; 0: none
 
 
 @contextmanager
 def _signals() -> Iterator[_Stop]:
-    """Notes SIGTERM and SIGINT, so that a step ends before the run does."""
+    """Catches SIGTERM and SIGINT within the block, so that a step ends before the run does."""
     stop = _Stop()
 
     def note(number: int, frame: FrameType | None) -> None:

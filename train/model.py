@@ -2,26 +2,26 @@
 
 A model is a module of train/models, found by its name. It holds
 
-    Config                               frozen dataclass of named groups. `model` has `resolution`, and `text_dim` if the
-                                         model reads caption vectors; `training` has `batch`, `precision` and `seed`
-    parts(config, context)               -> dict of nn.Module: the networks by name, with their first weights
-    build(parts, config, context)        -> Model: how these networks are trained
+    Config                        frozen dataclass of named groups. `model` has `resolution`, and `text_dim` if
+                                  the model reads caption vectors. `training` has `batch`, `precision`, `seed`
+    parts(config, context)        -> dict of nn.Module: the networks by name, with their first weights
+    build(parts, config, context) -> Model: the training of these networks
 
 and, if the loop must know something before the networks exist,
 
-    needs(config)                        -> Needs
-    survey(config, samples)              -> Json: what is measured on the set before the first step, such as sigma_data or
-                                         a vocabulary. Rank 0 calls it once; config.json keeps it; Context.survey brings it
+    needs(config)                 -> Needs
+    survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data or
+                                  a vocabulary. Rank 0 calls it once; config.json and Context.survey hold it
 
 and, if it draws pictures from texts,
 
-    Options                              frozen dataclass of drawing options, such as steps or guidance
-    start(config, numbers, seed)         -> Tensor: the noise of the pictures with these numbers. Row i depends on numbers[i]
-                                         and the seed alone, and is equal on every device
+    Options                       frozen dataclass of drawing options, such as steps or guidance
+    start(config, numbers, seed)  -> Tensor: the noise of the pictures with these numbers. Row i depends on
+                                  numbers[i] and the seed alone, and is equal on every device
     draw(parts, start, texts, options, context)
-                                         -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
+                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
 
-train/loop.py trains any such module, train/sampling/draw.py draws from it, train/runs.py opens its runs.
+train/loop.py trains any such module. train/sampling/draw.py draws from it. train/runs.py opens its runs.
 
 Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.
 """
@@ -44,7 +44,7 @@ from synth.errors import UserError
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
 
 Json = dict[str, Any]
-Terms = dict[str, Tensor]  # scalar means over a micro-batch; those that require grad are summed and differentiated
+Terms = dict[str, Tensor]  # scalar means over a micro-batch; the loop differentiates those that require grad
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 (R, R, 3) -> the same
 
 
@@ -53,7 +53,7 @@ class Training(Protocol):
 
     @property
     def batch(self) -> int:
-        """Samples of a step, of all ranks together."""
+        """Samples of a step, over all ranks."""
 
     @property
     def precision(self) -> str:
@@ -92,7 +92,7 @@ class Encoder(Protocol):
 
 
 class Sample(NamedTuple):
-    """A picture of the set, as a survey sees it."""
+    """A picture of the set with its captions, for a survey."""
 
     pixels: np.ndarray  # uint8 (R, R, 3)
     captions: tuple[str, ...]
@@ -104,7 +104,7 @@ class Needs:
 
     tables: bool = True  # caption tables; False: shards alone are enough
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
-    groups: tuple[int, ...] = ()  # the losses couple groups of so many consecutive samples; a batch below one is one group
+    groups: tuple[int, ...] = ()  # sizes of coupled groups of consecutive samples; a smaller batch is one group
     multiple: int = 1  # every micro-batch is a multiple of it
     whole: bool = False  # the loss couples the global batch: no micro-batches; Context.gather joins the ranks
 
@@ -120,7 +120,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Micro:
-    """The part of a batch that goes through the networks at once."""
+    """The part of a batch in one pass through the networks."""
 
     pictures: Tensor  # (N, V, 3, R, R) in -1..1, float32 or float64
     vectors: Mapping[str, Tensor]  # (N, D) each, unit length
@@ -151,7 +151,7 @@ class Average:
 
 @dataclass
 class Model:
-    """How the parts of a model are trained."""
+    """The training of a model's parts."""
 
     optimisers: dict[str, Optimizer]  # by part
     phases: list[Phase]  # in the order of a step
@@ -163,7 +163,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Texts:
-    """Prompts in the forms that models read."""
+    """Prompts, in the forms that models read."""
 
     vectors: Tensor  # (N, D), unit length
 
@@ -186,7 +186,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of a model: device, precision and what it may ask for."""
+    """The surroundings of a model: device, precision, survey, and access to other models and ranks."""
 
     device: torch.device
     dtype: torch.dtype  # of features; parameters and statistics have at least float32
@@ -202,7 +202,7 @@ class Context:
 
 
 def find(name: str) -> ModuleType:
-    """Returns the model's module. Raises UserError if there is none of this name, listing the known."""
+    """Returns the model's module. Raises UserError if the name is unknown, and lists the known."""
     there = name.isidentifier() and importlib.util.find_spec(f"train.models.{name}")
     module = importlib.import_module(f"train.models.{name}") if there else None
     if module is None or not hasattr(module, "build"):
@@ -219,7 +219,7 @@ def known() -> list[str]:
 
 
 def needs(name: str, config: Any) -> Needs:
-    """Returns what a model needs before it is built."""
+    """Returns the needs of a model before it is built."""
     module = find(name)
     return module.needs(config) if hasattr(module, "needs") else Needs()
 

@@ -1,8 +1,9 @@
-"""The table of named experiments, one a line: the model, its settings, hours, disk, and the result once measured.
+"""The table of named experiments, one per line: model, settings, hours, disk, and the measured result.
 
-Hours are for one A100 unless said otherwise, by the published 12.5 s/kimg of plain StyleGAN2 at 256 px and half these
-channels, times 3 for channels, text and CLIP: none of the large presets has been run by exnihilo yet. Disk is that of the run,
-at one checkpoint in 200,000 images: 0.2 GB each at 256 px, and twice 1.3 GB of full state.
+Hours are for one A100 unless a row says otherwise. They follow from the published 12.5 s/kimg of plain
+StyleGAN2 at 256 px and half these channels, times 3 for channels, text and CLIP. None of the large presets
+has been run by exnihilo yet. Disk is that of the run, with one checkpoint per 200,000 images: 0.2 GB each at
+256 px, and twice 1.3 GB of full state.
 """
 
 from dataclasses import dataclass
@@ -32,14 +33,14 @@ class Preset:
 
 
 def _widths(resolution: int, base: int, most: int, latent: int, layers: int) -> Changes:
-    """Returns the sizes of a small StyleGAN2 whose z, w and text layers are equally wide."""
+    """Returns the sizes of a small StyleGAN2 with equally wide z, w and text layers."""
     wide = {f"model.{name}": latent for name in ("z_dim", "w_dim", "text_width")}
     sizes = {"model.resolution": resolution, "model.channel_base": base, "model.channel_max": most}
     return {**sizes, **wide, "model.mapping_layers": layers}
 
 
 def _periods(images: int, tick: int, checkpoint: int, samples: int) -> Changes:
-    """Returns the length of a run and the images between two of what it leaves."""
+    """Returns the length of a run, and the images between two log lines, checkpoints and grids."""
     return {"run.images": images, "run.tick": tick, "run.checkpoint": checkpoint, "run.samples": samples}
 
 
@@ -79,7 +80,7 @@ PRESETS = {
 
 
 def get(name: str) -> Preset:
-    """Returns the preset of this name. Raises UserError, listing the known."""
+    """Returns the preset of this name. Raises UserError if it is unknown, and lists the known."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,9 +1,9 @@
-"""DOOR. Runs: what they are, their checkpoints, and the model that they hold. The only code that opens them.
+"""DOOR. Runs: their configs, their checkpoints, and their models. No other code opens them.
 
 A RUN is one of
 
-    a run directory          config.json and checkpoints/, as `pretrain` and `finetune` leave it
-    an export folder         config.json and the parts that drawing needs, as `python -m train export --out FOLDER` writes it
+    a run directory          config.json and checkpoints/, from `pretrain` and `finetune`
+    an export folder         config.json and the parts for drawing, from `python -m train export --out FOLDER`
     a shipped model's name   such a folder data/NAME of this checkout
 """
 
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A run, found at its place."""
+    """A run and its folder."""
 
     path: Path
     about: Json  # its config.json
@@ -51,16 +51,18 @@ class Run:
 
     @property
     def survey(self) -> Json:
-        """The measurements that were taken on the set before the first step."""
+        """The measurements of the set before the first step."""
         return dict(self.about.get("survey") or {})
 
     @property
     def exported(self) -> bool:
-        """Whether it is an export folder."""
+        """True for an export folder."""
         return (self.path / COMMITTED).exists()
 
     def checkpoint(self, images_seen: int | None = None) -> Path:
-        """Returns the checkpoint at these images, by default the newest. Raises UserError if there is none."""
+        """Returns the checkpoint at these images, by default the newest.
+
+        Raises UserError if there is none."""
         if self.exported:
             if images_seen not in (None, self.about["images_seen"]):
                 raise UserError(f"{self.path} has no checkpoint at {images_seen} images; it has {self.about['images_seen']}")
@@ -76,7 +78,9 @@ class Run:
         return int(self.about["images_seen"]) if self.exported else checkpoint.images_seen(found)
 
     def encoder(self, name: str | None = None, device: str = "cpu") -> encoders.Encoder:
-        """Returns the encoder of the run's captions. Raises UserError if it is missing or another one is given."""
+        """Returns the encoder of the run's captions.
+
+        Raises UserError if it is missing or another one is given."""
         source = encoders.find(name or self.encoder_name)
         if source.sha256 != self.about["encoder"]["digest"]:
             raise UserError(f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder")
@@ -90,7 +94,8 @@ class Run:
         return str(self.about["encoder"]["name"])
 
     def load(self, found: Path | None = None, device: str = "cpu") -> Loaded:
-        """Returns a checkpoint's model, averages in place, frozen; parts that thinning has removed are left out.
+        """Returns a checkpoint's model, averages in place, frozen. Parts that thinning has removed are left
+        out.
 
         Raises UserError if a file is damaged or of another version."""
         found, groups = found or self.checkpoint(), self.config.groups
@@ -105,7 +110,7 @@ class Run:
 
 
 def find(place: str | Path) -> Run:
-    """Returns the run at a place. Raises UserError if there is none."""
+    """Returns the run in a folder, or the shipped one of that name. Raises UserError if there is none."""
     path = Path(place)
     if not path.exists() and (ROOT / "data" / str(place) / CONFIG).exists():
         path = ROOT / "data" / str(place)
@@ -118,7 +123,9 @@ def load(place: str) -> Loaded:
 
 
 def load_part(path: str | Path) -> nn.Module:
-    """Returns the module of one file of a checkpoint, with its weights. Raises UserError if the file is no part of a model."""
+    """Returns the module of one file of a checkpoint, with its weights.
+
+    Raises UserError if it is no part of a model."""
     origin = checkpoint.origin_of(Path(path))
     if origin is None:
         raise UserError(f"{path} is no part of a model: its metadata names none")
@@ -142,7 +149,7 @@ def describe(run: Path) -> Json:
 
 
 def _bare(name: str, groups: Any, context: Context) -> dict[str, nn.Module]:
-    """Returns a model's parts with first weights, without a trace in torch's random state."""
+    """Returns a model's parts with first weights. Leaves torch's random state as it was."""
     with torch.random.fork_rng(devices=[]):
         return dict(model.find(name).parts(groups, context))
 

@@ -1,4 +1,4 @@
-"""From a request to a trained run: everything that it reads is found and checked, then the loop runs."""
+"""The start of a run: finds and checks its inputs, then runs the loop."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -43,7 +43,7 @@ class Request:
     encoder: str | None = None  # None: the one that made the captions
     device: str = "auto"
     settings: tuple[str, ...] = ()
-    source: str | None = None  # the run whose weights are taken: fine-tuning
+    source: str | None = None  # the run with the first weights: fine-tuning
     fraction: float | None = None
 
 
@@ -54,12 +54,12 @@ class Prepared:
     config: RunConfig
     sets: tuple[CaptionedSet, ...]
     encoder: encoders.Encoder | None
-    source: Path | None  # checkpoint whose weights are taken
+    source: Path | None  # checkpoint with the first weights
     about: Json  # of config.json
     run: Path
 
     def stream(self, wanted: Wanted) -> Stream:
-        """Returns the run's stream of batches with this content."""
+        """Returns the run's stream of batches with the `wanted` content."""
         data, groups = self.config.data, self.config.groups
         text = Text.parse(data.text)
         visit = Visit(groups.model.resolution, groups.training.seed, text, data.xi, data.caption_xi, wanted)
@@ -98,7 +98,7 @@ Event = Started | Step | Note | Ended
 
 
 def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
-    """Returns everything that a run needs, checked; writes nothing. Raises UserError."""
+    """Returns the checked inputs of a run. Writes nothing. Raises UserError."""
     preset = presets.get(request.preset).make()
     sets = captioned_sets.find(request.shards, request.captions, tables=preset.needs.tables)
     captions = sets[0].captions
@@ -126,12 +126,12 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
 
 
 def train(request: Request) -> Generator[Event]:
-    """Trains the run of a request, or goes on with it; yields what happens, Ended last.
+    """Trains the run of a request, or resumes it. Yields its events, Ended last.
 
-    Raises UserError; of several ranks one does, the others leave with exit code 2."""
+    Raises UserError. Of several ranks, one raises it and the others exit with code 2."""
     device = encoders.choose_device(request.device)
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # sums depend on the number; small models get slower from more
+        torch.set_num_threads(1)  # sums depend on the number; more threads slow small models down
     ranks = Ranks.join(device)
     with ExitStack() as stack:
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
@@ -154,7 +154,9 @@ def train(request: Request) -> Generator[Event]:
 
 
 def finish(events: Iterator[Event]) -> int:
-    """Runs to the end without a display; returns the number of the signal that ended the run, 0 if it is finished."""
+    """Runs to the end without a display.
+
+    Returns the number of the signal that ended the run, 0 if it is finished."""
     signal = 0
     for event in events:
         signal = event.signal if isinstance(event, Ended) else signal
@@ -162,7 +164,7 @@ def finish(events: Iterator[Event]) -> int:
 
 
 def _trained(prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack) -> Iterator[Event]:
-    """Runs the loop over the stream; keeps the log on the first rank."""
+    """Runs the loop over the stream. Keeps the log on rank 0."""
     begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
     stream = ranks.together(lambda: prepared.stream(wanted))
     limit = int(loop.cache_gb * 1e9)
@@ -192,7 +194,7 @@ def _trained(prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stac
 
 
 def _configured(request: Request, preset: RunConfig, captions: CaptionSet | None, device: str) -> RunConfig:
-    """Returns the preset with everything that the command changes."""
+    """Returns the preset with the changes of the command."""
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
         preset = preset.replaced("model", replace(sizes, text_dim=captions.dimensions))
@@ -230,7 +232,7 @@ def _recorded(captions: CaptionSet) -> str:
 
 
 def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
-    """Returns the captions' encoder. Raises UserError if it is missing, or if another one is given."""
+    """Returns the captions' encoder. Raises UserError if it is missing, or if --encoder names another one."""
     name = request.encoder or _recorded(captions)
     try:
         source = encoders.find(name)
@@ -242,9 +244,9 @@ def _encoder(request: Request, captions: CaptionSet, device: str, precision: str
 
 
 def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None) -> Path:
-    """Returns the checkpoint whose weights are taken: the newest, or that of the first start of this run.
+    """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
-    Raises UserError if there is none, or if it is of another model or reads the texts of another encoder."""
+    Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     source, run = runs.find(str(request.source)), Path(request.out)
     if source.model != run_config.name:
         raise UserError(f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model")
@@ -261,7 +263,7 @@ def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
-    """Makes the run's folder and its config.json, on the first rank; returns the checkpoint to go on from."""
+    """Writes the run's folder and config.json, on rank 0. Returns the checkpoint to resume from."""
     run = prepared.run
     if ranks.rank == 0:
         log.write_config(run, {**prepared.about, "survey": surveyed(prepared)})
@@ -273,7 +275,9 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
 
 
 def surveyed(prepared: Prepared) -> Json:
-    """Returns the model's measurements of the set: those of the run if it exists, else new ones; empty if the model takes none."""
+    """Returns the model's measurements of the set: the existing run's, else new ones.
+
+    Empty if the model takes none."""
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
@@ -282,7 +286,7 @@ def surveyed(prepared: Prepared) -> Json:
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
-    """Returns a trainer at a checkpoint of its own, or with another run's weights, or with new ones."""
+    """Returns a trainer at a checkpoint of its run, with another run's weights, or with new ones."""
     trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
     if newest:
         trainer.restore(newest)

@@ -1,1 +1,1 @@
-"""What captions look like before anybody trains on them."""
+"""Measures of captions before anybody trains on them."""

@@ -1,7 +1,7 @@
-"""Captions of a set's pictures by any image-to-text model of transformers, to set their wording beside the paper's table 4.
+"""Captions of a set's pictures by any image-to-text model of transformers, for the paper's table 4.
 
-The model lies in a local folder, as transformers writes it: BLIP, BLIP-2, GIT, a vision encoder with a text decoder. Nothing is fetched,
-and no code of a model's own is run. Decoding is greedy, so that the same pictures get the same captions.
+The model is a local folder of transformers: BLIP, BLIP-2, GIT, or a vision encoder with a text decoder.
+Nothing is fetched, and no code from the folder runs. Decoding is greedy, and thus deterministic.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from synth.sets.shards import ShardSet
 MOST_WORDS = 40  # tokens of a caption
 
 _AT_ONCE = 16
-_SHARDS = 8  # read at most: a shard holds all classes alike, and must be read whole
+_SHARDS = 8  # read at most; every shard has all classes, and must be read whole
 
 
 class Captioner(NamedTuple):
@@ -34,7 +34,7 @@ class Captioner(NamedTuple):
 
 
 def load(path: str, device: str) -> Captioner:
-    """The model of a folder. Raises UserError where there is none, or transformers is missing."""
+    """Returns the model of a folder. Raises UserError if there is none, or transformers is missing."""
     folder, device = Path(path), encoders.choose_device(device)
     if not (folder / "config.json").is_file():
         raise UserError(f"--captioner {folder} holds no config.json; give the folder of an image-to-text model as transformers writes it")
@@ -49,7 +49,7 @@ def load(path: str, device: str) -> Captioner:
             network: Any = transformers.AutoModelForImageTextToText.from_pretrained(folder, **local)
             prepare = transformers.AutoImageProcessor.from_pretrained(folder, **local)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
-        except Exception as error:  # transformers raises what it likes at folders that it does not understand
+        except Exception as error:  # transformers raises many kinds of errors for unknown folders
             what = "BLIP, BLIP-2, GIT or a vision encoder with a text decoder, with its preprocessor and tokenizer"
             raise UserError(f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)}); give {what}") from None
     return Captioner(folder.resolve().name, prepare, network.to(device).eval(), tokenizer)
@@ -58,14 +58,14 @@ def load(path: str, device: str) -> Captioner:
 def captions(model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int) -> Iterator[tuple[str, str]]:
     """Yields key and caption of a seeded choice of a set's pictures, batch by batch.
 
-    Raises UserError where the set is damaged, or the model wants more than pictures."""
+    Raises UserError if the set is damaged, or the model needs more than pictures."""
     chosen = _chosen(shard_set, pictures, seed)
     while some := list(islice(chosen, _AT_ONCE)):
         yield from _described(model, some)
 
 
 def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Keys and pictures, uint8 (H, W, 3), of a seeded choice out of a seeded choice of shards."""
+    """Yields keys and pictures, uint8 (H, W, 3), of a seeded choice from a seeded choice of shards."""
     random = np.random.default_rng([seed, 2])
     some = [shard_set.shards[i] for i in sorted(random.permutation(len(shard_set.shards))[:_SHARDS])]
     chosen = set(random.permutation(sum(s.count for s in some))[:pictures].tolist())
@@ -78,7 +78,7 @@ def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str
 
 
 def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, str]]:
-    """Key and caption of some pictures. Raises UserError where the model wants more than pictures."""
+    """Yields key and caption of some pictures. Raises UserError if the model needs more than pictures."""
     import torch
     import transformers
     from PIL import Image
@@ -103,7 +103,7 @@ def _line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """transformers without its bars, log lines and warnings."""
+    """Silences transformers within the block: no bars, log lines or warnings."""
     import warnings
 
     log = transformers.utils.logging

@@ -1,4 +1,4 @@
-"""Pictures and their neighbours by key: caption tables and the shards that they were made for, side by side."""
+"""Pictures and their neighbours by key, from caption tables and their set of shards."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -13,7 +13,7 @@ from synth.sets.records import Part
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 
-_PLACE = "data/shards"  # where sets of shards lie unless another place is given
+_PLACE = "data/shards"  # default folder of sets of shards
 
 
 class Row(NamedTuple):
@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
     key: str
     number: int  # in the set
-    captions: list[tuple[str, float | None]]  # with their cosine to the image, where their embeddings are stored
+    captions: list[tuple[str, float | None]]  # with their cosine to the image, if their embeddings are stored
     embedding: np.ndarray  # float32 (D,), unit length
     pseudo_cosine: float
 
@@ -35,7 +35,9 @@ class Neighbour(NamedTuple):
 
 
 def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
-    """The set of shards that tables were made for, at a place or where it lies by default. Raises UserError where it is not there."""
+    """Returns the set of shards of the tables, from `url` or the default folder.
+
+    Raises UserError if it is missing."""
     dataset = tables.manifest["shards"]["dataset"]
     if url is None:
         url = f"{_PLACE}/{dataset}"
@@ -47,7 +49,7 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
 
 
 def row_of(tables: CaptionSet, key: str) -> Row:
-    """The row of a key. Raises UserError where there is none."""
+    """Returns the row of a key. Raises UserError if there is none."""
     for part in tables.parts:
         keys = tables.read(part, ["key"])["key"].to_pylist()
         if key in keys:
@@ -57,7 +59,7 @@ def row_of(tables: CaptionSet, key: str) -> Row:
 
 
 def neighbours(tables: CaptionSet, row: Row, most: int) -> list[Neighbour]:
-    """The other pictures whose embeddings have the largest cosines to a row's, the nearest first."""
+    """Returns the other pictures with the largest cosines to a row's embedding, the nearest first."""
     found: list[Neighbour] = []
     for part in tables.parts:
         table = tables.read(part, ["key", VECTORS[0]])
@@ -69,7 +71,9 @@ def neighbours(tables: CaptionSet, row: Row, most: int) -> list[Neighbour]:
 
 
 def pictures(shard_set: ShardSet, keys: Mapping[int, str]) -> dict[str, np.ndarray]:
-    """Pictures uint8 (H, W, 3) by key; `keys` has the key of each number. Raises UserError where a shard is damaged or has others."""
+    """Returns pictures uint8 (H, W, 3) by key; `keys` has the key of each number.
+
+    Raises UserError if a shard is damaged or has other keys."""
     found = {}
     for shard in shard_set.shards:
         wanted = sorted(n - shard.first for n in keys if shard.first <= n < shard.first + shard.count)
@@ -102,6 +106,6 @@ def _row(tables: CaptionSet, part: Part, key: str, place: int) -> Row:
 
 
 def _unit(stored: np.ndarray) -> np.ndarray:
-    """float32 (N, D) of unit length."""
+    """Returns the vectors as float32 (N, D) of unit length."""
     found = stored.astype(np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -1,6 +1,7 @@
-"""What embeddings are like: pure functions of arrays, and two tallies that take any number of rows in little memory.
+"""Measures of embeddings: pure functions of arrays, and two tallies that take any number of rows.
 
-Axes: N rows, D dimensions of the embedding, Q queries, R results. All vectors are float32 of unit length unless said otherwise.
+Axes: N rows, D dimensions of the embedding, Q queries, R results. All vectors are float32 of unit length
+unless a docstring says otherwise.
 """
 
 from typing import NamedTuple, Self
@@ -12,11 +13,11 @@ from caption.pseudo import mean_cosine, pseudo_caption
 BINS = 20000  # of a histogram of cosines, over -1..1
 
 _AT_ONCE = 1024  # rows of a matrix of cosines
-_TIE = 1e-6  # cosines that differ by less are equal: what float32 leaves of a sum of D products
+_TIE = 1e-6  # smaller differences of cosines are ties: the rounding of a float32 sum of D products
 
 
 class Retrieval(NamedTuple):
-    """How often the right picture is the nearest, or among the five nearest, of `among`."""
+    """Shares of queries that find their target first, or among the first five, of `among` targets."""
 
     top_1: float
     top_5: float
@@ -24,18 +25,18 @@ class Retrieval(NamedTuple):
 
     @classmethod
     def of(cls, queries: np.ndarray, targets: np.ndarray) -> Self:
-        """Where query i (N, D) asks for target i (N, D)."""
+        """Returns the retrieval of query i (N, D) for target i (N, D)."""
         found = ranks(queries, targets)
         return cls(float((found < 1).mean()), float((found < 5).mean()), len(found))
 
 
 class Sweep(NamedTuple):
-    """What noise does: float64 (R,) each, R amounts of it."""
+    """The effect of noise: float64 (R,) each, for R amounts of it."""
 
     xi: np.ndarray
     cosine: np.ndarray  # mean of cos(pseudo-caption, image)
-    law: np.ndarray  # what caption.pseudo.mean_cosine says of it
-    top_1: np.ndarray  # share of pictures that their pseudo-caption finds
+    law: np.ndarray  # the mean by caption.pseudo.mean_cosine
+    top_1: np.ndarray  # share of pictures found by their pseudo-caption
 
 
 class Cosines:
@@ -76,7 +77,7 @@ class Moments:
     def add(self, vectors: np.ndarray) -> None:
         """Counts vectors (N, D)."""
         if self._shift is None:
-            self._shift = vectors.mean(axis=0)  # near the mean, so that float32 products lose nothing when it is taken off
+            self._shift = vectors.mean(axis=0)  # near the mean, so that float32 products keep their digits
         moved = vectors - self._shift
         self.count += len(vectors)
         self._sum += moved.sum(axis=0, dtype=np.float64)
@@ -95,34 +96,42 @@ class Moments:
 
     @property
     def pair_cosine(self) -> float:
-        """The mean cosine of two different vectors, all of unit length: (N |m|^2 - 1) / (N - 1) with the mean m."""
+        """The mean cosine of two different unit vectors: (N |m|^2 - 1) / (N - 1) with the mean m."""
         return float((self.count * (self.mean @ self.mean) - 1) / (self.count - 1))
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """cos(a_i, b_i), float32 (N,), of vectors (N, D)."""
+    """Returns cos(a_i, b_i), float32 (N,), of vectors (N, D)."""
     return np.einsum("nd,nd->n", a, b)
 
 
 def spectrum(covariance: np.ndarray) -> np.ndarray:
-    """Singular values of the centred vectors divided by sqrt(N), float64 (D,), the largest first: roots of the covariance's eigenvalues."""
+    """Returns singular values of the centred vectors divided by sqrt(N), float64 (D,), the largest first.
+
+    They are the roots of the covariance's eigenvalues."""
     return np.sqrt(np.linalg.eigvalsh(covariance).clip(0))[::-1]
 
 
 def effective_rank(singular: np.ndarray) -> float:
-    """exp(-sum p log p), p = singular values / their sum (Roy & Vetterli 2007, definition 1): D for an isotropic cloud, 1 for a line."""
+    """Returns exp(-sum p log p), p = singular values / their sum (Roy & Vetterli 2007, definition 1).
+
+    The rank is D for an isotropic cloud and 1 for a line."""
     p = singular / singular.sum()
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def gap(a: Moments, b: Moments) -> float:
-    """|mean(a) - mean(b)|, the modality gap of two kinds of unit vectors (Liang et al. 2022, section 4.2)."""
+    """Returns |mean(a) - mean(b)|, the modality gap of two kinds of unit vectors.
+
+    Liang et al. 2022, section 4.2."""
     return float(np.linalg.norm(a.mean - b.mean))
 
 
 def nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest cosine of each row (N, D) to another row, float32 (N,), and which row that is, int64 (N,)."""
+    """Returns each row's largest cosine to another row, float32 (N,), and that row's number, int64 (N,).
+
+    The vectors are (N, D)."""
     best, which = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
@@ -135,7 +144,9 @@ def nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many other targets (N, D) are nearer to query i (N, D) than target i is: int64 (N,), 0 where it is found first."""
+    """Returns the number of other targets nearer to query i than target i: int64 (N,), 0 if none.
+
+    Queries and targets are (N, D)."""
     found = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
@@ -146,7 +157,9 @@ def ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def sweep(image: np.ndarray, eps: np.ndarray, amounts: np.ndarray) -> Sweep:
-    """Equation 3 at each amount of noise (R,), with the same eps (N, D) for image embeddings (N, D)."""
+    """Returns the effect of equation 3 at each amount of noise (R,).
+
+    All amounts share the same eps (N, D) for image embeddings (N, D)."""
     cosine, top_1 = np.empty(len(amounts)), np.empty(len(amounts))
     for i, xi in enumerate(amounts):
         pseudo = pseudo_caption(image, eps, float(xi))
@@ -157,7 +170,7 @@ def sweep(image: np.ndarray, eps: np.ndarray, amounts: np.ndarray) -> Sweep:
 
 
 def principal_plane(clouds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each cloud (N, D) seen in the two principal directions of all of them together: float32 (N, 2)."""
+    """Returns each cloud (N, D) in the two principal directions of all clouds: float32 (N, 2)."""
     every = np.concatenate(list(clouds.values()))
     centre = every.mean(axis=0)
     axes = np.linalg.eigh(np.cov((every - centre).T))[1][:, :-3:-1].astype(np.float32)  # D 2

@@ -1,4 +1,4 @@
-"""The audit as one HTML page: no script, nothing fetched, its plots within."""
+"""The audit as one HTML page with its plots inside: no script, no requests."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 
 def page(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
-    """The page. `pictures` (uint8 (H, W, 3) by key) has the nearest pairs, or nothing."""
+    """Returns the page. `pictures` (uint8 (H, W, 3) by key) has the nearest pairs, or nothing."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_TEMPLATE.read_text()).render(
         title=f"{audit.tables.identity['shards']['dataset']}, by {audit.tables.identity['encoder']}",
@@ -59,7 +59,7 @@ def _facts(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _figures(audit: Audit) -> list[tuple[str, str, str]]:
-    """The figures that stand first: value, name, remark."""
+    """Returns the headline figures: value, name, remark."""
     ours = audit.tally.wording()
     found = [
         (f"{audit.cosines[IMAGE, PSEUDO].mean:.3f}", "cosine of image and pseudo-caption", f"the law says {audit.law:.3f}"),
@@ -160,12 +160,12 @@ def _wording(audit: Audit) -> list[Section]:
 
 
 def _url(svg: str) -> str:
-    """A plot as a data: URL, so that the ids of one do not meet those of another."""
+    """Returns a plot as a data: URL, so that the ids of two plots do not clash."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _side_by_side(pictures: Mapping[str, np.ndarray], pair: Pair) -> str:
-    """Two pictures as a data: URL."""
+    """Returns two pictures as a data: URL."""
     file = io.BytesIO()
     Image.fromarray(np.concatenate([pictures[pair.first], pictures[pair.second]], axis=1)).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The pictures of the audit's page, drawn with matplotlib's object interface: an audit in, an SVG out, the same bytes each time."""
+"""The plots of the audit's page, by matplotlib's object interface: one audit has one SVG, byte for byte."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -38,13 +38,13 @@ _STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     "legend.frameon": False,
-    "svg.fonttype": "path",  # looks alike wherever it is opened
+    "svg.fonttype": "path",  # looks the same in every viewer
     "svg.hashsalt": "exnihilo",
 }
 
 
 def cosines(audit: Audit) -> str:
-    """Histograms of the cosines of each pair of kinds, a panel each."""
+    """Plots histograms of the cosines of each pair of kinds, one panel each."""
     with _figure(1, len(audit.cosines)) as (axes, finished):
         for ax, (pair, histogram) in zip(axes, audit.cosines.items(), strict=True):
             _bars(ax, *_coarse(histogram), _PAIR_COLOURS[pair])
@@ -57,7 +57,7 @@ def cosines(audit: Audit) -> str:
 
 
 def gap(audit: Audit) -> str:
-    """Images, pseudo-captions and texts of the sample in their two principal directions."""
+    """Plots images, pseudo-captions and texts of the sample in their two principal directions."""
     clouds = {IMAGE: audit.sample.image, PSEUDO: audit.sample.pseudo, TEXT: audit.sample.text}
     clouds = {kind: cloud[: 2 * _DOTS : 2] for kind, cloud in clouds.items() if len(cloud) > 1}
     with _figure(1, 1, height=3.6) as ([ax], finished):
@@ -72,7 +72,7 @@ def gap(audit: Audit) -> str:
 
 
 def spectrum(audit: Audit) -> str:
-    """Singular values of each kind, the largest first, and how many directions they amount to."""
+    """Plots the singular values of each kind, the largest first, and their effective rank."""
     with _figure(1, 1) as ([ax], finished):
         for kind, values in audit.spectra.items():
             shares = values / values.sum()
@@ -87,7 +87,7 @@ def spectrum(audit: Audit) -> str:
 
 
 def nearest(audit: Audit) -> str:
-    """The cosine of each picture to its nearest other picture."""
+    """Plots the cosine of each picture to its nearest other picture."""
     low = min(float(audit.nearest.min()), 1 - 2 * (1 - DUPLICATE))
     with _figure(1, 1) as ([ax], finished):
         _bars(ax, *np.histogram(audit.nearest.clip(None, 1), bins=_BARS, range=(low, 1)), _COLOURS[IMAGE])
@@ -99,7 +99,7 @@ def nearest(audit: Audit) -> str:
 
 
 def retrieval(audit: Audit) -> str:
-    """How often a pseudo-caption, or a text, finds its own picture."""
+    """Plots the shares of pseudo-captions and texts that find their own picture."""
     rows = [(f"{_NAMES[kind]}, top {k}", r[i], kind) for kind, r in audit.retrieval.items() for i, k in ((0, 1), (1, 5))]
     with _figure(1, 1, height=0.75 + 0.42 * len(rows)) as ([ax], finished):
         places = np.arange(len(rows))[::-1]
@@ -117,7 +117,7 @@ def retrieval(audit: Audit) -> str:
 
 
 def sweep(audit: Audit) -> str:
-    """Mean cosine and retrieval against the amount of noise, with the law and the amounts that matter."""
+    """Plots mean cosine and retrieval against the amount of noise, with the law and notable amounts."""
     found, own = audit.sweep, float(audit.tables.identity["xi"])
     marks = {0.25: ("the paper, 0.25", _INK), 3.0: ("LAFITE, 3", "#8a5fb0")}
     if own not in marks:
@@ -143,7 +143,9 @@ def sweep(audit: Audit) -> str:
 
 
 def vocabulary(words: Mapping[str, int]) -> str:
-    """How many words 1,000 captions use, beside the paper's table 4. `words` are ours, by name."""
+    """Plots the number of distinct words in 1,000 captions with those of the paper's table 4.
+
+    `words` are ours, by name."""
     rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()] + [(name, count, _PALE) for name, count in TABLE_4.items()]
     with _figure(1, 1, height=0.75 + 0.33 * len(rows)) as ([ax], finished):
         places = np.arange(len(rows))[::-1]
@@ -159,7 +161,7 @@ def vocabulary(words: Mapping[str, int]) -> str:
 
 
 def frequencies(audit: Audit) -> str:
-    """How often each word occurs, by its rank, on logarithmic axes."""
+    """Plots the frequency of each word by its rank, on logarithmic axes."""
     times = np.sort(np.fromiter(audit.tally.frequency.values(), np.float64))[::-1]
     with _figure(1, 1) as ([ax], finished):
         ranks = np.arange(1, len(times) + 1)
@@ -176,7 +178,7 @@ def frequencies(audit: Audit) -> str:
 
 @contextmanager
 def _figure(rows: int, columns: int, *, height: float = _HEIGHT) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Axes in our style, and what makes an SVG of them."""
+    """Yields axes in the project's style, and a function that returns the SVG."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
 
@@ -189,7 +191,7 @@ def _figure(rows: int, columns: int, *, height: float = _HEIGHT) -> Iterator[tup
 
 
 def _coarse(histogram: Cosines) -> tuple[np.ndarray, np.ndarray]:
-    """Counts and edges of 60 bars over the range where a histogram has anything."""
+    """Returns counts and edges of 60 bars over the filled range of a histogram."""
     filled = np.flatnonzero(histogram.counts)
     step = -(-(filled[-1] - filled[0] + 1) // _BARS)  # fine bins a bar
     first = min((filled[0] + filled[-1] + 1 - step * _BARS) // 2, BINS - step * _BARS)  # no cosine is above 1

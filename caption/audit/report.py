@@ -1,7 +1,7 @@
-"""What caption tables are like before anybody trains on them.
+"""The audit: measures of caption tables before anybody trains on them.
 
-Everything that one pass can count is counted over all rows; what compares every picture with every other is measured on a sample.
-Axes: S rows of the sample, D dimensions of the embedding.
+Counts of one pass cover all rows. Comparisons of every picture with every other use a sample. Axes: S rows of
+the sample, D dimensions of the embedding.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -22,12 +22,12 @@ from synth.sets.completion import Progress
 
 SAMPLE = (32, 16384)  # least and most rows of a sample
 CAPTIONS = 1000  # as many as the paper's table 4 has
-DUPLICATE = 0.999  # cosine above which two pictures count as one
-EQUAL = 0.98  # mean cosine of different pictures above which the encoder hardly tells them apart
-NARROW = 1 / 32  # effective rank per dimension below which embeddings fill almost nothing of their space
-REPEATED = 0.1  # share of pictures with a duplicate above which the set repeats itself
-FEW = 0.1  # distinct sentences per caption below which they are nearly all the same
-USUAL = 0.5  # share of the most frequent sentence above which they are nearly all the same
+DUPLICATE = 0.999  # two pictures with a greater cosine count as one
+EQUAL = 0.98  # above this mean cosine of different pictures, the encoder hardly tells them apart
+NARROW = 1 / 32  # below this effective rank per dimension, embeddings fill almost nothing of their space
+REPEATED = 0.1  # above this share of pictures with a duplicate, the set repeats itself
+FEW = 0.1  # below this ratio of distinct sentences to captions, nearly all are the same
+USUAL = 0.5  # above this share of the most frequent sentence, nearly all are the same
 
 _COMMONEST = 8  # sentences that are listed
 _CLOSEST = 8  # pairs of pictures that are listed
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that was measured."""
+    """All measured figures."""
 
     tables: CaptionSet
     sample: Sampled
@@ -72,7 +72,7 @@ class Audit:
         object.__setattr__(self, "ranks", {kind: measures.effective_rank(s) for kind, s in spectra.items()})
 
     def beside(self, name: str, captions: dict[str, str]) -> "Audit":
-        """This audit beside what a captioner says of the pictures, by key."""
+        """Returns this audit with a captioner's captions of the pictures, by key."""
         wordings = {**self.wordings, name: wording(captions.values())}
         return replace(self, wordings=wordings, captioners={**self.captioners, name: captions})
 
@@ -97,11 +97,11 @@ class Audit:
 
     @property
     def law(self) -> float:
-        """The mean cosine that xi promises."""
+        """The expected mean cosine at this xi."""
         return mean_cosine(float(self.tables.identity["xi"]), self.tables.dimensions)
 
     def warnings(self) -> list[str]:
-        """Signs of collapse, a sentence each."""
+        """Returns the signs of collapse, one sentence each."""
         dimensions, found = self.tables.dimensions, []
         for kind in (k for k in self.moments if k != PSEUDO):
             alike, rank = self.moments[kind].pair_cosine, self.ranks[kind]
@@ -121,7 +121,7 @@ class Audit:
         return found
 
     def row(self) -> Json:
-        """The figures by name, as a person reads them."""
+        """Returns the figures by name, as a person reads them."""
         identity = self.tables.identity
         return {
             "tables": self.tables.storage.url,
@@ -157,7 +157,7 @@ def audit(tables: CaptionSet, *, sample: int, seed: int) -> Generator[Progress |
 
 
 def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
-    """Row numbers of the sample, sorted. Raises UserError."""
+    """Returns the row numbers of the sample, sorted. Raises UserError."""
     least, most = SAMPLE
     if not least <= sample <= most:
         raise UserError(f"--sample is {sample}; it must be {least} to {most:,} (the work grows with its square)")
@@ -167,7 +167,7 @@ def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
 
 
 def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> Audit:
-    """What the sample shows, beside what was counted."""
+    """Returns the audit: the measures of the sample and the counts of the pass."""
     sample = passed.sampled()
     near, which = measures.nearest(sample.image)
     retrieval = {PSEUDO: Retrieval.of(sample.pseudo, sample.image)}
@@ -202,7 +202,7 @@ def _captions(tables: CaptionSet) -> Iterator[str]:
 
 
 def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]:
-    """The nearest pairs, each once."""
+    """Returns the nearest pairs, each once."""
     pairs: dict[tuple[int, int], Pair] = {}
     for i in np.argsort(-near, kind="stable").tolist():
         a, b = sorted((i, int(which[i])))
@@ -214,7 +214,7 @@ def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]
 
 
 def _wordings(captions: list[list[str]], random: np.random.Generator, forms: Sequence[str]) -> dict[str, Wording]:
-    """The figures of 1,000 captions of each form: the captions at its place."""
+    """Returns the figures of 1,000 captions of each form. Form i is caption i of a picture."""
     some = [captions[i] for i in random.permutation(len(captions))[:CAPTIONS]]
     texts = {form: [row[i] for row in some if len(row) > i] for i, form in enumerate(forms)}
     return {form: wording(found) for form, found in texts.items() if found}

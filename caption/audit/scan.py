@@ -1,4 +1,4 @@
-"""One pass over caption tables: what is counted of all rows, and which rows are kept.
+"""One pass over caption tables: counts over all rows, and the rows of the sample.
 
 Axes: N rows, S rows of the sample, D dimensions of the embedding.
 """
@@ -19,7 +19,7 @@ from synth.errors import UserError
 IMAGE, PSEUDO, TEXT = "image", "pseudo", "text"
 PAIRS = ((IMAGE, PSEUDO), (IMAGE, TEXT), (PSEUDO, TEXT))
 
-_UNIT = 0.01  # by which the length of a stored vector may differ from 1
+_UNIT = 0.01  # tolerance of a stored vector's length
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Sampled:
     indices: np.ndarray  # int64 (S,)
     image: np.ndarray  # float32 (S, D)
     pseudo: np.ndarray  # float32 (S, D)
-    text: np.ndarray  # float32 (rows with a caption, D): their last captions' embeddings; no rows where none are stored
+    text: np.ndarray  # float32 (rows with a caption, D): embeddings of their last captions; no rows if none are stored
     with_text: np.ndarray  # bool (S,)
     captions: list[list[str]]
 
 
 def slices(tables: CaptionSet) -> Iterator[tuple[int, pa.Table]]:
-    """All rows, some at a time, with the number of the first."""
+    """Yields all rows, some at a time, with the number of the first."""
     columns = ["key", *VECTORS, "caption", *(["text_embedding"] if tables.identity["text_embeddings"] else [])]
     for part in tables.parts:
         table = tables.read(part, columns)
@@ -45,7 +45,7 @@ def slices(tables: CaptionSet) -> Iterator[tuple[int, pa.Table]]:
 
 
 class Pass:
-    """What one pass over the rows counts and keeps."""
+    """The counts and the sample of one pass over the rows."""
 
     def __init__(self, tables: CaptionSet, chosen: np.ndarray) -> None:
         self.url, self.dimensions, self.chosen = tables.storage.url, tables.dimensions, chosen
@@ -56,7 +56,7 @@ class Pass:
         self._kept: list[tuple[Any, ...]] = []
 
     def add(self, first: int, rows: pa.Table) -> None:
-        """Counts rows, of which the first has that number."""
+        """Counts rows; `first` is the number of the first."""
         image, pseudo = (self._sound(rows, vectors(rows[name], self.dimensions)) for name in VECTORS)
         lists = rows["caption"].combine_chunks()
         captions, counts = lists.to_pylist(), np.diff(lists.offsets.to_numpy())
@@ -80,7 +80,7 @@ class Pass:
         self._kept.append((keys, here + first, image[here], pseudo[here], text, has, [captions[i] for i in here]))
 
     def sampled(self) -> Sampled:
-        """The rows of the sample."""
+        """Returns the rows of the sample."""
         keys, indices, image, pseudo, text, with_text, captions = zip(*self._kept, strict=True)
         return Sampled(
             keys=[k for some in keys for k in some],
@@ -93,7 +93,9 @@ class Pass:
         )
 
     def _sound(self, rows: pa.Table, stored: np.ndarray) -> np.ndarray:
-        """float16 vectors as float32 of unit length. Raises UserError where one has another length, or none."""
+        """Returns float16 vectors as float32 of unit length.
+
+        Raises UserError if one does not have unit length."""
         found = stored.astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         if not (np.abs(lengths - 1) < _UNIT).all():

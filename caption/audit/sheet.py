@@ -14,21 +14,21 @@ from caption.audit.gallery import Neighbour, Row
 WIDTH = 1000  # pixels
 
 _MARGIN, _GAP = 36, 20
-_PICTURE = 384  # pixels a side, of the one that was asked for
+_PICTURE = 384  # pixels a side, of the main picture
 _COLUMNS = 4  # of neighbours
 _TILE = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
 _PAPER, _INK, _PALE, _LINE = "#ffffff", "#262b31", "#6b7480", "#dfe3e8"
 
 
 class _Sheet:
-    """Paper that grows downwards, and where the next thing goes."""
+    """A sheet that grows downwards."""
 
     def __init__(self) -> None:
         self.image = Image.new("RGB", (WIDTH, 1 << 14), _PAPER)
         self.draw = ImageDraw.Draw(self.image)
 
     def text(self, left: int, top: int, text: str, *, size: int, width: int, colour: str = _INK) -> int:
-        """Writes wrapped text; where the line after it would start."""
+        """Writes wrapped text. Returns the top of the line after it."""
         for line in wrapped(text, size, width):
             self.draw.text((left, top), line, font=_font(size), fill=colour)
             top += round(size * 1.4)
@@ -43,7 +43,9 @@ class _Sheet:
 
 
 def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], about: str) -> Image.Image:
-    """The sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key). `about` says of which tables."""
+    """Returns the sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key).
+
+    `about` names the tables."""
     paper = _Sheet()
     top = paper.text(_MARGIN, _MARGIN - 8, row.key, size=26, width=WIDTH - 2 * _MARGIN)
     top = paper.text(_MARGIN, top, about, size=14, width=WIDTH - 2 * _MARGIN, colour=_PALE) + 16
@@ -63,14 +65,14 @@ def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray],
 
 
 def png(image: Image.Image) -> bytes:
-    """A sheet as PNG."""
+    """Returns a sheet as PNG."""
     file = io.BytesIO()
     image.save(file, "png")
     return file.getvalue()
 
 
 def wrapped(text: str, size: int, width: int) -> list[str]:
-    """Text in lines of at most `width` pixels; a word that is longer is broken."""
+    """Returns text in lines of at most `width` pixels. Breaks a longer word."""
     font = _font(size)
     lines: list[str] = []
     line = ""
@@ -91,7 +93,7 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
 
 
 def _captions(paper: _Sheet, row: Row, top: int) -> int:
-    """Writes the captions beside the picture; where they end."""
+    """Writes the captions to the right of the picture. Returns their lower end."""
     left = _MARGIN + _PICTURE + 32
     width = WIDTH - _MARGIN - left
     for text, cosine in row.captions:
@@ -105,7 +107,7 @@ def _captions(paper: _Sheet, row: Row, top: int) -> int:
 
 
 def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
-    """A picture that fills a square; the pixels of a small one stay visible."""
+    """Returns a picture that fills a square. The pixels of a small one stay visible."""
     height, width = pixels.shape[:2]
     larger = -(-side // max(height, width))  # by whole pixels, and then back to size
     image = Image.fromarray(pixels).resize((width * larger, height * larger), Image.Resampling.NEAREST)
@@ -123,5 +125,5 @@ def _shortened(text: str, size: int, width: int) -> str:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along."""
+    """Returns DejaVu Sans from matplotlib's files."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

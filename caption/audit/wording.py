@@ -1,7 +1,7 @@
-"""How many different words and sentences captions have, in memory that does not grow with their number.
+"""Counts of distinct words and sentences in captions, in a few bytes of memory per distinct one.
 
-Vocabulary: distinct words. Distinct-n: distinct n-grams divided by words (Li et al. 2016, section 5.3). A word is a run of letters and
-digits, with hyphens and apostrophes within, in lower case.
+Vocabulary: distinct words. Distinct-n: distinct n-grams divided by words (Li et al. 2016, section 5.3). A
+word is a run of letters and digits, with hyphens and apostrophes inside, in lower case.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _WAITING = 1 << 20  # codes that wait to be merged
 
 
 class Wording(NamedTuple):
-    """What some captions are like."""
+    """The figures of some captions' wording."""
 
     captions: int
     distinct: int  # captions
@@ -30,7 +30,9 @@ class Wording(NamedTuple):
 
 
 class Tally:
-    """Counts words, pairs of words and captions. 8 bytes a distinct pair, 16 a distinct caption."""
+    """A count of words, pairs of words and captions.
+
+    It takes 8 bytes per distinct pair and 16 per distinct caption."""
 
     def __init__(self) -> None:
         self.captions = self._words = 0
@@ -54,7 +56,7 @@ class Tally:
         self._sentences.add([_code(c) for c in counted], list(counted.values()))
 
     def wording(self) -> Wording:
-        """The figures of all captions so far."""
+        """Returns the figures of all captions so far."""
         sentences, times = self._sentences.merged()
         pairs, _ = self._pairs.merged()
         total, length = max(1, self.captions), max(1, self._words)
@@ -64,26 +66,26 @@ class Tally:
         return Wording(self.captions, len(sentences), vocabulary, *shares, self._words / total, commonest)
 
     def commonest(self, most: int) -> dict[int, int]:
-        """The codes of the most frequent captions, and how often they occur; see `named`."""
+        """Returns the codes of the most frequent captions, with their counts; see `named`."""
         codes, times = self._sentences.merged()
         order = np.lexsort((codes, -times))[:most]
         return {int(codes[i]): int(times[i]) for i in order}
 
 
 def wording(captions: Iterable[str]) -> Wording:
-    """The figures of some captions."""
+    """Returns the figures of some captions."""
     tally = Tally()
     tally.add(captions)
     return tally.wording()
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption."""
+    """Returns the words of a caption."""
     return _WORD.findall(caption.lower())
 
 
 def named(codes: Iterable[int], captions: Iterable[str]) -> dict[int, str]:
-    """The captions that have these codes, as far as they are among those given. A tally keeps codes only."""
+    """Returns those of the given captions that have these codes, by code. A tally keeps codes only."""
     wanted = set(codes)
     found: dict[int, str] = {}
     for caption in captions:
@@ -96,7 +98,7 @@ def named(codes: Iterable[int], captions: Iterable[str]) -> dict[int, str]:
 
 
 class _Codes:
-    """Distinct 64-bit codes and how often each occurs."""
+    """Distinct 64-bit codes and their counts."""
 
     def __init__(self) -> None:
         self._codes, self._times = np.zeros(0, np.uint64), np.zeros(0, np.int64)
@@ -110,7 +112,7 @@ class _Codes:
             self.merged()
 
     def merged(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint64 and int64 (distinct codes,), sorted by code."""
+        """Returns codes and counts, uint64 and int64 (distinct codes,), sorted by code."""
         if self._waiting:
             codes, times = (np.concatenate(a) for a in zip((self._codes, self._times), *self._waiting, strict=True))
             self._codes, where = np.unique(codes, return_inverse=True)

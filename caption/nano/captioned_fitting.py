@@ -1,8 +1,10 @@
-"""The loss of captioned pictures: CLIP's, in which a text that is known to be true of a picture is no negative of it (contrast, names).
+"""The loss of captioned pictures: CLIP's, without false negatives (caption/contrast.py,
+caption/nano/names.py).
 
-A concept is visited, not a picture: where several pictures share one, such as the skin tones of an emoji, each visit shows one of them. The
-pictures are few, so that every visit sees another version of one: turned, moved, scaled, mirrored, of other brightness and colour, and only
-half of its patches, which takes half of the time, too (Li et al., Scaling Language-Image Pre-training via Masking, CVPR 2023).
+A visit shows a concept. If several pictures share it, such as the skin tones of an emoji, the visit shows one
+of them. The pictures are few, so every visit varies its picture: rotation, position, scale, mirroring,
+brightness and colour. It shows only half of the patches, which also halves the time (Li et al., Scaling
+Language-Image Pre-training via Masking, CVPR 2023).
 
 Axes: N pictures, B batch.
 """
@@ -19,7 +21,7 @@ from caption.contrast import contrastive_loss
 from caption.nano import names, network
 from caption.nano.fitting_sets import Captioned
 
-_FIRST = 0.5  # how often the first picture of a concept is shown, where it has several
+_FIRST = 0.5  # share of visits that show a concept's first picture, if it has several
 _TURN, _SCALE, _STRETCH, _MOVE = 0.12, 0.13, 0.06, 0.07  # standard deviations: radians, logarithms, half sides
 _HIDDEN = 0.5  # of a picture's patches
 _LIGHT, _TINT = 0.12, 0.1  # of the logarithm of how dark a picture is, and each of its channels
@@ -28,7 +30,7 @@ _LIGHT, _TINT = 0.12, 0.1  # of the logarithm of how dark a picture is, and each
 def loss(
     pictures: Captioned, concepts: list[list[int]], tokenizer: Any, model: Any, chosen: np.ndarray, stream: np.random.Generator
 ) -> torch.Tensor:
-    """The loss of pictures of these concepts, of which each is given by its rows."""
+    """Returns the loss of pictures of the chosen concepts. `concepts` lists the rows of each concept."""
     rows = [_one_of(concepts[number], stream) for number in chosen]
     captions = [pictures.captions[row] for row in rows]
     drawn = [names.draw(own, pictures.nouns[row], stream) for own, row in zip(captions, rows, strict=True)]
@@ -40,7 +42,9 @@ def loss(
 
 
 def varied(pixels: np.ndarray, stream: np.random.Generator) -> np.ndarray:
-    """Other versions of pictures uint8 (B, 64, 64, 3), of the same shape. What comes in from outside has the colour of their corner."""
+    """Returns varied versions of pictures uint8 (B, 64, 64, 3), of the same shape.
+
+    Pixels from outside the frame take the colour of the picture's corner."""
     planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     corner = planes[:, :, :1, :1]
     grid = F.affine_grid(torch.from_numpy(_motions(len(pixels), stream)), list(planes.shape), align_corners=False)
@@ -52,7 +56,7 @@ def varied(pixels: np.ndarray, stream: np.random.Generator) -> np.ndarray:
 
 @contextmanager
 def _hidden_patches(model: Any, stream: np.random.Generator) -> Iterator[None]:
-    """A model that sees only some of a picture's patches, others in each."""
+    """Lets a model see only a random half of each picture's patches, within the block."""
     from open_clip.transformer import PatchDropout
 
     torch.manual_seed(int(stream.integers(1 << 62)))  # it draws from torch's own generator
@@ -64,7 +68,7 @@ def _hidden_patches(model: Any, stream: np.random.Generator) -> Iterator[None]:
 
 
 def _motions(count: int, stream: np.random.Generator) -> np.ndarray:
-    """Random affine maps float32 (B, 2, 3), half of them mirrored."""
+    """Returns random affine maps float32 (B, 2, 3). Half of them mirror."""
     angle, scale, stretch = (stream.normal(0, spread, count) for spread in (_TURN, _SCALE, _STRETCH))
     mirror = stream.choice([-1.0, 1.0], count)
     cos, sin = np.cos(angle) * np.exp(scale), np.sin(angle) * np.exp(scale)

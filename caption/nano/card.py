@@ -1,4 +1,4 @@
-"""The card of a fitted encoder: what it is, what it was fitted to, its figures, what it cannot do."""
+"""The card of a fitted encoder: its origin, its training sets, its figures and its limits."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -81,7 +81,7 @@ caption that says what sets a picture apart stands among others that do not."""
 
 
 class Fitted(NamedTuple):
-    """What was done."""
+    """The settings, time and losses of a fit."""
 
     command: str
     seed: int
@@ -100,7 +100,7 @@ def text(name: str, fitted: Fitted, sets: Sets, start: Source | None, figures: M
 
 
 def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
-    """What a card says of the sets, and of what was carried on."""
+    """Returns the card's texts about the sets and about the encoder that the fit started from."""
     drawn, captioned = len(sets.formulas.facts), sets.captioned
     origins = [f"| {origin.dataset}: {origin.title} | {origin.pictures:,} | {origin.licence} |" for origin in sets.origins]
     if start and start.sha256 != find(NANO).sha256:

@@ -1,11 +1,11 @@
-"""What nano is measured by, on pictures of classes that it was not fitted to.
+"""The exam of nano, on pictures of classes that it was not fitted to.
 
-    retrieval           the picture's long sentence among 100, the others being sentences of other pictures that are not true of it
-    retrieval, FAMILY   the same where all 100 come from pictures of its own family
-    colour, background  zero-shot: which of the grammar's eleven colour words is nearest to the picture, for pictures whose facts have one
-    family              zero-shot: which family's name is nearest
+    retrieval           the picture's long sentence among 100; the other 99 are other pictures' and false of it
+    retrieval, FAMILY   the same, with all 100 sentences from pictures of one family
+    colour, background  zero-shot: the nearest of the grammar's eleven colour words, if the facts have one
+    family              zero-shot: the nearest family name
 
-An answer is right where the text of the picture's own fact has the greatest cosine.
+An answer is right if the text of the picture's own fact has the greatest cosine.
 """
 
 from typing import NamedTuple
@@ -29,12 +29,14 @@ class Figure(NamedTuple):
     right: float  # share of the pictures
     chance: float  # of a guess
     pictures: int
-    even: float | None = None  # mean of the shares by word, however many pictures a word has
-    commonest: float | None = None  # share of the pictures that always giving the commonest word gets right
+    even: float | None = None  # mean over words of the share by word
+    commonest: float | None = None  # share that a constant answer, the commonest word, gets right
 
 
 def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
-    """The figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts; the seed chooses candidates."""
+    """Returns the figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts.
+
+    The seed chooses the candidates."""
     images = embedded(encoder, pixels)
     figures = {f"zero-shot {fact}": _zero_shot(images, facts, fact, encoder) for fact in _WORDS}
     likeness = images @ encoder.texts([attributes.state(known) for known in facts]).T
@@ -47,7 +49,7 @@ def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: i
 
 
 def embedded(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
-    """The embeddings of any number of pictures uint8 (N, S, S, 3): float32 (N, D)."""
+    """Returns the embeddings of any number of pictures uint8 (N, S, S, 3): float32 (N, D)."""
     return np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
 
 
@@ -65,7 +67,7 @@ def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encod
 
 
 def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator) -> Figure:
-    """Of the pictures in the pool that have 99 false and mutually different sentences in it."""
+    """Returns the retrieval of the pictures with 99 false, mutually different sentences in the pool."""
     _, kinds = np.unique(known, axis=0, return_inverse=True)
     right = []
     for i in pool:

@@ -1,10 +1,10 @@
-"""Fits nano's architecture to finished sets: to formula pictures and their attribute sentences, to captioned pictures and their captions.
+"""Fits nano's architecture to finished sets: formula pictures, captioned pictures, or both.
 
-Every step has pictures of each kind that there is, and its loss is the sum of theirs (formula_fitting, captioned_fitting). Fitting starts
-from random weights or from those of another such encoder.
+Every step has pictures of each kind in the sets. Its loss is the sum over the kinds (formula_fitting,
+captioned_fitting). Fitting starts from random weights or from those of another such encoder.
 
-Everything random follows from the seed and the number of the step or epoch: the same sets, seed and number of threads give the same
-bytes on machines of one type.
+Everything random follows from the seed and the number of the step or epoch. The same sets, seed and number of
+threads produce the same bytes on machines of one type.
 """
 
 import math
@@ -30,17 +30,17 @@ from synth.sets.storage import Folder
 
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
-_CAPTIONED = 0.625  # of a batch, where there are both kinds
+_CAPTIONED = 0.625  # of a batch, if there are both kinds
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to fit, and how long."""
+    """The options of one `fit-encoder` command."""
 
     shards: tuple[str, ...]  # finished sets
     out: str
     exam: tuple[str, ...] = ()  # finished sets of other classes and concepts
-    start: str = ""  # the encoder to carry on; random weights without
+    start: str = ""  # the encoder to start from; empty: random weights
     seed: int = 0
     visits: int = 700_000  # of pictures
     threads: int = 1  # sums depend on it
@@ -105,7 +105,7 @@ def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Fi
 
 
 def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[Share]:
-    """What every batch is made of: formula pictures, captioned ones, or some of both."""
+    """Returns the parts of every batch: formula pictures, captioned pictures, or both."""
     formulas, captioned = sets.formulas, sets.captioned
     concepts = captioned.by_concept()
     both = len(formulas.facts) and len(concepts)
@@ -120,7 +120,7 @@ def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[S
 
 
 def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]:
-    """Fits the model; yields the loss of every step."""
+    """Fits the model. Yields the loss of every step."""
     model.train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
     steps = request.visits // request.batch
@@ -141,7 +141,7 @@ def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]
 
 
 def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
-    """So many batches of indices, every epoch in a new order; what is left of an epoch opens the next."""
+    """Yields `steps` batches of indices. Every epoch has a new order, and its rest opens the next batch."""
     epoch, waiting = 0, np.empty(0, np.int64)
     for _ in range(steps):
         while len(waiting) < share.batch:
@@ -152,13 +152,13 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
 
 
 def _schedule(number: int, steps: int) -> float:
-    """The share of the highest rate at a step: a linear warm-up, then half a cosine."""
+    """Returns the share of the highest rate at a step: a linear warm-up, then half a cosine."""
     warm = max(1, round(_WARM_UP * steps))
     return (number + 1) / warm if number < warm else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
 
 
 def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, embeddings and the scale do not."""
+    """Returns AdamW's parameter groups. Matrices decay; biases, norms, embeddings and the scale do not."""
     parameters = dict(model.named_parameters())
     matrices = {name for name, value in parameters.items() if value.ndim >= 2 and "embedding" not in name}
     return [
@@ -169,7 +169,7 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
 
 @contextmanager
 def _reproducible(count: int) -> Iterator[None]:
-    """So many threads, and only operators whose results do not vary."""
+    """Sets the number of threads and deterministic operators within the block."""
     threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True)

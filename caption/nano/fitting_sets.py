@@ -1,8 +1,8 @@
-"""What an encoder is fitted to and examined by: formula pictures with their facts, and captioned pictures with their captions.
+"""The sets for fitting and exams: formula pictures with facts, captioned pictures with captions.
 
-A sample that states its parameters is a formula picture, though it may have captions; one that has captions alone is a captioned
-picture. Pictures of one concept, such as the skin tones of an emoji, share what their JSON calls so; without it a picture's first
-caption is its concept.
+A sample with parameters is a formula picture, even if it has captions. A sample with captions alone is a
+captioned picture. Pictures of one concept, such as the skin tones of an emoji, share the `concept` in their
+JSON. Without it the first caption is the concept.
 
 Axes: N pictures, B batch, S pixels a side.
 """
@@ -29,32 +29,32 @@ _NOTHING = np.empty((0, network.SIZE, network.SIZE, 3), np.uint8)
 
 
 class Formulas(NamedTuple):
-    """Pictures whose parameters say what is true of them."""
+    """Pictures with facts that follow from their parameters."""
 
     pixels: np.ndarray  # uint8 (N, 64, 64, 3)
     facts: list[Facts]
     classes: list[str]
 
     def some(self, rows: list[int]) -> "Formulas":
-        """Those of these rows."""
+        """Returns the pictures of these rows."""
         return Formulas(self.pixels[rows], [self.facts[i] for i in rows], [self.classes[i] for i in rows])
 
 
 class Captioned(NamedTuple):
-    """Pictures that others named."""
+    """Pictures with captions by people."""
 
     pixels: np.ndarray  # uint8 (N, 64, 64, 3)
     captions: list[list[str]]  # the first is the name
     concepts: list[str]
-    nouns: list[str]  # what the pictures are: emoji, picture
+    nouns: list[str]  # "emoji" or "picture"
 
     def some(self, rows: list[int]) -> "Captioned":
-        """Those of these rows."""
+        """Returns the pictures of these rows."""
         texts = ([values[i] for i in rows] for values in (self.captions, self.concepts, self.nouns))
         return Captioned(self.pixels[rows], *texts)  # type: ignore[arg-type]
 
     def by_concept(self) -> list[list[int]]:
-        """The rows of every concept, in the order of the concepts' first rows."""
+        """Returns the rows of every concept, in the order of the concepts' first rows."""
         rows: dict[str, list[int]] = {}
         for row, concept in enumerate(self.concepts):
             rows.setdefault(concept, []).append(row)
@@ -72,7 +72,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Sets:
-    """All that was read."""
+    """The pictures of all sets, by kind."""
 
     formulas: Formulas
     captioned: Captioned
@@ -83,8 +83,9 @@ class Sets:
 
 
 def read(urls: Sequence[str]) -> Sets:
-    """The pictures of finished sets, or of the sets in local folders, resized, with what may be said of them. Raises UserError where
-    a sample has neither parameters nor captions."""
+    """Returns the resized pictures of finished sets, or of the sets in local folders, with facts or captions.
+
+    Raises UserError if a sample has neither parameters nor captions."""
     drawn: list[np.ndarray] = [_NOTHING]
     named: list[np.ndarray] = [_NOTHING]
     sets = Sets(Formulas(_NOTHING, [], []), Captioned(_NOTHING, [], [], []), [])
@@ -104,7 +105,9 @@ def read(urls: Sequence[str]) -> Sets:
 
 
 def held_out(exam: Sets, fitted: Sets) -> Sets:
-    """The pictures of an exam whose class or concept is not fitted to. Raises UserError where there are none of a kind that it has."""
+    """Returns the pictures of an exam in classes and concepts outside the fitted sets.
+
+    Raises UserError if one of its kinds has none."""
     classes, concepts = set(fitted.formulas.classes), set(fitted.captioned.concepts)
     drawn = [i for i, name in enumerate(exam.formulas.classes) if name not in classes]
     named = [i for i, name in enumerate(exam.captioned.concepts) if name not in concepts]
@@ -116,7 +119,7 @@ def held_out(exam: Sets, fitted: Sets) -> Sets:
 
 
 def resized(pixels: np.ndarray) -> np.ndarray:
-    """Pictures as nano sees them, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 64, 64, 3)."""
+    """Returns pictures at nano's size, antialiased bicubic: uint8 (B, S, S, 3) -> uint8 (B, 64, 64, 3)."""
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     if batch.shape[-1] != network.SIZE:
         batch = F.interpolate(batch, size=(network.SIZE, network.SIZE), mode="bicubic", antialias=True)
@@ -124,12 +127,12 @@ def resized(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sets(given: str) -> list[str]:
-    """The set itself, or those in a folder without a manifest of its own."""
+    """Returns the set itself, or the sets in a folder without a manifest."""
     return sorted(str(path.parent) for path in Path(given).glob("*/manifest.json")) or [given]
 
 
 def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
-    """The samples of a set, some at once, shard by shard."""
+    """Yields the samples of a set in batches, shard by shard."""
     for shard in shards.shards:
         samples = shards.read(shard)
         while batch := list(itertools.islice(samples, _DECODED)):
@@ -143,13 +146,13 @@ def _origin(manifest: dict[str, Any], pictures: int) -> Origin:
 
 
 def _class(about: dict[str, Any]) -> str:
-    """The name of a picture's class. Those of shaders are the same under every seed."""
+    """Returns the name of a picture's class. Classes of shaders are the same under every seed."""
     params = about["params"]
     return f"{about['family']} {params.get('structure', about['seed'])} {about['class']}"
 
 
 def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
-    """Adds what may be said of a sample. Raises UserError where that is nothing."""
+    """Adds the facts or captions of a sample. Raises UserError if it has neither."""
     if isinstance(to, Formulas):
         to.facts.append(attributes.facts(sample.about))
         to.classes.append(_class(sample.about))

@@ -1,8 +1,9 @@
 """The loss of formula pictures and their attribute sentences.
 
-It has two terms. One is CLIP's, in which a sentence that the grammar knows to be true of a picture is no negative of it
-(caption/contrast.py). The other is, for every fact of a picture, the cross entropy among phrases that state its values: zero-shot
-classification is what is fitted. Every visit brings other texts (caption/nano/prompts.py).
+It has two terms. The first is CLIP's without false negatives: a sentence that the grammar knows to be true of
+a picture is no negative of it (caption/contrast.py). The second is a cross entropy per fact of a picture,
+among phrases that state the fact's values: this fits zero-shot classification. Every visit has other texts
+(caption/nano/prompts.py).
 
 Axes: N pictures, B batch, F facts.
 """
@@ -19,7 +20,7 @@ from caption.nano.fitting_sets import Formulas
 
 
 def loss(pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, stream: np.random.Generator) -> torch.Tensor:
-    """The loss of these rows, of their sentences and of their phrases."""
+    """Returns the loss of these rows, over their sentences and their phrases."""
     facts = [pictures.facts[row] for row in rows]
     drawn = [prompts.draw(known, stream) for known in facts]
     phrases, groups = prompts.phrases(facts, stream)
@@ -34,8 +35,9 @@ def loss(pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, strea
 
 
 def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) -> torch.Tensor:
-    """The mean over all facts of all pictures of the cross entropy among the fact's values. A value counts by the root of how many
-    pictures have it: rare ones count more, each of theirs, than common ones."""
+    """Returns the cross entropy among a fact's values, averaged over all facts of all pictures.
+
+    A value with n pictures has the weight sqrt(n), so a picture of a rare value counts more."""
     total, weights = torch.zeros(()), torch.zeros(())
     for group in groups:
         rows = true[:, group].any(dim=1)
@@ -47,5 +49,5 @@ def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) 
 
 
 def _truth(known: np.ndarray, stated: np.ndarray) -> np.ndarray:
-    """Which texts are true of which pictures, from the codes (B, F) of both: bool (B pictures, B texts)."""
+    """Returns the truth of texts for pictures, from their codes (B, F): bool (B pictures, B texts)."""
     return ((stated[None] == 0) | (stated[None] == known[:, None])).all(axis=2)

@@ -1,9 +1,11 @@
-"""How often an encoder names captioned pictures of concepts that it was not fitted to.
+"""The naming exam: accuracy of an encoder on captioned pictures of concepts that it was not fitted to.
 
-    named among 10, 100         one picture a concept: its first caption among as many, the others being those of other held-out concepts
+    named among 10, 100         one picture per concept: its first caption among those of other held-out
+                                concepts
     named among 10, all         every picture of a concept, such as the skin tones of an emoji
 
-An answer is right where the picture's own caption has the greatest cosine. Every picture is asked 20 times, each time among others.
+An answer is right if the picture's own caption has the greatest cosine. Every picture has 20 trials, each
+with other candidates.
 """
 
 import numpy as np
@@ -17,7 +19,9 @@ _TIMES = 20
 
 
 def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, Figure]:
-    """The figures of an encoder by name; the seed chooses candidates. Empty where there are too few concepts."""
+    """Returns the figures of an encoder by name, or none if there are too few concepts.
+
+    The seed chooses candidates."""
     groups, stream = pictures.by_concept(), np.random.default_rng(seed)
     firsts = [rows[0] for rows in groups]
     images = embedded(encoder, pictures.pixels)
@@ -36,7 +40,10 @@ def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str
 
 
 def _share(likeness: np.ndarray, right: np.ndarray, concept: np.ndarray, count: int, stream: np.random.Generator) -> float:
-    """The share of right answers, from cosines with other names (N, concepts), with the own name (N,), and the own concept (N,)."""
+    """Returns the share of right answers.
+
+    `likeness` (N, concepts) has the cosines with all names, `right` (N,) those with the own name. `concept`
+    (N,) is the own concept."""
     answers = []
     for row, own in enumerate(concept):
         others = np.delete(likeness[row], own)

@@ -1,8 +1,9 @@
-"""nano: a small image-text model of open_clip's architecture, its tokenizer, and the folder it lives in.
+"""nano: a small image-text model of open_clip's architecture, its tokenizer, and its folder.
 
-Its folder is what open_clip calls a local directory: open_clip_config.json and open_clip_model.safetensors, with merges.txt.gz, the
-tokenizer's list, beside them. `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads the model as it is; the weights are
-stored as fp16 and are fp32 in memory. `open_clip.get_tokenizer("local-dir:FOLDER", bpe_path="FOLDER/merges.txt.gz")` is its tokenizer.
+The folder is a local directory of open_clip: open_clip_config.json, open_clip_model.safetensors and
+merges.txt.gz, the tokenizer's list. `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads the
+model. The weights are stored as fp16 and are fp32 in memory. `open_clip.get_tokenizer("local-dir:FOLDER",
+bpe_path="FOLDER/merges.txt.gz")` loads the tokenizer.
 """
 
 import gzip
@@ -45,7 +46,7 @@ PREPROCESSING: dict[str, Any] = {
 
 
 def build() -> Any:
-    """A model with random weights, from torch's own generator: an open_clip CLIP."""
+    """Returns a model with random weights from torch's own generator: an open_clip CLIP."""
     declare()
     from open_clip.model import CLIP
 
@@ -53,7 +54,9 @@ def build() -> Any:
 
 
 def carried_on(source: Source) -> Any:
-    """A model with the weights of an encoder, fp32. Raises UserError where that is not of nano's architecture or has another tokenizer."""
+    """Returns a model with the weights of an encoder, fp32.
+
+    Raises UserError if the encoder has another architecture or tokenizer than nano."""
     folder = Path(source.weights).parent
     for name, own in ((CONFIG, _config()), (MERGES, merges())):
         if not (folder / name).is_file() or (folder / name).read_bytes() != own:
@@ -68,7 +71,7 @@ def carried_on(source: Source) -> Any:
 
 
 def merges() -> bytes:
-    """The tokenizer's list, gzipped: open_clip's header line and the first 2,000 merges of its own list."""
+    """Returns the tokenizer's list, gzipped: open_clip's header line and its first 2,000 merges."""
     declare()
     from open_clip.tokenizer import default_bpe
 
@@ -80,7 +83,9 @@ def merges() -> bytes:
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder: texts -> int64 (texts, context length). Any text has tokens; what is too long is cut."""
+    """Returns the tokenizer of a folder: texts -> int64 (texts, context length).
+
+    It accepts any text and cuts long ones."""
     declare()
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -94,13 +99,15 @@ def files(model: Any) -> dict[str, bytes]:
 
 
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
-    """Unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
+    """Returns unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
     middle, spread = PREPROCESSING["mean"][0], PREPROCESSING["std"][0]
     return F.normalize(model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(), dim=-1)
 
 
 def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
-    """Unit embeddings of tokens (B, L): float32 (B, D). As encode_text gives them, without its work on what follows a text's end."""
+    """Returns unit embeddings of tokens (B, L): float32 (B, D).
+
+    They equal encode_text's, normalised, without its work on the padding."""
     ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
     order = ends.argsort(stable=True)
     parts = []
@@ -114,11 +121,13 @@ def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """bf16 products, and attention by plain products: for so few tokens twice as quick as the fused kernel on CPUs."""
+    """Sets bf16 products and unfused attention within the block.
+
+    With so few tokens this is twice as fast on CPUs."""
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         yield
 
 
 def _config() -> bytes:
-    """What open_clip reads."""
+    """Returns open_clip_config.json."""
     return (json.dumps({"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}, indent=1) + "\n").encode()

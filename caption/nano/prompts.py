@@ -1,6 +1,6 @@
-"""What nano reads while it is fitted: long and short sentences, sentences that state a few of the facts, and single phrases.
+"""The texts of formula pictures during fitting: long and short sentences, few facts, single phrases.
 
-A text comes with the facts that it states, so that fitting knows of which other pictures of a batch it is true as well.
+A text comes with the facts that it states. They decide which other pictures of a batch it is true of.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,18 @@ from caption.sentences.phrases import SLOTS
 
 _NAMES = ("count", *(slot.fact for slot in SLOTS))
 _ADJECTIVES = ("size", "shade", "colour")
-_SHARES = (0.6, 0.7)  # up to where a number from 0 to 1 asks for a long sentence, for a short one; beyond: for a few facts
+_SHARES = (0.6, 0.7)  # cumulative probabilities of a long and a short sentence; the rest states a few facts
 
 
 class Prompt(NamedTuple):
-    """A text and what it states."""
+    """A text and the facts that it states."""
 
     text: str
     stated: Facts
 
 
 def draw(known: Facts, stream: np.random.Generator) -> Prompt:
-    """A random sentence that is true of a picture with these facts: long, short, or of up to three facts beside the family."""
+    """Draws a true sentence for these facts: long, short, or the family and up to three further facts."""
     kind, choice = stream.random(), int(stream.integers(1 << 62))
     if kind < _SHARES[0]:
         return Prompt(attributes.state(known, choice=choice), known)
@@ -42,7 +42,7 @@ def draw(known: Facts, stream: np.random.Generator) -> Prompt:
 
 
 def phrases(facts: Sequence[Facts], stream: np.random.Generator) -> tuple[list[Prompt], list[slice]]:
-    """A phrase for every value that a fact has in a batch, and which of them belong to each fact that has several."""
+    """Returns a phrase for every value in a batch, and the slice of each fact with several values."""
     found: list[Prompt] = []
     groups = []
     for name in _NAMES:
@@ -55,7 +55,9 @@ def phrases(facts: Sequence[Facts], stream: np.random.Generator) -> tuple[list[P
 
 
 def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
-    """One fact in few words of the grammar, such as "red" or "on a blue background"; an adjective also as "a red picture"."""
+    """Returns one fact in few words of the grammar, such as "red" or "on a blue background".
+
+    An adjective may also become "a red picture"."""
     if fact in ("family", "count"):
         return attributes.state({"family": value} if fact == "family" else {"family": "fractals", "count": value}, choice=choice)
     known = _phrases()[fact][value]
@@ -64,7 +66,7 @@ def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
 
 
 def codes(facts: Iterable[Facts]) -> np.ndarray:
-    """Facts as numbers, 0 where nothing is stated: int16 (facts, F), one column a fact of the grammar."""
+    """Returns facts as numbers, 0 if not stated: int16 (facts, F), one column per fact of the grammar."""
     return np.array([[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16)  # type: ignore[arg-type]
 
 

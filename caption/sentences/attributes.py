@@ -1,26 +1,26 @@
 """Attribute sentences: from a formula sample's JSON to English that is exactly true, and back.
 
-    sentences(about)      [short, long]: the subject; everything that is known
-    facts(about)          what may be said of a sample, by its measured `stats` and its parameters
-    state(facts, form)    the sentence, `short` or `long`, that states chosen facts: how prompts are made
+    sentences(about)      [short, long]: the subject; all known facts
+    facts(about)          the certain facts of a sample, by its measured `stats` and its parameters
+    state(facts, form)    the sentence, `short` or `long`, that states chosen facts; prompts use it
     parse(sentence)       the facts that a sentence states
     colour_word(rgb)      the basic colour word of a colour, or None
     FAMILIES, COLOURS, BACKGROUNDS    the values of the facts `family`, `colour` and `background`
 
-Facts, of which caption/sentences/phrases.py has all values and phrases:
+Facts (caption/sentences/phrases.py has all values and phrases):
 
-    family                         what kind of picture it is
-    colour, shade, mostly, thin    colour of what is drawn; of most of it, where there are several; where fewest points lie
-    background, behind, backdrop, contrast    the colour behind, whether it is dark, clouds, what is drawn against it
-    count, maps, cut               of fractals: how many, of how many copies of itself each is made, black lines
-    size, place, cover, shape, edges    where what is drawn lies in the frame
+    family                         the kind of picture
+    colour, shade, mostly, thin    colour of the drawing, of most of it, or of its sparsest parts
+    background, behind, backdrop, contrast    the colour behind, dark or light, clouds, the drawing against it
+    count, maps, cut               of fractals: their number, the number of copies in each, black lines
+    size, place, cover, shape, edges    the drawing in the frame
     waves, lines, outline, hole    of a contour
     dots                           of a speckled fractal: few or many
-    commonest                      the commonest colour of a shader's picture, where it is no background
-    kind, motif, second, bend, finish   of a program of ours
+    commonest                      the commonest colour of a shader's picture, if it is no background
+    kind, motif, second, bend, finish   of a shader program of exnihilo
 
-Nothing is said where the evidence is not clear. A colour is said where mean and mode are clearly of one word, near each other, and the
-mean not much less saturated: then most pixels are of that word or next to it.
+A fact is left out if the evidence is not clear. A colour is stated if mean and mode are clearly of one word
+and near each other, and the mean is not much less saturated. Then most pixels are of that word or next to it.
 """
 
 from typing import Any
@@ -46,23 +46,25 @@ __all__ = [
     "state",
 ]
 
-LAW = 1  # raised when a sample gets other sentences
+LAW = 1  # increased when a sample gets other sentences
 
 Json = dict[str, Any]
 
-_MIXED = 0.45  # the saturation of the mean in the mode's, below which colours are many
+_MIXED = 0.45  # saturation of the mean over that of the mode, below which colours are many
 _LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
 _CONTRAST = 0.12  # of lightness
 
 
 def sentences(about: Json) -> list[str]:
-    """The short and the long sentence of a sample. Which of several phrases is taken follows from the sample's index."""
+    """Returns the short and the long sentence of a sample.
+
+    The sample's index chooses among equivalent phrases."""
     known = facts(about)
     return [state(known, form, choice=_scrambled(2 * about["index"] + i)) for i, form in enumerate(FORMS)]
 
 
 def facts(about: Json) -> Facts:
-    """What may be said of a sample. Raises KeyError where its JSON is none that synth writes."""
+    """Returns the certain facts of a sample. Raises KeyError if synth did not write its JSON."""
     family, params, stats = about["family"], about["params"], about["stats"]
     if family == "visual_atoms":
         return {"family": "contour"} | colours(stats) | frame(stats, about["size"]) | _contour(params)
@@ -88,12 +90,12 @@ def _maps(params: Json) -> Facts:
 
 
 def _dots(stats: Json) -> Facts:
-    """Whether dots are few or many."""
+    """Returns the fact that dots are few or many, if clear."""
     return {"dots": "few" if stats["fill"] < 0.06 else "many"} if not 0.06 <= stats["fill"] <= 0.24 else {}
 
 
 def _behind(params: Json, stats: Json) -> Facts:
-    """Clouds, their commonest colour, and whether what is drawn is lighter or darker."""
+    """Returns clouds, their commonest colour, and the contrast of the drawing to them."""
     found: Facts = {}
     front, back = stats["foreground"], stats["background"]
     if not params["clouds"] or not front["mean"] or not back["mean"]:
@@ -107,7 +109,7 @@ def _behind(params: Json, stats: Json) -> Facts:
 
 
 def _thin(figure: Json, stats: Json, found: Facts) -> Facts:
-    """The colour of a fractal's rarest points, where most pixels bear it and it is not said already."""
+    """Returns the colour of a fractal's rarest points, if most pixels have it and `found` does not."""
     mean, mode = stats["foreground"]["mean"], stats["foreground"]["mode"]
     if not mode or len(mode) == 1 or saturation(mean) < 0.6 * saturation(mode):
         return {}
@@ -118,27 +120,29 @@ def _thin(figure: Json, stats: Json, found: Facts) -> Facts:
 
 
 def _rgb(hue: float, saturation: float, value: float, hue_mode: str) -> tuple[float, ...]:
-    """RGB levels of hue, saturation and value bytes, as synth paints them."""
+    """Returns RGB levels of hue, saturation and value bytes, as synth paints them."""
     sector = int(hue) * (2 if hue_mode == "byte-wrap" else 360 / 256) / 60
     chroma = value * saturation / 255
     return tuple(value - chroma * max(0.0, min(1.0, place, 4 - place)) for place in ((turn + sector) % 6 for turn in (5, 3, 1)))
 
 
 def _cut(params: Json, stats: Json, size: int) -> Facts:
-    """Black lines, where so many meet the fractal that some are sure to show."""
+    """Returns the fact of black lines, if so many meet the fractal that some surely show."""
     met = params["lines"] * sum(params["line_length"]) / 2 * stats["fill"] * size  # pixels that lines cut out, about
     return {"cut": "lines"} if met > 32 else {}
 
 
 def _contour(params: Json) -> Facts:
-    """Waves, lines, outline and hole. Lengths are pixels of a 512 canvas, in which each orbit adds half a sine of each frequency."""
+    """Returns waves, lines, outline and hole.
+
+    Lengths are pixels of a 512 canvas. Each orbit adds half a sine of each frequency."""
     found: Facts = {}
     orbits, noise = params["orbits"], params["noise"]
     if orbits < 1:
         return found
     if orbits <= 20 or 25 <= orbits < 305:
         found["lines"] = orbits if orbits <= 20 else 10 * ((orbits + 5) // 10)
-    rough = 0.33 * noise * orbits**0.5  # how far neighbours are apart, in the last orbit
+    rough = 0.33 * noise * orbits**0.5  # distance of neighbours in the last orbit
     if rough < 1 or rough > 16:
         found["outline"] = "smooth" if rough < 1 else "jagged"
     growth = noise + params["spacing"]
@@ -154,7 +158,7 @@ def _contour(params: Json) -> Facts:
 
 
 def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
-    """A scene's count, where no figure hides another, and the colour that most of it has."""
+    """Returns a scene's facts: its count, if no figure hides another, and the colour of most of it."""
     hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
     single: Facts = {"family": "fractal"}
     if len(figures) == 1:
@@ -165,7 +169,7 @@ def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
     if max(hidden) < 0.65 and len(figures) in COUNTS:
         several["count"] = len(figures)
     if found.get("colour", MANY) != MANY:
-        if found["colour"] not in ("grey", "brown"):  # which several hues have on average
+        if found["colour"] not in ("grey", "brown"):  # the averages of several hues
             several["mostly"] = found["colour"]
         found = _without(found, "colour", "shade")
     if found.get("size") == "large":  # together, not each
@@ -174,14 +178,16 @@ def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
 
 
 def _covered(box: list[float], over: list[float]) -> float:
-    """The share of a box, within the frame, that lies under another."""
+    """Returns the share of a box, within the frame, that another box covers."""
     left, top, right, bottom = max(0.0, box[0]), max(0.0, box[1]), min(1.0, box[2]), min(1.0, box[3])
     wide, high = min(right, over[2]) - max(left, over[0]), min(bottom, over[3]) - max(top, over[1])
     return max(0.0, wide) * max(0.0, high) / max(1e-9, (right - left) * (bottom - top))
 
 
 def _shader(stats: Json) -> Facts:
-    """Colours of a shader's picture, whose foreground is what differs from its commonest colour."""
+    """Returns the colours of a shader's picture.
+
+    Its foreground is all that differs from its commonest colour."""
     found, rest = colours(stats), 1 - stats["fill"]
     if rest < 0.5:
         found = _without(found, "background", "behind")
@@ -192,7 +198,7 @@ def _shader(stats: Json) -> Facts:
 
 
 def _program(params: Json) -> Facts:
-    """What kind of program it is, and which of its blocks can be told from a picture."""
+    """Returns the kind of a shader program, and those of its blocks that a picture shows."""
     found: Facts = {"kind": KINDS[params["plan"]]} if params["plan"] in KINDS else {}
     blocks = params["blocks"]
     for fact, motif in zip(("motif", "second"), dict.fromkeys(MOTIFS[name] for name in blocks if name in MOTIFS), strict=False):
@@ -209,7 +215,7 @@ def _without(found: Facts, *names: str) -> Facts:
 
 
 def _scrambled(number: int) -> int:
-    """A hash of a whole number, 64 bits: SplitMix64's finaliser."""
+    """Returns a 64-bit hash of a whole number: SplitMix64's finaliser."""
     z = (number + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF

@@ -1,10 +1,11 @@
-"""The basic colour words of English, and which colours bear them.
+"""The basic colour words of English, and their regions of colours.
 
-The words are the eleven basic colour terms (Berlin & Kay, Basic Color Terms, 1969). Their regions are boxes in OKLCh, the polar form of
-OKLab (Ottosson 2020): lightness L from 0 to 1, chroma C, hue h in degrees. They leave gaps, for cyan, magenta or lime have no
-basic word and neighbours are disputed; a colour in a gap has none. Regions lie about the colours' foci and common CSS examples.
+The words are the eleven basic colour terms (Berlin & Kay, Basic Color Terms, 1969). Their regions are boxes
+in OKLCh, the polar form of OKLab (Ottosson 2020): lightness L from 0 to 1, chroma C, hue h in degrees.
+Regions contain the colours' foci and common CSS examples. They leave gaps: cyan, magenta or lime have no
+basic word, and neighbours are disputed. A colour in a gap has no word.
 
-A colour is named by the middle of its box of 4 x 4 x 4 levels, so that all 262,144 names are worked out once.
+A colour takes the word of the middle of its box of 4 x 4 x 4 levels, so all 262,144 names are computed once.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import numpy as np
 
 COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 
-# Word, then least and greatest lightness, chroma, hue; hues may pass 360, and ends that nothing reaches are open.
+# Word, then least and greatest lightness, chroma, hue.
+# Hues may pass 360. Bounds outside of all colours are open.
 _REGIONS = (
     ("black", (-0.1, 0.28), (-0.10, 0.035), (0, 360)),
     ("black", (-0.1, 0.19), (-0.10, 0.080), (0, 360)),
@@ -33,7 +35,7 @@ _REGIONS = (
     ("brown", (0.26, 0.62), (0.035, 0.105), (32, 95)),
     ("brown", (0.26, 0.55), (0.105, 0.130), (43, 95)),
 )
-_MARGIN = 0.006  # of OKLab, from the faces of a region, within which a colour is not clearly of its word
+_MARGIN = 0.006  # of OKLab; a colour nearer to a face of its region is not clearly of its word
 _FROM_LINEAR = (
     (0.4122214708, 0.5363325363, 0.0514459929),
     (0.2119034982, 0.6806995451, 0.1073969566),
@@ -47,36 +49,36 @@ _TO_LAB = (
 
 
 def colour_word(rgb: Sequence[float]) -> str | None:
-    """The basic word of a colour (three levels 0 to 255, or one grey one), None where it has none."""
+    """Returns the basic word of a colour (three levels 0 to 255, or one grey one), or None if it has none."""
     number = _names(0.0)[_box(rgb)]
     return COLOURS[number - 1] if number else None
 
 
 def clear_word(rgb: Sequence[float]) -> str | None:
-    """The basic word of a colour that is well within its region, None for other colours."""
+    """Returns the basic word of a colour well within its region, or None for other colours."""
     number = _names(_MARGIN)[_box(rgb)]
     return COLOURS[number - 1] if number else None
 
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:
-    """The word of every pixel of uint8 (..., 3) as its place in COLOURS, -1 where it has none: int8 (...)."""
+    """Returns the index in COLOURS of the word of every pixel, -1 for none: uint8 (..., 3) -> int8 (...)."""
     box = pixels.astype(np.int32) >> 2
     return np.frombuffer(_names(0.0), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(1)
 
 
 def lightness(rgb: Sequence[float]) -> float:
-    """OKLab's L of a colour, 0 to 1, in steps of 1/255."""
+    """Returns OKLab's L of a colour, 0 to 1, in steps of 1/255."""
     return _lightnesses()[_box(rgb)] / 255
 
 
 def saturation(rgb: Sequence[float]) -> float:
-    """HSV's saturation of a colour, 0 to 1; 0 of black."""
+    """Returns HSV's saturation of a colour, 0 to 1; 0 for black."""
     most = max(rgb)
     return 1 - min(rgb) / most if most else 0.0
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """OKLab of sRGB levels 0 to 255: float64 (..., 3) -> float64 (..., 3)."""
+    """Returns OKLab of sRGB levels 0 to 255: float64 (..., 3) -> float64 (..., 3)."""
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ np.array(_FROM_LINEAR).T) @ np.array(_TO_LAB).T
@@ -89,14 +91,16 @@ def _box(rgb: Sequence[float]) -> int:
 
 @cache
 def _middles() -> np.ndarray:
-    """OKLab at the middle of each box, red slowest: float64 (262144, 3)."""
+    """Returns OKLab at the middle of each box, red slowest: float64 (262144, 3)."""
     levels = np.arange(64) * 4 + 1.5
     return oklab(np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3))
 
 
 @cache
 def _names(margin: float) -> bytes:
-    """By box, the number of its word in COLOURS, from 1; 0 where it is in no region or nearer than the margin to where one ends."""
+    """Returns by box the number of its word in COLOURS, from 1.
+
+    The number is 0 if the box is in no region, or nearer than the margin to the region's faces."""
     light, a, b = _middles().T
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
     gap = np.degrees(margin / np.maximum(chroma, 1e-3))  # the margin as an angle

@@ -1,4 +1,4 @@
-"""What the measured `stats` of a picture say for certain: colours, and where in the frame something lies."""
+"""Facts that follow with certainty from a picture's measured `stats`: colours, and place in the frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,9 @@ from caption.sentences.phrases import EDGES, MANY
 Json = dict[str, Any]
 
 LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
-# By word: levels of a channel that mean and mode may be apart, and the saturation that the mean must have in the mode's, which falls where
-# hues are mixed. Words of many hues need less; greys have no saturation to speak of, but are what mixed hues have on average.
+# By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that of
+# the mode. Mixed hues lower the mean's saturation, so words of many hues need less of it. Greys have almost none,
+# but mixed hues are grey on average.
 _EVIDENCE = {**dict.fromkeys(("green", "blue", "purple"), (50, 0.6)), **dict.fromkeys(("black", "white"), (36, 0.0)), "grey": (20, 0.0)}
 _NARROW = (36, 0.75)  # of the others
 _SHADES = {  # lightness below which a colour is dark, and above which it is light
@@ -36,11 +37,13 @@ _PLACES = (("upper left", "top", "upper right"), ("left", "centre", "right"), ("
 
 
 def colours(stats: Json, mixed: float = 0.0) -> Facts:
-    """Colour and shade of what is drawn, and of what lies behind; below the ratio `mixed` of saturations the former is MANY."""
+    """Returns colour and shade of the drawing and of the background.
+
+    The colour is MANY if the ratio of saturations is below `mixed`."""
     found: Facts = {}
     front, back = stats["foreground"], stats["background"]
     word, behind = word_of(front), word_of(back)
-    if word and not (mixed and word == "grey" and len(front["mean"]) == 3):  # grey is what coloured pixels may have on average
+    if word and not (mixed and word == "grey" and len(front["mean"]) == 3):  # coloured pixels may be grey on average
         found |= {"colour": word} | _shade(front, word, "shade")
     elif mixed and front["mean"] and stats["fill"] >= LEAST_SEEN:
         pale, strong = saturation(front["mean"]), saturation(front["mode"])
@@ -52,7 +55,9 @@ def colours(stats: Json, mixed: float = 0.0) -> Facts:
 
 
 def word_of(side: Json) -> str | None:
-    """The colour word of a side of a picture. Of a grey picture the mean decides: its levels vary in nothing but lightness."""
+    """Returns the colour word of a side of a picture.
+
+    The mean decides for a grey picture, because its levels vary in lightness alone."""
     mean, mode = side["mean"], side["mode"]
     word = clear_word(mean) if mean else None
     if word is None or len(mean) == 1:
@@ -62,12 +67,12 @@ def word_of(side: Json) -> str | None:
 
 
 def near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
-    """Whether no channel of two colours is farther apart."""
+    """Returns True if no channel of two colours differs by more than `most`."""
     return all(abs(a - b) <= most for a, b in zip(first, second, strict=True))
 
 
 def _shade(side: Json, word: str, fact: str) -> Facts:
-    """Whether a side of a picture is a dark or light one of its colour."""
+    """Returns the fact that a side of a picture is a dark or light one of its colour, if clear."""
     if word not in _SHADES:
         return {}
     dark, light = _SHADES[word]
@@ -78,7 +83,7 @@ def _shade(side: Json, word: str, fact: str) -> Facts:
 
 
 def frame(stats: Json, size: int) -> Facts:
-    """Where what is drawn lies in the frame."""
+    """Returns size, place, cover, shape and touched edges of the drawing in the frame."""
     found: Facts = {}
     if stats["box"] is None:
         return found
@@ -103,7 +108,7 @@ def frame(stats: Json, size: int) -> Facts:
 
 
 def _third(low: float, high: float) -> int | None:
-    """0 for the left or upper side, 1 for the middle, 2 for the right or lower side, None where it is not clear."""
+    """Returns 0 for the left or upper side, 1 for the middle, 2 for the right or lower side, else None."""
     middle = (low + high) / 2
     if middle < 0.35 and high < 0.52:
         return 0

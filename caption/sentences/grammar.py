@@ -1,10 +1,10 @@
-"""The grammar of attribute sentences, read forwards to state facts and backwards to parse them, from the one table of phrases.
+"""The grammar of attribute sentences: one table of phrases, read forwards to state facts, backwards to parse.
 
     sentence    = determiner slot slot ...
     determiner  = a | an | some | two | three | ...
 
-Slots stand in the order of the table; one is left out where its fact is not given. `family` must be given. The determiner states the
-fact `count`. No phrase of a slot stands for two values, so that parsing gives back what was stated.
+Slots are in the order of the table. A slot is left out if its fact is not given. `family` must be given. The
+determiner states the fact `count`. No phrase of a slot stands for two values, so parsing inverts stating.
 """
 
 import re
@@ -24,8 +24,10 @@ _SHORT = tuple(slot for slot in SLOTS if slot.short)
 
 
 def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) -> str:
-    """The sentence that states these facts; in the short form, those of its slots. `choice` picks among phrases that state the same: 0
-    takes the plain ones. Raises UserError where a fact or value has no phrase."""
+    """Returns the sentence that states these facts; the short form states those of its slots.
+
+    `choice` picks among equivalent phrases; 0 takes the plain ones. Raises UserError if there is no
+    phrase."""
     unknown = facts.keys() - _FACTS
     if unknown or "family" not in facts or form not in FORMS:
         raise UserError(f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given")
@@ -42,7 +44,7 @@ def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) ->
 
 
 def parse(sentence: str) -> Facts:
-    """The facts that a sentence states. Raises UserError where it is none of the grammar."""
+    """Returns the facts that a sentence states. Raises UserError if it is no sentence of the grammar."""
     match = _pattern().fullmatch(sentence)
     facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]} if match else {}
     if match and match["determiner"] in _counts():
@@ -54,7 +56,7 @@ def parse(sentence: str) -> Facts:
 
 
 def _determiner(facts: Mapping[str, Value], text: str) -> str:
-    """What a sentence begins with; `text` is the rest of it, from its first space on."""
+    """Returns the first word of a sentence. `text` is the rest of it, from its first space on."""
     if facts["family"] != _COUNTED:
         if "count" in facts:
             raise UserError(f"only {_COUNTED} are counted, not {facts['family']}")
@@ -73,13 +75,13 @@ def _counts() -> dict[str, int]:
 
 @cache
 def _values(slot: Slot) -> dict[str, Value]:
-    """Which value each phrase of a slot states."""
+    """Returns the value that each phrase of a slot states."""
     return {phrase: value for value, phrases in slot.phrases.items() for phrase in phrases}
 
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    """All sentences."""
+    """Returns a pattern that matches all sentences."""
     determiners = "|".join(["an", "a", _UNCOUNTED, *_counts()])
     parts = [f"(?P<determiner>{determiners})"]
     for slot in SLOTS:

@@ -1,6 +1,7 @@
-"""The table of the grammar: for each fact the values that it can take, and for each value the phrases that state it.
+"""The table of the grammar: the values of each fact, and the phrases that state each value.
 
-A slot is a place in the sentence for one fact; slots stand in the order of the sentence. The first phrase of a value is the plain one.
+A slot is a place in the sentence for one fact. Slots are in the order of the sentence. The first phrase of a
+value is the plain one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ Value = str | int
 MANY = "multicoloured"
 FAMILIES = ("contour", "fractal", "fractals", "speckled fractal", "shader")
 BACKGROUNDS = COLOURS
-COUNTS = range(2, 17)  # of fractals that are counted; the sentence begins with it
+COUNTS = range(2, 17)  # of fractals; the sentence begins with the count
 EDGES = ("top", "bottom", "left", "right")
 
 _NUMBERS = (
@@ -69,18 +70,18 @@ class Slot:
     """A place in the sentence for one fact."""
 
     fact: str
-    glue: str  # between it and what stands before
+    glue: str  # between it and the text before
     phrases: Mapping[Value, tuple[str, ...]]  # by value; the first is the plain one
-    short: bool = False  # whether the short form has it, too
+    short: bool = False  # True: in the short form, too
 
 
 def number(count: int) -> str:
-    """A whole number, as a word up to twenty."""
+    """Returns a whole number, as a word up to twenty."""
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 def article(text: str) -> str:
-    """The indefinite article before a text."""
+    """Returns the indefinite article before a text."""
     return "an" if text[0] in "aeiou" else "a"
 
 

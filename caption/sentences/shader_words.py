@@ -1,6 +1,7 @@
-"""What the plans and blocks of our shader programs (synth/glsl/plans.py, synth/glsl) are called in sentences.
+"""The words in sentences for the plans and blocks of exnihilo's shader programs (synth/glsl).
 
-Left out are blocks that cannot be told from a picture, or not from every one: shifts, palettes, combinations, and what may be weak.
+A block is left out if no picture shows it, or not every picture: shifts, palettes, combinations, weak
+effects.
 """
 
 KINDS = {  # by plan
@@ -17,7 +18,7 @@ KINDS = {  # by plan
     "lights": "lights",
     "views": "view",
 }
-MOTIFS = {  # by block: what is seen
+MOTIFS = {  # by block: the visible thing
     "round_tunnel": "a round tunnel",
     "square_tunnel": "a square shaft",
     "whirlpool": "a whirlpool",
@@ -116,7 +117,7 @@ MOTIFS = {  # by block: what is seen
     "sea_sunset": "the sun over a sea",
     "meadow": "a meadow",
 }
-BENDS = {  # by block: what was done to the place
+BENDS = {  # by block: the change of coordinates
     "kaleidoscope": "mirrored in a kaleidoscope",
     "log_polar": "wound into rings and spokes",
     "sine_bend": "bent by sines",
@@ -133,7 +134,7 @@ BENDS = {  # by block: what was done to the place
     "strips": "cut into strips",
     "roll": "rolled on a cylinder",
 }
-FINISHES = {  # by block: what was done to the colours
+FINISHES = {  # by block: the change of colours
     "vignette": "with darker corners",
     "scan_lines": "with scan lines",
     "posterise": "posterised",

@@ -1,1 +1,1 @@
-"""Experiments: arms of ordinary commands, and what they show."""
+"""Experiments: arms of ordinary commands, and their results."""

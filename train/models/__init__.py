@@ -1,1 +1,1 @@
-"""One file a model, and what two or more of them share."""
+"""The models, one file each, and the layers and random numbers that they share."""

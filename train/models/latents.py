@@ -18,13 +18,14 @@ class Latents:
     """The random inputs of a generator."""
 
     z: Tensor  # (N, 2, Z)
-    cutoff: Tensor  # (N,): the layer from which the second z takes over; L: none
+    cutoff: Tensor  # (N,): the first layer of the second z; L: none
     noise: Tensor  # (N, P)
 
 
 def draw_latents(sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, mixing: float = 0.9, device: str = "cpu") -> Latents:
-    """Returns the latents of the samples with these global numbers; a share `mixing` of them changes z at a uniform layer
-    1 .. L - 1."""
+    """Returns the latents of the samples with these global numbers.
+
+    A share `mixing` of them changes z at a uniform layer 1 .. L - 1."""
     width, layers = 2 * sizes.z_dim, sizes.layers
     normal, uniform = draw(seed, use, numbers, width + sizes.noise_size, device=device)
     chosen = 1 + (uniform[:, 1] * (layers - 1)).long().clamp(max=layers - 2)

@@ -1,12 +1,15 @@
-"""What the models share: equalised layers, modulated convolution, resampling, minibatch standard deviation (Karras et al., Analyzing and
-Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive Growing of GANs, ICLR 2018, here "PG").
+"""Shared layers of the models: equalised layers, modulated convolution, resampling, minibatch deviation.
 
-Equalised (PG 4.1): a weight is kept as N(0, 1) and used times 1 / sqrt(fan in). The leaky ReLU has slope 0.2 and is followed by a gain of
-sqrt(2); since lrelu(g x) = g lrelu(x), that gain is multiplied into weights and biases, where it costs nothing.
-Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard deviation have
-at least float32; float64 is for tests.
+Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive
+Growing of GANs, ICLR 2018, here "PG".
 
-Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of a kernel.
+Equalised (PG 4.1): a weight is kept as N(0, 1) and used times 1 / sqrt(fan in). The leaky ReLU has slope 0.2
+and a gain of sqrt(2) after it. Since lrelu(g x) = g lrelu(x), weights and biases contain that gain at no
+cost. Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard
+deviation have at least float32; float64 is for tests.
+
+Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of the
+kernel.
 """
 
 import math
@@ -24,7 +27,7 @@ _EPSILON = 1e-8
 
 
 class Linear(nn.Module):
-    """A fully connected layer, equalised, learning `pace` times as quickly as the optimiser says."""
+    """A fully connected layer, equalised. It learns `pace` times as fast as the optimiser's rate."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, pace: float = 1.0) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class DenseLrelu(Linear):
 
 
 class Conv(nn.Module):
-    """A convolution, equalised, that keeps height and width, and its leaky ReLU."""
+    """An equalised convolution that keeps height and width, with its leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, gain: float = GAIN) -> None:
         super().__init__()
@@ -93,8 +96,9 @@ class DownSkip(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution 3 x 3 with demodulated weights (SG2 equations 1 and 3), noise, bias and leaky ReLU. Input and output are scaled,
-    not the weights of every sample."""
+    """A convolution 3 x 3 with demodulated weights (SG2 equations 1 and 3), noise, bias and leaky ReLU.
+
+    It scales input and output instead of every sample's weights."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -103,7 +107,9 @@ class ModulatedConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W); UpConv: noise and output of twice the side."""
+        """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W).
+
+        A ModulatedUpConv has noise and output of twice the side."""
         demodulation = GAIN * demodulate(self.weight, style)  # (N, O)
         y = self.convolve(x * per_channel(style, x))
         y = y * per_channel(demodulation, y)
@@ -111,12 +117,14 @@ class ModulatedConv(nn.Module):
         return lrelu_(y.add_(bias[:, None, None]).add_(noise.to(y.dtype) * strength))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The convolution alone."""
+        """Returns the convolution alone."""
         return functional.conv2d(x, self.weight.to(x.dtype), padding=1)
 
 
 class ModulatedUpConv(ModulatedConv):
-    """The same with a transposed convolution of stride 2 and a blur. Its kernel is kept as a transposed convolution reads it."""
+    """A modulated convolution, transposed with stride 2, and a blur.
+
+    Its kernel (O, I, 3, 3) has the orientation of a transposed convolution."""
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, 2H, 2W)."""
@@ -125,7 +133,9 @@ class ModulatedUpConv(ModulatedConv):
 
 
 class ToRGB(nn.Module):
-    """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B), as a product with every sample's own weights."""
+    """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B).
+
+    It is a product with every sample's own weights."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -147,40 +157,45 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def lrelu_(x: Tensor) -> Tensor:
-    """Leaky ReLU, in place; its gain is part of what came before."""
+    """Applies the leaky ReLU in place. The layer before it contains its gain."""
     return functional.leaky_relu_(x, SLOPE)
 
 
 def per_channel(scales: Tensor, x: Tensor) -> Tensor:
-    """Scales (N, C) as (N, C, 1, 1) of the type of x."""
+    """Returns scales (N, C) as (N, C, 1, 1) of the type of x."""
     return scales.to(x.dtype)[:, :, None, None]
 
 
 def demodulate(weight: Tensor, style: Tensor) -> Tensor:
-    """1 / the norm of every sample's modulated weights (SG2 equation 3): weight (O, I, k, k), style (N, I) -> float32 (N, O)."""
+    """Returns 1 / the norm of every sample's modulated weights (SG2 equation 3).
+
+    weight (O, I, k, k), style (N, I) -> float32 (N, O)."""
     return (style.square() @ weight.square().sum((2, 3)).t() + _EPSILON).rsqrt()
 
 
 def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
-    """Convolution with the FIR [1, 3, 3, 1] in both directions: (N, C, H, W) -> (N, C, H + 2 padding - 3, W + 2 padding - 3)."""
+    """Convolves with the FIR [1, 3, 3, 1] in both directions.
+
+    (N, C, H, W) -> (N, C, H + 2 padding - 3, W + 2 padding - 3)."""
     return _Blur.apply(x, padding, gain)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Zeros between pixels, then the FIR with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    """Inserts zeros between pixels, then applies the FIR with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return functional.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
 def downsample(x: Tensor) -> Tensor:
-    """The FIR, then every second pixel: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    """Applies the FIR, then takes every second pixel: (N, C, H, W) -> (N, C, H/2, W/2)."""
     if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-        return blur(x, 1)[:, :, ::2, ::2]  # strided and depthwise is slow there
+        return blur(x, 1)[:, :, ::2, ::2]  # a strided depthwise convolution is slow there
     return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """x with a channel more: the mean standard deviation within groups of consecutive samples (PG section 3), float32 (N, C + 1, H, W).
-    A batch smaller than a group is one group."""
+    """Returns x with a further channel: the mean standard deviation in its group, float32 (N, C + 1, H, W).
+
+    PG section 3. Groups are consecutive samples. A batch smaller than a group is one group."""
     n, _, h, w = x.shape
     groups = grouped(x, group)  # (G, group, C, H, W)
     variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
@@ -190,9 +205,9 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
 
 def grouped(x: Tensor, group: int) -> Tensor:
-    """Groups of consecutive samples: (N, ...) -> (N / group, group, ...). A batch smaller than a group is one group.
+    """Returns groups of consecutive samples: (N, ...) -> (N / group, group, ...).
 
-    Raises ValueError where the groups do not divide the batch."""
+    A batch smaller than a group is one group. Raises ValueError if the groups do not divide the batch."""
     group = min(group, len(x))
     if len(x) % group:
         raise ValueError(f"a batch of {len(x)} is no multiple of groups of {group}")
@@ -200,7 +215,7 @@ def grouped(x: Tensor, group: int) -> Tensor:
 
 
 class _Blur(torch.autograd.Function):
-    """The FIR is symmetric, so its gradient is itself with the other padding: quicker than the general one."""
+    """The FIR with its own gradient: itself with the other padding, faster than the general gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
@@ -218,6 +233,6 @@ def _kernel(x: Tensor, gain: float) -> Tensor:
 
 @cache
 def _fir(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it may be wanted for training later
+    with torch.inference_mode(False):  # training may use it later
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # sums to 1
         return (gain * torch.outer(taps, taps)).to(device, dtype)

@@ -1,5 +1,7 @@
-"""Losses of the text-to-image GAN (Zhou et al., LAFITE, CVPR 2022; the seed paper, "S") and of its regularisers (Mescheder et al.,
-Which Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2").
+"""Losses of the text-to-image GAN and of its regularisers.
+
+Zhou et al., LAFITE, CVPR 2022; the seed paper, "S"; Mescheder et al., Which Training Methods for GANs do
+actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2".
 
     L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG     (S 1), on generated pictures x' = G(z, h)
     L'_D = L_D + cond_weight L_ConD                          (S 2), L_ConD on real pictures
@@ -7,14 +9,15 @@ Which Training Methods for GANs do actually Converge?, ICML 2018, "M"; Karras et
     L_ConD = L_Con(f_s(x)),  L_ConG = L_Con(F(x')), F the frozen image encoder
     L_Con(a) = -tau E_i log( exp(cos(a_i, h_i) / tau) / sum_j exp(cos(a_j, h_i) / tau) )
 
-Everywhere the papers' sums over a batch are means, for all terms alike. Where the authors' program differs, a setting names it:
+All sums of the papers over a batch are means here. A setting names each difference of the authors' program:
 
     projection  "sample"     D(x_i, h_i) = f_d(x_i) + <h_i, f_s(x_i)>              the paper
                 "batch_sum"  every logit of a group gets sum_i <h_i, f_s(x_i)>     the program
     contrast    "softmax"    L_Con as above                                        the paper
                 "sharpened"  -E_i log( tau softmax_j(exp(cos(a_j, h_i) / tau))_i ) the program
 
-Terms that couple samples act within groups of consecutive samples, so accumulation and ranks change nothing but rounding.
+Terms that couple samples act within groups of consecutive samples, so accumulation and ranks change only
+rounding.
 
 Axes: N samples, G groups, g samples of a group, D width of embeddings, L layers, W width of latents.
 """
@@ -40,7 +43,7 @@ class LossConfig:
     temperature: float = 0.5  # tau
     projection: str = "sample"  # or batch_sum
     contrast: str = "softmax"  # or sharpened
-    contrastive_group: int = 16  # consecutive samples that are told apart
+    contrastive_group: int = 16  # consecutive samples in a contrastive loss
     r1: float = 10.0  # weight of |grad D|^2 / 2
     path_weight: float = 2.0
     path_decay: float = 0.01  # of the mean length
@@ -62,23 +65,25 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a discriminator says of N pictures and their captions."""
+    """The output of a discriminator for N pictures, with their captions."""
 
     score: Tensor  # f_d, (N,)
     meaning: Tensor  # f_s, (N, D)
     h: Tensor  # (N, D)
 
     def logits(self, config: LossConfig) -> Tensor:
-        """D(x, h), (N,)."""
+        """Returns D(x, h), (N,)."""
         return self.score + project(self.meaning, self.h, form=config.projection, group=config.contrastive_group)
 
     def contrast(self, config: LossConfig) -> Tensor:
-        """L_ConD, a scalar."""
+        """Returns L_ConD, a scalar."""
         return contrast(self.meaning, self.h, config)
 
 
 def generator_losses(config: LossConfig, fake: Judgement, encoded: Tensor | None) -> dict[str, Tensor]:
-    """The weighted terms of L'_G, scalars to be added up; `encoded` is F(x') (N, D), None where L_ConG is left out."""
+    """Returns the weighted terms of L'_G, scalars to add up.
+
+    `encoded` is F(x') (N, D), or None without L_ConG."""
     terms = {"adversarial": functional.softplus(-fake.logits(config)).mean()}
     if config.cond_weight:
         terms["cond"] = config.cond_weight * fake.contrast(config)
@@ -88,12 +93,12 @@ def generator_losses(config: LossConfig, fake: Judgement, encoded: Tensor | None
 
 
 def fake_losses(config: LossConfig, fake: Judgement) -> dict[str, Tensor]:
-    """The terms of L'_D on generated pictures."""
+    """Returns the terms of L'_D on generated pictures."""
     return {"adversarial": functional.softplus(fake.logits(config)).mean()}
 
 
 def real_losses(config: LossConfig, real: Judgement) -> dict[str, Tensor]:
-    """The terms of L'_D on real pictures."""
+    """Returns the terms of L'_D on real pictures."""
     terms = {"adversarial": functional.softplus(-real.logits(config)).mean()}
     if config.cond_weight:
         terms["cond"] = config.cond_weight * real.contrast(config)
@@ -101,7 +106,7 @@ def real_losses(config: LossConfig, real: Judgement) -> dict[str, Tensor]:
 
 
 def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
-    """What captions add to the logits: f_s (N, D), h (N, D) -> (N,)."""
+    """Returns the captions' term of the logits: f_s (N, D), h (N, D) -> (N,)."""
     products = (meaning * h).sum(1)
     if form == "sample":
         return products
@@ -109,12 +114,14 @@ def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
 
 
 def contrast(a: Tensor, h: Tensor, config: LossConfig) -> Tensor:
-    """L_Con, a scalar: a (N, D) of pictures against h (N, D) of captions; for each caption a softmax over its group's pictures."""
+    """Returns L_Con, a scalar, of a (N, D) of pictures and h (N, D) of captions.
+
+    Each caption has a softmax over its group's pictures."""
     return contrast_of(cosines(a, h, config.contrastive_group), config)
 
 
 def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
-    """L_Con of cosines (G, g captions, g pictures), those of own pairs on the diagonal."""
+    """Returns L_Con of cosines (G, g captions, g pictures). Own pairs are on the diagonal."""
     logits = cosines / config.temperature
     if config.contrast == "sharpened":
         return -_own(logits.exp().log_softmax(2)) - math.log(config.temperature)
@@ -122,27 +129,31 @@ def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
 
 
 def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
-    """cos(a_j, h_i) within groups: a, h (N, D) -> float32 (G, g, g), [.., i, j]."""
+    """Returns cos(a_j, h_i) within groups: a, h (N, D) -> float32 (G, g, g), [.., i, j]."""
     a, h = (grouped(functional.normalize(at_least_float32(x), dim=1), group) for x in (a, h))
     return h @ a.transpose(1, 2)
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """|grad_x sum_i D(x_i, h_i)|^2 of each picture (M equation 9), (N,), differentiable. R1 is r1 / 2 times its mean."""
+    """Returns |grad_x sum_i D(x_i, h_i)|^2 of each picture (M equation 9), (N,), differentiable.
+
+    R1 is r1 / 2 times its mean."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return at_least_float32(gradient).square().sum((1, 2, 3))
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
-    """|J^T y| of each picture (SG2 equation 4), a root mean square over layers, (N,), differentiable: images (N, 3, R, R) made of
-    ws (N, L, W), y = noise / R with noise ~ N(0, 1), (N, 3, R, R)."""
+    """Returns |J^T y| of each picture (SG2 equation 4), a root mean square over layers, (N,), differentiable.
+
+    The images (N, 3, R, R) are made of ws (N, L, W). y = noise / R with noise ~ N(0, 1), (N, 3, R, R)."""
     (gradient,) = torch.autograd.grad((images * noise).sum() / images.shape[-1], ws, create_graph=True)
     return at_least_float32(gradient).square().sum(2).mean(1).sqrt()
 
 
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
-    """The squared distance of each length from the running mean (SG2 equation 4), (N,). The mean is a constant here: what it was
-    before these lengths."""
+    """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,).
+
+    The mean is that before these lengths, and a constant here."""
     return (lengths - mean).square()
 
 

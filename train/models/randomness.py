@@ -1,9 +1,9 @@
 """Random numbers of models: in a training step by sample number, in drawing by picture number.
 
-Every sample has a stream of its own, a function of (seed, use, its global number). So a rank or a micro-batch draws the
-numbers of its samples alone, and they are those of the global batch. A training stream is torch's generator of the device
-(numbers differ between devices), started from a 64-bit mix of the three. A drawing stream is NumPy's Philox, equal on every
-device.
+Every sample has its own stream, a function of (seed, use, its global number). So a rank or a micro-batch
+draws the numbers of its samples alone, and they are those of the global batch. A training stream is torch's
+generator of the device, seeded with a 64-bit mix of the three; its numbers differ between devices. A drawing
+stream is NumPy's Philox, equal on every device.
 
 Axes: N samples or pictures.
 """
@@ -18,7 +18,9 @@ _MASK = 2**64 - 1
 
 
 def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2), each row from its sample's own stream."""
+    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2).
+
+    Each row has its sample's own stream."""
     generator = torch.Generator(device)
     normal, uniform = torch.empty(len(numbers), size, device=device), torch.empty(len(numbers), 2, device=device)
     for i, number in enumerate(numbers):
@@ -29,7 +31,9 @@ def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str 
 
 
 def mixed(*numbers: int) -> int:
-    """Returns 64 bits that any change of the numbers or of their order changes wholly (SplitMix64's finaliser, once a number)."""
+    """Returns 64 bits that change wholly with any number and with their order.
+
+    SplitMix64's finaliser, once per number."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _MASK

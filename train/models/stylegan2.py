@@ -1,14 +1,16 @@
 """LAFITE's text-to-image StyleGAN2 as a model of the training loop (train/model.py).
 
-The networks are in stylegan2_networks.py, the loss terms in losses.py, the random inputs in latents.py. This module joins them:
-four phases over two networks, their optimisers, the moving average of the generator, and drawing.
+The networks are in stylegan2_networks.py, the loss terms in losses.py, the random inputs in latents.py. This
+module joins them: four phases over two networks, their optimisers, the moving average of the generator, and
+drawing.
 
     L'_G = L_G + cond_weight L_ConD + cong_weight L_ConG        phase g       (Nakao et al., equation 1)
-    path length regularisation                                  phase path    (Karras et al., StyleGAN2, section 3.2)
+    path length regularisation                                  phase path    (StyleGAN2, section 3.2)
     L'_D = L_D + cond_weight L_ConD                             phase d       (Nakao et al., equation 2)
     R1                                                          phase r1      (Mescheder et al., 2018)
 
-Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of a picture.
+Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of
+a picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +36,7 @@ _MEAN_OF = 4096  # latents
 
 @dataclass(frozen=True)
 class Training:
-    """Steps, optimisers, averages."""
+    """Settings of steps, optimisers and averages."""
 
     batch: int = 64  # of all ranks together
     g_lr: float = 2.5e-3
@@ -62,7 +64,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the model and its steps."""
+    """All settings of the model and its steps."""
 
     model: Sizes = field(default_factory=Sizes)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -81,7 +83,7 @@ class Options:
 
 
 def needs(config: Config) -> Needs:
-    """Returns what the losses ask: the encoder for L_ConG, groups of consecutive samples, and pairs for the path length."""
+    """Returns the needs of the losses: the encoder for L_ConG, groups of samples, pairs for path lengths."""
     pairs = config.training.path_every and config.loss.path_weight
     groups = (config.loss.contrastive_group, config.model.mbstd_group)
     return Needs(encoder=config.loss.cong_weight > 0, groups=groups, multiple=2 if pairs else 1)
@@ -124,7 +126,7 @@ def draw(parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Opti
 
 
 class _Game:
-    """The loss of each phase, on networks that the loop switches on and off."""
+    """The loss of each phase. The loop freezes and unfreezes the networks."""
 
     def __init__(self, parts: dict[str, nn.Module], config: Config, context: Context) -> None:
         self._g, self._d = cast(Generator, parts[GENERATOR]), cast(Discriminator, parts[DISCRIMINATOR])
@@ -149,7 +151,7 @@ class _Game:
     def path(self, micro: Micro) -> Iterator[Terms]:
         """Yields the penalty of path lengths, and their mean, on every other sample.
 
-        The global number says which samples, so that micro-batches and ranks take the same."""
+        The global number chooses the samples, so micro-batches and ranks do not change the choice."""
         model, training, device = self._config.model, self._config.training, self._context.device
         numbers = micro.numbers[micro.numbers.start % 2 :: 2]
         h = micro.vectors["g"][micro.numbers.start % 2 :: 2]
@@ -196,6 +198,6 @@ def _remains(training: Training, before: int, after: int) -> float:
 
 
 def _mean_latent(generator: Generator, like: Tensor) -> Tensor:
-    """Returns the mean w of latents that nothing but their numbers decides: (1, 1, W)."""
+    """Returns the mean w of fixed latents: (1, 1, W)."""
     z = randomness.of_pictures(0, range(_MEAN_OF), generator.sizes.z_dim, use=_MEAN)
     return generator.mapping(z.to(like.device, like.dtype)).mean(dim=0)[None, None]

@@ -1,20 +1,22 @@
-"""The networks of train/models/stylegan2.py: LAFITE's generator and discriminator (Zhou et al., Towards Language-Free Training for
-Text-to-Image Generation, CVPR 2022), on StyleGAN2 (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
-"SG2").
+"""The networks of train/models/stylegan2.py: LAFITE's generator and discriminator on StyleGAN2.
 
-z -> w by the mapping network, without text. At each modulated layer l a caption's embedding h becomes a condition code c_l, and the style
-that modulates the layer is (LAFITE's "conditional StyleSpace")
+Zhou et al., Towards Language-Free Training for Text-to-Image Generation, CVPR 2022; Karras et al., Analyzing
+and Improving the Image Quality of StyleGAN, CVPR 2020, "SG2".
+
+The mapping network gives z -> w, without text. At each modulated layer l a caption's embedding h becomes a
+condition code c_l. The style that modulates the layer is (LAFITE's "conditional StyleSpace")
 
     style = "stylespace"    s_l = A_l w,  u_l = B_l [s_l ; c_l]     the paper
     style = "w"             u_l = B_l [c_l ; w]                     the authors' program
 
-The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It gives f_d(x) and f_s(x), which
-train/models/losses.py joins. Skip generator, residual discriminator, no clamping of features.
+The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It returns f_d(x) and f_s(x),
+and train/models/losses.py joins them. Skip generator, residual discriminator, no clamping of features.
 
-Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments (train/models/latents.py).
+Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments
+(train/models/latents.py).
 
-Axes: N samples, C channels, R resolution, L layers with a latent of their own, M modulated layers, P noise values of a sample,
-Z W D T width of z, w, h, text layers.
+Axes: N samples, C channels, R resolution, L layers with a latent of their own, M modulated layers, P noise
+values of a sample, Z W D T width of z, w, h, text layers.
 """
 
 import math
@@ -54,8 +56,8 @@ class Sizes:
     w_dim: int = 512
     mapping_layers: int = 8
     text_width: int = 512  # T, of the two text layers before every modulated layer
-    channel_base: int = 32768  # a layer of side r has channel_base / r channels,
-    channel_max: int = 512  # at most so many
+    channel_base: int = 32768  # a layer of side r has channel_base / r channels
+    channel_max: int = 512  # most channels of a layer
     style: str = "stylespace"  # or w
     mbstd_group: int = 4  # consecutive samples that the discriminator compares
 
@@ -77,7 +79,9 @@ class Sizes:
 
     @property
     def layers(self) -> int:
-        """L: latents of a picture. The colours of a side share theirs with the next side's first convolution."""
+        """L: latents of a picture.
+
+        The colours of a side share theirs with the next side's first convolution."""
         return 2 * len(self.sides)
 
     @property
@@ -91,7 +95,7 @@ class Sizes:
         return sum(side**2 for side in self.noise_sides)
 
     def channels(self, side: int) -> int:
-        """Of the features of this side."""
+        """Returns the number of channels of the features of this side."""
         return min(self.channel_base // side, self.channel_max)
 
 
@@ -108,7 +112,7 @@ class Mapping(nn.Sequential):
 
 
 class ConditionCodes(nn.Module):
-    """h -> c_l: two fully connected layers of its own for every modulated layer, all computed at once."""
+    """h -> c_l: two fully connected layers for each modulated layer, all computed at once."""
 
     def __init__(self, sizes: Sizes, count: int) -> None:
         super().__init__()
@@ -125,7 +129,9 @@ class ConditionCodes(nn.Module):
 
 
 class StyleSpace(nn.Module):
-    """The style of a layer from [s ; c] (the paper). s begins without a bias, so that u has the same spread at first in both forms."""
+    """The style of a layer from [s ; c] (the paper).
+
+    s has no bias at first, so that u has the same initial spread in both forms."""
 
     def __init__(self, sizes: Sizes, channels: int) -> None:
         super().__init__()
@@ -149,7 +155,9 @@ class WStyle(Linear):
 
 
 class Synthesis(nn.Module):
-    """Latents and captions -> pictures, from a learned 4 x 4 constant upwards; colours of all sides are added up."""
+    """Latents and captions -> pictures, from a learned 4 x 4 constant upwards.
+
+    The colours of all sides are added."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -195,12 +203,15 @@ class Generator(nn.Module):
     def forward(
         self, z: Tensor, h: Tensor, *, cutoff: Tensor | None = None, noise: Tensor | None = None, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """z (N, Z), or (N, 2, Z) with the layer (N,) from which the second takes over; h (N, D); noise (N, P)
-        -> float32 (N, 3, R, R), about -1..1."""
+        """z (N, Z), h (N, D), noise (N, P) -> float32 (N, 3, R, R), about -1..1.
+
+        With z (N, 2, Z), `cutoff` (N,) is the first layer of the second z."""
         return self.synthesise(self.latents(z, cutoff), h, noise=noise, dtype=dtype)
 
     def latents(self, z: Tensor, cutoff: Tensor | None = None) -> Tensor:
-        """z -> one w a layer (N, L, W): the first z's below the cutoff, the second's from there (style mixing, one pass for both)."""
+        """Returns z as one w per layer (N, L, W).
+
+        Layers from the cutoff on take the second z (style mixing, in one pass)."""
         layers = self.sizes.layers
         if cutoff is None:
             return self.mapping(z)[:, None].expand(-1, layers, -1)
@@ -209,14 +220,16 @@ class Generator(nn.Module):
         return torch.where(mixed[:, :, None], w[:, 1:], w[:, :1])
 
     def synthesise(self, ws: Tensor, h: Tensor, *, noise: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R); features in `dtype`, noise of its own or the fixed one."""
+        """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R).
+
+        Features are in `dtype`; without noise, the fixed one is used."""
         if noise is None:
             noise = self.fixed_noise.expand(len(ws), -1)  # type: ignore[operator]
         return self.synthesis(ws, h, noise, dtype)
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions beside a skip, half the side (SG2 figure 7c)."""
+    """Two convolutions and a parallel skip, half the side (SG2 figure 7c)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -230,7 +243,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """x -> f_d(x), how real it looks, and f_s(x), what it shows."""
+    """x -> f_d(x), the realism of the picture, and f_s(x), its content."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""The one path from texts to pictures: grids, `train sample`, evaluate and reports draw by it.
+"""The one path from texts to pictures. Grids, `train sample`, evaluate and reports draw by it.
 
-A picture depends on its text, the seed and its number alone. The law of random numbers is the models' `start`: Philox by picture
-number, equal on every device. LAW numbers it; it is part of the digest of drawn pictures, and thereby of the key of their
-cached features.
+A picture depends on its text, the seed and its number alone. The law of random numbers is the models'
+`start`: Philox by picture number, equal on every device. LAW numbers it. The number is part of the digest of
+drawn pictures, and thereby of the key of their cached features.
 
 Axes: N pictures, R resolution.
 """
@@ -20,14 +20,14 @@ from synth.errors import UserError
 from train.model import Context, Loaded, Texts, require_drawing
 from train.runs import Run
 
-LAW = 1  # raised when the same model, texts and seed give other pictures
+LAW = 1  # increased when the same model, texts and seed give other pictures
 
 _AT_ONCE = 16  # pictures drawn together
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Pictures to be drawn: number i of the i-th text."""
+    """Pictures to draw: number i of the i-th text."""
 
     model: Loaded
     texts: Texts
@@ -39,7 +39,7 @@ class Drawing:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the pictures, besides weights and texts, as plain JSON."""
+        """Everything that determines the pictures, except weights and texts, as plain JSON."""
         return {"law": LAW, "seed": self.seed, "options": dataclasses.asdict(self.options)}
 
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
@@ -58,7 +58,7 @@ class Drawing:
 
 
 def drawing(model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run") -> Drawing:
-    """Returns the pictures that a model draws of texts, with `options` as written on a command line.
+    """Returns the pictures that a model draws of texts, with `options` in their command-line form.
 
     Raises UserError if the model draws no pictures, or does not know an option."""
     module = require_drawing(model.name, run)

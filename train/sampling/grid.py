@@ -13,7 +13,9 @@ _TEXT, _GAP = 12, 8  # pixels
 
 
 def captioned(pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4, least: int = 128) -> Image.Image:
-    """Returns a grid of pictures (N, R, R, 3), small ones enlarged by whole numbers, each with its caption under it."""
+    """Returns a grid of pictures (N, R, R, 3) with their captions.
+
+    Small pictures are enlarged by whole numbers."""
     side = pictures.shape[1] * max(1, -(-least // pictures.shape[1]))
     font = ImageFont.load_default(_TEXT)
     lines = [_wrapped(text, font, side) for text in captions]
@@ -32,14 +34,14 @@ def captioned(pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4
 
 
 def save(path: Path, sheet: Image.Image) -> None:
-    """Writes a PNG; it appears whole or not at all."""
+    """Writes a PNG. It appears whole or not at all."""
     data = io.BytesIO()
     sheet.save(data, "PNG")
     Folder(str(path.parent)).write(path.name, data.getvalue())
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Breaks a text into lines of at most `width` pixels."""
+    """Returns a text in lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

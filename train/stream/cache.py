@@ -1,7 +1,7 @@
-"""Files of a set as local files: a folder's where they lie, an object store's in a bounded cache, fetched ahead and verified.
+"""Local files of a set: in its folder, or fetched ahead from an object store into a bounded cache.
 
-Files in the cache are named by their sha256, so they outlive a run and serve the next. One process a node fetches; all others wait for
-what it renames into place, or for its word that a file cannot be had.
+Files are verified, and named by their sha256 in the cache, so they outlive a run and serve the next one. One
+process per node fetches. All others wait until it renames a file into the cache, or records a failure.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from synth.errors import UserError
 from synth.sets.storage import Folder, open_storage
 
-_PAUSE = 0.02  # seconds between two looks for a file
+_PAUSE = 0.02  # seconds between two checks for a file
 _CHUNK = 1 << 22
 
 
@@ -33,12 +33,12 @@ class Remote(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The file's name in messages."""
         return f"{self.url.rstrip('/')}/{self.file}"
 
 
 class Needed(NamedTuple):
-    """Files that are needed from a position on."""
+    """Files for the samples from a position on."""
 
     position: int
     files: Sequence[Remote]
@@ -46,13 +46,15 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class Cache:
-    """Where files of sets are to be found on this machine; it travels to loader workers."""
+    """The local files of sets on this machine. It is sent to loader workers."""
 
     folder: str
-    ended: Event | None = None  # set when nobody needs files any more
+    ended: Event | None = None  # set when no process needs files any more
 
     def path(self, file: Remote) -> str:
-        """A local path of a file, waited for where it is being fetched. Raises UserError where it is missing, cut, or cannot be had."""
+        """Returns a local path of a file. Waits while it is being fetched.
+
+        Raises UserError if it is missing, truncated, or cannot be fetched."""
         if "://" not in file.url:
             return _in_place(file)
         kept, failure = self.place(file), self._failure(file)
@@ -65,11 +67,11 @@ class Cache:
         return str(kept)
 
     def place(self, file: Remote) -> Path:
-        """Where a fetched file lies."""
+        """Returns the path of a fetched file."""
         return Path(self.folder) / f"{file.sha256}{Path(file.file).suffix}"
 
     def fetch(self, file: Remote) -> None:
-        """Brings a file into the cache. Where that fails, whoever waits for it is told."""
+        """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
         if self.place(file).exists():
             return
         self._failure(file).unlink(missing_ok=True)
@@ -89,7 +91,7 @@ class Cache:
             part.unlink(missing_ok=True)
 
     def forget_failures(self) -> None:
-        """Makes the cache, and removes what a run before could not fetch."""
+        """Creates the cache, and removes the failures of earlier runs."""
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         for failure in Path(self.folder).glob("*.failed"):
             failure.unlink(missing_ok=True)
@@ -102,7 +104,7 @@ class Cache:
 
 
 class Fetcher(threading.Thread):
-    """Fetches files in the order in which they will be needed, as far ahead as `limit` bytes allow."""
+    """A thread that fetches files in the order of their use, as far ahead as `limit` bytes allow."""
 
     def __init__(self, cache: Cache, needed: Iterator[Needed], limit: int, position: Callable[[], int]) -> None:
         super().__init__(daemon=True, name="fetcher")
@@ -122,12 +124,14 @@ class Fetcher(threading.Thread):
                     return
 
     def end(self) -> None:
-        """Ends the thread after the file that it is at."""
+        """Ends the thread after its current file."""
         self._ended.set()
         self.join()
 
     def _make_room(self, window: list[Needed]) -> bool:
-        """Removes what is not needed soon; False where even so the last of the window does not fit yet."""
+        """Removes files that are not needed soon.
+
+        Returns False if the last of the window does not fit yet."""
         while len(window) > 1 and window[1].position <= self._position():
             del window[0]
         kept = {self._cache.place(f): f.bytes for step in window for f in step.files}
@@ -138,13 +142,13 @@ class Fetcher(threading.Thread):
         for path in sorted(there, key=lambda p: there[p].st_mtime):
             if spare >= 0:
                 break
-            path.unlink(missing_ok=True)  # those who have mapped it keep it
+            path.unlink(missing_ok=True)  # processes that have mapped it keep it
             spare += there[path].st_size
         return True
 
 
 def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
-    """Raises UserError where a block of an epoch's files is larger than the cache may get."""
+    """Raises UserError if a block of an epoch's files is larger than the cache."""
     largest = max(sum(f.bytes for f in step.files) for step, _ in zip(needed, range(blocks), strict=False))
     if largest > limit:
         enough = math.ceil(largest / 1e9)

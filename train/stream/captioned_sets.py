@@ -1,4 +1,4 @@
-"""Captioned sets: finished shards, each set with its caption tables. Several are read as one, in the order in which they are given."""
+"""Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,23 @@ from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.model import Sample
 
-_ENCODER = ("weights", "dimensions", "preprocessing")  # what tables that are read as one have in common
+_ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
 
 Json = dict[str, Any]
 
 
 class CaptionedSet(NamedTuple):
-    """A set of shards, with the tables that were made for it."""
+    """A set of shards and its caption tables."""
 
     shards: ShardSet
     captions: CaptionSet | None  # None: the model reads no texts
 
 
 def find(shards: Sequence[str], captions: Sequence[str], *, tables: bool = True) -> tuple[CaptionedSet, ...]:
-    """Returns the sets at these places. If no tables are named, each set's only ones under data/captions are taken; if `tables` is
-    False, none.
+    """Returns the sets at these places.
 
-    Raises UserError if shards and tables do not belong together, or if the tables of two encoders would be read as one."""
+    Without named tables, takes each set's only ones under data/captions, or none if `tables` is False. Raises
+    UserError if shards and tables do not belong together, or if the tables are of two encoders."""
     if not tables and captions:
         raise UserError("this model reads no captions; leave --captions out")
     if captions and len(captions) != len(shards):
@@ -48,7 +48,7 @@ def find(shards: Sequence[str], captions: Sequence[str], *, tables: bool = True)
 
 
 def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
-    """Raises UserError where the pictures of a set are no power-of-two multiple of what the model draws."""
+    """Raises UserError if the pictures of a set are no power-of-two multiple of the model's resolution."""
     for shards, _ in sets:
         side = next(iter(shards.read(shards.shards[0]))).pixels.shape[0]
         factor, rest = divmod(side, resolution)
@@ -65,7 +65,7 @@ def about(sets: Sequence[CaptionedSet]) -> Json:
 
 
 def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
-    """Yields the samples of the sets in their order, each with its captions: those of its table, if there is one."""
+    """Yields the samples of the sets in order, each with its captions from its table, if there is one."""
     for shards, captions in sets:
         for number, shard in enumerate(shards.shards):
             texts = captions.read(captions.parts[number], ["caption"])["caption"].to_pylist() if captions else repeat(())
@@ -74,22 +74,23 @@ def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:
-    """Returns the stored vectors float32 (N, D) of the first samples of the sets by turns, and the first caption of each; N is at
-    most `count`."""
+    """Returns the stored vectors float32 (N, D) and first captions of the first samples of the sets in turn.
+
+    N is at most `count`."""
     turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets if captions))
     rows = list(islice((row for row in chain.from_iterable(turns) if row is not None), count))
     return np.stack([vector for vector, _ in rows]), [caption for _, caption in rows]
 
 
 def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str]]:
-    """Those of the first samples of a set's first shard."""
+    """Returns the stored vectors and first captions of the first samples of a set's first shard."""
     table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, count)
     vectors = np.array(table["pseudo_caption"].to_pylist(), np.float32)
     return list(zip(vectors, [(texts or [""])[0] for texts in table["caption"].to_pylist()], strict=True))
 
 
 def _as_one(rows: Sequence[Json], name: str) -> Json:
-    """The row of one set as it is; of several their names, a digest of their digests, and the rows."""
+    """Returns the row of a single set; of several, their names, a digest of their digests, and the rows."""
     if len(rows) == 1:
         return rows[0]
     names = dict.fromkeys(str(row[name]) for row in rows)
@@ -104,7 +105,9 @@ def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
 
 
 def _only_captions(shards: ShardSet) -> str:
-    """The only finished tables of these shards at the default place. Raises UserError, listing them, where there are several or none."""
+    """Returns the only finished tables of these shards in the default folder.
+
+    Raises UserError if there are several or none, and lists them."""
     dataset = shards.manifest["identity"].get("dataset", "")
     found = []
     for manifest in sorted(Path("data/captions", str(dataset)).glob("*/manifest.json")):

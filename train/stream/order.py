@@ -1,7 +1,8 @@
-"""In which order samples are seen: a pure function of (seed, images seen).
+"""The order of samples: a pure function of (seed, images seen).
 
-An epoch sees every sample once. Its shards are permuted, cut into blocks of eight, and the samples of a block are permuted, so that at any
-time few shards are in use. The infinite sequence of epochs is cut into batches wherever they fall; its position is the only state.
+An epoch sees every sample once. Its shards are permuted and cut into blocks of eight. The samples of a block
+are permuted, so that few shards are in use at any time. The infinite sequence of epochs is cut into batches,
+which may cross the end of an epoch. Its position is the only state.
 """
 
 import functools
@@ -12,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 8  # shards whose samples are mixed
+BLOCK = 8  # shards with mixed samples
 
 _SHARDS, _SAMPLES, _PART = range(3)  # uses of randomness
 
 
 class Place(NamedTuple):
-    """Where the sample of a position lies."""
+    """The shard and row of a position's sample."""
 
     epoch: int
     shard: int  # its number in the set
@@ -26,7 +27,7 @@ class Place(NamedTuple):
 
 
 class Order:
-    """The order of a set whose shards have `counts` samples; of a `fraction` of them, which the seed chooses."""
+    """The order of a set with `counts` samples in its shards, or of a seeded `fraction` of them."""
 
     def __init__(self, counts: Sequence[int], seed: int, *, fraction: float = 1.0) -> None:
         self._seed = seed
@@ -35,7 +36,7 @@ class Order:
         self.samples = sum(self._counts)  # N, of an epoch
 
     def places(self, start: int, count: int) -> list[Place]:
-        """The places of consecutive positions, from `start` images seen."""
+        """Returns the places of consecutive positions, from `start` images seen."""
         found: list[Place] = []
         while len(found) < count:
             epoch, within = divmod(start + len(found), self.samples)
@@ -47,7 +48,7 @@ class Order:
         return found
 
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
-        """From `start` images seen on, without end: the position at which a block begins, and the shards that it needs."""
+        """Yields the first position of each block and its shards, from `start` images seen on, endlessly."""
         epoch = start // self.samples
         while True:
             blocks, ends = self._blocks(epoch)
@@ -57,11 +58,11 @@ class Order:
             epoch += 1
 
     def _blocks(self, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
-        """The blocks of an epoch, each its shards, and the positions within the epoch at which they end."""
+        """Returns the blocks of an epoch, each as its shards, and their end positions within the epoch."""
         return _blocks(self._counts, self._seed, epoch)
 
     def _mixed(self, epoch: int, number: int) -> np.ndarray:
-        """(shard, row) of a block's samples in their order: int64 (samples, 2)."""
+        """Returns (shard, row) of a block's samples in their order: int64 (samples, 2)."""
         return _mixed(self._counts, self._seed, epoch, number)
 
 
@@ -80,7 +81,7 @@ def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.nd
 
 
 def _chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarray]:
-    """The rows of each shard that belong to a random part of the set, at least one sample."""
+    """Returns the rows of each shard that belong to a random part of the set, at least one sample."""
     total = sum(counts)
     chosen = np.zeros(total, bool)
     chosen[_stream(seed, _PART, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True

@@ -1,8 +1,8 @@
 """Shards and caption tables, of one set or several -> batches.
 
-The sequence of batches is a pure function of (seed, images seen). train/stream/order.py says which sample stands where; what is random
-about a visit (noise, the choice of a caption) follows from (seed, index, epoch). Loader workers map local files and decode; their number,
-and the number of ranks, change nothing.
+The sequence of batches is a pure function of (seed, images seen). train/stream/order.py gives the order of
+samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Loader
+workers map local files and decode. Their number, and the number of ranks, change nothing.
 
 Axes: N samples of a rank's batch, D dimensions of an embedding, R resolution.
 """
@@ -41,7 +41,7 @@ _VIEWS = 7  # use of random numbers: augmented views
 
 @dataclass(frozen=True)
 class Text:
-    """Which vector stands for a picture's text at a visit."""
+    """The choice of the vector for a picture's text at a visit."""
 
     captions: float = 0.0  # share of visits that get a caption's embedding; the others get a pseudo-caption
     stored: bool = False  # pseudo-captions are the stored ones, not fresh
@@ -49,7 +49,7 @@ class Text:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From pseudo, stored, caption or mix:SHARE. Raises UserError for anything else."""
+        """Returns the choice of pseudo, stored, caption or mix:SHARE. Raises UserError for anything else."""
         named = {"pseudo": cls(), "stored": cls(stored=True), "caption": cls(captions=1.0, required=True)}
         try:
             share = float(text.removeprefix("mix:")) if text.startswith("mix:") else 2.0
@@ -80,13 +80,13 @@ class Batch(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A batch that cannot be had, as it travels through the loader: an exception would arrive as another kind."""
+    """The error of a batch, as a value: an exception changes its type on its way through the loader."""
 
     sentence: str  # of the UserError
 
 
 class Sources(NamedTuple):
-    """Where the parts of all sets come from; it travels to loader workers."""
+    """The files of all sets. It is sent to loader workers."""
 
     cache: Cache
     tars: Sequence[Remote]
@@ -95,7 +95,9 @@ class Sources(NamedTuple):
 
 
 class Stream:
-    """The batches of sets that are read as one, from any number of images seen. Raises UserError where a set's tables are not its own."""
+    """The batches of sets that are read as one, from any number of images seen.
+
+    Raises UserError if a set's tables belong to other shards."""
 
     def __init__(self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
         for shards, captions in sets:
@@ -110,10 +112,12 @@ class Stream:
         self._sources = Sources(cache, tars, tables, _firsts(sets))
         for _, captions in sets if visit.text.captions else ():
             if captions:
-                captions.read(captions.parts[0], ["text_embedding"])  # refuses tables that have none
+                captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
 
     def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
-        """This rank's part of every global batch from `start` images seen on, without end. Raises UserError where a file is damaged."""
+        """Yields this rank's part of every global batch from `start` images seen on, without end.
+
+        Raises UserError if a file is damaged."""
         ended = multiprocessing.get_context("spawn").Event() if workers else None
         loader = DataLoader(
             Reader(self._sources._replace(cache=replace(self._sources.cache, ended=ended)), self._visit),
@@ -137,17 +141,18 @@ class Stream:
                 self.position += batch
         finally:
             if ended and isinstance(coming, Generator):
-                ended.set()  # so that no worker waits for a file that nobody fetches any more
+                ended.set()  # so that no worker waits for a file that will not be fetched
                 coming.close()
             del iterator, coming  # asks the workers to end
             for worker in multiprocessing.active_children():
                 if worker not in others:
-                    worker.kill()  # one that is still starting hears nothing
+                    worker.kill()  # a starting worker does not see the request
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
-        """The thread that fetches these sets' files for a node, from `start` images seen on; none where they are local already.
+        """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
 
-        Raises UserError where the files of a block do not fit into `limit` bytes."""
+        Returns None if all are local. Raises UserError if the files of a block do not fit into `limit`
+        bytes."""
         if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
@@ -155,7 +160,7 @@ class Stream:
         return Fetcher(self._sources.cache, self._needed(start), limit, lambda: self.position)
 
     def _needed(self, start: int) -> Iterator[Needed]:
-        """The remote files of the blocks from a position on."""
+        """Yields the remote files of the blocks from a position on."""
         for position, shards in self.order.shards(start):
             files = [files[s] for s in shards for files in (self._sources.tables, self._sources.tars) if files]
             files = [file for file in files if "://" in file.url]
@@ -163,7 +168,7 @@ class Stream:
 
 
 class Reader(Dataset):
-    """Batches by the places of their samples, in whatever process it is."""
+    """Batches by the places of their samples, in any process."""
 
     def __init__(self, sources: Sources, visit: Visit) -> None:
         self._sources, self._visit = sources, visit
@@ -176,7 +181,7 @@ class Reader(Dataset):
         self.__init__(*state)  # type: ignore[misc]
 
     def __getitems__(self, places: Sequence[Place]) -> Batch | Failure:
-        """Returns the samples of these places, or what is wrong with them."""
+        """Returns the batch of these places, or its failure."""
         try:
             opened = [self._open(place.shard) for place in places]
             pictures = torch.from_numpy(self._pictures(places, opened))
@@ -186,7 +191,7 @@ class Reader(Dataset):
         return Batch(pictures, vectors)
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
-        """uint8 (N, V, 3, R, R); grey is widened."""
+        """Returns pictures uint8 (N, V, 3, R, R). Grey ones get three channels."""
         side, wanted = self._visit.resolution, self._visit.wanted
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
@@ -196,7 +201,7 @@ class Reader(Dataset):
         return planes
 
     def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
-        """A view of a picture, by random numbers of (seed, index, epoch, view)."""
+        """Returns a view of a picture, by random numbers of (seed, index, epoch, view)."""
         assert self._visit.wanted.augment is not None
         index = shard.first + place.row
         stream = np.random.Philox(
@@ -205,7 +210,7 @@ class Reader(Dataset):
         return self._visit.wanted.augment(picture, np.random.Generator(stream))
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
-        """The k-th draws of the vectors that stand for the visits' texts: float32 (N, D)."""
+        """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
         visit = self._visit
         draws = functools.partial(_by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors))
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
@@ -215,7 +220,9 @@ class Reader(Dataset):
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
     def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
-        """The vector (D,) of a visit, and the noise that it gets. Raises UserError where there is no caption and must be one."""
+        """Returns the vector (D,) of a visit, and its amount of noise.
+
+        Raises UserError if a required caption is missing."""
         text = self._visit.text
         own = shard.texts[place.row] if chance < text.captions else ()
         if len(own):
@@ -270,14 +277,16 @@ def _by_visit(
     of: int,
     count: int,
 ) -> np.ndarray:
-    """Random numbers (N, count) of the k-th `of` draws of these visits; those of an epoch are drawn together."""
+    """Returns random numbers (N, count) of the k-th `of` draws of these visits.
+
+    Draws those of an epoch together."""
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
     return np.concatenate([draw(seed, [index for _, index in part], 1 + of * epoch + k, count) for epoch, part in epochs])
 
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
-    """The number of each shard's first sample: its index in its set, after the samples of the sets before."""
+    """Returns the number of each shard's first sample: its index in its set, after all earlier sets."""
     before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
     return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
 
@@ -287,7 +296,9 @@ def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
 
 
 def _ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items without end, one ahead in a thread: to take one over from a worker is little work, but milliseconds of waiting."""
+    """Yields the same items without end, one ahead in a thread.
+
+    Receiving an item from a worker is little work, but takes milliseconds of waiting."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items)
         while True:
@@ -302,8 +313,10 @@ def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
 
 @contextmanager
 def _signals_kept_from_workers() -> Iterator[None]:
-    """Workers that start meanwhile inherit that signals are blocked; those that come to this process come a little later."""
-    resource_tracker.ensure_running()  # whose start would unblock them
+    """Blocks signals within the block.
+
+    Workers that start there inherit this; signals to this process are delayed."""
+    resource_tracker.ensure_running()  # its start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         yield
@@ -312,8 +325,10 @@ def _signals_kept_from_workers() -> Iterator[None]:
 
 
 def _begin_worker(_: int) -> None:
-    """Leaves signals to the run: a loader worker that ended by itself on SIGTERM would take it down before its checkpoint. And lets the
-    worker end, once its work is done, without tearing libraries down, whose threads now and then abort a process that does."""
+    """Leaves signals to the run, and lets the worker exit without unloading libraries.
+
+    A worker that ended by itself on SIGTERM would end the run before its checkpoint. Unloading libraries
+    sometimes aborts a process, because of their threads."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit.register(os._exit, 0)

@@ -1,1 +1,1 @@
-"""The four stages once through, at a size for a laptop, and a page that shows what came of it."""
+"""The four stages once through, at a size for a laptop, and a page with the results."""

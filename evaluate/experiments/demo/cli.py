@@ -15,24 +15,24 @@ _USUAL = Plan()
 
 
 def main() -> None:
-    """The entry of `python -m evaluate.experiments.demo`."""
+    """Runs `python -m evaluate.experiments.demo`."""
     console.run(command, "python -m evaluate.experiments.demo")
 
 
 @click.command(epilog="\b\nExample:\n  python -m evaluate.experiments.demo --out runs/demo")
-@click.option("--out", default="runs/demo", show_default=True, help="The folder of everything that it makes.")
-@click.option("--pretraining", default=_USUAL.pretraining, show_default=True, help="Formula pictures that the model sees.")
-@click.option("--finetuning", default=_USUAL.finetuning, show_default=True, help="Emoji that it sees then.")
-@click.option("--pictures", default=_USUAL.pictures, show_default=True, help="How many are rendered of each family.")
+@click.option("--out", default="runs/demo", show_default=True, help="Output folder.")
+@click.option("--pretraining", default=_USUAL.pretraining, show_default=True, help="Formula pictures seen in pre-training.")
+@click.option("--finetuning", default=_USUAL.finetuning, show_default=True, help="Emoji seen in fine-tuning.")
+@click.option("--pictures", default=_USUAL.pictures, show_default=True, help="Pictures to render of each family.")
 @click.option("--size", default=_USUAL.size, show_default=True, help="Pixels a side: 16, 32, 64 or 128.")
-@click.option("--font", metavar="FILE", help="The colour font; by default where Debian's fonts-noto-color-emoji puts it.")
-@click.option("--encoder", default=ENCODER, show_default=True, help="Of the captions: as in `python -m caption captions --help`.")
-@click.option("--measured", default=_USUAL.measured, show_default=True, help="Pictures drawn of each checkpoint to measure it.")
+@click.option("--font", metavar="FILE", help="The colour font; by default that of Debian's package fonts-noto-color-emoji.")
+@click.option("--encoder", default=ENCODER, show_default=True, help="Encoder of the captions, as in `python -m caption captions --help`.")
+@click.option("--measured", default=_USUAL.measured, show_default=True, help="Pictures to draw of each checkpoint for its metrics.")
 def command(out: str, **sizes: Any) -> None:
-    """The four stages once through, on two CPU cores in less than ten minutes: formula pictures, captions, pre-training, fine-tuning on
-    emoji beside training from scratch, and a page, OUT/report.html, that shows what came of it.
+    """Runs the four stages once, on two CPU cores in less than ten minutes. Writes the page OUT/report.html.
 
-    It may be stopped at any time; the same command goes on. A finished demo is left alone."""
+    The stages are formula pictures, captions, pre-training, and fine-tuning on emoji, compared with training
+    from scratch. The command is idempotent and resumable: stop it at any time and run it again."""
     from evaluate.experiments.demo import course
 
     begun, place = time.perf_counter(), Path(out)

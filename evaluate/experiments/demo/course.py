@@ -1,4 +1,4 @@
-"""A demo from its beginning, or from where it was left, to its report."""
+"""A demo from its beginning, or from its last finished step, to its report."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ _PLAN = "plan.json"
 _LOGS = "logs"
 _SHADERS = "shaders"
 _LOCK_WAITS = 70  # seconds for the workers of a start that was killed to end
-_TELLS = 15.0  # seconds between two lines about what is under way
+_TELLS = 15.0  # seconds between two lines on running steps
 _DIGEST = re.compile(r'<meta name="digest" content="([0-9a-f]{64})">')
 
 Json = dict[str, Any]
@@ -34,14 +34,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settled:
-    """A plan as it can be carried out here."""
+    """A plan that this machine can run."""
 
     plan: Plan
-    left_out: dict[str, str]  # family -> why, in a sentence
+    left_out: dict[str, str]  # family -> reason, in a sentence
 
 
 def run(asked: Plan, out: Path) -> Generator[str, None, None]:
-    """Does what is left of a demo. Yields lines about it for a person. Raises UserError."""
+    """Runs the missing steps of a demo. Yields progress lines for a person. Raises UserError."""
     begun = time.perf_counter()
     _require_place(out)
     settled = _settled(asked, out)
@@ -71,7 +71,7 @@ def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path,
 
 
 def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Path) -> bool:
-    """Whether every step is done and the report is of what they left."""
+    """Returns True if every step is done and the report matches their results."""
     if not ((out / PAGE).exists() and (out / FIGURES).exists()) or not all(journal.done(step) for step in made):
         return False
     there = _DIGEST.search((out / PAGE).read_text())
@@ -79,7 +79,7 @@ def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Pat
 
 
 def _digest(settled: Settled, made: Sequence[Step]) -> str:
-    """sha256 of the plan, of what the steps have left, and of how the page is made."""
+    """Returns the sha256 of the plan, of the steps' results, and of the page's code."""
     left = {step.name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in step.marks] for step in made}
     sources = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".html")]
     code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
@@ -87,7 +87,7 @@ def _digest(settled: Settled, made: Sequence[Step]) -> str:
 
 
 def _require_place(out: Path) -> None:
-    """Raises UserError where something else lies at a demo's place."""
+    """Raises UserError if the folder has other content than a demo."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give a folder as --out")
     if out.is_dir() and not (out / _PLAN).exists() and any(out.iterdir()):
@@ -95,8 +95,9 @@ def _require_place(out: Path) -> None:
 
 
 def _settled(asked: Plan, out: Path) -> Settled:
-    """The plan of the demo that lies there, or of a new one: without shaders where nothing can draw them. Raises UserError where
-    another demo was begun there."""
+    """Returns the plan of the existing demo, or of a new one, without shaders if nothing can draw them.
+
+    Raises UserError if the existing demo has another plan."""
     place = out / _PLAN
     if not place.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def _settled(asked: Plan, out: Path) -> Settled:
 
 
 def _left_out(asked: Plan) -> dict[str, str]:
-    """What cannot be drawn here, and why."""
+    """Returns the families that this machine cannot draw, each with the reason."""
     if _SHADERS not in asked.families:
         return {}
     tried = subprocess.run(
@@ -123,8 +124,9 @@ def _left_out(asked: Plan) -> dict[str, str]:
 
 
 def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
-    """Locks a demo for this process and its workers, which inherit the lock. Yields a line if another start
-    holds it. Raises UserError if that start does not end."""
+    """Locks a demo for this process and its workers, which inherit the lock.
+
+    Yields a line if another start holds it. Raises UserError if that start does not end."""
     until, waiting = time.monotonic() + _LOCK_WAITS, False
     while True:
         try:
@@ -145,7 +147,7 @@ def _write(path: Path, text: str) -> None:
 
 @dataclass
 class _Diary:
-    """The lines that a person sees about the steps of a start."""
+    """The progress lines of a start."""
 
     journal: Journal
     steps: Sequence[Step]
@@ -153,7 +155,7 @@ class _Diary:
     last: float = field(default_factory=time.perf_counter)  # time of the last line about steps under way
 
     def line(self, event: workers.Alive | workers.Ended) -> str | None:
-        """Returns the line about an event. Steps under way have one now and then."""
+        """Returns the line about an event. Running steps have one now and then."""
         self.note()
         match event:
             case workers.Ended(step, seconds):
@@ -165,7 +167,7 @@ class _Diary:
         return None
 
     def note(self) -> None:
-        """Notes in the journal how long this start has taken."""
+        """Writes the duration of this start to the journal."""
         self.journal.note(WHOLE, "", time.perf_counter() - self.begun)
 
     def _clock(self) -> str:
@@ -174,7 +176,7 @@ class _Diary:
 
 
 def _seen(step: Step) -> str:
-    """How far a run has come, from the last line of its log."""
+    """Returns the progress of a run, from the last line of its log."""
     log = step.makes / "log.jsonl"
     if not step.images or not log.exists():
         return ""

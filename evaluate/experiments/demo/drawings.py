@@ -25,19 +25,19 @@ _SEED = 7  # of the latents: the same for every checkpoint
 
 
 class Shown(NamedTuple):
-    """A picture with what is said of it."""
+    """A picture with its caption."""
 
     picture: str  # data: URL
     text: str
 
 
 def of_formulas(place: Path, count: int) -> list[Shown]:
-    """The first pictures of a family, each with the longest of its sentences."""
+    """Returns the first pictures of a family, each with the longest of its sentences."""
     return [Shown(url(s.pixels), attributes.sentences(s.about)[-1]) for s in islice(_samples(place), count)]
 
 
 def of_people(place: Path, count: int) -> list[Sample]:
-    """Samples spread over a set that others named."""
+    """Returns samples spread over a set with people's captions."""
     every = max(1, len(ShardSet(str(place))) // count)
     return list(islice(_samples(place), every // 2, None, every))[:count]
 
@@ -50,7 +50,7 @@ def drawn(found: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each:
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:
-    """Pictures (N, R, R, 3) side by side, as a data: URL."""
+    """Returns pictures (N, R, R, 3) in a grid, as a data: URL."""
     side = len(pictures[0])
     rows = -(-len(pictures) // columns)
     paper = np.full((rows * (side + _GAP) - _GAP, columns * (side + _GAP) - _GAP, 3), 255, np.uint8)
@@ -61,14 +61,14 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:
 
 
 def url(pixels: np.ndarray) -> str:
-    """A picture uint8 (H, W, 3) as a data: URL."""
+    """Returns a picture uint8 (H, W, 3) as a data: URL."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png", optimize=True)
     return data_url(file.getvalue())
 
 
 def data_url(png: bytes) -> str:
-    """The bytes of a PNG as a data: URL."""
+    """Returns the bytes of a PNG as a data: URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

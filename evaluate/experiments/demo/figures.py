@@ -1,4 +1,4 @@
-"""What was measured of a demo's runs, and what it says: one sentence, computed."""
+"""The measurements of a demo's runs, and their result: one sentence, computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from evaluate import results
 from evaluate.experiments.demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, UNTRAINED, Places, Plan
 
-THOUSAND = 1000  # KID is told times a thousand
+THOUSAND = 1000  # KID is printed times a thousand
 
-_KID = f"KD ({DETECTOR})"  # as evaluate calls it on another net than Inception
+_KID = f"KD ({DETECTOR})"  # its name on another net than Inception
 _AGREEMENT = "attribute agreement: "
 _NORMAL = 1.96  # standard errors either way that hold 95 %
 
@@ -37,41 +37,41 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """KID of every checkpoint that was measured, and attribute agreement."""
+    """KID of every measured checkpoint, and attribute agreement."""
 
     untrained: Point
     finetuned: list[Point]  # from 0 emoji, the pre-trained model, on
     scratch: list[Point]  # carried on to the end
-    at: int  # emoji seen, where `finetuned` ends
+    at: int  # emoji seen at the end of `finetuned`
     pictures: int  # drawn of each checkpoint
-    reference: int  # held-out emoji that they are compared with
+    reference: int  # held-out emoji of the comparison
     agreement: list[Json]
 
     @property
     def same(self) -> Point:
-        """The run from scratch when it has seen as many emoji as the fine-tuned one has in the end."""
+        """The run from scratch after as many emoji as the fine-tuned run has seen in the end."""
         return next(p for p in self.scratch if p.images_seen >= self.at)
 
     @property
     def swing(self) -> float:
-        """How far KID is thrown about from one checkpoint to the next, a standard deviation; a trend counts, too."""
+        """The standard deviation of KID from one checkpoint to the next, with any trend."""
         return swing([self.finetuned[1:], self.scratch])
 
     @property
     def sentence(self) -> str:
-        """What the curves show."""
+        """The conclusion from the curves."""
         ends = [p._replace(error=hypot(p.error, self.swing)) for p in (self.finetuned[-1], self.same, self.scratch[-1])]
         return sentence(*ends, untrained=self.untrained)
 
     def row(self) -> Json:
-        """Everything as plain JSON."""
+        """Returns all figures as plain JSON."""
         curves = {"untrained": [self.untrained], "finetuned": self.finetuned, "scratch": self.scratch}
         kid = {name: [p._asdict() for p in points] for name, points in curves.items()}
         return {"sentence": self.sentence, "swing": self.swing, "kid_x_1000": kid, "agreement": self.agreement}
 
 
 def read(plan: Plan, at: Places) -> Figures:
-    """The figures of a demo, of which every step is done."""
+    """Returns the figures of a demo with finished steps."""
     rows = {name: _rows(at.run(name)) for name in (PRETRAINED, FINETUNED, SCRATCH, UNTRAINED)}
     kid = {
         name: [r for r in found if r["metric"] == _KID and r["n"] == min(plan.measured, r["reference_n"])] for name, found in rows.items()
@@ -92,15 +92,18 @@ def read(plan: Plan, at: Places) -> Figures:
 
 
 def swing(curves: Sequence[Sequence[Point]]) -> float:
-    """The standard deviation of a checkpoint's value, from those of neighbours: sqrt(mean d^2 / 2) (von Neumann et al., Annals of
-    Mathematical Statistics 1941)."""
+    """Returns the standard deviation of a checkpoint's value, from differences d of neighbours.
+
+    It is sqrt(mean d^2 / 2): von Neumann et al., Annals of Mathematical Statistics 1941."""
     differences = [b.value - a.value for curve in curves for a, b in pairwise(curve)]
     return sqrt(sum(d * d for d in differences) / (2 * len(differences))) if differences else 0.0
 
 
 def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Point) -> str:
-    """What the ends of the curves say of pre-training, in one sentence. Two figures are told apart where their difference is outside of
-    its 95 % interval; none is told apart from another before both are better than a generator that was never trained."""
+    """Returns the conclusion about pre-training from the ends of the curves, in one sentence.
+
+    Two figures differ if their difference is outside of its 95 % interval. Figures are not compared before
+    both are better than an untrained generator."""
     bad = {name: p for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch)) if not _lower(p, untrained)}
     if bad:
         who = " and ".join(f"{name} ({p})" for name, p in bad.items())
@@ -134,7 +137,7 @@ _CONCLUSIONS = {
 
 
 def _compared(a: Point, b: Point) -> int:
-    """-1, 0 or 1: a is lower, the two cannot be told apart, a is higher."""
+    """Returns -1 if a is lower, 1 if a is higher, and 0 if their intervals do not separate them."""
     difference = a.value - b.value
     return 0 if abs(difference) <= hypot(a.interval, b.interval) else 1 if difference > 0 else -1
 

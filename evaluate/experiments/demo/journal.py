@@ -1,6 +1,6 @@
-"""What was done of a demo, and how long it took: a line of JSON at each sign of life, the last one of a start and step holding.
+"""The journal of a demo: one line of JSON per event of a step. The last line of each start and step counts.
 
-So a start that is cut off leaves what it took up to then, and the times of a step are the sums over the starts that worked on it.
+So an interrupted start keeps its times up to then. The time of a step is the sum over its starts.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluate.experiments.demo.plan import Step
 
-WHOLE = "demo"  # what stands for all of it, beside the steps
+WHOLE = "demo"  # the name of the whole demo among the steps
 
 _NAME = "journal.jsonl"
 
@@ -25,11 +25,11 @@ class Journal:
         text = self.path.read_text() if self.path.exists() else ""
         for line in text.splitlines():
             self._keep(line)
-        self._cut = text[-1:] not in ("", "\n")  # a crash has cut its last line
+        self._cut = text[-1:] not in ("", "\n")  # a crash has torn its last line
         self._start = 1 + max((start for start, _ in self._last), default=0)
 
     def note(self, step: str, command: str, seconds: float, *, cpu_seconds: float = 0.0, code: int | None = None) -> None:
-        """Writes down how long a step has taken in this start; with an exit status, that it has ended."""
+        """Writes the duration of a step in this start. An exit status marks its end."""
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
         with self.path.open("a") as file:
@@ -38,21 +38,21 @@ class Journal:
         self._keep(line)
 
     def done(self, step: Step) -> bool:
-        """Whether a step's command, as it is now, has ended well, and what it makes is there."""
+        """Returns True if a step's present command has succeeded and its result exists."""
         ended = any(r["step"] == step.name and r["command"] == step.line and r["code"] == 0 for r in self._last.values())
         return ended and step.left
 
     def seconds(self, name: str) -> float:
-        """What a step took, of wall clock, over all starts."""
+        """Returns the wall clock seconds of a step, over all starts."""
         return float(sum(row["seconds"] for (_, step), row in self._last.items() if step == name))
 
     @property
     def starts(self) -> int:
-        """How many starts there were, this one among them where it has noted something."""
+        """The number of starts, with this one if it has recorded something."""
         return len({start for start, _ in self._last})
 
     def _keep(self, line: str) -> None:
-        """A line that a crash has cut counts as not there."""
+        """Keeps the row of a line. Ignores a torn line."""
         try:
             row = json.loads(line)
             self._last[int(row["start"]), str(row["step"])] = row

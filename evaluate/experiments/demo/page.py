@@ -1,4 +1,4 @@
-"""The report of a demo as one HTML page: no script, nothing fetched, its pictures within."""
+"""The report of a demo as one HTML page with its pictures inside: no script, no requests."""
 
 import json
 import os
@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 class Arm(NamedTuple):
-    """A checkpoint that is shown beside others."""
+    """A checkpoint of the comparison."""
 
     name: str
     remark: str
@@ -47,14 +47,14 @@ class Arm(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Pictures of a prompt, a sheet each of several checkpoints."""
+    """Pictures of a prompt, one sheet per checkpoint."""
 
     prompt: str
     sheets: list[str]  # data: URLs
 
 
 class Timed(NamedTuple):
-    """A step and what it took."""
+    """A step and its time."""
 
     step: Step
     seconds: float  # of wall clock, over all starts
@@ -62,7 +62,7 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What the page says and shows."""
+    """The texts, figures and pictures of the page."""
 
     plan: Plan
     left_out: dict[str, str]
@@ -80,8 +80,8 @@ class Content:
 
 
 def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path) -> Content:
-    """Everything on the page, of a demo whose steps are done."""
-    torch.set_num_threads(1)  # quicker for models as small as these
+    """Returns the content of the page of a demo with finished steps."""
+    torch.set_num_threads(1)  # faster for small models
     at, found = Places(out), figures.read(plan, Places(out))
     encoder = encoders.load(encoders.find(plan.encoder))
     arms = _arms(at, found)
@@ -105,7 +105,7 @@ def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal:
 
 
 def render(content: Content, seconds: float, starts: int, digest: str) -> str:
-    """The page of a demo that took so long, over so many starts; it bears the digest of what it was made of."""
+    """Returns the page, with the demo's seconds, its starts and the digest of its inputs."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "-" if x is None else f"{x:.0%}"}
     scale = at_scale(content.plan)
@@ -115,7 +115,7 @@ def render(content: Content, seconds: float, starts: int, digest: str) -> str:
 
 
 def _arms(at: Places, found: Figures) -> list[Arm]:
-    """The three ends that are compared."""
+    """Returns the three compared checkpoints."""
     scratch = {checkpoint.images_seen(c): c for c in checkpoint.committed(at.run(SCRATCH))}
     ends = [(FINETUNED, found.finetuned[-1]), (SCRATCH, found.same), (SCRATCH, found.scratch[-1])]
     told = ("pre-trained, then fine-tuned", "from scratch", "from scratch, carried on")
@@ -129,7 +129,7 @@ def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder
 
 
 def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
-    """The real pictures and those of their names, a sheet each."""
+    """Returns sheets of the real pictures and of each arm's pictures of their names."""
     names = [sample.captions[0] for sample in real]
     sheets = [drawings.sheet(drawings.drawn(arm.checkpoint, names, encoder), columns=4) for arm in arms]
     return [
@@ -139,7 +139,7 @@ def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Enc
 
 
 def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
-    """The steps by stage, in the order of the stages."""
+    """Returns the steps by stage, in the order of the stages."""
     found = {stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES}
     return {stage: timed for stage, timed in found.items() if timed}
 
@@ -159,6 +159,6 @@ def _facts(at: Places, plan: Plan) -> Json:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds below two minutes, minutes and seconds above."""
+    """Returns seconds below two minutes, minutes and seconds above."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if seconds >= 120 else f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,7 +1,7 @@
-"""What the demo does: its sizes, and its steps, each an ordinary command of a stage.
+"""The plan of the demo: its sizes, and its steps, each an ordinary command of a stage.
 
-Steps that need not wait for one another are done side by side: the run that starts from scratch, beside the formulas, the run that is
-pre-trained on them, and what is fine-tuned from it. A step is done when its command has ended well and what it makes is there.
+Independent steps run in parallel, such as training from scratch and the chain of formulas, pre-training and
+fine-tuning. A step is done when its command has succeeded and its result exists.
 """
 
 import shlex
@@ -18,7 +18,7 @@ PRETRAINED, FINETUNED, SCRATCH, UNTRAINED = ("pretrained", "finetuned", "scratch
 TRAIN, TEST = "emoji-train", "emoji-test"
 
 _SIDES = (16, 32, 64, 128)
-_SIDE = 32  # pixels that the presets draw
+_SIDE = 32  # pixels a side of the presets
 _BATCH = 32  # of the presets
 _POINTS = 4  # of the fine-tuning's curve
 _JUDGED = 200
@@ -32,7 +32,7 @@ class Plan:
     finetuning: int = 16_000  # emoji seen
     pictures: int = 4_096  # rendered, of each family
     size: int = 32  # pixels a side
-    font: str | None = None  # file; None: where Debian's package puts it
+    font: str | None = None  # file; None: that of Debian's package
     encoder: str = ENCODER
     families: tuple[str, ...] = FAMILIES
     measured: int = 400  # pictures of a checkpoint
@@ -49,29 +49,29 @@ class Plan:
 
     @property
     def every(self) -> int:
-        """Images between two checkpoints, which are measured."""
+        """Images between two measured checkpoints."""
         return max(self.finetuning // _POINTS, _BATCH)
 
     @property
     def judged(self) -> int:
-        """Pictures of a family that attribute agreement looks at: half of them fit its judge."""
+        """Pictures of a family for attribute agreement. Half of them fit its judge."""
         return min(self.pictures, _JUDGED)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and what it leaves."""
+    """A command and its result."""
 
     name: str
     what: str
     command: tuple[str, ...]  # after `python -m`
     makes: Path  # a file, or a run
     after: tuple[str, ...] = ()  # steps whose results it needs
-    images: int = 0  # that the run has seen then
+    images: int = 0  # images seen by the run at its end
 
     @property
     def stage(self) -> str:
-        """The package that does it."""
+        """The package of the command."""
         return self.command[0].partition(".")[0]
 
     @property
@@ -81,14 +81,14 @@ class Step:
 
     @property
     def left(self) -> bool:
-        """Whether what it makes is there."""
+        """True if the result exists."""
         return any(not self.images or int(mark.parent.name) >= self.images for mark in self.marks)
 
     @property
     def marks(self) -> list[Path]:
-        """The files that say what it has made: of a run, the marks of its checkpoints."""
+        """The files that mark the result: of a run, the marks of its checkpoints."""
         if self.images:
-            from train import checkpoint  # brings torch, which the rest of the demo's driver does without
+            from train import checkpoint  # imports torch, which the rest of the driver does not need
 
             return [found / checkpoint.COMMITTED for found in checkpoint.committed(self.makes)]
         return [self.makes] if self.makes.exists() else []
@@ -96,32 +96,32 @@ class Step:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the parts of a demo lie."""
+    """The folders of a demo."""
 
     out: Path
 
     def run(self, name: str) -> Path:
-        """A run's folder."""
+        """Returns a run's folder."""
         return self.out / "runs" / name
 
     def shards(self, name: str) -> Path:
-        """A set: a family's, or a split of the emoji."""
+        """Returns the folder of a set: a family's, or a split of the emoji."""
         return self.out / name.replace("-", "/") if name in (TRAIN, TEST) else self.out / "shards" / name
 
     def captions(self, name: str) -> Path:
-        """The tables of a set."""
+        """Returns the folder of a set's tables."""
         return self.out / "captions" / name
 
 
 def steps(plan: Plan, out: Path) -> list[Step]:
-    """The steps of a demo; of those that need not wait, the first are begun first."""
+    """Returns the steps of a demo. Of independent steps, the first begin first."""
     at = Places(out)
     pretrained = [_pretrain(plan, at), _finetune(plan, at)]
     return [*_emoji(plan, at), *_scratch(plan, at), *_formulas(plan, at), *pretrained, *_measuring(plan, at)]
 
 
 def at_scale(plan: Plan) -> list[tuple[str, str]]:
-    """What each stage is for, and the command that does it at the paper's size."""
+    """Returns the purpose of each stage, with its command at the paper's size."""
     sets = f"DATASET={shlex.quote(' '.join(plan.families))}"
     tuned = "\n".join(_tuned(source) for source in ("runs/formulas", "none"))
     return [
@@ -146,7 +146,9 @@ def _emoji(plan: Plan, at: Places) -> list[Step]:
 
 
 def _formulas(plan: Plan, at: Places) -> list[Step]:
-    """Rendered first, captioned then, so that a renderer that is missing is found soon."""
+    """Returns the steps of the families.
+
+    All render before any is captioned, so that a missing renderer fails early."""
     sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
     rendered = [
         Step(f"shards {f}", f"pictures of {f}", ("synth", "shards", f, *sizes, "--out", str(at.shards(f))), at.shards(f) / "manifest.json")
@@ -174,7 +176,9 @@ def _finetune(plan: Plan, at: Places) -> Step:
 
 
 def _scratch(plan: Plan, at: Places) -> list[Step]:
-    """The same from scratch, then carried on; and a generator as it was drawn at first, by a step of length 0."""
+    """Returns the steps of training from scratch, of continuing it, and of an untrained generator.
+
+    The untrained run takes one step at a learning rate of 0."""
     start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
     long = plan.pretraining + plan.finetuning
     still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
@@ -206,7 +210,9 @@ def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
 
 
 def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]:
-    """The terms of a run. Its reader is in the same process, which is soon there and quick enough for small pictures."""
+    """Returns the options of a run.
+
+    The run has no reader processes: it starts faster, and small pictures need none."""
     settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
-    where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables have no paths
+    where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables do not store the path
     return ("--out", str(at.run(name)), "--images-seen", str(images), *where, *(word for s in settings for word in ("--set", s)))

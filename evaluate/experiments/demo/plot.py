@@ -1,4 +1,4 @@
-"""The curves of a demo as one plot, drawn with matplotlib's object interface: the same bytes each time."""
+"""The curves of a demo as one plot, by matplotlib's object interface: the same bytes each time."""
 
 import io
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _STYLE: Any = {
 
 
 def curves(figures: Figures, pretraining: int) -> bytes:
-    """KID against emoji seen, a PNG: the three curves, their 95 % intervals, and the level of a generator that was never trained."""
+    """Plots KID against emoji seen, a PNG: three curves with 95 % intervals, and an untrained generator."""
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(8.6, 4.6), layout="constrained")
         axes = drawn.add_subplot()

@@ -1,7 +1,8 @@
-"""A process that does one step after another, each as `python -m` would: torch and compiled kernels are loaded once for all of them.
+"""A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
-It reads a JSON object a step from stdin, {"command": [...], "log": FILE}, and writes {"code", "cpu_seconds"} to stdout when that has ended.
-When stdin ends, and with it whoever gave the steps, the step under way is told to stop, as by SIGTERM.
+It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. It writes {"code",
+"cpu_seconds"} to stdout when the step has ended. When stdin ends, because the driver has ended, it stops the
+running step as by SIGTERM.
 """
 
 import json
@@ -19,7 +20,7 @@ _PATIENCE = 30  # seconds for a step to stop
 
 
 def main() -> None:
-    """The entry of `python -m evaluate.experiments.demo.worker`."""
+    """Runs `python -m evaluate.experiments.demo.worker`."""
     answers = os.fdopen(os.dup(1), "w")
     waiting: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(waiting,), daemon=True).start()
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def _done(command: list[str], log: str) -> int:
-    """The exit status of a command; all that it says goes to the log."""
+    """Runs a command with its output in the log. Returns its exit status."""
     with open(log, "a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
@@ -55,7 +56,7 @@ def _done(command: list[str], log: str) -> int:
 
 
 def _read(waiting: "queue.Queue[str]") -> None:
-    """Passes lines on; after the last, sees to it that the process ends."""
+    """Passes lines on. After the last, ends the process."""
     for line in sys.stdin:
         waiting.put(line)
     waiting.put("")

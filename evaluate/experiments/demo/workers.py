@@ -1,7 +1,7 @@
-"""Steps given to worker processes, those that need not wait for one another side by side.
+"""Worker processes for the steps of a demo. Independent steps run in parallel.
 
-Workers have a thread each: sums then do not depend on the machine, and two of them fill two cores. They end when this process does, however
-it ends.
+A worker has one thread, so sums do not depend on the machine, and two workers fill two cores. Workers end
+with this process, even if it is killed.
 """
 
 import contextlib
@@ -25,35 +25,35 @@ AT_ONCE = 2
 
 _PATIENCE = 60  # seconds for workers to stop
 _TICK = 5.0  # seconds between two signs of life
-# One thread; and glibc keeps what is freed, which it would otherwise give back and fault in again for each batch of a detector.
+# One thread. glibc keeps freed memory, so that a detector does not fault it in again for each batch.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 Json = dict[str, Any]
 
 
 class Alive(NamedTuple):
-    """The steps under way, every few seconds."""
+    """The running steps, every few seconds."""
 
     steps: list[Step]
 
 
 class Ended(NamedTuple):
-    """A step that has ended well."""
+    """A step that has succeeded."""
 
     step: Step
     seconds: float
 
 
 def environment() -> dict[str, str]:
-    """The environment of a command that is to find the stages, wherever the demo was called from."""
+    """Returns the environment of a command that finds the stages from any working directory."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
 
 
 def do(steps: Sequence[Step], journal: Journal, logs: Path, lock: int) -> Generator[Alive | Ended, None, None]:
-    """Does the steps that are not done. Workers hold the lock, a file descriptor, as long as they live; they
-    end when this does, or when it is closed. Raises UserError with the last error of a step's command if it
-    fails."""
+    """Runs the steps that are not done. Raises UserError with the last error of a step's command if it fails.
+
+    Workers hold the lock, a file descriptor, as long as they live. They end with this generator."""
     done = {step.name for step in steps if journal.done(step)}
     waiting = [step for step in steps if step.name not in done]
     events: queue.Queue[tuple[Worker, Json]] = queue.Queue()
@@ -95,28 +95,28 @@ class Worker:
             text=True,
             env=environment(),
             pass_fds=[lock],
-            start_new_session=True,  # Ctrl-C is for the demo, which passes it on
+            start_new_session=True,  # only the demo gets Ctrl-C; it stops the workers
         )
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
 
     def give(self, step: Step, logs: Path) -> None:
-        """Gives it a step."""
+        """Sends a step to the worker."""
         assert self._process.stdin
         log = str(logs / f"{step.name.replace(' ', '-')}.log")
-        with contextlib.suppress(BrokenPipeError):  # its end is an event, too
+        with contextlib.suppress(BrokenPipeError):  # its end is an event, so do not raise
             self._process.stdin.write(json.dumps({"command": step.command, "log": log}) + "\n")
             self._process.stdin.flush()
 
     def ended(self) -> int:
-        """The exit status of a worker that has ended by itself."""
+        """Returns the exit status of a worker that has ended by itself."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """Tells it to stop; a run makes a checkpoint first."""
+        """Sends SIGTERM. A run writes a checkpoint first."""
         self._process.terminate()
 
     def leave(self, patience: float) -> None:
-        """Waits for its end, and makes it end."""
+        """Waits for the worker's end, then kills it."""
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _workers(count: int, events: "queue.Queue[tuple[Worker, Json]]", lock: int) -> Iterator[list[Worker]]:
-    """Idle workers, which are gone when the block has ended."""
+    """Yields idle workers. They have ended when the block has."""
     made = [Worker(events, lock) for _ in range(count)]
     try:
         yield list(made)
@@ -149,7 +149,7 @@ def _workers(count: int, events: "queue.Queue[tuple[Worker, Json]]", lock: int) 
 
 
 def _failure(step: Step, code: int, logs: Path) -> str:
-    """What to tell of a step that has failed: its own sentence, if it has one."""
+    """Returns the error text of a failed step: the sentence in its log, if there is one."""
     log = logs / f"{step.name.replace(' ', '-')}.log"
     said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
     if code == 2 and said:

@@ -1,0 +1,56 @@
+"""Docstrings keep the first rules of the project's prose: a verb or a noun first, and no phrases to decode."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit import ROOT
+
+PACKAGES = ["caption", "train", "evaluate"]
+QUESTION = re.compile(r"(What|Where|Whether|Which|How|Of|Who|When)\b")
+DECODED = re.compile(r"\b(anew|of which|is told|said of|lies at|what there is)\b")
+VERB = re.compile(r"[A-Z][a-z]+s\b")
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def docstrings(package: str) -> Iterator[tuple[str, Documented, str]]:
+    """Yields place, node and text of every docstring of a package."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, Documented) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", node, text
+
+
+def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Returns True for a function that reads as an attribute, so that its docstring may be a noun phrase."""
+    return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def offenders(text: dict[str, str]) -> list[str]:
+    """Returns the first line of each docstring, with its place."""
+    return [f"{place}: {words.splitlines()[0]}" for place, words in text.items()]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_docstring_begins_with_a_question(package: str) -> None:
+    assert not offenders({place: text for place, _, text in docstrings(package) if QUESTION.match(text)})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_docstring_has_a_phrase_to_decode(package: str) -> None:
+    assert not offenders({place: text for place, _, text in docstrings(package) if DECODED.search(" ".join(text.split()))})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_begin_with_a_verb_in_the_third_person(package: str) -> None:
+    """Properties may be noun phrases, and shapes such as "(N, I) -> (N, O)." may come first."""
+    functions = {
+        place: text
+        for place, node, text in docstrings(package)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_property(node)
+    }
+    assert functions
+    assert not offenders({place: text for place, text in functions.items() if not VERB.match(text) and "->" not in text.splitlines()[0]})

@@ -1,1 +1,3 @@
-"""Real captioned sets as shards, one folder a set; beside them what is shipped and what commands make."""
+"""Real captioned sets as shards, one folder a set. The package also holds shipped files, and files that
+commands make.
+"""

@@ -1,6 +1,7 @@
-"""Captions as people keep them beside pictures: a .txt a picture, a table (CSV with a header), or a JSON object a line.
+"""Caption files in the usual forms: one .txt a picture, a table (CSV with a header), or one JSON object a
+line.
 
-A caption is one line: line breaks within it become spaces, and blank ones are none.
+A caption is one line: line breaks within it become spaces. Blank captions are dropped.
 """
 
 import csv
@@ -23,7 +24,8 @@ _BREAK = re.compile(r"\s*[\r\n\u2028\u2029\x0b\x0c\x85]+\s*")
 
 
 def one_line(text: str) -> str:
-    """A caption without line breaks and without spaces around it. Raises UserError where it holds half a character, as JSON may."""
+    """Returns a caption without line breaks and without surrounding spaces. Raises UserError if it holds half
+    a surrogate pair, as JSON may."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -32,7 +34,8 @@ def one_line(text: str) -> str:
 
 
 def beside(path: Path, source: Source) -> tuple[str, ...]:
-    """The captions of a .txt, one a line. Raises UserError where it is missing, not UTF-8, or blank."""
+    """Returns the captions of a .txt, one a line. Raises UserError if the file is missing, not UTF-8, or
+    blank."""
     found = tuple(one_line(line) for line in originals.lines(path, source))
     if not found:
         raise UserError(f"{path} holds no caption; write one a line, or remove the file and its picture")
@@ -40,7 +43,8 @@ def beside(path: Path, source: Source) -> tuple[str, ...]:
 
 
 def table(path: Path, source: Source) -> Captions:
-    """The captions of a .csv, .txt (comma-separated, with a header) or .jsonl. Raises UserError, which names file and line."""
+    """Returns the captions of a .csv, .txt (comma-separated, with a header) or .jsonl. Raises UserError,
+    which names file and line."""
     rows = READERS.get(path.suffix.lower())
     if rows is None:
         raise UserError(f"{path} is no kind of caption file that is read; known are {', '.join(READERS)}")
@@ -66,7 +70,8 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
-    """Where pictures and captions stand: the first column and the one called caption, unless others are called so."""
+    """Returns the numbers of the picture column and of the caption column. Without a known name, the pictures
+    are in the first column. Raises UserError if no column holds captions."""
     image = next((header.index(name) for name in NAMES if name in header), 0)
     caption = next((header.index(name) for name in TEXTS if name in header), None)
     if caption is None or caption == image:

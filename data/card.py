@@ -1,4 +1,4 @@
-"""What lies beside a prepared set for people and catalogues: data card, Croissant metadata, contact sheet."""
+"""Companions of a prepared set, for people and catalogues: data card, Croissant metadata, contact sheet."""
 
 from itertools import islice
 from typing import Any
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
-    """Returns the companions of a manifest by name; the contact sheet shows pictures of the stored shards."""
+    """Returns the companions of a manifest by name. The contact sheet shows pictures of the stored shards."""
     about = croissant.About(
         description=f"{manifest['samples']:,} pictures with captions: {manifest['title']}",
         licence=manifest["licence"],

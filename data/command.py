@@ -1,4 +1,4 @@
-"""What the commands of all sets do alike: `python -m data.SET.prepare`."""
+"""The options and the course that the commands of all sets share: `python -m data.SET.prepare`."""
 
 import os
 from collections.abc import Callable, Generator
@@ -19,20 +19,22 @@ _NAMED = 3  # originals that are left out and named on stderr; the manifest has 
 
 
 def root(what: str) -> Callable[..., Any]:
-    """The option that says where the original lies."""
+    """Returns the option --root, the folder of the original."""
     return click.option("--root", required=True, callback=at_home, help=what)
 
 
 def at_home(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A place with ~ as the home folder, which not every shell puts in for `make ROOT=~/coco`. Raises UserError where it is empty, as
-    a variable that is not set makes it: it would be here, or the root of all folders."""
+    """Returns a path with ~ replaced by the home folder. Not every shell does that for `make ROOT=~/coco`.
+    Raises UserError if the path is empty, as from an unset variable: it would mean the current folder, or the
+    root of all folders."""
     if value == "":
         raise UserError(f"{parameter.get_error_hint(context)} is empty; give a folder")
     return value and os.path.expanduser(value)
 
 
 def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
-    """The options of every preparation, gathered as its `request`; without a name the set's own says where it lies."""
+    """Returns the options of every preparation, as one decorator. Without a name, the default of --out
+    follows from the set's own name."""
     place = f"data/real/{name}" if name else None
     return options(
         click.option(
@@ -46,29 +48,30 @@ def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
 
 
 def making(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of whatever makes a set."""
+    """Adds the options of every command that makes a set."""
     return options(
         click.option("--workers", type=int, help="Processes at once; 0: this one. Default: a core each, if the shards allow."),
-        click.option("--overwrite", is_flag=True, help="Replace other sets that lie there."),
-        click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing."),
+        click.option("--overwrite", is_flag=True, help="Replace other sets in OUT."),
+        click.option("--dry-run", is_flag=True, help="Show the estimate and write nothing."),
     )(command)
 
 
-def split_by_seed(held_out: str = "The part that is held out, between 0 and 1.") -> Callable[..., Any]:
-    """The options of a set that its owner does not split."""
+def split_by_seed(held_out: str = "The share of pictures to hold out, between 0 and 1.") -> Callable[..., Any]:
+    """Returns the options of a set that its owner does not split."""
     return options(
-        click.option("--seed", default=0, show_default=True, help="Which pictures are held out."),
+        click.option("--seed", default=0, show_default=True, help="The seed that chooses the held-out pictures."),
         click.option("--test-share", default=0.1, show_default=True, help=held_out),
     )
 
 
 def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
-    """Several options as one decorator, in the order in which --help shows them."""
+    """Returns several options as one decorator, in the order in which --help shows them."""
     return lambda command: reduce(lambda made, option: option(made), reversed(decorators), command)
 
 
 def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_run: bool, **options: Any) -> None:
-    """Prepares the splits of a set, or says what it would take. Raises UserError."""
+    """Prepares the splits of a set. With `dry_run`, shows the estimates and writes nothing. Raises
+    UserError."""
     request = Request(**options)
     if dry_run:
         for out, estimate in preparation.estimate(source, found, pictures, request):

@@ -1,4 +1,6 @@
-"""Pictures of strangers, decoded by Pillow: whatever it raises of a damaged one is one error, with the same words on every machine."""
+"""Decoding of pictures from unknown sources, by Pillow. Every failure on a damaged picture becomes one error,
+with the same words on every machine.
+"""
 
 import contextlib
 import errno
@@ -11,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from synth.errors import UserError
 
-# What Pillow raises of damaged files; it promises none of them.
+# The errors that Pillow raises on damaged files. Its documentation promises none of them.
 _DAMAGED = (
     *(SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, NotImplementedError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
@@ -19,16 +21,17 @@ _DAMAGED = (
 
 
 class UndecodableError(Exception):
-    """Why a picture does not decode."""
+    """The reason why a picture does not decode."""
 
 
 @contextlib.contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Where a picture is opened and decoded. Raises UndecodableError where it is damaged or of no known kind, and UserError where its
-    file cannot be read, which says nothing of the picture."""
+    """Turns the failures of a block that opens and decodes a picture into two errors. Raises UndecodableError
+    if the picture is damaged or of no known kind. Raises UserError if the file cannot be read, which says
+    nothing about the picture."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels, of damaged EXIF
+            warnings.simplefilter("ignore")  # warnings about many pixels or damaged EXIF
             yield
     except UnidentifiedImageError:
         raise UndecodableError("its format is none that is known") from None

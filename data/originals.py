@@ -1,7 +1,8 @@
-"""A set as its owner distributes it: which pictures it has, what is said of them, and how one is opened.
+"""A set as its owner distributes it: its pictures, their captions, and a reader.
 
-Whatever is missing or does not match is a UserError that names the file and the place where the owner offers it, before anything is
-written; a picture that turns out not to decode is no error of the set: it is left out and named (data/preparation.py).
+A missing or mismatched file is a UserError before anything is written. The error names the file and the place
+that offers it. A picture that does not decode is no such error: it is left out and named
+(data/preparation.py).
 """
 
 import os
@@ -25,25 +26,25 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Whose set it is."""
+    """The origin of a set: its name, title, place and licence."""
 
     name: str  # as in data/NAME
     title: str
-    place: str  # where its owner offers it; empty where nobody does
+    place: str  # the owner's page; empty if there is none
     licence: str
 
     @property
     def advice(self) -> str:
-        """How a sentence about something missing ends."""
+        """The end of a sentence about something missing."""
         return f": is {self.title} unpacked whole? Its owner offers it at {self.place}" if self.place else ""
 
 
 class Original(NamedTuple):
     """A picture before it is prepared."""
 
-    name: str  # unique in its set; a path below the root where it is a file
+    name: str  # unique in its set; for a file its path below the root
     captions: tuple[str, ...] = ()
-    about: Json = MappingProxyType({})  # what else its sample says; never "caption", "params" or "stats", which other stages read
+    about: Json = MappingProxyType({})  # more entries of its sample; never "caption", "params" or "stats", which other stages read
     bytes: int = 0  # of its file: another file under its name makes another set
 
 
@@ -53,10 +54,10 @@ Splits = Mapping[str, Sequence[Original]]  # by name: train, test ...
 
 
 class Pictures(Protocol):
-    """How originals are opened, in whatever process it is."""
+    """A reader of originals that works in any process."""
 
     def open(self, name: str) -> Image.Image:
-        """The picture. Raises what `data.decoding.decoding` makes one error of."""
+        """Returns the picture. Raises the errors that `data.decoding.decoding` turns into one."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ class Files:
     root: str
 
     def open(self, name: str) -> Image.Image:
-        """The picture of a file."""
+        """Returns the picture of a file."""
         return Image.open(Path(self.root, name))
 
 
 def set_name(name: str | None, place: str) -> str:
-    """What a set is called: as asked for, else as the last part of its place. Raises UserError where that could name no files."""
+    """Returns the requested name of a set, else the last part of its place. Raises UserError if it cannot
+    name files."""
     found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
     if not _NAME.fullmatch(found):
         raise UserError(f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k")
@@ -79,16 +81,17 @@ def set_name(name: str | None, place: str) -> str:
 
 
 def require(path: Path, source: Source) -> Path:
-    """The path, of a file or folder of the original. Raises UserError where it is not there."""
+    """Returns the path of a file or folder of the original. Raises UserError if it does not exist."""
     if not path.exists():
         raise UserError(f"{path} is missing{source.advice}")
     return path
 
 
 def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES) -> dict[str, int]:
-    """Bytes of every picture below a folder, by path relative to it, sorted; names that begin with a dot are passed over.
+    """Returns the bytes of every picture below a folder, by path relative to it, sorted. Names that begin
+    with a dot are skipped.
 
-    Raises UserError where there is no such folder, or one holds a link to itself."""
+    Raises UserError if there is no such folder, or one holds a link to itself."""
     found: dict[str, int] = {}
     waiting = [require(folder, source)]
     while waiting:
@@ -108,13 +111,14 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
 
 
 def _require_no_loop(entry: os.DirEntry[str]) -> None:
-    """Raises UserError where a folder is a link to one that holds it: its pictures would be found again and again."""
+    """Raises UserError if a folder is a link to one that holds it. Its pictures would repeat without end."""
     if entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()):
         raise UserError(f"{entry.path} is a link to a folder that holds it; remove the link")
 
 
 def _size(entry: os.DirEntry[str]) -> int:
-    """Bytes of a file. Raises UserError where it is none: opening a pipe would wait forever."""
+    """Returns the bytes of a file. Raises UserError if it is not a regular file: opening a pipe would wait
+    forever."""
     about = entry.stat()
     if not stat.S_ISREG(about.st_mode):
         raise UserError(f"{entry.path} is called like a file and is none; remove it")
@@ -122,7 +126,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def text(path: Path, source: Source) -> str:
-    """A text file. Raises UserError where it is missing or not UTF-8."""
+    """Returns the content of a text file. Raises UserError if it is missing or not UTF-8."""
     try:
         return require(path, source).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -130,12 +134,14 @@ def text(path: Path, source: Source) -> str:
 
 
 def lines(path: Path, source: Source) -> Iterator[str]:
-    """The lines of a text file that hold something, without the spaces around them. Raises UserError as `text` does."""
+    """Returns the lines of a text file that are not blank, without surrounding spaces. Raises UserError as
+    `text` does."""
     return (line.strip() for line in text(path, source).split("\n") if line.strip())
 
 
 def require_pairs(pictures: Collection[str], captioned: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError where pictures (by name) have no captions, or captions no picture; `where` says where captions stand."""
+    """Raises UserError if pictures (by name) have no captions, or captions no picture. `where` names the
+    place of the captions."""
     pictures, captioned = set(pictures), set(captioned)
     bare, lost = pictures - captioned, captioned - pictures
     for lone, what in ((bare, f"has no caption in {where}"), (lost, f"has captions in {where} and is not there")):
@@ -145,19 +151,21 @@ def require_pairs(pictures: Collection[str], captioned: Collection[str], where: 
 
 
 def require_all(named: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError where something that is named is not present; `where` says which file names it."""
+    """Raises UserError if a named entry is not present. `where` is the file that names it."""
     if lost := sorted(name for name in named if name not in present):
         more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
         raise UserError(f"{lost[0]} is named in {where} and is not there{more}{source.advice}")
 
 
 def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
-    """The first of several paths below a folder that is there. Raises UserError, which names the first, where none is."""
+    """Returns the first of several paths below a folder that exists. Raises UserError, which names the first,
+    if none does."""
     return next((path for name in names if (path := folder / name).exists()), None) or require(folder / names[0], source)
 
 
 def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
-    """Says which splits have other numbers of pictures than the whole set has: a part of it may be meant."""
+    """Notes the splits with another number of pictures than the whole set has. A part of the set may be
+    intended."""
     for split, originals in found.items():
         if len(originals) != whole[split]:
             console.note(f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}")

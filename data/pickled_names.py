@@ -1,6 +1,7 @@
-"""Lists of names that others keep as pickles (AttnGAN's filenames.pickle), read by an unpickler that admits nothing else.
+"""Lists of names that other people keep as pickles (AttnGAN's filenames.pickle). The unpickler admits nothing
+else.
 
-A pickle is a program; this one may make lists and strings, and whatever asks for a class or a function is refused before it gets it.
+A pickle is a program. This one may make lists and strings. A request for a class or a function is refused.
 """
 
 import io
@@ -11,12 +12,13 @@ from typing import Any, NoReturn
 from data.originals import Source, require
 from synth.errors import UserError
 
-# What unpickling raises of a file that is damaged or is no pickle.
+# The errors of unpickling a damaged file, or one that is no pickle.
 _DAMAGED = (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 def read(path: Path, source: Source) -> list[str]:
-    """The names of a pickled list. Raises UserError where the file is missing, damaged, or anything but a list of texts."""
+    """Returns the names of a pickled list. Raises UserError if the file is missing, damaged, or anything but
+    a list of texts."""
     data = require(path, source).read_bytes()
     try:
         names = _Lists(io.BytesIO(data), encoding="utf-8").load()
@@ -28,7 +30,7 @@ def read(path: Path, source: Source) -> list[str]:
 
 
 class _Lists(pickle.Unpickler):
-    """Makes what needs no class: of that, `read` takes lists of strings."""
+    """An unpickler of objects that need no class. `read` then takes lists of strings alone."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a list of names does not need")

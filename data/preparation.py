@@ -1,6 +1,8 @@
-"""Originals -> shards: cropped, scaled, written with their captions, and committed as every set of exnihilo is.
+"""Originals -> shards: cropped, scaled, written with their captions, and committed as every set of exnihilo
+is.
 
-A picture that does not decode is left out of its shard; record, manifest and card name it and say why.
+A picture that does not decode is left out of its shard. Record, manifest and card name it and give the
+reason.
 """
 
 import time
@@ -25,18 +27,18 @@ from synth.stopwatch import Stopwatch
 LAW = 1  # raised when the same originals give other samples
 VERSIONED = ("numpy", "pillow")  # packages that records name
 
-_SPLITS = ("train", "val", "test")  # that sets have
+_SPLITS = ("train", "val", "test")  # names that splits may have
 _LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
-_ADVANCE = 32  # pictures between two signs of life
-_BLOCK = 512  # bytes of a tar header, and what members are padded to
+_ADVANCE = 32  # pictures between two events of progress
+_BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Request:
-    """How a set is to be prepared."""
+    """The form of the sets to prepare, and the terms."""
 
     out: str  # its splits lie in OUT/SPLIT
     size: int = 256
@@ -63,9 +65,11 @@ def prepare(
     pictures: Pictures,
     request: Request,
 ) -> Generator[Estimate | Progress | list[Summary], None, None]:
-    """Makes a finished set of every split of a source, or its missing parts; `law` describes the split in words.
+    """Makes a finished set of every split of a source, or its missing parts. `law` describes the split in
+    words.
 
-    Yields for each split the estimate, before anything is written, and the progress, and last the summaries. Raises UserError."""
+    Yields for each split the estimate, before anything is written, and the progress. Yields last the
+    summaries. Raises UserError."""
     works = _works(source, found, pictures, request)
     for work in works:
         completion.require_place(work, _terms(request))
@@ -81,15 +85,16 @@ def prepare(
 
 
 def estimate(source: Source, found: Splits, pictures: Pictures, request: Request) -> Iterator[tuple[str, Estimate]]:
-    """The preflight alone (--dry-run), by split. Raises UserError."""
+    """Yields the estimates of the preflight (--dry-run), by split. Raises UserError."""
     for work in _works(source, found, pictures, request):
         yield work.storage.url, completion.foresee(work, _terms(request))
 
 
 def prepare_shard(job: Job) -> Iterator[int | Record]:
-    """The task of a worker: prepares, publishes and records one shard. Yields originals seen since the last yield, then the record.
+    """Prepares, publishes and records one shard, as the task of a worker. Yields originals seen since the
+    last yield, then the record.
 
-    Raises UserError where none of them decodes."""
+    Raises UserError if none of them decodes."""
     watch = Stopwatch.start()
     storage, identity = open_storage(job.out), job.identity
     left_out: list[Json] = []
@@ -131,18 +136,18 @@ def require_form(size: int, codec: str) -> None:
 
 
 def sample_bytes(files: dict[str, bytes]) -> int:
-    """What a sample takes in a tar."""
+    """Returns the bytes of a sample in a tar."""
     return sum(_BLOCK + len(data) + -len(data) % _BLOCK for data in files.values())
 
 
 def _square(pictures: Pictures, original: Original, size: int) -> Square:
-    """Raises UndecodableError."""
+    """Returns the square of an original. Raises UndecodableError."""
     with decoding(original.name), pictures.open(original.name) as picture:
         return square(picture, size)
 
 
 def _files(original: Original, made: Square, identity: Json) -> dict[str, bytes]:
-    """The members of a sample."""
+    """Returns the members of a sample."""
     codec = CODECS[identity["codec"]]
     about = {"dataset": identity["dataset"], "split": identity["split"], "source": original.name, **original.about}
     about |= {"original_size": made.size, "crop": made.crop, "filter": FILTER, "size": identity["size"]}
@@ -159,7 +164,8 @@ def _terms(request: Request) -> Terms:
 
 
 def _works(source: Source, found: Splits, pictures: Pictures, request: Request) -> list["_Preparing"]:
-    """The sets of a source, each examined before the first is made."""
+    """Returns the sets of a source. Raises UserError for a request that is not allowed, before the first set
+    is made."""
     require_form(request.size, request.codec)
     for name, value, least in (("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)):
         if value < least:
@@ -172,7 +178,8 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
 
 
 def _require_no_other_split(out: str, found: Splits) -> None:
-    """Raises UserError where a split lies beside those to be made, of an earlier division: it would share pictures with them."""
+    """Raises UserError if OUT holds a split of an earlier division, which would share pictures with the new
+    ones."""
     for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
         if split not in found and ledger.MANIFEST in place.sizes():
@@ -208,13 +215,13 @@ class _Preparing(Work):
     def probe(self) -> Probe:
         probed = self._originals[:_PROBES]
         for original in probed[:8]:
-            self._bytes(original)  # compiles, or loads what was compiled
+            self._bytes(original)  # the first pictures include loading of code
         begun = time.process_time()
         lengths = [self._bytes(original) for original in probed]
         return Probe(sum(lengths) / len(probed), (time.process_time() - begun) / len(probed))
 
     def _bytes(self, original: Original) -> int:
-        """What a sample takes in a tar; nothing where it does not decode."""
+        """Returns the bytes of a sample in a tar, or 0 if the picture does not decode."""
         try:
             files = _files(original, _square(self._pictures, original, self.identity["size"]), self.identity)
         except UndecodableError:

@@ -1,4 +1,4 @@
-"""Which pictures are held out: what the owner says, else what a seed says; and the file that writes it down."""
+"""Held-out pictures: by the owner's lists, else by a seed. The split is written to splits.json."""
 
 import hashlib
 import json
@@ -12,8 +12,9 @@ FILE = "splits.json"
 
 
 def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
-    """The groups (pictures that belong together, by name) that are held out: those with the least blake2b of seed and name, at least
-    one and not all. Raises UserError for a share outside (0, 1), or a single group."""
+    """Returns the held-out groups (pictures that belong together, by name): those with the least blake2b of
+    seed and name. They are at least one and never all. Raises UserError for a share outside (0, 1), or a
+    single group."""
     if not 0 < share < 1:
         raise UserError(f"--test-share is {share:g}; it must lie between 0 and 1")
     if seed < 0:
@@ -25,7 +26,7 @@ def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
 
 
 def write(out: str, dataset: str, law: str, splits: Mapping[str, Sequence[Original]]) -> None:
-    """Writes down, beside the sets, which original lies in which split, and the law by which it does."""
+    """Writes splits.json next to the sets: the originals of each split, and the law of the split."""
     content = {"set": dataset, "law": law, "splits": {split: [o.name for o in originals] for split, originals in splits.items()}}
     data = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
     storage = open_storage(out)

@@ -1,4 +1,4 @@
-"""A picture of any kind and shape -> a square of RGB pixels: centre crop, then Lanczos (Pillow's, antialiased).
+"""Any picture -> a square of RGB pixels: centre crop, then Lanczos (Pillow's, antialiased).
 
 Size and filter move FID, so every sample and record names them.
 """
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 CROP, FILTER = "centre", "lanczos"
 
 _TURN = Image.Transpose
-_UPRIGHT = {  # what makes a picture of an EXIF orientation upright
+_UPRIGHT = {  # EXIF orientation -> the transposition that makes a picture upright
     2: _TURN.FLIP_LEFT_RIGHT,
     3: _TURN.ROTATE_180,
     4: _TURN.FLIP_TOP_BOTTOM,
@@ -21,7 +21,7 @@ _UPRIGHT = {  # what makes a picture of an EXIF orientation upright
     8: _TURN.ROTATE_90,
 }
 GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
-_NO_PICTURES = {"I", "F"}  # 32-bit numbers of which nobody says what is white
+_NO_PICTURES = {"I", "F"}  # 32-bit numbers without a defined white
 
 
 class Square(NamedTuple):
@@ -34,7 +34,8 @@ class Square(NamedTuple):
 
 
 def square(picture: Image.Image, size: int) -> Square:
-    """The middle of a picture at `size` pixels a side. Raises whatever Pillow raises where it does not decode (data/decoding.py)."""
+    """Returns the middle of a picture at `size` pixels a side. Raises Pillow's errors if it does not decode
+    (data/decoding.py)."""
     picture = _upright(picture)
     width, height = picture.size
     side = min(width, height)
@@ -45,7 +46,8 @@ def square(picture: Image.Image, size: int) -> Square:
 
 
 def rgb(picture: Image.Image) -> Image.Image:
-    """The picture in RGB; what is transparent in it shows white. Raises ValueError for a kind that has no such meaning."""
+    """Returns the picture in RGB, with white behind transparent pixels. Raises ValueError for a mode without
+    a defined white."""
     if picture.mode in _NO_PICTURES:
         raise ValueError(f"its pixels are of kind {picture.mode}, of which nobody says what is white")
     if picture.mode.startswith("I;16"):
@@ -58,7 +60,8 @@ def rgb(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF says, of which nothing else is read: it may be damaged where the picture is whole."""
+    """Returns the picture turned as its EXIF orientation says. No other tag is read: EXIF may be damaged even
+    if the picture is whole."""
     picture.load()
     turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     return picture if turn is None else picture.transpose(turn)

@@ -1,4 +1,4 @@
-"""What a set has in the end, and what a run did for it."""
+"""The summary of a prepared set and of the run that prepared it."""
 
 from typing import Any, NamedTuple, Self
 
@@ -22,12 +22,12 @@ class Summary(NamedTuple):
 
     @classmethod
     def of(cls, storage: Storage, made: Made) -> Self:
-        """The summary of a set that a run has brought to its end."""
+        """Returns the summary of a set that a run has finished."""
         manifest = ledger.read_manifest(storage)
         grey, captions = (sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions"))
         prepared = sum(r.count for r in made.records)
         return cls(storage.url, manifest["samples"], captions, prepared, grey, manifest.get("left_out", []), made.seconds)
 
     def row(self) -> Json:
-        """The summary as a person reads it."""
+        """Returns the summary as a row for a person."""
         return {**self._asdict(), "left_out": len(self.left_out), "seconds": round(self.seconds, 1)}

@@ -1,4 +1,6 @@
-"""Multi-Modal CelebA-HQ (Xia et al. 2021): 30,000 faces with ten captions each, composed from CelebA's attributes by a grammar."""
+"""Multi-Modal CelebA-HQ (Xia et al. 2021): 30,000 faces with ten captions each. A grammar composed the
+captions from CelebA's attributes.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ TEXTS = ("text/celeba-caption", "text", "celeba-caption")
 
 
 def find(root: Path) -> Splits:
-    """The pictures of both splits, by number. Raises UserError."""
+    """Returns the pictures of both splits, by number. Raises UserError."""
     images, texts = originals.first_of(root, IMAGES, SOURCE), originals.first_of(root, TEXTS, SOURCE)
     listed = {split: {_stem(n) for n in pickled_names.read(root / split / "filenames.pickle", SOURCE)} for split in WHOLE}
     if both := listed["train"] & listed["test"]:
@@ -48,7 +50,7 @@ def find(root: Path) -> Splits:
 
 
 def _stem(name: str) -> str:
-    """ "7" of "7.jpg"; lists name pictures with or without it."""
+    """Returns "7" for "7.jpg". Lists name pictures with or without the extension."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in originals.PICTURES else name
 
@@ -61,7 +63,7 @@ def _by_number(name: str) -> tuple[int, str]:
 @command.root("The folder that holds images, text, train/filenames.pickle and test/filenames.pickle.")
 @command.prepares("celeba_hq")
 def main(root: str, **options: Any) -> None:
-    """Prepare Multi-Modal CelebA-HQ as sets of shards: train (24,000 pictures) and test (6,000)."""
+    """Prepares Multi-Modal CelebA-HQ as sets of shards: train (24,000 pictures) and test (6,000)."""
     command.prepare(SOURCE, "the owner's: filenames.pickle", find(Path(root)), Files(root), **options)
 
 

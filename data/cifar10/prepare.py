@@ -1,7 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009): pictures of 32 x 32 pixels in ten classes, from its binary version or from a tree of picture files.
+"""CIFAR-10 (Krizhevsky 2009): pictures of 32 x 32 pixels in ten classes, from its binary version or a tree of
+picture files.
 
-It has no captions; each picture gets one, of its class: "a photo of an airplane". Pictures of the tree are ordered by their number
-within the class, so that classes are mixed in every shard, as they are in the binary version.
+The set has no captions. Each picture gets one, of its class: "a photo of an airplane". Pictures of the tree
+are ordered by their number within the class. Thus every shard mixes the classes, as the binary version does.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Records:
     root: str
 
     def open(self, name: str) -> Image.Image:
-        """The picture of a record."""
+        """Returns the picture of a record."""
         file, number = name.split("/")
         with Path(self.root, file).open("rb") as batch:
             batch.seek(int(number) * _RECORD + 1)
@@ -48,7 +49,7 @@ class Records:
 
 
 def find(root: Path) -> tuple[Splits, Pictures]:
-    """The pictures of both splits, and how they are opened. Raises UserError."""
+    """Returns the pictures of both splits, and their reader. Raises UserError."""
     if (root / "train").is_dir():
         found: Splits = {split: _tree(root, split) for split in WHOLE}
         classes = {split: {str(o.about["class_name"]) for o in pictures} for split, pictures in found.items()}
@@ -65,7 +66,7 @@ def find(root: Path) -> tuple[Splits, Pictures]:
 
 
 def caption(name: str) -> str:
-    """What is said of a picture of a class."""
+    """Returns the caption of every picture of a class."""
     return f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -82,7 +83,7 @@ def _tree(root: Path, split: str) -> Sequence[Original]:
 
 
 def _batch(file: Path, names: Sequence[str]) -> list[Original]:
-    """The pictures of a batch. Raises UserError where it is cut, or of classes without a name."""
+    """Returns the pictures of a batch. Raises UserError if the file is cut, or a class has no name."""
     data = originals.require(file, SOURCE).read_bytes()
     if not data or len(data) % _RECORD:
         raise UserError(f"{file} has {len(data):,} bytes, no multiple of {_RECORD:,}{SOURCE.advice}")
@@ -96,7 +97,7 @@ def _batch(file: Path, names: Sequence[str]) -> list[Original]:
 @command.root("The folder of the binary version, or one with train/CLASS/NAME.jpg and test/CLASS/NAME.jpg (or .png).")
 @command.prepares("cifar10", size=SIDE)
 def main(root: str, **options: Any) -> None:
-    """Prepare CIFAR-10 as sets of shards: train (50,000 pictures) and test (10,000)."""
+    """Prepares CIFAR-10 as sets of shards: train (50,000 pictures) and test (10,000)."""
     found, pictures = find(Path(root))
     command.prepare(SOURCE, "the owner's: training and test batches", found, pictures, **options)
 

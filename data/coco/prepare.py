@@ -1,7 +1,8 @@
-"""COCO 2014 (Lin et al. 2014; captions: Chen et al. 2015): photographs with about five captions each, by people.
+"""COCO 2014 (Lin et al. 2014; captions: Chen et al. 2015): photographs with about five captions each, by
+people.
 
-Its owner's splits: train and val. Every picture has a licence of its own, which its sample names; captions are in the order of their
-numbers.
+The splits are its owner's: train and val. Every picture has a licence of its own, which its sample names.
+Captions are in the order of their numbers.
 """
 
 import json
@@ -30,7 +31,7 @@ Json = Mapping[str, Any]
 
 
 def find(root: Path) -> Splits:
-    """The pictures of both splits, by number. Raises UserError."""
+    """Returns the pictures of both splits, by number. Raises UserError."""
     files = {split: root / "annotations" / f"captions_{folder}.json" for split, folder in FOLDERS.items()}
     for split, file in files.items():
         originals.require(file, SOURCE)
@@ -65,7 +66,8 @@ def _original(folder: str, image: Json, licences: Json, captions: Sequence[str],
 
 
 def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
-    """Pictures, captions and licences of an annotation file."""
+    """Returns pictures, captions and licences of an annotation file. Raises UserError if it lacks one of the
+    lists."""
     try:
         content = json.loads(originals.text(file, SOURCE))
     except json.JSONDecodeError as error:
@@ -80,7 +82,7 @@ def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
 @command.root("The folder that holds annotations, train2014 and val2014.")
 @command.prepares("coco")
 def main(root: str, **options: Any) -> None:
-    """Prepare COCO 2014 as sets of shards: train (82,783 pictures) and val (40,504)."""
+    """Prepares COCO 2014 as sets of shards: train (82,783 pictures) and val (40,504)."""
     command.prepare(SOURCE, "the owner's: train2014 and val2014", find(Path(root)), Files(root), **options)
 
 

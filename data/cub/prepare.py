@@ -1,7 +1,9 @@
-"""CUB-200-2011 (Wah et al. 2011), birds of 200 species, with the ten captions a picture of Reed et al. (2016).
+"""CUB-200-2011 (Wah et al. 2011), birds of 200 species, with the ten captions a picture of Reed et al.
+(2016).
 
-The split is Reed et al.'s, in which no species is in both: 150 of them to train on, 50 to test on. It lies beside the captions as
-trainvalclasses.txt and testclasses.txt, or, in AttnGAN's folder of birds, as train/ and test/filenames.pickle.
+The split is Reed et al.'s: 150 species for training, 50 others for testing. The folder of captions holds it
+as trainvalclasses.txt and testclasses.txt. AttnGAN's folder of birds holds it as train/filenames.pickle and
+test/filenames.pickle.
 """
 
 from collections.abc import Mapping
@@ -33,7 +35,8 @@ NAME_FILES = {"train": "train/filenames.pickle", "test": "test/filenames.pickle"
 
 
 def find(root: Path, captions: Path) -> Splits:
-    """The pictures of both splits, by number; `root` holds CUB_200_2011 and `captions` the texts. Raises UserError."""
+    """Returns the pictures of both splits, by number. `root` holds CUB_200_2011, and `captions` holds the
+    texts. Raises UserError."""
     folder = birds(root)
     names, species = _names(folder), _table(folder / "classes.txt")
     labels = _table(folder / "image_class_labels.txt")
@@ -58,12 +61,12 @@ def find(root: Path, captions: Path) -> Splits:
 
 
 def birds(root: Path) -> Path:
-    """The folder CUB_200_2011, which `root` holds or is."""
+    """Returns the folder CUB_200_2011, which `root` holds or is. Raises UserError if it is missing."""
     return root if (root / "images.txt").exists() else originals.require(root / "CUB_200_2011", SOURCE)
 
 
 def _names(folder: Path) -> Mapping[str, str]:
-    """The pictures by number. Raises UserError where one does not lie in its species' folder."""
+    """Returns the pictures by number. Raises UserError if one is not in a folder of its species."""
     names = _table(folder / "images.txt")
     for name in names.values():
         if name.count("/") != 1 or "." not in name:
@@ -72,7 +75,8 @@ def _names(folder: Path) -> Mapping[str, str]:
 
 
 def _table(path: Path) -> Mapping[str, str]:
-    """A file of numbers and names. Raises UserError, which names the line, where it is something else."""
+    """Returns a file of numbers and names as a mapping. Raises UserError, which names the line, if it holds
+    anything else."""
     table: dict[str, str] = {}
     for row, line in enumerate(originals.lines(path, SOURCE), 1):
         number, _, name = line.partition(" ")
@@ -83,7 +87,8 @@ def _table(path: Path) -> Mapping[str, str]:
 
 
 def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
-    """The split of every picture, by SPECIES/NAME. Raises UserError where a species is in both, or a picture in none."""
+    """Returns the split of every picture, by SPECIES/NAME. Raises UserError if a species is in both, or a
+    picture in none."""
     members = {split: _members(folder, split, stems) for split in WHOLE}
     species = {split: {stem.split("/")[0] for stem in chosen} for split, chosen in members.items()}
     if both := species["train"] & species["test"]:
@@ -94,7 +99,7 @@ def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
 
 
 def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
-    """The pictures of a split, by species or one by one, whichever file is there."""
+    """Returns the pictures of a split. The file that exists lists them by species, or one by one."""
     if not any((folder / files[split]).exists() for files in (CLASS_FILES, NAME_FILES)):
         raise UserError(f"{folder} has neither {CLASS_FILES[split]} nor {NAME_FILES[split]}, which say the split{TEXTS.advice}")
     file = originals.first_of(folder, (CLASS_FILES[split], NAME_FILES[split]), TEXTS)
@@ -108,16 +113,17 @@ def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
 
 
 def _words(name: str) -> str:
-    """The species of "001.Black_footed_Albatross"."""
+    """Returns the species of "001.Black_footed_Albatross"."""
     return name.partition(".")[2].replace("_", " ")
 
 
 @click.command(epilog="\b\nExample:\n  python -m data.cub.prepare --root ~/birds --size 256 --out data/real/cub")
 @command.root("The folder that holds CUB_200_2011.")
-@click.option("--captions", metavar="FOLDER", help="What holds text_c10 (or text) and the split; by default the root.")
+@click.option("--captions", metavar="FOLDER", help="The folder of text_c10 (or text) and of the split; by default the root.")
 @command.prepares("cub")
 def main(root: str, captions: str | None, **options: Any) -> None:
-    """Prepare CUB-200-2011 as sets of shards: train (8,855 pictures of 150 species) and test (2,933 of 50 others)."""
+    """Prepares CUB-200-2011 as sets of shards: train (8,855 pictures of 150 species) and test (2,933 of 50
+    others)."""
     found = find(Path(root), Path(captions or root))
     command.prepare(SOURCE, "by species, as Reed et al. (2016) have it", found, Files(str(birds(Path(root)) / "images")), **options)
 

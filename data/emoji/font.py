@@ -16,19 +16,19 @@ PIXELS = 109  # the size that Noto Color Emoji has bitmaps of, 136 x 128 pixels 
 NOTO = "fonts-noto-color-emoji"  # Debian's package
 PLACES = tuple(f"/usr/share/fonts/{folder}NotoColorEmoji.ttf" for folder in ("truetype/noto/", "noto/", "google-noto-emoji/", ""))
 
-_WIDEST = 1.5  # of a picture, where "A" of one sequence drawn as two glyphs has 2
+_WIDEST = 1.5  # width of an emoji, in widths of a face; a sequence drawn as two glyphs has 2
 _FACE = "\U0001f600"
 _NOBODY = "\U0010ffff"  # a code point that no font has
 
 
 @dataclass(frozen=True)
 class Font:
-    """A font with colour bitmaps; opens pictures by their code points, as "1F468-200D-1F680"."""
+    """A font with colour bitmaps. It opens pictures by their code points, as "1F468-200D-1F680"."""
 
     path: str
 
     def open(self, name: str) -> Image.Image:
-        """The glyph in the middle of a white square, RGB."""
+        """Returns the glyph in the middle of a white square, RGB."""
         drawn = _draw(self.path, characters(name))
         side = max(drawn.size)
         square = Image.new("RGB", (side, side), "white")
@@ -36,19 +36,21 @@ class Font:
         return square
 
     def missing(self, names: Iterable[str]) -> set[str]:
-        """Those that the font has no picture of: drawn as nothing, as the sign for nothing, or as several glyphs."""
+        """Returns the names of emoji that the font cannot draw. It draws these as nothing, as its sign for an
+        unknown character, or as several glyphs."""
         font, widest = _load(self.path), _WIDEST * _load(self.path).getlength(_FACE)
         nothing = {_pixels(_draw(self.path, _NOBODY)), b""}
         return {n for n in names if font.getlength(characters(n)) > widest or _pixels(_draw(self.path, characters(n))) in nothing}
 
     @property
     def sha256(self) -> str:
-        """Of the font's file."""
+        """The sha256 of the font's file."""
         return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
 
 
 def find(path: str | None) -> Font:
-    """The font of that path, else Debian's Noto Color Emoji. Raises UserError where there is none, or it has no colour bitmaps."""
+    """Returns the font of that path, else Debian's Noto Color Emoji. Raises UserError if there is none, or it
+    has no colour bitmaps."""
     found = path or next((place for place in PLACES if Path(place).exists()), None)
     if found is None:
         raise UserError(f"no emoji font is here; as root: apt-get install {NOTO}, or give one by --font FILE")
@@ -67,12 +69,12 @@ def find(path: str | None) -> Font:
 
 
 def code_points(emoji: str) -> str:
-    """The name of an emoji's picture: its code points, hexadecimal."""
+    """Returns the name of an emoji's picture: its code points, hexadecimal."""
     return "-".join(f"{ord(c):X}" for c in emoji)
 
 
 def characters(name: str) -> str:
-    """The emoji of a picture's name."""
+    """Returns the emoji of a picture's name."""
     return "".join(chr(int(point, 16)) for point in name.split("-"))
 
 
@@ -82,7 +84,7 @@ def _load(path: str) -> ImageFont.FreeTypeFont:
 
 
 def _draw(path: str, emoji: str) -> Image.Image:
-    """The glyph of an emoji, RGBA, as large as it is."""
+    """Returns the glyph of an emoji, RGBA, in its own size."""
     font = _load(path)
     left, top, right, bottom = map(round, font.getbbox(emoji))
     drawn = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)))
@@ -91,5 +93,5 @@ def _draw(path: str, emoji: str) -> Image.Image:
 
 
 def _pixels(drawn: Image.Image) -> bytes:
-    """What is to be seen of a glyph; nothing where it is transparent."""
+    """Returns the pixels of a glyph, or no bytes if it is transparent."""
     return drawn.tobytes() if np.asarray(drawn)[..., 3].any() else b""

@@ -1,6 +1,7 @@
-"""Emoji: a captioned set that installs anywhere. Pictures are drawn from the Noto Color Emoji font, names are those of the `emoji` package.
+"""Emoji: a captioned set that installs anywhere. The Noto Color Emoji font gives the pictures, the `emoji`
+package the names.
 
-Variants of a concept in several skin tones are near copies of each other, so they lie in one split.
+Variants of a concept in several skin tones are near copies of each other. All of them are in one split.
 """
 
 import re
@@ -23,7 +24,7 @@ SOURCE = Source(
 )
 
 _TONE = re.compile(r" (medium-light|medium-dark|light|medium|dark) skin tone")
-_BOTH = " person person"  # in the names of couples whose two tones differ
+_BOTH = " person person"  # in the names of couples with two tones
 _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0020-\U000e007f]+")  # of a country, of a part of one
 
 
@@ -36,24 +37,24 @@ class Emoji(NamedTuple):
 
     @property
     def concept(self) -> str:
-        """What it shows in whatever skin tone."""
+        """The name without its skin tones."""
         return _TONE.sub("", self.name).removesuffix(_BOTH)
 
     @property
     def about(self) -> dict[str, str]:
-        """What its sample says of it."""
+        """The entries of its sample's JSON: emoji, name and concept."""
         return {"emoji": self.emoji, "name": self.name, "concept": self.concept}
 
 
 def known() -> list[Emoji]:
-    """The emoji that Unicode recommends for general interchange, in the package's order."""
+    """Returns the emoji that Unicode recommends for general interchange, in the package's order."""
     from emoji import EMOJI_DATA, STATUS
 
     return [_named(e, entry) for e, entry in EMOJI_DATA.items() if entry["status"] == STATUS["fully_qualified"]]
 
 
 def originals(drawn_by: Font, *, seed: int, share: float) -> Splits:
-    """The splits of the emoji that a font has pictures of."""
+    """Returns the splits of the emoji that a font has pictures of."""
     found = known()
     missing = drawn_by.missing(font.code_points(e.emoji) for e in found)
     if missing:
@@ -81,7 +82,7 @@ def _words(name: str) -> str:
 @command.split_by_seed()
 @command.prepares("emoji", size=32)
 def main(path: str | None, seed: int, test_share: float, **options: Any) -> None:
-    """Draw the emoji of a font as sets of shards, with their English names: train and test."""
+    """Draws the emoji of a font as sets of shards, with their English names: train and test."""
     drawn_by = font.find(path)
     found = originals(drawn_by, seed=seed, share=test_share)
     command.prepare(SOURCE, f"concepts by blake2b of seed {seed} and name, {test_share:g} of them held out", found, drawn_by, **options)

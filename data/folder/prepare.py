@@ -1,7 +1,8 @@
-"""Pictures of a folder, at any depth, with captions beside them, in a file, or without any.
+"""Pictures of a folder, at any depth, with a caption file each, one file for all, or no captions.
 
-Captions: a .txt beside each picture, one a line; or a file (--captions): .csv or .txt with a header, or .jsonl, as Flickr8k's
-captions.txt and Hugging Face's metadata.jsonl are. A file may name pictures by path or, where that says which one is meant, by name alone.
+Captions are a .txt of each picture's name, one a line. Or --captions names a file: .csv or .txt with a
+header, or .jsonl, as Flickr8k's captions.txt and Hugging Face's metadata.jsonl. Such a file names pictures by
+path, or by name alone if only one picture has that name.
 """
 
 import posixpath
@@ -22,13 +23,14 @@ LICENCE = "unknown, as its owner states it"
 
 
 def source_of(root: Path, name: str | None, licence: str) -> Source:
-    """Whose set it is. Raises UserError where its name could name no files."""
+    """Returns the source of a folder's pictures. Raises UserError if its name cannot name files."""
     found = originals.set_name(name, str(root.resolve()))
     return Source(found, f"pictures of {found}", "", licence)
 
 
 def find(root: Path, source: Source, captions: str, *, seed: int, share: float) -> Splits:
-    """The pictures by path, in train and test, or in train alone where the share is 0. Raises UserError."""
+    """Returns the pictures by path, in train and test, or in train alone if the share is 0. Raises
+    UserError."""
     sizes = originals.sizes(root, source)
     if not sizes:
         raise UserError(f"{root} holds no pictures; known are {', '.join(sorted(originals.PICTURES))}")
@@ -41,7 +43,8 @@ def find(root: Path, source: Source, captions: str, *, seed: int, share: float) 
 
 
 def _captions(root: Path, names: list[str], source: Source, captions: str) -> Mapping[str, Sequence[str]]:
-    """The captions of every picture. Raises UserError where pictures have none, or captions no picture."""
+    """Returns the captions of every picture. Raises UserError if pictures have none, or captions no
+    picture."""
     if captions == NONE:
         return dict.fromkeys(names, ())
     if captions == BESIDE:
@@ -69,7 +72,7 @@ def _beside(root: Path, names: list[str], source: Source) -> Mapping[str, Sequen
 
 
 def _located(root: Path, file: Path, names: list[str], captions: caption_files.Captions) -> Mapping[str, Sequence[str]]:
-    """Captions by the path of their picture. Raises UserError where a name says not which picture is meant."""
+    """Returns captions by the path of their picture. Raises UserError if several pictures have the name."""
     present, alone = set(names), Counter(posixpath.basename(name) for name in names)
     paths = {posixpath.basename(name): name for name in names}
     folder = posixpath.relpath(file.resolve().parent, root.resolve())
@@ -88,10 +91,10 @@ def _located(root: Path, file: Path, names: list[str], captions: caption_files.C
 @click.option("--captions", default=BESIDE, show_default=True, help="beside (a .txt each), FILE (.csv, .txt, .jsonl), or none.")
 @click.option("--name", help="The set's name; by default the folder's.")
 @click.option("--licence", default=LICENCE, show_default=True, help="What its owner permits.")
-@command.split_by_seed("The part that is held out, below 1; 0: none, all is train.")
+@command.split_by_seed("The share of pictures to hold out, below 1; 0: none, all is train.")
 @command.prepares(None)
 def main(root: str, captions: str, name: str | None, licence: str, seed: int, test_share: float, out: str | None, **options: Any) -> None:
-    """Prepare a folder of pictures as sets of shards: train and test."""
+    """Prepares a folder of pictures as sets of shards: train and test."""
     source = source_of(Path(root), name, licence)
     out = out or f"data/real/{source.name}"
     place = open_storage(out).url

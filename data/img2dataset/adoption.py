@@ -1,7 +1,9 @@
-"""Tars of others used where they lie: counted, hashed and described by records and a manifest beside them, and never touched.
+"""Tars of other people used in place: counted, hashed, and described by records and a manifest in the same
+folder. The tars never change.
 
-In place nothing can be left out, so one sample that cannot be used, or a picture of another size, ends it: then the tars can be
-rewritten (rewriting.py). Nothing but records and manifest is written, since any other name may be its owner's.
+In place nothing can be left out. So one unusable sample, or one picture of another size, ends the run. Such
+tars can be rewritten (rewriting.py). The run writes nothing but records and the manifest, since any other
+name may be the owner's.
 """
 
 import re
@@ -25,8 +27,8 @@ from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
 
 _PROBES = 32  # samples that the preflight reads
-_ADVANCE = 256  # samples between two signs of life
-_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # whose records are found again: see synth.sets.ledger
+_ADVANCE = 256  # samples between two events of progress
+_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # names that give records synth.sets.ledger finds
 _REWRITE = "give --out (and --size) to have what can be used rewritten there"
 
 Json = dict[str, Any]
@@ -34,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """Tars, and whose they are."""
+    """Tars to use in place, and their source."""
 
     place: str
     source: Source
@@ -50,7 +52,7 @@ class Job(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """What the first samples of the first tar say of all."""
+    """An estimate for all tars from the first samples of the first tar."""
 
     size: tuple[int, int]  # of the first picture
     bytes: float  # a sample
@@ -58,10 +60,11 @@ class Glance(NamedTuple):
 
 
 def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
-    """Describes the tars of a place, or the new ones. Yields the estimate, the progress, and last the summary in a list.
+    """Describes the tars of a place, or the new ones. Yields the estimate, the progress, and last the summary
+    in a list.
 
-    Raises UserError. If the tars can never be used in place, the records of this run are removed again; if a tar only needs to be
-    fetched again, they stay for the next run."""
+    Raises UserError. If the tars can never be used in place, the records of this run are removed again. If a
+    tar only needs to be fetched again, they stay for the next run."""
     work = _Adoption(request)
     fresh = not ledger.load(work.storage).records
     try:
@@ -74,19 +77,20 @@ def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], 
 
 
 def estimate(request: Request) -> Estimate:
-    """The preflight alone (--dry-run). Raises UserError."""
+    """Returns the estimate of the preflight (--dry-run). Raises UserError."""
     return completion.foresee(_Adoption(request), request.terms)
 
 
 def describe_tar(job: Job) -> Iterator[int | Record]:
-    """The task of a worker: reads a tar once and records it. Yields samples seen since the last yield, then the record.
+    """Reads a tar once and records it, as the task of a worker. Yields samples seen since the last yield,
+    then the record.
 
-    Raises UnfitError where a sample cannot be used as it is, and UserError where the tar is damaged."""
+    Raises UnfitError if a sample cannot be used as it is, and UserError if the tar is damaged."""
     watch = Stopwatch.start()
     storage, name = open_storage(job.place), job.part.file
     tally = Tally()
     with storage.whole(name) as plain:
-        file: Any = HashedFile(plain)  # not all of a file, but all that tarfile uses
+        file: Any = HashedFile(plain)  # the methods of a file that tarfile uses
         for key, members in tars.read(file, storage.join(name)):
             try:
                 tally.take(key, _fitting(members, job.identity["size"]))
@@ -106,7 +110,8 @@ def describe_tar(job: Job) -> Iterator[int | Record]:
 
 
 def glance(storage: Storage, name: str) -> Glance:
-    """What the first samples of a tar are like. Raises UserError where it has none."""
+    """Returns size, bytes and CPU seconds from the first samples of a tar. Raises UserError if none can be
+    used."""
     watch, size, count = Stopwatch.start(), None, 0
     with storage.open(name) as file:
         for key, members in islice(tars.read(file, storage.join(name)), _PROBES):
@@ -122,13 +127,14 @@ def glance(storage: Storage, name: str) -> Glance:
 
 
 def planned(storage: Storage, found: dict[str, int], bytes: float) -> list[Part]:
-    """A part a tar, with what img2dataset counted into it, else a guess by its size; what it holds is known when it is read."""
+    """Returns one part a tar, with the samples that img2dataset counted into it, else a guess by its size.
+    The content of a part is known once its tar is read."""
     counts = {**{name: max(1, round(size / bytes)) for name, size in found.items()}, **tars.counts(storage, found)}
     return [Part(name, i, 0, counts[name], {}, len(found), counted=False) for i, name in enumerate(found)]
 
 
 def _fitting(members: dict[str, bytes], side: int) -> Sample:
-    """A sample whose picture is of the size of all. Raises UnusableError."""
+    """Returns a sample if its picture has the set's size. Raises UnusableError."""
     sample = samples.examined(members, whole=True)
     if sample.size != (side, side):
         raise UnusableError(f"its picture has {sample.size[0]} x {sample.size[1]} pixels where {side} x {side} came before")
@@ -144,7 +150,7 @@ def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitError:
 
 
 def _forget(storage: Storage, identity: Json) -> None:
-    """Removes the records that a run wrote which came to nothing."""
+    """Removes the records of a run that failed."""
     records = ledger.load(storage).records.values()
     storage.remove(r.name for r in records if r.fingerprint == settings.digest(identity))
 

@@ -1,6 +1,8 @@
-"""What img2dataset fetched (CC3M and other lists of the web): its tars, in place, or rewritten where their pictures are not of one size.
+"""The tars of img2dataset (CC3M and other lists of the web), in place or rewritten. Pictures of several sizes
+need rewriting.
 
-In place, records and a manifest are written beside the tars, which are not touched; with --out, every picture is cropped and scaled.
+In place, the command writes records and a manifest into the same folder and does not touch the tars. With
+--out, it crops and scales every picture.
 """
 
 from typing import Any
@@ -20,7 +22,7 @@ LICENCE = "unknown: pictures and texts of the web, each its owner's"
 
 
 def source_of(place: str, name: str | None, licence: str) -> Source:
-    """Whose set it is. Raises UserError where its name could name no files."""
+    """Returns the source of the tars' pictures. Raises UserError if its name cannot name files."""
     found = originals.set_name(name, open_storage(place).url)
     return Source(found, f"pictures of {found}, fetched by img2dataset", "img2dataset (github.com/rom1504/img2dataset)", licence)
 
@@ -34,14 +36,14 @@ def _report(url: str) -> None:
 
 @click.command(epilog="\b\nExample:\n  python -m data.img2dataset.prepare ~/cc3m --name cc3m")
 @click.argument("place", metavar="DIR", callback=command.at_home)
-@click.option("--out", callback=command.at_home, help="Rewrite them there; by default the tars are used where they lie.")
-@click.option("--size", type=int, help="Pixels a side of what is rewritten, 1 to 4096.  [default: 256]")
-@click.option("--codec", help="Of what is rewritten: png, webp (lossless) or jpeg (quality 95).  [default: png]")
+@click.option("--out", callback=command.at_home, help="The place for rewritten tars; by default the tars are used in place.")
+@click.option("--size", type=int, help="Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]")
+@click.option("--codec", help="Codec of rewritten pictures: png, webp (lossless) or jpeg (quality 95).  [default: png]")
 @click.option("--name", help="The set's name; by default the folder's.")
 @click.option("--licence", default=LICENCE, show_default=True, help="What its owners permit.")
 @command.making
 def main(place: str, out: str | None, size: int | None, codec: str | None, name: str | None, licence: str, **options: Any) -> None:
-    """Make a set of shards of the tars in DIR, a folder or a URL."""
+    """Makes a set of shards of the tars in DIR, a folder or a URL."""
     source, how = source_of(place, name, licence), Terms(options["workers"], None, options["overwrite"])
     if how.workers is not None and how.workers < 0:
         raise UserError(f"--workers is {how.workers}; it must be at least 0")

@@ -1,6 +1,8 @@
-"""Tars of others rewritten: every picture cropped and scaled, one tar a tar, under the keys that its owner gave.
+"""Tars of other people rewritten: every picture cropped and scaled, each tar into one new tar, under its
+owner's keys.
 
-A sample that cannot be used is left out, and named in record, manifest and card; one without captions stays, and is counted.
+A sample that cannot be used is left out, and named in record, manifest and card. A sample without captions
+stays, and is counted.
 """
 
 import io
@@ -30,8 +32,8 @@ from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
 _PROBES = 32  # samples that the preflight prepares
-_ADVANCE = 32  # samples between two signs of life
-_LONGEST = 90  # bytes of a key, with its extension what a tar's header takes
+_ADVANCE = 32  # samples between two events of progress
+_LONGEST = 90  # bytes of a key; a tar's header holds little more, with the extension
 _NOT_KEPT = ("caption", "exif")  # of a sample's own JSON: the first is its .txt, the second long
 
 Json = dict[str, Any]
@@ -39,7 +41,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """Tars, whose they are, and how they are to be rewritten."""
+    """Tars to rewrite, their source, and the form of the new set."""
 
     place: str
     source: Source
@@ -59,22 +61,23 @@ class Job(NamedTuple):
 
 
 def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
-    """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress, and last the summary in a
-    list. Raises UserError."""
+    """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress,
+    and last the summary in a list. Raises UserError."""
     work = _Rewriting(request)
     for event in completion.complete(work, request.terms):
         yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
 
 
 def estimate(request: Request) -> Estimate:
-    """The preflight alone (--dry-run). Raises UserError."""
+    """Returns the estimate of the preflight (--dry-run). Raises UserError."""
     return completion.foresee(_Rewriting(request), request.terms)
 
 
 def rewrite_tar(job: Job) -> Iterator[int | Record]:
-    """The task of a worker: rewrites, publishes and records one tar. Yields samples seen since the last yield, then the record.
+    """Rewrites, publishes and records one tar, as the task of a worker. Yields samples seen since the last
+    yield, then the record.
 
-    Raises UserError where the tar is damaged, or none of its samples can be used."""
+    Raises UserError if the tar is damaged, or none of its samples can be used."""
     watch, name = Stopwatch.start(), job.part.content["tar"]
     place, storage, identity = open_storage(job.place), open_storage(job.out), job.identity
     tally = Tally()
@@ -110,7 +113,7 @@ def rewrite_tar(job: Job) -> Iterator[int | Record]:
 
 
 def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sample, dict[str, bytes]]:
-    """A sample, and the members that it is stored as. Raises UnusableError."""
+    """Returns a sample, and the members that store it. Raises UnusableError."""
     sample = samples.examined(members, whole=False)
     if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
         raise UnusableError(f"its key is longer than {_LONGEST} bytes")
@@ -162,7 +165,7 @@ class _Rewriting(Work):
                 except UnusableError:
                     lengths.append(0)
                 if len(lengths) == 8:
-                    begun = time.process_time()  # what was compiled is loaded
+                    begun = time.process_time()  # the code is loaded by now
                 if len(lengths) == 8 + _PROBES:
                     break
         return Probe(sum(lengths) / len(lengths), (time.process_time() - begun) / max(1, len(lengths) - 8))

@@ -1,4 +1,6 @@
-"""A sample as img2dataset writes it: KEY.jpg, KEY.txt and KEY.json; what of it can be used, and what a tar holds of such."""
+"""A sample of img2dataset: KEY.jpg, KEY.txt and KEY.json. The module examines samples and counts those of a
+tar.
+"""
 
 import io
 import json
@@ -17,7 +19,7 @@ Json = dict[str, Any]
 
 
 class UnusableError(ValueError):
-    """Why a sample cannot be used."""
+    """The reason why a sample cannot be used."""
 
 
 class Sample(NamedTuple):
@@ -27,11 +29,11 @@ class Sample(NamedTuple):
     size: tuple[int, int]  # width and height
     grey: bool
     captions: Sequence[str]
-    about: Json  # its JSON; empty where there is none
+    about: Json  # its JSON; empty if it has none
 
 
 class Tally:
-    """What a task has seen of a tar."""
+    """The samples of a tar that a task has seen so far."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []  # of samples that can be used
@@ -50,13 +52,15 @@ class Tally:
         self._bare += not sample.captions
 
     def content(self) -> Json:
-        """What the tar's record says of its samples, of which there is one at least."""
+        """Returns the counts for the tar's record, and its least and greatest key. At least one sample must
+        be usable."""
         counts = {"grey": self._grey, "captions": self._captions, "without_captions": self._bare}
         return {**counts, "keys": [min(self.keys), max(self.keys)]}
 
 
 def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
-    """A sample of its members; with `whole` the picture is read to its end, else its header alone. Raises UnusableError."""
+    """Returns the sample of these members. With `whole` the picture is read to its end, else its header
+    alone. Raises UnusableError."""
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
     if len(pictures) != 1:
         raise UnusableError(f"it holds {len(pictures)} pictures instead of one")
@@ -80,7 +84,7 @@ def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
 
 
 def _captions(said: object) -> list[str]:
-    """The captions of a sample's JSON. Raises UnusableError where they are no texts."""
+    """Returns the captions of a sample's JSON. Raises UnusableError if they are not texts."""
     said = [said] if isinstance(said, str) else said
     if not isinstance(said, list) or not all(isinstance(s, str) for s in said):
         raise UnusableError("the caption in its .json is no text")

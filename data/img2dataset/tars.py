@@ -1,7 +1,9 @@
-"""Tars as img2dataset writes them: 00000.tar, and beside it 00000_stats.json; how they are read, each once, and when they are whole.
+"""Tars of img2dataset: 00000.tar, each with its 00000_stats.json. The module reads each tar once and checks
+that it is whole.
 
-They are read by exnihilo's own reader (synth.sets.shards) and not by webdataset's: later stages read them with it, so what is found here is
-what they will find; it hashes the same bytes that it reads; and it needs no torch. tests/test_img2dataset.py compares the two.
+The reader is exnihilo's own (synth.sets.shards), not webdataset's. Later stages read the tars with it, so
+they find the same samples. It hashes the same bytes that it reads. It needs no torch.
+tests/test_img2dataset.py compares the two readers.
 """
 
 import hashlib
@@ -19,17 +21,17 @@ _STATS = "_stats.json"
 
 
 class UnfitError(UserError):
-    """Tars that cannot be used in place, and which stay others'."""
+    """Tars that cannot be used in place."""
 
 
 class HashedFile:
-    """A file that is read from its start to its end, now and then from a little before, and hashed meanwhile."""
+    """A file that hashes itself while it is read from start to end. The reader may go back a little."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._seen, self._sha256 = file, 0, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Returns the next bytes."""
         start = self._file.tell()
         data = self._file.read(size)
         if start + len(data) > self._seen:
@@ -38,7 +40,7 @@ class HashedFile:
         return data
 
     def seek(self, offset: int) -> int:
-        """To a place; what is passed over is hashed too."""
+        """Moves to an offset and returns it. The bytes skipped are hashed too."""
         if offset > self._seen:
             self._file.seek(self._seen)
             while self._seen < offset and self.read(min(_CHUNK, offset - self._seen)):
@@ -46,11 +48,11 @@ class HashedFile:
         return self._file.seek(offset)
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Returns the current offset."""
         return self._file.tell()
 
     def sha256(self) -> str:
-        """Of the whole file, of which the rest is read now."""
+        """Reads the rest of the file and returns the sha256 of the whole."""
         self._file.seek(self._seen)
         while self.read(_CHUNK):
             pass
@@ -58,7 +60,8 @@ class HashedFile:
 
 
 def find(storage: Storage) -> dict[str, int]:
-    """The tars of a place with their bytes, in the order of their names. Raises UserError where there are none, or some are missing."""
+    """Returns the tars of a place with their bytes, in the order of their names. Raises UserError if there
+    are none, or some are missing."""
     sizes = storage.sizes()
     found = {name: sizes[name] for name in sorted(sizes) if name.endswith(".tar")}
     if not found:
@@ -71,7 +74,8 @@ def find(storage: Storage) -> dict[str, int]:
 
 
 def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The samples of a tar by key. Raises UserError where the tar is damaged, UnfitError where a key comes twice."""
+    """Yields the samples of a tar by key. Raises UserError if the tar is damaged, UnfitError if a key comes
+    twice."""
     keys: set[str] = set()
     try:
         for key, files in shards.read_members(file, name):
@@ -87,7 +91,8 @@ def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
-    """How many samples img2dataset counted into tars, where it says so. Raises UserError where its file is not what it writes."""
+    """Returns the numbers of samples that img2dataset counted into tars, as far as its files name them.
+    Raises UserError if such a file is damaged."""
     there = storage.sizes()
     stats = {name.removesuffix(".tar") + _STATS: name for name in tars}
     found = {}
@@ -100,15 +105,15 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
 
 
 def require_whole(storage: Storage, name: str, samples: int) -> None:
-    """Raises UserError where img2dataset counted other samples into a tar than it holds."""
+    """Raises UserError if img2dataset counted another number of samples into a tar than it holds."""
     counted = counts(storage, [name]).get(name, samples)
     if counted != samples:
         raise UserError(f"{storage.join(name)} holds {samples:,} samples where img2dataset counted {counted:,}; fetch it again")
 
 
 def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None:
-    """Raises UnfitError where a key lies in two tars. `ranges` has the least and the greatest key of each: where they do not
-    overlap, as in what img2dataset writes, no tar needs to be read again."""
+    """Raises UnfitError if two tars hold the same key. `ranges` has the least and the greatest key of each.
+    Tars with ranges that do not overlap, as those of img2dataset, are not read again."""
     ordered = sorted(ranges, key=lambda file: ranges[file])
     place: dict[str, str] = {}
     reach = ""

@@ -51,7 +51,7 @@ def making(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of every command that makes a set."""
     return options(
         click.option("--workers", type=int, help="Processes at once; 0: this one. Default: a core each, if the shards allow."),
-        click.option("--overwrite", is_flag=True, help="Replace other sets in OUT."),
+        click.option("--overwrite", is_flag=True, help="Replace other sets at the target."),
         click.option("--dry-run", is_flag=True, help="Show the estimate and write nothing."),
     )(command)
 

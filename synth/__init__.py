@@ -1,1 +1,3 @@
-"""Pictures from formulas, rendered into WebDataset shards. Needs numpy and numba; never imports torch."""
+"""Pictures from formulas, rendered into WebDataset shards. The package needs numpy and numba. It never
+imports torch.
+"""

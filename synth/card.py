@@ -1,4 +1,4 @@
-"""What lies beside a finished set for people and catalogues: data card, Croissant metadata, contact sheet."""
+"""Companions of a finished set, for people and catalogues: data card, Croissant metadata, contact sheet."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 
 
 def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
-    """The companions of a manifest, by name; the sheet is uint8 (H, W, C)."""
+    """Returns the companions of a manifest, by name. The sheet is uint8 (H, W, C)."""
     identity, licence = manifest["identity"], manifest["licence"]
     about = croissant.About(
         description=f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",

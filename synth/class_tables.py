@@ -1,7 +1,8 @@
-"""Class tables as CSV files: one a class, a row `a,b,c,d,e,f,p` a map, as FractalDB's users have them.
+"""Class tables as CSV files: one file a class, one row `a,b,c,d,e,f,p` a map, as FractalDB's users have them.
 
-A map is x' = a x + b y + e, y' = c x + d y + f, and is taken with probability p. A folder of such files, in the order of their names,
-stands for the random classes of a data set: `--set table=DIR`. What they say, not where they lie, is part of a set's identity.
+A map is x' = a x + b y + e, y' = c x + d y + f, and is taken with probability p. A folder of such files, in
+the order of their names, replaces the random classes of a data set: `--set table=DIR`. The numbers are part
+of a set's identity. The folder's path is not.
 """
 
 import csv
@@ -23,14 +24,14 @@ _MOST = 16  # maps
 
 @dataclass(frozen=True)
 class Table:
-    """The systems of all classes, which travel to the workers, and what stands for them in a set's identity."""
+    """The systems of all classes, which are sent to the workers, and their sha256 for a set's identity."""
 
     sha256: str
     systems: tuple[System, ...] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The table of a folder. Raises UserError where a file is not as it must be."""
+        """Returns the table of a folder. Raises UserError if a file is not a table of this form."""
         files = sorted(Path(text).glob("*.csv"))
         if not files:
             raise UserError(f"{text} holds no .csv files; give a folder with one a class, rows {_COLUMNS}")
@@ -39,13 +40,13 @@ class Table:
 
     @property
     def stated(self) -> str:
-        """What an identity says of the table."""
+        """The entry of the table in an identity: its sha256."""
         return self.sha256
 
 
 def limit(config: Any) -> None:
-    """Limits the classes of a config to those of its table, if it has one. Raises UserError where the table is only stated, as a
-    manifest does."""
+    """Limits the classes of a config to those of its table, if it has one. Raises UserError if the config
+    holds only the table's sha256, as a manifest's does."""
     if isinstance(config.table, str):
         raise UserError(f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give")
     if config.table:
@@ -53,10 +54,10 @@ def limit(config: Any) -> None:
 
 
 def write(folder: Path, systems: Iterable[System]) -> int:
-    """Writes a file for each class, 00000.csv and so on, exact to the last bit; returns their number.
+    """Writes one file a class, 00000.csv and so on, exact to the last bit. Returns their number.
 
-    The folder appears whole or not at all: some of the classes would be another table. Raises UserError if it has files already, or
-    may not be written."""
+    The folder appears whole or not at all, because a part of the classes would be another table. Raises
+    UserError if it has files already, or cannot be written."""
     count = 0
     with Folder(str(folder)).filled() as scratch:
         for system in systems:

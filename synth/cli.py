@@ -11,12 +11,12 @@ from synth.errors import UserError
 
 SETTING = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the family; may be repeated.")
 SIZE = click.option("--size", default=256, show_default=True, help="Pixels a side, 1 to 4096.")
-DEVICE = click.option("--device", default="software", show_default=True, help="What draws shaders: software, gpu or gpu:NUMBER.")
-SEED = click.option("--seed", default=0, show_default=True, help="Where all randomness starts.")
+DEVICE = click.option("--device", default="software", show_default=True, help="The renderer of shaders: software, gpu or gpu:NUMBER.")
+SEED = click.option("--seed", default=0, show_default=True, help="The seed of all randomness.")
 
 
 def main() -> None:
-    """The entry of `python -m synth`."""
+    """Runs `python -m synth`."""
     console.run(commands, "python -m synth")
 
 
@@ -26,12 +26,12 @@ def _example(text: str) -> str:
 
 @click.group(epilog=_example("python -m synth shards visual_atoms --n 2000 --out data/shards/visual_atoms"))
 def commands() -> None:
-    """Pictures drawn by formulas, rendered into WebDataset shards."""
+    """Draws pictures by formulas and renders them into WebDataset shards."""
 
 
 @commands.command(epilog=_example("python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64"))
 @click.argument("dataset")
-@click.option("--n", "samples", type=int, required=True, help="How many pictures the set has in the end.")
+@click.option("--n", "samples", type=int, required=True, help="Pictures in the finished set.")
 @click.option("--out", required=True, help="A folder, or a URL such as s3://bucket/prefix.")
 @SIZE
 @SEED
@@ -39,14 +39,15 @@ def commands() -> None:
 @click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar.")
 @click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95).")
 @SETTING
-@click.option("--overwrite", is_flag=True, help="Replace another set that lies there.")
-@click.option("--dry-run", is_flag=True, help="Say what it would take, and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace another set at the target.")
+@click.option("--dry-run", is_flag=True, help="Show the estimate and write nothing.")
 @DEVICE
 @click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
 def shards(dry_run: bool, **options: object) -> None:
-    """Make a set of shards, or what is missing of it.
+    """Makes a set of shards, or its missing parts.
 
-    The same command after an interruption goes on; on a finished set it does nothing; with a larger --n the set grows."""
+    The same command resumes after an interruption. On a finished set it does nothing. With a larger --n the
+    set grows."""
     from synth import pipeline
 
     request = pipeline.Request(**options)  # type: ignore[arg-type]
@@ -61,13 +62,13 @@ def shards(dry_run: bool, **options: object) -> None:
 
 @commands.command(epilog=_example("python -m synth preview visual_atoms --n 64 --out grid.png"))
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
-@click.option("--n", "samples", default=64, show_default=True, help="How many pictures of each, 1 to 1024.")
+@click.option("--n", "samples", default=64, show_default=True, help="Pictures of each data set, 1 to 1024.")
 @click.option("--out", required=True, help="The PNG to write.")
 @SIZE
 @SEED
 @SETTING
 def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
-    """Draw the first pictures of a data set side by side, or a row each of several."""
+    """Draws the first pictures of a data set side by side, or one row for each of several data sets."""
     from synth import pipeline
     from synth.images import codecs
     from synth.images.pictures import contact_sheet
@@ -90,7 +91,7 @@ def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: 
 @click.argument("path")
 @click.argument("key", required=False)
 def inspect(path: str, key: str | None) -> None:
-    """Say what a set or a tar holds, or all about one sample of it."""
+    """Shows the content of a set or a tar, or the JSON of one sample."""
     from synth import verify
 
     if key is None:
@@ -103,7 +104,7 @@ def inspect(path: str, key: str | None) -> None:
 @click.argument("path")
 @click.option("--redraw", default=16, show_default=True, help="Pictures, spread over the set, to draw again and compare.")
 def verify(path: str, redraw: int) -> None:
-    """Compare every tar of a finished set with its checksum, and some pictures with what is drawn anew."""
+    """Compares every tar of a finished set with its checksum, and some pictures with new drawings of them."""
     if redraw < 0:
         raise UserError(f"--redraw is {redraw}; it must be at least 0")
     from synth import verify as checks
@@ -131,9 +132,10 @@ def verify(path: str, redraw: int) -> None:
 @SEED
 @SETTING
 def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> None:
-    """Write the iterated function systems of a data set's classes as CSV files.
+    """Writes the iterated function systems of a data set's classes as CSV files.
 
-    --set table=DIR on the other commands reads such a folder, of exnihilo or of FractalDB, instead of drawing classes at random."""
+    --set table=DIR on the other commands reads such a folder, of exnihilo or of FractalDB, instead of drawing
+    classes at random."""
     from synth import class_tables, pipeline
     from synth.datasets import sample_class
 
@@ -150,9 +152,10 @@ def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> Non
 @SETTING
 @DEVICE
 def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
-    """Try the programs of a data set: which compile, end, are quick enough and show something.
+    """Tries the programs of a data set and accepts those that compile, end, are quick enough and show
+    something.
 
-    `shards` does this itself where the result, programs.json, neither comes with exnihilo nor lies at the target."""
+    `shards` does this itself if neither exnihilo nor the target has the result, programs.json."""
     from synth import datasets
     from synth.sets.storage import Folder
     from synth.settings import with_settings
@@ -171,7 +174,7 @@ def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
 @commands.command(epilog=_example("python -m synth doctor --device gpu"))
 @DEVICE
 def doctor(device: str) -> None:
-    """Say what draws shaders here and how quickly, or what to install."""
+    """Shows the renderer of shaders on this machine and its speed, or names the packages to install."""
     from synth.glsl import checkup
 
     console.show(checkup.examine(device))
@@ -179,7 +182,7 @@ def doctor(device: str) -> None:
 
 @commands.command(epilog=_example("python -m synth datasets"))
 def datasets() -> None:
-    """List the known data sets."""
+    """Lists the known data sets."""
     from synth.datasets import DATASETS
 
     for dataset in DATASETS.values():

@@ -1,6 +1,6 @@
 """DOOR. Exit codes, results and progress, the same for every command.
 
-Results go to stdout, as a table for a person and as JSON lines for a pipe; everything else goes to stderr.
+Results go to stdout, as a table for a person and as JSON lines for a pipe. Everything else goes to stderr.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 def run(commands: click.Command, program: str) -> NoReturn:
-    """Runs a command, or a group of them, and leaves: 0 done, 1 a defect of the program, 2 one sentence for the user, 130 interrupted,
-    143 ended."""
+    """Runs a command, or a group of commands, and exits. Exit codes: 0 done, 1 a defect of the program, 2 one
+    sentence for the user, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, _end)
     try:
         commands(prog_name=program, standalone_mode=False)
@@ -46,13 +46,14 @@ def run(commands: click.Command, program: str) -> NoReturn:
 
 
 def fail(sentence: str) -> NoReturn:
-    """One sentence on stderr, exit code 2."""
+    """Prints one sentence on stderr and exits with code 2."""
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)
 
 
 def show(row: Mapping[str, Any]) -> None:
-    """One result: aligned name and value a line for a person, one JSON object a line for a pipe."""
+    """Prints one result: aligned lines of name and value for a person, one JSON object on one line for a
+    pipe."""
     if not sys.stdout.isatty():
         print(json.dumps(row, ensure_ascii=False))
         return
@@ -62,7 +63,7 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr that leaves a progress bar whole."""
+    """Prints a line on stderr without breaking a progress bar."""
     tqdm.write(text, file=sys.stderr)
 
 
@@ -87,7 +88,7 @@ class Progress:
         self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True)
 
     def advance(self, amount: int) -> None:
-        """Moves on (or back, where work was lost)."""
+        """Moves the bar on, or back after lost work."""
         if self._bar is not None:
             self._bar.update(amount)
 
@@ -115,7 +116,7 @@ def watched(unit: str, events: Generator[Estimate | Step | T, None, None], total
 
 
 def _foreseen(unit: str, estimate: Estimate) -> str:
-    """An estimate as a sentence."""
+    """Returns an estimate as a sentence."""
     free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
     return f"{estimate.pictures:,} {unit} to make: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s"
 

@@ -1,4 +1,6 @@
-"""The table of named data sets: presets of families (synth/families), and the parameters of their pictures."""
+"""The table of named data sets: presets of families (synth/families). The module also draws the parameters of
+their pictures.
+"""
 
 import importlib
 from dataclasses import dataclass, replace
@@ -17,9 +19,9 @@ class DataSet:
 
     name: str
     family: str
-    config: dict[str, Any]  # what differs from the family's own Config
+    config: dict[str, Any]  # differences from the family's own Config
     title: str
-    base: str = ""  # the data set whose random streams it shares; none: its own
+    base: str = ""  # the data set that shares its random streams; none: its own
 
     @property
     def stream(self) -> str:
@@ -55,19 +57,20 @@ DATASETS = {
 
 
 def get(name: str) -> DataSet:
-    """The data set of that name. Raises UserError, listing the known."""
+    """Returns the data set of that name. Raises UserError, which lists the known names."""
     if name not in DATASETS:
         raise UserError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def sample_class(dataset: DataSet, config: Any, *, seed: int, number: int) -> Any:
-    """What all pictures of a class share."""
+    """Returns the parameters that all pictures of a class share."""
     return dataset.module.sample_class(config, seeds.stream(seed, dataset.stream, number))
 
 
 def sample_params(dataset: DataSet, config: Any, *, seed: int, index: int, redraws: int = 0) -> Any:
-    """The parameters of picture `index` after so many redraws: class index mod C, instance index div C."""
+    """Returns the parameters of picture `index` after `redraws` redraws. The class is index mod C, the
+    instance is index div C."""
     instance, number = divmod(index, config.classes)
     shared = sample_class(dataset, config, seed=seed, number=number)
     stream = seeds.stream(seed, dataset.stream, number, instance)

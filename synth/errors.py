@@ -2,4 +2,5 @@
 
 
 class UserError(Exception):
-    """What was wrong, what is allowed and what to do, in one plain sentence. Commands print it and leave with exit code 2."""
+    """One plain sentence for the user: the fault, the allowed values and the remedy. Commands print it and
+    exit with code 2."""

@@ -26,14 +26,14 @@ Json = dict[str, Any]
 
 LARGEST = 4096  # pixels a side
 _PROBES = 64  # pictures that the preflight draws
-_ADVANCE = 32  # pictures between two signs of life
+_ADVANCE = 32  # pictures between two events of progress
 _VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")
-_BLOCK = 512  # bytes of a tar header, and what members are padded to
+_BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one `shards` command asks for."""
+    """The arguments of one `shards` command."""
 
     dataset: str
     samples: int
@@ -46,7 +46,7 @@ class Request:
     settings: tuple[str, ...] = ()
     overwrite: bool = False
     ray_address: str | None = None
-    device: str = "software"  # or gpu, gpu:NUMBER: what draws shaders
+    device: str = "software"  # the renderer of shaders; or gpu, gpu:NUMBER
 
 
 class Job(NamedTuple):
@@ -59,7 +59,7 @@ class Job(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a run did. Bytes and pictures are those of this run; `total` is the set's."""
+    """The outcome of a run. Bytes and pictures are those of this run. `total` is the set's."""
 
     total: int
     pictures: int
@@ -70,15 +70,15 @@ class Summary(NamedTuple):
     redraws: int  # of pictures that had nothing to show
 
     def row(self) -> Json:
-        """The summary as a person reads it."""
+        """Returns the summary as a row for a person."""
         rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
         row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
         return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
 def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
-    """The checked recipe of a request, programs vetted where the storage does not hold them. Raises UserError for anything that is
-    not allowed."""
+    """Returns the checked recipe of a request. Vets programs if the storage does not hold them. Raises
+    UserError for anything that is not allowed."""
     dataset = datasets.get(request.dataset)
     if request.samples < 1:
         raise UserError(f"--n is {request.samples}; ask for at least one picture")
@@ -100,14 +100,16 @@ def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
 
 
 def estimate(request: Request) -> Estimate:
-    """The preflight alone (--dry-run): looks at the target and draws pictures, but writes nothing. Raises UserError."""
+    """Returns the estimate of the preflight (--dry-run), which looks at the target and draws pictures but
+    writes nothing. Raises UserError."""
     return completion.foresee(_Rendering(request), _terms(request))
 
 
 def make_shards(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
     """Makes the set of a request, or its missing parts. A finished set is left alone.
 
-    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError."""
+    Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError.
+    """
     for event in completion.complete(_Rendering(request), _terms(request)):
         yield _summary(request, event) if isinstance(event, Made) else event
 
@@ -119,13 +121,14 @@ def _summary(request: Request, made: Made) -> Summary:
 
 
 def render_shard(job: Job) -> Iterator[int | Record]:
-    """The task of a worker: renders, publishes and records one shard. Yields pictures drawn since the last yield, then the record."""
+    """Renders, publishes and records one shard, as the task of a worker. Yields pictures drawn since the last
+    yield, then the record."""
     keep_memory()
     recipe, shard, out, device = job
     gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
     watch = Stopwatch.start()
-    pixels, redraws = hashlib.sha256(), 0  # pixels: over the pictures' CRC-32s, which is quick, and the same for every codec
+    pixels, redraws = hashlib.sha256(), 0  # pixels: a hash of the pictures' CRC-32s, quick and equal for every codec
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
@@ -145,14 +148,15 @@ def render_shard(job: Job) -> Iterator[int | Record]:
 
 
 def _stored(storage: Storage | None) -> bytes | None:
-    """The programs.json of a target, if it has one."""
+    """Returns the programs.json of a target, if it has one."""
     if storage is None or programs.NAME not in storage.sizes():
         return None
     return storage.read(programs.NAME)
 
 
 def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
-    """The recipe with its programs, if it has any that are not shipped, written to the target for the workers."""
+    """Writes programs that are not stored yet to the target, for the workers. Returns the recipe with their
+    place."""
     own = getattr(recipe.config, "programs", None)
     if own is None or own.place:
         return recipe
@@ -161,7 +165,7 @@ def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
 
 
 def _licence(recipe: Recipe) -> str:
-    """The licence of a set: exnihilo's, or what its family says of other people's programs."""
+    """Returns the licence of a set: exnihilo's, or that of its family for programs of other people."""
     stated = getattr(recipe.dataset.module, "licence", None)
     return str(stated(recipe.config)) if stated else card.LICENCE
 
@@ -184,7 +188,7 @@ class _Rendering(Work):
 
     def probe(self) -> Probe:
         for i in self._probes if self._recipe.renderer else (0,):
-            self._recipe.encode(i)  # compiles, or loads what was compiled
+            self._recipe.encode(i)  # compiles kernels, or loads them
         begun = time.process_time()
         lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in self._probes for data in self._recipe.encode(i).files.values()]
         return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))

@@ -1,4 +1,6 @@
-"""The recipe of a set: what decides its pixels and bytes, and the samples that follow from it."""
+"""The recipe of a set: the settings that decide its pixels and bytes, and the samples that follow from
+them.
+"""
 
 import json
 import traceback
@@ -18,12 +20,13 @@ Json = dict[str, Any]
 
 
 def checksum(data: bytes) -> str:
-    """CRC-32 of a picture file, eight hex digits: it tells which member of a tar was changed, where the tar's sha256 tells that one was."""
+    """Returns the CRC-32 of a picture file, eight hex digits. It finds the changed member of a tar, after the
+    tar's sha256 shows a change."""
     return f"{zlib_ng.crc32(data):08x}"
 
 
 class DrawError(Exception):
-    """A family failed at a picture: a defect of the program, with its traceback."""
+    """A failure of a family at a picture, with its traceback: a defect of the program."""
 
 
 class Encoded(NamedTuple):
@@ -36,7 +39,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set with everything chosen but the number of pictures; it travels to the workers."""
+    """A data set with all settings except the number of pictures. It is sent to the workers."""
 
     dataset: datasets.DataSet
     config: Any  # the family's Config
@@ -47,7 +50,8 @@ class Recipe:
 
     @classmethod
     def of(cls, identity: Json) -> Self:
-        """The recipe that a manifest or record states. Raises UserError where this checkout draws another law."""
+        """Returns the recipe of a manifest's or record's identity. Raises UserError if this checkout draws
+        another law."""
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
         family_config = settings.from_json(dataset.module.Config, identity["config"])
@@ -71,7 +75,7 @@ class Recipe:
 
     @property
     def renderer(self) -> Json:
-        """The renderer's entry in samples and records; nothing if exnihilo itself draws the pictures."""
+        """The renderer's entry in samples and records, empty if exnihilo itself draws the pictures."""
         return families.renderer(self.dataset)
 
     def render(self, index: int) -> tuple[Any, Picture]:
@@ -83,7 +87,8 @@ class Recipe:
         return families.describe(self.dataset, self.config, params, picture, seed=self.seed, index=index, size=self.size)
 
     def encode(self, index: int) -> Encoded:
-        """A sample, ready to be written. Raises UserError where its class gives no picture, DrawError where the family fails."""
+        """Returns a sample, ready to be written. Raises UserError if its class gives no picture, DrawError if
+        the family fails."""
         try:
             params, picture = self.render(index)
             codec = CODECS[self.codec]
@@ -99,7 +104,8 @@ class Recipe:
 
 
 def redraw(about: Json) -> np.ndarray:
-    """A picture drawn again from its sample's JSON alone: uint8 (S, S, C). Raises UserError where that JSON does not allow it."""
+    """Draws a picture again from its sample's JSON alone: uint8 (S, S, C). Raises UserError if the JSON does
+    not describe a picture."""
     try:
         family = _family(about["family"], about["law"])
         return family.render(settings.from_json(family.Params, about["params"]), about["size"]).pixels

@@ -1,9 +1,10 @@
-"""Random streams: the only place where randomness starts.
+"""Random streams: the only source of randomness.
 
-Every random number of a picture is word i of a counter stream that is keyed by (seed, name, class, instance). A word is a pure
-function of key and counter, so pictures can be drawn in any order, anywhere, by any number of workers, and kernels can read a
-stream from the middle. The mixing function is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
-OOPSLA 2014); keys come from BLAKE2b. Neither depends on a library's version: NumPy's Generator methods may change theirs.
+Every random number of a picture is word i of a counter stream with the key (seed, name, class, instance). A
+word is a pure function of key and counter. So any number of workers can draw pictures in any order, and
+kernels can read a stream from the middle. The mixing function is SplitMix64 (Steele, Lea, Flood: Fast
+Splittable Pseudorandom Number Generators, OOPSLA 2014). Keys come from BLAKE2b. Neither depends on a
+library's version, unlike NumPy's Generator methods, which may change.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ class Stream:
         self._origin, self.path = origin, path  # path: (class) or (class, instance)
 
     def word(self) -> int:
-        """Next 64 random bits."""
+        """Returns the next 64 random bits."""
         z = (self._key + self._counter * GOLDEN) & _MASK
         self._counter += 1
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -31,31 +32,34 @@ class Stream:
         return z ^ (z >> 31)
 
     def uniform(self, low: float, high: float) -> float:
-        """A float64 uniform on [low, high), 53 bits fine."""
+        """Returns a float64 uniform on [low, high), with 53 random bits."""
         return low + (high - low) * ((self.word() >> 11) * 2.0**-53)
 
     def integer(self, low: int, high: int) -> int:
-        """An integer uniform on low..high, both ends included (bias below 2^-40 for ranges that fit 24 bits)."""
+        """Returns an integer uniform on low..high, both ends included (bias below 2^-40 for ranges that fit
+        24 bits)."""
         return low + ((self.word() * (high - low + 1)) >> 64)
 
     def at(self, *path: int) -> "Stream":
-        """The stream of another class or picture under the same seed and name."""
+        """Returns the stream of another class or picture under the same seed and name."""
         return stream(*self._origin, *path)
 
     def key(self) -> int:
-        """A 53-bit key for a kernel's own stream: small enough to survive any JSON reader."""
+        """Returns a 53-bit key for a kernel's own stream. It is small enough to survive any JSON reader."""
         return self.word() >> 11
 
 
 def stream(seed: int, name: str, *path: int) -> Stream:
-    """The stream of a data set (no path), of one of its classes (class) or of a picture (class, instance)."""
+    """Returns the stream of a data set (no path), of one of its classes (class) or of a picture (class,
+    instance)."""
     label = "/".join([str(seed), name, *map(str, path)])
     return Stream(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"), (seed, name), path)
 
 
 @njit(cache=True, inline="always")
 def word(key: np.uint64, counter: np.uint64) -> np.uint64:
-    """Word number `counter` of the stream `key`, in kernels: Stream(key).word() after `counter` earlier calls. All uint64."""
+    """Returns word number `counter` of the stream `key`, in kernels: Stream(key).word() after `counter`
+    earlier calls. All uint64."""
     z = key + counter * np.uint64(GOLDEN)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -15,9 +15,10 @@ T = TypeVar("T")
 
 
 def with_settings(config: T, settings: Iterable[str]) -> T:
-    """The config with each `key=value` put in. Numbers are written plainly, ranges as `low,high`.
+    """Returns the config with each `key=value` put in. Numbers are written plainly, ranges as `low,high`.
 
-    Raises UserError for an unknown key (listing the known), a value of the wrong type, or one that the config refuses."""
+    Raises UserError for an unknown key (listing the known), a value of the wrong type, or one that the config
+    refuses."""
     types_of = typing.get_type_hints(type(config))
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -34,7 +35,8 @@ def with_settings(config: T, settings: Iterable[str]) -> T:
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """A dataclass back from its JSON, lists becoming tuples, also of dataclasses. Raises ValueError where names differ."""
+    """Returns a dataclass from its JSON, with tuples for lists, also of dataclasses. Raises ValueError if
+    names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if names != set(values):
         raise ValueError(f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}")
@@ -43,13 +45,13 @@ def from_json(kind: type[T], values: dict[str, Any]) -> T:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces and no NaN: the same bytes for the same value. A dataclass is what it calls `stated`, or
-    else its fields."""
+    """Returns JSON with sorted keys, no spaces and no NaN: the same bytes for the same value. A dataclass
+    becomes its `stated`, or else its fields."""
     return _ENCODER.encode(value).encode()
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON, in hex."""
+    """Returns the sha256 of the canonical JSON, in hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Whether a finished set is still what its manifest says, and which member is not."""
+"""Checks of a finished set against its manifest. They name the changed member."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 def about_path(path: str) -> Json:
-    """What a finished set, or a single tar, holds. Raises UserError where it is damaged."""
+    """Returns the summary of a finished set, or of a single tar. Raises UserError if it is damaged."""
     if not path.endswith(".tar"):
         shard_set = ShardSet(path)
         manifest = shard_set.manifest
@@ -43,7 +43,7 @@ def about_path(path: str) -> Json:
 
 
 def about_sample(path: str, key: str) -> Json:
-    """A sample's JSON, with the checks of its picture. Raises UserError where it is not there or damaged."""
+    """Returns a sample's JSON, after a check of its picture. Raises UserError if it is missing or damaged."""
     for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
         for found, files in _members(tar):
             if found == key:
@@ -52,8 +52,8 @@ def about_sample(path: str, key: str) -> Json:
 
 
 def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
-    """A sample's JSON. Raises UserError where it is none, or the picture differs from the checksum in it. Tars of others, which a
-    record adopts, may have neither."""
+    """Returns a sample's JSON. Raises UserError if there is none, or the picture differs from its checksum.
+    Tars of other people, which a record adopts, may have neither."""
     about = _parsed(files.get("json", b""))
     if "crc32" not in about:
         if not _drawn(_record_beside(path).get("identity", {"family": "unknown"})):
@@ -66,7 +66,7 @@ def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
 
 
 def _record_beside(path: str) -> Json:
-    """The record of a tar that lies in its set, else nothing."""
+    """Returns the record of a tar in the same folder, else nothing."""
     folder, name = posixpath.split(path)
     try:
         return _parsed(open_storage(folder or ".").read(name.removesuffix(".tar") + ".json"))
@@ -75,13 +75,14 @@ def _record_beside(path: str) -> Json:
 
 
 def redrawable(shard_set: ShardSet) -> int:
-    """How many pictures of a set can be drawn again: all of formula pictures, none of others."""
+    """Returns the number of pictures of a set that can be drawn again: all of formula pictures, none of
+    others."""
     return len(shard_set) if _drawn(shard_set.manifest["identity"]) else 0
 
 
 def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
-    """Every shard with the sentence that says what is wrong with it, None where nothing is. Of a whole set of formula pictures,
-    `redrawn` are also drawn again and compared."""
+    """Yields every shard with a sentence about its damage, or None. Also draws `redrawn` formula pictures
+    again and compares them."""
     total = len(shard_set)
     chosen = {i * total // redrawn for i in range(redrawn)} if redrawn else set()
     for shard, part in zip(shard_set.shards, shard_set.manifest["parts"], strict=True):
@@ -121,7 +122,8 @@ def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, cod
 
 
 def _culprit(shard_set: ShardSet, shard: Shard) -> str:
-    """The first member that differs from what the set's recipe draws. Raises UserError where the tar does not read."""
+    """Returns a phrase about the first member that differs from the set's recipe. Raises UserError if the tar
+    does not read."""
     identity = shard_set.manifest["identity"]
     if not _drawn(identity):
         return "its sha256 is another"
@@ -155,12 +157,12 @@ def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def _drawn(identity: Json) -> bool:
-    """Whether a set's pictures are drawn by formulas, so that they can be drawn again."""
+    """Returns True if the set's pictures are drawn by formulas and can be drawn again."""
     return "family" in identity
 
 
 def _shards_of(path: str, key: str) -> list[str]:
-    """The tars that may hold a key: of formula pictures, which are numbered, one; else all."""
+    """Returns the tars that may hold a key: one for formula pictures, which are numbered, else all."""
     shard_set = ShardSet(path)
     if not _drawn(shard_set.manifest["identity"]):
         return [shard_set.storage.join(s.file) for s in shard_set.shards]

@@ -1,4 +1,4 @@
-"""COCO 2014 (Lin et al. 2014; captions: Chen et al. 2015): photographs with about five captions each, by
+"""COCO 2014 (Lin et al. 2014, captions: Chen et al. 2015): photographs with about five captions each, by
 people.
 
 The splits are its owner's: train and val. Every picture has a licence of its own, which its sample names.

@@ -28,7 +28,7 @@ from synth.stopwatch import Stopwatch
 
 _PROBES = 32  # samples that the preflight reads
 _ADVANCE = 256  # samples between two events of progress
-_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # names that give records synth.sets.ledger finds
+_NUMBERED = re.compile(r"(.+-)?\d{5,}\.tar")  # names that give records which synth.sets.ledger can find
 _REWRITE = "give --out (and --size) to have what can be used rewritten there"
 
 Json = dict[str, Any]

@@ -1,9 +1,10 @@
-"""DOOR. Families of pictures, one law per file; their contract; and pictures drawn straight from a law, without shards.
+"""DOOR. Families of pictures, one law per file; their contract; pictures drawn from a law without shards.
 
     for pixels, sample in draw("visual_atoms", None, seed=0, indices=range(64), size=128):
         ...
 
-A family is a module of this package. Modules are imported when a data set asks for its own: they compile kernels.
+A family is a module of this package. It is imported at the first use of one of its data sets, because it
+compiles kernels.
 """
 
 import json
@@ -26,10 +27,10 @@ _REDRAWS = 100  # of a picture, before its class is given up
 class Family(Protocol):
     """The contract of a family's module.
 
-    Config is a frozen dataclass with `classes` and `channels` (1 grey, 3 RGB); --set takes its fields. Params is a frozen dataclass of
-    everything that a picture is drawn from, as plain numbers and tuples. It has the field `redraws` if the family raises UnfitError:
-    such a picture is drawn again, from the next numbers of its stream. If classes have tables (synth/class_tables.py), sample_class
-    returns a system."""
+    Config is a frozen dataclass with `classes` and `channels` (1 grey, 3 RGB). --set takes its fields. Params
+    is a frozen dataclass of all parameters of a picture, as plain numbers and tuples. It has the field
+    `redraws` if the family raises UnfitError. Such a picture is drawn again, from the next numbers of its
+    stream. If classes have tables (synth/class_tables.py), sample_class returns a system."""
 
     LAW: int  # raised when the golden pixels change
 
@@ -42,7 +43,7 @@ class Family(Protocol):
         """The parameters of a picture."""
 
     def sample_class(self, config: Any, stream: Stream, /) -> Any:
-        """Returns what all pictures of a class share."""
+        """Returns the parameters that all pictures of a class share."""
 
     def sample_instance(self, config: Any, shared: Any, stream: Stream, /) -> Any:
         """Returns the Params of a picture of that class."""
@@ -57,20 +58,22 @@ class Vetted(Family, Protocol):
     It may also have `licence(config)`: the licence of the pictures, if that is not exnihilo's own."""
 
     def ready(self, config: Any, stored: bytes | None, /) -> Any:
-        """Returns the config with its `programs`; `stored` is the target's programs.json, which may hold them already."""
+        """Returns the config with its `programs`. `stored` is the target's programs.json, which may hold them
+        already."""
 
     def vet(self, config: Any, device: str = "software", /) -> Any:
         """Returns the programs of a config, vetted now."""
 
     def renderer(self) -> str:
-        """Returns the name of what draws the pictures, and its version."""
+        """Returns the name and version of the renderer."""
 
 
 def draw(dataset: DataSet | str, config: Any, seed: int, indices: Iterable[int], *, size: int = 256) -> Iterator[tuple[np.ndarray, Json]]:
-    """Yields the pictures of these indices, uint8 (size, size, C), each with its sample's JSON, as shards hold them.
+    """Yields the pictures of these indices, uint8 (size, size, C), each with its sample's JSON, as shards
+    hold them.
 
-    Without a config it is the data set's own. The JSON has no checksum, as there is no file. Raises UserError if a class gives no
-    picture."""
+    Without a config it is the data set's own. The JSON has no checksum, as there is no file. Raises UserError
+    if a class gives no picture."""
     dataset = datasets.get(dataset) if isinstance(dataset, str) else dataset
     config = dataset.module.Config(**dataset.config) if config is None else config
     if hasattr(dataset.module, "ready"):
@@ -111,5 +114,6 @@ def describe(dataset: DataSet, config: Any, params: Any, picture: Picture, *, se
 
 
 def renderer(dataset: DataSet) -> Json:
-    """Returns the `renderer` entry of samples and records, or nothing if exnihilo itself draws the pictures."""
+    """Returns the `renderer` entry of samples and records, or nothing if exnihilo itself draws the
+    pictures."""
     return {"renderer": dataset.module.renderer()} if hasattr(dataset.module, "renderer") else {}

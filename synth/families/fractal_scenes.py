@@ -1,12 +1,14 @@
-"""Scenes of several fractals: the multi-instance pictures of Improved FractalDB (Anderson & Farrell, WACV 2022, their best task).
+"""Scenes of several fractals: the multi-instance pictures of Improved FractalDB (Anderson & Farrell, WACV
+2022, their best task).
 
-One to five fractals, of any classes, lie on clouds of two colours: each is drawn at half the picture's side, coloured, resized
-bilinearly to 0.15 to 0.6 of the side and put anywhere as long as its middle is inside. The picture's class is the first one's; the
-parameters list all, with the boxes of their squares. There, 512 rendered fractals and backgrounds are shared by many pictures; here
-a picture is a function of its index, so each draws its own.
+One to five fractals of any classes cover clouds of two colours. Each is drawn at half the picture's side and
+coloured. It is then resized bilinearly to 0.15 to 0.6 of the side. Its middle is anywhere inside the picture.
+The picture's class is that of the first fractal. The parameters list all fractals, with the boxes of their
+squares. In the paper, many pictures share 512 rendered fractals and backgrounds. Here each picture draws its
+own, so that a picture is a function of its index.
 
-Colours are resized against black, and where the result is not black it covers what lies behind: figures get dark outlines
-(edges=dark, as published). edges=clean weights by coverage instead.
+Figures are resized against black. A resized pixel that is not black covers the canvas, so figures get dark
+outlines (edges=dark, as published). edges=clean weights by coverage instead.
 
 Axes: S side of the picture, H side of a figure before it is resized, K side after.
 """
@@ -59,7 +61,7 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: RGB."""
+        """The channels of the pictures: RGB."""
         return 3
 
 
@@ -85,12 +87,13 @@ class Params:
 
 
 def sample_class(config: Config, stream: Stream) -> tuple[ifs.Row, ...]:
-    """The system of a class: that of `fractals`."""
+    """Returns the system of a class, the same as for `fractals`."""
     return fractals.sample_class(config, stream)
 
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
-    """A picture of a class: its system first, then those of other classes, drawn alike."""
+    """Returns the Params of a picture of a class. The first figure has its system, the others have systems of
+    random classes."""
     figures = []
     for i in range(stream.integer(*config.figures)):
         number = stream.integer(0, config.classes - 1) if i else stream.path[0]
@@ -108,7 +111,8 @@ def _placed(config: Config, number: int, system: tuple[ifs.Row, ...], stream: St
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 3); the foreground is what figures cover."""
+    """Draws a picture: pixels uint8 (size, size, 3). The foreground is the area that figures cover. Raises
+    UnfitError if no figure is inside."""
     canvas = fractals.backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
     foreground = np.zeros((size, size), np.bool_)
     for figure in params.figures:
@@ -129,7 +133,8 @@ def render(params: Params, size: int) -> Picture:
 
 @njit(cache=True)
 def put_dark(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
-    """Puts a figure, uint32 (H, H), on a canvas (S, S) at place (left, top, K): what is not black after resizing covers."""
+    """Puts a figure, uint32 (H, H), on a canvas (S, S) at place (left, top, K). Pixels that are not black
+    after resizing cover the canvas."""
     left, top, side = place
     for row in range(max(0, top), min(canvas.shape[0], top + side)):
         for column in range(max(0, left), min(canvas.shape[1], left + side)):
@@ -140,7 +145,7 @@ def put_dark(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.n
 
 @njit(cache=True)
 def put_clean(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
-    """Puts a figure on a canvas as put_dark does, but mixes it with what lies behind by its coverage."""
+    """Puts a figure on a canvas as put_dark does, but mixes it with the canvas by its coverage."""
     left, top, side = place
     for row in range(max(0, top), min(canvas.shape[0], top + side)):
         for column in range(max(0, left), min(canvas.shape[1], left + side)):
@@ -156,7 +161,8 @@ def put_clean(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.
 
 @njit(cache=True)
 def _mix(drawn: np.ndarray, lit: np.ndarray, down: float, across: float) -> tuple[np.uint32, float]:
-    """The bilinear colour of a figure (H, H) against black at a place given in sides, and the share of it that is lit."""
+    """Returns the bilinear colour of a figure (H, H) against black at a point given in sides, and the share
+    of it that is lit."""
     last = drawn.shape[0] - 1
     y, x = min(max(down * (last + 1) - 0.5, 0.0), float(last)), min(max(across * (last + 1) - 0.5, 0.0), float(last))
     top, left = int(y), int(x)

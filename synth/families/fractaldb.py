@@ -1,17 +1,22 @@
-"""FractalDB (Kataoka et al., Pre-training without Natural Images, ACCV 2020): the original grey fractals, by the published law.
+"""FractalDB (Kataoka et al., Pre-training without Natural Images, ACCV 2020): the original grey fractals, by
+the published law.
 
-A class is a random system of 2 to 7 maps with coefficients uniform on [-1, 1], searched for until 100,000 points of it, in single
-pixels, fill a fifth of a 512 x 512 picture. A picture of it scales one of the six coefficients of all maps by one of four
-factors, or by none (25 geometries), keeps the probabilities of the class, stretches the points to the frame but for a margin, lets
-each of them paste a random 3 x 3 patch, whose empty cells erase, and may be turned upside down and mirrored.
+A class is a random system of 2 to 7 maps with coefficients uniform on [-1, 1]. A search ends with the first
+system that fills enough: 100,000 points of it, in single pixels, fill a fifth of a 512 x 512 picture. A
+picture of the class scales one of the six coefficients of all maps by one of four factors, or by none (25
+geometries). It keeps the probabilities of the class. It stretches the points to the frame inside a margin.
+Each point pastes a random 3 x 3 patch, in which empty cells erase. The picture may be turned upside down and
+mirrored.
 
-There, a class's 1,000 pictures are all combinations of 25 factors, 10 patch draws and 4 flips; here each draws its own, so that a picture
-is a function of its index. There, all classes share one sequence of choices; here each class has its own, so that its 25
-geometries stay 25. Candidates whose points diverge are rejected (there, the last finite points are dropped). The transient of the
-start, the origin, is not drawn. A candidate is given up early where a quarter of its points fill less than 0.9 quarters of
-what is asked: newer points fall ever more often on old ones.
+In the published program, a class's 1,000 pictures are all combinations of 25 factors, 10 patch draws and 4
+flips. Here each picture draws its own, so that it is a function of its index. There, all classes share one
+sequence of choices. Here each class has its own, so that its 25 geometries stay 25. Candidates with diverging
+points are rejected (there, the last finite points are dropped). The transient of the start, the origin, is
+not drawn. The search gives up a candidate early if a quarter of its points fill less than 0.9 quarters of the
+required cells. Newer points fall ever more often on old ones.
 
-Axes: P points, S side of a picture. Cells count from the upper left of a frame of two pixels round the picture.
+Axes: P points, S side of a picture. Cells count from the upper left of a frame of two pixels round the
+picture.
 """
 
 import math
@@ -28,9 +33,9 @@ from synth.seeds import Stream, word
 
 LAW = 1  # raised when the golden pixels change
 
-_SIDE = 362  # on which points and margin are counted
+_SIDE = 362  # side of the picture that points and margin refer to
 _SEARCH_SIDE, _SEARCH_POINTS, _PILOT = 512, 100_000, 0.9
-_LEAST_FILL = 0.005  # of a picture: less is what diverges slowly, which shows the more, the more points there are
+_LEAST_FILL = 0.005  # of a picture; slowly diverging points fill less, and more points make it clearer
 _GREY = 127
 
 
@@ -59,7 +64,7 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: grey."""
+        """The channels of the pictures: grey."""
         return 1
 
 
@@ -79,14 +84,14 @@ class Params:
 
 
 def sample_class(config: Config, stream: Stream) -> tuple[ifs.Row, ...]:
-    """The system of a class: from the table, or searched for."""
+    """Returns the system of a class, from the table or by the search."""
     if config.table:
         return config.table.systems[stream.path[0]]
     return _search(stream.key(), *config.maps, config.fill)
 
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
-    """A picture of a class."""
+    """Returns the Params of a picture of a class."""
     scaled, times = stream.integer(0, 24), (-2, -1, 1, 2)
     column, factor = (None, 1.0) if scaled == 24 else (scaled // 4, 1 + times[scaled % 4] * config.weight)
     rows = tuple(tuple(x * factor if i == column else x for i, x in enumerate(row)) for row in system)
@@ -97,7 +102,8 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 1), 0 or 127. Raises UnfitError where the points diverge."""
+    """Draws a picture: pixels uint8 (size, size, 1), 0 or 127. Raises UnfitError if the points diverge or
+    fill too little."""
     count = max(1, round(params.points * (size / _SIDE) ** 2))
     points = ifs.points(ifs.array(params.maps), start=(0.0, 0.0), key=params.point_key, count=count)
     cells = place(points, _spans(points), size, params.margin * size / _SIDE)
@@ -111,7 +117,7 @@ def render(params: Params, size: int) -> Picture:
 
 @lru_cache(maxsize=1 << 14)
 def _search(key: int, fewest: int, most: int, fill: float) -> tuple[ifs.Row, ...]:
-    """The first system of a stream that fills enough."""
+    """Returns the first system of a stream that fills enough."""
     stream = Stream(key)
     while True:
         system = candidate(np.uint64(stream.key()), stream.integer(fewest, most))
@@ -121,7 +127,7 @@ def _search(key: int, fewest: int, most: int, fill: float) -> tuple[ifs.Row, ...
 
 @njit(cache=True)
 def candidate(key: np.uint64, count: int) -> np.ndarray:
-    """A system of `count` maps with coefficients uniform on [-1, 1): float64 (N, 7)."""
+    """Draws a system of `count` maps with coefficients uniform on [-1, 1): float64 (N, 7)."""
     system = np.empty((count, 7))
     for k in range(count):
         for i in range(6):
@@ -131,7 +137,7 @@ def candidate(key: np.uint64, count: int) -> np.ndarray:
 
 
 def accepts(system: np.ndarray, key: int, fill: float) -> bool:
-    """Whether the points of a system fill the share `fill` of the search's picture."""
+    """Returns True if the points of a system fill the share `fill` of the search's picture."""
     wanted = fill * _SEARCH_SIDE**2
     for part, share in ((4, _PILOT / 4), (1, 1.0)):
         points = ifs.points(system, start=(0.0, 0.0), key=key, count=_SEARCH_POINTS // part)
@@ -145,7 +151,8 @@ def accepts(system: np.ndarray, key: int, fill: float) -> bool:
 
 
 def _spans(points: ifs.Points) -> np.ndarray:
-    """Least coordinate and extent by axis, (2, 2); an extent of nothing counts as 1. Raises UnfitError where points diverge."""
+    """Returns the least coordinate and the extent by axis, (2, 2). An extent of 0 counts as 1. Raises
+    UnfitError if points diverge."""
     spans = [(low, high - low or 1.0) for low, high in ifs.bounds(points).tolist()]
     if not all(map(math.isfinite, (number for span in spans for number in span))):
         raise UnfitError("its points diverge")
@@ -154,7 +161,8 @@ def _spans(points: ifs.Points) -> np.ndarray:
 
 @njit(cache=True)
 def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np.ndarray:
-    """The cell of each point, x to the right and y down, stretched to the frame but for the margin: int32 (P,)."""
+    """Returns the cell of each point, x to the right and y down, stretched to the frame inside the margin:
+    int32 (P,)."""
     cells = np.empty(points[0].size, np.int32)
     room = size - 2.0 * margin
     right, down = np.float32(room / spans[0, 1]), np.float32(room / spans[1, 1])
@@ -169,7 +177,7 @@ def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np
 
 @njit(cache=True)
 def filled(cells: np.ndarray, size: int) -> int:
-    """How many different cells there are."""
+    """Counts the different cells."""
     lit = np.zeros((size + 4) * (size + 4), np.uint8)
     for i in range(cells.size):
         lit[np.uint32(cells[i])] = 1
@@ -181,7 +189,7 @@ def filled(cells: np.ndarray, size: int) -> int:
 
 @njit(cache=True)
 def paste(cells: np.ndarray, key: np.uint64, size: int) -> np.ndarray:
-    """Pastes a patch of nine bits, uniform on 1..511, round each cell, one after the other: uint8 (S + 4, S + 4)."""
+    """Pastes a patch of nine bits, uniform on 1..511, round each cell in turn: uint8 (S + 4, S + 4)."""
     side = size + 4
     pixels = np.zeros(side * side, np.uint8)
     for i in range(cells.size):

@@ -1,21 +1,25 @@
-"""Improved FractalDB (Anderson & Farrell, Improving Fractal Pre-training, WACV 2022): coloured IFS fractals on coloured clouds, by the
-published defaults, and the ablations of the seed paper.
+"""Improved FractalDB (Anderson & Farrell, Improving Fractal Pre-training, WACV 2022): coloured IFS fractals
+on coloured clouds. The settings are the published defaults, and the ablations of the seed paper.
 
-A picture is a class's system with one map jittered, 100,000 points of its chaos game seen through a random window, every point spread
-by one random 3 x 3 stencil, turned and mirrored; its colour runs round the wheel with the density of points; behind it lie clouds of
-two colours; half of the pictures are blurred. The ablations draw the same numbers as `fractals`, so they form a chain over the index:
+A picture is a class's system with one map jittered. A random window shows 100,000 points of its chaos game.
+One random 3 x 3 stencil, turned and mirrored, spreads every point. The colour runs round the wheel with the
+density of points. Clouds of two colours are the background. Half of the pictures are blurred. The ablations
+draw the same numbers as `fractals`, so they form a chain over the index:
 
     without_color       colour=grey       the finished picture's luma, one channel
     without_background  backdrop=black    the same foreground on black, then the same blur
     corrupted_contour   lines=100         the finished picture without background, then black lines, no blur after
 
-Where the published program is not defined, this is. Random numbers come from the index (there the kernel's generator is not seeded).
-The hue byte wraps by a modulo (there a float beyond 255 is converted). A picture that shows no points is drawn anew from the next
-numbers of its stream, `redraws` saying how often, and a stencil is never empty (there both give a picture of nothing). The chaos
-game is played by orbits side by side, which leave the fixed point of the first map before their points count. The seed paper does
-not state the law of its lines: here middles, directions and lengths are uniform, and lines may leave the frame.
+This law also defines the cases that the published program leaves open. Random numbers come from the index
+(there the kernel's generator is not seeded). The hue byte wraps by a modulo (there a float beyond 255 is
+converted). A picture that shows no points is drawn again from the next numbers of its stream, and `redraws`
+counts these draws. A stencil is never empty (there both give an empty picture). The chaos game is played by
+parallel orbits, which leave the fixed point of the first map before their points count. The seed paper does
+not state the law of its lines. Here middles, directions and lengths are uniform, and lines may leave the
+frame.
 
-Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or of the fractal's extent where they choose the window.
+Axes: N maps, S side of a picture. Lengths are shares of the picture's side, or, for the window, of the
+fractal's extent.
 """
 
 import math
@@ -65,7 +69,7 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: 1 grey or 3 RGB."""
+        """The channels of the pictures: 1 grey or 3 RGB."""
         return 1 if self.colour == "grey" else 3
 
 
@@ -102,7 +106,8 @@ class Params(Figure):
 
 
 def check(config: Any) -> None:
-    """Raises ValueError where a setting of this family, or of its scenes, is not allowed. A table limits the classes to its own."""
+    """Raises ValueError if a setting of this family, or of its scenes, is not allowed. Limits the classes to
+    those of the table."""
     for name, allowed in _KINDS.items():
         if getattr(config, name, allowed[0]) not in allowed:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be {' or '.join(allowed)}")
@@ -121,7 +126,7 @@ def check(config: Any) -> None:
 
 
 def sample_class(config: Any, stream: Stream) -> tuple[ifs.Row, ...]:
-    """The system of a class: from the table, or random."""
+    """Returns the system of a class, from the table or at random."""
     if config.table:
         return config.table.systems[stream.path[0]]
     return random_system(stream.integer(*config.maps), stream.key())
@@ -129,12 +134,12 @@ def sample_class(config: Any, stream: Stream) -> tuple[ifs.Row, ...]:
 
 @lru_cache(maxsize=1 << 14)
 def random_system(count: int, key: int) -> tuple[ifs.Row, ...]:
-    """A system of so many maps with alpha in the published interval."""
+    """Draws a system of `count` maps with alpha in the published interval."""
     return ifs.rows(ifs.sample(np.uint64(key), count, (5 + count) / 2, (6 + count) / 2))
 
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
-    """A picture of a class. All data sets of the chain draw the same numbers."""
+    """Returns the Params of a picture of a class. All data sets of the chain draw the same numbers."""
     figure = sample_figure(config, system, stream)
     cloud_law, cloud_key = sample_clouds(stream)
     sigma = sample_sigma(config, stream)
@@ -152,7 +157,7 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
 
 
 def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> Figure:
-    """A fractal of a class: jittered, seen through a window, turned and coloured."""
+    """Draws a fractal of a class: its jitter, window, turn and colours."""
     return Figure(
         maps=jittered(system, config.jitter, stream),
         points=config.points,
@@ -169,8 +174,8 @@ def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> F
 
 
 def jittered(system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: Stream) -> tuple[ifs.Row, ...]:
-    """A system with all six numbers of one map scaled, and its probability with its determinant; as it was, where four tries have
-    made a map that stretches beyond 1."""
+    """Returns a system with all six numbers of one map scaled, and its probability scaled with its
+    determinant. Returns the system unchanged if four tries give a map that stretches beyond 1."""
     for _ in range(4):
         k, factor = stream.integer(0, len(system) - 1), stream.uniform(*factors)
         *numbers, p = system[k]
@@ -181,7 +186,8 @@ def jittered(system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: 
 
 
 def sample_clouds(stream: Stream) -> tuple[tuple[float, ...], int]:
-    """The law of a background (decay, then gain and offset of hue, saturation and value, in bytes) and its key."""
+    """Draws the law of a background (decay, then gain and offset of hue, saturation and value, in bytes) and
+    its key."""
     decay = stream.uniform(0.4, 0.8)
     hue = (255 * stream.uniform(0.25, 1), 255 * stream.uniform(0, 1))
     saturation = (255 * stream.uniform(0.1, 0.3), 255 * stream.uniform(0.4, 0.6))
@@ -190,13 +196,14 @@ def sample_clouds(stream: Stream) -> tuple[tuple[float, ...], int]:
 
 
 def sample_sigma(config: Any, stream: Stream) -> float:
-    """The blur of a picture, 0 for none."""
+    """Draws the blur of a picture, 0 for none."""
     sigma = stream.uniform(*config.sigma)
     return sigma if stream.uniform(0, 1) < config.blur else 0.0
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 1 or 3). Raises UnfitError where nothing of the fractal can be seen."""
+    """Draws a picture: pixels uint8 (size, size, 1 or 3). Raises UnfitError if the picture shows too few
+    points of the fractal."""
     counts = density(params, size)
     canvas = backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
     foreground = paint(params, counts, canvas)
@@ -209,7 +216,8 @@ def render(params: Params, size: int) -> Picture:
 
 
 def density(figure: Figure, size: int) -> np.ndarray:
-    """How many points a picture shows at each pixel, spread by the stencil: uint32 (S, S). Raises UnfitError where there are too few."""
+    """Counts the points at each pixel, spread by the stencil: uint32 (S, S). Raises UnfitError if there are
+    too few."""
     system = ifs.array(figure.maps)
     points = ifs.points(system, start=ifs.fixed_point(system[0]), key=figure.point_key, count=figure.points)
     window = view(ifs.bounds(points), figure.shift, figure.zoom)
@@ -222,14 +230,14 @@ def density(figure: Figure, size: int) -> np.ndarray:
 
 @cache
 def stencil(bits: int, orientation: int) -> np.ndarray:
-    """The stencil of nine bits, turned with its picture: uint8 (3, 3), to be read only."""
+    """Returns the stencil of nine bits, turned with its picture: uint8 (3, 3), read-only by convention."""
     cells = np.array([bits >> k & 1 for k in range(9)], np.uint8).reshape(3, 3)
     return np.ascontiguousarray(ifs.turned(cells, orientation))
 
 
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
-    """The window that a picture shows: (2, 2), least coordinate and width by axis. An extent of nothing counts as 1. Raises UnfitError
-    where the points went to infinity."""
+    """Returns the window of a picture: (2, 2), least coordinate and width by axis. An extent of 0 counts as
+    1. Raises UnfitError if the points diverge."""
     window = np.empty((2, 2))
     for axis, (low, high) in enumerate(bounds.tolist()):
         if not math.isfinite(high - low):
@@ -242,8 +250,8 @@ def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, floa
 
 @njit(cache=True)
 def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
-    """Every point adds one to the cells of the stencil round it: counts (S + 4, S + 4) -> uint32 (S, S), and how many points are
-    within the picture."""
+    """Adds one to the cells of the stencil round every point: counts (S + 4, S + 4) -> uint32 (S, S). Also
+    returns the number of points within the picture."""
     size, seen = counts.shape[0] - 4, np.uint32(0)
     out = np.zeros((size, size), np.uint32)
     for i in range(size):
@@ -260,7 +268,7 @@ def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.ndarray:
-    """What lies behind the fractals: uint32 (S, S), black where the law is empty."""
+    """Draws the background of fractals: uint32 (S, S), black if the law is empty."""
     if not law:
         return np.zeros((size, size), np.uint32)
     heights = clouds.heights(np.uint64(key), size, law[0])
@@ -268,6 +276,7 @@ def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.n
 
 
 def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
-    """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours, and gives back which they are."""
+    """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours. Returns the mask
+    of lit pixels."""
     palette = colour.hues(int(figure.saturation), int(figure.value), colour.HUE_MODES[figure.hue_mode])
     return colour.paint_counts(counts, figure.hue, palette, canvas)

@@ -1,7 +1,9 @@
-"""Imported shaders: pictures of the programs of a folder, such as somebody's copy of Shaders21k (Baradad et al., NeurIPS 2022).
+"""Imported shaders: pictures of the programs of a folder, such as a copy of Shaders21k (Baradad et al.,
+NeurIPS 2022).
 
-Each program that passes vetting is a class. Its pictures differ in time, uniform on 0.1 to 10 s as in the paper, and in nothing else. Text,
-licence and author travel in each sample's JSON, so that a picture can be drawn again, and its terms be read, from the sample alone.
+Each program that passes vetting is a class. Its pictures differ only in time, uniform on 0.1 to 10 s as in
+the paper. Text, licence and author are in each sample's JSON. Thus a sample alone is enough to draw its
+picture again and to read its terms.
 """
 
 from dataclasses import dataclass, field, replace
@@ -31,17 +33,17 @@ class Collection(Programs):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The programs of a folder."""
+        """Returns the collection of a folder, not vetted yet."""
         return cls("", "", b"", text)
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is taken of a folder."""
+    """The folder of programs, and the limits on those to take."""
 
     classes: int = 21_083  # at most: as many as there are accepted programs
     programs: Collection | None = field(default=None)  # the folder
-    licenses: str = ""  # those to take, commas between them; all where empty
+    licenses: str = ""  # those to take, commas between them; empty: all
     slowest: float = 500.0  # CPU milliseconds that a picture of 256 x 256 may take
     time: tuple[float, float] = (0.1, 10.0)  # seconds
 
@@ -53,7 +55,7 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: RGB."""
+        """The channels of the pictures: RGB."""
         return 3
 
 
@@ -77,7 +79,7 @@ class Params(Class):
 
 
 def ready(config: Config, stored: bytes | None) -> Config:
-    """The config with its programs, vetted now where the target's programs.json does not hold them."""
+    """Returns the config with its programs. Vets them now unless the target's programs.json holds them."""
     if config.programs and config.programs.sha256:
         return config
     programs = Programs.of(stored) if stored else None
@@ -88,13 +90,13 @@ def ready(config: Config, stored: bytes | None) -> Config:
 
 
 def vet(config: Config, device: str = "software") -> Programs:
-    """Vets the programs of the config's folder. Raises UserError where it has none."""
+    """Vets the programs of the config's folder. Raises UserError if it has none."""
     found, asked = _asked(config)
     return vetting.sources(found, asked, config.slowest, device)
 
 
 def _asked(config: Config) -> tuple[list[Found], Json]:
-    """The programs of the config's folder, and what their vetting depends on."""
+    """Returns the programs of the config's folder, and the inputs of their vetting as JSON."""
     if config.programs is None:
         raise UserError("shaders21k cannot be shipped, for its programs belong to their authors; give a copy: --set programs=DIR")
     found = shader_folders.allowed(shader_folders.read(config.programs.folder), config.licenses)
@@ -105,7 +107,7 @@ def _asked(config: Config) -> tuple[list[Found], Json]:
 
 
 def licence(config: Config) -> str:
-    """What the card of a set says of its pictures' licence."""
+    """Returns the licence text for the card of a set."""
     assert config.programs is not None
     found = sorted({program["licence"] for program in config.programs.content["programs"][: config.classes]})
     bound = [name for name in found if "-nc" in name or name in (shader_folders.UNKNOWN, "proprietary")]
@@ -114,19 +116,19 @@ def licence(config: Config) -> str:
 
 
 def sample_class(config: Config, stream: Stream) -> Class:
-    """The program of a class: its number is the stream's."""
+    """Returns the program of a class. The stream holds the class's number."""
     assert config.programs is not None
     program: dict[str, Any] = config.programs.content["programs"][stream.path[0]]
     return Class(program["name"], program["wrapper"], program["licence"], program["author"], program["source"])
 
 
 def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
-    """A picture of a program: a time."""
+    """Returns the Params of a picture of a program: a time."""
     return Params(**vars(shared), time=round(stream.uniform(*config.time), 4))
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError where nothing can be seen."""
+    """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
     pixels = gl.draw(params.source, wrappers.bindings(params.source, params.time, size), size, params.program)
     fault = judging.blank(pixels)
     if fault and size >= 64:  # a thumbnail may well be one colour

@@ -1,14 +1,15 @@
-"""Shaders: pictures of GLSL programs of our own, after Shaders21k (Baradad et al., Procedural Image Programs for Representation
-Learning, NeurIPS 2022), whose programs belong to their authors.
+"""Shaders: pictures of our own GLSL programs, after Shaders21k (Baradad et al., Procedural Image Programs for
+Representation Learning, NeurIPS 2022). The programs of Shaders21k belong to their authors.
 
-A structure is a program text (synth/glsl/composer.py), a class a structure with a parameter vector in uniforms, an instance a time,
-uniform on 0.1 to 10 s as in the paper, and a view: shift, zoom and turn. Class c has structure c mod P of the P vetted ones
-(synth/vetting/programs.py), so that consecutive pictures come from different structures. Classes are the same under every seed; times and
-views follow it. A picture in which nothing can be seen is drawn anew from the next numbers of its stream.
+A structure is a program text (synth/glsl/composer.py). A class is a structure with a parameter vector in
+uniforms. An instance is a time, uniform on 0.1 to 10 s as in the paper, and a view: shift, zoom and turn.
+Class c has structure c mod P of the P vetted ones (synth/vetting/programs.py), so that consecutive pictures
+come from different structures. Classes are the same under every seed. Times and views follow the seed. A
+picture that shows nothing is drawn again from the next numbers of its stream.
 
-The foreground is what stands out from the picture's modal colour (synth/vetting/judging.py).
-Parameters are the same everywhere; pixels are those
-of a renderer, which every sample and record names; another one's differ by a few levels, and more at edges.
+The foreground is the part that differs from the picture's modal colour (synth/vetting/judging.py). Parameters
+are the same everywhere. Pixels are those of a renderer, which every sample and record names. Pixels of
+another renderer differ by a few levels, and more at edges.
 """
 
 import math
@@ -53,17 +54,17 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: RGB."""
+        """The channels of the pictures: RGB."""
         return 3
 
 
 @dataclass(frozen=True)
 class Class:
-    """What all pictures of a class share."""
+    """The parameters that all pictures of a class share."""
 
     structure: int
-    plan: str  # what kind of program it is
-    blocks: tuple[str, ...]  # what it is composed of
+    plan: str  # the name of its plan
+    blocks: tuple[str, ...]  # the names of its blocks
     values: tuple[float, ...]  # of its uniforms
 
 
@@ -77,7 +78,8 @@ class Params(Class):
 
 
 def ready(config: Config, stored: bytes | None) -> Config:
-    """The config with its programs, vetted now where neither exnihilo nor the target's programs.json has them."""
+    """Returns the config with its programs. Vets them now if neither exnihilo nor the target's programs.json
+    has them."""
     if config.programs is not None:
         return config
     found = Programs.of(stored) if stored else None
@@ -87,12 +89,12 @@ def ready(config: Config, stored: bytes | None) -> Config:
 
 
 def vet(config: Config, device: str = "software") -> Programs:
-    """Vets as many structures, and so many of their classes, as the config has."""
+    """Vets structures and first parameter vectors for all structures and classes of the config."""
     return vetting.structures(config.structures, config.classes, device)
 
 
 def sample_class(config: Config, stream: Stream) -> Class:
-    """A class of the law: its number is the stream's."""
+    """Returns a class of the law. The stream holds its number."""
     assert config.programs is not None
     number, content = stream.path[0], config.programs.content
     accepted = content["programs"]
@@ -103,7 +105,7 @@ def sample_class(config: Config, stream: Stream) -> Class:
 
 
 def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
-    """A picture of a class: a time and a view. Zooms in and out by as much are alike likely."""
+    """Returns the Params of a picture of a class: a time and a view. Zooms are uniform in their logarithm."""
     time = round(stream.uniform(*config.time), 4)
     shift = (round(stream.uniform(*config.shift), 4), round(stream.uniform(*config.shift), 4))
     low, high = config.zoom
@@ -112,7 +114,7 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError where nothing can be seen."""
+    """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
     pixels = draw(params, size)
     fault = judging.blank(pixels)
     if fault and size >= 64:  # a thumbnail may well be one colour
@@ -121,26 +123,27 @@ def render(params: Params, size: int) -> Picture:
 
 
 def draw(params: Params, size: int) -> np.ndarray:
-    """The pixels of a picture, whatever they are: uint8 (size, size, 3)."""
+    """Draws the pixels of a picture, without judging them: uint8 (size, size, 3)."""
     program = composer.compose(params.structure)
     values = {**program.bindings(params.values), "side": float(size), "time": params.time, "view": params.view}
     return gl.draw(program.text, values, size, f"structure {params.structure}")
 
 
 def class_values(structure: int, number: int, attempt: int) -> tuple[float, ...]:
-    """The parameter vector of a class at an attempt. It is the same under every seed, as a program of other people's would be: the
-    seed chooses where and when it is looked at."""
+    """Returns the parameter vector of a class at an attempt. It is the same under every seed, as an imported
+    program is. The seed chooses only view and time."""
     return composer.compose(structure).sample(seeds.stream(0, "shaders/classes", number, attempt))
 
 
 def look(structure: int, values: tuple[float, ...], time: float) -> Params:
-    """A parameter vector seen straight on at a time."""
+    """Returns the Params of a parameter vector at a time, without shift, zoom or turn."""
     program = composer.compose(structure)
     return Params(structure, program.plan, program.blocks, values, time, (0.0, 0.0, 1.0, 0.0))
 
 
 def _known(config: Any) -> Programs | None:
-    """The shipped programs, if they are meant. Raises UserError where others are stated, as a manifest does."""
+    """Returns the shipped programs if the config needs no others, else None. Raises UserError if the config
+    holds another sha256, as a manifest may."""
     ours = programs.shipped()
     if isinstance(config.programs, str) and config.programs != ours.sha256:
         raise UserError(f"its programs (sha256 {config.programs[:12]}...) are not those that are shipped, but lie beside the set")

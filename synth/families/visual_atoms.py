@@ -1,16 +1,19 @@
-"""Visual Atoms: contours of superposed sine waves (Takashima et al., Visual Atoms: Pre-training Vision Transformers with
-Sinusoidal Waves, CVPR 2023), by the published law of VisualAtom-1k.
+"""Visual Atoms: contours of superposed sine waves (Takashima et al., Visual Atoms: Pre-training Vision
+Transformers with Sinusoidal Waves, CVPR 2023), by the published law of VisualAtom-1k.
 
-An atom is a ring of V vertices at the angles theta_v = 2 pi v / V, started on an ellipse and pushed outwards L times:
+An atom is a ring of V vertices at the angles theta_v = 2 pi v / V, started on an ellipse and pushed outwards
+L times:
 
     x_v = r ox cos theta_v + cx,  then for every orbit  x_v += cos theta_v (c (1 - P) + w + sin(n1 theta_v)/2 + sin(n2 theta_v)/2)
 
-and the same for y with sin theta_v and oy. After each push the closed polygon is drawn with 1-pixel lines in one grey level, 0
-(which erases) included. P is the paper's 1-D Perlin noise at a fresh random position for every orbit, vertex and axis; so only its
-marginal distribution matters, and that is what is drawn here, from 4,096 quantiles.
+and the same for y with sin theta_v and oy. After each push the closed polygon is drawn with 1-pixel lines in
+one grey level, 0 (which erases) included. P is the paper's 1-D Perlin noise at a fresh random position for
+every orbit, vertex and axis. So only its marginal distribution matters, and this code draws from that, by
+4,096 quantiles.
 
-Lengths are pixels of a 512 canvas. A picture is drawn on the smallest multiple of its size that has at least `canvas` pixels a side,
-then box-averaged. Floats are single precision, in a fixed order; no library sine, no fused operations: the same pixels everywhere.
+Lengths are pixels of a 512 canvas. A picture is drawn on the smallest multiple of its size that has at least
+`canvas` pixels a side, then box-averaged. Floats are single precision, in a fixed order. There are no library
+sines and no fused operations, so pixels are the same everywhere.
 
 Axes: V vertices, S side of the canvas. L counts orbits.
 """
@@ -26,7 +29,7 @@ from synth.kernels.trigonometry import circle
 from synth.seeds import Stream, word
 
 LAW = 1  # raised when the golden pixels change
-UNIT = 512  # the canvas on which the paper's lengths are pixels
+UNIT = 512  # side of the canvas for the paper's lengths, in pixels
 
 # Gradient index (low four bits) of the 256 lattice points of Perlin's reference permutation (Improving Noise, SIGGRAPH 2002).
 _LATTICE = (
@@ -76,13 +79,13 @@ class Config:
 
     @property
     def channels(self) -> int:
-        """Of the pictures: grey."""
+        """The channels of the pictures: grey."""
         return 1
 
 
 @dataclass(frozen=True)
 class Class:
-    """What all pictures of a class share."""
+    """The parameters that all pictures of a class share."""
 
     vertices: int
     orbits: int
@@ -103,7 +106,7 @@ class Params(Class):
 
 
 def sample_class(config: Config, stream: Stream) -> Class:
-    """A class of the law. Both frequencies are drawn again while they are equal and not zero."""
+    """Draws a class of the law. Both frequencies are drawn again while they are equal and not zero."""
     vertices, orbits = stream.integer(*config.vertices), stream.integer(*config.orbits)
     noise, spacing = stream.uniform(*config.noise), stream.uniform(*config.spacing)
     radius = stream.integer(*config.radius)
@@ -115,13 +118,14 @@ def sample_class(config: Config, stream: Stream) -> Class:
 
 
 def sample_instance(config: Config, atom: Class, stream: Stream) -> Params:
-    """A picture of a class: the centre, uniform over the canvas in half pixels, and the key of noise and grey levels."""
+    """Returns the Params of a picture of a class. They add the centre, uniform over the canvas in half
+    pixels, and the key of noise and grey levels."""
     centre = (stream.integer(0, 2 * UNIT) / 2, stream.integer(0, 2 * UNIT) / 2)
     return Params(**vars(atom), centre=centre, noise_key=stream.key(), canvas=config.canvas)
 
 
 def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (size, size, 1); the foreground is what is lit."""
+    """Draws a picture: pixels uint8 (size, size, 1). The foreground is the lit pixels."""
     canvas = size * -(-params.canvas // size)
     noise = np.float32(params.noise) * perlin_quantiles()
     pixels = box_average(draw_orbits(ring(params), noise, params.orbits, np.uint64(params.noise_key), canvas), size)
@@ -129,8 +133,8 @@ def render(params: Params, size: int) -> Picture:
 
 
 def ring(params: Params) -> np.ndarray:
-    """The starting ellipse and what pushes it: float32 (5, V), rows x, y, cos theta, sin theta and the push without noise, in
-    pixels of the 512 canvas."""
+    """Returns the starting ellipse and its pushes: float32 (5, V), in pixels of the 512 canvas. The rows are
+    x, y, cos theta, sin theta and the push without noise."""
     count = params.vertices
     cosines, sines = circle(count)
     turns = np.arange(count)
@@ -143,10 +147,11 @@ def ring(params: Params) -> np.ndarray:
 
 @cache
 def perlin_quantiles() -> np.ndarray:
-    """4,096 equally likely values of the published noise: float32 (4096,), ascending.
+    """Returns 4,096 equally likely values of the published noise: float32 (4096,), ascending.
 
-    P = 0.4 ((1 - u) g_i f + u g_{i+1} (f - 1)) at lattice point i and fraction f, with the fade u = f^3 (f (6 f - 15) + 10) and
-    gradients g of -1 for half of the indices and 1..8 for the rest; taken here over 256 fractions at each of the 256 points."""
+    P = 0.4 ((1 - u) g_i f + u g_{i+1} (f - 1)) at lattice point i and fraction f, with the fade u = f^3 (f (6
+    f - 15) + 10). Gradients g are -1 for half of the indices and 1..8 for the rest. P is taken over 256
+    fractions at each of the 256 points."""
     index = np.array([int(digit, 16) for digit in _LATTICE])
     gradient = np.where(index & 8, -1, (index & 7) + 1).astype(float)
     fraction = (np.arange(256)[:, None] + 0.5) / 256
@@ -157,8 +162,9 @@ def perlin_quantiles() -> np.ndarray:
 
 @njit(cache=True)
 def draw_orbits(ring: np.ndarray, noise: np.ndarray, orbits: int, key: np.uint64, canvas: int) -> np.ndarray:
-    """Pushes the ring `orbits` times, drawing it each time: uint8 (S, S). Words 0..L-1 of the stream `key` are the grey levels,
-    the next L V the noise. `noise` (4096,) float32 holds its quantiles times c; `ring` is changed."""
+    """Pushes the ring `orbits` times and draws it each time: uint8 (S, S). Words 0..L-1 of the stream `key`
+    are the grey levels, the next L V the noise. `noise` (4096,) float32 holds its quantiles times c. Changes
+    `ring`."""
     count = ring.shape[1]
     pixels = np.zeros((canvas, canvas), np.uint8)
     columns, rows = np.empty(count, np.int32), np.empty(count, np.int32)
@@ -170,7 +176,8 @@ def draw_orbits(ring: np.ndarray, noise: np.ndarray, orbits: int, key: np.uint64
 
 @njit(cache=True)
 def push(ring: np.ndarray, noise: np.ndarray, key: np.uint64, first: int, scale: np.float32, columns: np.ndarray, rows: np.ndarray) -> None:
-    """Moves the ring by one orbit and writes its pixel coordinates, truncated towards zero, to columns and rows (V,) int32."""
+    """Moves the ring by one orbit. Writes its pixel coordinates, truncated towards zero, to columns and rows
+    (V,) int32."""
     x, y, cosines, sines, steady = ring
     for v in range(columns.size):
         bits = word(key, np.uint64(first) + np.uint64(v))
@@ -182,11 +189,12 @@ def push(ring: np.ndarray, noise: np.ndarray, key: np.uint64, first: int, scale:
 
 @njit(cache=True)
 def draw_polygon(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray, grey: np.uint8) -> None:
-    """Draws a closed polygon of 1-pixel lines, cut at the frame: pixels uint8 (S, S), columns and rows int32 (V,).
+    """Draws a closed polygon of 1-pixel lines, cut at the frame: pixels uint8 (S, S), columns and rows int32
+    (V,).
 
-    Every line is Bresenham's from its first end up to, not including, its second: the rule of Pillow's ImageDraw.line. The minor
-    coordinate after i steps of n is floor(i m / n + 1/2), kept as a 32.32 fixed-point sum whose slope is rounded up: exact for
-    lines shorter than 46,340 pixels."""
+    Every line is Bresenham's from its first end up to, not including, its second: the rule of Pillow's
+    ImageDraw.line. The minor coordinate after i steps of n is floor(i m / n + 1/2). It is kept as a 32.32
+    fixed-point sum with the slope rounded up, which is exact for lines shorter than 46,340 pixels."""
     side, flat = pixels.shape[0], pixels.reshape(-1)
     x0, y0 = columns[-1], rows[-1]
     for v in range(columns.size):

@@ -1,8 +1,9 @@
 """The building blocks of our shader programs, read from the GLSL files of glsl/.
 
-A file is a role: coordinates, fields, palettes and so on. Every function in it is a block, whose parameters with a range behind them,
-as in `float scale /* 1.5..4 */`, become uniforms; those without are filled in by what calls it. Functions of the role `common` and
-`scenes` are no blocks but what blocks and scenes need; a block brings along whatever it names.
+A file is a role: coordinates, fields, palettes and so on. Every function in it is a block. A parameter with a
+range, as in `float scale /* 1.5..4 */`, becomes a uniform. The caller fills in parameters without a range.
+Functions of the roles `common` and `scenes` are not blocks: blocks and scenes call them. A program includes
+all functions that its blocks name.
 """
 
 import re
@@ -11,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_ROLES = (  # in the order in which their functions stand in a program
+_ROLES = (  # in the order of their functions in a program
     *("common", "coordinates", "tunnels", "fields", "cells", "fractals", "combinations", "tilings", "shapes", "solids"),
     *("palettes", "scatterings", "sights", "finishes", "scenes"),
 )
@@ -32,7 +33,7 @@ class Parameter:
 
     @property
     def width(self) -> int:
-        """How many numbers it is."""
+        """The count of floats in the parameter."""
         return {"vec2": 2, "vec3": 3}.get(self.type, 1)
 
 
@@ -43,14 +44,14 @@ class Block:
     role: str
     name: str
     text: str
-    note: str  # what it draws, in words
+    note: str  # a description of its picture
     parameters: tuple[Parameter, ...]  # those with a range
     needs: tuple[str, ...]  # names of the functions that it calls
 
 
 @cache
 def blocks() -> dict[str, Block]:
-    """All blocks by name, in an order in which each stands behind what it needs."""
+    """Returns all blocks by name. Each stands after the functions that it calls."""
     found: dict[str, Block] = {}
     for role in _ROLES:
         for match in _FUNCTION.finditer((FOLDER / f"{role}.glsl").read_text()):
@@ -63,12 +64,12 @@ def blocks() -> dict[str, Block]:
 
 @cache
 def of_role(role: str) -> tuple[Block, ...]:
-    """The blocks of a role, in the order of their file."""
+    """Returns the blocks of a role, in the order of their file."""
     return tuple(block for block in blocks().values() if block.role == role and block.parameters)
 
 
 def with_needs(names: set[str]) -> list[Block]:
-    """These blocks and all that they need, in their order."""
+    """Returns these blocks and all that they need, in their order."""
     wanted, waiting = set(names), list(names)
     while waiting:
         fresh = set(blocks()[waiting.pop()].needs) - wanted

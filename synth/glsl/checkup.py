@@ -1,4 +1,4 @@
-"""A look at what draws shaders here: the renderer, a test picture against what it must show, and its time."""
+"""A check of the renderer of shaders: its name, a test picture against known levels, and its time."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from synth.glsl import gl
 
 SIZE = 256
 
-# A gradient whose levels are known, under 64 octaves of sines whose share is 0 but for the compiler.
+# A gradient with known levels plus 64 octaves of sines, multiplied by 0. The compiler does not know the 0.
 _TEST = """#version 330
 uniform float side, nothing;
 uniform int rounds;
@@ -25,8 +25,8 @@ void main() {
 
 
 def examine(device: str) -> dict[str, Any]:
-    """Renderer, CPU and wall milliseconds of a test picture, and the folder of compiled shaders. Raises UserError where nothing
-    draws, or draws wrongly."""
+    """Returns the renderer, CPU and wall milliseconds of a test picture, and the folder of compiled shaders.
+    Raises UserError if there is no renderer, or it draws wrongly."""
     gl.choose(device)
     values = {"side": float(SIZE), "nothing": 0.0, "rounds": 64}
     pixels = gl.draw(_TEST, values, SIZE, "the test picture")

@@ -1,12 +1,13 @@
 """Our shader programs: structure number -> GLSL text and the uniforms that a class chooses.
 
-A structure is composed of blocks (synth/glsl/blocks.py) along one of a few plans (synth/glsl/plans.py): a field over changed coordinates, a
-tiling, a tunnel, lit solids and so on; which blocks is drawn from the structure's own stream. Every number within a block is a uniform, so
-that a class, a vector of such numbers, costs no compilation. All programs are GLSL 330 and know
+A structure is composed of blocks (synth/glsl/blocks.py) along one of a few plans (synth/glsl/plans.py): a
+field over changed coordinates, a tiling, a tunnel, lit solids and so on. The structure's own stream chooses
+the blocks. Every number within a block is a uniform. So a class, a vector of such numbers, costs no
+compilation. All programs are GLSL 330 and have these uniforms:
 
     side    pixels of the picture's side
     time    seconds, 0.1 to 10
-    view    shift (x, y), zoom and turn: where an instance looks
+    view    shift (x, y), zoom and turn of an instance
     zero    0; as a part of a loop's bound it keeps compilers from unrolling the loop, which takes them long
 """
 
@@ -52,17 +53,17 @@ class Program:
 
     number: int
     plan: str
-    blocks: tuple[str, ...]  # in the order in which they were chosen
+    blocks: tuple[str, ...]  # in the order of their choice
     uniforms: tuple[Uniform, ...]
     text: str
 
     @property
     def sha256(self) -> str:
-        """Of the text."""
+        """The sha256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def sample(self, stream: Stream) -> tuple[float, ...]:
-        """A parameter vector: the numbers of all uniforms, one after the other."""
+        """Draws a parameter vector: the numbers of all uniforms, one after the other."""
         values: list[float] = []
         for uniform in self.uniforms:
             low, high = uniform.parameter.low, uniform.parameter.high
@@ -73,7 +74,7 @@ class Program:
         return tuple(values)
 
     def bindings(self, values: tuple[float, ...]) -> dict[str, int | float | tuple[float, ...]]:
-        """What to bind to which uniform, for a parameter vector."""
+        """Returns the values of the uniforms by name, for a parameter vector."""
         bound: dict[str, int | float | tuple[float, ...]] = {}
         at = 0
         for uniform in self.uniforms:
@@ -85,7 +86,7 @@ class Program:
 
 
 def compose(number: int) -> Program:
-    """The program of a structure number."""
+    """Returns the program of a structure number."""
     return _compose(number)
 
 

@@ -1,4 +1,4 @@
-"""A shader program while it is composed: which blocks it calls, with which uniforms, in which lines."""
+"""A shader program during its composition: its blocks, their uniforms, its lines."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ class Uniform:
 
 
 class Draft:
-    """A program while it is composed: the blocks that it calls, the uniforms that they ask for, the lines of its picture."""
+    """A program during its composition: the blocks that it calls, their uniforms, the lines of its
+    picture."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -26,32 +27,34 @@ class Draft:
         self.height: list[str] = []  # lines of the function `height`, for reliefs
 
     def chance(self, share: float) -> bool:
-        """True for that share of drafts."""
+        """Draws True with the probability `share`."""
         return self.stream.uniform(0, 1) < share
 
     def one_of(self, *roles: str) -> Block:
-        """A block of these roles, all alike likely."""
+        """Draws a block of these roles, all with equal probability."""
         choice = [block for role in roles for block in of_role(role)]
         return choice[self.stream.integer(0, len(choice) - 1)]
 
     def call(self, block: Block, *arguments: str) -> str:
-        """The expression that calls a block with these arguments and uniforms of its own."""
+        """Adds a block, with uniforms of its own. Returns the expression that calls it with these
+        arguments."""
         self.blocks.append(block.name)
         fresh = [Uniform(f"{block.name}{len(self.blocks)}_{p.name.rstrip('_')}", p) for p in block.parameters]
         self.uniforms += fresh
         return f"{block.name}({', '.join([*arguments, *(u.name for u in fresh)])})"
 
     def knob(self, name: str, low: float, high: float, type: str = "float") -> str:
-        """A uniform of the plan itself."""
+        """Adds a uniform of the plan itself and returns its name."""
         name = f"plan{len(self.uniforms)}_{name}"
         self.uniforms.append(Uniform(name, Parameter(type, name, low, high)))
         return name
 
     def raise_relief(self, number: str) -> None:
-        """Makes what the lines compute so far, this number, a height: then there are `high`, three heights, and again the number."""
+        """Moves the lines so far, which compute this number, into the function `height`. The picture then has
+        `high`, three heights, and the number again."""
         self.height = [*self.lines, f"return {number};"]
         self.lines = ["vec3 high = heights(place);", f"float {number} = high.x;"]
 
     def add(self, line: str) -> None:
-        """A line of the picture."""
+        """Adds a line of the picture."""
         self.lines.append(line)

@@ -1,10 +1,11 @@
-"""Drawing GLSL programs without a window: one OpenGL context a process, which lives as long as the process does.
+"""Drawing GLSL programs without a window: one OpenGL context a process, kept until the process ends.
 
-Mesa reads its environment when it is loaded, so `choose` comes before the first picture: software rendering on one thread, with the
-folder of compiled shaders that all workers of a node share; or a GPU, by EGL's own number (EGL does not know CUDA_VISIBLE_DEVICES).
-Programs stay alive, because what costs is the compilation: 50 to 300 ms before a program's first picture, 1 ms where the folder has it.
-Sets go round their programs in one order; so where there is no room for all, the first ones stay, and each further one takes the place
-of the one before it.
+Mesa reads its environment when it is loaded, so `choose` comes before the first picture. One choice is
+software rendering on one thread, with a folder of compiled shaders that all workers of a node share. The
+other is a GPU, by EGL's own number (EGL does not know CUDA_VISIBLE_DEVICES). Programs stay in memory, because
+compilation is the cost: 50 to 300 ms before a program's first picture, or 1 ms from the folder. Sets use
+their programs in one cyclic order. So if there is no room for all, the first ones stay, and each further one
+replaces the one before it.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ from numba import njit
 from synth.errors import UserError
 
 ALIVE = 96  # programs that a process keeps: 1 to 2 MB each
-TOLERANCE = 4.0  # levels by which a picture may differ, in the mean, between two renderers
+TOLERANCE = 4.0  # largest mean difference of a picture between two renderers, in levels
 DEADLINE = 30.0  # seconds that a picture may take
 
 _DEVICES = re.compile(r"software|gpu(:\d+)?")
@@ -38,8 +39,8 @@ class ProgramError(Exception):
 
 
 def choose(device: str) -> None:
-    """Sets what this process draws with: software, gpu or gpu:NUMBER. Raises UserError for anything else, or where another one is
-    at work already."""
+    """Sets the device of this process: software, gpu or gpu:NUMBER. Raises UserError for anything else, or if
+    the process already draws with another one."""
     global _chosen
     if not _DEVICES.fullmatch(device):
         raise UserError(f"unknown device {device!r}; known are software, gpu and gpu:NUMBER")
@@ -49,20 +50,22 @@ def choose(device: str) -> None:
 
 
 def renderer() -> str:
-    """What draws, and its version. Raises UserError where nothing does."""
+    """Returns the name and version of the renderer. Raises UserError if there is none."""
     info = _screen().context.info
     return f"{info['GL_RENDERER']}, {info['GL_VERSION']}"
 
 
 def draw(source: str, values: Values, size: int, name: str) -> np.ndarray:
-    """A picture of a fragment program: uint8 (S, S, 3), the first row on top. Uniforms that the program does not have are left out.
+    """Draws a picture of a fragment program: uint8 (S, S, 3), the first row on top. Uniforms that the program
+    does not have are left out.
 
-    Raises ProgramError where it does not compile, UserError where it does not end or nothing can draw."""
+    Raises ProgramError if it does not compile. Raises UserError if it does not end, or there is no renderer.
+    """
     return _screen().draw(source, values, size, name)
 
 
 def cache_folder() -> str:
-    """Where compiled shaders lie: MESA_SHADER_CACHE_DIR, or a folder of the user's cache."""
+    """Returns the folder of compiled shaders: MESA_SHADER_CACHE_DIR, or a folder of the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     own = home if os.access(Path(home).parent, os.W_OK) else tempfile.gettempdir()
     return os.environ.get("MESA_SHADER_CACHE_DIR") or os.path.join(own, "exnihilo")
@@ -114,8 +117,8 @@ class _Screen:
 
 
 class _Driver:
-    """What moderngl does not have of OpenGL: to wait for what was drawn, but not for ever, and to let go of a linked program's
-    sources, which take as much memory as the program."""
+    """OpenGL calls that moderngl lacks: waiting for a picture with a deadline, and freeing the sources of a
+    linked program. The sources take as much memory as the program."""
 
     _COMPLETE, _FLUSH, _EXPIRED = 0x9117, 1, 0x911B
 
@@ -128,14 +131,14 @@ class _Driver:
         self._library = library
 
     def finished(self, seconds: float) -> bool:
-        """Whether all that was drawn is done within so long."""
+        """Returns True if all drawing ends within these seconds."""
         sync = self._create(self._COMPLETE, 0)
         state = self._wait(sync, self._FLUSH, int(seconds * 1e9))
         self._delete(sync)
         return bool(state != self._EXPIRED)
 
     def forget_shaders(self, program: int) -> None:
-        """Lets go of the shaders of a linked program."""
+        """Frees the shaders of a linked program."""
         shaders, count = (ctypes.c_uint * 4)(), ctypes.c_int()
         self._library.glGetAttachedShaders(ctypes.c_uint(program), 4, ctypes.byref(count), shaders)
         for shader in shaders[: count.value]:
@@ -149,7 +152,7 @@ def _screen() -> _Screen:
 
 
 def _prepare_environment(device: str) -> None:
-    """What Mesa is to find: before it is loaded. What the user has set stays."""
+    """Sets Mesa's environment before Mesa is loaded. Keeps the variables that the user has set."""
     folder = cache_folder()
     os.makedirs(folder, exist_ok=True)
     os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
@@ -180,7 +183,8 @@ def _create_context(device: str) -> Any:
 
 @njit(cache=True)
 def _upright(rows: np.ndarray) -> np.ndarray:
-    """Rows from the bottom up with alpha, uint8 (S, S, 4) -> from the top down without, (S, S, 3)."""
+    """Turns rows from the bottom up with alpha, uint8 (S, S, 4), into rows from the top down without alpha,
+    (S, S, 3)."""
     size = rows.shape[0]
     out = np.empty((size, size, 3), np.uint8)
     for i in range(size):

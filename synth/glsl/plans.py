@@ -1,7 +1,8 @@
-"""The plans of our shader programs: what kinds of pictures there are, and which blocks go where in them.
+"""The plans of our shader programs: the kinds of pictures, and the places of blocks in them.
 
-A plan writes the lines of `vec3 picture(vec2 q, vec2 place)`, q being the place as the view shows it; they end with the variable `colour`.
-Structure number n follows plan n mod 16, so that neighbours are of different kinds.
+A plan writes the lines of `vec3 picture(vec2 q, vec2 place)`. `q` is the place as the view shows it. The
+lines end with the variable `colour`. Structure number n follows plan n mod 16, so that neighbours are of
+different kinds.
 """
 
 from collections.abc import Callable
@@ -11,13 +12,13 @@ from synth.glsl.drafts import Draft
 
 
 def _bend(draft: Draft, least: int, most: int, name: str = "q") -> None:
-    """Changes of coordinates, one after the other."""
+    """Adds changes of coordinates, one after the other."""
     for _ in range(draft.stream.integer(least, most)):
         draft.add(f"{name} = {draft.call(draft.one_of('coordinates'), name)};")
 
 
 def _colour(draft: Draft, number: str, other: str | None = None) -> None:
-    """A colour for a number, in one of several manners; the number is 0 to 1."""
+    """Adds a colour for a number from 0 to 1, in one of several manners."""
     manner = draft.stream.integer(0, 5)
     palette = draft.one_of("palettes")
     if manner in (1, 2):
@@ -41,13 +42,13 @@ def _colour(draft: Draft, number: str, other: str | None = None) -> None:
 
 
 def _finish(draft: Draft) -> None:
-    """None, one or two finishes."""
+    """Adds none, one or two finishes."""
     for _ in range(draft.stream.integer(0, 2)):
         draft.add(f"colour = {draft.call(draft.one_of('finishes'), 'colour', 'place')};")
 
 
 def _two_fields(draft: Draft, *roles: str) -> None:
-    """A field, or two combined, over bent coordinates, in colour."""
+    """Adds a field, or two combined, over bent coordinates, in colour."""
     _bend(draft, 0, 2)
     draft.add(f"float a = {draft.call(draft.one_of(*roles), 'q')};")
     if draft.chance(0.5):
@@ -113,7 +114,7 @@ def _tilings(draft: Draft) -> None:
 
 
 def _tunnels(draft: Draft) -> None:
-    """A field on the walls of something deep, dark or bright at its end."""
+    """Writes a field on the walls of something deep, dark or bright at its end."""
     wall = f"vec3 wall = {draft.call(draft.one_of('tunnels'), 'q')};"
     draft.add(wall)
     draft.add("q = wall.xy;")
@@ -162,7 +163,7 @@ _NEAR = ("ball", "box", "torus", "rings", "drops", "gyroid", "schwarz", "sponge"
 
 
 def _solids(draft: Draft) -> None:
-    """One solid, or two, before a backdrop."""
+    """Writes one solid, or two, before a backdrop."""
     things = [blocks()[name] for name in _NEAR]
     first = things[draft.stream.integer(0, len(things) - 1)]
     draft.solid.append(f"float d = {draft.call(first, 'p')};")
@@ -182,7 +183,7 @@ def _solids(draft: Draft) -> None:
 
 
 def _spaces(draft: Draft) -> None:
-    """Land, towns, lattices and caves, without end."""
+    """Writes land, towns, lattices and caves, without end."""
     things = [block for block in of_role("solids") if block.name not in _NEAR]
     block = things[draft.stream.integer(0, len(things) - 1)]
     draft.solid.append(f"return {draft.call(block, 'p')};")
@@ -207,7 +208,7 @@ def _backdrop(draft: Draft) -> None:
 
 
 def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
-    """The ray of a pixel, and how far it goes: `t`. The view turns the eye and shifts it a little."""
+    """Adds the ray of a pixel, and its length `t`. The view turns the eye and shifts it a little."""
     draft.lines += [
         f"vec3 eye = {eye} + vec3(0.3 * view.xy, 0.0), ray = normalize(vec3(place * 1.0, {lens} * view.z));",
         f"float tilt = {draft.knob('tilt', -0.25, 0.15)};",
@@ -218,7 +219,8 @@ def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
 
 
 def _surface(draft: Draft, floor_: bool) -> None:
-    """What is seen where a ray ended: colour by place, facing or a field; light; and the backdrop where it met nothing."""
+    """Adds the surface at the end of a ray: colour by place, facing or a field, and light. Rays without an
+    end show the backdrop."""
     number = [
         "0.5 + 0.5 * normal.y",
         f"0.3 * length(p) + {draft.knob('shift', 0, 1)}",
@@ -242,7 +244,7 @@ def _surface(draft: Draft, floor_: bool) -> None:
 
 
 def _layers(draft: Draft) -> None:
-    """Two pictures, one seen through the other."""
+    """Writes two pictures, one seen through the other."""
     for name in ("a", "b"):
         draft.add(f"vec2 {name}_at = q;")
         _bend(draft, 0, 1, f"{name}_at")

@@ -1,9 +1,11 @@
-"""Other people's shader programs made to run here: what Shadertoy and TwiGL wrap round a program, and headers that Mesa accepts.
+"""Shader programs of other people, adapted to run here: the wrappers of Shadertoy and TwiGL, and headers that
+Mesa accepts.
 
-Shadertoy programs write `mainImage`. TwiGL has four modes, each in the manner of GLSL ES 1.00, of 3.00 (`300 es`) or of 3.00 with several
-outputs (MRT): classic and geek are complete programs, geeker leaves out the declarations, geekest is the body of `main` alone. A bare
-program is any other complete fragment program. All are wrapped as desktop GLSL, for Mesa links no `300 es` program with another vertex
-shader, and accepts no `precision` without a version.
+Shadertoy programs write `mainImage`. TwiGL has four modes. Each exists for GLSL ES 1.00, for 3.00 (`300 es`),
+and for 3.00 with several outputs (MRT). Classic and geek are complete programs. Geeker leaves out the
+declarations. Geekest is the body of `main` alone. A bare program is any other complete fragment program. All
+are wrapped as desktop GLSL. Mesa links no `300 es` program with another vertex shader, and accepts no
+`precision` without a version.
 """
 
 import re
@@ -23,7 +25,7 @@ _UNIFORM = re.compile(r"\buniform\s+(?:(?:highp|mediump|lowp)\s+)?(\w+)\s+([^;{]
 _HEADER = re.compile(r"^[ \t]*#[ \t]*(?:version|extension)\b[^\n]*$", re.M)
 _DECLARATION = re.compile(r"\b(int|float|vec[234]|mat[234])\s+(?=[A-Za-z]\s*[,;=])")
 
-# In the order in which they are tried where no mode is known.
+# The order of tries if no mode is known.
 MODES = (
     *("geekest 300", "classic 300", "classic", "geekest", "geek 300", "geeker 300", "geek", "geeker"),
     *("classic mrt", "geekest mrt", "geek mrt", "geeker mrt"),
@@ -33,19 +35,19 @@ Value = int | float | tuple[float, ...]
 
 
 class Source(NamedTuple):
-    """A program as it is compiled, and how it was wrapped."""
+    """A program as it is compiled, and the name of its wrapper."""
 
     wrapper: str
     text: str
 
 
 def plain(code: str) -> str:
-    """A program without comments."""
+    """Returns a program without comments."""
     return _COMMENT.sub(" ", code)
 
 
 def shadertoy(code: str) -> Source:
-    """A Shadertoy program."""
+    """Wraps a Shadertoy program."""
     uniforms = "".join(f"uniform {u};\n" for u in _SHADERTOY)
     samplers = "".join(f"uniform sampler2D iChannel{i};\n" for i in range(4))
     head = (
@@ -56,14 +58,14 @@ def shadertoy(code: str) -> Source:
 
 
 def bare(code: str) -> Source:
-    """A complete fragment program, which declares what it uses."""
+    """Wraps a complete fragment program, which declares its own uniforms."""
     if re.search(r"\bvoid\s+mainImage\b", plain(code)):
         return shadertoy(code)
     return Source("bare", _complete(code))
 
 
 def twigl(code: str, mode: str) -> Source:
-    """A TwiGL program of a mode, such as `geekest 300`."""
+    """Wraps a TwiGL program of a mode, such as `geekest 300`."""
     name, _, manner = mode.partition(" ")
     code = _zeroed(_without_header(code))
     if name in ("classic", "geek"):
@@ -79,9 +81,11 @@ def twigl(code: str, mode: str) -> Source:
 
 
 def bindings(text: str, time: float, size: int) -> dict[str, Value]:
-    """What to bind to the uniforms that a program declares and that are known by name: resolution, time, frames, mouse, date.
+    """Returns the values of uniforms that a program declares and that have a known name: resolution, time,
+    frames, mouse, date.
 
-    The mouse is at 0 and the date 3 October 2021, as in Shaders21k; samplers are left unbound, which is black."""
+    The mouse is at 0 and the date 3 October 2021, as in Shaders21k. Samplers are left unbound, which is
+    black."""
     known: dict[str, tuple[float, ...]] = {"iDate": (2021.0, 10.0, 3.0, 0.0), "iSampleRate": (44100.0,)}
     known |= dict.fromkeys(("iResolution", "u_resolution", "resolution", "r"), (size, size, 1.0))
     known |= dict.fromkeys(("iTime", "iGlobalTime", "u_time", "time", "t"), (time,))
@@ -98,7 +102,8 @@ def bindings(text: str, time: float, size: int) -> dict[str, Value]:
 
 
 def _complete(code: str) -> str:
-    """A complete program with a header that desktop GLSL accepts; what wrote gl_FragColor writes an output."""
+    """Returns a complete program with a header that desktop GLSL accepts. Replaces gl_FragColor by an
+    output."""
     code = _without_header(code)
     head = _VERSION
     if re.search(r"\bgl_Frag(Color|Data)\b", plain(code)):
@@ -109,12 +114,13 @@ def _complete(code: str) -> str:
 
 
 def _without_header(code: str) -> str:
-    """A program without its #version and #extension lines (which stay as empty lines)."""
+    """Returns a program without its #version and #extension lines, which stay as empty lines."""
     return _HEADER.sub("", code.replace("\r", ""))
 
 
 def _zeroed(code: str) -> str:
-    """A program whose one-letter variables start at 0 where it leaves that open, as golfed programs trust them to."""
+    """Returns a program in which one-letter variables without a value start at 0. Golfed programs rely on
+    that."""
     parts: list[str] = []
     at = 0
     for match in _DECLARATION.finditer(code):
@@ -129,7 +135,8 @@ def _zeroed(code: str) -> str:
 
 
 def _end_of(code: str, start: int) -> int:
-    """Where the declaration that starts there ends: its semicolon, outside of brackets; -1 where a bracket closes first."""
+    """Returns the place of the semicolon that ends a declaration, outside of brackets, or -1 if a bracket
+    closes first."""
     depth = 0
     for i in range(start, len(code)):
         depth += (code[i] in "([{") - (code[i] in ")]}")
@@ -141,7 +148,7 @@ def _end_of(code: str, start: int) -> int:
 
 
 def _split(text: str) -> list[str]:
-    """A text cut at its commas outside of brackets."""
+    """Splits a text at its commas outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")

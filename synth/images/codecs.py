@@ -1,11 +1,12 @@
 """Picture <-> bytes. PNG is on the hot path, so its encoder is here: fixed header, one filter a picture.
 
-Drawn pictures hold little that a search for matches finds; run lengths and a Huffman code do as well, in a fraction of the time. Dark
-pictures (line art, point clouds on black) are written with filter 0 (none) and run lengths, by zlib-ng; others with filter 1
-(differences to the pixel on the left), and again run lengths where most differences are zero, else a Huffman code alone (huffman.py).
-What is written is an ordinary PNG for every reader. (ISA-L's deflate is quick too, but now and then gives other bytes for the same
-picture in another process; shards promise bytes.) WebP (lossless) and JPEG (quality 95) are Pillow's.
-Pixels are uint8 (H, W, C), C = 1 grey or 3 RGB.
+Drawn pictures hold few matches. Run lengths and a Huffman code compress as well as a search for matches, in a
+fraction of the time. Dark pictures (line art, point clouds on black) have filter 0 (none) and run lengths, by
+zlib-ng. Others have filter 1 (differences to the pixel on the left). These get run lengths if most
+differences are zero, else a Huffman code alone (huffman.py). The result is an ordinary PNG for every reader.
+ISA-L's deflate is quick too, but sometimes gives other bytes for the same picture in another process. Shards
+promise equal bytes. WebP (lossless) and JPEG (quality 95) are Pillow's. Pixels are uint8 (H, W, C), C = 1
+grey or 3 RGB.
 """
 
 import io
@@ -25,14 +26,14 @@ _COLOUR_TYPES = {1: 0, 3: 2}
 
 
 class Codec(NamedTuple):
-    """How a set's pictures are written."""
+    """An extension and the encoder of its pictures."""
 
     extension: str
     encode: Callable[[np.ndarray], bytes]
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """A PNG with one image chunk and the same filter for every row."""
+    """Returns a PNG with one image chunk and the same filter for every row."""
     height, width, channels = pixels.shape
     rows, runs = _filtered(pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
@@ -41,12 +42,12 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:
-    """Lossless WebP (always RGB: the format has no grey)."""
+    """Returns a lossless WebP (always RGB: the format has no grey)."""
     return _pillow(pixels, "WEBP", lossless=True, quality=0, method=0)
 
 
 def encode_jpeg(pixels: np.ndarray) -> bytes:
-    """JPEG of quality 95."""
+    """Returns a JPEG of quality 95."""
     return _pillow(pixels, "JPEG", quality=95)
 
 
@@ -55,11 +56,12 @@ CODECS = {
     "webp": Codec("webp", encode_webp),
     "jpeg": Codec("jpg", encode_jpeg),
 }
-EXTENSIONS = {"png", "webp", "jpg", "jpeg"}  # what a reader takes for a picture
+EXTENSIONS = {"png", "webp", "jpg", "jpeg"}  # extensions that a reader takes for pictures
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Pixels of a picture file: uint8 (H, W, C), C as stored. Raises ValueError where it does not decode."""
+    """Returns the pixels of a picture file: uint8 (H, W, C), C as stored. Raises ValueError if it does not
+    decode."""
     try:
         pixels = _decode_own_png(data)
         if pixels is not None:
@@ -74,12 +76,13 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:
-    """Grey widened to three equal channels; RGB as it is."""
+    """Widens grey to three equal channels. Returns RGB unchanged."""
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _decode_own_png(data: bytes) -> np.ndarray | None:
-    """Pixels of a PNG as encode_png writes it; None for any other file. Raises ValueError where a checksum fails."""
+    """Returns the pixels of a PNG of encode_png, or None for any other file. Raises ValueError if a checksum
+    fails."""
     if len(data) < 57 or data[:16] != _SIGNATURE + b"\0\0\0\rIHDR":
         return None
     width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
@@ -101,7 +104,7 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
 
 @njit(cache=True)
 def _summed(differences: np.ndarray) -> np.ndarray:
-    """Filter 1 undone: running sums along each row, modulo 256. uint8 (H, W, C) -> the same."""
+    """Undoes filter 1 by running sums along each row, modulo 256: uint8 (H, W, C) -> the same."""
     height, width, channels = differences.shape
     pixels = np.empty((height, width, channels), np.uint8)
     for i in range(height):
@@ -114,7 +117,8 @@ def _summed(differences: np.ndarray) -> np.ndarray:
 
 
 def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The scanlines, uint8 (H, 1 + W C) with the filter's number first, and whether they are full of runs."""
+    """Returns the scanlines, uint8 (H, 1 + W C) with the filter's number first. Also returns True if they are
+    full of runs."""
     height, width, channels = pixels.shape
     plain = pixels.reshape(height, -1)
     rows = np.empty((height, 1 + width * channels), np.uint8)
@@ -128,7 +132,7 @@ def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def _run_lengths(rows: np.ndarray) -> bytes:
-    """A zlib stream whose matches are runs."""
+    """Returns a zlib stream with runs as its only matches."""
     deflate = zlib_ng.compressobj(1, zlib_ng.DEFLATED, zlib_ng.MAX_WBITS, 9, zlib_ng.Z_RLE)
     return deflate.compress(rows) + deflate.flush()
 

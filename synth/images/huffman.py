@@ -1,7 +1,8 @@
 """Deflate with literals only: a Huffman code and no matches, for filtered pictures in which matches are rare.
 
-Three to four times as fast as a general deflate told to do the same, and the same bytes in every process on every machine. One block
-with a dynamic code (RFC 1951), in a zlib stream (RFC 1950): every inflater reads it. Symbols are bytes, and END.
+It is three to four times as fast as a general deflate with that strategy. It gives the same bytes in every
+process on every machine. The output is one block with a dynamic code (RFC 1951), in a zlib stream (RFC 1950).
+Every inflater reads it. Symbols are bytes, and END.
 """
 
 import numpy as np
@@ -10,19 +11,19 @@ from zlib_ng import zlib_ng
 
 END = 256
 _LONGEST = 15  # bits of a byte's code
-_LONGEST_OF_LENGTHS = 7  # bits of the code in which code lengths are written
-_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])  # in which those are listed (RFC 1951, 3.2.7)
+_LONGEST_OF_LENGTHS = 7  # bits of the code that writes code lengths
+_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])  # the order of those lengths (RFC 1951, 3.2.7)
 
 
 def compress(data: np.ndarray) -> bytes:
-    """The zlib stream of contiguous uint8 (N,)."""
+    """Returns the zlib stream of contiguous uint8 (N,)."""
     return b"\x78\x01" + _deflate(data).tobytes() + zlib_ng.adler32(data).to_bytes(4, "big")
 
 
 @njit(cache=True)
 def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
-    """Bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). Where one would be longer than `longest`,
-    frequencies are halved until none is."""
+    """Returns the bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). If one
+    would be longer than `longest`, frequencies are halved until none is."""
     lengths = np.zeros(frequencies.size, np.int64)
     used = np.nonzero(frequencies)[0]
     weights = frequencies[used]
@@ -36,7 +37,7 @@ def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
 
 @njit(cache=True)
 def _deflate(data: np.ndarray) -> np.ndarray:
-    """One final block with a dynamic code: uint8 (M,)."""
+    """Returns one final block with a dynamic code: uint8 (M,)."""
     frequencies = _count(data)
     frequencies[END] = 1
     lengths = code_lengths(frequencies, _LONGEST)
@@ -54,8 +55,8 @@ def _deflate(data: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _count(data: np.ndarray) -> np.ndarray:
-    """How often each byte occurs: int64 (257,), the last 0. Each of four counts in a table of its own, so that none waits for the
-    one before it."""
+    """Counts each byte: int64 (257,), the last 0. Four tables take turns, so that no count waits for the one
+    before it."""
     first, second, third, fourth = np.zeros((4, END + 1), np.int64)
     whole = data.size // 4
     for i in range(whole):
@@ -70,8 +71,9 @@ def _count(data: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _depths(weights: np.ndarray) -> np.ndarray:
-    """Depths of the leaves of Huffman's tree, at least 1: int64 (K,). The leaves in ascending order and the nodes made of them are
-    two queues; the two lightest heads make the next node."""
+    """Returns the depths of the leaves of Huffman's tree, at least 1: int64 (K,). There are two queues: the
+    leaves in ascending order, and the nodes in the order of their making. The two lightest heads make the
+    next node."""
     count = weights.size
     if count == 1:
         return np.ones(1, np.int64)
@@ -97,7 +99,7 @@ def _depths(weights: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _codes(lengths: np.ndarray) -> np.ndarray:
-    """The canonical code of these lengths, first bit lowest: int64 (K,) (RFC 1951, 3.2.2)."""
+    """Returns the canonical code of these lengths, first bit lowest: int64 (K,) (RFC 1951, 3.2.2)."""
     codes, code = np.zeros(lengths.size, np.int64), 0
     for bits in range(1, _LONGEST + 1):
         code <<= 1
@@ -111,8 +113,8 @@ def _codes(lengths: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The block's heading as words and their widths, two uint64 (H,): final, dynamic; 257 code lengths and that of the one distance,
-    0 for none, written in a code of their own."""
+    """Returns the block's heading as words and their widths, two uint64 (H,). It holds final, dynamic, 257
+    code lengths and the length 0 of the one distance. The lengths are written in a code of their own."""
     written = np.append(lengths, 0)
     frequencies = np.zeros(19, np.int64)
     for length in written:
@@ -130,8 +132,8 @@ def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _write(
     out: np.ndarray, place: int, held: np.uint64, bits: np.uint64, words: np.ndarray, widths: np.ndarray, picks: np.ndarray
 ) -> tuple[int, np.uint64, np.uint64]:
-    """Appends words[pick], widths[pick] (1 to 17) bits wide, for every pick, to the uint64 words of `out`; `held` has the `bits`
-    (fewer than 64) that fill none yet."""
+    """Appends words[pick], widths[pick] (1 to 17) bits wide, for every pick, to the uint64 words of `out`.
+    `held` has the `bits` (fewer than 64) of the last, unfinished word."""
     for pick in picks:
         word, width = words[pick], widths[pick]
         held |= word << bits
@@ -140,5 +142,5 @@ def _write(
             out[place] = held
             place += 1
             bits -= np.uint64(64)
-            held = word >> (width - bits)  # what did not fit
+            held = word >> (width - bits)  # the bits that did not fit
     return place, held, bits

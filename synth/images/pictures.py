@@ -1,4 +1,4 @@
-"""What is done with pixels: a picture with its foreground, box averaging, measuring, contact sheets.
+"""Pixels: a picture with its foreground, box averaging, measuring, contact sheets.
 
 Axes: H height, W width, C channels (1 grey or 3 RGB), S side of a square picture, K side of an averaging box.
 """
@@ -14,19 +14,19 @@ Stats = dict[str, Any]
 
 
 class UnfitError(Exception):
-    """These parameters give no picture worth keeping: the next ones of the stream are to be drawn."""
+    """Parameters that give no picture worth keeping. The caller draws the next ones of the stream."""
 
 
 class Picture(NamedTuple):
-    """What a family's render gives back."""
+    """The result of a family's render."""
 
     pixels: np.ndarray  # uint8 (H, W, C)
-    foreground: np.ndarray  # bool (H, W): what was drawn, as against what lies behind it
+    foreground: np.ndarray  # bool (H, W): the drawn figure, without the background
 
 
 def box_average(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Averages K x K boxes: uint8 (S K, S K) or (S K, S K, C) -> uint8 (S, S) or (S, S, C), rounded half up in integers. K = 1 gives
-    the input back."""
+    """Averages K x K boxes: uint8 (S K, S K) or (S K, S K, C) -> uint8 (S, S) or (S, S, C). Rounds half up in
+    integers. Returns the input for K = 1. Raises ValueError if the side is no multiple of `size`."""
     factor, rest = divmod(pixels.shape[0], size)
     if rest:
         raise ValueError(f"a canvas of {pixels.shape[0]} is no multiple of {size}")
@@ -39,10 +39,12 @@ def box_average(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def measure(picture: Picture) -> Stats:
-    """The `stats` of a sample: fill (share of foreground), bounding box [left, top, right, bottom) in pixels or None, and mean
-    and modal colour of foreground and background (a list of C numbers, None where there is no such pixel).
+    """Returns the `stats` of a sample. They are fill (share of foreground), bounding box [left, top, right,
+    bottom) in pixels or None, and mean and modal colour of foreground and background. A colour is a list of C
+    numbers, or None if there is no such pixel.
 
-    The modal colour is the most frequent grey value, or the mean colour of the fullest of 16 x 16 x 16 RGB boxes."""
+    The modal colour is the most frequent grey value, or the mean colour of the fullest of 16 x 16 x 16 RGB
+    boxes."""
     sides, levels = picture.foreground.view(np.uint8), picture.pixels.reshape(-1)
     tally = _grey_tallies if picture.pixels.shape[2] == 1 else _rgb_tallies
     tallies = tally(levels, sides.reshape(-1)).tolist()
@@ -56,8 +58,8 @@ def measure(picture: Picture) -> Stats:
 
 
 def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> np.ndarray:
-    """Pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row, box-averaged to `thumb` pixels where larger:
-    uint8 (H, W, C)."""
+    """Returns pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row: uint8 (H, W, C).
+    Pictures larger than `thumb` pixels are box-averaged to that size."""
     thumbs = [_thumbnail(p, thumb) for p in pictures]
     side, channels = thumbs[0].shape[1:]
     columns = min(columns, len(thumbs))
@@ -100,8 +102,9 @@ def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 @njit(cache=True)
 def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """By side (0 background, 1 foreground), of all its pixels and of those of its most frequent level, their number and the sum of
-    their levels: int64 (2, 2, 2). Levels and sides are uint8 (H W,)."""
+    """Returns two tallies by side (0 background, 1 foreground): int64 (2, 2, 2). The first covers all pixels
+    of the side, the second those of its most frequent level. A tally is the number of pixels and the sum of
+    their levels. Levels and sides are uint8 (H W,)."""
     tallies = np.empty((2, 2, 2), np.int64)
     counts = _count(levels, sides, 256)
     for side in range(2):
@@ -114,8 +117,9 @@ def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """By side, of all its pixels and of those in its fullest box, their number and the sums of their channels: int64 (2, 2, 4).
-    Levels are uint8 (H W 3,), sides uint8 (H W,)."""
+    """Returns two tallies by side: int64 (2, 2, 4). The first covers all pixels of the side, the second those
+    in its fullest box. A tally is the number of pixels and the sums of their channels. Levels are uint8 (H W
+    3,), sides uint8 (H W,)."""
     tallies = np.empty((2, 2, 4), np.int64)
     boxes = _rgb_boxes(levels)
     counts = _count(boxes, sides, 4096)
@@ -128,7 +132,7 @@ def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
-    """The box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
+    """Returns the box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
     boxes = np.empty(levels.size // 3, np.uint16)
     for i in range(boxes.size):
         red, green, blue = np.uint16(levels[3 * i] >> 4), np.uint16(levels[3 * i + 1] >> 4), np.uint16(levels[3 * i + 2] >> 4)
@@ -138,8 +142,8 @@ def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
-    """How many pixels of each side have each value: int64 (2, width). Neighbours are often alike; each of four counts in a table
-    of its own, so that none waits for the one before it."""
+    """Counts the pixels of each side and value: int64 (2, width). Neighbours are often alike. So four tables
+    take turns, and no count waits for the one before it."""
     tables = np.zeros((4, 2 * width), np.uint32)
     first, second, third, fourth = tables
     whole = values.size // 4
@@ -155,7 +159,8 @@ def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
 
 @njit(cache=True)
 def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
-    """Sums of RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold them up to 4096 x 4096."""
+    """Sums RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold
+    the sums up to 4096 x 4096."""
     all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
     far_r = far_g = far_b = near_r = near_g = near_b = np.uint32(0)
     for i in range(sides.size):
@@ -174,7 +179,8 @@ def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: i
 
 @njit(cache=True)
 def _box(sides: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom [ , ) of what is not zero in uint8 (H, W); right is 0 where there is nothing."""
+    """Returns left, top, right and bottom [ , ) of the nonzero area of uint8 (H, W). All are 0 if there is
+    none."""
     columns = np.zeros(sides.shape[1], np.uint8)
     top, bottom = sides.shape[0], 0
     for i in range(sides.shape[0]):

@@ -1,9 +1,10 @@
-"""Clouds by the diamond-square rule (Fournier, Fussell, Carpenter: Computer rendering of stochastic models, CACM 1982), as behind
-the fractals of Anderson & Farrell (WACV 2022).
+"""Clouds by the diamond-square rule (Fournier, Fussell, Carpenter: Computer rendering of stochastic models,
+CACM 1982). They are the backgrounds of the fractals of Anderson & Farrell (WACV 2022).
 
-Level k of n puts a point in the middle of every square, then one on every edge (the edges of the whole wrap round): the mean of its
-four neighbours plus a displacement uniform on (-m, m), m = exp(decay (1 - k)) / 2. Corners are uniform on [0, 1). Heights are
-integers, 65,536 to the unit, displacements 16 bits fine: the same clouds everywhere.
+Level k of n puts a point in the middle of every square, then one on every edge (the outer edges wrap round).
+Its height is the mean of its four neighbours plus a displacement uniform on (-m, m), m = exp(decay (1 - k)) /
+2. Corners are uniform on [0, 1). Heights are integers, 65,536 to the unit. Displacements have 16 bits. The
+clouds are the same everywhere.
 
 Axes: G = 2^n + 1 points a side, S pixels a side, H = G - 1 of the level before.
 """
@@ -19,7 +20,7 @@ UNIT = 65536  # of height
 
 @njit(cache=True)
 def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
-    """The cloud of a stream: int32 (G, G), the smallest grid with S or more steps a side."""
+    """Returns the cloud of a stream: int32 (G, G), the smallest grid with S or more steps a side."""
     grid, counter = np.empty((2, 2), np.int32), 4
     for i in range(4):
         grid[i // 2, i % 2] = np.int32(word(key, np.uint64(i)) >> np.uint64(48))
@@ -32,7 +33,8 @@ def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
 
 @njit(cache=True)
 def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) -> tuple[np.ndarray, int]:
-    """The next level, int32 (H + 1, H + 1) -> (2 H + 1, 2 H + 1), and the counter of the word after those that it took."""
+    """Returns the next level, int32 (H + 1, H + 1) -> (2 H + 1, 2 H + 1), and the counter of the first unused
+    word."""
     steps = coarse.shape[0] - 1
     middles, fine = np.empty((steps, steps), np.int32), np.empty((2 * steps + 1, 2 * steps + 1), np.int32)
     noise = _noise(key, counter, 3 * steps + 1, steps // 4 + 1, most)
@@ -48,7 +50,7 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
             row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + push[c]
         row[2 * steps] = old[steps]
     for r in range(steps):
-        # The row of middles, with edge points beside and between them.
+        # The row of middles, with edge points at its ends and between them.
         old, under, own, push, row = coarse[r], coarse[r + 1], middles[r], noise[2 * steps + 1 + r], fine[2 * r + 1]
         row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + push[0]
         for c in range(steps - 1):
@@ -61,7 +63,7 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
 
 @njit(cache=True)
 def _noise(key: np.uint64, counter: int, rows: int, words: int, most: np.int32) -> np.ndarray:
-    """Displacements in -most..most, so many words a row: int32 (rows, 4 words)."""
+    """Draws displacements in -most..most, from `words` words a row: int32 (rows, 4 words)."""
     bits = np.empty(rows * words, np.uint64)
     for i in range(bits.size):
         bits[i] = word(key, np.uint64(counter + i))

@@ -1,8 +1,9 @@
-"""What colours a picture: palettes from hue, saturation and value bytes, their application, blur and grey.
+"""Colours of a picture: palettes from hue, saturation and value bytes, their application, blur and grey.
 
-While it is being drawn a picture is uint32 (S, S), a pixel being red + 256 green + 65536 blue; its highest byte is of no account. HSV
-bytes become RGB as by the 8-bit conversion of image libraries, in which a hue byte counts steps of two degrees: bytes 180..255
-repeat 0..75, so that 0 to 150 degrees are twice as likely as the rest ("byte-wrap"). "uniform" lets the 256 bytes go once round.
+A picture in progress is uint32 (S, S). A pixel is red + 256 green + 65536 blue. Its highest byte is ignored.
+HSV bytes become RGB as by the 8-bit conversion of image libraries, in which a hue byte counts steps of two
+degrees. Bytes 180..255 repeat 0..75, so that 0 to 150 degrees are twice as likely as the rest ("byte-wrap").
+"uniform" spreads the 256 bytes once round the wheel.
 
 Axes: S side of a picture, G of a grid of heights.
 """
@@ -17,7 +18,7 @@ HUE_MODES = {"byte-wrap": 2.0, "uniform": 360.0 / 256.0}  # degrees that a hue b
 
 @njit(cache=True)
 def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
-    """The colour of three bytes, a hue byte being so many degrees."""
+    """Returns the packed colour of three bytes. A unit of hue is `degrees` degrees."""
     angle = hue * degrees
     sector = (angle - 360.0 if angle >= 360.0 else angle) / 60.0
     chroma = value * saturation / 255.0
@@ -31,7 +32,7 @@ def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
 
 @njit(cache=True)
 def hues(saturation: int, value: int, degrees: float) -> np.ndarray:
-    """The 256 hues of one saturation and value: uint32 (256,)."""
+    """Returns the 256 hues of one saturation and value: uint32 (256,)."""
     palette = np.empty(256, np.uint32)
     for hue in range(256):
         palette[hue] = pixel(hue, saturation, value, degrees)
@@ -40,8 +41,8 @@ def hues(saturation: int, value: int, degrees: float) -> np.ndarray:
 
 @njit(cache=True)
 def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Paints a picture, uint32 (S, S), where counts (S, S) are not zero, and gives back where: bool (S, S). The hue byte is
-    (255 count / greatest count + start) mod 256."""
+    """Paints the pixels of a picture, uint32 (S, S), at which counts (S, S) are not zero. Returns their mask:
+    bool (S, S). The hue byte is (255 count / greatest count + start) mod 256."""
     flat, most = counts.reshape(-1).view(np.int32), np.int32(1)  # signed, they compare side by side
     for i in range(flat.size):
         most = max(most, flat[i])
@@ -62,8 +63,9 @@ def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture:
 def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: float) -> np.ndarray:
     """Colours the upper left of a cloud of heights, int32 (G, G), 65,536 to the unit: uint32 (S, S).
 
-    `law` (3, 2): at height x the hue byte is law[0, 0] x + law[0, 1] mod 256, saturation and value alike but cut at 0 and 255. Heights are
-    taken in steps of 1/1024, finer than a byte, from -4 to 4; a step's colour is worked out when it is first met."""
+    `law` is (3, 2). At height x the hue byte is law[0, 0] x + law[0, 1] mod 256. Saturation and value follow
+    rows 1 and 2, cut at 0 and 255. Heights are taken in steps of 1/1024, finer than a byte, from -4 to 4. The
+    colour of a step is computed at its first use."""
     palette, picture = np.zeros(8192, np.uint32), np.empty((size, size), np.uint32)
     steps = np.empty(size, np.int32)
     for i in range(size):
@@ -84,7 +86,8 @@ def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: floa
 
 @njit(cache=True)
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A 3 x 3 Gaussian blur of a picture, uint32 (S, S), mirrored about its outermost pixels: columns, then rows, in whole levels."""
+    """Blurs a picture, uint32 (S, S), by a 3 x 3 Gaussian, mirrored about its outermost pixels: columns, then
+    rows, in whole levels."""
     side = np.uint16(256.0 / (2.0 + exponential(0.5 / (sigma * sigma))) + 0.5)
     middle, half, eight = np.uint16(256 - 2 * side), np.uint16(128), np.uint16(8)
     height = picture.shape[0]
@@ -105,7 +108,7 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 @njit(cache=True)
 def rgb(picture: np.ndarray) -> np.ndarray:
-    """A picture uint32 (S, S) as uint8 (S, S, 3)."""
+    """Returns a picture uint32 (S, S) as uint8 (S, S, 3)."""
     packed = picture.reshape(-1)
     levels = np.empty(3 * packed.size, np.uint8)
     for i in range(packed.size):
@@ -117,7 +120,7 @@ def rgb(picture: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def grey(picture: np.ndarray) -> np.ndarray:
-    """The luma (ITU-R BT.601) of a picture uint32 (S, S): uint8 (S, S, 1)."""
+    """Returns the luma (ITU-R BT.601) of a picture uint32 (S, S): uint8 (S, S, 1)."""
     out = np.empty((picture.shape[0], picture.shape[1], 1), np.uint8)
     for i in range(picture.shape[0]):
         for j in range(picture.shape[1]):

@@ -1,12 +1,14 @@
 """Iterated function systems: drawn at random, iterated by the chaos game, counted on a grid.
 
-A system is float64 (N, 7), a row a map: a, b, c, d, e, f, p for  x' = a x + b y + e,  y' = c x + d y + f,  taken with probability p.
-Systems are sampled as by Anderson & Farrell (Improving Fractal Pre-training, WACV 2022): linear parts from singular values whose
-weighted sum alpha = sum of (s1 + 2 s2) lies in a chosen interval: neither dust nor a smear.
+A system is float64 (N, 7), a row a map: a, b, c, d, e, f, p for x' = a x + b y + e, y' = c x + d y + f, taken
+with probability p. Systems are sampled as by Anderson & Farrell (Improving Fractal Pre-training, WACV 2022).
+Linear parts come from singular values. Their weighted sum alpha = sum of (s1 + 2 s2) is in a chosen interval,
+which gives neither dust nor a smear.
 
-The chaos game is played by 128 orbits side by side, so that a processor's vector units work on all of them: every orbit's point goes
-through all N maps, and the chosen one is kept. All start at the same place; their first 32 steps, in which they part, are not
-counted. Single precision in a fixed order, no fused operations: the same points everywhere. Probabilities are rounded to 16 bits.
+The chaos game is played by 128 parallel orbits, so that a processor's vector units work on all of them. Every
+orbit's point goes through all N maps, and the chosen result is kept. All orbits start at the same place.
+Their first 32 steps, in which they part, are not counted. Arithmetic is single precision in a fixed order
+without fused operations, so points are the same everywhere. Probabilities are rounded to 16 bits.
 
 Axes: N maps, L orbits, P points, S side of a picture.
 """
@@ -24,22 +26,22 @@ Points = tuple[np.ndarray, np.ndarray]  # x and y, float32 (P,) each
 
 _ORBITS = 128  # L; a word gives the choices of four
 _SETTLING = 32  # steps of each that are not counted
-_BLOCK = 512  # points whose cells are worked out at once
+_BLOCK = 512  # points in one pass over cells
 _SIGN, _MAGNITUDE = np.int32(31), np.int32(0x7FFFFFFF)
 
 
 def array(rows: tuple[Row, ...]) -> np.ndarray:
-    """Rows as the array that kernels take: float64 (N, 7)."""
+    """Returns rows as the array that kernels take: float64 (N, 7)."""
     return np.array(rows, np.float64)
 
 
 def rows(system: np.ndarray) -> tuple[Row, ...]:
-    """The rows of a system (N, 7) as plain numbers."""
+    """Returns the rows of a system (N, 7) as plain numbers."""
     return tuple(map(tuple, system.tolist()))
 
 
 def points(system: np.ndarray, *, start: tuple[float, float], key: int, count: int) -> Points:
-    """`count` points of the chaos game. Their memory is used again by the next call."""
+    """Returns `count` points of the chaos game. The next call reuses their memory."""
     x, y = _memory(-(-count // _ORBITS))
     _iterate(system, np.float32(start[0]), np.float32(start[1]), np.uint64(key), x, y)
     return x.reshape(-1)[:count], y.reshape(-1)[:count]
@@ -47,16 +49,18 @@ def points(system: np.ndarray, *, start: tuple[float, float], key: int, count: i
 
 @lru_cache(maxsize=4)
 def _memory(steps: int) -> Points:
-    """Room for the points of all orbits: so much that to ask the system for it anew each time would cost as much as the game."""
+    """Returns room for the points of all orbits. A new allocation for each game would cost as much as the
+    game."""
     return np.empty((steps, _ORBITS), np.float32), np.empty((steps, _ORBITS), np.float32)
 
 
 @njit(cache=True)
 def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
-    """A random system of `count` maps with alpha uniform on [low, high): float64 (N, 7). Draws words 0.. of `key`.
+    """Draws a random system of `count` maps with alpha uniform on [low, high): float64 (N, 7). Draws words
+    0.. of `key`.
 
-    Linear parts are U diag(s1, s2) V with U and V rotations by any angle, each with two random signs; b is uniform on [-1, 1]^2;
-    p is proportional to |det|."""
+    Linear parts are U diag(s1, s2) V. U and V are rotations by any angle, each with two random signs. b is
+    uniform on [-1, 1]^2. p is proportional to |det|."""
     system = np.empty((count, 7))
     alpha = low + (high - low) * _uniform(key, 0)
     values = singular_values(key, 1, count, alpha)
@@ -75,9 +79,11 @@ def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
 
 @njit(cache=True)
 def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.ndarray:
-    """Singular values with sum of (s1 + 2 s2) = alpha and 1 >= s1 >= s2 >= 0: float64 (N, 2). Words `first`.. of the stream.
+    """Draws singular values with sum of (s1 + 2 s2) = alpha and 1 >= s1 >= s2 >= 0: float64 (N, 2). Draws
+    words `first`.. of the stream.
 
-    The published sequential law: p is what is left to give, q what must be given beyond what the later maps can take."""
+    The law is the published sequential one. p is the rest of alpha. q is the part of p beyond the capacity of
+    the later maps."""
     values = np.empty((count, 2))
     p, q = alpha, alpha - 3.0 * count + 3.0
     for k in range(count - 1):
@@ -96,7 +102,8 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
 
 @njit(cache=True)
 def rotation(turns: float, signs: np.uint64) -> np.ndarray:
-    """A rotation by so many turns times diag(+-1, +-1), the signs from the two lowest bits: float64 (2, 2)."""
+    """Returns a rotation by `turns` turns times diag(+-1, +-1): float64 (2, 2). The signs are the two lowest
+    bits of `signs`."""
     first = 1.0 - 2.0 * np.float64(signs & np.uint64(1))
     second = 1.0 - 2.0 * np.float64((signs >> np.uint64(1)) & np.uint64(1))
     cos, sin = sine(turns + 0.25), sine(turns)
@@ -105,7 +112,7 @@ def rotation(turns: float, signs: np.uint64) -> np.ndarray:
 
 @njit(cache=True)
 def weigh(system: np.ndarray) -> None:
-    """Sets p of every map in proportion to |det|, or evenly where all determinants are zero."""
+    """Sets p of every map in proportion to |det|, or evenly if all determinants are zero."""
     total = 0.0
     for row in system:
         row[6] = abs(row[0] * row[3] - row[1] * row[2])
@@ -116,7 +123,7 @@ def weigh(system: np.ndarray) -> None:
 
 @njit(cache=True)
 def fixed_point(row: np.ndarray) -> tuple[float, float]:
-    """Where a map (7,) leaves a point; the origin where there is no such point, or more than one."""
+    """Returns the fixed point of a map (7,), or the origin if there is none or more than one."""
     a, b, c, d, e, f = row[0], row[1], row[2], row[3], row[4], row[5]
     det = (1.0 - a) * (1.0 - d) - b * c
     return ((e * (1.0 - d) + b * f) / det, (f * (1.0 - a) + c * e) / det) if det != 0.0 else (0.0, 0.0)
@@ -124,7 +131,7 @@ def fixed_point(row: np.ndarray) -> tuple[float, float]:
 
 @njit(cache=True)
 def largest_stretch(a: float, b: float, c: float, d: float) -> float:
-    """The larger singular value of the linear part of a map."""
+    """Returns the larger singular value of the linear part of a map."""
     square = a * a + b * b + c * c + d * d
     det = a * d - b * c
     return np.sqrt(0.5 * (square + np.sqrt(max(0.0, square * square - 4.0 * det * det))))
@@ -132,9 +139,11 @@ def largest_stretch(a: float, b: float, c: float, d: float) -> float:
 
 @njit(cache=True)
 def bounds(points: Points) -> np.ndarray:
-    """The box of points: float64 (2, 2), rows x and y, least and greatest; not finite where a point is not.
+    """Returns the box of points: float64 (2, 2), rows x and y, least and greatest. Entries are not finite if
+    a point is not.
 
-    Floats are compared as integers (negative ones with their magnitude turned over), which vector units do without ado."""
+    Floats are compared as integers (negative ones with their magnitude turned over), which vector units do
+    directly."""
     box = np.empty((2, 2))
     for axis in range(2):
         bits = points[axis].view(np.int32)
@@ -149,11 +158,13 @@ def bounds(points: Points) -> np.ndarray:
 
 @njit(cache=True)
 def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray) -> np.ndarray:
-    """How many points fall on each pixel: uint32 (S + 4, S + 4), the picture within an apron of one pixel within a ring.
+    """Counts the points on each pixel: uint32 (S + 4, S + 4), the picture within an apron of one pixel within
+    a ring.
 
-    `window` (2, 2) holds, by axis, the least coordinate shown and the width; a point x lies on row floor((x - least) (S - 1) / width),
-    columns alike from y. The apron holds points at most a pixel off, the ring all others. `strides` (3,) places row r and column c
-    of the apron's frame at strides[0] + r strides[1] + c strides[2]: turned and mirrored pictures cost nothing."""
+    `window` (2, 2) holds, by axis, the least coordinate shown and the width. A point x is on row floor((x -
+    least) (S - 1) / width). Columns follow from y in the same way. The apron holds points at most a pixel
+    off, the ring all others. `strides` (3,) places row r and column c of the apron's frame at strides[0] + r
+    strides[1] + c strides[2]. So turned and mirrored pictures cost nothing."""
     side, count = size + 4, points[0].size
     counts = np.zeros(side * side, np.uint32)
     scale = ((size - 1) / window[:, 1]).astype(np.float32)
@@ -173,14 +184,14 @@ def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (S, S) transposed (bit 0), then turned upside down (bit 1) and mirrored (bit 2)."""
+    """Returns pixels (S, S) transposed (bit 0), then turned upside down (bit 1) and mirrored (bit 2)."""
     pixels = pixels.T if orientation & 1 else pixels
     return pixels[:: -1 if orientation & 2 else 1, :: -1 if orientation & 4 else 1]
 
 
 @cache
 def strides(orientation: int, size: int) -> np.ndarray:
-    """The strides that make a histogram come out `turned`: int64 (3,), to be read only."""
+    """Returns the strides for a `turned` histogram: int64 (3,), read-only by convention."""
     side = size + 4
     down, across = (1, side) if orientation & 1 else (side, 1)
     flipped = [axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit]  # the strides that run backwards
@@ -190,7 +201,8 @@ def strides(orientation: int, size: int) -> np.ndarray:
 
 @njit(cache=True)
 def _iterate(system: np.ndarray, start_x: np.float32, start_y: np.float32, key: np.uint64, xs: np.ndarray, ys: np.ndarray) -> None:
-    """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs, an odd last one with one that is never chosen."""
+    """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs. An odd last map is
+    paired with one that is never chosen."""
     count = system.shape[0]
     maps, least = np.zeros((count + count % 2, 7), np.float32), np.full(count + count % 2, 65536, np.int32)
     maps[:count], least[:count] = system, _thresholds(system[:, 6])
@@ -219,7 +231,8 @@ def _iterate(system: np.ndarray, start_x: np.float32, start_y: np.float32, key: 
 
 @njit(cache=True)
 def _thresholds(probabilities: np.ndarray) -> np.ndarray:
-    """Map k is chosen by 16-bit numbers from threshold k up to the next: int32 (N,). Probabilities need not sum to one."""
+    """Returns the thresholds of maps: int32 (N,). 16-bit numbers from threshold k up to the next choose map
+    k. Probabilities need not sum to one."""
     least, passed = np.empty(probabilities.size, np.int32), 0.0
     for k in range(probabilities.size):
         least[k] = np.int32(passed / probabilities.sum() * 65536.0 + 0.5)
@@ -229,11 +242,11 @@ def _thresholds(probabilities: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, inline="always")
 def _within(value: np.float32, most: np.float32) -> np.float32:
-    value = value if value > np.float32(0.0) else np.float32(0.0)  # also what is not a number
+    value = value if value > np.float32(0.0) else np.float32(0.0)  # also NaN
     return value if value < most else most
 
 
 @njit(cache=True, inline="always")
 def _uniform(key: np.uint64, counter: int) -> float:
-    """Word `counter` as a float64 uniform on [0, 1)."""
+    """Returns word `counter` as a float64 uniform on [0, 1)."""
     return np.float64(word(key, np.uint64(counter)) >> np.uint64(11)) * 2.0**-53

@@ -12,8 +12,9 @@ from synth.seeds import word
 
 @njit(cache=True)
 def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.ndarray:
-    """Lines in a square of side 1, with middle, direction and length uniform: float64 (Q, 4), a row being the middle's place down and
-    across, and how far the line goes down and across. Four words of the stream make a line."""
+    """Draws lines in a square of side 1, with middle, direction and length uniform: float64 (Q, 4). A row
+    holds the middle's place down and across, and the line's extent down and across. Four words of the stream
+    make a line."""
     lines = np.empty((count, 4))
     for i in range(count):
         u = [np.float64(word(key, np.uint64(4 * i + k)) >> np.uint64(11)) * 2.0**-53 for k in range(4)]
@@ -24,8 +25,9 @@ def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.n
 
 @njit(cache=True)
 def draw_lines(lines: np.ndarray, width: int, canvas: np.ndarray, foreground: np.ndarray) -> None:
-    """Draws lines (Q, 4), in pixels, in black over a canvas uint32 (S, S), and takes them out of the foreground. A line has one
-    stretch of `width` pixels in every row that it meets, or in every column if it is flatter than a diagonal."""
+    """Draws lines (Q, 4), in pixels, in black over a canvas uint32 (S, S), and takes them out of the
+    foreground. A line has one stretch of `width` pixels in every row that it meets. A line flatter than a
+    diagonal has one in every column."""
     size = canvas.shape[0]
     for down, across, high, wide in lines:
         steep = abs(high) > abs(wide)

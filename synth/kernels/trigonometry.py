@@ -1,7 +1,7 @@
 """Sine and cosine in turns, and the exponential, with the same bits on every machine.
 
-The C library's and NumPy's sines differ in their last bits between CPUs. These use additions and multiplications only, in a
-fixed order, and no fused operations; the error is below 1e-13. One turn is 2 pi.
+The C library's and NumPy's sines differ in their last bits between CPUs. These use additions and
+multiplications only, in a fixed order, without fused operations. The error is below 1e-13. One turn is 2 pi.
 """
 
 import math
@@ -18,7 +18,7 @@ _SERIES = np.array([(-1) ** k * _POWERS[2 * k + 1] / math.factorial(2 * k + 1) f
 
 @njit(cache=True)
 def sine(turns: float) -> float:
-    """sin(2 pi turns), float64."""
+    """Returns sin(2 pi turns), float64."""
     t = turns - np.floor(turns + 0.5)  # within half a turn
     if t > 0.25:
         t = 0.5 - t
@@ -32,7 +32,7 @@ def sine(turns: float) -> float:
 
 @njit(cache=True)
 def exponential(x: float) -> float:
-    """e^x, float64, for x from -16 to 16."""
+    """Returns e^x, float64, for x from -16 to 16."""
     t, total = x / 1024.0, 1.0  # within 1/64
     for k in range(7, 0, -1):
         total = 1.0 + t * total / k

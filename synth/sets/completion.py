@@ -1,9 +1,11 @@
-"""A set brought to its end: missing parts are estimated, made one by one, compared with their records, and closed by a manifest.
+"""Completion of a set: missing parts are estimated, made one by one, compared with their records, and closed
+by a manifest.
 
-Every stage that makes a set (shards, caption tables) describes it as a `Work`; `complete` makes any Work safely.
+Every stage that makes a set (shards, caption tables) describes it as a `Work`. `complete` makes any Work
+safely.
 
-Long work is a generator of events: estimates and progress as they come, and last its outcome. `console.watched` draws the events for
-a person; `finish` runs to the outcome without a word.
+Long work is a generator of events: estimates and progress as they come, and last its outcome.
+`console.watched` draws the events for a person. `finish` runs to the outcome silently.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ from synth.sets.records import Part, Record
 from synth.sets.storage import Storage
 from synth.settings import digest
 
-_ROUNDS = 3  # of making again what does not agree with its record
+_ROUNDS = 3  # of making parts that do not agree with their records
 _MARGIN = 1.1  # more space than the preflight's mean says
 
 T = TypeVar("T")
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Found:
-    """What lies at a target, beside what is asked for."""
+    """The state of a target, and the parts that it lacks."""
 
     state: ledger.State
     missing: Sequence[Part]
@@ -54,7 +56,7 @@ class Progress(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What the preflight measured."""
+    """The measurements of the preflight."""
 
     bytes: float  # a sample
     seconds: float  # of CPU time a sample
@@ -69,10 +71,11 @@ class Made(NamedTuple):
 
 
 class Work(ABC):
-    """A set that a stage wants to have at a place: its parts, how they are made, and what the finished set states."""
+    """A set that a stage wants to have at a place: its parts, their tasks, and the statement of the finished
+    set."""
 
     packages: Sequence[str] = ("synth",)  # that a cluster's nodes need
-    companions: Sequence[str] = ()  # files beside the manifest, which go with the set when another replaces it
+    companions: Sequence[str] = ()  # files next to the manifest; a set that replaces this one removes them
     gpus: float = 0  # that a task occupies; none: a core
 
     def __init__(self, storage: Storage, identity: Json, parts: Sequence[Part]) -> None:
@@ -81,19 +84,20 @@ class Work(ABC):
     @property
     @abstractmethod
     def task(self) -> parallel.Task:
-        """What a worker does with a job: yields samples done since the last yield, and last the part's record."""
+        """The task of a worker for a job. It yields samples done since the last yield, and last the part's
+        record."""
 
     @abstractmethod
     def probe(self) -> Probe:
-        """Makes some samples, to foresee what all will take. Writes nothing."""
+        """Makes some samples, to estimate the cost of all. Writes nothing."""
 
     @abstractmethod
     def jobs(self, parts: Sequence[Part]) -> list[Any]:
-        """The jobs of these parts, each with its `part`."""
+        """Returns the jobs of these parts, each with its `part`."""
 
     @abstractmethod
     def statement(self, records: Sequence[Record]) -> Json:
-        """Returns what the manifest of these parts states besides them: title, licence and the like.
+        """Returns further entries for the manifest of these parts: title, licence and the like.
 
         Raises UserError if the parts, each of them whole, do not form a set."""
 
@@ -102,7 +106,8 @@ class Work(ABC):
         return {}
 
     def close(self, state: ledger.State, run: Json) -> None:
-        """Writes the companions and, last, the manifest of a set that has all its parts. Removes parts that are no longer planned."""
+        """Writes the companions and, last, the manifest of a set that has all its parts. Removes parts that
+        are no longer planned."""
         records = [state.records[p.file] for p in self.parts]
         manifest = ledger.manifest(records, self.identity, self.statement(records), run)
         for name, data in self.documents(manifest).items():
@@ -115,17 +120,17 @@ class Work(ABC):
 
     @property
     def places(self) -> int:
-        """Tasks for which this machine has room at once."""
+        """The number of tasks that this machine can run at once."""
         return len(os.sched_getaffinity(0))
 
     def is_closed(self, manifest: Json) -> bool:
-        """Whether a manifest over the parts asked for is one that need not be written again."""
+        """Returns True if a manifest over the requested parts need not be written again."""
         return True
 
 
 @dataclass(frozen=True)
 class Terms:
-    """How a set is to be made, whatever it holds."""
+    """The terms of making a set, independent of its content."""
 
     workers: int | None = None  # None: one a core (or GPU), as far as there are parts; 0: this process
     ray_address: str | None = None
@@ -133,13 +138,14 @@ class Terms:
 
 
 def foresee(work: Work, terms: Terms) -> Estimate:
-    """The preflight alone (--dry-run). Raises UserError where the set cannot be made at its place."""
+    """Returns the estimate of the preflight (--dry-run). Raises UserError if the set cannot be made at its
+    place."""
     _require_ray(terms)
     return _foresee(work, _examine(work, terms), terms)
 
 
 def require_place(work: Work, terms: Terms) -> None:
-    """Raises UserError where what lies at a set's place is neither its beginning nor may be replaced."""
+    """Raises UserError if the files at a set's place are neither its beginning nor replaceable."""
     _examine(work, terms)
 
 
@@ -159,7 +165,7 @@ def complete(work: Work, terms: Terms) -> Generator[Estimate | Progress | Made, 
         found = _examine(work, terms)
         yield _foresee(work, found, terms)
         workers = _workers(work, terms, found)
-        with _engine(workers, terms, work):  # what can fail to start has failed before the first change
+        with _engine(workers, terms, work):  # Ray fails to start before the first change, or never
             claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
             if found.other:
                 ledger.replace_by(found.state, work.storage, claim, work.companions)
@@ -190,7 +196,7 @@ def finish(events: Iterable[Estimate | Progress | T]) -> T:
 
 
 def _examine(work: Work, terms: Terms) -> Found:
-    """What lies at the target. Raises UserError where it is another set that may not be replaced."""
+    """Returns the state of the target. Raises UserError if it is another set that may not be replaced."""
     state = ledger.load(work.storage)
     ledger.require_kind(state, work.storage, work.identity)
     try:
@@ -233,7 +239,8 @@ def _foresee(work: Work, found: Found, terms: Terms) -> Estimate:
 
 
 def _workers(work: Work, terms: Terms, found: Found) -> int | None:
-    """How many tasks at once: as asked for; else as many as a cluster (None) or this machine has place and parts for."""
+    """Returns the number of tasks at once: the requested one, else the smaller of this machine's places and
+    the missing parts. None is all of a cluster."""
     if terms.workers is not None or terms.ray_address:
         return terms.workers
     workers = min(work.places, len(found.missing))
@@ -246,12 +253,12 @@ def _require_ray(terms: Terms) -> None:
 
 
 def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.AbstractContextManager[Any]:
-    """Ray, up for the length of a run, or nothing where none is asked for."""
+    """Returns a context in which Ray is up, or an empty one if the run needs no Ray."""
     return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, terms.ray_address, work.packages)
 
 
 def _make(work: Work, parts: Sequence[Part], workers: int | None, terms: Terms) -> Generator[Progress | Record, None, None]:
-    """Makes parts; yields the progress and, as each is finished, its record."""
+    """Makes parts. Yields the progress and, as each is finished, its record."""
     jobs = work.jobs(parts)
     values = parallel.run(work.task, jobs, workers=workers, ray_address=terms.ray_address, packages=work.packages, gpus=work.gpus)
     with contextlib.closing(values):
@@ -265,7 +272,8 @@ def _make(work: Work, parts: Sequence[Part], workers: int | None, terms: Terms) 
 
 
 def _remove_strays(work: Work, state: ledger.State) -> None:
-    """Removes files that are named like parts and that no record names; of an adopted set none, as any may be its owner's."""
+    """Removes files that are named like parts and that no record names. Removes none of an adopted set: any
+    may be its owner's."""
     if ledger.adopted(work.identity):
         return
     stem, _, suffix = work.parts[0].file.partition(".")

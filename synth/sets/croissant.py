@@ -13,24 +13,25 @@ _MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 @dataclass(frozen=True)
 class About:
-    """What a stage says of its set."""
+    """The entries of a set that its stage knows."""
 
     description: str
     licence: str
     made: str  # by whom, for citing
     extension: str  # of its pictures
-    record: str  # what a sample's JSON says
+    record: str  # description of a sample's JSON
     captions: bool = False  # samples have a .txt
     numbered: bool = True  # keys are indices in nine digits
 
 
 def document(manifest: Json, about: About) -> bytes:
-    """Croissant 1.1 (MLCommons): every tar with its sha256, the pictures, their JSON and captions within, and their fields."""
+    """Returns Croissant 1.1 metadata (MLCommons): every tar with its sha256, the pictures, their JSON and
+    captions within, and their fields."""
     return json.dumps(_document(manifest, about), indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def pattern(parts: list[Json]) -> str:
-    """The tars of a set as readers of WebDataset take them: NAME-{000000..000012}.tar."""
+    """Returns the tars of a set as readers of WebDataset take them: NAME-{000000..000012}.tar."""
     first, last = parts[0]["file"], parts[-1]["file"]
     stem = first[: -len("000000.tar")]
     return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"

@@ -1,8 +1,10 @@
-"""The commit protocol: what is done of a set, whether a command may go on with it, and the manifest that closes it.
+"""The commit protocol: the finished parts of a set, the check that a command may resume it, and the manifest
+that closes it.
 
-A set is a place with numbered parts (shards, caption tables). A part is done exactly when its record, a JSON of the same stem written
-after it, exists and agrees with the part's size. When all records exist the manifest, holding them all, is written; readers trust
-only manifests. The *identity* of a set is everything that decides its content; its sha256 is the fingerprint that every record bears.
+A set is a place with numbered parts (shards, caption tables). A part has a record, a JSON of the same stem
+that is written after it. A part is done exactly if its record exists and agrees with the part's size. When
+all records exist the manifest, which holds them all, is written. Readers trust only manifests. The *identity*
+of a set is everything that decides its content. Its sha256 is the fingerprint in every record.
 """
 
 import json
@@ -19,7 +21,7 @@ from synth.settings import canonical, digest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-SHARDS = "shards"  # the kind of a set whose identity does not say it
+SHARDS = "shards"  # the kind of a set if its identity has none
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r"(.+-)?\d{5,}\.json")
 _ELSEWHERE = "give another --out"
@@ -30,14 +32,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class State:
-    """What lies at a place."""
+    """The state of a place: its files, records and manifest."""
 
     sizes: dict[str, int]
     records: dict[str, Record]  # by part file, whether its size agrees or not
     manifest: Json | None
 
     def done(self, part: Part, fingerprint: str) -> bool:
-        """Whether a part of this set is there, whole, with the samples and the content that are planned."""
+        """Returns True if a part of this set exists, whole, with the planned samples and content."""
         record = self.records.get(part.file)
         if record is None or (record.fingerprint, record.bytes) != (fingerprint, self.sizes.get(part.file)):
             return False
@@ -45,8 +47,8 @@ class State:
 
 
 def load(storage: Storage) -> State:
-    """The state of a place: from its manifest, else from the records one by one. Raises UserError for a file that is called like a
-    record and is none."""
+    """Returns the state of a place, from its manifest or else from the records one by one. Raises UserError
+    for a file that has a record's name and is none."""
     sizes = storage.sizes()
     if MANIFEST in sizes:
         manifest = read_manifest(storage)
@@ -58,7 +60,8 @@ def load(storage: Storage) -> State:
 
 
 def require_kind(state: State, storage: Storage, identity: Json) -> None:
-    """Raises UserError where a place holds another kind of set, which nothing may replace: tables are not to take their shards' place."""
+    """Raises UserError if a place holds another kind of set, which nothing may replace. Tables must not take
+    the place of their shards."""
     for record in state.records.values():
         kinds = [i.get("kind", SHARDS) for i in (record.identity, identity)]
         if kinds[0] != kinds[1]:
@@ -66,13 +69,14 @@ def require_kind(state: State, storage: Storage, identity: Json) -> None:
 
 
 def adopted(identity: Json) -> bool:
-    """Whether a set's parts are somebody else's files, which it describes where they lie: nothing of exnihilo changes or removes them."""
+    """Returns True if the parts are files of other people, described in place. exnihilo never changes or
+    removes them."""
     return bool(identity.get("adopted"))
 
 
 def require_same(state: State, storage: Storage, identity: Json, samples: int | None) -> None:
-    """Raises UserError where what lies at the place is not the beginning of what is asked for; `samples` is None where nobody has
-    counted them yet."""
+    """Raises UserError if the set at a place is not the beginning of the requested one. `samples` is None if
+    they are not counted yet."""
     fingerprint = digest(identity)
     if state.sizes.keys() <= {r.name for r in state.records.values()}:
         return  # nothing but claims: nothing can be lost
@@ -92,8 +96,8 @@ def require_same(state: State, storage: Storage, identity: Json, samples: int | 
 
 
 def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
-    """Raises UserError where the set at a place may not make room for another: others' files never, and its own not for a description
-    of what lies there."""
+    """Raises UserError if the set at a place may not be replaced by another. Files of other people are never
+    replaced. A set of exnihilo's own is never replaced by a description of it."""
     for record in state.records.values():
         if adopted(record.identity) and not adopted(identity):
             raise UserError(f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}")
@@ -102,8 +106,9 @@ def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
 
 
 def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -> None:
-    """Opens a place to make these parts of a set anew: takes the manifest away, marks the parts' records, where there are any, as not
-    done, and writes the `claim`, a record of the first part that is not done either, where nothing says yet whose place this is."""
+    """Prepares a place for making these parts of a set. Removes the manifest and marks the existing records
+    of the parts as not done. Writes the `claim` if the place has no records: a record of the first part that
+    is not done."""
     if state.manifest:
         storage.remove([MANIFEST])
     if not state.records:
@@ -117,8 +122,9 @@ def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -
 
 
 def replace_by(state: State, storage: Storage, claim: Record, companions: Iterable[str]) -> None:
-    """Removes a set to make room for another: what the records name, what was written beside the manifest, and no other file; of an
-    adopted set, the records alone. The claim of the new set comes first, so that the place has an owner at every moment."""
+    """Removes a set to make room for another: the files that the records name, the manifest and its
+    companions, and no other file. Of an adopted set, it removes the records but no parts. It writes the claim
+    of the new set first, so that the place has an owner at every moment."""
     storage.remove([MANIFEST, *companions])
     write_record(storage, claim)
     files = [r.name for r in state.records.values()] + [r.file for r in state.records.values() if not adopted(r.identity)]
@@ -126,7 +132,8 @@ def replace_by(state: State, storage: Storage, claim: Record, companions: Iterab
 
 
 def claim(file: str, identity: Json, parts: int = 1) -> Record:
-    """A record that says whose place it is, how many parts it is to hold, and that its own is not done."""
+    """Returns a record that claims a place for a set. It holds the number of parts, and its own part is not
+    done."""
     return Record(file, 0, 0, 0, _NOT_DONE, "", digest(identity), identity, run={"parts": parts})
 
 
@@ -136,8 +143,8 @@ def write_record(storage: Storage, record: Record) -> None:
 
 
 def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) -> Json:
-    """The manifest of a set: parts in order, the identity once, and what the stage says `about` it. Samples are numbered here, so
-    that those which were left out leave no gap."""
+    """Returns the manifest of a set: parts in order, the identity once, and the stage's entries `about` it.
+    Numbers the samples, so that samples left out leave no gap."""
     ordered = sorted(records, key=lambda r: r.number)
     firsts = accumulate((r.count for r in ordered), initial=0)
     parts = [_without(asdict(replace(r, first=first)), "identity") for r, first in zip(ordered, firsts, strict=False)]
@@ -152,7 +159,7 @@ def write_manifest(storage: Storage, manifest: Json) -> None:
 
 
 def read_manifest(storage: Storage) -> Json:
-    """The manifest of a finished set. Raises UserError where there is none or it is damaged."""
+    """Returns the manifest of a finished set. Raises UserError if there is none or it is damaged."""
     try:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
@@ -165,7 +172,7 @@ def read_manifest(storage: Storage) -> Json:
 
 
 def _unfinished(storage: Storage) -> str:
-    """What a place without a manifest is."""
+    """Returns the end of a sentence about a place without a manifest."""
     records = load(storage).records.values() if storage.sizes() else []
     parts = max((r.run.get("parts", 0) for r in records), default=0)
     if not parts:
@@ -176,7 +183,7 @@ def _unfinished(storage: Storage) -> str:
 
 
 def manifest_digest(manifest: Json) -> str:
-    """sha256 of the manifest's canonical JSON without its `run` parts: what later stages pin."""
+    """Returns the sha256 of the manifest's canonical JSON without its `run` parts. Later stages pin it."""
     return digest(_without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run"))
 
 
@@ -204,7 +211,7 @@ def _record(values: Any, name: str) -> Record:
 
 
 def _is_part(entry: Any) -> bool:
-    """Whether an entry of a manifest is a record without its identity."""
+    """Returns True if an entry of a manifest is a record without its identity."""
     return isinstance(entry, dict) and {f.name for f in fields(Record)} - {"identity"} <= entry.keys()
 
 

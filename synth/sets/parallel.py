@@ -1,8 +1,9 @@
 """One task a shard: on Ray, or in this process.
 
-A task is a generator: it yields integers as its work advances and its result last. `run` yields (job, value) as tasks say them, in
-any order. Tasks write to the target themselves, so only these small values travel. Jobs are handed out one by one, no more than
-there are workers. A task whose worker died or whose node was lost is given out again; one that raises is not.
+A task is a generator: it yields integers as its work advances and its result last. `run` yields (job, value)
+as values arrive, in any order. Tasks write to the target themselves, so only these small values travel. Jobs
+are started one by one, at most one a worker. A task is retried if its worker died or its node was lost. A
+task that raises is not.
 """
 
 import contextlib
@@ -30,9 +31,9 @@ _LOST = "a task lost its worker {} times ({}); if memory is short, give fewer --
 
 
 class Retry(NamedTuple):
-    """A job that was given out again."""
+    """A job that was started again."""
 
-    lost: int  # what the lost try had said of its advance
+    lost: int  # the progress that the lost try had yielded
     reason: str
 
 
@@ -51,12 +52,14 @@ def run(
     packages: Iterable[str] = ("synth",),
     gpus: float = 0,
 ) -> Generator[tuple[Job, Any], None, None]:
-    """Runs the task on every job; yields (job, integer), (job, Retry) and finally (job, result) for each.
+    """Runs the task on every job. Yields (job, integer), (job, Retry) and finally (job, result) for each.
 
-    workers = 0 is this process, without Ray, and None a worker a core, or one for every so many `gpus`. With a `ray_address` these
-    are that cluster's, whose nodes get the named packages. A worker lives on from task to task, so what a task keeps in its modules
-    (a loaded model) is there for the next.
-    The first failure stops the handing out; what is running is brought to its end and yielded, then the failure is raised."""
+    workers = 0 is this process, without Ray. None is one worker a core, or one for each `gpus` GPUs. With a
+    `ray_address` the workers are that cluster's, and its nodes get the named packages. A worker lives on from
+    task to task. So the state that a task keeps in its modules (a loaded model) serves the next one.
+
+    After the first failure no job is started. Running jobs finish and are yielded, then the failure is
+    raised."""
     if workers == 0:
         for job in jobs:
             for value in task(job):
@@ -67,7 +70,7 @@ def run(
 
 
 def _places(resources: dict[str, float], gpus: float) -> int:
-    """Tasks for which a cluster has room at once. Raises UserError where it has none."""
+    """Returns the number of tasks that a cluster can run at once. Raises UserError if it is 0."""
     places = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
     if places < 1:
         raise UserError(f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some")
@@ -114,8 +117,8 @@ def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gp
 
 @contextlib.contextmanager
 def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
-    """Ray, started for this block or joined (one that is up already is used as it is): quiet, without usage statistics, one
-    thread a task. Raises UserError where the address leads to no cluster."""
+    """Starts Ray for this block, or joins a cluster. Uses a running Ray as it is. Ray is quiet, without usage
+    statistics, with one thread a task. Raises UserError if the address leads to no cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -146,7 +149,7 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
-    # Ray prints what befalls workers to standard output, which is for results; `run` says it in its own words.
+    # Ray prints the failures of workers to standard output, which is for results. `run` yields them as Retry.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             yield ray
@@ -155,7 +158,7 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
 
 
 def require_reachable(address: str | None) -> None:
-    """Raises UserError where no Ray cluster answers at host:port. (Ray itself waits minutes for one that is not there.)"""
+    """Raises UserError if no Ray cluster answers at host:port. Ray itself waits minutes for a missing one."""
     if (address or "").startswith("ray://"):
         raise UserError(f"{address} is the address of a Ray client; give the cluster's own, HOST:6379")
     host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")

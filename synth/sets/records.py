@@ -1,4 +1,4 @@
-"""Parts of a set, and the records that say a part is done."""
+"""Parts of a set, and the records that mark them as done."""
 
 import platform
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """A planned part: its file, and the samples that it is to hold."""
+    """A planned part: its file and its samples."""
 
     file: str
     number: int
     first: int  # index of its first sample
     count: int  # of samples
-    content: Json = field(default_factory=dict)  # what its record's content must hold, besides other things
+    content: Json = field(default_factory=dict)  # entries that its record's content must hold
     of: int = 1  # parts of the planned set
     counted: bool = True  # if not, `count` is a guess until the part is made
 
@@ -36,8 +36,8 @@ class Record:
     bytes: int
     sha256: str
     fingerprint: str
-    identity: Json = field(default_factory=dict)  # left out within a manifest, which has it once
-    content: Json = field(default_factory=dict)  # what the stage adds: further digests, counts
+    identity: Json = field(default_factory=dict)  # left out in the parts of a manifest, which has it once
+    content: Json = field(default_factory=dict)  # entries of the stage: further digests, counts
     run: Json = field(default_factory=dict)  # seconds, attempts, host, versions: no part of any digest
 
     @classmethod
@@ -76,5 +76,5 @@ class Record:
 
     @property
     def planned(self) -> int:
-        """The planned number of samples: those that it has, and those left out, which its content names."""
+        """The planned number of samples: its own, and those left out, which its content names."""
         return self.count + len(self.content.get("left_out", ()))

@@ -1,7 +1,8 @@
-"""The shard format: keys, the class law, tars of samples, and how a finished set is read.
+"""The shard format: keys, the class law, tars of samples, and readers of finished sets.
 
-A shard is a USTAR archive (mtime 0, no owner) whose samples are adjacent members of one key: `000000123.png`, `000000123.json`, and
-`000000123.txt` where there are captions. webdataset and its relatives read it as it is.
+A shard is a USTAR archive (mtime 0, no owner). The members of a sample are adjacent and have one key:
+`000000123.png`, `000000123.json`, and `000000123.txt` if there are captions. webdataset and its relatives
+read it as it is.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from synth.sets.storage import Storage, open_storage
 Json = dict[str, Any]
 T = TypeVar("T")
 
-_BLOCK = 512  # bytes of a tar header, and what members are padded to
+_BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 _MISSING = "{} is missing though the manifest names it; give the command that made the set again"
 
 
@@ -38,17 +39,17 @@ class Sample(NamedTuple):
 
     key: str
     pixels: np.ndarray  # uint8 (H, W, 3), grey widened
-    about: Json  # its JSON; empty where there is none
+    about: Json  # its JSON; empty if it has none
     captions: list[str]
 
 
 def sample_key(index: int) -> str:
-    """The key of a sample: its global index, nine digits."""
+    """Returns the key of a sample: its global index, nine digits."""
     return f"{index:09d}"
 
 
 def plan(name: str, samples: int, shard_size: int) -> list[Shard]:
-    """The shards of a set, in order; the last may be partial."""
+    """Returns the shards of a set, in order. The last may be partial."""
     firsts = range(0, samples, shard_size)
     counts = (min(shard_size, samples - first) for first in firsts)
     numbered = enumerate(zip(firsts, counts, strict=True))
@@ -56,14 +57,14 @@ def plan(name: str, samples: int, shard_size: int) -> list[Shard]:
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is used once, so that tarfile need not copy it: half of its time."""
+    """A header that is used once. tarfile need not copy it, which saves half of its time."""
 
     def __copy__(self) -> Self:
         return self
 
 
 class _HashedFile:
-    """A file for writing that knows the size and sha256 of what was written."""
+    """A file for writing that keeps the size and sha256 of its content."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed by its owner)
@@ -80,13 +81,14 @@ class _HashedFile:
 
 
 class ShardWriter:
-    """Writes a tar, sample by sample: the same samples give the same bytes. `size` (bytes) and `sha256` are there after it is closed."""
+    """A writer of a tar, sample by sample: the same samples give the same bytes. `size` (bytes) and `sha256`
+    are set when it is closed."""
 
     size: int
     sha256: str
 
     def __init__(self, path: str) -> None:
-        file: Any = _HashedFile(path)  # not all of a file, but all that tarfile uses
+        file: Any = _HashedFile(path)  # the methods of a file that tarfile uses
         self._file = file
         self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
 
@@ -111,8 +113,8 @@ class ShardWriter:
 
 
 def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of a tar as stored: key and files by extension. Raises UserError, naming the member, where the tar ends early or
-    is no tar."""
+    """Yields the samples of a tar as stored: key and files by extension. Raises UserError, naming the member,
+    if the tar ends early or is no tar."""
     key, last = "", "its start"
     files: dict[str, bytes] = {}
     try:
@@ -134,13 +136,14 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
 
 
 def read_shard(file: BinaryIO, name: str) -> Iterator[Sample]:
-    """Samples of a tar, decoded. Raises UserError, naming the sample, where one is damaged."""
+    """Yields the samples of a tar, decoded. Raises UserError, naming the sample, if one is damaged."""
     for key, files in read_members(file, name):
         yield decode(key, files, name)
 
 
 def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
-    """A sample from its members; `name` is the tar's. Raises UserError, naming the sample, where it is damaged."""
+    """Returns a sample from its members. `name` is the tar's. Raises UserError, naming the sample, if it is
+    damaged."""
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
     if len(pictures) != 1:
         raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
@@ -156,7 +159,8 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
 
 
 class MappedShard:
-    """A local tar of samples, mapped into memory: pictures by row, in any order. Raises UserError where it is damaged."""
+    """A local tar of samples, mapped into memory: pictures by row, in any order. Raises UserError if it is
+    damaged."""
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
@@ -176,7 +180,8 @@ class MappedShard:
         return len(self.keys)
 
     def picture(self, row: int, size: int) -> np.ndarray:
-        """The picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, C), C as stored."""
+        """Returns the picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, C), C as stored.
+        Raises UserError if it does not decode, or its side is no multiple."""
         key = self.keys[row]
         offset, length = self._places[key]
         try:
@@ -190,7 +195,8 @@ class MappedShard:
 
 
 def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
-    """Name, offset and size of every member of a plain USTAR archive; None where a header is of another kind, or the tar is cut."""
+    """Returns name, offset and size of every member of a plain USTAR archive. Returns None if a header is of
+    another kind, or the tar is cut."""
     members, at, end = [], 0, len(data)
     while at + _BLOCK <= end and data[at]:
         header = data[at : at + _BLOCK]
@@ -204,7 +210,8 @@ def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
 
 
 def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
-    """The same of any tar that tarfile reads. Raises UserError where it ends early."""
+    """Returns name, offset and size of every member of any tar that tarfile reads. Raises UserError if it
+    ends early."""
     try:
         with tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
@@ -213,7 +220,7 @@ def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
 
 
 class ShardSet:
-    """A finished set of shards, through its manifest. Raises UserError where the set is not finished."""
+    """A finished set of shards, through its manifest. Raises UserError if the set is not finished."""
 
     def __init__(self, url: str) -> None:
         self.storage: Storage = open_storage(url)
@@ -228,7 +235,8 @@ class ShardSet:
         return int(self.manifest["samples"])
 
     def read(self, shard: Shard) -> Iterator[Sample]:
-        """The samples of one shard. Raises UserError where it is damaged or has fewer samples than the manifest says."""
+        """Yields the samples of one shard. Raises UserError if it is damaged or has another number of samples
+        than the manifest."""
         name = self.storage.join(shard.file)
         try:
             with self.storage.open(shard.file) as file:
@@ -237,7 +245,8 @@ class ShardSet:
             raise UserError(_MISSING.format(name)) from None
 
     def verified(self, shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
-        """The samples of one shard as stored (see `decode`), after its sha256 was compared with the manifest's. Raises UserError."""
+        """Yields the samples of one shard as stored (see `decode`), after a check of its sha256 against the
+        manifest. Raises UserError."""
         name = self.storage.join(shard.file)
         try:
             with self.storage.whole(shard.file) as file:

@@ -1,7 +1,8 @@
-"""Where sets of files lie: a folder, or a prefix of an object store under any fsspec URL.
+"""Places of sets: a folder, or a prefix of an object store under any fsspec URL.
 
-A file appears under its name whole or not at all. Locally: a temporary name in the same folder, fsync, rename, fsync of the folder.
-On an object store: one upload of a finished local file, then a look at its size. Nothing is ever streamed to a final name.
+A file appears under its name whole or not at all. Locally: a temporary name in the same folder, fsync,
+rename, fsync of the folder. On an object store: one upload of a finished local file, then a look at its size.
+Nothing is ever streamed to a final name.
 """
 
 import contextlib
@@ -42,43 +43,45 @@ class Storage(ABC):
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Name -> bytes of every finished file; empty where the place does not exist yet."""
+        """Returns name -> bytes of every finished file, or nothing if the place does not exist yet."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """A whole file. Raises FileNotFoundError."""
+        """Returns a whole file. Raises FileNotFoundError."""
 
     @abstractmethod
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Several whole files, at once where that is faster."""
+        """Returns several whole files. Reads them at once if that is faster."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
-        """A file to read from, with seek."""
+        """Opens a file for reading, with seek."""
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator[BinaryIO]:
-        """A file as a local one, fetched first where it is remote. Raises FileNotFoundError."""
+        """Opens a file as a local one. Fetches it first if it is remote. Raises FileNotFoundError."""
         with self.open(name) as file:
             yield file
 
     @abstractmethod
     def staged(self, name: str) -> contextlib.AbstractContextManager[str]:
-        """Gives a local path to write to; when the block ends well, that file is published as `name`, else it is gone.
+        """Yields a local path to write to. If the block succeeds, that file is published as `name`, else it
+        is removed.
 
-        Raises UserError where the target is full or may not be written."""
+        Raises UserError if the target is full or cannot be written."""
 
     @abstractmethod
     def remove(self, names: Iterable[str]) -> None:
-        """Removes files; those that do not exist are no error."""
+        """Removes files. Ignores those that do not exist."""
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Space left, None where nobody can say."""
+        """Returns the free space, or None if it is unknown."""
 
     @abstractmethod
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Holds the place for one writer and clears what killed writers left. Raises UserError where another one is at work."""
+        """Holds the place for one writer and clears the leftovers of killed writers. Raises UserError if
+        another writer is active."""
 
     def write(self, name: str, data: bytes) -> None:
         """Publishes bytes."""
@@ -86,14 +89,14 @@ class Storage(ABC):
             Path(path).write_bytes(data)
 
     def join(self, name: str) -> str:
-        """What to call a file in a message."""
+        """Returns the full name of a file, for messages."""
         return f"{self.url.rstrip('/')}/{name}"
 
 
 def open_storage(url: str) -> Storage:
-    """The storage of a folder or URL. Nothing is created before something is written.
+    """Returns the storage of a folder or URL. Creates nothing before the first write.
 
-    Raises UserError for an unknown scheme, or one whose package is missing."""
+    Raises UserError for an unknown scheme, or one with a missing package."""
     if not url:
         raise UserError("the place is empty; give a folder or a URL")
     if "://" not in url:
@@ -161,9 +164,9 @@ class Folder(Storage):
 
     @contextlib.contextmanager
     def filled(self) -> Iterator["Folder"]:
-        """Gives an empty scratch folder; when the block ends well, it becomes this folder, else it is gone.
+        """Yields an empty scratch folder. If the block succeeds, it becomes this folder, else it is removed.
 
-        Raises UserError if this folder has files, or may not be written."""
+        Raises UserError if this folder has files, or cannot be written."""
         if self.sizes():
             raise UserError(f"{self.url} already holds files; give another folder")
         Folder(str(self._path.parent))._create()
@@ -187,7 +190,7 @@ class Folder(Storage):
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """The lock is on the folder itself, so it leaves no file and dies with the process."""
+        """Locks the folder itself, so the lock leaves no file and dies with the process."""
         created = self._create()
         folder = os.open(self._path, os.O_RDONLY)
         try:
@@ -204,7 +207,7 @@ class Folder(Storage):
                     path.rmdir()
 
     def _create(self) -> list[Path]:
-        """Makes the folder; the folders that this made, innermost first."""
+        """Makes the folder and its parents. Returns the new folders, innermost first."""
         missing = [p for p in [self._path, *self._path.parents] if not p.exists()]
         nearest = [self._path, *self._path.parents][len(missing)]
         if not nearest.is_dir():
@@ -229,8 +232,8 @@ class Folder(Storage):
 
 
 class ObjectStore(Storage):
-    """A prefix of an object store, or of anything else that fsspec opens. Writers need no lock here: two runs of one command upload
-    the same bytes under the same names."""
+    """A prefix of an object store, or of anything else that fsspec opens. Writers need no lock: two runs of
+    one command upload the same bytes under the same names."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -311,7 +314,8 @@ class ObjectStore(Storage):
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """The action's result; failures that may pass (timeouts, 429, 5xx, lost connections) are waited out a few times."""
+    """Returns the action's result. Retries a few times after failures that may pass (timeouts, 429, 5xx, lost
+    connections)."""
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
@@ -323,7 +327,7 @@ def patiently(action: Callable[[], T]) -> T:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether a failure may be gone at the next try."""
+    """Returns True if a retry may succeed after this failure."""
     if isinstance(error, PermissionError | FileNotFoundError | UserError):
         return False
     if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in _PASSING:
@@ -333,7 +337,7 @@ def may_pass(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def plain_errors(place: str) -> Iterator[None]:
-    """Turns the failures of a place that no second try would mend into a UserError."""
+    """Turns failures of a place that no retry would mend into a UserError."""
     try:
         yield
     except UserError:
@@ -354,7 +358,7 @@ def plain_errors(place: str) -> Iterator[None]:
 
 
 def _status(error: BaseException) -> Any:
-    """The HTTP status of an object store's failure, where it carries one."""
+    """Returns the HTTP status of an object store's failure, or None."""
     for source in (error, error.__cause__):
         response = getattr(source, "response", None)
         if isinstance(response, dict):

@@ -1,8 +1,9 @@
-"""Whether there is anything to see in a picture: what vetting refuses, and what is drawn anew.
+"""Judgements on pictures: faults, for vetting and for drawing again, and the foreground.
 
-A picture is at fault where it is black or white (mean level below 8 or above 249), flat (every channel's standard deviation below 11
-levels, or 97 % of its pixels in one of 16 x 16 x 16 boxes), or static noise (neighbours to the right and below correlate by less than
-0.35). Levels are uint8 (H, W, 3).
+A picture has a fault if it is black or white, flat, or static noise. Black or white: mean level below 8 or
+above 249. Flat: every channel's standard deviation below 11 levels, or 97 % of its pixels in one of 16 x 16 x
+16 boxes. Static noise: neighbours to the right and below correlate by less than 0.35. Levels are uint8 (H, W,
+3).
 """
 
 import numpy as np
@@ -12,12 +13,12 @@ _BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 8.0, 249.0, 11.0, 0.97, 0.35
 
 
 def fault(pixels: np.ndarray) -> str | None:
-    """What is wrong with a picture, None where nothing is."""
+    """Returns the fault of a picture, or None."""
     return blank(pixels) or ("static noise" if max(_likeness(pixels)) < _NOISE else None)
 
 
 def blank(pixels: np.ndarray) -> str | None:
-    """Whether a picture is black, white or flat, None where it is not: the faults that hardly depend on its size."""
+    """Returns black, white or flat, the faults that hardly depend on a picture's size, or None."""
     mean, deviation, alike = _levels(pixels)
     if mean < _BLACK:
         return "black"
@@ -27,14 +28,14 @@ def blank(pixels: np.ndarray) -> str | None:
 
 
 def foreground(pixels: np.ndarray) -> np.ndarray:
-    """What stands out: bool (H, W), the pixels of which a channel is more than 32 levels from the mean of the picture's modal
-    colour, that of the fullest of 16 x 16 x 16 boxes."""
+    """Returns the pixels that differ from the picture's modal colour: bool (H, W). One channel differs by
+    more than 32 levels from the mean colour of the fullest of 16 x 16 x 16 boxes."""
     return _foreground(pixels)
 
 
 @njit(cache=True)
 def _boxes(pixels: np.ndarray) -> np.ndarray:
-    """How many pixels each box of colours has: int64 (4096,)."""
+    """Counts the pixels of each box of colours: int64 (4096,)."""
     counts = np.zeros(4096, np.int64)
     for i in range(pixels.shape[0]):
         for j in range(pixels.shape[1]):
@@ -64,7 +65,8 @@ def _foreground(pixels: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
-    """Mean level, largest standard deviation of a channel, share of the fullest box."""
+    """Returns the mean level, the largest standard deviation of a channel, and the share of the fullest
+    box."""
     height, width, _ = pixels.shape
     sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for i in range(height):
@@ -80,7 +82,8 @@ def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
 
 @njit(cache=True)
 def _likeness(pixels: np.ndarray) -> tuple[float, float]:
-    """The correlations of the sum of channels with its neighbour's to the right and below; 1 where nothing varies."""
+    """Returns the correlations of the sum of channels with its neighbour's to the right and below. Both are 1
+    if nothing varies."""
     height, width, _ = pixels.shape
     light = np.empty((height, width))
     for i in range(height):

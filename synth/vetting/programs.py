@@ -1,7 +1,9 @@
-"""The vetted programs of a data set, programs.json: which were accepted, in what order, and why the others were not.
+"""The vetted programs of a data set, programs.json: the accepted ones in their order, and the reasons against
+the others.
 
-Vetting comes before numbering, so that the index law holds: class c is drawn by accepted program c mod P, and where its first parameter
-vector has nothing to show by the vector of a later attempt. Rendering only reads the file. Its sha256 stands for it in a set's identity.
+Vetting comes before numbering, so that the index law holds: accepted program c mod P draws class c. If the
+first parameter vector of a class shows nothing, the class has the vector of a later attempt. Rendering only
+reads the file. A set's identity holds its sha256.
 """
 
 import json
@@ -18,27 +20,27 @@ from synth.sets.storage import open_storage
 FORMAT = 1
 NAME = "programs.json"
 SHIPPED = ROOT / "data" / "shaders" / NAME
-_TRAVELS = 1 << 20  # bytes: a larger file is read by the workers where it lies
+_TRAVELS = 1 << 20  # bytes: the workers read a larger file at its place
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A programs.json that was found or made. Between processes a large one travels as its place alone."""
+    """A programs.json, read or new. Between processes a large one travels as its place alone."""
 
     sha256: str
-    place: str  # a folder or URL that holds the file; empty where it is not written yet
+    place: str  # a folder or URL that holds the file; empty if it is not written yet
     data: bytes
 
     @classmethod
     def of(cls, data: bytes, place: str = "") -> Self:
-        """The programs of a file's bytes. Raises UserError where they are none of this version."""
+        """Returns the programs of a file's bytes. Raises UserError if they are none of this version."""
         return cls(settings.digest(_parsed(data, place)), place, data)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The programs.json of a folder, as `vet` writes it. Raises UserError where there is none."""
+        """Returns the programs.json of a folder, as `vet` writes it. Raises UserError if there is none."""
         try:
             return cls.of((Path(text) / NAME).read_bytes(), text)
         except OSError:
@@ -46,21 +48,21 @@ class Programs:
 
     @classmethod
     def made(cls, content: Json) -> Self:
-        """The programs of a content that vetting came to."""
+        """Returns the programs of a vetting's content."""
         return cls.of(json.dumps(json.loads(settings.canonical({"format": FORMAT, **content})), indent=0, sort_keys=True).encode() + b"\n")
 
     @property
     def content(self) -> Json:
-        """What the file says."""
+        """The content of the file."""
         return _content(self)
 
     @property
     def stated(self) -> str:
-        """What an identity says of the file."""
+        """The entry of the file in an identity: its sha256."""
         return self.sha256
 
     def at(self, place: str) -> "Programs":
-        """The same file, which lies at a place from now on."""
+        """Returns the same file with another place."""
         return replace(self, place=place)
 
     def __hash__(self) -> int:
@@ -78,7 +80,7 @@ class Programs:
 
 
 def shipped() -> Programs:
-    """The programs that come with exnihilo. Raises UserError where they are missing."""
+    """Returns the programs that exnihilo ships. Raises UserError if they are missing."""
     try:
         return Programs.of(SHIPPED.read_bytes(), str(SHIPPED.parent))
     except FileNotFoundError:

@@ -1,10 +1,13 @@
-"""Folders of other people's shader programs: a copy of Shaders21k, Shadertoy's JSON files, or bare fragment programs.
+"""Folders of other people's shader programs: a copy of Shaders21k, Shadertoy's JSON files, or bare fragment
+programs.
 
-Where the folder, or its shader_codes, holds a `shaders_list`, that says which files there are; else all .fragment, .json, .frag, .glsl
-and .fs files in it are taken, by name. What a file holds is seen from its text: JSON is Shadertoy's, with the names of its pages or of its
-API; a name of 32 hex digits is TwiGL's, whose mode stands in the file of the same name in a `modes` folder. A table licences.csv (or
-licenses.csv), rows `name,licence`, says under which licence a program stands; else its comments may; else Shadertoy's default holds for
-Shadertoy's programs.
+If the folder, or its shader_codes, holds a `shaders_list`, that lists the files. Else all .fragment, .json,
+.frag, .glsl and .fs files in it are taken, by name. The text decides the kind of a file. JSON is Shadertoy's,
+with the names of its pages or of its API. A name of 32 hex digits is TwiGL's. Its mode is in the file of the
+same name in a `modes` folder.
+
+The licence of a program comes from a table licences.csv (or licenses.csv), rows `name,licence`, or else from
+its comments. Else Shadertoy's programs have Shadertoy's default.
 """
 
 import csv
@@ -24,7 +27,7 @@ SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
 UNKNOWN = "unknown"
 
 _ENDINGS = {".fragment", ".json", ".frag", ".glsl", ".fs"}
-_LICENCES = (  # what a comment says -> the licence; the first that fits holds
+_LICENCES = (  # pattern in a comment -> licence; the first match counts
     (r"\bcc0\b|creative commons zero|public domain|unlicense", "cc0"),
     (r"\bcc[ -]by[ -]nc[ -]sa|attribution[ -]noncommercial[ -]sharealike", "cc-by-nc-sa"),
     (r"\bcc[ -]by[ -]nc", "cc-by-nc"),
@@ -40,7 +43,7 @@ _LICENCES = (  # what a comment says -> the licence; the first that fits holds
 
 @dataclass(frozen=True)
 class Found:
-    """A program of a folder: the ways to wrap it, or why it cannot be used."""
+    """A program of a folder: the ways to wrap it, or the reason against it."""
 
     name: str
     sources: tuple[Source, ...] = ()
@@ -50,7 +53,8 @@ class Found:
 
 
 def read(folder: str) -> list[Found]:
-    """The programs of a folder, in order, later copies of the same text marked as such. Raises UserError where there are none."""
+    """Returns the programs of a folder, in order. Marks later copies of the same text. Raises UserError if
+    there are none."""
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"{folder} is no folder; give one with shader programs, such as a copy of Shaders21k")
@@ -63,7 +67,8 @@ def read(folder: str) -> list[Found]:
 
 
 def allowed(found: list[Found], licences: str) -> list[Found]:
-    """The programs with those of other licences than the named (commas between them; empty: all) marked as such."""
+    """Returns the programs, and marks those of other licences than the named (commas between them, empty for
+    all)."""
     wanted = {name.strip().lower() for name in licences.split(",") if name.strip()}
 
     def judged(one: Found) -> Found:
@@ -84,7 +89,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read(file: Path, table: dict[str, str]) -> Found:
-    """The program of a file."""
+    """Returns the program of a file."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -99,7 +104,7 @@ def _read(file: Path, table: dict[str, str]) -> Found:
 
 
 def _shadertoy(name: str, text: str, table: dict[str, str]) -> Found:
-    """A program in Shadertoy's JSON, as the site's pages or its API have it."""
+    """Returns a program in Shadertoy's JSON, as the site's pages or its API have it."""
     try:
         shader: Any = json.loads(text)
         shader = shader[0] if isinstance(shader, list) else shader
@@ -119,13 +124,13 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Found:
 
 
 def _needs(code: str) -> str | None:
-    """Why a program cannot be drawn alone: it reads what is not there."""
+    """Returns the reason why a program cannot be drawn alone, or None. Such a program reads a texture."""
     channel = re.search(r"\b(?:texture\w*|texelFetch)\s*\(\s*(iChannel\d)", plain(code))
     return f"reads a texture ({channel[1]})" if channel else None
 
 
 def _modes(file: Path) -> tuple[str, ...]:
-    """The modes to try for a TwiGL program: the one that its mode file says, or all."""
+    """Returns the modes to try for a TwiGL program: the one of its mode file, or all."""
     for place in (file.parent.parent / "modes", file.parent / "modes"):
         lines = (place / file.name).read_text().split() if (place / file.name).is_file() else []
         if lines and lines[0] in ("classic", "geek", "geeker", "geekest"):
@@ -135,7 +140,7 @@ def _modes(file: Path) -> tuple[str, ...]:
 
 
 def _stated(text: str) -> str | None:
-    """The licence that the comments of a program name, None where they name none."""
+    """Returns the licence in the comments of a program, or None."""
     comments = " ".join(re.findall(r"//[^\n]*|/\*.*?\*/", text, re.S)).lower()
     return next((licence for pattern, licence in _LICENCES if re.search(pattern, comments)), None)
 
@@ -149,7 +154,7 @@ def _licence_table(root: Path) -> dict[str, str]:
 
 
 def _once(found: Found, first: dict[str, str]) -> Found:
-    """The program, marked where an earlier one has the same text but for comments and spaces."""
+    """Returns the program, marked if an earlier one has the same text apart from comments and spaces."""
     if found.fault or not found.sources:
         return found
     own = hashlib.sha256("".join(plain(found.sources[0].text).split()).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""The child side of vetting: tries programs, one task a line of standard input, and answers each with a line.
+"""The child side of vetting: it reads tasks from standard input, one a line, and answers each with a line.
 
-A task is JSON with what to `do`: `structure` tries one of our programs with parameter vectors of no class, `classes` finds for each class
-of a structure the first attempt that shows something, `sources` takes the first of several texts that compiles. An answer has a `fault`,
-or None there.
+A task is JSON with an action `do`. `structure` tries one of our programs with parameter vectors of no class.
+`classes` finds for each class of a structure the first attempt that shows something. `sources` takes the
+first of several texts that compiles. Answers of these three have a `fault`, or None there.
 """
 
 import json
@@ -22,15 +22,15 @@ Json = dict[str, Any]
 
 SLOWEST = 60.0  # CPU milliseconds that one of our pictures may take, 256 x 256 on one core
 ATTEMPTS = 12  # parameter vectors that a class may try
-SIZE = 128  # pixels a side of what is judged
-TIMED = 256  # of what is timed
+SIZE = 128  # pixels a side of judged pictures
+TIMED = 256  # pixels a side of timed pictures
 TIMES = (0.7, 2.9, 5.3, 8.8)  # seconds that a program is looked at
 TRIALS = 12  # parameter vectors that a structure is tried with
 OFTEN = 0.5  # share of them that may have nothing to show
 
 
 def _serve(device: str) -> None:
-    """A child: answers a line with a line until its input ends."""
+    """Answers a line with a line until the input ends, as a child."""
     answers, sys.stdout = sys.stdout, sys.stderr
     gl.choose(device)
     for line in sys.stdin:
@@ -45,7 +45,7 @@ def _serve(device: str) -> None:
 
 
 def _judge_structure(structure: int) -> Json:
-    """A structure, tried with a few parameter vectors of no class."""
+    """Tries a structure with a few parameter vectors of no class."""
     faults: list[str] = []
     slowest = 0.0
     for trial in range(TRIALS):
@@ -63,7 +63,8 @@ def _judge_structure(structure: int) -> Json:
 
 
 def _judge_classes(structure: int, classes: list[int]) -> Json:
-    """The first attempt of each class, but where that is 0, whose parameter vector shows something at two times, quickly enough."""
+    """Returns the first attempt of each class with a parameter vector that shows something at two times.
+    Leaves out attempts of 0. A class without such an attempt counts as 0."""
     attempts: dict[int, int] = {}
     for number in classes:
         attempt = next((a for a in range(ATTEMPTS) if _shows(structure, shaders.class_values(structure, number, a))), 0)
@@ -73,7 +74,8 @@ def _judge_classes(structure: int, classes: list[int]) -> Json:
 
 
 def _judge_sources(texts: list[str], slowest: float) -> Json:
-    """The first of several texts that compiles and shows something at half of the times or more."""
+    """Returns the number of the first text that compiles, if it is quick enough and shows something at half
+    of the times or more."""
     fault = ""
     for chosen, text in enumerate(texts):
         try:
@@ -91,7 +93,7 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
 
 
 def _first_error(text: str) -> str:
-    """The driver's first complaint, in one line."""
+    """Returns the driver's first complaint, in one line."""
     return next((line.strip() for line in text.splitlines() if "error" in line.lower()), text[:200])
 
 
@@ -100,7 +102,8 @@ def _shows(structure: int, values: tuple[float, ...]) -> bool:
 
 
 def _milliseconds(action: Callable[[], object], limit: float) -> float:
-    """CPU time of a call: the better of two, or the best of eight where that is near the limit."""
+    """Returns the CPU time of a call: the better of two, or the best of up to eight if that is near the
+    limit."""
     best, calls = float("inf"), 0
     while calls < 2 or (calls < 8 and best > 0.6 * limit):
         calls += 1

@@ -1,8 +1,9 @@
-"""Vetting: which programs compile, end, are quick enough and show something. It comes before classes are numbered.
+"""Vetting of programs before classes are numbered: they must compile, end, be quick enough and show
+something.
 
-Programs are compiled and drawn in child processes, `python -m synth.vetting.trials`, which take one task a line
-(JSON) and answer with one line.
-A child that does not answer by the deadline is killed, and the program that it was at is left out as endless.
+Child processes, `python -m synth.vetting.trials`, compile and draw the programs. They take one task a line
+(JSON) and answer with one line. A child that misses the deadline is killed, and its program is left out as
+endless.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ _CLASS_DEADLINE = 300.0  # seconds for all classes of a structure
 
 
 def structures(count: int, classes: int, device: str = "software") -> Programs:
-    """Vets our own programs until so many are accepted, then the first parameter vectors of so many classes."""
+    """Vets our own programs until `count` are accepted, then the first parameter vectors of `classes`
+    classes."""
     accepted: list[Json] = []
     left_out: list[Json] = []
     with _Children(device) as children:
@@ -65,7 +67,8 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
 
 
 def sources(found: list[Found], asked: Json, slowest: float, device: str = "software") -> Programs:
-    """Vets the programs of a folder: the first way to wrap each that compiles and shows something. Raises UserError where none does."""
+    """Vets the programs of a folder. Takes the first wrapping of each that compiles and shows something.
+    Raises UserError if none does."""
     accepted: list[Json] = []
     left_out = [{"name": one.name, "reason": one.fault} for one in found if one.fault]
     usable = [one for one in found if not one.fault]
@@ -87,7 +90,7 @@ def sources(found: list[Found], asked: Json, slowest: float, device: str = "soft
 
 
 class _Children:
-    """As many child processes as there are cores, each with a context of its own."""
+    """Child processes, one a core, each with a context of its own."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -103,7 +106,8 @@ class _Children:
             child.communicate()
 
     def run(self, tasks: Iterable[Json], deadline: float) -> Iterator[Json]:
-        """The answers to tasks, in their order. One that was not given in time, or whose child died, has a `fault`."""
+        """Yields the answers to tasks, in their order. A task without an answer in time, or with a dead
+        child, has a `fault`."""
         with ThreadPoolExecutor(self._count) as pool:
             begun = time.monotonic()
             for done, answer in enumerate(pool.map(lambda task: self._ask(task, deadline), tasks), 1):
@@ -113,7 +117,7 @@ class _Children:
                 yield answer
 
     def renderer(self) -> str:
-        """What the children draw with."""
+        """Returns the renderer of the children."""
         return str(self._ask({"do": "renderer"}, _DEADLINE)["renderer"])
 
     def _ask(self, task: Json, deadline: float) -> Json:

@@ -89,7 +89,7 @@ def ready(config: Config, stored: bytes | None) -> Config:
 
 
 def vet(config: Config, device: str = "software") -> Programs:
-    """Vets structures and first parameter vectors for all structures and classes of the config."""
+    """Vets as many structures as the config has, and the first parameter vectors of its classes."""
     return vetting.structures(config.structures, config.classes, device)
 
 

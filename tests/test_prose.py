@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit import ROOT
 
-PACKAGES = ["caption", "train", "evaluate"]
+PACKAGES = ["synth", "data", "caption", "train", "evaluate"]
 QUESTION = re.compile(r"(What|Where|Whether|Which|How|Of|Who|When)\b")
 DECODED = re.compile(r"\b(anew|of which|is told|said of|lies at|what there is)\b")
 VERB = re.compile(r"[A-Z][a-z]+s\b")

@@ -145,7 +145,7 @@ class Trainer:
         """Steps the optimisers by the gradients of all ranks. Skips the step if a gradient is not finite."""
         gradients = [p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None]
         self.ranks.average(gradients)
-        finite = bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())  # the 2-norm may overflow
+        finite = _finite(gradients)
         if finite and phase.clip is not None:
             nn.utils.clip_grad_norm_([p for part in phase.parts for p in self.parts[part].parameters()], phase.clip)
         for part in phase.parts:
@@ -284,6 +284,14 @@ def _signals() -> Iterator[_Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _finite(gradients: list[Tensor]) -> bool:
+    """Returns True if all values are finite, by the largest ones of each tensor: a 2-norm of 1e25 overflows."""
+    if gradients[0].is_cuda:
+        return bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())
+    # On a CPU that norm takes 14 times as long as both extremes.
+    return bool(torch.stack([torch.stack(torch.aminmax(gradient)) for gradient in gradients]).isfinite().all())
 
 
 def parameters(*modules: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What can only be known on a GPU, in at most ten minutes: `make check-gpu`. It prints, and writes nothing into the checkout.
+"""Checks that need a GPU, in at most ten minutes: `make check-gpu`. It prints, and writes nothing into the checkout.
 
 A step of each preset at full size: seconds per kimg, memory, float32 and bfloat16; a run that is stopped and goes on; two processes over
 nccl where there are two GPUs; the caption stage against its bare encoder. `--rehearse` does all of it on the CPU, at tiny sizes.

@@ -1,4 +1,4 @@
-"""What several test modules share: small sets and tables, commands and processes, advice in texts.
+"""Helpers of several test modules: small sets and tables, commands and processes, advice in texts.
 
 kit_train.py and kit_evaluate.py hold what needs torch; kit_font.py draws a font.
 """

@@ -1,4 +1,4 @@
-"""What test modules share of evaluate: a detector that is quick, pictures of an array, weights of inception's shapes."""
+"""Helpers of several test modules about evaluate: a quick detector, pictures of an array, weights of inception's shapes."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What test modules share of training: the stream of a small set, and runs of a few steps in this process."""
+"""Helpers of several test modules about training: the stream of a small set, and runs of a few steps in this process."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -1,4 +1,4 @@
-"""What a text of the product says to type can be typed: options, settings, targets of make, commands."""
+"""Everything that a text of the product advises can be typed: options, settings, targets of make, commands."""
 
 import dataclasses
 import functools

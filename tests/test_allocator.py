@@ -6,7 +6,7 @@ from synth.allocator import keep_memory
 
 
 def page_faults() -> int:
-    """Of making and dropping 100 arrays of a megabyte (256 pages)."""
+    """Returns the page faults of making and dropping 100 arrays of a megabyte (256 pages)."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(100):
         np.ones(1 << 20, np.uint8)

@@ -100,7 +100,7 @@ class Drawing:
         return replace(pictures, batches=batches)
 
     def count(self, request: Request) -> int:
-        """How many pictures are drawn for a request."""
+        """Returns the number of pictures drawn for a request."""
         self.taken = 0
         assert rows(request)
         return self.taken

@@ -1,4 +1,4 @@
-"""What make hands to the stages, told by a Python that only says what it is asked."""
+"""The commands that make runs, printed by a stand-in for Python."""
 
 import subprocess
 from itertools import pairwise

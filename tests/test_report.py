@@ -1,4 +1,4 @@
-"""What the sentence of the demo's report says."""
+"""The sentence of the demo's report."""
 
 import pytest
 

@@ -78,7 +78,7 @@ def test_clip_score_is_a_hundred_mean_cosines_and_none_below_zero() -> None:
 
 
 def of_chance(right: int, trials: int, share: float, significance: float = 0.001) -> bool:
-    """Whether so many successes are within the two-sided binomial interval."""
+    """Returns True if so many successes are within the two-sided binomial interval."""
     odds = [comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(trials + 1)]
     return min(sum(odds[: right + 1]), sum(odds[right:])) > significance / 2
 

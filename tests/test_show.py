@@ -77,7 +77,7 @@ def test_the_sheet_shows_the_picture_its_sentences_and_its_neighbours(captioned:
 
 
 def found(image: np.ndarray, pixels: np.ndarray, side: int) -> bool:
-    """Whether a picture stands in one of the columns of a sheet, scaled to that side."""
+    """Returns True if a picture is in one of the columns of a sheet, scaled to that side."""
     wanted = np.asarray(sheet._scaled(pixels, side))
     lefts = [sheet._MARGIN + column * (sheet._TILE + sheet._GAP) for column in range(4)]
     places = ((top, left) for top in range(len(image) - side) for left in lefts)

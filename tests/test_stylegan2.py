@@ -145,7 +145,7 @@ def test_without_noise_of_its_own_a_picture_has_the_fixed_one() -> None:
 
 
 def gradients(config: LossConfig, pieces: list[range]) -> dict[str, Tensor]:
-    """Of all terms but the path length's, over micro-batches."""
+    """Returns the gradients of all terms except the path length's, summed over micro-batches."""
     g, d = networks(TINY)
     h, real = embeddings(16, 8), pictures(16, 8)
     for piece in pieces:

@@ -96,7 +96,7 @@ def seconds(call: Callable[[], object], *, repeats: int = 40) -> float:
 
 
 def chaos_games(maps: int) -> tuple[float, float, float]:
-    """How many times quicker than the twins the chaos game with histogram is, in a given window and in its own box, and its points a
+    """Returns how many times faster than its twins the chaos game is, in a given window and in its own box, and its points a
     second in a given window, as means over eight systems."""
     key, strides = 7, ifs.strides(0, SIZE)
     times = np.zeros(4)

@@ -115,7 +115,7 @@ def draw_many() -> None:
 
 
 def diversity() -> Iterator[str]:
-    """How unlike each other the first 1,000 pictures of each data set are.
+    """Prints the diversity of the first 1,000 pictures of each data set.
 
     colour: spread of the pictures' mean colours in levels; hues: entropy of the hues of coloured pixels, of 24 bins (1: all alike often);
     spectrum: spread of the slope of log power over log frequency; edges: spread of the share of pixels on an edge; rank: effective rank

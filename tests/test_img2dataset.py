@@ -53,7 +53,7 @@ def write_tar(place: Path, name: str, contents: list[dict[str, Any]]) -> None:
 
 
 def fetched(place: Path, changes: dict[str, dict[str, bytes | None]] | None = None) -> Path:
-    """Two tars of five samples, some of which have other files."""
+    """Two tars of five samples; `changes` gives some samples other files."""
     for shard in range(2):
         keys = [f"{shard:05d}{i:04d}" for i in range(5)]
         contents = [sample(key, 10 * shard + i, **(changes or {}).get(key, {})) for i, key in enumerate(keys)]

@@ -161,3 +161,11 @@ def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) ->
     (tmp_path / "full" / "thesis.tex").write_text("precious")
     assert "already holds files; give another folder" in str(run("export", trained, "--out", tmp_path / "full").exception)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_export_starts_no_fine_tuning_and_nothing_is_written(trained: Path, undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+    json_lines(run("export", trained, "--out", tmp_path / "exported"))
+    places = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "tuned", "--from", tmp_path / "exported"]
+    sentence = "is an export, which holds only the parts for drawing; give the run directory that it is of"
+    assert sentence in str(run("finetune", "emoji-32", *places, *OPTIONS).exception)
+    assert not (tmp_path / "tuned").exists()

@@ -248,6 +248,8 @@ def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None
 
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     source, run = runs.find(str(request.source)), Path(request.out)
+    if source.exported:
+        raise UserError(f"{source.path} is an export, which holds only the parts for drawing; give the run directory that it is of")
     if source.model != run_config.name:
         raise UserError(f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model")
     if captions and source.about["encoder"]["digest"] != captions.identity["weights"]:

@@ -56,14 +56,16 @@ def limit(config: Any) -> None:
 def write(folder: Path, systems: Iterable[System]) -> int:
     """Writes one file a class, 00000.csv and so on, exact to the last bit. Returns their number.
 
-    The folder appears whole or not at all, because a part of the classes would be another table. Raises
-    UserError if it has files already, or cannot be written."""
-    count = 0
-    with Folder(str(folder)).filled() as scratch:
-        for system in systems:
-            scratch.write(f"{count:05d}.csv", "".join(",".join(map(repr, row)) + "\n" for row in system).encode())
-            count += 1
-    return count
+    The folder appears whole or not at all, because a part of the classes would be another table. An equal
+    table is left alone. Raises UserError if the folder has other files, or cannot be written."""
+    rows = ("".join(",".join(map(repr, row)) + "\n" for row in system) for system in systems)
+    files, target = {f"{number:05d}.csv": text.encode() for number, text in enumerate(rows)}, Folder(str(folder))
+    if target.sizes().keys() == files.keys() and target.read_many(files) == files:
+        return len(files)
+    with target.filled() as scratch:
+        for name, data in files.items():
+            scratch.write(name, data)
+    return len(files)
 
 
 def _read(file: Path) -> System:

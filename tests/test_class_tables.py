@@ -10,6 +10,7 @@ from synth.errors import UserError
 from synth.pipeline import Request, recipe_of
 from synth.recipe import Recipe
 from synth.settings import canonical, digest
+from tests.kit import states
 
 ROW = "0.5,0,0,0.5,0.1,0.2,1\n"
 
@@ -92,3 +93,12 @@ def test_tables_are_not_written_over_others(tmp_path: Path) -> None:
     exported(tmp_path, "fractals", 1)
     with pytest.raises(UserError, match="already holds"):
         class_tables.write(tmp_path, [])
+
+
+def test_an_equal_table_is_left_alone_and_another_is_refused(tmp_path: Path) -> None:
+    systems = exported(tmp_path / "table", "fractals", 3)
+    before = states(tmp_path / "table")
+    assert class_tables.write(tmp_path / "table", systems) == 3 and states(tmp_path / "table") == before
+    with pytest.raises(UserError, match="already holds files; give another folder"):
+        class_tables.write(tmp_path / "table", systems[:2])
+    assert states(tmp_path / "table") == before

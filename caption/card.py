@@ -10,7 +10,9 @@ Json = dict[str, Any]
 FILES = ("README.md",)
 
 _FORMULAS_ONLY = "It was trained on formula pictures and their attribute sentences only: no photograph, nothing from the web."
-_AND_EMOJI = "It was trained on formula pictures, and on a drawn emoji font with its names: not on formulas only."
+_AND_EMOJI = (
+    "It was trained on formula pictures, and on a drawn emoji font with its names: not on formulas only."
+)
 _SEE_ITS_OWN = "What it was trained on is its owners' to say; the models of open_clip's list, OpenAI's among them, have seen the web."
 
 _SHIPPED = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI), strict=True))
@@ -23,7 +25,9 @@ def files(manifest: Json) -> dict[str, bytes]:
     shipped = {encoders.find(name).sha256: said for name, said in _SHIPPED.items()}
     seen = shipped.get(identity["weights"], _SEE_ITS_OWN)
     noise = f"moved by noise, xi = {identity['xi']:g} (draw 0 of seed {identity['seed']})"
-    captions = "sentences that the picture's parameters make true" if identity["sentences"] else "people's captions"
+    captions = (
+        "sentences that the picture's parameters make true" if identity["sentences"] else "people's captions"
+    )
     size = f"{manifest['samples']:,} rows in {len(parts):,} Parquet files, {sum(p['bytes'] for p in parts):,} bytes"
     text = f"""# Captions of {identity["shards"]["dataset"]}, by {identity["encoder"]}
 

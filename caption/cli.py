@@ -24,16 +24,36 @@ def commands() -> None:
     """Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key."""
 
 
-@commands.command(epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8"))
+@commands.command(
+    epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8")
+)
 @click.argument("shards")
 @click.option("--out", help="A folder or URL; by default data/captions/DATASET/ENCODER.")
-@click.option("--encoder", default="ViT-B-32/openai", show_default=True, help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
-@click.option("--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C.")
+@click.option(
+    "--encoder",
+    default="ViT-B-32/openai",
+    show_default=True,
+    help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.",
+)
+@click.option(
+    "--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the noise.")
-@click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: one per GPU, else one per core.")
+@click.option(
+    "--workers",
+    type=int,
+    help="Ray tasks at once; 0: this process, no Ray. Default: one per GPU, else one per core.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16; auto takes bf16 if it is as good.")
-@click.option("--text-embeddings", is_flag=True, help="Embed attribute sentences too (people's captions always are).")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="auto, fp32 or bf16; auto takes bf16 if it is as good.",
+)
+@click.option(
+    "--text-embeddings", is_flag=True, help="Embed attribute sentences too (people's captions always are)."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the existing tables of another request.")
 @click.option("--dry-run", is_flag=True, help="Print the estimate and write nothing.")
 @click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
@@ -52,20 +72,43 @@ def captions(dry_run: bool, **options: object) -> None:
     if not summary.pictures:
         console.note(f"{summary.out} is finished: nothing to do")
     if summary.cut:
-        console.note(f"{summary.cut:,} captions are longer than the encoder's context; their embeddings are of what comes before")
+        console.note(
+            f"{summary.cut:,} captions are longer than the encoder's context; their embeddings are of what comes before"
+        )
     console.show(summary.row())
 
 
 @commands.command(epilog=_example("python -m caption audit data/captions/visual_atoms/nano --out audit.html"))
 @SET
 @click.option("--out", default="audit.html", show_default=True, help="The page to write.")
-@click.option("--sample", default=4096, show_default=True, help="Pictures compared with one another, 32 to 16,384.")
+@click.option(
+    "--sample", default=4096, show_default=True, help="Pictures compared with one another, 32 to 16,384."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
-@click.option("--shards", help="The set of shards: the page then shows the nearest pairs. For --captioner by default data/shards/DATASET.")
-@click.option("--captioner", "folder", metavar="FOLDER", help="Folder of an image-to-text model of transformers to compare with.")
+@click.option(
+    "--shards",
+    help="The set of shards: the page then shows the nearest pairs. For --captioner by default data/shards/DATASET.",
+)
+@click.option(
+    "--captioner",
+    "folder",
+    metavar="FOLDER",
+    help="Folder of an image-to-text model of transformers to compare with.",
+)
 @click.option("--pictures", default=1000, show_default=True, help="Pictures for the captioner.")
-@click.option("--device", default="auto", show_default=True, help="Device of the captioner: auto, cpu or cuda.")
-def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, folder: str | None, pictures: int, device: str) -> None:
+@click.option(
+    "--device", default="auto", show_default=True, help="Device of the captioner: auto, cpu or cuda."
+)
+def audit(
+    tables: str,
+    out: str,
+    sample: int,
+    seed: int,
+    shards: str | None,
+    folder: str | None,
+    pictures: int,
+    device: str,
+) -> None:
     """Measures caption tables before anybody trains on them.
 
     Writes a page of plots and warns if they collapse."""
@@ -89,12 +132,17 @@ def audit(tables: str, out: str, sample: int, seed: int, shards: str | None, fol
                 texts[name] = text
                 bar.advance(1)
         found = found.beside(model.name, texts)
-    _write(target, page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode())
+    _write(
+        target,
+        page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode(),
+    )
     for sentence in found.warnings():
         console.note(f"warning: {sentence}")
     console.show({**found.row(), "out": out})
     for name, figures in found.wordings.items():
-        console.show({"captions_of": name, **{figure: round(value, 4) for figure, value in figures._asdict().items()}})
+        console.show(
+            {"captions_of": name, **{figure: round(value, 4) for figure, value in figures._asdict().items()}}
+        )
 
 
 @commands.command(epilog=_example("python -m caption show data/captions/visual_atoms/nano 000000123"))
@@ -124,16 +172,36 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
     console.show({"out": out, "key": key, "captions": [text for text, _ in row.captions], "nearest": nearest})
 
 
-@commands.command(epilog=_example("python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"))
+@commands.command(
+    epilog=_example(
+        "python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"
+    )
+)
 @click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
-@click.option("--from", "start", default="", metavar="FOLDER", help="Encoder to start from: nano, or one that fit-encoder wrote.")
 @click.option(
-    "--exam", multiple=True, metavar="SHARDS", help="Sets to measure the encoder on, with other seeds or concepts; may be repeated."
+    "--from",
+    "start",
+    default="",
+    metavar="FOLDER",
+    help="Encoder to start from: nano, or one that fit-encoder wrote.",
+)
+@click.option(
+    "--exam",
+    multiple=True,
+    metavar="SHARDS",
+    help="Sets to measure the encoder on, with other seeds or concepts; may be repeated.",
 )
 @click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all randomness.")
-@click.option("--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted.")
-@click.option("--threads", default=1, show_default=True, help="Threads of this process; the weights depend on their number.")
+@click.option(
+    "--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted."
+)
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    help="Threads of this process; the weights depend on their number.",
+)
 def fit_encoder(**options: object) -> None:
     """Fits nano, a small image-text encoder, to finished sets.
 

@@ -69,14 +69,18 @@ def find(name: str) -> Source:
     Raises UserError if the name is unknown."""
     if name in SHIPPED:
         sent_along = (Path(place) / name for place in sys.path)  # Ray puts data/ on a node's path
-        return _in_folder(next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name)
+        return _in_folder(
+            next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name
+        )
     if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")
     if equals:
         return _of_file(model, Path(file))
     if name.endswith(_WEIGHTS):
-        raise UserError(f"the encoder {name} does not say its architecture; write it before the file: ViT-B-32={name}")
+        raise UserError(
+            f"the encoder {name} does not say its architecture; write it before the file: ViT-B-32={name}"
+        )
     return _on_hub(name)
 
 
@@ -101,7 +105,9 @@ class Encoder:
         self._model = model.to(self.device, self._dtype).eval().requires_grad_(False)
         size = self.preprocessing["size"]
         self.size = int(size[0] if isinstance(size, Sequence) else size)  # pixels a side of the model's input
-        mean, std = (torch.tensor(self.preprocessing[k], device=self.device).view(1, 3, 1, 1) for k in ("mean", "std"))
+        mean, std = (
+            torch.tensor(self.preprocessing[k], device=self.device).view(1, 3, 1, 1) for k in ("mean", "std")
+        )
         self._mean, self._std = mean, std
         self.dimensions = int(self.features(torch.zeros(1, 3, 8, 8, device=self.device)).shape[1])  # D
 
@@ -109,7 +115,9 @@ class Encoder:
         """Returns embeddings float32 (N, D) of unit length, from float (N, 3, H, W) around 0..1, H = W.
 
         Nothing is clamped, so gradients reach every pixel."""
-        sized = F.interpolate(pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+        sized = F.interpolate(
+            pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
+        )
         if self.device.type == "cpu" and self._dtype == torch.bfloat16:
             with sdpa_kernel(SDPBackend.MATH):  # the fused one's gradient takes six times as long there
                 return self._embed(sized)
@@ -152,7 +160,10 @@ class Encoder:
 
         With room for one more token, it then returns the same tokens and padding."""
         length = self._tokenizer.context_length
-        tight, [loose, empty] = self._tokenizer([text])[0], self._tokenizer([text, ""], context_length=length + 1)
+        tight, [loose, empty] = (
+            self._tokenizer([text])[0],
+            self._tokenizer([text, ""], context_length=length + 1),
+        )
         return torch.equal(tight, loose[:length]) and bool(loose[length] == empty[length])
 
     def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -181,9 +192,15 @@ def has_bf16(device: str) -> bool:
 
 def _in_folder(folder: Path, name: str) -> Source:
     """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
-    weights = [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS] if folder.is_dir() else []
+    weights = (
+        [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS]
+        if folder.is_dir()
+        else []
+    )
     if not (folder / _CONFIG).is_file() or not weights:
-        raise UserError(f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them")
+        raise UserError(
+            f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them"
+        )
     return Source(name, f"local-dir:{folder}", str(weights[-1]))
 
 
@@ -215,8 +232,14 @@ def _on_hub(name: str) -> Source:
 
 
 def _no_weights(name: str, config: Json, error: Exception) -> str:
-    where = f"https://huggingface.co/{config['hf_hub']}".rstrip("/") if config.get("hf_hub") else config.get("url")
-    model = name.split("/")[0] + ("-quickgelu" if config.get("quick_gelu") and "quickgelu" not in name else "")
+    where = (
+        f"https://huggingface.co/{config['hf_hub']}".rstrip("/")
+        if config.get("hf_hub")
+        else config.get("url")
+    )
+    model = name.split("/")[0] + (
+        "-quickgelu" if config.get("quick_gelu") and "quickgelu" not in name else ""
+    )
     ways = f"run this once with a network, or download them from {where} and give --encoder {model}=FILE; --encoder {NANO} needs neither"
     return f"the weights of {name} are not here and cannot be fetched ({type(error).__name__}): {ways}"
 
@@ -239,8 +262,14 @@ def _do_not_wait_for_the_hub() -> None:
 def _require_known(name: str, known: Sequence[str], what: str) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, [*known, *SHIPPED], n=5, cutoff=0.3)
-        hint = f"near it are {', '.join(near)}" if near else f"known are {', '.join(SHIPPED)}, {DEFAULT} and what open_clip lists"
-        raise UserError(f"unknown {what} {name!r}; {hint}; a file is given as MODEL=FILE, a folder by its path")
+        hint = (
+            f"near it are {', '.join(near)}"
+            if near
+            else f"known are {', '.join(SHIPPED)}, {DEFAULT} and what open_clip lists"
+        )
+        raise UserError(
+            f"unknown {what} {name!r}; {hint}; a file is given as MODEL=FILE, a folder by its path"
+        )
 
 
 def _built(open_clip: Any, source: Source) -> Any:
@@ -248,13 +277,17 @@ def _built(open_clip: Any, source: Source) -> Any:
     try:
         schema = source.model.startswith("local-dir:")
         pretrained = None if schema else source.weights
-        return open_clip.create_model(source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options))
+        return open_clip.create_model(
+            source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options)
+        )
     except UserError:
         raise
     except Exception as error:  # open_clip and torch raise many kinds of errors for unknown weights
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"{source.weights} does not hold the weights of {source.model.removeprefix('local-dir:')}"
-        raise UserError(f"{what} ({first[:200].rstrip(':')}); give the architecture that belongs to it") from None
+        raise UserError(
+            f"{what} ({first[:200].rstrip(':')}); give the architecture that belongs to it"
+        ) from None
 
 
 def _tokenizer(open_clip: Any, source: Source) -> Any:

@@ -70,8 +70,20 @@ class Summary(NamedTuple):
     def row(self) -> Json:
         """Returns the summary as a person reads it."""
         rate = round(self.pictures / self.cpu_seconds, 1) if self.cpu_seconds else 0
-        row = {"out": self.out, "pictures": self.total, "captioned": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
-        return {**row, "pictures_per_core_second": rate, "precision": self.precision, "retries": self.retries, "cut_captions": self.cut}
+        row = {
+            "out": self.out,
+            "pictures": self.total,
+            "captioned": self.pictures,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 1),
+        }
+        return {
+            **row,
+            "pictures_per_core_second": rate,
+            "precision": self.precision,
+            "retries": self.retries,
+            "cut_captions": self.cut,
+        }
 
 
 def estimate(request: Request) -> Estimate:
@@ -93,9 +105,22 @@ def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, 
 
 def _summary(work: Work, made: Made) -> Summary:
     cpu_seconds = sum(r.run["cpu_seconds"] for r in made.records)
-    pictures, size, cut = (sum(n) for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False))
+    pictures, size, cut = (
+        sum(n)
+        for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False)
+    )
     total = sum(p.count for p in work.parts)
-    return Summary(work.storage.url, total, pictures, size, made.seconds, cpu_seconds, made.retries, cut, str(work.identity["precision"]))
+    return Summary(
+        work.storage.url,
+        total,
+        pictures,
+        size,
+        made.seconds,
+        cpu_seconds,
+        made.retries,
+        cut,
+        str(work.identity["precision"]),
+    )
 
 
 def default_place(dataset: str, encoder: str) -> str:
@@ -145,7 +170,10 @@ class _Captioning(Work):
         }
         sha256 = self._shard_set.sha256
         shards = self._shard_set.shards
-        parts = [Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}, len(shards)) for s in shards]
+        parts = [
+            Part(_table_of(s.file), s.number, s.first, s.count, {"shard": sha256[s.file]}, len(shards))
+            for s in shards
+        ]
         super().__init__(storage, json.loads(settings.canonical(identity)), parts)
         self.gpus = 1 if self._device.startswith("cuda") else 0
 
@@ -154,11 +182,18 @@ class _Captioning(Work):
         return torch.cuda.device_count() if self.gpus else super().places
 
     def probe(self) -> Probe:
-        worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)  # the first call is no measure
+        worker.caption(
+            self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity
+        )  # the first call is no measure
         begun, done = time.process_time(), 0
-        with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryDirectory() as scratch:
+        with (
+            plain_errors(f"the scratch folder {tempfile.gettempdir()}"),
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             path = str(Path(scratch) / "probe.parquet")
-            with TableWriter(path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}) as writer:
+            with TableWriter(
+                path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}
+            ) as writer:
                 while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:
                     batch = self._probes[done : done + _PROBED_AT_ONCE]
                     writer.add(worker.caption(self._encoder, batch, done, self.identity).rows)
@@ -169,13 +204,20 @@ class _Captioning(Work):
         shards_of = {_table_of(s.file): s for s in self._shard_set.shards}
         source, target, encoder = self._shard_set.storage.url, self.storage.url, self._request.encoder
         digest = self._shard_set.digest
-        return [Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest) for p in parts]
+        return [
+            Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest)
+            for p in parts
+        ]
 
     def statement(self, records: Sequence[Record]) -> Json:
         shard_set = self._shard_set.manifest
         return {
             "title": f"captions of {self._name}",
-            "shards": {"dataset": self._name, "digest": self._shard_set.digest, "fingerprint": shard_set["fingerprint"]},
+            "shards": {
+                "dataset": self._name,
+                "digest": self._shard_set.digest,
+                "fingerprint": shard_set["fingerprint"],
+            },
             "licence": shard_set.get("licence", "unknown"),
         }
 
@@ -191,13 +233,19 @@ class _Captioning(Work):
         Else returns bf16 if the device computes in it and its embeddings agree with those of fp32."""
         if self._request.precision != "auto":
             return self._request.precision
-        decided = {r.identity.get("precision") for r in state.records.values() if r.identity.get("weights") == self._source.sha256}
+        decided = {
+            r.identity.get("precision")
+            for r in state.records.values()
+            if r.identity.get("weights") == self._source.sha256
+        }
         if decided and not self._request.overwrite:
             return str(decided.pop())
         if not encoders.has_bf16(self._device):
             return "fp32"
         pixels = stacked(self._probes[:_PROBED_AT_ONCE])
-        exact, quick = (encoders.load(self._source, self._device, p).images(pixels) for p in encoders.PRECISIONS)
+        exact, quick = (
+            encoders.load(self._source, self._device, p).images(pixels) for p in encoders.PRECISIONS
+        )
         return "bf16" if float((exact * quick).sum(axis=1).min()) >= _AGREEMENT else "fp32"
 
 
@@ -206,7 +254,9 @@ def _require_sound(request: Request) -> None:
         if value < 0:
             raise UserError(f"{name} is {value}; it must be at least 0")
     if request.precision not in ("auto", *encoders.PRECISIONS):
-        raise UserError(f"unknown precision {request.precision!r}; known are auto, {', '.join(encoders.PRECISIONS)}")
+        raise UserError(
+            f"unknown precision {request.precision!r}; known are auto, {', '.join(encoders.PRECISIONS)}"
+        )
 
 
 def _table_of(file: str) -> str:

@@ -42,7 +42,9 @@ class Xi:
 
     def __post_init__(self) -> None:
         if not 0 <= self.value <= _MOST:
-            raise UserError(f"--xi is {self.value:g}; it must be finite, at least 0 and at most {_MOST:,}: {_FORMS}")
+            raise UserError(
+                f"--xi is {self.value:g}; it must be finite, at least 0 and at most {_MOST:,}: {_FORMS}"
+            )
 
 
 def mean_cosine(xi: float, dimensions: int) -> float:
@@ -58,7 +60,9 @@ def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.n
 
     Each depends on its (seed, index, draw) alone. Draw 0 is the stored column; a training visit uses draw 1 +
     2 epoch + {0 for D, 1 for G}."""
-    return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)])
+    return np.stack(
+        [stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)]
+    )
 
 
 def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:

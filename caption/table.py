@@ -56,14 +56,19 @@ class TableWriter:
     size: int
     sha256: str
 
-    def __init__(self, path: str, dimensions: int, *, text_embeddings: bool, metadata: dict[str, str]) -> None:
+    def __init__(
+        self, path: str, dimensions: int, *, text_embeddings: bool, metadata: dict[str, str]
+    ) -> None:
         self._path, self._schema = path, _schema(dimensions, text_embeddings, metadata)
         self._waiting: list[pa.RecordBatch] = []
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             use_dictionary=["caption.list.element"],  # a dictionary of vectors costs time and saves nothing
-            compression={field: "zstd" if field in ("key", "index", "caption") else "none" for field in self._schema.names},
+            compression={
+                field: "zstd" if field in ("key", "index", "caption") else "none"
+                for field in self._schema.names
+            },
             write_statistics=["key", "index"],
             write_page_checksum=True,
         )
@@ -110,10 +115,14 @@ class CaptionSet:
         self.manifest = ledger.read_manifest(self.storage)
         self.identity: Json = self.manifest["identity"]
         if self.identity.get("kind") != KIND or "shards" not in self.manifest:
-            raise UserError(f"{self.storage.url} holds no caption tables; `python -m caption captions` makes them of a set of shards")
+            raise UserError(
+                f"{self.storage.url} holds no caption tables; `python -m caption captions` makes them of a set of shards"
+            )
         self.digest = ledger.manifest_digest(self.manifest)
         self.dimensions = int(self.identity["dimensions"])
-        self.parts = [Part(p["file"], p["number"], p["first"], p["count"], p["content"]) for p in self.manifest["parts"]]
+        self.parts = [
+            Part(p["file"], p["number"], p["first"], p["count"], p["content"]) for p in self.manifest["parts"]
+        ]
 
     def __len__(self) -> int:
         return int(self.manifest["samples"])
@@ -122,9 +131,13 @@ class CaptionSet:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
         ours, theirs = self.manifest["shards"], shard_set.manifest["fingerprint"]
         if ours["fingerprint"] != theirs:
-            raise UserError(f"the tables of {self.storage.url} were made for another set of shards than {shard_set.storage.url}")
+            raise UserError(
+                f"the tables of {self.storage.url} were made for another set of shards than {shard_set.storage.url}"
+            )
         if ours["digest"] != shard_set.digest:
-            raise UserError(f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again")
+            raise UserError(
+                f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again"
+            )
 
     def read(self, part: Part, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
         """Returns columns of one table.
@@ -135,10 +148,16 @@ class CaptionSet:
         try:
             table = read_table(self.storage.read(part.file), name, columns, keys)
         except FileNotFoundError:
-            raise UserError(f"{name} is missing though the manifest names it; give the command that made the tables again") from None
+            raise UserError(
+                f"{name} is missing though the manifest names it; give the command that made the tables again"
+            ) from None
         differs = self._differing(part, table.schema.metadata or {})
         if differs or table.num_rows != part.count:
-            what = f"its {differs} is another" if differs else f"it has {table.num_rows:,} rows and not {part.count:,}"
+            what = (
+                f"its {differs} is another"
+                if differs
+                else f"it has {table.num_rows:,} rows and not {part.count:,}"
+            )
             raise UserError(f"{name} is not the table that the manifest names: {what}; {_AGAIN}")
         return table
 
@@ -151,10 +170,14 @@ class CaptionSet:
 
         The manifest digest is not compared, because the set may have grown since."""
         expected = metadata(self.identity, part.content["shard"], "")
-        return next((k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None)
+        return next(
+            (k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None
+        )
 
 
-def read_table(file: str | bytes, name: str, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    file: str | bytes, name: str, columns: Sequence[str], keys: Sequence[str] | None = None
+) -> pa.Table:
     """Returns columns of one table, from its path or content.
 
     If `keys` are given, compares its keys with them. Raises UserError if the table is damaged or has other
@@ -205,21 +228,32 @@ def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
 def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
     """Returns a text_embedding column: float16 (captions of the row, D) for each row."""
     rows: Iterator[Any] = (row.values for row in column)
-    return [np.zeros((0, dimensions), np.float16) if v is None else v.flatten().to_numpy().reshape(-1, dimensions) for v in rows]
+    return [
+        np.zeros((0, dimensions), np.float16) if v is None else v.flatten().to_numpy().reshape(-1, dimensions)
+        for v in rows
+    ]
 
 
 def _require_keys(name: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
     differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
     if differ or len(ours) != len(theirs):
-        what = f"key {differ[0]} stands where the shard has {differ[1]}" if differ else f"{len(ours)} keys and {len(theirs)}"
-        raise UserError(f"{name} and {name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar do not agree: {what}; {_AGAIN}")
+        what = (
+            f"key {differ[0]} stands where the shard has {differ[1]}"
+            if differ
+            else f"{len(ours)} keys and {len(theirs)}"
+        )
+        raise UserError(
+            f"{name} and {name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar do not agree: {what}; {_AGAIN}"
+        )
 
 
 def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:
     vector = pa.list_(pa.field("element", pa.float16(), nullable=False), dimensions)
     fields = [pa.field("key", pa.string(), nullable=False), pa.field("index", pa.int64(), nullable=False)]
     fields += [pa.field(name, vector, nullable=False) for name in VECTORS]
-    fields += [pa.field("caption", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False)]
+    fields += [
+        pa.field("caption", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False)
+    ]
     if text_embeddings:
         fields.append(pa.field(_TEXT, pa.list_(pa.field("element", vector, nullable=False)), nullable=False))
     return pa.schema(fields, metadata=metadata)
@@ -227,7 +261,9 @@ def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) ->
 
 def _vectors(array: np.ndarray) -> pa.Array:
     """Returns vectors (N, D) as a column of fixed-size lists."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array, np.float16).reshape(-1)), array.shape[1])
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(array, np.float16).reshape(-1)), array.shape[1]
+    )
 
 
 def _lists_of_vectors(arrays: Sequence[np.ndarray], dimensions: int) -> pa.Array:

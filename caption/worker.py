@@ -67,16 +67,29 @@ def caption_shard(job: Job) -> Iterator[int | Record]:
     about = metadata(identity, job.part.content["shard"], job.manifest_digest)
     with (
         storage.staged(job.part.file) as path,
-        TableWriter(path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=about) as writer,
+        TableWriter(
+            path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=about
+        ) as writer,
     ):
         first = job.part.first
-        for batch in _batched(_decoded(shard_set, job.shard, encoder.device.type), BATCH[encoder.device.type]):
+        for batch in _batched(
+            _decoded(shard_set, job.shard, encoder.device.type), BATCH[encoder.device.type]
+        ):
             made = caption(encoder, batch, first, identity)
             writer.add(made.rows)
             first, cut = first + len(batch), cut + made.cut
             yield len(batch)
     content, about = {**job.part.content, "cut": cut}, {"device": str(encoder.device)}
-    record = Record.of(job.part, identity, content, watch, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=about)
+    record = Record.of(
+        job.part,
+        identity,
+        content,
+        watch,
+        bytes=writer.size,
+        sha256=writer.sha256,
+        packages=_VERSIONED,
+        about=about,
+    )
     ledger.write_record(storage, record)
     yield record
 
@@ -105,7 +118,9 @@ def captions_of(sample: Sample) -> list[str]:
     try:
         return attributes.sentences(sample.about)
     except KeyError as error:
-        raise UserError(f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown") from None
+        raise UserError(
+            f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown"
+        ) from None
 
 
 def is_formula(sample: Sample) -> bool:
@@ -118,7 +133,9 @@ def _texts_alone(key: str, captions: object) -> list[str]:
 
     Raises UserError unless they are a list of texts that can be stored."""
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
-        raise UserError(f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts")
+        raise UserError(
+            f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts"
+        )
     try:
         "".join(captions).encode()
     except UnicodeEncodeError as error:
@@ -154,7 +171,10 @@ def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np
     found = [[remembered[c] for c in row] for row in captions]
     while len(remembered) > _REMEMBERED:
         remembered.popitem(last=False)
-    rows = [np.stack([v for v, _ in row]) if row else np.zeros((0, encoder.dimensions), np.float16) for row in found]
+    rows = [
+        np.stack([v for v, _ in row]) if row else np.zeros((0, encoder.dimensions), np.float16)
+        for row in found
+    ]
     return rows, sum(was_cut for row in found for _, was_cut in row)
 
 
@@ -169,7 +189,9 @@ def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
     """Returns the worker's encoder. Raises UserError if this node has other weights than the driver."""
     source = encoders.find(name)
     if source.sha256 != weights:
-        raise UserError(f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file")
+        raise UserError(
+            f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file"
+        )
     return encoders.load(source, device, precision)
 
 
@@ -184,7 +206,9 @@ def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]
         yield from _ahead(pool, lambda member: shards.decode(*member, name), members, 2 * BATCH[device])
 
 
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], most: int) -> Iterator[U]:
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], most: int
+) -> Iterator[U]:
     """Yields function(item) for each item, in order. At most `most` calls run ahead."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, most))

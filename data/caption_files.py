@@ -29,7 +29,9 @@ def one_line(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError(f"the caption {text[:60]!a} holds half a character, which no file can store; correct it") from None
+        raise UserError(
+            f"the caption {text[:60]!a} holds half a character, which no file can store; correct it"
+        ) from None
     return _BREAK.sub(" ", text.strip())
 
 
@@ -62,7 +64,9 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
         for row in reader:
             if len(row) != len(header) and row:
                 quotes = "; texts that hold commas must stand in double quotes"
-                raise UserError(f"{path}, line {reader.line_num:,} has {len(row)} columns where the header has {len(header)}{quotes}")
+                raise UserError(
+                    f"{path}, line {reader.line_num:,} has {len(row)} columns where the header has {len(header)}{quotes}"
+                )
             if row:
                 yield row[image].strip(), [row[caption]]
     except csv.Error as error:
@@ -76,7 +80,9 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
     caption = next((header.index(name) for name in TEXTS if name in header), None)
     if caption is None or caption == image:
         columns = repr(",".join(header)[:80])
-        raise UserError(f"{path} has no column {' or '.join(TEXTS)}; its first line, {columns}, must name the columns")
+        raise UserError(
+            f"{path} has no column {' or '.join(TEXTS)}; its first line, {columns}, must name the columns"
+        )
     return image, caption
 
 
@@ -91,11 +97,20 @@ def _entry(place: str, line: str) -> tuple[str, Sequence[str]]:
         entry: Any = json.loads(line)
     except ValueError as error:
         raise UserError(f"{place} is no JSON: {error}") from None
-    name, texts = (next((entry[k] for k in keys if k in entry), None) if isinstance(entry, dict) else None for keys in (NAMES, TEXTS))
+    name, texts = (
+        next((entry[k] for k in keys if k in entry), None) if isinstance(entry, dict) else None
+        for keys in (NAMES, TEXTS)
+    )
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(name, str) or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-        raise UserError(f"{place} is no object with {NAMES[0]} and {' or '.join(TEXTS)} (a text, or a list of texts)")
+        raise UserError(
+            f"{place} is no object with {NAMES[0]} and {' or '.join(TEXTS)} (a text, or a list of texts)"
+        )
     return name, texts
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[tuple[str, Sequence[str]]]]] = {".csv": _csv, ".txt": _csv, ".jsonl": _jsonl}
+READERS: dict[str, Callable[[Path, str], Iterator[tuple[str, Sequence[str]]]]] = {
+    ".csv": _csv,
+    ".txt": _csv,
+    ".jsonl": _jsonl,
+}

@@ -49,7 +49,9 @@ def _card(manifest: Json) -> str:
     identity, parts = manifest["identity"], manifest["parts"]
     extension = CODECS[identity["codec"]].extension
     captions, grey = _count(manifest, "captions"), _count(manifest, "grey")
-    split = f"Split `{identity['split']}` (`../splits.json` lists its originals); " if "split" in identity else ""
+    split = (
+        f"Split `{identity['split']}` (`../splits.json` lists its originals); " if "split" in identity else ""
+    )
     key, words = ("000000123" if split else "KEY"), ("txt" if captions else "json")
     return f"""# {identity["dataset"]}: {manifest["title"]}
 

@@ -38,10 +38,16 @@ def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
     place = f"data/real/{name}" if name else None
     return options(
         click.option(
-            "--out", default=place, callback=at_home, show_default=place or "data/real/NAME", help="Each split becomes a set in OUT/SPLIT."
+            "--out",
+            default=place,
+            callback=at_home,
+            show_default=place or "data/real/NAME",
+            help="Each split becomes a set in OUT/SPLIT.",
         ),
         click.option("--size", default=size, show_default=True, help="Pixels a side, 1 to 4096."),
-        click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95)."),
+        click.option(
+            "--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95)."
+        ),
         click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar."),
         making,
     )
@@ -50,16 +56,24 @@ def prepares(name: str | None, *, size: int = 256) -> Callable[..., Any]:
 def making(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of every command that makes a set."""
     return options(
-        click.option("--workers", type=int, help="Processes at once; 0: this one. Default: a core each, if the shards allow."),
+        click.option(
+            "--workers",
+            type=int,
+            help="Processes at once; 0: this one. Default: a core each, if the shards allow.",
+        ),
         click.option("--overwrite", is_flag=True, help="Replace other sets at the target."),
         click.option("--dry-run", is_flag=True, help="Show the estimate and write nothing."),
     )(command)
 
 
-def split_by_seed(held_out: str = "The share of pictures to hold out, between 0 and 1.") -> Callable[..., Any]:
+def split_by_seed(
+    held_out: str = "The share of pictures to hold out, between 0 and 1.",
+) -> Callable[..., Any]:
     """Returns the options of a set that its owner does not split."""
     return options(
-        click.option("--seed", default=0, show_default=True, help="The seed that chooses the held-out pictures."),
+        click.option(
+            "--seed", default=0, show_default=True, help="The seed that chooses the held-out pictures."
+        ),
         click.option("--test-share", default=0.1, show_default=True, help=held_out),
     )
 
@@ -69,7 +83,9 @@ def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     return lambda command: reduce(lambda made, option: option(made), reversed(decorators), command)
 
 
-def prepare(source: Source, law: str, found: Splits, pictures: Pictures, *, dry_run: bool, **options: Any) -> None:
+def prepare(
+    source: Source, law: str, found: Splits, pictures: Pictures, *, dry_run: bool, **options: Any
+) -> None:
     """Prepares the splits of a set. With `dry_run`, shows the estimates and writes nothing. Raises
     UserError."""
     request = Request(**options)

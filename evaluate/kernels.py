@@ -23,7 +23,14 @@ class Kid(NamedTuple):
     subset_size: int
 
 
-def kid(generated: np.ndarray, reference: np.ndarray, *, subsets: int = 100, subset_size: int = 1000, seed: int = 2020) -> Kid:
+def kid(
+    generated: np.ndarray,
+    reference: np.ndarray,
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 2020,
+) -> Kid:
     """Returns the unbiased MMD^2 with the kernel (x.y / D + 1)^3, over subsets as torch-fidelity draws them.
 
     A subset has at most half of the smaller set. Raises UserError for fewer than four pictures.
@@ -44,7 +51,9 @@ def kid(generated: np.ndarray, reference: np.ndarray, *, subsets: int = 100, sub
         y = reference[random.choice(len(reference), size, replace=False)]
         values.append(_mmd2(x, y))
     ratio, deviation = size / smaller, float(np.std(values, ddof=1)) if subsets > 1 else float("nan")
-    return Kid(float(np.mean(values)), deviation * float(np.sqrt(ratio / (1 - ratio) + 1 / subsets)), subsets, size)
+    return Kid(
+        float(np.mean(values)), deviation * float(np.sqrt(ratio / (1 - ratio) + 1 / subsets)), subsets, size
+    )
 
 
 def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -> float:

@@ -104,10 +104,16 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
 
     Raises UserError."""
     request, reference, judge = bench.request, bench.reference, bench.judge
-    of_features, of_texts = ([name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS))
+    of_features, of_texts = (
+        [name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS)
+    )
     nets = [*([bench.detector] if of_features else []), *([judge.detector] if judge else [])]
-    seen = yield from extract(nets, prompts.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device))
-    agreed = [terms(s, reference, split=bench.split, seed=request.seed, captions=bench.prompts.policy) for s in seen]
+    seen = yield from extract(
+        nets, prompts.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device)
+    )
+    agreed = [
+        terms(s, reference, split=bench.split, seed=request.seed, captions=bench.prompts.policy) for s in seen
+    ]
     rows: list[Figure] = []
     if of_features:
         rows += measure(seen[0], reference, of_features, agreed[0], resamples=request.resamples)
@@ -115,7 +121,9 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
         images = seen[-1].matrix()[judge.rows]
         rows += measure_texts(images, judge.texts, of_texts, replace(agreed[-1], n=len(images)))
     own = bench.run.about["encoder"]["digest"]
-    return [replace(f, notes=(*f.notes, prompts.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows]
+    return [
+        replace(f, notes=(*f.notes, prompts.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows
+    ]
 
 
 def metrics(request: Request) -> Events:
@@ -133,7 +141,9 @@ def curve(request: Request) -> Events:
     yield rows
 
 
-def compare(a: str, b: str, *, detector: str, weights: str | None, names: str, n: int | None, device: str) -> Events:
+def compare(
+    a: str, b: str, *, detector: str, weights: str | None, names: str, n: int | None, device: str
+) -> Events:
     """Measures a set of pictures against another. Raises UserError."""
     chosen = parse(names)
     if of_texts := [name for name in chosen if name in TEXT_METRICS]:
@@ -162,7 +172,10 @@ def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]
     """Yields the pictures of a checkpoint that are done.
 
     Returns its figures as rows, each appended to the run's."""
-    rows = [{"images_seen": bench.run.images_seen(folder), **figure.row()} for figure in (yield from figures(bench, folder))]
+    rows = [
+        {"images_seen": bench.run.images_seen(folder), **figure.row()}
+        for figure in (yield from figures(bench, folder))
+    ]
     for row in rows:
         results.append(bench.run.path, row)
     return rows
@@ -175,5 +188,10 @@ def best_and_last(rows: Sequence[Json], name: str) -> tuple[Json, Json]:
     own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
     if not own:
         raise UserError(f"there is no {name} among the figures; run metrics or curve first")
-    sign = -1 if name.split(" (")[0] in ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision") else 1
+    sign = (
+        -1
+        if name.split(" (")[0]
+        in ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision")
+        else 1
+    )
     return min(own, key=lambda r: sign * r["value"]), own[-1]

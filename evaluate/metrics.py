@@ -47,7 +47,9 @@ def terms(generated: Features, reference: Features, *, split: str, seed: int, ca
     )
 
 
-def measure(generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0) -> list[Figure]:
+def measure(
+    generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0
+) -> list[Figure]:
     """Returns the figures of those METRICS, in order; with `resamples`, FID has an interval.
 
     FID below 10,000 pictures gets a note, and KID and FD-infinity as further figures. Raises UserError for
@@ -55,12 +57,16 @@ def measure(generated: Features, reference: Features, metrics: Sequence[str], ab
     _require_same_detector(generated, reference)
     asked = list(dict.fromkeys(metrics))
     if "fid" in asked and min(generated.count, reference.count) < FEW:
-        asked += [m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least]
+        asked += [
+            m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least
+        ]
     pair = _Pair(generated, reference, about, resamples)
     return [figure for metric in asked for figure in _MEASURES[metric](pair)]
 
 
-def measure_texts(images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Terms) -> list[Figure]:
+def measure_texts(
+    images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Terms
+) -> list[Figure]:
     """Returns the figures of those TEXT_METRICS, in order, from unit embeddings float32 (N, D).
 
     `images` are pictures and `texts` their prompts. Raises UserError for too few different texts."""
@@ -96,10 +102,14 @@ def _fid(pair: _Pair) -> Iterator[Figure]:
     else:
         value = frechet.distance(*(s.moments() for s in sets))
     if few < FEW:
-        notes.append(f"of {few:,} pictures it is mostly bias: compare it at equal N only, or see the kernel distance and the limit")
+        notes.append(
+            f"of {few:,} pictures it is mostly bias: compare it at equal N only, or see the kernel distance and the limit"
+        )
     interval = frechet.bootstrap(*pair.matrices, resamples=pair.resamples) if pair.resamples else None
     details = (("resamples", pair.resamples),) if interval else ()
-    yield pair.figure("fid", value, interval=interval and tuple(interval), details=details, notes=tuple(notes))
+    yield pair.figure(
+        "fid", value, interval=interval and tuple(interval), details=details, notes=tuple(notes)
+    )
 
 
 def _fdinf(pair: _Pair) -> Iterator[Figure]:
@@ -108,7 +118,12 @@ def _fdinf(pair: _Pair) -> Iterator[Figure]:
 
 def _kid(pair: _Pair) -> Iterator[Figure]:
     kid = kernels.kid(*pair.matrices)
-    yield pair.figure("kid", kid.value, error=kid.error, details=(("subsets", kid.subsets), ("subset_size", kid.subset_size)))
+    yield pair.figure(
+        "kid",
+        kid.value,
+        error=kid.error,
+        details=(("subsets", kid.subsets), ("subset_size", kid.subset_size)),
+    )
 
 
 def _cmmd(pair: _Pair) -> Iterator[Figure]:
@@ -139,7 +154,9 @@ def _clip_score(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
 def _r_precision(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
     score = scores.r_precision(images, texts, candidates=CANDIDATES)
     details = (("candidates", CANDIDATES),)
-    return Figure(named("rprecision", about.detector), score.value, about, error=score.deviation, details=details)
+    return Figure(
+        named("rprecision", about.detector), score.value, about, error=score.deviation, details=details
+    )
 
 
 _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
@@ -151,10 +168,15 @@ _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
     "fdinf": _fdinf,
     "cmmd": _cmmd,
 }
-_TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Terms], Figure]] = {"clip": _clip_score, "rprecision": _r_precision}
+_TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Terms], Figure]] = {
+    "clip": _clip_score,
+    "rprecision": _r_precision,
+}
 
 
 def _require_same_detector(a: Features, b: Features) -> None:
     for key in ("detector", "weights", "resize"):
         if a.about[key] != b.about[key]:
-            raise UserError(f"the features are of two detectors: {key} is {a.about[key]} and {b.about[key]}; take both from one")
+            raise UserError(
+                f"the features are of two detectors: {key} is {a.about[key]} and {b.about[key]}; take both from one"
+            )

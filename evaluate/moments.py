@@ -31,7 +31,9 @@ class Moments:
         count = self.count + other.count
         step = other.mean - self.mean
         between = np.outer(step, step * (self.count * other.count / count))
-        return Moments(count, self.mean + step * (other.count / count), self.scatter + other.scatter + between)
+        return Moments(
+            count, self.mean + step * (other.count / count), self.scatter + other.scatter + between
+        )
 
 
 def moments_of(features: np.ndarray) -> Moments:
@@ -80,4 +82,6 @@ def require_finite(features: np.ndarray, first: int = 0) -> None:
     """Raises UserError if a feature (N, D) of the pictures from number `first` on is not finite."""
     if not np.isfinite(features).all():
         row = first + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise UserError(f"the features of picture {row} are not finite; the detector's weights are damaged or of another net, give others")
+        raise UserError(
+            f"the features of picture {row} are not finite; the detector's weights are damaged or of another net, give others"
+        )

@@ -33,13 +33,22 @@ def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_de
     Raises UserError if a set has too few pictures."""
     most = max(k, k_density)
     if min(len(generated), len(reference)) <= most:
-        raise UserError(f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}")
+        raise UserError(
+            f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}"
+        )
     for features in (generated, reference):
         require_finite(features)
-    middle = reference.mean(axis=0, dtype=np.float64).astype(np.float32)  # near the origin squares keep their digits
+    middle = reference.mean(axis=0, dtype=np.float64).astype(
+        np.float32
+    )  # near the origin squares keep their digits
     fakes, reals = (np.ascontiguousarray(f, np.float32) - middle for f in (generated, reference))
     fake_radii, real_radii = _radii(fakes, most), _radii(reals, most)
-    inside, reached, covered, pairs = np.zeros(len(fakes), bool), np.zeros(len(reals), bool), np.zeros(len(reals), bool), 0
+    inside, reached, covered, pairs = (
+        np.zeros(len(fakes), bool),
+        np.zeros(len(reals), bool),
+        np.zeros(len(reals), bool),
+        0,
+    )
     for i, j, squares in _blocks(fakes, reals):
         inside[i] |= (squares <= real_radii[j, k - 1]).any(axis=1)
         reached[j] |= (squares <= fake_radii[i, k - 1, None]).any(axis=0)
@@ -72,7 +81,9 @@ def _radii(features: np.ndarray, most: int) -> np.ndarray:
     return np.sort(nearest.numpy(), axis=1)
 
 
-def _blocks(a: np.ndarray, b: np.ndarray, *, upper: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def _blocks(
+    a: np.ndarray, b: np.ndarray, *, upper: bool = False
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yields blocks of squared distances float32, with their rows in a and in b.
 
     With `upper`, leaves out the blocks below the diagonal."""

@@ -48,7 +48,9 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
     tables are of other shards or of another encoder."""
     tables.require_made_for(shards)
     if tables.identity["weights"] != run.about["encoder"]["digest"]:
-        raise UserError(f"{tables.storage.url} was made by {tables.identity['encoder']}, and {run.path} by {run.about['encoder']['name']}")
+        raise UserError(
+            f"{tables.storage.url} was made by {tables.identity['encoder']}, and {run.path} by {run.about['encoder']['name']}"
+        )
     people = tables.identity["text_embeddings"] and not tables.identity["sentences"]
     columns = ["text_embedding"] if people else ["pseudo_caption"]
     found: list[np.ndarray] = []
@@ -64,7 +66,11 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
         else:
             found += list(vectors(table["pseudo_caption"], tables.dimensions))
             texts += [(c or [""])[0] for c in captions]
-    policy = "the first caption of each picture" if people else f"stored pseudo-captions, xi = {tables.identity['xi']:g}"
+    policy = (
+        "the first caption of each picture"
+        if people
+        else f"stored pseudo-captions, xi = {tables.identity['xi']:g}"
+    )
     return _prompts(np.array(found[:n], np.float32), texts[:n], policy, tables.digest)
 
 
@@ -77,7 +83,12 @@ def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
         for sample in shards.read(shard) if len(texts) < n else ():
             texts.append(_text(sample, shards))
     texts = texts[:n]
-    return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "the first caption of each picture, encoded here", shards.digest)
+    return _prompts(
+        encoder.texts([encoder.cut(t) for t in texts]),
+        texts,
+        "the first caption of each picture, encoded here",
+        shards.digest,
+    )
 
 
 def of(encoder: Encoder, texts: list[str]) -> Prompts:
@@ -99,7 +110,10 @@ def drawn(run: Run, found: Path, prompts: Prompts, *, seed: int, device: str) ->
 
 def _prompts(found: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:
     return Prompts(
-        found, texts, policy, digest({"origin": origin, "policy": policy, "vectors": hashlib.sha256(found.tobytes()).hexdigest()})
+        found,
+        texts,
+        policy,
+        digest({"origin": origin, "policy": policy, "vectors": hashlib.sha256(found.tobytes()).hexdigest()}),
     )
 
 
@@ -108,5 +122,7 @@ def _text(sample: Sample, shards: ShardSet) -> str:
     if own:
         return own if isinstance(own, str) else own[0]
     if "stats" not in sample.about:
-        raise UserError(f"sample {sample.key} of {shards.storage.url} has no caption; give caption tables by --captions")
+        raise UserError(
+            f"sample {sample.key} of {shards.storage.url} has no caption; give caption tables by --captions"
+        )
     return attributes.sentences(sample.about)[0]

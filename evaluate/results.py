@@ -33,7 +33,9 @@ def append(run: Path, row: Json) -> None:
         elif lines and not lines.endswith(b"\n"):
             line = b"\n" + line
         if file.write(line) != len(line):
-            raise UserError(f"{run / NAME} could not be written to its end; make room, then give the command again")
+            raise UserError(
+                f"{run / NAME} could not be written to its end; make room, then give the command again"
+            )
 
 
 def read(run: Path) -> list[Json]:
@@ -44,7 +46,9 @@ def read(run: Path) -> list[Json]:
     try:
         lines, _ = _split(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{run} has no {NAME}; `python -m evaluate metrics {run} --reference SHARDS` writes it") from None
+        raise UserError(
+            f"{run} has no {NAME}; `python -m evaluate metrics {run} --reference SHARDS` writes it"
+        ) from None
     rows = []
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():

@@ -30,7 +30,9 @@ class InceptionScore:
     def __init__(self, count: int, *, splits: int = 10, seed: int = 2020) -> None:
         """Raises UserError if there are fewer pictures than splits."""
         if count < splits:
-            raise UserError(f"IS over {splits} splits needs at least as many pictures, not {count}; give more")
+            raise UserError(
+                f"IS over {splits} splits needs at least as many pictures, not {count}; give more"
+            )
         bounds = np.array([i * count // splits for i in range(1, splits + 1)])
         order = np.random.RandomState(seed).permutation(count)
         self._split = np.empty(count, np.intp)
@@ -80,7 +82,9 @@ def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed:
     different, own = np.unique(texts, axis=0, return_inverse=True)
     own = own.reshape(-1)
     if len(different) < candidates:
-        raise UserError(f"R-precision among {candidates} needs as many different texts, not {len(different)}; give more captions")
+        raise UserError(
+            f"R-precision among {candidates} needs as many different texts, not {len(different)}; give more captions"
+        )
     right = np.empty(len(images))
     random = np.random.default_rng(seed)
     for n, (image, text) in enumerate(zip(images, own, strict=True)):

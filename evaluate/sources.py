@@ -38,7 +38,9 @@ class Pictures:
 
 def find(place: str, *, limit: int | None = None) -> Pictures:
     """Returns the pictures of a set of shards or of a folder. Raises UserError if the place is neither."""
-    if "://" in place or (Path(place) / MANIFEST).is_file() or any(Path(place).glob("*.tar")):  # an unfinished set has tars alone
+    if (
+        "://" in place or (Path(place) / MANIFEST).is_file() or any(Path(place).glob("*.tar"))
+    ):  # an unfinished set has tars alone
         return of_shards(place, limit=limit)
     if Path(place).is_dir():
         return of_folder(place, limit=limit)
@@ -55,7 +57,9 @@ def of_shards(url: str, *, limit: int | None = None) -> Pictures:
     def batches(first: int) -> Iterator[np.ndarray]:
         return _decoded(islice(_stored(shard_set, first), count - first))
 
-    name = digest({"manifest": shard_set.digest, "first": count}) if count < len(shard_set) else shard_set.digest
+    name = (
+        digest({"manifest": shard_set.digest, "first": count}) if count < len(shard_set) else shard_set.digest
+    )
     return Pictures(url, name, count, batches)
 
 
@@ -64,22 +68,38 @@ def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
 
     Raises UserError if there are none, or fewer."""
     root = Path(folder)
-    found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file())
+    found = sorted(
+        p.relative_to(root).as_posix()
+        for p in root.rglob("*")
+        if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file()
+    )
     count = _counted(folder, len(found), limit)
     files = found[:count]
 
     def batches(first: int) -> Iterator[np.ndarray]:
-        return _decoded((file, {Path(file).suffix.lower()[1:]: (root / file).read_bytes()}, folder) for file in files[first:])
+        return _decoded(
+            (file, {Path(file).suffix.lower()[1:]: (root / file).read_bytes()}, folder)
+            for file in files[first:]
+        )
 
-    return Pictures(folder, digest([[file, hashlib.sha256((root / file).read_bytes()).hexdigest()] for file in files]), count, batches)
+    return Pictures(
+        folder,
+        digest([[file, hashlib.sha256((root / file).read_bytes()).hexdigest()] for file in files]),
+        count,
+        batches,
+    )
 
 
 def _counted(place: str, there: int, limit: int | None) -> int:
     """Returns the number of pictures to take."""
     if not there:
-        raise UserError(f"{place} holds no pictures; give a finished set of shards, or a folder of .png, .webp or .jpg files")
+        raise UserError(
+            f"{place} holds no pictures; give a finished set of shards, or a folder of .png, .webp or .jpg files"
+        )
     if limit is not None and not 0 < limit <= there:
-        raise UserError(f"{place} holds {there:,} pictures, so {limit:,} cannot be taken; ask for 1 to {there:,}")
+        raise UserError(
+            f"{place} holds {there:,} pictures, so {limit:,} cannot be taken; ask for 1 to {there:,}"
+        )
     return there if limit is None else limit
 
 
@@ -108,5 +128,7 @@ def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
 
 def _require_same_size(sample: Sample, other: Sample, name: str) -> None:
     if sample.pixels.shape != other.pixels.shape:
-        sizes = " and ".join(f"{s.key} has {s.pixels.shape[1]} x {s.pixels.shape[0]} pixels" for s in (other, sample))
+        sizes = " and ".join(
+            f"{s.key} has {s.pixels.shape[1]} x {s.pixels.shape[0]} pixels" for s in (other, sample)
+        )
         raise UserError(f"{name} holds pictures of several sizes ({sizes}); bring them to one size first")

@@ -109,7 +109,9 @@ def row_of(run: Run) -> Row:
     """Returns a run with its newest figures. Raises UserError if it has none."""
     measured = [row for row in results.read(run.path) if row.get("value") is not None]
     newest = max((row["images_seen"] for row in measured), default=0)
-    latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}  # the later of two equal metrics
+    latest = {
+        row["metric"]: row for row in measured if row["images_seen"] == newest
+    }  # the later of two equal metrics
     if not latest:
         raise UserError(
             f"{run.path / results.NAME} holds no figure; `python -m evaluate metrics {run.path} --reference SHARDS` writes some"
@@ -141,7 +143,10 @@ def markdown(number: int, rows: Sequence[Row]) -> str:
 
 def page(number: int, rows: Sequence[Row]) -> str:
     """Returns the table as one self-contained HTML page, each run with its newest grid."""
-    body = "\n".join(_html_table(block) if block.startswith("|") else _html_text(block) for block in markdown(number, rows).split("\n\n"))
+    body = "\n".join(
+        _html_table(block) if block.startswith("|") else _html_text(block)
+        for block in markdown(number, rows).split("\n\n")
+    )
     grids = "\n".join(_grid(row) for row in rows)
     title = TABLES[number].title
     style = "body{font:15px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -182,7 +187,10 @@ def _has(table: Table, row: Row, figure: Json) -> bool:
 def _beside(table: Table, rows: Sequence[Json]) -> str:
     """Returns the arms, the paper's figures and ours in adjacent columns."""
     columns = [str(column) for column in table.columns]
-    lines = [_line([_ARM, *(word for name in columns for word in (f"{name}, paper", "ours"))]), _rule(1 + 2 * len(columns))]
+    lines = [
+        _line([_ARM, *(word for name in columns for word in (f"{name}, paper", "ours"))]),
+        _rule(1 + 2 * len(columns)),
+    ]
     for row in rows:
         pairs = [(_papers(row[name]["paper"]), "; ".join(map(_value, row[name]["ours"]))) for name in columns]
         lines.append(_line([row[_ARM], *(word for pair in pairs for word in pair)]))
@@ -220,16 +228,37 @@ def _value(figure: Json) -> str:
 
 def _notes(rows: Sequence[Row]) -> str:
     """Returns the terms that make the figures comparable, and the notes of figures."""
-    kept = ("reference", "reference_n", "reference_digest", "detector", "weights", "resize", "seed", "captions")
-    terms = dict.fromkeys(tuple((k, str(f[k])) for k in kept if f.get(k) is not None) for row in rows for f in row.figures)
-    lines = [", ".join(f"{k.replace('_', ' ')} {v[:12] if k in ('weights', 'reference_digest') else v}" for k, v in t) for t in terms]
-    notes = dict.fromkeys(f"* {f['metric']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ())
+    kept = (
+        "reference",
+        "reference_n",
+        "reference_digest",
+        "detector",
+        "weights",
+        "resize",
+        "seed",
+        "captions",
+    )
+    terms = dict.fromkeys(
+        tuple((k, str(f[k])) for k in kept if f.get(k) is not None) for row in rows for f in row.figures
+    )
+    lines = [
+        ", ".join(
+            f"{k.replace('_', ' ')} {v[:12] if k in ('weights', 'reference_digest') else v}" for k, v in t
+        )
+        for t in terms
+    ]
+    notes = dict.fromkeys(
+        f"* {f['metric']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ()
+    )
     warning = ["Figures compare only where all of this agrees:"] if len(lines) > 1 else []
     return "\n".join([*warning, *(f"- {line}" for line in lines), *(f"- {note}" for note in notes)])
 
 
 def _html_table(block: str) -> str:
-    cells = [[c.strip() for c in line.removeprefix("|").removesuffix("|").split("|")] for line in block.splitlines()]
+    cells = [
+        [c.strip() for c in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in block.splitlines()
+    ]
     rows = [f"<tr>{''.join(f'<th>{html.escape(c)}</th>' for c in cells[0])}</tr>"]
     rows += [f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in cells[2:]]
     return f"<table>{''.join(rows)}</table>"
@@ -239,7 +268,10 @@ def _html_text(block: str) -> str:
     hashes, _, title = block.partition(" ")
     if hashes in ("#", "##"):
         return f"<h{len(hashes)}>{html.escape(title)}</h{len(hashes)}>"
-    lines = [f"<li>{html.escape(line[2:])}</li>" if line.startswith("- ") else f"<p>{html.escape(line)}</p>" for line in block.splitlines()]
+    lines = [
+        f"<li>{html.escape(line[2:])}</li>" if line.startswith("- ") else f"<p>{html.escape(line)}</p>"
+        for line in block.splitlines()
+    ]
     return "\n".join(lines)
 
 

@@ -25,7 +25,11 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
         extension=CODECS[identity["codec"]].extension,
         record="How the picture was drawn, as JSON.",
     )
-    return {"README.md": _card(manifest).encode(), "croissant.json": croissant.document(manifest, about), "preview.png": encode_png(sheet)}
+    return {
+        "README.md": _card(manifest).encode(),
+        "croissant.json": croissant.document(manifest, about),
+        "preview.png": encode_png(sheet),
+    }
 
 
 def _card(manifest: Json) -> str:
@@ -41,8 +45,16 @@ def _card(manifest: Json) -> str:
     )
     settings = "\n".join(f"| {key} | {value} |" for key, value in identity["config"].items())
     own = manifest["licence"] == LICENCE
-    origin = "No photograph, no crawled file and no person's work went into them." if own else "The formulas are other people's programs."
-    licence = f"pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved." if own else manifest["licence"]
+    origin = (
+        "No photograph, no crawled file and no person's work went into them."
+        if own
+        else "The formulas are other people's programs."
+    )
+    licence = (
+        f"pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved."
+        if own
+        else manifest["licence"]
+    )
     warning = "" if own or not licence.startswith("NOT") else " (not for commercial use: see Licence)"
     return f"""# {identity["dataset"]}{warning}: {manifest["title"]}
 

@@ -48,7 +48,9 @@ def limit(config: Any) -> None:
     """Limits the classes of a config to those of its table, if it has one. Raises UserError if the config
     holds only the table's sha256, as a manifest's does."""
     if isinstance(config.table, str):
-        raise UserError(f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give")
+        raise UserError(
+            f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give"
+        )
     if config.table:
         object.__setattr__(config, "classes", min(config.classes, len(config.table.systems)))
 
@@ -59,7 +61,10 @@ def write(folder: Path, systems: Iterable[System]) -> int:
     The folder appears whole or not at all, because a part of the classes would be another table. An equal
     table is left alone. Raises UserError if the folder has other files, or cannot be written."""
     rows = ("".join(",".join(map(repr, row)) + "\n" for row in system) for system in systems)
-    files, target = {f"{number:05d}.csv": text.encode() for number, text in enumerate(rows)}, Folder(str(folder))
+    files, target = (
+        {f"{number:05d}.csv": text.encode() for number, text in enumerate(rows)},
+        Folder(str(folder)),
+    )
     if target.sizes().keys() == files.keys() and target.read_many(files) == files:
         return len(files)
     with target.filled() as scratch:

@@ -9,9 +9,20 @@ import click
 from synth import console
 from synth.errors import UserError
 
-SETTING = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the family; may be repeated.")
+SETTING = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting of the family; may be repeated.",
+)
 SIZE = click.option("--size", default=256, show_default=True, help="Pixels a side, 1 to 4096.")
-DEVICE = click.option("--device", default="software", show_default=True, help="The renderer of shaders: software, gpu or gpu:NUMBER.")
+DEVICE = click.option(
+    "--device",
+    default="software",
+    show_default=True,
+    help="The renderer of shaders: software, gpu or gpu:NUMBER.",
+)
 SEED = click.option("--seed", default=0, show_default=True, help="The seed of all randomness.")
 
 
@@ -29,13 +40,19 @@ def commands() -> None:
     """Draws pictures by formulas and renders them into WebDataset shards."""
 
 
-@commands.command(epilog=_example("python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64"))
+@commands.command(
+    epilog=_example("python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64")
+)
 @click.argument("dataset")
 @click.option("--n", "samples", type=int, required=True, help="Pictures in the finished set.")
 @click.option("--out", required=True, help="A folder, or a URL such as s3://bucket/prefix.")
 @SIZE
 @SEED
-@click.option("--workers", type=int, help="Ray tasks at once; 0: this process, no Ray. Default: a core each, if the shards allow.")
+@click.option(
+    "--workers",
+    type=int,
+    help="Ray tasks at once; 0: this process, no Ray. Default: a core each, if the shards allow.",
+)
 @click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar.")
 @click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95).")
 @SETTING
@@ -67,7 +84,9 @@ def shards(dry_run: bool, **options: object) -> None:
 @SIZE
 @SEED
 @SETTING
-def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]) -> None:
+def preview(
+    datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]
+) -> None:
     """Draws the first pictures of a data set side by side, or one row for each of several data sets."""
     from synth import pipeline
     from synth.images import codecs
@@ -78,7 +97,9 @@ def preview(datasets: tuple[str, ...], samples: int, out: str, size: int, seed: 
         raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
     if not out.endswith(".png") or "://" in out:
         raise UserError(f"--out is {out}; give the name of a .png file on this machine")
-    requests = [pipeline.Request(name, samples, out, size=size, seed=seed, settings=settings) for name in datasets]
+    requests = [
+        pipeline.Request(name, samples, out, size=size, seed=seed, settings=settings) for name in datasets
+    ]
     recipes = [pipeline.recipe_of(request) for request in requests]
     pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(samples))
     sheet = contact_sheet(pictures, columns=samples if len(recipes) > 1 else max(1, round(samples**0.5)))
@@ -102,7 +123,12 @@ def inspect(path: str, key: str | None) -> None:
 
 @commands.command(epilog=_example("python -m synth verify data/shards/visual_atoms"))
 @click.argument("path")
-@click.option("--redraw", default=16, show_default=True, help="Pictures, spread over the set, to draw again and compare.")
+@click.option(
+    "--redraw",
+    default=16,
+    show_default=True,
+    help="Pictures, spread over the set, to draw again and compare.",
+)
 def verify(path: str, redraw: int) -> None:
     """Compares every tar of a finished set with its checksum, and some pictures with new drawings of them."""
     if redraw < 0:
@@ -128,7 +154,9 @@ def verify(path: str, redraw: int) -> None:
 
 @commands.command(epilog=_example("python -m synth classes fractals --out data/classes/fractals"))
 @click.argument("dataset")
-@click.option("--out", required=True, help="The folder to write, one CSV file a class with a row a,b,c,d,e,f,p a map.")
+@click.option(
+    "--out", required=True, help="The folder to write, one CSV file a class with a row a,b,c,d,e,f,p a map."
+)
 @SEED
 @SETTING
 def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> None:
@@ -141,8 +169,12 @@ def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> Non
 
     recipe = pipeline.recipe_of(pipeline.Request(dataset, 1, out, seed=seed, settings=settings))
     if not hasattr(recipe.config, "table"):
-        raise UserError(f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are")
-    systems = (sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes))
+        raise UserError(
+            f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are"
+        )
+    systems = (
+        sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes)
+    )
     console.show({"out": out, "classes": class_tables.write(Path(out), systems)})
 
 
@@ -167,7 +199,12 @@ def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
     vetted = chosen.module.vet(with_settings(chosen.module.Config(**chosen.config), settings), device)
     Folder(out).write(programs.NAME, vetted.data)
     content = vetted.content
-    row = {"out": out, "accepted": len(content["programs"]), "left_out": len(content["left_out"]), "renderer": content["renderer"]}
+    row = {
+        "out": out,
+        "accepted": len(content["programs"]),
+        "left_out": len(content["left_out"]),
+        "renderer": content["renderer"],
+    }
     console.show({**row, "sha256": vetted.sha256})
 
 
@@ -187,4 +224,6 @@ def datasets() -> None:
 
     for dataset in DATASETS.values():
         classes = dataset.module.Config(**dataset.config).classes
-        console.show({"name": dataset.name, "family": dataset.family, "classes": classes, "title": dataset.title})
+        console.show(
+            {"name": dataset.name, "family": dataset.family, "classes": classes, "title": dataset.title}
+        )

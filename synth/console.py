@@ -59,7 +59,9 @@ def show(row: Mapping[str, Any]) -> None:
         return
     width = max(map(len, row))
     for name, value in row.items():
-        print(f"{name.replace('_', ' '):<{width}}  {f'{value:,}' if isinstance(value, int | float) else value}")
+        print(
+            f"{name.replace('_', ' '):<{width}}  {f'{value:,}' if isinstance(value, int | float) else value}"
+        )
 
 
 def note(text: str) -> None:

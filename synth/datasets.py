@@ -39,8 +39,20 @@ DATASETS = {
     for dataset in [
         DataSet("visual_atoms", "visual_atoms", {}, "contours of superposed sine waves, grey on black"),
         DataSet("fractals", "fractals", {}, "coloured fractals on coloured clouds"),
-        DataSet("fractals_without_color", "fractals", {"colour": "grey"}, "fractals on clouds, in grey", "fractals"),
-        DataSet("fractals_without_background", "fractals", {"backdrop": "black"}, "coloured fractals on black", "fractals"),
+        DataSet(
+            "fractals_without_color",
+            "fractals",
+            {"colour": "grey"},
+            "fractals on clouds, in grey",
+            "fractals",
+        ),
+        DataSet(
+            "fractals_without_background",
+            "fractals",
+            {"backdrop": "black"},
+            "coloured fractals on black",
+            "fractals",
+        ),
         DataSet(
             "fractals_corrupted_contour",
             "fractals",
@@ -48,9 +60,25 @@ DATASETS = {
             "coloured fractals on black, cut by lines",
             "fractals",
         ),
-        DataSet("fractals_multi", "fractal_scenes", {}, "one to five coloured fractals on coloured clouds", "fractals"),
-        DataSet("shaders", "shaders", {}, "programs of our own on the graphics pipeline: fields, tilings, solids, fractals"),
-        DataSet("shaders21k", "imported_shaders", {}, "programs of other people, from a copy of Shaders21k or another folder"),
+        DataSet(
+            "fractals_multi",
+            "fractal_scenes",
+            {},
+            "one to five coloured fractals on coloured clouds",
+            "fractals",
+        ),
+        DataSet(
+            "shaders",
+            "shaders",
+            {},
+            "programs of our own on the graphics pipeline: fields, tilings, solids, fractals",
+        ),
+        DataSet(
+            "shaders21k",
+            "imported_shaders",
+            {},
+            "programs of other people, from a copy of Shaders21k or another folder",
+        ),
         DataSet("fractaldb", "fractaldb", {}, "grey fractals of the original FractalDB"),
     ]
 }

@@ -72,7 +72,12 @@ class Summary(NamedTuple):
     def row(self) -> Json:
         """Returns the summary as a row for a person."""
         rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
-        row = {"pictures": self.total, "drawn": self.pictures, "bytes": self.bytes, "seconds": round(self.seconds, 1)}
+        row = {
+            "pictures": self.total,
+            "drawn": self.pictures,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 1),
+        }
         return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
@@ -83,12 +88,18 @@ def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
     if request.samples < 1:
         raise UserError(f"--n is {request.samples}; ask for at least one picture")
     if request.samples > 10**9:
-        raise UserError(f"--n is {request.samples}; keys have nine digits, so a set holds at most {10**9:,} pictures")
+        raise UserError(
+            f"--n is {request.samples}; keys have nine digits, so a set holds at most {10**9:,} pictures"
+        )
     if not 1 <= request.size <= LARGEST:
         raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
     if request.codec not in CODECS:
         raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
-    least_of = [("--seed", request.seed, 0), ("--workers", request.workers or 0, 0), ("--shard-size", request.shard_size, 1)]
+    least_of = [
+        ("--seed", request.seed, 0),
+        ("--workers", request.workers or 0, 0),
+        ("--shard-size", request.shard_size, 1),
+    ]
     for name, value, least in least_of:
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
@@ -115,7 +126,10 @@ def make_shards(request: Request) -> Generator[Estimate | Progress | Summary, No
 
 
 def _summary(request: Request, made: Made) -> Summary:
-    cpu_seconds, redraws = sum(r.run["cpu_seconds"] for r in made.records), sum(r.content["redraws"] for r in made.records)
+    cpu_seconds, redraws = (
+        sum(r.run["cpu_seconds"] for r in made.records),
+        sum(r.content["redraws"] for r in made.records),
+    )
     pictures, size = sum(r.count for r in made.records), sum(r.bytes for r in made.records)
     return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)
 
@@ -128,7 +142,10 @@ def render_shard(job: Job) -> Iterator[int | Record]:
     gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
     watch = Stopwatch.start()
-    pixels, redraws = hashlib.sha256(), 0  # pixels: a hash of the pictures' CRC-32s, quick and equal for every codec
+    pixels, redraws = (
+        hashlib.sha256(),
+        0,
+    )  # pixels: a hash of the pictures' CRC-32s, quick and equal for every codec
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
@@ -142,7 +159,16 @@ def render_shard(job: Job) -> Iterator[int | Record]:
             if done % _ADVANCE == 0 or done == shard.count:
                 yield (done - 1) % _ADVANCE + 1
     content = {"pixels": pixels.hexdigest(), "redraws": redraws}
-    record = Record.of(shard, identity, content, watch, bytes=writer.size, sha256=writer.sha256, packages=_VERSIONED, about=recipe.renderer)
+    record = Record.of(
+        shard,
+        identity,
+        content,
+        watch,
+        bytes=writer.size,
+        sha256=writer.sha256,
+        packages=_VERSIONED,
+        about=recipe.renderer,
+    )
     ledger.write_record(storage, record)
     yield record
 
@@ -183,14 +209,22 @@ class _Rendering(Work):
     def __init__(self, request: Request) -> None:
         storage = open_storage(request.out)
         self._recipe, self._device = recipe_of(request, storage), request.device
-        super().__init__(storage, self._recipe.identity, shards.plan(self._recipe.dataset.name, request.samples, request.shard_size))
+        super().__init__(
+            storage,
+            self._recipe.identity,
+            shards.plan(self._recipe.dataset.name, request.samples, request.shard_size),
+        )
         self._probes = range(min(request.samples, _PROBES))
 
     def probe(self) -> Probe:
         for i in self._probes if self._recipe.renderer else (0,):
             self._recipe.encode(i)  # compiles kernels, or loads them
         begun = time.process_time()
-        lengths = [_BLOCK + len(data) + -len(data) % _BLOCK for i in self._probes for data in self._recipe.encode(i).files.values()]
+        lengths = [
+            _BLOCK + len(data) + -len(data) % _BLOCK
+            for i in self._probes
+            for data in self._recipe.encode(i).files.values()
+        ]
         return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))
 
     def jobs(self, parts: Sequence[Part]) -> list[Job]:
@@ -198,7 +232,11 @@ class _Rendering(Work):
         return [Job(recipe, part, self.storage.url, self._device) for part in parts]
 
     def statement(self, records: Sequence[Record]) -> Json:
-        return {"title": self._recipe.dataset.title, "channels": self._recipe.config.channels, "licence": _licence(self._recipe)}
+        return {
+            "title": self._recipe.dataset.title,
+            "channels": self._recipe.config.channels,
+            "licence": _licence(self._recipe),
+        }
 
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         return card.files(manifest, contact_sheet(self._recipe.render(i)[1].pixels for i in self._probes))

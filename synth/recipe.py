@@ -55,7 +55,14 @@ class Recipe:
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
         family_config = settings.from_json(dataset.module.Config, identity["config"])
-        return cls(dataset, family_config, identity["size"], identity["seed"], identity["shard_size"], identity["codec"])
+        return cls(
+            dataset,
+            family_config,
+            identity["size"],
+            identity["seed"],
+            identity["shard_size"],
+            identity["codec"],
+        )
 
     @property
     def identity(self) -> Json:
@@ -84,7 +91,9 @@ class Recipe:
 
     def describe(self, index: int, params: Any, picture: Picture) -> Json:
         """Returns the JSON of a sample, without the checksum of its picture file."""
-        return families.describe(self.dataset, self.config, params, picture, seed=self.seed, index=index, size=self.size)
+        return families.describe(
+            self.dataset, self.config, params, picture, seed=self.seed, index=index, size=self.size
+        )
 
     def encode(self, index: int) -> Encoded:
         """Returns a sample, ready to be written. Raises UserError if its class gives no picture, DrawError if

@@ -53,7 +53,9 @@ def stream(seed: int, name: str, *path: int) -> Stream:
     """Returns the stream of a data set (no path), of one of its classes (class) or of a picture (class,
     instance)."""
     label = "/".join([str(seed), name, *map(str, path)])
-    return Stream(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"), (seed, name), path)
+    return Stream(
+        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"), (seed, name), path
+    )
 
 
 @njit(cache=True, inline="always")

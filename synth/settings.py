@@ -25,12 +25,16 @@ def with_settings(config: T, settings: Iterable[str]) -> T:
         if key not in types_of:
             raise UserError(f"unknown setting {key!r}; known are {', '.join(sorted(types_of))}")
         if not equals:
-            raise UserError(f"setting {key!r} has no value; write {key}=VALUE, as in {key}={_written(getattr(config, key))}")
+            raise UserError(
+                f"setting {key!r} has no value; write {key}=VALUE, as in {key}={_written(getattr(config, key))}"
+            )
         try:
             config = dataclasses.replace(config, **{key: _parse(types_of[key], text)})  # type: ignore[type-var]
         except ValueError as error:
             reason = str(error) or "wrong type"
-            raise UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {_written(getattr(config, key))}") from None
+            raise UserError(
+                f"setting {key} cannot be {text!r}: {reason}; the default is {_written(getattr(config, key))}"
+            ) from None
     return config
 
 
@@ -39,7 +43,9 @@ def from_json(kind: type[T], values: dict[str, Any]) -> T:
     names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if names != set(values):
-        raise ValueError(f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}")
+        raise ValueError(
+            f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}"
+        )
     types_of = typing.get_type_hints(kind)
     return kind(**{name: _from_json(types_of[name], value) for name, value in values.items()})
 
@@ -68,7 +74,9 @@ def _from_json(kind: Any, value: Any) -> Any:
     return value
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain
+)
 
 
 def _parse(kind: Any, text: str) -> Any:
@@ -91,7 +99,9 @@ def _parse(kind: Any, text: str) -> Any:
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError({int: "it must be a whole number", float: "it must be a number"}.get(kind, "wrong type")) from None
+        raise ValueError(
+            {int: "it must be a whole number", float: "it must be a number"}.get(kind, "wrong type")
+        ) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("it must be finite")
     return value

@@ -32,14 +32,27 @@ def about_path(path: str) -> Json:
         for part in manifest["parts"]:
             if there.get(part["file"]) != part["bytes"]:
                 held = f"has {there[part['file']]:,}" if part["file"] in there else "is missing"
-                raise UserError(f"{shard_set.storage.join(part['file'])} {held} where the manifest says {part['bytes']:,} bytes")
-        sizes = {"pictures": len(shard_set), "shards": len(shard_set.shards), "bytes": sum(p["bytes"] for p in manifest["parts"])}
+                raise UserError(
+                    f"{shard_set.storage.join(part['file'])} {held} where the manifest says {part['bytes']:,} bytes"
+                )
+        sizes = {
+            "pictures": len(shard_set),
+            "shards": len(shard_set.shards),
+            "bytes": sum(p["bytes"] for p in manifest["parts"]),
+        }
         return {**manifest["identity"], **sizes, "licence": manifest["licence"], "digest": shard_set.digest}
     keys = [_checked(path, key, files) and key for key, files in _members(path)]
     record = _record_beside(path)
     if record and record.get("count") != len(keys):
-        raise UserError(f"{path} holds {len(keys)} samples where its record says {record.get('count')}; it was cut after member {keys[-1]}")
-    return {"path": path, "samples": len(keys), "first": keys[0] if keys else None, "last": keys[-1] if keys else None}
+        raise UserError(
+            f"{path} holds {len(keys)} samples where its record says {record.get('count')}; it was cut after member {keys[-1]}"
+        )
+    return {
+        "path": path,
+        "samples": len(keys),
+        "first": keys[0] if keys else None,
+        "last": keys[-1] if keys else None,
+    }
 
 
 def about_sample(path: str, key: str) -> Json:
@@ -48,7 +61,9 @@ def about_sample(path: str, key: str) -> Json:
         for found, files in _members(tar):
             if found == key:
                 return _checked(tar, key, files)
-    raise UserError(f"{path} holds no sample {key!r}; keys of formula pictures are nine digits, such as 000000123")
+    raise UserError(
+        f"{path} holds no sample {key!r}; keys of formula pictures are nine digits, such as 000000123"
+    )
 
 
 def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
@@ -58,7 +73,9 @@ def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
     if "crc32" not in about:
         if not _drawn(_record_beside(path).get("identity", {"family": "unknown"})):
             return about
-        raise UserError(f"member {key}.json of {path} is not what exnihilo writes; the tar was changed, or is another program's")
+        raise UserError(
+            f"member {key}.json of {path} is not what exnihilo writes; the tar was changed, or is another program's"
+        )
     extension = next((e for e in files if e in codecs.EXTENSIONS), "")
     if checksum(files.get(extension, b"")) != about["crc32"]:
         raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
@@ -144,7 +161,11 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
             if checksum(files.get(extension, b"")) != about.get("crc32"):
                 return f"member {key}.{extension} was changed"
             index += 1
-    return "its headers or padding were changed" if index == end else f"it ends before member {shards.sample_key(index)}"
+    return (
+        "its headers or padding were changed"
+        if index == end
+        else f"it ends before member {shards.sample_key(index)}"
+    )
 
 
 def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -169,7 +190,9 @@ def _shards_of(path: str, key: str) -> list[str]:
     index = int(key) if key.isdecimal() else -1
     shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
     if shard is None:
-        raise UserError(f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {shards.sample_key(len(shard_set) - 1)}")
+        raise UserError(
+            f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {shards.sample_key(len(shard_set) - 1)}"
+        )
     return [shard_set.storage.join(shard.file)]
 
 

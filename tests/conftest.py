@@ -11,7 +11,14 @@ import pytest
 from synth.sets import parallel
 from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
 
-SLOW_FIXTURES = {"ray_session", "demo_done", "inception_file", "looks", "s3_server", "vetted"}  # each takes seconds by itself
+SLOW_FIXTURES = {
+    "ray_session",
+    "demo_done",
+    "inception_file",
+    "looks",
+    "s3_server",
+    "vetted",
+}  # each takes seconds by itself
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -148,8 +155,13 @@ def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.kit_font import write_font
 
     place = tmp_path_factory.mktemp("demo")
-    single = [e for e, about in EMOJI_DATA.items() if len(e) == 1 and about["status"] == STATUS["fully_qualified"]][:100]
-    write_font(place / "made.ttf", {e: (2 * i, 250 - 2 * i, 40 + i) for i, e in enumerate(dict.fromkeys(["😀", *single]))})
+    single = [
+        e for e, about in EMOJI_DATA.items() if len(e) == 1 and about["status"] == STATUS["fully_qualified"]
+    ][:100]
+    write_font(
+        place / "made.ttf",
+        {e: (2 * i, 250 - 2 * i, 40 + i) for i, e in enumerate(dict.fromkeys(["😀", *single]))},
+    )
     return place
 
 

@@ -41,16 +41,26 @@ def main() -> None:
     device = "cpu" if rehearse else "cuda"
     if not rehearse and not torch.cuda.is_available():
         sys.exit("error: no CUDA device is here; --rehearse tries the check on the CPU")
-    print(f"{'CPU' if rehearse else torch.cuda.get_device_name()}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores")
+    print(
+        f"{'CPU' if rehearse else torch.cuda.get_device_name()}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores"
+    )
     begun = time.perf_counter()
     for preset in PRESETS.values():
         for precision in ("fp32", "bf16"):
             if time.perf_counter() - begun < _MOST:
-                settled = config.with_settings(preset.make(), [f"training.precision={precision}", *(_TINY if rehearse else ())])
+                settled = config.with_settings(
+                    preset.make(), [f"training.precision={precision}", *(_TINY if rehearse else ())]
+                )
                 print(_step(preset.name, settled, device), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         print(_resumed(Path(scratch), device), flush=True)
-        make_small(Path(scratch) / "shards", samples=256 if rehearse else 4096, shard_size=4096, size=64 if rehearse else 256, settings=())
+        make_small(
+            Path(scratch) / "shards",
+            samples=256 if rehearse else 4096,
+            shard_size=4096,
+            size=64 if rehearse else 256,
+            settings=(),
+        )
         print(_captions(Path(scratch), device, rehearse), flush=True)
         if rehearse or torch.cuda.device_count() > 1:
             print(_two_processes(Path(scratch), device), flush=True)
@@ -96,7 +106,13 @@ def _resumed(scratch: Path, device: str) -> str:
     worst = 0.0
     for i in range(4, 8):
         losses = [trainer.step(_batch(settled, i)) for trainer in (whole, second)]
-        worst = max(worst, *(float((losses[0][k] - losses[1][k]).abs() / losses[0][k].abs().clamp(min=1e-3)) for k in losses[0]))
+        worst = max(
+            worst,
+            *(
+                float((losses[0][k] - losses[1][k]).abs() / losses[0][k].abs().clamp(min=1e-3))
+                for k in losses[0]
+            ),
+        )
     assert worst <= (0 if device == "cpu" else 1e-2), f"losses differ by {worst:.1e} after going on"
     return f"going on from a checkpoint: losses within {worst:.1e} over four steps"
 
@@ -105,7 +121,9 @@ def _captions(scratch: Path, device: str, rehearse: bool) -> str:
     """The caption stage's pictures a second beside those of its encoder with pictures in memory; small ones are decode-bound."""
     told = []
     for name in (encoders.NANO,):
-        work = _Captioning(Captions(str(scratch / "shards"), str(scratch / f"t-{name}"), name, workers=0, device=device))
+        work = _Captioning(
+            Captions(str(scratch / "shards"), str(scratch / f"t-{name}"), name, workers=0, device=device)
+        )
         [job], model = work.jobs(work.parts), work._encoder
         pictures, size = work.parts[0].count, worker.BATCH[device]
         batch = torch.randint(0, 256, (size, model.size, model.size, 3), dtype=torch.uint8).numpy()
@@ -117,7 +135,9 @@ def _captions(scratch: Path, device: str, rehearse: bool) -> str:
         begun = time.perf_counter()
         list(worker.caption_shard(job))
         stage = pictures / (time.perf_counter() - begun)
-        told.append(f"captions by {name}: {stage:,.0f} pictures/s, bare encoder {bare:,.0f}, ratio {stage / bare:.2f}")
+        told.append(
+            f"captions by {name}: {stage:,.0f} pictures/s, bare encoder {bare:,.0f}, ratio {stage / bare:.2f}"
+        )
     return "; ".join(told) + ("" if rehearse else f" ({worker._DECODERS} decoding threads)")
 
 
@@ -125,23 +145,49 @@ def _two_processes(scratch: Path, device: str) -> str:
     """A short run of two ranks."""
     make_small(scratch / "small", samples=64, shard_size=16, size=32)
     make_tables(scratch / "small", scratch / "small-tables", encoders.NANO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train", "pretrain", "tiny-32"]
-    command += ["--shards", str(scratch / "small"), "--captions", str(scratch / "small-tables"), "--out", str(scratch / "two")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "train",
+        "pretrain",
+        "tiny-32",
+    ]
+    command += [
+        "--shards",
+        str(scratch / "small"),
+        "--captions",
+        str(scratch / "small-tables"),
+        "--out",
+        str(scratch / "two"),
+    ]
     command += ["--images-seen", "64", "--device", device, "--set", "run.tick=32"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return f"two processes: trained to {checkpoint.images_seen(checkpoint.require(scratch / 'two'))} images seen"
+    return (
+        f"two processes: trained to {checkpoint.images_seen(checkpoint.require(scratch / 'two'))} images seen"
+    )
 
 
 def _trainer(settled: RunConfig, device: str) -> Trainer:
-    return Trainer(settled, Context(torch.device(device), PRECISIONS[settled.groups.training.precision]), Ranks(device=device))
+    return Trainer(
+        settled,
+        Context(torch.device(device), PRECISIONS[settled.groups.training.precision]),
+        Ranks(device=device),
+    )
 
 
 def _batch(settled: RunConfig, number: int) -> Batch:
     generator = torch.Generator().manual_seed(number)
     side, count = settled.groups.model.resolution, settled.groups.training.batch
     pictures = torch.randint(0, 256, (count, 1, 3, side, side), dtype=torch.uint8, generator=generator)
-    texts = functional.normalize(torch.randn(count, settled.groups.model.text_dim, generator=generator), dim=1)
+    texts = functional.normalize(
+        torch.randn(count, settled.groups.model.text_dim, generator=generator), dim=1
+    )
     return Batch(pictures, {"d": texts, "g": texts})
 
 

@@ -41,14 +41,25 @@ from synth.settings import digest
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"dataset": "visual_atoms", "samples": 40, "size": 32, "shard_size": 16, "workers": 0, "settings": ("canvas=64", "orbits=1,20")}
+SMALL = {
+    "dataset": "visual_atoms",
+    "samples": 40,
+    "size": 32,
+    "shard_size": 16,
+    "workers": 0,
+    "settings": ("canvas=64", "orbits=1,20"),
+}
 TINY_CLIP = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 # The Makefile's stamps, passed as up to date.
-SET_UP = [word for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font") for word in ("-o", f".venv/.{stamp}")]
+SET_UP = [
+    word
+    for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font")
+    for word in ("-o", f".venv/.{stamp}")
+]
 
 
 def parameter_id(value: object, argument: str) -> str | None:
@@ -62,7 +73,9 @@ def parameter_id(value: object, argument: str) -> str | None:
         return None
     name = _spelt(value) if isinstance(value, (dict, list, tuple, set, frozenset)) else ""
     if not 0 < len(name) <= 80:
-        raise pytest.UsageError(f'{type(value).__name__} of {argument!r} has no readable id; give pytest.param(..., id="...")')
+        raise pytest.UsageError(
+            f'{type(value).__name__} of {argument!r} has no readable id; give pytest.param(..., id="...")'
+        )
     return name
 
 
@@ -74,7 +87,11 @@ def _spelt(value: object, between: str = " ") -> str:
         parts = [_spelt(content, ",") for content in value]
     else:
         plain = value is None or isinstance(value, (str, bytes, int, float, PurePath))
-        return (value if isinstance(value, str) and value.isprintable() and value.isascii() else ascii(value)) if plain else ""
+        return (
+            (value if isinstance(value, str) and value.isprintable() and value.isascii() else ascii(value))
+            if plain
+            else ""
+        )
     return (between.join(parts) or "none") if all(parts) else ""
 
 
@@ -105,7 +122,9 @@ def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[i
             writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
     record = Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
-    ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {}))
+    ledger.write_manifest(
+        storage, ledger.manifest([record], identity, {"title": "toy", "licence": "unknown"}, {})
+    )
     return folder
 
 
@@ -129,7 +148,9 @@ def pictures(out: Any) -> dict[str, bytes]:
 def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
     """Returns the sha256 of every tar, or other part, of a place."""
     storage = open_storage(str(out))
-    return {n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)}
+    return {
+        n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)
+    }
 
 
 def states(folder: Path) -> Mapping[Path, tuple[int, int]]:
@@ -180,7 +201,10 @@ def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
     if isinstance(printed, Result):
         assert printed.exit_code == 0, printed.exception
         printed = printed.stdout
-    return [json.loads(line) for line in (printed.read_text() if isinstance(printed, Path) else printed).splitlines()]
+    return [
+        json.loads(line)
+        for line in (printed.read_text() if isinstance(printed, Path) else printed).splitlines()
+    ]
 
 
 def refusal(commands: click.Command, program: str, *arguments: object) -> str:
@@ -204,7 +228,9 @@ def refusal(commands: click.Command, program: str, *arguments: object) -> str:
 def run_synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a command of synth as a user runs it."""
     command = [sys.executable, "-m", "synth", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False
+    )
 
 
 def start(command: list[str], *, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
@@ -274,13 +300,25 @@ def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:
 
 def outside_make() -> dict[str, str]:
     """Returns the environment without the variables of the `make test` that this may run under."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"
+    }
 
 
 def demo_command(out: Path, font: Path, *options: str) -> list[str]:
     """Returns the command of a demo at the smallest sizes."""
     sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
-    return [sys.executable, "-m", "evaluate.experiments.demo", "--out", str(out), *sizes, "--font", str(font), *options]
+    return [
+        sys.executable,
+        "-m",
+        "evaluate.experiments.demo",
+        "--out",
+        str(out),
+        *sizes,
+        "--font",
+        str(font),
+        *options,
+    ]
 
 
 # Advice in texts.
@@ -336,7 +374,10 @@ def texts_of(source: str) -> list[tuple[int, str]]:
 def messages_of(makefile: str) -> list[tuple[int, str]]:
     """Returns (line, text) of what a Makefile refuses or prints."""
     whole = makefile.replace("\\\n", "  ")  # line numbers stay: they are counted in the original
-    return [(makefile.count("\n", 0, match.start()) + 1, match[1]) for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)]
+    return [
+        (makefile.count("\n", 0, match.start()) + 1, match[1])
+        for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)
+    ]
 
 
 # Events.

@@ -45,7 +45,11 @@ def write_font(path: Path, colours: Mapping[str, Colour], *, bitmaps: bool = Tru
     builder.setupNameTable({"familyName": "Made Up", "styleName": "Regular"})
     builder.setupOS2(sTypoAscender=1900, sTypoDescender=-500)
     builder.setupPost()
-    joined = [f"sub {' '.join(f'u{ord(c):X}' for c in emoji)} by {name};" for emoji, name in names.items() if len(emoji) > 1]
+    joined = [
+        f"sub {' '.join(f'u{ord(c):X}' for c in emoji)} by {name};"
+        for emoji, name in names.items()
+        if len(emoji) > 1
+    ]
     if joined:
         addOpenTypeFeaturesFromString(builder.font, f"feature ccmp {{ {' '.join(joined)} }} ccmp;")
     if bitmaps:
@@ -64,12 +68,21 @@ def _add_bitmaps(font: Any, colours: Mapping[str, Colour], glyphs: list[str]) ->
     vars(size).update(hori=line, vert=line, ppemX=PPEM, ppemY=PPEM, bitDepth=32, flags=1, colorRef=0, **ends)
     where = eblc_index_sub_table_1(b"", font)
     first, last = ends.values()
-    vars(where).update(names=shown, indexFormat=1, imageFormat=17, firstGlyphIndex=first, lastGlyphIndex=last, imageDataOffset=0)
+    vars(where).update(
+        names=shown,
+        indexFormat=1,
+        imageFormat=17,
+        firstGlyphIndex=first,
+        lastGlyphIndex=last,
+        imageDataOffset=0,
+    )
     strike = Strike()
     strike.bitmapSizeTable, strike.indexSubTables = size, [where]
     font["CBLC"], font["CBDT"] = newTable("CBLC"), newTable("CBDT")
     vars(font["CBLC"]).update(version=3.0, strikes=[strike])
-    vars(font["CBDT"]).update(version=3.0, strikeData=[{name: _bitmap(font, colours[name]) for name in shown}])
+    vars(font["CBDT"]).update(
+        version=3.0, strikeData=[{name: _bitmap(font, colours[name]) for name in shown}]
+    )
     del font["glyf"], font["loca"]
 
 

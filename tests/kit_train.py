@@ -18,10 +18,24 @@ from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Batch, Stream, Text, Visit
 
-SIZES = ("resolution=16", "channel_base=128", "channel_max=16", "z_dim=16", "w_dim=16", "text_width=16", "mapping_layers=1")
+SIZES = (
+    "resolution=16",
+    "channel_base=128",
+    "channel_max=16",
+    "z_dim=16",
+    "w_dim=16",
+    "text_width=16",
+    "mapping_layers=1",
+)
 SETTINGS = (
     *(f"model.{size}" for size in SIZES),
-    *("training.batch=8", "training.path_every=2", "training.r1_every=3", "loss.contrastive_group=4", "loss.cong_weight=0"),
+    *(
+        "training.batch=8",
+        "training.path_every=2",
+        "training.r1_every=3",
+        "loss.contrastive_group=4",
+        "loss.cong_weight=0",
+    ),
     *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0", "training.precision=fp32"),
 )
 OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -30,9 +44,16 @@ GAN = Wanted(vectors=("d", "g"))
 PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0, wanted=GAN)
 
 
-def stream(shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0) -> Stream:
+def stream(
+    shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0
+) -> Stream:
     """Opens the stream of one set."""
-    return Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache(cache), fraction=fraction)
+    return Stream(
+        [CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))],
+        visit,
+        cache=Cache(cache),
+        fraction=fraction,
+    )
 
 
 def joined(parts: list[Batch]) -> list[bytes]:
@@ -56,7 +77,10 @@ def quiet(request: Request) -> int:
 def losses(run: Path) -> list[dict[str, float]]:
     """Returns what a run's log contains that does not depend on the clock."""
     rows = json_lines(run / log.LOG)
-    return [{k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)} for row in rows]
+    return [
+        {k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)}
+        for row in rows
+    ]
 
 
 def weights(run: Path) -> dict[str, bytes]:

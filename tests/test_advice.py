@@ -21,14 +21,22 @@ from train import presets
 from train.config import RunConfig, with_settings
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
-FILES = [*(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))), ROOT / "Makefile"]
+FILES = [
+    *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))),
+    ROOT / "Makefile",
+]
 ADVICE = [found for path in FILES for found in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 SETS = [path.parent.name for path in (ROOT / "data").glob("*/prepare.py")]
 PREPARE = {name: importlib.import_module(f"data.{name}.prepare").main for name in SETS}
 MODELS = {preset.model for preset in presets.PRESETS.values()}
 DRAWN_BY = [importlib.import_module(f"train.models.{name}") for name in MODELS]
-DRAWING = {f"--{field.name.replace('_', '-')}" for m in DRAWN_BY if hasattr(m, "Options") for field in dataclasses.fields(m.Options)}
+DRAWING = {
+    f"--{field.name.replace('_', '-')}"
+    for m in DRAWN_BY
+    if hasattr(m, "Options")
+    for field in dataclasses.fields(m.Options)
+}
 COMMANDS: dict[str, Mapping[str, click.Command]] = {
     "synth": synth.cli.commands.commands,
     "data": PREPARE,
@@ -49,7 +57,13 @@ def of_kind(kind: str) -> list[Advice]:
 
 def options(commands: list[click.Command]) -> set[str]:
     """The options of commands, with the models' drawing options if one of them passes on what it does not know."""
-    own = {name for command in commands for p in command.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)}
+    own = {
+        name
+        for command in commands
+        for p in command.params
+        if isinstance(p, click.Option)
+        for name in (*p.opts, *p.secondary_opts)
+    }
     passed_on = any("ignore_unknown_options" in command.context_settings for command in commands)
     return own | (DRAWING if passed_on else set())
 
@@ -64,7 +78,11 @@ def reached_from(place: str) -> list[click.Command]:
     if file.is_relative_to("evaluate/experiments/demo"):
         return [demo.command]
     module = ".".join(file.with_suffix("").parts[:2])
-    right = [p for p in PACKAGES[PACKAGES.index(package) + 1 :] if any(module in path.read_text() for path in (ROOT / p).rglob("*.py"))]
+    right = [
+        p
+        for p in PACKAGES[PACKAGES.index(package) + 1 :]
+        if any(module in path.read_text() for path in (ROOT / p).rglob("*.py"))
+    ]
     return [command for p in (package, *right) for command in COMMANDS[p].values()]
 
 
@@ -74,7 +92,11 @@ def test_options_are_those_of_a_command_that_says_so() -> None:
 
 
 def test_settings_are_taken() -> None:
-    known = {field.name for dataset in datasets.DATASETS.values() for field in dataclasses.fields(dataset.module.Config)}
+    known = {
+        field.name
+        for dataset in datasets.DATASETS.values()
+        for field in dataclasses.fields(dataset.module.Config)
+    }
     for given in of_kind("setting"):
         key, _, value = given.words.partition("=")
         if not given.place.startswith("train/"):
@@ -98,11 +120,19 @@ def test_commands_are_there_with_their_options() -> None:
         module, *words = given.words.split(" ")
         package, *rooms = module.split(".")
         chosen: Any = demo.command if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
-        assert {word.strip(",.)") for word in words if word.startswith("--")} <= options([chosen]) | FOREIGN, given
+        assert {word.strip(",.)") for word in words if word.startswith("--")} <= options(
+            [chosen]
+        ) | FOREIGN, given
 
 
 def test_bad_advice_would_be_found(tmp_path: Path) -> None:
     error = 'raise UserError(f"{x} is small; give --set cache_gb={n}, or --big, or `make all`: python -m synth draw")'
     (tmp_path / "module.py").write_text(f'"""Not this --docstring."""\n{error}\nNAME = "--name"\n')
     found = {(a.kind, a.words) for a in advice(tmp_path / "module.py")}
-    assert found == {("setting", "cache_gb={}"), ("option", "--set"), ("option", "--big"), ("make", "all"), ("command", "synth draw")}
+    assert found == {
+        ("setting", "cache_gb={}"),
+        ("option", "--set"),
+        ("option", "--big"),
+        ("make", "all"),
+        ("command", "synth draw"),
+    }

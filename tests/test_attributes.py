@@ -26,7 +26,15 @@ RNG = np.random.default_rng(0)
 SIZE = 128
 FEW = ("visual_atoms", "fractals", "fractaldb")  # sets of which a quick test looks at pictures
 SETS = [name for name in datasets.DATASETS if name != "shaders21k"]
-IMPORTED = {"program": "abc", "wrapper": "shadertoy", "licence": "CC0-1.0", "author": "somebody", "source": "", "time": 1.5, "redraws": 0}
+IMPORTED = {
+    "program": "abc",
+    "wrapper": "shadertoy",
+    "licence": "CC0-1.0",
+    "author": "somebody",
+    "source": "",
+    "time": 1.5,
+    "redraws": 0,
+}
 
 
 def recipe(name: str) -> Recipe:
@@ -43,7 +51,16 @@ def side(*mean: float, mode: tuple[int, ...] = ()) -> Json:
     return {"mean": list(mean), "mode": list(mode or map(round, mean))}
 
 
-def about(family: str, params: Json, *, fill: float = 0.15, box: Any = (20, 20, 120, 120), fore: Json, back: Json, index: int = 0) -> Json:
+def about(
+    family: str,
+    params: Json,
+    *,
+    fill: float = 0.15,
+    box: Any = (20, 20, 120, 120),
+    fore: Json,
+    back: Json,
+    index: int = 0,
+) -> Json:
     stats = {"fill": fill, "box": list(box) if box else None, "foreground": fore, "background": back}
     return {"family": family, "params": params, "stats": stats, "size": SIZE, "index": index}
 
@@ -59,27 +76,45 @@ def random_stats(channels: int) -> Json:
     left, right = sorted(RNG.choice(SIZE + 1, 2, replace=False).tolist())
     top, bottom = sorted(RNG.choice(SIZE + 1, 2, replace=False).tolist())
     fill = RNG.random() * (right - left) * (bottom - top) / SIZE**2
-    return {"fill": fill, "box": [left, top, right, bottom], "foreground": random_side(channels), "background": random_side(channels)}
+    return {
+        "fill": fill,
+        "box": [left, top, right, bottom],
+        "foreground": random_side(channels),
+        "background": random_side(channels),
+    }
 
 
 def random_samples(name: str, count: int) -> Iterator[Json]:
     """Samples with parameters of the law and stats of chance."""
     made = recipe(name)
-    pool = [as_json(vars(datasets.sample_params(made.dataset, made.config, seed=0, index=index))) for index in range(300)]
+    pool = [
+        as_json(vars(datasets.sample_params(made.dataset, made.config, seed=0, index=index)))
+        for index in range(300)
+    ]
     for index in range(count):
         stats = random_stats(made.config.channels)
-        yield {"family": made.dataset.family, "params": pool[index % 300], "stats": stats, "size": SIZE, "index": index}
+        yield {
+            "family": made.dataset.family,
+            "params": pool[index % 300],
+            "stats": stats,
+            "size": SIZE,
+            "index": index,
+        }
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["visual_atoms", "fractals_corrupted_contour", "fractals_multi", "fractaldb", "shaders"])
+@pytest.mark.parametrize(
+    "name", ["visual_atoms", "fractals_corrupted_contour", "fractals_multi", "fractaldb", "shaders"]
+)
 def test_sentences_parse_back_to_the_facts_of_random_samples(name: str, count: int) -> None:
     said: set[str] = set()
     for sample in random_samples(name, count):
         short, long = sentences(sample)
         known = facts(sample)
         assert parse(long) == known
-        assert parse(short) == {s.fact: known[s.fact] for s in SLOTS if s.short and s.fact in known} | only(known, "count")
+        assert parse(short) == {s.fact: known[s.fact] for s in SLOTS if s.short and s.fact in known} | only(
+            known, "count"
+        )
         said |= known.keys()
     assert len(said) >= 9
 
@@ -94,18 +129,34 @@ def test_every_phrase_of_the_table_parses_back() -> None:
         for value, phrases in slot.phrases.items():
             for pick, phrase in enumerate(phrases):
                 known = given | {slot.fact: value}
-                skip = 1 if slot.fact in ("family", "second") or SLOTS.index(slot) < [s.fact for s in SLOTS].index("family") else 2
+                skip = (
+                    1
+                    if slot.fact in ("family", "second")
+                    or SLOTS.index(slot) < [s.fact for s in SLOTS].index("family")
+                    else 2
+                )
                 sentence = state(known, choice=pick if skip == 1 else 2 * pick)
                 assert phrase in sentence and parse(sentence) == known, (slot.fact, value, phrase)
-        assert len({p for ps in slot.phrases.values() for p in ps}) == sum(map(len, slot.phrases.values())), slot.fact
+        assert len({p for ps in slot.phrases.values() for p in ps}) == sum(map(len, slot.phrases.values())), (
+            slot.fact
+        )
     for count in COUNTS:
         assert parse(state({"family": "fractals", "count": count})) == {"family": "fractals", "count": count}
 
 
 def test_facts_make_the_prompts_that_one_would_write() -> None:
-    assert state({"family": "fractal", "colour": "red", "background": "blue"}) == "a red fractal on a blue background"
-    assert state({"family": "fractal", "colour": "orange", "background": "orange"}) == "an orange fractal on an orange background"
-    assert state({"family": "fractals", "count": 3, "background": "green"}) == "three fractals on a green background"
+    assert (
+        state({"family": "fractal", "colour": "red", "background": "blue"})
+        == "a red fractal on a blue background"
+    )
+    assert (
+        state({"family": "fractal", "colour": "orange", "background": "orange"})
+        == "an orange fractal on an orange background"
+    )
+    assert (
+        state({"family": "fractals", "count": 3, "background": "green"})
+        == "three fractals on a green background"
+    )
     contour = {"family": "contour", "colour": "grey", "waves": "14 and 9", "background": "black"}
     assert state(contour) == "a grey contour of fourteen and nine waves on a black background"
     assert state(contour, "short") == "a grey contour on a black background"
@@ -165,12 +216,16 @@ def test_phrases_vary_with_the_index_and_state_the_same() -> None:
         ("brown", [(139, 69, 19), (160, 82, 45), (101, 67, 33)]),
     ],
 )
-def test_colours_have_the_words_that_everybody_gives_them(word: str, examples: list[tuple[int, int, int]]) -> None:
+def test_colours_have_the_words_that_everybody_gives_them(
+    word: str, examples: list[tuple[int, int, int]]
+) -> None:
     assert word in COLOURS and [colour_word(rgb) for rgb in examples] == [word] * len(examples)
     assert colour_numbers(np.array(examples, np.uint8)).tolist() == [COLOURS.index(word)] * len(examples)
 
 
-@pytest.mark.parametrize("rgb", [(0, 255, 255), (255, 0, 255), (0, 128, 128), (230, 230, 250), (210, 180, 140)])
+@pytest.mark.parametrize(
+    "rgb", [(0, 255, 255), (255, 0, 255), (0, 128, 128), (230, 230, 250), (210, 180, 140)]
+)
 def test_colours_between_words_have_none(rgb: tuple[int, int, int]) -> None:
     assert colour_word(rgb) is None and colour_numbers(np.array(rgb, np.uint8)) == -1
 
@@ -200,9 +255,18 @@ RED, BLUE, TEAL, BLACK = (220, 20, 30), (30, 60, 230), (0, 128, 128), (0, 0, 0)
 def test_a_colour_needs_mean_and_mode() -> None:
     clear = facts(about("fractals", FRACTAL, fore=side(*RED), back=side(*BLUE)))
     assert (clear["colour"], clear["background"]) == ("red", "blue")
-    for front in (side(*RED, mode=BLUE), side(*BLUE, mode=RED), side(*TEAL), side(*TEAL, mode=RED), side(170, 90, 90, mode=RED)):
+    for front in (
+        side(*RED, mode=BLUE),
+        side(*BLUE, mode=RED),
+        side(*TEAL),
+        side(*TEAL, mode=RED),
+        side(170, 90, 90, mode=RED),
+    ):
         assert "colour" not in facts(about("fractals", FRACTAL, fore=front, back=side(*BLUE)))
-    assert facts(about("fractals", FRACTAL, fore=side(110, 100, 95, mode=RED), back=side(*BLUE)))["colour"] == MANY
+    assert (
+        facts(about("fractals", FRACTAL, fore=side(110, 100, 95, mode=RED), back=side(*BLUE)))["colour"]
+        == MANY
+    )
 
 
 def test_nothing_is_said_of_what_is_not_there() -> None:
@@ -210,9 +274,16 @@ def test_nothing_is_said_of_what_is_not_there() -> None:
     known = facts(about("fractals", FRACTAL, fill=0.0, box=None, fore=nothing, back=side(*BLACK)))
     assert known == {"family": "fractal", "background": "black", "maps": 3}
     assert "background" not in facts(about("fractals", FRACTAL, fill=0.97, fore=side(*RED), back=side(*BLUE)))
-    assert "background" not in facts(about("shaders", {"plan": "fields", "blocks": []}, fill=0.7, fore=side(*RED), back=side(*BLUE)))
-    assert "cut" not in facts(about("fractals", {**FRACTAL, "lines": 100}, fill=0.002, fore=side(*RED), back=side(*BLACK)))
-    assert facts(about("fractals", {**FRACTAL, "lines": 100}, fore=side(*RED), back=side(*BLACK)))["cut"] == "lines"
+    assert "background" not in facts(
+        about("shaders", {"plan": "fields", "blocks": []}, fill=0.7, fore=side(*RED), back=side(*BLUE))
+    )
+    assert "cut" not in facts(
+        about("fractals", {**FRACTAL, "lines": 100}, fill=0.002, fore=side(*RED), back=side(*BLACK))
+    )
+    assert (
+        facts(about("fractals", {**FRACTAL, "lines": 100}, fore=side(*RED), back=side(*BLACK)))["cut"]
+        == "lines"
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,11 +307,19 @@ def test_a_place_is_said_where_the_box_leaves_no_doubt(box: Any, place: str | No
 
 def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     def scene(*boxes: tuple[float, ...]) -> Json:
-        figures = [{**only(FRACTAL, "maps", "hue", "saturation", "value", "hue_mode"), "box": box} for box in boxes]
-        return facts(about("fractal_scenes", {"figures": figures, "clouds": []}, fore=side(*RED), back=side(*BLUE)))
+        figures = [
+            {**only(FRACTAL, "maps", "hue", "saturation", "value", "hue_mode"), "box": box} for box in boxes
+        ]
+        return facts(
+            about("fractal_scenes", {"figures": figures, "clouds": []}, fore=side(*RED), back=side(*BLUE))
+        )
 
     apart = scene((0.1, 0.1, 0.3, 0.3), (0.6, 0.6, 0.9, 0.9))
-    assert (apart["family"], apart["count"], apart["mostly"]) == ("fractals", 2, "red") and "colour" not in apart
+    assert (apart["family"], apart["count"], apart["mostly"]) == (
+        "fractals",
+        2,
+        "red",
+    ) and "colour" not in apart
     half = scene((0.1, 0.1, 0.3, 0.3), (0.15, 0.1, 0.6, 0.6), (0.5, 0.5, 0.9, 0.9))
     assert half["family"] == "fractals" and "count" not in half
     hidden = scene((0.1, 0.1, 0.3, 0.3), (0.1, 0.1, 0.5, 0.5))
@@ -254,9 +333,15 @@ def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     ("name", "settings"),
     [
         ("visual_atoms", {"orbits": (0, 0)}),
-        ("visual_atoms", {"orbits": (900, 999), "noise": (0.0, 0.5), "frequency": (900, 5000), "radius": (0, 5)}),
+        (
+            "visual_atoms",
+            {"orbits": (900, 999), "noise": (0.0, 0.5), "frequency": (900, 5000), "radius": (0, 5)},
+        ),
         ("fractals", {"maps": (1, 1), "points": 1000}),
-        ("fractals", {"maps": (16, 16), "points": 1000, "lines": 5000, "colour": "grey", "hue_mode": "uniform"}),
+        (
+            "fractals",
+            {"maps": (16, 16), "points": 1000, "lines": 5000, "colour": "grey", "hue_mode": "uniform"},
+        ),
         ("fractals_multi", {"figures": (20, 30), "points": 1000, "saturation": (0.0, 0.0)}),
     ],
 )
@@ -283,7 +368,11 @@ def hsv(pixels: np.ndarray) -> tuple[np.ndarray, ...]:
     chroma = np.maximum(value - rgb.min(axis=1), 1e-9)
     red, green, blue = rgb.T
     cool = np.where(value == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
-    return 60 * np.where(value == red, (green - blue) / chroma % 6, cool), chroma / np.maximum(value, 1e-9), value
+    return (
+        60 * np.where(value == red, (green - blue) / chroma % 6, cool),
+        chroma / np.maximum(value, 1e-9),
+        value,
+    )
 
 
 def hues(pixels: np.ndarray) -> np.ndarray:
@@ -355,7 +444,9 @@ def check_frame(known: Json, picture: Picture) -> None:
     if "shape" in known:
         assert wide > 1.3 * high if known["shape"] == "wide" else high > 1.3 * wide
     border = {"top": seen[0], "bottom": seen[-1], "left": seen[:, 0], "right": seen[:, -1]}
-    assert {name for name, line in border.items() if line.any()} == set(str(known.get("edges", "")).replace("and", "").split())
+    assert {name for name, line in border.items() if line.any()} == set(
+        str(known.get("edges", "")).replace("and", "").split()
+    )
 
 
 def check_colours(known: Json, picture: Picture) -> None:
@@ -374,7 +465,10 @@ def check_colours(known: Json, picture: Picture) -> None:
     if "contrast" in known:
         assert (luma(front) > luma(back)) == (known["contrast"] == "lighter")
     middle = {"red": 90, "green": 130, "blue": 100, "purple": 90, "grey": 128}
-    for fact, word, level in (("shade", known.get("colour"), luma(front)), ("behind", known.get("background"), luma(back))):
+    for fact, word, level in (
+        ("shade", known.get("colour"), luma(front)),
+        ("behind", known.get("background"), luma(back)),
+    ):
         if fact in known:
             assert (level < middle[str(word)]) == (known[fact] == "dark"), (known, level)
 
@@ -384,7 +478,9 @@ def check_contour(known: Json, params: Any, picture: Picture) -> None:
     if "waves" in known:
         spectrum = np.abs(np.fft.rfft(visual_atoms.ring(params)[4]))[1:]
         waves = [int(n) for n in str(known["waves"]).split(" and ")]
-        assert set(waves) <= set(np.argsort(spectrum)[-2:] + 1) and np.isclose(spectrum[waves[0] - 1], params.vertices / 4, rtol=0.01)
+        assert set(waves) <= set(np.argsort(spectrum)[-2:] + 1) and np.isclose(
+            spectrum[waves[0] - 1], params.vertices / 4, rtol=0.01
+        )
     if "hole" in known:
         across, down = (np.abs(np.arange(SIZE) + 0.5 - c * SIZE / 512) for c in params.centre)
         disc = np.hypot(across[None], down[:, None]) < 16 * SIZE / 512
@@ -412,7 +508,9 @@ def check_fractal(known: Json, params: Any, picture: Picture) -> None:
         assert (whole.foreground & ~picture.foreground).sum() >= 8
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name not in FEW else name for name in SETS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name not in FEW else name for name in SETS]
+)
 def test_what_is_said_holds_against_the_pixels(name: str) -> None:
     made = recipe(name)
     said: set[str] = set()
@@ -480,11 +578,15 @@ def test_golden_sentences(name: str, index: int) -> None:
 def test_golden_sentences_of_shaders() -> None:
     """Their stats are given, for a renderer's pixels are its own."""
     params = {"plan": "views", "blocks": ["skyline", "scan_lines"]}
-    assert sentences(about("shaders", params, fill=0.2, fore=side(200, 190, 90), back=side(6, 6, 14), index=58)) == [
+    assert sentences(
+        about("shaders", params, fill=0.2, fore=side(200, 190, 90), back=side(6, 6, 14), index=58)
+    ) == [
         "a yellow shader picture of a view on a black background",
         "a yellow shader image of a view against a black background, made from a skyline at night, with scan lines",
     ]
-    assert sentences(about("imported_shaders", IMPORTED, fill=0.7, fore=side(*RED), back=side(*BLUE), index=3)) == [
+    assert sentences(
+        about("imported_shaders", IMPORTED, fill=0.7, fore=side(*RED), back=side(*BLUE), index=3)
+    ) == [
         "a red shader image",
         "a red shader picture, its commonest colour blue",
     ]

@@ -47,29 +47,68 @@ def of(vectors: np.ndarray) -> Moments:
 
 
 def planted(
-    out: Path, image: np.ndarray, *, xi: float = 0.25, captions: Any = None, text: np.ndarray | None = None, parts: int = 3
+    out: Path,
+    image: np.ndarray,
+    *,
+    xi: float = 0.25,
+    captions: Any = None,
+    text: np.ndarray | None = None,
+    parts: int = 3,
 ) -> Path:
     """Finished tables with these image embeddings (N, D); captions of each row, and the embedding of the last one."""
     image16 = image.astype(np.float16)
     pseudo = pseudo_caption(image16.astype(np.float32), noise(0, range(len(image)), 0, image.shape[1]), 0.25)
-    captions = captions or [[f"a {SHADES[i % 8]} thing", f"a {SHADES[i % 8]} thing number {i}"] for i in range(len(image))]
+    captions = captions or [
+        [f"a {SHADES[i % 8]} thing", f"a {SHADES[i % 8]} thing number {i}"] for i in range(len(image))
+    ]
     storage = open_storage(str(out))
-    identity = {"kind": KIND, "encoder": "planted", "weights": "0" * 64, "precision": "fp32", "dimensions": image.shape[1], "xi": 0.25}
+    identity = {
+        "kind": KIND,
+        "encoder": "planted",
+        "weights": "0" * 64,
+        "precision": "fp32",
+        "dimensions": image.shape[1],
+        "xi": 0.25,
+    }
     identity |= {"preprocessing": {}}
-    identity |= {"seed": 0, "sentences": 1, "text_embeddings": text is not None, "shards": {"dataset": "planted", "fingerprint": "f"}}
+    identity |= {
+        "seed": 0,
+        "sentences": 1,
+        "text_embeddings": text is not None,
+        "shards": {"dataset": "planted", "fingerprint": "f"},
+    }
     records = []
     for number, some in enumerate(np.array_split(np.arange(len(image)), parts)):
         file, first = f"planted-{number:06d}.parquet", int(some[0])
-        lists = [np.tile(text[i].astype(np.float16), (len(captions[i]), 1)) for i in some] if text is not None else None
-        rows = Rows([sample_key(i) for i in some], first, image16[some], pseudo[some], [captions[i] for i in some], lists)
+        lists = (
+            [np.tile(text[i].astype(np.float16), (len(captions[i]), 1)) for i in some]
+            if text is not None
+            else None
+        )
+        rows = Rows(
+            [sample_key(i) for i in some],
+            first,
+            image16[some],
+            pseudo[some],
+            [captions[i] for i in some],
+            lists,
+        )
         with (
             storage.staged(file) as path,
-            TableWriter(path, image.shape[1], text_embeddings=text is not None, metadata=metadata(identity, file, "d")) as writer,
+            TableWriter(
+                path, image.shape[1], text_embeddings=text is not None, metadata=metadata(identity, file, "d")
+            ) as writer,
         ):
             writer.add(rows)
         content = {"shard": file, "cut": 0}
-        records.append(Record(file, number, first, len(some), writer.size, writer.sha256, "f", identity, content))
-    about = {"title": "planted", "shards": {"dataset": "planted", "digest": "d", "fingerprint": "f"}, "licence": "CC0-1.0"}
+        records.append(
+            Record(file, number, first, len(some), writer.size, writer.sha256, "f", identity, content)
+        )
+    about = {
+        "title": "planted",
+        "shards": {"dataset": "planted", "digest": "d", "fingerprint": "f"},
+        "licence": "CC0-1.0",
+    }
     ledger.write_manifest(storage, ledger.manifest(records, identity, about, {}))
     return out
 
@@ -78,7 +117,9 @@ def audited(place: Path, sample: int = 4096, seed: int = 0) -> Audit:
     return completion.finish(auditing.audit(CaptionSet(str(place)), sample=sample, seed=seed))
 
 
-@pytest.mark.parametrize(("variances", "rank"), [([1] * 16, 16), ([4, 0, 0], 1), ([9, 9, 0], 2), ([9, 1], 4 / 3**0.75)])
+@pytest.mark.parametrize(
+    ("variances", "rank"), [([1] * 16, 16), ([4, 0, 0], 1), ([9, 9, 0], 2), ([9, 1], 4 / 3**0.75)]
+)
 def test_effective_rank_counts_equal_directions(variances: list[float], rank: float) -> None:
     turn = np.linalg.qr(RANDOM.standard_normal((len(variances),) * 2))[0]
     covariance = turn @ np.diag(np.array(variances, float)) @ turn.T
@@ -97,7 +138,9 @@ def test_moments_in_parts_are_those_of_all_even_of_nearly_equal_vectors() -> Non
 def test_the_gap_is_the_length_of_a_shift() -> None:
     vectors, shift = sphere(300, 16), np.linspace(-1, 1, 16, dtype=np.float32)
     assert measures.gap(of(vectors), of(vectors)) == 0
-    assert measures.gap(of(vectors), of(vectors + shift)) == pytest.approx(float(np.linalg.norm(shift)), rel=1e-5)
+    assert measures.gap(of(vectors), of(vectors + shift)) == pytest.approx(
+        float(np.linalg.norm(shift)), rel=1e-5
+    )
 
 
 def test_a_histogram_keeps_every_cosine_with_its_mean() -> None:
@@ -108,7 +151,10 @@ def test_a_histogram_keeps_every_cosine_with_its_mean() -> None:
     edges = np.linspace(-1, 1, measures.BINS + 1)
     assert histogram.total == 6 and histogram.counts[0] == 2 and histogram.counts[-1] == 2
     assert edges[np.flatnonzero(histogram.counts)][1:3] == pytest.approx([0, 0.5])
-    assert (histogram.mean, histogram.deviation) == (pytest.approx(values.mean()), pytest.approx(values.std()))
+    assert (histogram.mean, histogram.deviation) == (
+        pytest.approx(values.mean()),
+        pytest.approx(values.std()),
+    )
 
 
 def test_planted_duplicates_are_each_others_nearest() -> None:
@@ -116,7 +162,9 @@ def test_planted_duplicates_are_each_others_nearest() -> None:
     vectors[1400], vectors[7] = vectors[3], unit(vectors[1200:1201] + 0.001)[0]
     best, which = measures.nearest(vectors)
     matrix = vectors @ vectors.T - 2 * np.eye(1500, dtype=np.float32)
-    assert np.allclose(best, matrix.max(axis=1), atol=1e-6) and np.allclose(matrix[np.arange(1500), which], best, atol=1e-6)
+    assert np.allclose(best, matrix.max(axis=1), atol=1e-6) and np.allclose(
+        matrix[np.arange(1500), which], best, atol=1e-6
+    )
     assert (which[3], which[1400], which[7], which[1200]) == (1400, 3, 1200, 7)
     assert np.flatnonzero(best > auditing.DUPLICATE).tolist() == [3, 7, 1200, 1400]
 
@@ -124,7 +172,9 @@ def test_planted_duplicates_are_each_others_nearest() -> None:
 def test_ranks_are_those_of_sorting() -> None:
     queries, targets = sphere(1100, 8), unit(sphere(1100, 8) + 0.7 * sphere(1101, 8)[1:])
     order = np.argsort(-(queries @ targets.T), axis=1)
-    assert np.array_equal(measures.ranks(queries, targets), (order == np.arange(1100)[:, None]).argmax(axis=1))
+    assert np.array_equal(
+        measures.ranks(queries, targets), (order == np.arange(1100)[:, None]).argmax(axis=1)
+    )
 
 
 def test_retrieval_is_perfect_without_noise_even_among_duplicates_and_chance_from_noise_alone() -> None:
@@ -148,14 +198,23 @@ def test_a_sweep_follows_the_law_within_three_standard_errors() -> None:
 def test_the_principal_plane_shows_distances_that_lie_in_a_plane() -> None:
     flat = RANDOM.standard_normal((50, 2)).astype(np.float32) * [3, 1]
     turn = np.linalg.qr(RANDOM.standard_normal((8, 8)))[0][:2].astype(np.float32)
-    clouds = measures.principal_plane({"a": (flat @ turn)[:20].astype(np.float32), "b": (flat @ turn)[20:].astype(np.float32)})
+    clouds = measures.principal_plane(
+        {"a": (flat @ turn)[:20].astype(np.float32), "b": (flat @ turn)[20:].astype(np.float32)}
+    )
     seen = np.concatenate([clouds["a"], clouds["b"]])
     distances = [np.linalg.norm(v[:, None] - v, axis=2) for v in (flat, seen)]
     assert np.allclose(distances[0], distances[1], atol=1e-4) and seen[:, 0].std() > seen[:, 1].std()
 
 
 def test_words_and_distinct_n_by_hand() -> None:
-    figures = wording.wording(["A red-brown dog's dog, a dog!", "a red-brown dog's dog, a dog", "A red-brown dog's dog, a dog!", "two"])
+    figures = wording.wording(
+        [
+            "A red-brown dog's dog, a dog!",
+            "a red-brown dog's dog, a dog",
+            "A red-brown dog's dog, a dog!",
+            "two",
+        ]
+    )
     # words: a red-brown dog's dog a dog (three times), two; pairs: a r, r d's, d's dog, dog a, a dog
     assert figures[:3] == (4, 3, 5)
     assert (figures.distinct_1, figures.distinct_2, figures.words) == pytest.approx((5 / 19, 5 / 19, 19 / 4))
@@ -186,14 +245,20 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_audit_of_planted_tables_finds_what_was_planted(healthy: Path) -> None:
     found, image = audited(healthy), sphere(400, 32)
-    assert found.duplicates == 2 and (found.closest[0].first, found.closest[0].second) == ("000000005", "000000399")
+    assert found.duplicates == 2 and (found.closest[0].first, found.closest[0].second) == (
+        "000000005",
+        "000000399",
+    )
     assert found.closest_keys[399] == "000000399" and found.sample.keys == [sample_key(i) for i in range(400)]
     assert (
-        found.ranks["image"] == pytest.approx(measures.effective_rank(measures.spectrum(np.cov(image.T))), rel=0.01)
+        found.ranks["image"]
+        == pytest.approx(measures.effective_rank(measures.spectrum(np.cov(image.T))), rel=0.01)
         and found.ranks["image"] > 31
     )
     assert found.cosines["image", "pseudo"].mean == pytest.approx(found.law, abs=0.003)
-    assert found.cosines["image", "text"].total == 800 and found.gaps["image", "text"] == pytest.approx(0.72, abs=0.05)
+    assert found.cosines["image", "text"].total == 800 and found.gaps["image", "text"] == pytest.approx(
+        0.72, abs=0.05
+    )
     assert found.retrieval["text"].top_1 > 0.95 and found.retrieval["pseudo"].top_1 > 0.95
     assert found.tally.captions == 800 and found.tally.wording().distinct == 408
     assert dict(found.commonest) == {f"a {shade} thing": 50 for shade in SHADES}
@@ -201,14 +266,31 @@ def test_an_audit_of_planted_tables_finds_what_was_planted(healthy: Path) -> Non
     assert found.warnings() == [] and found.row()["warnings"] == "none"
 
 
-def test_streaming_figures_do_not_depend_on_sample_or_parts_and_the_sample_on_its_seed(healthy: Path, tmp_path: Path) -> None:
+def test_streaming_figures_do_not_depend_on_sample_or_parts_and_the_sample_on_its_seed(
+    healthy: Path, tmp_path: Path
+) -> None:
     image = sphere(400, 32)
     image[399] = image[5]
     one = planted(tmp_path, image, parts=1)
-    whole, some, again, other = audited(one), audited(healthy, 64), audited(healthy, 64), audited(healthy, 64, seed=1)
-    for name in ("cosine_image_pseudo", "effective_rank_image", "cosine_of_two_pictures", "captions", "vocabulary"):
+    whole, some, again, other = (
+        audited(one),
+        audited(healthy, 64),
+        audited(healthy, 64),
+        audited(healthy, 64, seed=1),
+    )
+    for name in (
+        "cosine_image_pseudo",
+        "effective_rank_image",
+        "cosine_of_two_pictures",
+        "captions",
+        "vocabulary",
+    ):
         assert some.row()[name] == whole.row()[name]
-    assert len(some.nearest) == 64 and some.row() == again.row() and some.sample.keys == again.sample.keys != other.sample.keys
+    assert (
+        len(some.nearest) == 64
+        and some.row() == again.row()
+        and some.sample.keys == again.sample.keys != other.sample.keys
+    )
     assert some.sample.indices.tolist() == [int(key) for key in some.sample.keys]
     assert np.allclose(some.sample.image, image[some.sample.indices], atol=1e-3)
 
@@ -217,8 +299,16 @@ def test_streaming_figures_do_not_depend_on_sample_or_parts_and_the_sample_on_it
     ("image", "captions", "sentence"),
     [
         (unit(sphere(200, 64) * 0.1 + sphere(1, 64)), None, "image embeddings are nearly equal"),
-        (unit(np.pad(sphere(200, 2)[:, :1], ((0, 0), (0, 63))) + np.eye(1, 64, 5)), None, "image embeddings fill few directions"),
-        (np.repeat(sphere(20, 64), 10, axis=0), None, "100% of the sampled pictures have another with a cosine above 0.999"),
+        (
+            unit(np.pad(sphere(200, 2)[:, :1], ((0, 0), (0, 63))) + np.eye(1, 64, 5)),
+            None,
+            "image embeddings fill few directions",
+        ),
+        (
+            np.repeat(sphere(20, 64), 10, axis=0),
+            None,
+            "100% of the sampled pictures have another with a cosine above 0.999",
+        ),
         (
             sphere(200, 64),
             [["a picture", f"a picture of {i % 9}"] for i in range(200)],
@@ -270,26 +360,55 @@ def read(page: str) -> list[tuple[str, dict[str, str | None]]]:
 @pytest.mark.slow
 def test_the_page_is_whole_html_with_every_plot_and_nothing_from_elsewhere(healthy: Path) -> None:
     found = audited(healthy)
-    page = page_of(found, {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
+    page = page_of(
+        found, {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()}
+    )
     elements = read(page)
-    titles = ["Cosines", "Modality gap", "Effective rank", "Nearest other picture", "Finding the picture again", "Amount of noise"]
+    titles = [
+        "Cosines",
+        "Modality gap",
+        "Effective rank",
+        "Nearest other picture",
+        "Finding the picture again",
+        "Amount of noise",
+    ]
     titles += ["Vocabulary, beside the paper's table 4", "Frequency of words"]
     drawn = [attributes for tag, attributes in elements if tag == "img" and attributes["alt"]]
     assert [attributes["alt"] for attributes in drawn] == titles
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in elements} and "url(" not in page and "@import" not in page
-    addresses = [value or "" for _, attributes in elements for name, value in attributes.items() if name in ("src", "href", "srcset")]
-    assert len(addresses) == len(titles) + len(found.closest) and all(a.startswith("data:image/") for a in addresses)
+    assert (
+        not {"script", "link", "iframe", "object"} & {tag for tag, _ in elements}
+        and "url(" not in page
+        and "@import" not in page
+    )
+    addresses = [
+        value or ""
+        for _, attributes in elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset")
+    ]
+    assert len(addresses) == len(titles) + len(found.closest) and all(
+        a.startswith("data:image/") for a in addresses
+    )
     for attributes in drawn:
         svg = ET.fromstring(base64.b64decode((attributes["src"] or "").split(",")[1]))
-        links = [value for element in svg.iter() for name, value in element.attrib.items() if name.endswith("href")]
-        assert len(list(svg.iter("{http://www.w3.org/2000/svg}path"))) > 20 and all(link.startswith("#") for link in links)
+        links = [
+            value for element in svg.iter() for name, value in element.attrib.items() if name.endswith("href")
+        ]
+        assert len(list(svg.iter("{http://www.w3.org/2000/svg}path"))) > 20 and all(
+            link.startswith("#") for link in links
+        )
     assert "No sign of collapse" in page and "BLIP on Visual Atoms (paper)</td><td>1,000</td><td>34" in page
-    assert page == page_of(audited(healthy), {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()})
+    assert page == page_of(
+        audited(healthy),
+        {key: np.full((8, 8, 3), n % 256, np.uint8) for n, key in found.closest_keys.items()},
+    )
 
 
 @pytest.mark.slow
 def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
-    page = page_of(audited(planted(tmp_path, sphere(64, 32), captions=[["<script>alert(1)</script>"]] * 64)), {})
+    page = page_of(
+        audited(planted(tmp_path, sphere(64, 32), captions=[["<script>alert(1)</script>"]] * 64)), {}
+    )
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "Signs of collapse" in page and "Images and pseudo-captions" in page
 
@@ -298,7 +417,9 @@ def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
 def test_a_plot_shows_its_figures(healthy: Path) -> None:
     found = audited(healthy)
     taller = plots.vocabulary({"a": 10, "b": 20, "c": 30})
-    assert taller != plots.vocabulary({"a": 10, "b": 21, "c": 30}) and taller == plots.vocabulary({"a": 10, "b": 20, "c": 30})
+    assert taller != plots.vocabulary({"a": 10, "b": 21, "c": 30}) and taller == plots.vocabulary(
+        {"a": 10, "b": 20, "c": 30}
+    )
     assert plots.sweep(found) == plots.sweep(audited(healthy)) != plots.sweep(audited(healthy, 64))
 
 
@@ -316,13 +437,24 @@ def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *SHADES])}
     model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
     special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<pad>"}
-    seeing = hub.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8)
+    seeing = hub.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+    )
     tokens: Any = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     writing = hub.GPT2Config(vocab_size=len(words), n_positions=64, n_embd=16, n_layer=1, n_head=2, **tokens)
     torch.manual_seed(3)
     with captioner._quiet(hub):
-        both = hub.VisionEncoderDecoderModel(hub.VisionEncoderDecoderConfig.from_encoder_decoder_configs(seeing, writing))
-        both.generation_config = hub.GenerationConfig(decoder_start_token_id=1, min_new_tokens=4, suppress_tokens=[0, 1], **tokens)
+        both = hub.VisionEncoderDecoderModel(
+            hub.VisionEncoderDecoderConfig.from_encoder_decoder_configs(seeing, writing)
+        )
+        both.generation_config = hub.GenerationConfig(
+            decoder_start_token_id=1, min_new_tokens=4, suppress_tokens=[0, 1], **tokens
+        )
         both.save_pretrained(folder)
         hub.PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
         hub.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
@@ -335,7 +467,9 @@ def test_a_captioner_captions_a_seeded_choice_of_pictures(image_to_text: Path, u
     first, again, other = (dict(captioner.captions(model, shard_set, pictures=24, seed=s)) for s in (0, 0, 1))
     assert first == again and len(first) == 24 and first.keys() != other.keys()
     assert first.keys() <= {sample_key(i) for i in range(40)} and list(first) == sorted(first)
-    assert set(" ".join(first.values()).split()) <= set(SHADES) and all(len(said.split()) >= 4 for said in first.values())
+    assert set(" ".join(first.values()).split()) <= set(SHADES) and all(
+        len(said.split()) >= 4 for said in first.values()
+    )
     assert len(dict(captioner.captions(model, shard_set, pictures=99, seed=0))) == 40
 
 
@@ -352,7 +486,9 @@ def test_a_captioner_gets_a_row_beside_the_sentences(healthy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_no_captioner_gets_one_sentence(image_to_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_captioner_gets_one_sentence(
+    image_to_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"holds no config\.json"):
         captioner.load(str(tmp_path), "cpu")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
@@ -373,16 +509,37 @@ def invoke(*arguments: Any) -> Result:
 
 
 @pytest.mark.slow
-def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undisturbed: Path, image_to_text: Path, tmp_path: Path) -> None:
+def test_the_command_prints_json_lines_and_writes_the_page(
+    captioned: Path, undisturbed: Path, image_to_text: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "pages" / "a.html"
     result = invoke(
-        "audit", captioned, "--shards", undisturbed, "--captioner", image_to_text, "--pictures", 20, "--sample", 32, "--out", out
+        "audit",
+        captioned,
+        "--shards",
+        undisturbed,
+        "--captioner",
+        image_to_text,
+        "--pictures",
+        20,
+        "--sample",
+        32,
+        "--out",
+        out,
     )
     assert result.exception is None
     row, *forms = kit.json_lines(result)
-    assert row["pictures"] == 40 and row["sample"] == 32 and row["cosine_image_pseudo"] == pytest.approx(row["cosine_by_law"], abs=0.01)
-    assert [f["captions_of"] for f in forms] == ["short", "long", "tiny"] and [f["captions"] for f in forms] == [32, 32, 20]
-    assert "warning: " in result.stderr and row["warnings"].count(";") >= 1  # random weights tell nothing apart
+    assert (
+        row["pictures"] == 40
+        and row["sample"] == 32
+        and row["cosine_image_pseudo"] == pytest.approx(row["cosine_by_law"], abs=0.01)
+    )
+    assert [f["captions_of"] for f in forms] == ["short", "long", "tiny"] and [
+        f["captions"] for f in forms
+    ] == [32, 32, 20]
+    assert (
+        "warning: " in result.stderr and row["warnings"].count(";") >= 1
+    )  # random weights tell nothing apart
     pairs = [a for tag, a in read(out.read_text()) if tag == "img" and not a["alt"]]
     assert pairs and "What tiny said" in out.read_text()
     assert invoke("audit", captioned, "--sample", 32, "--out", tmp_path / "b.html").exception is None
@@ -397,13 +554,21 @@ def test_the_command_prints_json_lines_and_writes_the_page(captioned: Path, undi
         (["--sample", "16385"], "--sample is 16385; it must be 32"),
         (["--seed", "-1"], "--seed is -1"),
         (["--captioner", "nowhere", "--pictures", "0"], "--pictures is 0"),
-        (["--captioner", "nowhere"], "the pictures of visual_atoms are not in data/shards/visual_atoms.*--shards"),
+        (
+            ["--captioner", "nowhere"],
+            "the pictures of visual_atoms are not in data/shards/visual_atoms.*--shards",
+        ),
         (["--shards", "SHARDS", "--captioner", "nowhere"], "nowhere holds no config.json"),
         (["--shards", "SHARDS", "--captioner", "nowhere", "--device", "tpu"], "unknown device 'tpu'"),
     ],
 )
 def test_bad_options_get_one_sentence(
-    captioned: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+    captioned: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke("audit", captioned, *(undisturbed if o == "SHARDS" else o for o in options))
@@ -419,8 +584,13 @@ def test_bad_tables_get_one_sentence(captioned: Path, undisturbed: Path, tmp_pat
 
     assert "give the command that makes it" in refused(tmp_path / "nowhere")
     assert "holds no caption tables" in refused(undisturbed)
-    assert "holds 20 pictures; an audit needs at least 32" in refused(planted(tmp_path / "few", sphere(20, 8)))
-    assert "000000000 to 000000015" in (long := refused(planted(tmp_path / "long", 1.1 * sphere(48, 8)))) and "unit length" in long
+    assert "holds 20 pictures; an audit needs at least 32" in refused(
+        planted(tmp_path / "few", sphere(20, 8))
+    )
+    assert (
+        "000000000 to 000000015" in (long := refused(planted(tmp_path / "long", 1.1 * sphere(48, 8))))
+        and "unit length" in long
+    )
     broken = Path(shutil.copytree(captioned, tmp_path / "broken"))
     table = sorted(broken.glob("*.parquet"))[1]
     table.write_bytes(table.read_bytes()[:-100])

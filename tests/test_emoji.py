@@ -15,7 +15,9 @@ from tests.kit_font import write_font
 
 TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 WAVING = {f"👋{tone}": (200 - 30 * i, 150 - 20 * i, 100) for i, tone in enumerate(["", *TONES])}
-FRUIT = {emoji: (250 - 7 * i, 10 + 9 * i, 60) for i, emoji in enumerate("🍎🍏🍐🍊🍋🍌🍉🍇🍓🍈🍒🍑🥭🍍🥥🥝🍅🍆🥑🥦")}
+FRUIT = {
+    emoji: (250 - 7 * i, 10 + 9 * i, 60) for i, emoji in enumerate("🍎🍏🍐🍊🍋🍌🍉🍇🍓🍈🍒🍑🥭🍍🥥🥝🍅🍆🥑🥦")
+}
 OTHERS = {"🇹🇩": (10, 20, 200), "😀": (250, 200, 20)}
 
 
@@ -54,13 +56,25 @@ def test_every_emoji_that_the_font_shows_is_drawn_with_its_names_and_no_other(ma
 
 
 def test_variants_in_several_skin_tones_lie_in_one_split(made: Path) -> None:
-    places = {split for split in ("train", "test") for s in samples(made / split).values() if s.about["concept"] == "waving hand"}
+    places = {
+        split
+        for split in ("train", "test")
+        for s in samples(made / split).values()
+        if s.about["concept"] == "waving hand"
+    }
     assert len(places) == 1
 
 
 @pytest.mark.parametrize(
     ("emoji", "concept"),
-    [("🧑🏻‍❤️‍💋‍🧑🏿", "kiss"), ("💏🏾", "kiss"), ("🤝🏽", "handshake"), ("🫱🏻‍🫲🏿", "handshake"), ("🧔🏽‍♀️", "woman beard"), ("🐸", "frog")],
+    [
+        ("🧑🏻‍❤️‍💋‍🧑🏿", "kiss"),
+        ("💏🏾", "kiss"),
+        ("🤝🏽", "handshake"),
+        ("🫱🏻‍🫲🏿", "handshake"),
+        ("🧔🏽‍♀️", "woman beard"),
+        ("🐸", "frog"),
+    ],
 )
 def test_a_concept_is_the_name_without_skin_tones(emoji: str, concept: str) -> None:
     [found] = [e for e in prepare.known() if e.emoji == emoji]
@@ -72,7 +86,9 @@ def test_the_split_is_written_down_with_font_package_and_licence(made: Path) -> 
     for split in ("train", "test"):
         assert written["splits"][split] == [s.about["source"] for s in samples(made / split).values()]
         manifest = json.loads((made / split / "manifest.json").read_text())
-        assert manifest["identity"]["dataset"] == f"emoji-{split}" and "Open Font License" in manifest["licence"]
+        assert (
+            manifest["identity"]["dataset"] == f"emoji-{split}" and "Open Font License" in manifest["licence"]
+        )
         assert (manifest["identity"]["filter"], manifest["identity"]["size"]) == ("lanczos", 32)
     assert len(next(iter(samples(made / "test").values())).about["font"]) == 64
 
@@ -85,7 +101,9 @@ def test_a_second_call_does_nothing(made_font: Path, made: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bytes_and_another_seed_another_split(made_font: Path, made: Path, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bytes_and_another_seed_another_split(
+    made_font: Path, made: Path, tmp_path: Path
+) -> None:
     run("--font", made_font, "--out", tmp_path / "again", "--workers", 0, "--test-share", 0.3)
     assert tar_hashes(tmp_path / "again" / "train") == tar_hashes(made / "train")
     run("--font", made_font, "--out", tmp_path / "other", "--workers", 0, "--test-share", 0.3, "--seed", 1)
@@ -96,7 +114,11 @@ def test_a_font_without_colour_bitmaps_is_refused_before_anything_is_written(tmp
     black = write_font(tmp_path / "black.ttf", {"😀": (0, 0, 0), **FRUIT}, bitmaps=False)
     text = tmp_path / "text.ttf"
     text.write_text("no font")
-    for path, sentence in ((black, "without colours"), (text, "no font with colour bitmaps"), (tmp_path / "none.ttf", "there is no font")):
+    for path, sentence in (
+        (black, "without colours"),
+        (text, "no font with colour bitmaps"),
+        (tmp_path / "none.ttf", "there is no font"),
+    ):
         with pytest.raises(UserError, match=sentence):
             run("--font", path, "--out", tmp_path / "set")
     assert not (tmp_path / "set").exists()
@@ -104,19 +126,35 @@ def test_a_font_without_colour_bitmaps_is_refused_before_anything_is_written(tmp
 
 @pytest.mark.slow
 def test_the_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "data.emoji.prepare", "--font", str(tmp_path / "none.ttf"), "--out", str(tmp_path / "set")]
+    command = [
+        sys.executable,
+        "-m",
+        "data.emoji.prepare",
+        "--font",
+        str(tmp_path / "none.ttf"),
+        "--out",
+        str(tmp_path / "set"),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 2 and ended.stderr.startswith("error: there is no font") and ended.stderr.count("\n") == 1
+    assert (
+        ended.returncode == 2
+        and ended.stderr.startswith("error: there is no font")
+        and ended.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 2.0])
-def test_a_share_that_holds_out_nothing_or_all_is_refused(made_font: Path, share: float, tmp_path: Path) -> None:
+def test_a_share_that_holds_out_nothing_or_all_is_refused(
+    made_font: Path, share: float, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="between 0 and 1"):
         run("--font", made_font, "--out", tmp_path / "set", "--test-share", share)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not any(Path(p).exists() for p in font.PLACES), reason="Debian's fonts-noto-color-emoji is not installed")
+@pytest.mark.skipif(
+    not any(Path(p).exists() for p in font.PLACES), reason="Debian's fonts-noto-color-emoji is not installed"
+)
 def test_noto_color_emoji_has_nearly_all_of_them() -> None:
     found = prepare.originals(font.find(None), seed=0, share=0.1)
     concepts = {split: {o.about["concept"] for o in originals} for split, originals in found.items()}

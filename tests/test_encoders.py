@@ -18,7 +18,9 @@ def pixels(size: int, count: int = 8) -> np.ndarray:
     """Smooth pictures with some noise: uint8 (N, S, S, 3)."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    smooth = np.stack([np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse])
+    smooth = np.stack(
+        [np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse]
+    )
     return (smooth + random.integers(-20, 20, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -40,7 +42,9 @@ def test_pictures_are_prepared_as_open_clip_prepares_them(tiny_encoder: Path, si
     model.eval()
     given = pixels(size)
     with torch.inference_mode():
-        theirs = model.encode_image(torch.stack([prepare(Image.fromarray(p)) for p in given]), normalize=True).numpy()
+        theirs = model.encode_image(
+            torch.stack([prepare(Image.fromarray(p)) for p in given]), normalize=True
+        ).numpy()
     encoder = load(find(str(tiny_encoder)))
     ours = encoder.images(given)
     gradual = encoder.features(torch.from_numpy(given).permute(0, 3, 1, 2) / 255).numpy()
@@ -56,7 +60,9 @@ def test_threads_change_nothing_and_batches_no_more_than_rounding(tiny_encoder: 
     torch.set_num_threads(3 - min(threads, 2))
     assert np.array_equal(together, encoder.images(given))
     torch.set_num_threads(threads)
-    assert np.allclose(together, np.concatenate([encoder.images(given[i : i + 1]) for i in range(33)]), atol=1e-6)
+    assert np.allclose(
+        together, np.concatenate([encoder.images(given[i : i + 1]) for i in range(33)]), atol=1e-6
+    )
 
 
 def test_gradients_reach_the_pictures_and_no_weight(tiny_encoder: Path) -> None:
@@ -109,11 +115,15 @@ def architecture(tmp_path: Path) -> str:
     return "tiny-test"
 
 
-def test_folder_and_files_give_the_same_encoder(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
+def test_folder_and_files_give_the_same_encoder(
+    tiny_encoder: Path, tmp_path: Path, architecture: str
+) -> None:
     from safetensors.torch import load_file
 
     weights = tiny_encoder / "open_clip_model.safetensors"
-    torch.save({"state_dict": {f"module.{k}": v for k, v in load_file(weights).items()}}, tmp_path / "epoch_7.pt")
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in load_file(weights).items()}}, tmp_path / "epoch_7.pt"
+    )
     shutil.copy(weights, tmp_path / "own.safetensors")
     sources = [find(f"{architecture}={tmp_path / name}") for name in ("epoch_7.pt", "own.safetensors")]
     assert [s.name for s in sources] == ["tiny-test/epoch_7", "tiny-test/own"]
@@ -133,18 +143,23 @@ def test_the_activation_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch, 
     assert dict(find("ViT-B-32/laion2b_s34b_b79k").options) == {}
 
 
-def test_without_network_or_weights_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_network_or_weights_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        UserError, match=r"(?s)ViT-B-32/openai are not here .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
+        UserError,
+        match=r"(?s)ViT-B-32/openai are not here .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE",
     ):
         find("ViT-B-32/openai")
 
 
-def test_nano_is_found_where_ray_puts_what_it_sends_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nano_is_found_where_ray_puts_what_it_sends_along(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     here = find("nano")
     shutil.copytree(encoders._DATA / "nano", tmp_path / "nano")
     monkeypatch.setattr(encoders, "_DATA", tmp_path / "nowhere")
@@ -169,14 +184,19 @@ def test_unknown_names_get_what_is_near(name: str, sentence: str) -> None:
 
 
 @pytest.mark.slow
-def test_weights_of_another_architecture_are_refused(tiny_encoder: Path, tmp_path: Path, architecture: str) -> None:
+def test_weights_of_another_architecture_are_refused(
+    tiny_encoder: Path, tmp_path: Path, architecture: str
+) -> None:
     other = shutil.copytree(tiny_encoder, tmp_path / "other")
     wide = {**TINY_CLIP, "embed_dim": 64}
     (other / "open_clip_config.json").write_text(json.dumps({"model_cfg": wide, "preprocess_cfg": {}}))
     with pytest.raises(UserError, match="does not hold the weights of"):
         load(find(str(other)))
     (tmp_path / "cut.pt").write_bytes(b"PK no weights")
-    for name in (f"ViT-B-32={tiny_encoder / 'open_clip_model.safetensors'}", f"{architecture}={tmp_path / 'cut.pt'}"):
+    for name in (
+        f"ViT-B-32={tiny_encoder / 'open_clip_model.safetensors'}",
+        f"{architecture}={tmp_path / 'cut.pt'}",
+    ):
         with pytest.raises(UserError, match="does not hold the weights of"):
             load(find(name))
     with pytest.raises(UserError, match="unknown architecture 'ViT-B-23'; near it are ViT-B-32"):

@@ -29,26 +29,61 @@ from train.models.stylegan2_networks import Generator
 from train.start import Request as Training
 from train.start import finish, train
 
-TINY = ("model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8", "model.text_width=8")
-SHORT = ("training.batch=16", "run.checkpoint=16", "run.tick=16", "run.samples=32", "run.workers=0", "training.precision=fp32")
+TINY = (
+    "model.resolution=16",
+    "model.channel_base=128",
+    "model.channel_max=8",
+    "model.z_dim=8",
+    "model.w_dim=8",
+    "model.text_width=8",
+)
+SHORT = (
+    "training.batch=16",
+    "run.checkpoint=16",
+    "run.tick=16",
+    "run.samples=32",
+    "run.workers=0",
+    "training.precision=fp32",
+)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> Path:
+def run(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: Path, tiny_encoder: Path
+) -> Path:
     """A run of 32 images, with two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    asked = Training("tiny-32", (str(undisturbed),), str(out), (str(captioned),), 32, encoder=str(tiny_encoder), settings=(*TINY, *SHORT))
+    asked = Training(
+        "tiny-32",
+        (str(undisturbed),),
+        str(out),
+        (str(captioned),),
+        32,
+        encoder=str(tiny_encoder),
+        settings=(*TINY, *SHORT),
+    )
     assert finish(train(asked)) == 0
     return out
 
 
 @pytest.fixture
 def ask(
-    run: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    undisturbed: Path,
+    captioned: Path,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Any]:
     """A request for figures of the run, with a cache of its own."""
     monkeypatch.setattr(features, "CACHE", tmp_path / "features")
-    common = {"captions": str(captioned), "n": 30, "detector": str(tiny_encoder), "encoder": str(tiny_encoder), "metrics": "fid,kid"}
+    common = {
+        "captions": str(captioned),
+        "n": 30,
+        "detector": str(tiny_encoder),
+        "encoder": str(tiny_encoder),
+        "metrics": "fid,kid",
+    }
     return lambda **changes: Request(str(run), str(undisturbed), **{**common, **changes})
 
 
@@ -56,10 +91,15 @@ def rows(request: Request) -> list[dict[str, Any]]:
     return completion.finish(measuring.metrics(request))
 
 
-def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undisturbed: Path, captioned: Path) -> None:
+def test_a_picture_depends_on_its_prompt_seed_and_number_alone(
+    run: Path, undisturbed: Path, captioned: Path
+) -> None:
     found, shards, tables_ = runs.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
     many, few = (prompts.of_tables(shards, tables_, found, n) for n in (40, 20))
-    drawn = [prompts.drawn(found, found.checkpoint(), p, seed=s, device="cpu") for p, s in ((many, 0), (few, 0), (many, 1))]
+    drawn = [
+        prompts.drawn(found, found.checkpoint(), p, seed=s, device="cpu")
+        for p, s in ((many, 0), (few, 0), (many, 1))
+    ]
     pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
     assert pictures[0].shape == (40, 16, 16, 3) and pictures[0].dtype == np.uint8
     assert np.array_equal(pictures[0][:20], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
@@ -67,13 +107,17 @@ def test_a_picture_depends_on_its_prompt_seed_and_number_alone(run: Path, undist
     assert len({d.digest for d in drawn}) == 3
 
 
-def test_figures_say_all_that_makes_them_comparable_and_are_kept(ask: Callable[..., Request], run: Path, undisturbed: Path) -> None:
+def test_figures_say_all_that_makes_them_comparable_and_are_kept(
+    ask: Callable[..., Request], run: Path, undisturbed: Path
+) -> None:
     request = ask(metrics="fid,kid,pr")
     made, again = rows(request), rows(request)
     assert made == again  # from the cache
     lines = json_lines(run / "metrics.jsonl")
     assert lines[-len(made) :] == made
-    assert made[0]["metric"] == "FD (tiny)" and {"KD (tiny)", "FD-infinity (tiny)", "precision (tiny)"} <= {r["metric"] for r in made}
+    assert made[0]["metric"] == "FD (tiny)" and {"KD (tiny)", "FD-infinity (tiny)", "precision (tiny)"} <= {
+        r["metric"] for r in made
+    }
     for row in made:
         assert row["n"] == 30 and row["reference_n"] == 40 and row["seed"] == 0 and row["images_seen"] == 32
         assert row["reference_digest"] == ShardSet(str(undisturbed)).digest and len(row["weights"]) == 64
@@ -106,7 +150,9 @@ class Drawing:
         return self.taken
 
 
-def test_every_picture_is_drawn_once_for_all_metrics(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_picture_is_drawn_once_for_all_metrics(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawing = Drawing(monkeypatch)
     both = ask(metrics="fid,clip,kid", clip="nano")
     assert drawing.count(both) == 30
@@ -118,8 +164,13 @@ def test_every_picture_is_drawn_once_for_all_metrics(ask: Callable[..., Request]
 
 
 def test_progress_is_the_pictures_of_the_reference_and_those_drawn(ask: Callable[..., Request]) -> None:
-    for request in (ask(metrics="kid,clip", clip="nano"), ask(metrics="kid,clip", clip="nano")):  # the second from the cache
-        steps = [event.amount for event in measuring.metrics(request) if isinstance(event, completion.Progress)]
+    for request in (
+        ask(metrics="kid,clip", clip="nano"),
+        ask(metrics="kid,clip", clip="nano"),
+    ):  # the second from the cache
+        steps = [
+            event.amount for event in measuring.metrics(request) if isinstance(event, completion.Progress)
+        ]
         assert sum(steps) == measuring.pictures(request) == 40 + 30
 
 
@@ -151,7 +202,12 @@ class Numbers:
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 0.0)], ids=["own", "neighbour"])
 def test_text_metrics_compare_each_picture_with_its_own_text(
-    ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int, share: float
+    ask: Callable[..., Request],
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shift: int,
+    share: float,
 ) -> None:
     named = name_pictures(["any"] * 130, tmp_path, tiny_encoder)
     of_tables = prompts.of_tables
@@ -159,12 +215,26 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
     numbers = np.array([(i + shift) % 110 for i in range(130)], np.uint8)
     pictures = np.broadcast_to(numbers[:, None, None, None], (130, 8, 8, 3))
     real = encoders.load
-    monkeypatch.setattr(encoders, "load", lambda source, *more: Numbers() if source.name == "nano" else real(source, *more))
-    monkeypatch.setattr(prompts, "drawn", lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])))
+    monkeypatch.setattr(
+        encoders, "load", lambda source, *more: Numbers() if source.name == "nano" else real(source, *more)
+    )
+    monkeypatch.setattr(
+        prompts,
+        "drawn",
+        lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])),
+    )
     request = replace(ask(metrics="rprecision,clip", clip="nano", n=130), **named)
     precision, score = rows(request)
-    assert (precision["metric"], precision["value"], precision["candidates"]) == ("R-precision (numbers)", share, 100)
-    assert (score["metric"], score["value"], score["formula"]) == ("CLIP score (numbers)", 100 * share, "100 mean max(cos, 0)")
+    assert (precision["metric"], precision["value"], precision["candidates"]) == (
+        "R-precision (numbers)",
+        share,
+        100,
+    )
+    assert (score["metric"], score["value"], score["formula"]) == (
+        "CLIP score (numbers)",
+        100 * share,
+        "100 mean max(cos, 0)",
+    )
     for row in (precision, score):
         assert (row["n"], row["reference_n"], row["weights"], row["error"]) == (120, 130, "2" * 64, 0)
 
@@ -174,11 +244,16 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
 ) -> None:
     names = [f"picture {i % 100}" for i in range(120)]  # of 100 different texts all are candidates
     write_foreign(tmp_path / "named", [{"txt": name.encode()} for name in names])
-    request = replace(ask(captions=None, metrics="kid,rprecision,clip", clip=str(tiny_encoder), n=120), reference=str(tmp_path / "named"))
+    request = replace(
+        ask(captions=None, metrics="kid,rprecision,clip", clip=str(tiny_encoder), n=120),
+        reference=str(tmp_path / "named"),
+    )
     made = {row["metric"]: row for row in rows(request)}
     found, encoder = runs.find(run), load(find(str(tiny_encoder)))
     prompted = prompts.of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
-    drawn = np.concatenate(list(prompts.drawn(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0)))
+    drawn = np.concatenate(
+        list(prompts.drawn(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0))
+    )
     cosines = encoder.images(drawn) @ encoder.texts(names[:100]).T
     own = cosines[np.arange(120), np.arange(120) % 100]
     assert made["R-precision (tiny)"]["value"] == pytest.approx(np.mean(own == cosines.max(axis=1)))
@@ -197,10 +272,16 @@ def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
 
 
 def test_another_detector_is_not_marked(ask: Callable[..., Request]) -> None:
-    assert all("encoder that made" not in note for row in rows(ask(detector="nano")) for note in row.get("notes") or [])
+    assert all(
+        "encoder that made" not in note
+        for row in rows(ask(detector="nano"))
+        for note in row.get("notes") or []
+    )
 
 
-def test_texts_are_encoded_here_where_there_are_no_tables(ask: Callable[..., Request], tiny_encoder: Path, undisturbed: Path) -> None:
+def test_texts_are_encoded_here_where_there_are_no_tables(
+    ask: Callable[..., Request], tiny_encoder: Path, undisturbed: Path
+) -> None:
     made = rows(ask(captions=None, metrics="clip", clip="nano"))
     assert [r["metric"] for r in made] == ["CLIP score (nano)"]
     assert made[0]["captions"] == "the first caption of each picture, encoded here" and made[0]["formula"]
@@ -208,7 +289,9 @@ def test_texts_are_encoded_here_where_there_are_no_tables(ask: Callable[..., Req
     assert len(prompted.texts) == 3 and np.allclose(np.linalg.norm(prompted.vectors, axis=1), 1, atol=1e-5)
 
 
-def test_a_curve_has_every_checkpoint_with_last_and_best(ask: Callable[..., Request], run: Path, tmp_path: Path) -> None:
+def test_a_curve_has_every_checkpoint_with_last_and_best(
+    ask: Callable[..., Request], run: Path, tmp_path: Path
+) -> None:
     made = completion.finish(measuring.curve(ask(metrics="kid")))
     assert sorted({r["images_seen"] for r in made}) == [16, 32]
     [ends] = curves.write(tmp_path / "curve.png", {str(run): made})
@@ -229,7 +312,9 @@ def test_a_curve_on_a_full_disk_leaves_no_file_or_the_old_one(tmp_path: Path, fi
     before = (out.parent / file).read_bytes()
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
         curves.write(out, {"other": rows_of["run"]})
-    assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (out.parent / file).read_bytes() == before
+    assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (
+        out.parent / file
+    ).read_bytes() == before
 
 
 def test_best_is_least_of_distances_and_most_of_scores() -> None:
@@ -253,7 +338,9 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
     head = agreement.fit(x.astype(np.float32), families)
     standard = np.c_[(x - x.mean(0)) / x.std(0), np.ones(60)]
     y = np.array([[f == "a", f == "b"] for f in families], float)
-    augmented = np.linalg.lstsq(np.r_[standard, np.sqrt(agreement._RIDGE * 60) * np.eye(6)], np.r_[y, np.zeros((6, 2))], rcond=None)[0]
+    augmented = np.linalg.lstsq(
+        np.r_[standard, np.sqrt(agreement._RIDGE * 60) * np.eye(6)], np.r_[y, np.zeros((6, 2))], rcond=None
+    )[0]
     assert np.allclose(head.weights, augmented, atol=1e-4)
     assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
     with pytest.raises(UserError, match="needs pictures of two at least"):
@@ -266,15 +353,28 @@ def test_agreement_says_what_real_renders_and_chance_give(
 ) -> None:
     make_small(tmp_path / "fractals", dataset="fractals", settings=())
     sets = [str(undisturbed), str(tmp_path / "fractals")]
-    terms: Any = {"n": 40, "detector": "nano", "weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
+    terms: Any = {
+        "n": 40,
+        "detector": "nano",
+        "weights": None,
+        "seed": 0,
+        "encoder": str(tiny_encoder),
+        "device": "cpu",
+    }
     made = completion.finish(agreement.agreement(str(run), sets, **terms))
     assert [r["metric"] for r in made] == [f"attribute agreement: {fact}" for fact in agreement.FACTS]
     family, _, background = made
     assert family["of_real_renders"] > 0.9 and family["n"] == 40 and background["of_real_renders"] > 0.7
     assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == made
 
-    _, renders = agreement._halves(agreement.read(sets, 40), 0)  # A run that draws what the judge has as real renders.
-    monkeypatch.setattr(prompts, "drawn", lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])))
+    _, renders = agreement._halves(
+        agreement.read(sets, 40), 0
+    )  # A run that draws what the judge has as real renders.
+    monkeypatch.setattr(
+        prompts,
+        "drawn",
+        lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])),
+    )
     known = completion.finish(agreement.agreement(str(run), sets, **terms))
     for row, drawn in zip(made, known, strict=True):
         assert drawn["value"] == drawn["of_real_renders"] == row["of_real_renders"] != row["value"]
@@ -290,16 +390,27 @@ def test_agreement_says_what_real_renders_and_chance_give(
     [
         (["metrics", "{tmp}", "--reference", "{set}"], "is no run: it has no config.json"),
         (["metrics", "{run}", "--reference", "{tmp}"], "has no manifest.json: it holds no finished set"),
-        (["metrics", "{run}", "--reference", "{set}", "--metrics", "fidd"], "unknown metric 'fidd'; known are fid"),
+        (
+            ["metrics", "{run}", "--reference", "{set}", "--metrics", "fidd"],
+            "unknown metric 'fidd'; known are fid",
+        ),
         (["metrics", "{run}", "--reference", "{set}", "--n", "1"], "--n is 1; it must be at least 2"),
-        (["metrics", "{run}", "--reference", "{set}", "--images-seen", "7"], "has no checkpoint at 7 images; it has 16, 32"),
-        (["metrics", "{run}", "--reference", "{set}", "--encoder", "nano"], "the encoder nano has other weights than the one of"),
+        (
+            ["metrics", "{run}", "--reference", "{set}", "--images-seen", "7"],
+            "has no checkpoint at 7 images; it has 16, 32",
+        ),
+        (
+            ["metrics", "{run}", "--reference", "{set}", "--encoder", "nano"],
+            "the encoder nano has other weights than the one of",
+        ),
         (["compare", "{set}", "{set}", "--metrics", "clip"], "clip need texts; compare knows"),
         (["curve", "{run}", "--reference", "{set}", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
         (["table", "1", "{run}", "--out", "x.txt"], "--out is x.txt; it must end in .md"),
     ],
 )
-def test_bad_input_gets_a_sentence(run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_bad_input_gets_a_sentence(
+    run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
     asked = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
     result = invoke(commands, *asked)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception

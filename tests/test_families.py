@@ -8,7 +8,17 @@ import pytest
 
 from synth import datasets
 from synth.errors import UserError
-from synth.families import Family, Vetted, draw, fractal_scenes, fractaldb, fractals, imported_shaders, shaders, visual_atoms
+from synth.families import (
+    Family,
+    Vetted,
+    draw,
+    fractal_scenes,
+    fractaldb,
+    fractals,
+    imported_shaders,
+    shaders,
+    visual_atoms,
+)
 from synth.images.codecs import rgb
 from synth.recipe import redraw
 from synth.sets.shards import ShardSet
@@ -28,7 +38,9 @@ def test_every_data_set_is_of_a_family_that_keeps_the_contract() -> None:
         assert "redraws" in family.Params.__dataclass_fields__ or family is visual_atoms
 
 
-@pytest.mark.parametrize("name", [name for name in datasets.DATASETS if name != "shaders21k"])  # whose programs cannot be shipped
+@pytest.mark.parametrize(
+    "name", [name for name in datasets.DATASETS if name != "shaders21k"]
+)  # whose programs cannot be shipped
 def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> None:
     make_small(tmp_path, dataset=name, settings=("classes=3",), samples=8, shard_size=5, seed=4)
     shard_set = ShardSet(str(tmp_path))
@@ -60,13 +72,25 @@ def test_drawing_needs_neither_ray_nor_object_stores_nor_opengl() -> None:
     heavy = "print([m for m in ('ray', 'fsspec', 'moderngl', 'torch') if m in sys.modules])"
     script = f"import sys\nfrom synth.families import draw\n{heavy}\n"
     script += f"for name in ('visual_atoms', 'fractals', 'fractals_multi', 'fractaldb'): next(draw(name, None, 0, [0], size=32))\n{heavy}\n"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        check=True,
+    )
     assert run.stdout == "[]\n[]\n"
 
 
-def test_the_loops_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loops_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = Path(__file__).parent.parent / "synth" / "README.md"
-    [script] = [block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "synth.families" in block]
+    [script] = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        if "synth.families" in block
+    ]
     monkeypatch.chdir(tmp_path)
     exec(script, {})
     printed = capsys.readouterr().out.splitlines()

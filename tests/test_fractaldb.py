@@ -32,7 +32,9 @@ def test_two_candidates_in_a_hundred_are_accepted() -> None:
     for _ in range(8000):
         maps = draws.integer(2, 7)
         tried[maps] += 1
-        accepted[maps] += fractaldb.accepts(fractaldb.candidate(np.uint64(draws.key()), maps), draws.key(), 0.2)
+        accepted[maps] += fractaldb.accepts(
+            fractaldb.candidate(np.uint64(draws.key()), maps), draws.key(), 0.2
+        )
     assert accepted.total() / tried.total() == pytest.approx(0.022, abs=0.005)  # three standard deviations
     # A2's acceptance by N, to three standard deviations
     for maps, rate in zip(range(2, 8), (0.041, 0.030, 0.034, 0.016, 0.008, 0.004), strict=True):
@@ -42,14 +44,18 @@ def test_two_candidates_in_a_hundred_are_accepted() -> None:
 @pytest.mark.slow
 def test_numbers_of_maps_are_those_of_the_published_list() -> None:
     published = {2: 231, 3: 294, 4: 218, 5: 146, 6: 77, 7: 34}
-    counts = Counter(len(fractaldb.sample_class(Config(), stream(0, "fractaldb", number))) for number in range(300))
+    counts = Counter(
+        len(fractaldb.sample_class(Config(), stream(0, "fractaldb", number))) for number in range(300)
+    )
     for maps, share in published.items():
         assert abs(counts[maps] - 0.3 * share) <= 3.5 * (0.3 * share) ** 0.5
 
 
 def test_giving_a_candidate_up_early_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = Stream(2)
-    candidates = [(fractaldb.candidate(np.uint64(draws.key()), draws.integer(2, 5)), draws.key()) for _ in range(400)]
+    candidates = [
+        (fractaldb.candidate(np.uint64(draws.key()), draws.integer(2, 5)), draws.key()) for _ in range(400)
+    ]
     early = [fractaldb.accepts(*c, 0.1) for c in candidates]
     monkeypatch.setattr(fractaldb, "_PILOT", 0.0)
     assert [fractaldb.accepts(*c, 0.1) for c in candidates] == early
@@ -111,7 +117,10 @@ def test_redraws_are_counted_in_records_and_summary(tmp_path: Path) -> None:
     recipe = recipe_of(request)
     drawn = [recipe.render(index)[0].redraws for index in range(12)]
     shard_set = ShardSet(str(tmp_path))
-    assert [part["content"]["redraws"] for part in shard_set.manifest["parts"]] == [sum(drawn[:8]), sum(drawn[8:])]
+    assert [part["content"]["redraws"] for part in shard_set.manifest["parts"]] == [
+        sum(drawn[:8]),
+        sum(drawn[8:]),
+    ]
     assert summary.redraws == summary.row()["redraws"] == sum(drawn) > 0
     assert not any(sentence for _, sentence in damages(shard_set, 12))
 
@@ -121,7 +130,9 @@ def test_diverging_points_are_unfit() -> None:
         fractaldb.render(replace(params_of(0), maps=((9.0, 0, 0, 9.0, 1, 1, 1.0),)), 64)
 
 
-@pytest.mark.parametrize("settings", [{"maps": (0, 3)}, {"fill": 0.9}, {"points": 0}, {"margin": 181.0}, {"classes": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"maps": (0, 3)}, {"fill": 0.9}, {"points": 0}, {"margin": 181.0}, {"classes": 0}]
+)
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Config(**settings)

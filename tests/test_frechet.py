@@ -61,7 +61,10 @@ def test_a_set_has_no_distance_from_itself(count: int) -> None:
 
 
 def test_singular_covariances_are_finite_and_not_below_zero() -> None:
-    a, b = random(7).normal(size=(10, 48)), np.outer(random(8).normal(size=30), np.ones(48))  # the second of rank one
+    a, b = (
+        random(7).normal(size=(10, 48)),
+        np.outer(random(8).normal(size=30), np.ones(48)),
+    )  # the second of rank one
     by_moments = frechet.distance(moments_of(a), moments_of(b))
     assert by_moments == pytest.approx(frechet.distance_of_features(a, b), rel=1e-5)
     assert frechet.distance_of_features(a, a) >= -1e-6
@@ -73,13 +76,20 @@ def test_singular_covariances_are_finite_and_not_below_zero() -> None:
 @pytest.mark.parametrize(("n", "m"), [(30, 50), (60, 59), (30, 400), (400, 30)])
 def test_the_form_for_few_pictures_is_the_form_by_moments(n: int, m: int) -> None:
     a, b = random(9).gamma(1.0, size=(n, 64)), random(10).gamma(1.2, size=(m, 64))
-    assert frechet.distance_of_features(a, b) == pytest.approx(symmetric_form(moments_of(a), moments_of(b)), rel=1e-6)
+    assert frechet.distance_of_features(a, b) == pytest.approx(
+        symmetric_form(moments_of(a), moments_of(b)), rel=1e-6
+    )
 
 
 def test_two_samples_of_one_gaussian_are_as_far_apart_as_the_bias_law_says() -> None:
     d, n = 16, 2000  # (2 d + d (d + 1) / 2) / N
-    values = [frechet.distance_of_features(random((s, 0)).normal(size=(n, d)), random((s, 1)).normal(size=(n, d))) for s in range(40)]
-    assert np.mean(values) == pytest.approx((2 * d + d * (d + 1) / 2) / n, abs=4 * np.std(values) / np.sqrt(40))
+    values = [
+        frechet.distance_of_features(random((s, 0)).normal(size=(n, d)), random((s, 1)).normal(size=(n, d)))
+        for s in range(40)
+    ]
+    assert np.mean(values) == pytest.approx(
+        (2 * d + d * (d + 1) / 2) / n, abs=4 * np.std(values) / np.sqrt(40)
+    )
 
 
 @pytest.mark.parametrize("step", [0.0, 0.5])
@@ -87,7 +97,9 @@ def test_the_limit_takes_the_bias_away(step: float) -> None:
     d, n, repeats = 16, 2000, 8
     reference = random(11).normal(size=(40_000, d))  # as good as exact: it adds a twentieth of the bias
     sets = [random((12, s)).normal(size=(n, d)) + step for s in range(repeats)]
-    plain, found = ([f(one, reference) for one in sets] for f in (frechet.distance_of_features, frechet.limit))
+    plain, found = (
+        [f(one, reference) for one in sets] for f in (frechet.distance_of_features, frechet.limit)
+    )
     bias, truth = (d + d * (d + 1) / 4) / n, d * step**2
     assert abs(np.mean(plain) - truth - bias) < 0.15 * bias + 4 * np.std(plain) / np.sqrt(repeats)
     assert abs(np.mean(found) - truth) < 0.15 * bias + 4 * np.std(found) / np.sqrt(repeats)
@@ -101,7 +113,9 @@ def test_the_limit_is_the_intercept_of_a_line_through_distances(counts: tuple[in
     draws, sizes = random(5), [counts[0] // 10, counts[0]]
     y = [frechet.distance_of_features(a[draws.choice(len(a), size, replace=False)], b) for size in sizes]
     x = 1 / np.array(sizes)
-    assert frechet.limit(a, b, seed=5, points=2) == pytest.approx(y[1] - x[1] * (y[0] - y[1]) / (x[0] - x[1]), rel=1e-6)
+    assert frechet.limit(a, b, seed=5, points=2) == pytest.approx(
+        y[1] - x[1] * (y[0] - y[1]) / (x[0] - x[1]), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("n", "d"), [(60, 80), (400, 12)])
@@ -140,13 +154,17 @@ def torch_fidelity() -> Oracle:
 def clean_fid() -> Oracle:
     pytest.importorskip("scipy", reason="clean-fid needs SciPy")
     fid = pytest.importorskip("cleanfid.fid", reason="clean-fid is not installed")
-    return lambda a, b: fid.frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    return lambda a, b: fid.frechet_distance(
+        a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False)
+    )
 
 
 def pytorch_fid() -> Oracle:
     pytest.importorskip("scipy", reason="pytorch-fid needs SciPy")
     fid = pytest.importorskip("pytorch_fid.fid_score", reason="pytorch-fid is not installed")
-    return lambda a, b: fid.calculate_frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    return lambda a, b: fid.calculate_frechet_distance(
+        a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False)
+    )
 
 
 @pytest.mark.parametrize("oracle", [torch_fidelity, clean_fid, pytorch_fid])

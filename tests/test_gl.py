@@ -13,7 +13,10 @@ from tests.kit import ROOT, run_synth
 
 HEAD = "#version 330\nuniform float side, x;\nuniform int n;\nuniform vec3 v;\nout vec4 colour;\n"
 PLACE = HEAD + "void main() { colour = vec4(gl_FragCoord.xy / side, x, 0.5); }\n"
-BUSY = HEAD + "void main() { float s = x; for (int i = 0; i < n; i++) s = sin(s + gl_FragCoord.x * 1e-3); colour = vec4(s); }\n"
+BUSY = (
+    HEAD
+    + "void main() { float s = x; for (int i = 0; i < n; i++) s = sin(s + gl_FragCoord.x * 1e-3); colour = vec4(s); }\n"
+)
 
 
 def place(size: int = 16, x: float = 0.4) -> np.ndarray:
@@ -25,7 +28,9 @@ def test_pixels_are_where_the_program_puts_them(size: int) -> None:
     levels = np.round((np.arange(size) + 0.5) / size * 255)
     pixels = place(size)
     assert pixels.shape == (size, size, 3) and pixels.dtype == np.uint8 and pixels.flags["C_CONTIGUOUS"]
-    assert np.abs(pixels[..., 0] - levels).max() <= 1 and np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
+    assert (
+        np.abs(pixels[..., 0] - levels).max() <= 1 and np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
+    )
     assert (pixels[..., 2] == 102).all()
 
 
@@ -59,8 +64,13 @@ def test_programs_beyond_the_limit_are_released_and_compiled_again(monkeypatch: 
 def test_a_program_that_does_not_end_stops_the_run_with_its_name() -> None:
     script = "from synth.glsl import gl\nfrom synth.errors import UserError\ngl.DEADLINE = 0.5\n"
     script += f"try: gl.draw({BUSY!r}, {{'n': 60000, 'x': 1.0}}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True, timeout=240)
-    assert run.stdout == "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again\n"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True, timeout=240
+    )
+    assert (
+        run.stdout
+        == "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again\n"
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu:", "gpu:x", ""])
@@ -93,12 +103,18 @@ def test_doctor_says_what_draws_and_how_quickly() -> None:
 @pytest.mark.parametrize(
     ("environment", "options", "sentence"),
     [
-        ({"GLCONTEXT_LINUX_LIBEGL": "/nowhere/libEGL.so"}, [], "install Mesa's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1"),
+        (
+            {"GLCONTEXT_LINUX_LIBEGL": "/nowhere/libEGL.so"},
+            [],
+            "install Mesa's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1",
+        ),
         ({}, ["--device", "gpu:99"], "--device gpu:99"),
         ({}, ["--device", "tpu"], "unknown device 'tpu'; known are software, gpu and gpu:NUMBER"),
     ],
 )
-def test_doctor_without_a_renderer_says_so_in_a_sentence(environment: dict[str, str], options: list[str], sentence: str) -> None:
+def test_doctor_without_a_renderer_says_so_in_a_sentence(
+    environment: dict[str, str], options: list[str], sentence: str
+) -> None:
     run = run_synth("doctor", *options, **environment)
     assert run.returncode == 2 and run.stdout == "" and len(run.stderr.splitlines()) == 1
     assert run.stderr.startswith("error: ") and sentence in run.stderr
@@ -106,15 +122,24 @@ def test_doctor_without_a_renderer_says_so_in_a_sentence(environment: dict[str, 
 
 @pytest.mark.slow
 def test_another_renderer_agrees_within_the_stated_tolerance(tmp_path: Path) -> None:
-    script = "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import Request, recipe_of\n"
+    script = (
+        "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import Request, recipe_of\n"
+    )
     script += "from synth.datasets import sample_params\nfrom synth.families.shaders import draw\n"
     script += "law = recipe_of(Request('shaders', 1, '-'))\n"
     script += "sample = [sample_params(law.dataset, law.config, seed=0, index=5 * i) for i in range(50)]\n"
-    script += "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(params, 48) for params in sample])\n"
+    script += (
+        "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(params, 48) for params in sample])\n"
+    )
     drawn = []
     for name, driver in (("one", "llvmpipe"), ("other", "softpipe")):
         environment = {**os.environ, "GALLIUM_DRIVER": driver}
-        subprocess.run([sys.executable, "-c", script, str(tmp_path / f"{name}.npz")], cwd=ROOT, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / f"{name}.npz")],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
         drawn.append(np.load(tmp_path / f"{name}.npz"))
     one, other = drawn
     assert str(one["renderer"]) != str(other["renderer"])

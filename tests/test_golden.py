@@ -51,7 +51,10 @@ def inputs() -> dict[str, Tensor]:
     n, sizes = ABOUT["samples"], ABOUT["model"]
     side, sides = sizes["resolution"], [2**k for k in range(2, sizes["resolution"].bit_length())]
     noise_size = sum(s**2 * (1 if s == 4 else 2) for s in sides)
-    arrays = {"pictures": numbers("pictures", n, 3, side, side) / math.sqrt(3), "path/y": numbers("path/y", n, 3, side, side)}
+    arrays = {
+        "pictures": numbers("pictures", n, 3, side, side) / math.sqrt(3),
+        "path/y": numbers("path/y", n, 3, side, side),
+    }
     for name in ("for_d", "for_g"):
         texts = numbers(name, n, sizes["text_dim"])
         arrays[name] = texts / np.sqrt((texts**2).sum(1, keepdims=True))
@@ -74,12 +77,20 @@ class Linear:
 
 
 def configured(form: dict[str, dict[str, Any]]) -> RunConfig:
-    groups = {"model": {**ABOUT["model"], **form["model"]}, "training": {**ABOUT["training"], "precision": "fp64"}, "loss": form["loss"]}
-    return RunConfig.of("stylegan2", {f"{g}.{k}": v for g, values in groups.items() for k, v in values.items()})
+    groups = {
+        "model": {**ABOUT["model"], **form["model"]},
+        "training": {**ABOUT["training"], "precision": "fp64"},
+        "loss": form["loss"],
+    }
+    return RunConfig.of(
+        "stylegan2", {f"{g}.{k}": v for g, values in groups.items() for k, v in values.items()}
+    )
 
 
 @pytest.fixture(params=ABOUT["forms"])
-def game(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, torch.nn.Module], list[Phase], Micro]:
+def game(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, dict[str, torch.nn.Module], list[Phase], Micro]:
     """The model in one of two forms, at the golden weights, with the golden inputs."""
     given = inputs()
 
@@ -87,7 +98,9 @@ def game(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
         return Latents(*(given[f"{USES[use]}/{name}"][list(rows)] for name in ("z", "cutoff", "noise")))
 
     monkeypatch.setattr(stylegan2, "draw_latents", draw_latents)
-    monkeypatch.setattr(stylegan2, "draw_path_noise", lambda _sizes, _seed, _use, rows, **_: given["path/y"][list(rows)])
+    monkeypatch.setattr(
+        stylegan2, "draw_path_noise", lambda _sizes, _seed, _use, rows, **_: given["path/y"][list(rows)]
+    )
     groups = configured(ABOUT["forms"][request.param]).groups
     context = Context(torch.device("cpu"), torch.float64, encoder=Linear(given["encoder"]))
     parts = stylegan2.parts(groups, context)
@@ -97,7 +110,12 @@ def game(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     model = stylegan2.build(parts, groups, context)
     model.state["path_mean"].fill_(ABOUT["path_mean"])
     vectors = {"d": given["for_d"], "g": given["for_g"]}
-    return request.param, parts, model.phases, Micro(given["pictures"][:, None], vectors, range(ABOUT["samples"]), 0)
+    return (
+        request.param,
+        parts,
+        model.phases,
+        Micro(given["pictures"][:, None], vectors, range(ABOUT["samples"]), 0),
+    )
 
 
 def test_losses_and_gradients_of_every_phase_are_those_of_2cbd3b2(
@@ -117,7 +135,9 @@ def test_losses_and_gradients_of_every_phase_are_those_of_2cbd3b2(
         assert all(term.dtype == torch.float64 for term in terms.values())
         if phase.name == "path":
             assert terms.pop("length").item() == pytest.approx(np.mean(golden["lengths"]), rel=1e-8)
-        assert {name: term.item() for name, term in terms.items()} == pytest.approx(golden["losses"], rel=1e-8)
+        assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+            golden["losses"], rel=1e-8
+        )
         [network] = [parts[name] for name in phase.parts]
         require_gradients(network, golden["gradients"], phase.name)
 

@@ -20,7 +20,9 @@ FERN = np.array(
 
 
 def sampled(maps: int, number: int) -> np.ndarray:
-    return np.array([ifs.sample(np.uint64(key), maps, (5 + maps) / 2, (6 + maps) / 2) for key in range(number)])
+    return np.array(
+        [ifs.sample(np.uint64(key), maps, (5 + maps) / 2, (6 + maps) / 2) for key in range(number)]
+    )
 
 
 def singular_values(systems: np.ndarray) -> np.ndarray:
@@ -37,9 +39,12 @@ def test_alpha_fills_its_interval_and_no_map_expands(maps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maps", "published"), [(2, [(0.63, 0.36), (0.90, 0.75)]), (4, [(0.50, 0.25), (0.50, 0.24), (0.55, 0.27), (0.72, 0.49)])]
+    ("maps", "published"),
+    [(2, [(0.63, 0.36), (0.90, 0.75)]), (4, [(0.50, 0.25), (0.50, 0.24), (0.55, 0.27), (0.72, 0.49)])],
 )
-def test_later_maps_have_larger_singular_values_as_published(maps: int, published: list[tuple[float, float]]) -> None:
+def test_later_maps_have_larger_singular_values_as_published(
+    maps: int, published: list[tuple[float, float]]
+) -> None:
     assert singular_values(sampled(maps, 4000)).mean(axis=0) == pytest.approx(np.array(published), abs=0.02)
 
 
@@ -73,7 +78,9 @@ def test_one_map_leads_to_its_fixed_point() -> None:
 def dimension(system: np.ndarray) -> float:
     x, y = ifs.points(system, start=(0, 0), key=5, count=1_000_000)
     width = 1.0001 * max(np.ptp(x), np.ptp(y))
-    boxes = [len(np.unique((x - x.min()) // (width / n) * n + (y - y.min()) // (width / n))) for n in (32, 256)]
+    boxes = [
+        len(np.unique((x - x.min()) // (width / n) * n + (y - y.min()) // (width / n))) for n in (32, 256)
+    ]
     return math.log(boxes[1] / boxes[0]) / math.log(8)
 
 
@@ -105,7 +112,9 @@ def twin(system: np.ndarray, *, seed: int, count: int) -> np.ndarray:
     x, y = np.zeros(500), np.zeros(500)
     seen = []
     for step in range(100 + count // 500):
-        a, b, c, d, e, f = system[rng.choice(len(system), size=500, p=system[:, 6] / system[:, 6].sum()), :6].T
+        a, b, c, d, e, f = system[
+            rng.choice(len(system), size=500, p=system[:, 6] / system[:, 6].sum()), :6
+        ].T
         x, y = a * x + b * y + e, c * x + d * y + f
         if step >= 100:
             seen.append((x, y))
@@ -145,7 +154,10 @@ def test_histogram_counts_points_like_numpy() -> None:
     counts = ifs.histogram((x, y), window, 50, ifs.strides(0, 50))
     scale = (49 / window[:, 1]).astype(np.float32)
     shift = (2 - window[:, 0] * (49 / window[:, 1])).astype(np.float32)
-    rows, columns = (np.clip(p * s + o, 0, np.float32(53.5)).astype(int) for p, s, o in zip((x, y), scale, shift, strict=True))
+    rows, columns = (
+        np.clip(p * s + o, 0, np.float32(53.5)).astype(int)
+        for p, s, o in zip((x, y), scale, shift, strict=True)
+    )
     expected = np.zeros((54, 54), int)
     np.add.at(expected, (rows, columns), 1)
     assert (counts == expected).all() and counts.sum() == 5001
@@ -161,4 +173,6 @@ def test_strides_turn_a_histogram(orientation: int) -> None:
 
 
 def test_exponential_is_right_to_twelve_digits() -> None:
-    assert [exponential(x / 7) for x in range(-100, 100)] == pytest.approx([math.exp(x / 7) for x in range(-100, 100)], rel=1e-12)
+    assert [exponential(x / 7) for x in range(-100, 100)] == pytest.approx(
+        [math.exp(x / 7) for x in range(-100, 100)], rel=1e-12
+    )

@@ -33,8 +33,20 @@ def jpeg(number: int, *, size: tuple[int, int] = (32, 32), mode: str = "RGB") ->
 
 def sample(key: str, number: int, **files: bytes | None) -> dict[str, Any]:
     """A sample as img2dataset writes it, or with other files; None: without this one."""
-    about = {"caption": f"text {number}", "url": f"http://x/{number}.jpg", "key": key, "status": "success", "exif": "{}", "width": 32}
-    made: dict[str, Any] = {"__key__": key, "jpg": jpeg(number), "txt": f"text {number}".encode(), "json": json.dumps(about).encode()}
+    about = {
+        "caption": f"text {number}",
+        "url": f"http://x/{number}.jpg",
+        "key": key,
+        "status": "success",
+        "exif": "{}",
+        "width": 32,
+    }
+    made: dict[str, Any] = {
+        "__key__": key,
+        "jpg": jpeg(number),
+        "txt": f"text {number}".encode(),
+        "json": json.dumps(about).encode(),
+    }
     made |= files
     return {name: data for name, data in made.items() if data is not None}
 
@@ -48,7 +60,9 @@ def write_tar(place: Path, name: str, contents: list[dict[str, Any]]) -> None:
         for content in contents:
             writer.write(content)
     stem = name.removesuffix(".tar")
-    (place / f"{stem}_stats.json").write_text(json.dumps({"count": len(contents) + 2, "successes": len(contents), "failed_to_download": 2}))
+    (place / f"{stem}_stats.json").write_text(
+        json.dumps({"count": len(contents) + 2, "successes": len(contents), "failed_to_download": 2})
+    )
     (place / f"{stem}.parquet").write_bytes(b"PAR1")
 
 
@@ -67,7 +81,15 @@ def run(*arguments: object) -> list[dict[str, Any]]:
     return json_lines(invoke(prepare.main, *words, raising=True))
 
 
-OWN = {"00000.tar", "00000.parquet", "00000_stats.json", "00001.tar", "00001.parquet", "00001_stats.json", "README.md"}
+OWN = {
+    "00000.tar",
+    "00000.parquet",
+    "00000_stats.json",
+    "00001.tar",
+    "00001.parquet",
+    "00001_stats.json",
+    "README.md",
+}
 
 
 def test_tars_are_described_where_they_lie_and_not_touched(tmp_path: Path) -> None:
@@ -79,7 +101,10 @@ def test_tars_are_described_where_they_lie_and_not_touched(tmp_path: Path) -> No
     assert before.items() <= after.items()
     assert {p.name for p in after} - OWN == {"00000.json", "00001.json", "manifest.json"}
     shard_set = ShardSet(str(place))
-    assert [(s.file, s.first, s.count) for s in shard_set.shards] == [("00000.tar", 0, 5), ("00001.tar", 5, 5)]
+    assert [(s.file, s.first, s.count) for s in shard_set.shards] == [
+        ("00000.tar", 0, 5),
+        ("00001.tar", 5, 5),
+    ]
     for name, sha256 in shard_set.sha256.items():
         assert hashlib.sha256((place / name).read_bytes()).hexdigest() == sha256
     assert shard_set.manifest["identity"] == {"dataset": "cc3m", "law": 1, "adopted": True, "size": 32}
@@ -99,18 +124,38 @@ def test_webdataset_reads_the_same_keys_captions_and_pictures(way: str, tmp_path
     ours = [(s.key, s.captions, s.pixels) for s in samples(out)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
-        theirs = list(webdataset.WebDataset([str(out / s.file) for s in shard_set.shards], shardshuffle=False))
+        theirs = list(
+            webdataset.WebDataset([str(out / s.file) for s in shard_set.shards], shardshuffle=False)
+        )
     assert [(key, said) for key, said, _ in ours] == [(t["__key__"], [t["txt"].decode()]) for t in theirs]
-    assert all((pixels == rgb(decode(t.get("jpg", t.get("png"))))).all() for (_, _, pixels), t in zip(ours, theirs, strict=True))
+    assert all(
+        (pixels == rgb(decode(t.get("jpg", t.get("png"))))).all()
+        for (_, _, pixels), t in zip(ours, theirs, strict=True)
+    )
 
 
 def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
-    broken: dict[str, dict[str, bytes | None]] = {"000000001": {"jpg": jpeg(1, size=(48, 30))}, "000000002": {"jpg": b"no picture"}}
+    broken: dict[str, dict[str, bytes | None]] = {
+        "000000001": {"jpg": jpeg(1, size=(48, 30))},
+        "000000002": {"jpg": b"no picture"},
+    }
     broken |= {"000010000": {"txt": None}, "000010001": {"jpg": None}, "000010002": {"json": b"["}}
     broken |= {"000010003": {"txt": b"\xff\xfe"}, "000010004": {"txt": b"a\nb"}}
     place = fetched(tmp_path / "cc3m", broken)
     before = states(place)
-    command = (place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
+    command = (
+        place,
+        "--out",
+        tmp_path / "out",
+        "--size",
+        16,
+        "--codec",
+        "webp",
+        "--name",
+        "web",
+        "--licence",
+        "none",
+    )
     [row] = run(*command)
     assert states(place) == before and (row["pictures"], row["prepared"], row["left_out"]) == (6, 6, 4)
     found = {s.key: s for s in samples(tmp_path / "out")}
@@ -119,24 +164,51 @@ def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
     assert found["000010000"].captions == ["text 10"] and found["000010004"].captions == ["a", "b"]
     about = found["000000001"].about
     assert (about["original_size"], about["crop"], about["filter"]) == ([48, 30], [9, 0, 39, 30], "lanczos")
-    assert about["source"] == "00000.tar/000000001" and about["original"]["url"] == "http://x/1.jpg" and "caption" not in about["original"]
+    assert (
+        about["source"] == "00000.tar/000000001"
+        and about["original"]["url"] == "http://x/1.jpg"
+        and "caption" not in about["original"]
+    )
     manifest = ShardSet(str(tmp_path / "out")).manifest
     reasons = {o["name"]: o["reason"] for o in manifest["left_out"]}
-    assert list(reasons) == ["00000.tar/000000002", "00001.tar/000010001", "00001.tar/000010002", "00001.tar/000010003"]
-    assert "does not decode" in reasons["00000.tar/000000002"] and "0 pictures instead of one" in reasons["00001.tar/000010001"]
+    assert list(reasons) == [
+        "00000.tar/000000002",
+        "00001.tar/000010001",
+        "00001.tar/000010002",
+        "00001.tar/000010003",
+    ]
+    assert (
+        "does not decode" in reasons["00000.tar/000000002"]
+        and "0 pictures instead of one" in reasons["00001.tar/000010001"]
+    )
     assert manifest["licence"] == "none" and manifest["identity"]["dataset"] == "web"
     assert "`00000.tar/000000002`" in (tmp_path / "out/README.md").read_text()
     after = states(tmp_path)
     assert [
         row["prepared"]
-        for row in run(place, "--out", tmp_path / "out", "--size", 16, "--codec", "webp", "--name", "web", "--licence", "none")
+        for row in run(
+            place,
+            "--out",
+            tmp_path / "out",
+            "--size",
+            16,
+            "--codec",
+            "webp",
+            "--name",
+            "web",
+            "--licence",
+            "none",
+        )
     ] == [0]
     assert states(tmp_path) == after
 
 
 def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
     broken: dict[str, dict[str, bytes | None]] = {"000000000": {"json": b'{"similarity": NaN, "params": 3}'}}
-    broken |= {"000000001": {"json": b'{"url": "\\ud83d"}'}, "000000002": {"txt": None, "json": b'{"caption": "\\ud83d"}'}}
+    broken |= {
+        "000000001": {"json": b'{"url": "\\ud83d"}'},
+        "000000002": {"txt": None, "json": b'{"caption": "\\ud83d"}'},
+    }
     broken |= {"000000003": {"txt": None, "json": b'{"caption": ["a\\nb", "c"]}'}}
     place = fetched(tmp_path / "cc3m", broken)
     write_tar(place, "00002.tar", [sample("k" * 91, 0), sample("k" * 90, 1)])
@@ -144,9 +216,15 @@ def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
     found = {s.key: s for s in samples(tmp_path / "out")}
     assert found["000000000"].about["original"] == {"similarity": None, "params": 3}
     assert found["000000003"].captions == ["a b", "c"] and "k" * 90 in found
-    left_out = {o["name"].split("/")[1][-3:]: o["reason"] for o in ShardSet(str(tmp_path / "out")).manifest["left_out"]}
+    left_out = {
+        o["name"].split("/")[1][-3:]: o["reason"]
+        for o in ShardSet(str(tmp_path / "out")).manifest["left_out"]
+    }
     assert list(left_out) == ["001", "002", "kkk"] and "longer than 90 bytes" in left_out["kkk"]
-    assert "its .json cannot be stored" in left_out["001"] and "the caption in its .json cannot be stored" in left_out["002"]
+    assert (
+        "its .json cannot be stored" in left_out["001"]
+        and "the caption in its .json cannot be stored" in left_out["002"]
+    )
 
 
 def test_samples_without_captions_stay_and_are_counted(tmp_path: Path, capsys: Any) -> None:
@@ -168,7 +246,9 @@ def test_a_run_that_was_killed_goes_on_and_new_tars_are_added(tmp_path: Path) ->
     assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(3, 13)]
     for name in ("00000.tar", "00000_stats.json"):
         (place / name).unlink()
-    assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(0, 8)] and not (place / "00000.json").exists()
+    assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(0, 8)] and not (
+        place / "00000.json"
+    ).exists()
     (place / "00001.tar").unlink()
     write_tar(place, "00001.tar", [sample(f"00001000{i}", i) for i in range(4)])
     assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(4, 7)]
@@ -192,7 +272,9 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m")
     own = states(place)
     run(place)
-    with pytest.raises(UserError, match=r"dataset is cc3m there and other here; give another --out, or --overwrite"):
+    with pytest.raises(
+        UserError, match=r"dataset is cc3m there and other here; give another --out, or --overwrite"
+    ):
         run(place, "--name", "other")
     assert [row["prepared"] for row in run(place, "--name", "other", "--overwrite")] == [10]
     for more in ({}, {"overwrite": True}):
@@ -206,7 +288,9 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
         make_small(place, overwrite=True)
     for number in ("00007", "visual_atoms-000009"):  # what looks like a part, and no record names
         shutil.copy(place / "00000.tar", place / f"{number}.tar")
-    work = prepare.adoption._Adoption(prepare.adoption.Request(str(place), prepare.source_of(str(place), "other", ""), completion.Terms(0)))
+    work = prepare.adoption._Adoption(
+        prepare.adoption.Request(str(place), prepare.source_of(str(place), "other", ""), completion.Terms(0))
+    )
     completion._remove_strays(work, ledger.load(work.storage))
     assert own.items() <= states(place).items() and (place / "00007.tar").exists()
 
@@ -263,27 +347,53 @@ def spoilt(key: str, **files: bytes | None) -> Callable[[Path], Any]:
 
 LAST = "000010002"
 BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
-    (spoilt(LAST, jpg=jpeg(1)[:400]), r"sample 000010002 of .*00001.tar cannot be used: its picture does not decode", True),
-    (lambda p: fetched(p, {LAST: {"jpg": None}, "000010003": {"jpg": b""}}), r"0 pictures instead of one \(and 1 more of this", True),
-    (spoilt(LAST, jpg=jpeg(1, size=(64, 64))), "has 64 x 64 pixels where 32 x 32 came before; in place nothing can be left out", True),
+    (
+        spoilt(LAST, jpg=jpeg(1)[:400]),
+        r"sample 000010002 of .*00001.tar cannot be used: its picture does not decode",
+        True,
+    ),
+    (
+        lambda p: fetched(p, {LAST: {"jpg": None}, "000010003": {"jpg": b""}}),
+        r"0 pictures instead of one \(and 1 more of this",
+        True,
+    ),
+    (
+        spoilt(LAST, jpg=jpeg(1, size=(64, 64))),
+        "has 64 x 64 pixels where 32 x 32 came before; in place nothing can be left out",
+        True,
+    ),
     (spoilt(LAST, txt=b"\xff"), r"its .txt or .json is damaged", True),
     (spoilt(LAST, json=b"[]"), r"its .json is no object", True),
     (spoilt(LAST, txt=None, json=b'{"caption": 3}'), r"the caption in its .json is no text", True),
-    (spoilt("000000000", jpg=jpeg(1, size=(48, 30))), r"no squares \(the first has 48 x 30 pixels\); give --out", True),
+    (
+        spoilt("000000000", jpg=jpeg(1, size=(48, 30))),
+        r"no squares \(the first has 48 x 30 pixels\); give --out",
+        True,
+    ),
     (cut, r"00001.tar is damaged at .*fetch it again", False),
     (shorten, r"00001.tar holds 2 samples where img2dataset counted 5; fetch it again", False),
     (again, "the key 000000003 lies in 00000.tar and in 00002.tar", True),
     (twice, "00001.tar has the key 000010004 twice", True),
     (unlink("00001.tar"), r"00001.tar is missing, and 00001_stats.json lies there", True),
-    (unlink("00000.tar", "00001.tar", "00000_stats.json", "00001_stats.json"), "holds no .tar; img2dataset writes them with", True),
+    (
+        unlink("00000.tar", "00001.tar", "00000_stats.json", "00001_stats.json"),
+        "holds no .tar; img2dataset writes them with",
+        True,
+    ),
     (misname, "a.tar has no number of five digits", True),
-    (lambda p: (p / "00000_stats.json").write_text("["), "00000_stats.json is not what img2dataset writes", True),
+    (
+        lambda p: (p / "00000_stats.json").write_text("["),
+        "00000_stats.json is not what img2dataset writes",
+        True,
+    ),
     (lambda p: (p / "00000.json").write_text('{"a": 1}'), "00000.json is no record", True),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "sentence", "untouched"), BAD, ids=[sentence for _, sentence, _ in BAD])
-def test_what_cannot_be_used_in_place_gets_a_sentence(spoil: Callable[[Path], Any], sentence: str, untouched: bool, tmp_path: Path) -> None:
+def test_what_cannot_be_used_in_place_gets_a_sentence(
+    spoil: Callable[[Path], Any], sentence: str, untouched: bool, tmp_path: Path
+) -> None:
     """And where no other fetching would mend it, nothing is left behind."""
     place = fetched(tmp_path / "cc3m")
     spoil(place)
@@ -292,7 +402,9 @@ def test_what_cannot_be_used_in_place_gets_a_sentence(spoil: Callable[[Path], An
         run(place)
     assert "\n" not in str(error.value) and not (place / "manifest.json").exists()
     after = states(place)
-    assert {p: s for p, s in after.items() if p in before and p != place} == {p: s for p, s in before.items() if p != place}
+    assert {p: s for p, s in after.items() if p in before and p != place} == {
+        p: s for p, s in before.items() if p != place
+    }
     assert (after.keys() == before.keys()) == untouched
 
 
@@ -314,7 +426,10 @@ def test_other_bad_requests_get_a_sentence(tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m")
     before = states(tmp_path)
-    assert run(place, "--dry-run")[0]["bytes"] == 0 and run(place, "--out", tmp_path / "out", "--size", 16, "--dry-run")[0]["bytes"] > 0
+    assert (
+        run(place, "--dry-run")[0]["bytes"] == 0
+        and run(place, "--out", tmp_path / "out", "--size", 16, "--dry-run")[0]["bytes"] > 0
+    )
     assert states(tmp_path) == before
 
 
@@ -323,7 +438,13 @@ def test_keys_that_mix_over_tars_are_read_again_and_compared(tmp_path: Path) -> 
     write_tar(place, "00000.tar", [sample("a", 0), sample("z", 1)])
     write_tar(place, "00001.tar", [sample("b", 2), sample("c", 3)])
     write_tar(place, "00002.tar", [sample("zz", 4)])
-    assert [row["pictures"] for row in run(place)] == [5] and [s.key for s in samples(place)] == ["a", "z", "b", "c", "zz"]
+    assert [row["pictures"] for row in run(place)] == [5] and [s.key for s in samples(place)] == [
+        "a",
+        "z",
+        "b",
+        "c",
+        "zz",
+    ]
     asked: list[str] = []
 
     class Watched(Folder):
@@ -358,8 +479,12 @@ def test_tars_in_a_bucket_are_described_and_rewritten(bucket: str, tmp_path: Pat
     for path in place.iterdir():
         fsspec.filesystem("s3").put_file(str(path), f"{bucket.removeprefix('s3://')}/{path.name}")
     assert [row["prepared"] for row in run(bucket, "--out", f"{bucket}-small", "--size", 16)] == [10]
-    assert [row["prepared"] for row in run(bucket)] == [10] and [row["prepared"] for row in run(bucket)] == [0]
-    assert [s.captions for s in samples(bucket)] == [[f"text {10 * t + i}"] for t in range(2) for i in range(5)]
+    assert [row["prepared"] for row in run(bucket)] == [10] and [row["prepared"] for row in run(bucket)] == [
+        0
+    ]
+    assert [s.captions for s in samples(bucket)] == [
+        [f"text {10 * t + i}"] for t in range(2) for i in range(5)
+    ]
     assert ShardSet(f"{bucket}-small").manifest["identity"]["dataset"] == "atoms"
 
 
@@ -376,7 +501,9 @@ def test_two_workers_describe_tars_as_one_does(ray_session: None, tmp_path: Path
 
 
 @pytest.mark.parametrize("way", ["in place", "rewritten"])
-def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_encoder: Path, one_thread: None, tmp_path: Path) -> None:
+def test_foreign_tars_go_through_captions_and_training_steps(
+    way: str, tiny_encoder: Path, one_thread: None, tmp_path: Path
+) -> None:
     from caption.table import CaptionSet
     from tests.kit_train import SETTINGS, losses, quiet
     from train.start import Request
@@ -389,5 +516,14 @@ def test_foreign_tars_go_through_captions_and_training_steps(way: str, tiny_enco
     stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
     assert stored == [s.captions for s in samples(out)]
     settings = (*SETTINGS, "run.tick=8")
-    quiet(Request("tiny-32", (str(out),), str(tmp_path / "run"), (str(tmp_path / "tables"),), images_seen=16, settings=settings))
+    quiet(
+        Request(
+            "tiny-32",
+            (str(out),),
+            str(tmp_path / "run"),
+            (str(tmp_path / "tables"),),
+            images_seen=16,
+            settings=settings,
+        )
+    )
     assert [row["images_seen"] for row in losses(tmp_path / "run")] == [8, 16]

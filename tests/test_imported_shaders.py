@@ -17,9 +17,15 @@ from tests.kit import make_small
 
 WAVES = "vec3(0.5 + 0.5 * sin(9.0 * p.x + {t}), 0.5 + 0.4 * p.y, 0.5 + 0.5 * cos(7.0 * p.y - {t} * 2.0))"
 TOY = (
-    "void mainImage(out vec4 c, in vec2 at) {\n    vec2 p = at / iResolution.xy;\n    c = vec4(" + WAVES.format(t="iTime") + ", 0.0);\n}\n"
+    "void mainImage(out vec4 c, in vec2 at) {\n    vec2 p = at / iResolution.xy;\n    c = vec4("
+    + WAVES.format(t="iTime")
+    + ", 0.0);\n}\n"
 )
-BODY = "vec2 p = FC.xy / r; int i; {out} = vec4(" + WAVES.format(t="t") + " + vec3(float(i), snoise3D(vec3(p, t)) * 0.2, 0.0), 1.0);"
+BODY = (
+    "vec2 p = FC.xy / r; int i; {out} = vec4("
+    + WAVES.format(t="t")
+    + " + vec3(float(i), snoise3D(vec3(p, t)) * 0.2, 0.0), 1.0);"
+)
 OUTPUTS = {"": "gl_FragColor", "300": "o", "mrt": "o0"}
 
 
@@ -29,21 +35,34 @@ def twigl(mode: str) -> str:
     if name == "geekest":
         return BODY.format(out=OUTPUTS[manner])
     names = {"geeker": ("r", "t"), "geek": ("r", "t"), "classic": ("resolution", "time")}[name]
-    out = OUTPUTS[manner] if name == "geeker" else {"": "gl_FragColor", "300": "shown", "mrt": "shown"}[manner]
+    out = (
+        OUTPUTS[manner] if name == "geeker" else {"": "gl_FragColor", "300": "shown", "mrt": "shown"}[manner]
+    )
     main = f"void main() {{ vec2 p = gl_FragCoord.xy / {names[0]}; {out} = vec4({WAVES.format(t=names[1])}, 1.0); }}\n"
     if name == "geeker":
         return main
     head = f"precision highp float;\nuniform vec2 {names[0]};\nuniform float {names[1]};\n"
     if not manner:
         return head + main
-    outputs = "layout(location = 0) out vec4 shown;\nlayout(location = 1) out vec4 second;\n" if manner == "mrt" else "out vec4 shown;\n"
+    outputs = (
+        "layout(location = 0) out vec4 shown;\nlayout(location = 1) out vec4 second;\n"
+        if manner == "mrt"
+        else "out vec4 shown;\n"
+    )
     return "#version 300 es\n" + head + outputs + main
 
 
 def page(code: str, number: int = 0, **changes: Any) -> str:
     """A program in the JSON of Shadertoy's pages."""
     info = {"id": f"pAge{number:02d}", "username": "somebody", "date": "1600000000", "name": "waves"}
-    return json.dumps({"ver": "0.1", "info": info, "renderpass": [{"code": code, "inputs": [], "outputs": [], "type": "image"}], **changes})
+    return json.dumps(
+        {
+            "ver": "0.1",
+            "info": info,
+            "renderpass": [{"code": code, "inputs": [], "outputs": [], "type": "image"}],
+            **changes,
+        }
+    )
 
 
 def varied(code: str, number: int) -> str:
@@ -66,7 +85,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "common": page(
             "",
             2,
-            renderpass=[{"code": "float k = 9.0;", "type": "common"}, {"code": varied(TOY, 3).replace("12.25", "k"), "type": "image"}],
+            renderpass=[
+                {"code": "float k = 9.0;", "type": "common"},
+                {"code": varied(TOY, 3).replace("12.25", "k"), "type": "image"},
+            ],
         ),
         "syntax": page(TOY.replace("vec2 p =", "vec2 p"), 3),
         "loop00": page(TOY.replace("c = vec4(", "while (iTime > 0.0) p += 0.01 * sin(p.yx); c = vec4("), 4),
@@ -82,13 +104,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, mode in enumerate(wrappers.MODES):
         manner = mode.partition(" ")[2]
         files[f"twigl/fragments/{name_of(mode)}.fragment"] = varied(twigl(mode), 20 + number)
-        files[f"twigl/modes/{name_of(mode)}.fragment"] = f"{mode.split()[0]}\n{manner != ''}\n{manner == 'mrt'}\nFalse\n"
+        files[f"twigl/modes/{name_of(mode)}.fragment"] = (
+            f"{mode.split()[0]}\n{manner != ''}\n{manner == 'mrt'}\nFalse\n"
+        )
     files[f"twigl/fragments/{name_of('unknown')}.fragment"] = varied(twigl("geeker 300"), 50)
     for path, text in files.items():
         (root / "shader_codes" / path).parent.mkdir(parents=True, exist_ok=True)
         (root / "shader_codes" / path).write_text(text)
     listed = [f"shader_codes/{path}" for path in files if "/modes/" not in path]
-    (root / "shader_codes" / "shaders_list").write_text("\n".join([*listed, "shader_codes/shadertoy/g/gone00.fragment"]) + "\n")
+    (root / "shader_codes" / "shaders_list").write_text(
+        "\n".join([*listed, "shader_codes/shadertoy/g/gone00.fragment"]) + "\n"
+    )
     return root
 
 
@@ -134,7 +160,11 @@ def test_every_other_program_is_left_out_with_its_reason(vetted: Programs, name:
 
 def test_licences_come_from_comments_and_from_shadertoys_default(vetted: Programs) -> None:
     licences = {name: program["licence"] for name, program in accepted(vetted).items()}
-    assert licences["pAge01"] == "mit" and licences["pAge09"] == "cc0" and licences["pAge00"] == "cc-by-nc-sa-3.0"
+    assert (
+        licences["pAge01"] == "mit"
+        and licences["pAge09"] == "cc0"
+        and licences["pAge00"] == "cc-by-nc-sa-3.0"
+    )
     assert licences[name_of("geek")] == "unknown" and accepted(vetted)["pAge00"]["author"] == "somebody"
 
 
@@ -152,19 +182,29 @@ def test_a_licence_table_goes_before_comments(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bare_programs_are_wrapped(tmp_path: Path) -> None:
     (tmp_path / "a.frag").write_text(varied(TOY, 60))
-    (tmp_path / "b.frag").write_text(twigl("classic").replace("time", "u_time").replace("resolution", "u_resolution"))
+    (tmp_path / "b.frag").write_text(
+        twigl("classic").replace("time", "u_time").replace("resolution", "u_resolution")
+    )
     (tmp_path / "c.glsl").write_text(twigl("classic 300"))
     programs = recipe_of(Request("shaders21k", 1, "-", settings=(f"programs={tmp_path}",))).config.programs
-    assert {name: p["wrapper"] for name, p in accepted(programs).items()} == {"a": "shadertoy", "b": "bare", "c": "bare"}
+    assert {name: p["wrapper"] for name, p in accepted(programs).items()} == {
+        "a": "shadertoy",
+        "b": "bare",
+        "c": "bare",
+    }
 
 
 @pytest.mark.slow
-def test_shards_of_a_folder_are_made_grown_and_verified(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_of_a_folder_are_made_grown_and_verified(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vetting, "_DEADLINE", 6.0)
     few = tmp_path / "few"
     few.mkdir()
     for name in ("p/page00", "a/api001", "c/cc0toy"):
-        (few / f"{Path(name).name}.json").write_text((folder / "shader_codes" / "shadertoy" / f"{name}.fragment").read_text())
+        (few / f"{Path(name).name}.json").write_text(
+            (folder / "shader_codes" / "shadertoy" / f"{name}.fragment").read_text()
+        )
     out, request = tmp_path / "set", {"dataset": "shaders21k", "settings": (f"programs={few}",), "size": 64}
     make_small(out, samples=7, shard_size=4, **request)
     vetted = (out / NAME).read_bytes()
@@ -176,7 +216,9 @@ def test_shards_of_a_folder_are_made_grown_and_verified(folder: Path, tmp_path: 
     assert [s.about["params"]["licence"] for s in samples[:3]] == ["mit", "cc0", "cc-by-nc-sa-3.0"]
     assert (redraw(samples[4].about) == samples[4].pixels).all()
     assert not any(sentence for _, sentence in damages(shard_set, 4))
-    assert (out / NAME).read_bytes() == vetted and shard_set.manifest["identity"]["config"]["programs"] == Programs.of(vetted).sha256
+    assert (out / NAME).read_bytes() == vetted and shard_set.manifest["identity"]["config"][
+        "programs"
+    ] == Programs.of(vetted).sha256
     assert "not for commercial use" in (out / "README.md").read_text().splitlines()[0]
 
 

@@ -29,13 +29,19 @@ def test_kid_of_gaussians_is_its_closed_form(d: int, shift: float) -> None:
 
 
 def test_kid_of_one_distribution_is_zero_within_its_error() -> None:
-    found = [kid(random((2, s)).normal(size=(600, 32)), random((3, s)).normal(size=(600, 32)), subsets=30) for s in range(12)]
+    found = [
+        kid(random((2, s)).normal(size=(600, 32)), random((3, s)).normal(size=(600, 32)), subsets=30)
+        for s in range(12)
+    ]
     assert abs(np.mean([f.value for f in found])) < 3 * np.mean([f.error for f in found]) / np.sqrt(12)
 
 
 @pytest.mark.slow
 def test_the_standard_error_is_that_of_repeated_experiments() -> None:
-    found = [kid(random((4, s)).normal(size=(400, 8)) + 0.5, random((5, s)).normal(size=(500, 8)), subsets=40) for s in range(80)]
+    found = [
+        kid(random((4, s)).normal(size=(400, 8)) + 0.5, random((5, s)).normal(size=(500, 8)), subsets=40)
+        for s in range(80)
+    ]
     assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
 
 
@@ -44,7 +50,9 @@ def test_a_set_is_below_zero_from_itself_by_its_equal_pairs() -> None:
     k = (a @ a.T / 4 + 1) ** 3
     own, others = k.trace() / 50, (k.sum() - k.trace()) / (50 * 49)
     found = kid(a, a, subsets=4000)
-    assert found.value == pytest.approx(-2 * (own - others) / 50, rel=0.1)  # an unbiased estimate takes the sets for independent
+    assert found.value == pytest.approx(
+        -2 * (own - others) / 50, rel=0.1
+    )  # an unbiased estimate takes the sets for independent
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -57,7 +65,9 @@ def test_torch_fidelity_finds_the_same_kid(dtype: Any) -> None:
     terms = {"kid_subsets": 10, "kid_subset_size": 150, "rng_seed": 2020, "verbose": False}
     known = kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **terms)
     found = kid(a, b, subsets=10, subset_size=150)
-    assert found.value == pytest.approx(known["kernel_inception_distance_mean"], rel=1e-9 if dtype is np.float64 else 2e-5)
+    assert found.value == pytest.approx(
+        known["kernel_inception_distance_mean"], rel=1e-9 if dtype is np.float64 else 2e-5
+    )
 
 
 def test_clean_fid_finds_the_same_kid() -> None:
@@ -66,7 +76,9 @@ def test_clean_fid_finds_the_same_kid() -> None:
         warnings.simplefilter("ignore")
         fid = pytest.importorskip("cleanfid.fid", reason="clean-fid is not installed")
     a, b = random(7).gamma(1.0, size=(150, 32)), random(8).gamma(1.3, size=(150, 32))
-    assert _mmd2(a, b) == pytest.approx(fid.kernel_distance(b, a, num_subsets=1), rel=1e-9)  # one subset of all
+    assert _mmd2(a, b) == pytest.approx(
+        fid.kernel_distance(b, a, num_subsets=1), rel=1e-9
+    )  # one subset of all
 
 
 @pytest.mark.slow

@@ -7,10 +7,15 @@ SMALL = Sizes(resolution=16, z_dim=32)
 
 
 def test_a_sample_draws_its_own_numbers_in_any_batch() -> None:
-    whole, part = latents.draw_latents(SMALL, 1, 0, range(100, 116)), latents.draw_latents(SMALL, 1, 0, range(108, 112))
+    whole, part = (
+        latents.draw_latents(SMALL, 1, 0, range(100, 116)),
+        latents.draw_latents(SMALL, 1, 0, range(108, 112)),
+    )
     for name in ("z", "cutoff", "noise"):
         assert torch.equal(getattr(whole, name)[8:12], getattr(part, name))
-    assert torch.equal(latents.draw_path_noise(SMALL, 1, 0, range(8))[3:4], latents.draw_path_noise(SMALL, 1, 0, [3]))
+    assert torch.equal(
+        latents.draw_path_noise(SMALL, 1, 0, range(8))[3:4], latents.draw_path_noise(SMALL, 1, 0, [3])
+    )
 
 
 def test_seed_use_and_number_each_change_everything() -> None:

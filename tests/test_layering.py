@@ -6,7 +6,13 @@ import pytest
 
 from tests.kit import ROOT
 
-PIPELINE = ["synth", "data", "caption", "train", "evaluate"]  # a package imports only itself and the packages before it
+PIPELINE = [
+    "synth",
+    "data",
+    "caption",
+    "train",
+    "evaluate",
+]  # a package imports only itself and the packages before it
 DOORS = {  # folders and modules that other packages may import; everything else is private
     "synth": {"families", "sets", "images", "settings", "console", "errors", "stopwatch", "checkout"},
     "caption": {"table", "pseudo", "encoders", "contrast", "sentences"},
@@ -59,6 +65,14 @@ def test_no_room_has_more_modules_than_can_be_held_in_the_head(package: str) -> 
 
 def test_test_modules_share_through_the_kit_alone() -> None:
     """No test module is imported, not even by the code of a subprocess: a renamed test breaks nothing else."""
-    modules = {path.stem for path in (ROOT / "tests").glob("*.py") if path.stem == "conftest" or path.stem.startswith("test_")}
+    modules = {
+        path.stem
+        for path in (ROOT / "tests").glob("*.py")
+        if path.stem == "conftest" or path.stem.startswith("test_")
+    }
     for path in (ROOT / "tests").rglob("*.py"):
-        assert not {name for name in imports(path) if name.partition(".")[0] == "tests" and name.split(".")[1] in modules}, path
+        assert not {
+            name
+            for name in imports(path)
+            if name.partition(".")[0] == "tests" and name.split(".")[1] in modules
+        }, path

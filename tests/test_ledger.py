@@ -18,7 +18,17 @@ OURS = ledger.digest(IDENTITY)
 def record(number: int, *, count: int = 4, size: int = 3, seed: int = 0) -> Record:
     identity = {**IDENTITY, "seed": seed}
     name = f"toy-{number:06d}.tar"
-    return Record(name, number, number * 4, count, size, "00", ledger.digest(identity), identity, run={"seconds": number})
+    return Record(
+        name,
+        number,
+        number * 4,
+        count,
+        size,
+        "00",
+        ledger.digest(identity),
+        identity,
+        run={"seconds": number},
+    )
 
 
 def planned(number: int, *, count: int = 4, content: ledger.Json | None = None) -> Part:
@@ -54,7 +64,10 @@ def test_what_is_called_a_record_and_is_none_is_not_passed_over(tmp_path: Path, 
 def test_another_identity_is_refused_with_what_differs(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0))
     other = {"dataset": "toy", "config": {"classes": 12}, "seed": 1}
-    with pytest.raises(UserError, match=r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here; give another --out"):
+    with pytest.raises(
+        UserError,
+        match=r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here; give another --out",
+    ):
         ledger.require_same(ledger.load(folder), folder, other, 100)
 
 
@@ -143,7 +156,10 @@ class Counting(Folder):
 def test_a_million_finished_pictures_are_recognised_in_five_seconds(tmp_path: Path, shard_size: int) -> None:
     """Each record is read once, and of a set with a manifest nothing else."""
     plan = shards.plan("toy", 1_000_000, shard_size)
-    records = [Record(s.file, s.number, s.first, s.count, 1, "0" * 64, ledger.digest(IDENTITY), IDENTITY) for s in plan]
+    records = [
+        Record(s.file, s.number, s.first, s.count, 1, "0" * 64, ledger.digest(IDENTITY), IDENTITY)
+        for s in plan
+    ]
     for r in records:  # tars of a byte and hand-written records: planning needs no pictures
         (tmp_path / r.file).write_bytes(b"x")
         (tmp_path / r.name).write_bytes(json.dumps(vars(r)).encode())

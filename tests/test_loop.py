@@ -56,18 +56,27 @@ def trained(config: RunConfig, encoder: Any = None) -> Trainer:
 
 def batch(number: int, config: RunConfig, *, size: int | None = None) -> Batch:
     """Pictures and texts that nothing but NumPy decides."""
-    chance, n, side = np.random.default_rng(number), size or config.groups.training.batch, config.groups.model.resolution
+    chance, n, side = (
+        np.random.default_rng(number),
+        size or config.groups.training.batch,
+        config.groups.model.resolution,
+    )
     pictures = torch.from_numpy(chance.integers(0, 256, (n, 1, 3, side, side), dtype=np.uint8))
     image = chance.standard_normal((n, config.groups.model.text_dim)).astype(np.float32)
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     index = list(range(number * n, number * n + n))
-    texts = [pseudo_caption(image, noise(0, index, draw, config.groups.model.text_dim), config.data.xi) for draw in (1, 2)]
+    texts = [
+        pseudo_caption(image, noise(0, index, draw, config.groups.model.text_dim), config.data.xi)
+        for draw in (1, 2)
+    ]
     return Batch(pictures, {"d": torch.from_numpy(texts[0]), "g": torch.from_numpy(texts[1])})
 
 
 def steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
     first = trainer.images_seen // trainer.config.groups.training.batch
-    return [{k: float(v) for k, v in trainer.step(batch(first + i, trainer.config)).items()} for i in range(count)]
+    return [
+        {k: float(v) for k, v in trainer.step(batch(first + i, trainer.config)).items()} for i in range(count)
+    ]
 
 
 def state(trainer: Trainer) -> list[Tensor]:
@@ -76,7 +85,8 @@ def state(trainer: Trainer) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("projection", "contrast"), [("sample", "softmax"), pytest.param("batch_sum", "sharpened", marks=pytest.mark.slow)]
+    ("projection", "contrast"),
+    [("sample", "softmax"), pytest.param("batch_sum", "sharpened", marks=pytest.mark.slow)],
 )
 def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: str) -> None:
     settled = changed(SMALL, "loss", projection=projection, contrast=contrast)
@@ -115,7 +125,9 @@ def test_the_average_depends_on_the_images_seen_alone() -> None:
         steps(trainer, 1)
         remains = 0.5 ** (16 / min(100, 0.5 * (seen + 16)))
         assert remains == ema.decay(16, seen + 16, half_life=100, ramp_up=0.5)
-        for old, new, model in zip(before, trainer.averages[EMA].parameters(), trainer.parts[GENERATOR].parameters(), strict=True):
+        for old, new, model in zip(
+            before, trainer.averages[EMA].parameters(), trainer.parts[GENERATOR].parameters(), strict=True
+        ):
             assert torch.allclose(new, remains * old + (1 - remains) * model, atol=1e-6)
 
 
@@ -140,7 +152,10 @@ def poisoned(number: int) -> Batch:
 def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
     trainer = trained(SMALL)
     steps(trainer, 2)
-    before, moments = state(trainer), trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"].clone()
+    before, moments = (
+        state(trainer),
+        trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"].clone(),
+    )
     average = len(trainer.parts[GENERATOR].state_dict())
     mean = trainer.model.state["path_mean"].clone()
     trainer.step(poisoned(2))  # with the path length
@@ -184,7 +199,9 @@ def kinds(number: int) -> Batch:
     pictures[kind == 0, 0] += 180
     pictures[kind == 1, 2] += 180
     centres = np.eye(32, dtype=np.float32)[:2]
-    texts = functional.normalize(torch.from_numpy(centres[kind] + 0.05 * chance.standard_normal((16, 32)).astype(np.float32)), dim=1)
+    texts = functional.normalize(
+        torch.from_numpy(centres[kind] + 0.05 * chance.standard_normal((16, 32)).astype(np.float32)), dim=1
+    )
     return Batch(torch.from_numpy(pictures)[:, None], {"d": texts, "g": texts})
 
 
@@ -201,7 +218,10 @@ def test_captions_matter() -> None:
     shuffled[red], shuffled[~red] = h[~red], h[red]  # each gets a caption of the other kind
     with torch.no_grad():
         score, meaning = trainer.parts[DISCRIMINATOR](real)
-        right, wrong = (losses.real_losses(settled.groups.loss, losses.Judgement(score, meaning, t)) for t in (h, shuffled))
+        right, wrong = (
+            losses.real_losses(settled.groups.loss, losses.Judgement(score, meaning, t))
+            for t in (h, shuffled)
+        )
         drawn = trainer.parts[GENERATOR](torch.randn(16, 16, generator=torch.Generator().manual_seed(5)), h)
     assert wrong["adversarial"] > right["adversarial"] + 0.5
     assert wrong["cond"] > right["cond"] + 0.5
@@ -227,7 +247,16 @@ def golden(settled: RunConfig) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "path/length"} for row in rows]
 
 
-FIRST = ("g/adversarial", "g/cond", "g/cong", "path/path", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "r1/r1")
+FIRST = (
+    "g/adversarial",
+    "g/cond",
+    "g/cong",
+    "path/path",
+    "d/fake_adversarial",
+    "d/real_adversarial",
+    "d/real_cond",
+    "r1/r1",
+)
 SECOND = tuple(name for name in FIRST if name not in ("path/path", "r1/r1"))
 GOLDEN = {
     "paper-256": (
@@ -274,7 +303,10 @@ def assert_golden(made: list[dict[str, float]], name: str) -> None:
         assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=near, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name if name == "paper-256" else pytest.param(name, marks=pytest.mark.slow) for name in presets.PRESETS])
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "paper-256" else pytest.param(name, marks=pytest.mark.slow) for name in presets.PRESETS],
+)
 def test_first_losses_of_every_preset(name: str) -> None:
     assert_golden(golden(sixteenth(name)), name)
 

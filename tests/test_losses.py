@@ -28,7 +28,9 @@ def test_contrast_of_two_by_hand() -> None:
     # pictures at 0 and 60 degrees, captions at 0 and 90; cosines by caption: (1, .5) and (0, sqrt(3) / 2)
     a, h = 3 * at_angle(0, 60), at_angle(0, 90)
     own = [math.exp(2) / (math.exp(2) + math.exp(1)), math.exp(math.sqrt(3)) / (1 + math.exp(math.sqrt(3)))]
-    assert losses.contrast(a, h, PLAIN).item() == pytest.approx(-0.5 * (math.log(own[0]) + math.log(own[1])) / 2, rel=1e-5)
+    assert losses.contrast(a, h, PLAIN).item() == pytest.approx(
+        -0.5 * (math.log(own[0]) + math.log(own[1])) / 2, rel=1e-5
+    )
 
 
 def test_sharpened_contrast_of_two_by_hand() -> None:
@@ -38,7 +40,9 @@ def test_sharpened_contrast_of_two_by_hand() -> None:
         e(e(2)) / (e(e(2)) + e(e(1))),
         e(e(math.sqrt(3))) / (e(1) + e(e(math.sqrt(3)))),
     ]
-    assert losses.contrast(a, h, SHARP).item() == pytest.approx(-(math.log(0.5 * own[0]) + math.log(0.5 * own[1])) / 2, rel=1e-4)
+    assert losses.contrast(a, h, SHARP).item() == pytest.approx(
+        -(math.log(0.5 * own[0]) + math.log(0.5 * own[1])) / 2, rel=1e-4
+    )
 
 
 def test_contrast_of_three_by_hand_takes_the_softmax_over_pictures() -> None:
@@ -46,14 +50,20 @@ def test_contrast_of_three_by_hand_takes_the_softmax_over_pictures() -> None:
     a, h = at_angle(0, 0, 90), at_angle(0, 90, 90)
     e = math.e
     by_caption = [math.log(e / (2 * e + 1)), math.log(1 / (2 + e)), math.log(e / (2 + e))]
-    assert losses.contrast(a, h, replace(PLAIN, temperature=1.0)).item() == pytest.approx(-sum(by_caption) / 3, rel=1e-5)
+    assert losses.contrast(a, h, replace(PLAIN, temperature=1.0)).item() == pytest.approx(
+        -sum(by_caption) / 3, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("config", "value"), [(PLAIN, 0.5 * math.log(16)), (SHARP, math.log(16) - math.log(0.5))], ids=["softmax", "sharpened"]
+    ("config", "value"),
+    [(PLAIN, 0.5 * math.log(16)), (SHARP, math.log(16) - math.log(0.5))],
+    ids=["softmax", "sharpened"],
 )
 def test_contrast_of_pictures_all_alike_is_that_of_guessing(config: LossConfig, value: float) -> None:
-    assert losses.contrast(torch.ones(32, 4), torch.randn(32, 4), config).item() == pytest.approx(value, rel=1e-5)
+    assert losses.contrast(torch.ones(32, 4), torch.randn(32, 4), config).item() == pytest.approx(
+        value, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("positive", "negative", "ratio"), [(0.32, 0.2, 1.87), (1.0, 0.0, 0.27)])
@@ -74,7 +84,10 @@ def test_contrast_knows_nothing_of_other_groups() -> None:
 
 
 def test_projection_by_hand() -> None:
-    meaning, h = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(2, 1)
+    meaning, h = (
+        torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(2, 1),
+    )
     assert losses.project(meaning, h, form="sample", group=2).tolist() == [1, 4, 5, 8]
     assert losses.project(meaning, h, form="batch_sum", group=2).tolist() == [5, 5, 13, 13]
 
@@ -82,7 +95,10 @@ def test_projection_by_hand() -> None:
 def test_logits_summed_over_a_batch_do_not_know_whose_caption_is_wrong() -> None:
     score, meaning, h = torch.randn(16), torch.randn(16, 8), functional.normalize(torch.randn(16, 8), dim=1)
     summed, own = replace(PLAIN, projection="batch_sum"), PLAIN
-    moves = [Judgement(score, meaning, h.roll(1, 0)).logits(c) - Judgement(score, meaning, h).logits(c) for c in (summed, own)]
+    moves = [
+        Judgement(score, meaning, h.roll(1, 0)).logits(c) - Judgement(score, meaning, h).logits(c)
+        for c in (summed, own)
+    ]
     assert moves[0].std() < 1e-5 < moves[1].std()
 
 
@@ -90,17 +106,26 @@ def test_adversarial_losses_are_logistic() -> None:
     """D = 2, 0 without a projection."""
     judged = Judgement(torch.tensor([2.0, 0.0]), torch.zeros(2, 2), at_angle(0, 90))
     config = replace(PLAIN, cond_weight=0.0)
-    real_enough, fake_enough = (math.log1p(math.exp(-2)) + math.log(2)) / 2, (math.log1p(math.exp(2)) + math.log(2)) / 2
-    assert {k: v.item() for k, v in losses.generator_losses(config, judged, None).items()} == {"adversarial": pytest.approx(real_enough)}
+    real_enough, fake_enough = (
+        (math.log1p(math.exp(-2)) + math.log(2)) / 2,
+        (math.log1p(math.exp(2)) + math.log(2)) / 2,
+    )
+    assert {k: v.item() for k, v in losses.generator_losses(config, judged, None).items()} == {
+        "adversarial": pytest.approx(real_enough)
+    }
     assert losses.real_losses(config, judged)["adversarial"].item() == pytest.approx(real_enough)
-    assert {k: v.item() for k, v in losses.fake_losses(config, judged).items()} == {"adversarial": pytest.approx(fake_enough)}
+    assert {k: v.item() for k, v in losses.fake_losses(config, judged).items()} == {
+        "adversarial": pytest.approx(fake_enough)
+    }
 
 
 def test_terms_are_weighted_as_equations_1_and_2_say() -> None:
     judged, encoded = Judgement(torch.randn(4), torch.randn(4, 8), torch.randn(4, 8)), torch.randn(4, 8)
     g, real = losses.generator_losses(PLAIN, judged, encoded), losses.real_losses(PLAIN, judged)
     cond, cong = losses.contrast(judged.meaning, judged.h, PLAIN), losses.contrast(encoded, judged.h, PLAIN)
-    assert [g["cond"].item(), g["cong"].item(), real["cond"].item()] == pytest.approx([5 * cond.item(), 10 * cong.item(), 5 * cond.item()])
+    assert [g["cond"].item(), g["cong"].item(), real["cond"].item()] == pytest.approx(
+        [5 * cond.item(), 10 * cong.item(), 5 * cond.item()]
+    )
     assert set(losses.fake_losses(PLAIN, judged)) == {"adversarial"}
 
 
@@ -123,7 +148,9 @@ def test_its_gradient_to_weights_is_that_of_finite_differences() -> None:
     (exact,) = torch.autograd.grad(penalty(weight), weight)
     step = torch.zeros_like(weight)
     step[1, 2] = 1e-3
-    assert exact[1, 2].item() == pytest.approx(((penalty(weight + step) - penalty(weight - step)) / 2e-3).item(), rel=1e-3)
+    assert exact[1, 2].item() == pytest.approx(
+        ((penalty(weight + step) - penalty(weight - step)) / 2e-3).item(), rel=1e-3
+    )
 
 
 def test_a_summed_projection_inflates_the_gradient_penalty_by_the_batch_squared() -> None:
@@ -133,7 +160,11 @@ def test_a_summed_projection_inflates_the_gradient_penalty_by_the_batch_squared(
     x = torch.randn(16, 3, 2, 2, requires_grad=True)
 
     def penalty(config: LossConfig) -> float:
-        return losses.gradient_penalty(Judgement(torch.zeros(16), body(x.flatten(1)), h).logits(config), x).mean().item()
+        return (
+            losses.gradient_penalty(Judgement(torch.zeros(16), body(x.flatten(1)), h).logits(config), x)
+            .mean()
+            .item()
+        )
 
     assert penalty(replace(PLAIN, projection="batch_sum")) == pytest.approx(16**2 * penalty(PLAIN), rel=1e-4)
 
@@ -152,6 +183,12 @@ def test_the_penalty_is_the_squared_distance_from_the_running_mean() -> None:
 
 
 def test_unknown_forms_and_weights_are_refused() -> None:
-    for wrong in ({"projection": "batch"}, {"contrast": "sharp"}, {"temperature": 0.0}, {"r1": -1.0}, {"contrastive_group": 0}):
+    for wrong in (
+        {"projection": "batch"},
+        {"contrast": "sharp"},
+        {"temperature": 0.0},
+        {"r1": -1.0},
+        {"contrastive_group": 0},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(PLAIN, **wrong)

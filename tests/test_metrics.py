@@ -17,7 +17,9 @@ TERMS = Terms(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one
 
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[Features, Features]:
-    return extracted(Means(), stream_of(PIXELS[:600]), cache=tmp_path), extracted(Means(), stream_of(PIXELS[600:]), cache=tmp_path)
+    return extracted(Means(), stream_of(PIXELS[:600]), cache=tmp_path), extracted(
+        Means(), stream_of(PIXELS[600:]), cache=tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,15 @@ def test_terms_are_taken_from_what_was_measured(sets: tuple[Features, Features])
 
 def test_every_figure_carries_what_makes_it_comparable(sets: tuple[Features, Features]) -> None:
     figures = measure(*sets, METRICS, TERMS, resamples=10)
-    names = ["FID", "KID", "IS", "precision (inception)", "recall (inception)", "density (inception)", "coverage (inception)"]
+    names = [
+        "FID",
+        "KID",
+        "IS",
+        "precision (inception)",
+        "recall (inception)",
+        "density (inception)",
+        "coverage (inception)",
+    ]
     assert [f.name for f in figures] == [*names, "FID-infinity", "MMD (inception)"]
     for figure in figures:
         row = json.loads(json.dumps(figure.row()))
@@ -59,7 +69,9 @@ def test_every_figure_carries_what_makes_it_comparable(sets: tuple[Features, Fea
     assert figures[3].row()["k"] == 3
 
 
-def test_fid_of_few_pictures_brings_a_note_and_company(sets: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fid_of_few_pictures_brings_a_note_and_company(
+    sets: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f.name for f in measure(*sets, ["fid"], TERMS)]
     assert names == ["FID", "KID", "FID-infinity"]
     monkeypatch.setattr("evaluate.metrics.FEW", 600)
@@ -91,7 +103,9 @@ def test_text_metrics_name_encoder_and_formula(tmp_path: Path) -> None:
     assert (clip.name, clip.value) == ("CLIP score (units)", pytest.approx(100))
     assert clip.row()["formula"] == "100 mean max(cos, 0)"
     assert (rp.name, rp.value, rp.row()["candidates"]) == ("R-precision (units)", 1, 100)
-    with pytest.raises(UserError, match="IS is defined on the classes of inception; the detector units has none"):
+    with pytest.raises(
+        UserError, match="IS is defined on the classes of inception; the detector units has none"
+    ):
         measure(images, images, ["is"], TERMS)
 
 
@@ -101,14 +115,21 @@ def test_what_cannot_be_measured_gets_a_sentence(sets: tuple[Features, Features]
     with pytest.raises(UserError, match="of two detectors: weights"):
         measure(sets[0], extracted(other, stream_of(PIXELS), cache=tmp_path), ["fid"], TERMS)
     few = extracted(Means(), stream_of(PIXELS[:4]), cache=tmp_path)
-    for metric, words in {"is": "IS over 10 splits", "pr": "more than 5 pictures", "fdinf": "at least 20"}.items():
+    for metric, words in {
+        "is": "IS over 10 splits",
+        "pr": "more than 5 pictures",
+        "fdinf": "at least 20",
+    }.items():
         with pytest.raises(UserError, match=words):
             measure(few, sets[1], [metric], TERMS)
 
 
 def test_metrics_are_parsed_by_name_once_each() -> None:
     assert parse(" kid,fid,, kid,rprecision") == ["kid", "fid", "rprecision"]
-    with pytest.raises(UserError, match="unknown metric 'fud, rp'; known are fid, kid, is, pr, dc, fdinf, cmmd, clip, rprecision"):
+    with pytest.raises(
+        UserError,
+        match="unknown metric 'fud, rp'; known are fid, kid, is, pr, dc, fdinf, cmmd, clip, rprecision",
+    ):
         parse("fud,fid,rp")
     with pytest.raises(UserError, match="unknown metric ','; known are fid"):
         parse(",")

@@ -50,12 +50,19 @@ class Number(nn.Module):
 
 
 def one_number(
-    loss: Any = None, *, needs: Needs | None = None, rate: Any = None, parts: tuple[str, ...] = ("number",), **phase: Any
+    loss: Any = None,
+    *,
+    needs: Needs | None = None,
+    rate: Any = None,
+    parts: tuple[str, ...] = ("number",),
+    **phase: Any,
 ) -> Any:
     """A model of one parameter a part, by plain gradient descent at rate 1, with one phase."""
 
     def build(own: dict[str, Any], settled: Config, context: Context) -> Model:
-        optimisers: dict[str, torch.optim.Optimizer] = {name: torch.optim.SGD(part.parameters(), lr=1.0) for name, part in own.items()}
+        optimisers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.SGD(part.parameters(), lr=1.0) for name, part in own.items()
+        }
 
         def minus_value(micro: Micro) -> Iterator[Terms]:
             yield {"minus": -own["number"].value}
@@ -65,7 +72,10 @@ def one_number(
         return Model(optimisers, phases, averages, Wanted(vectors=()), {"seen": torch.zeros(())}, rate)
 
     return SimpleNamespace(
-        Config=Config, needs=lambda _: needs or Needs(tables=False), build=build, parts=lambda *_: {name: Number() for name in parts}
+        Config=Config,
+        needs=lambda _: needs or Needs(tables=False),
+        build=build,
+        parts=lambda *_: {name: Number() for name in parts},
     )
 
 
@@ -114,7 +124,9 @@ def test_rates_follow_the_images_seen(trained: Any) -> None:
 def test_several_averages_are_kept_and_the_first_stands_for_its_part(trained: Any) -> None:
     trainer = trained(one_number())
     trainer.step(batch())
-    averages = {name: dict(average.named_parameters())["value"].item() for name, average in trainer.averages.items()}
+    averages = {
+        name: dict(average.named_parameters())["value"].item() for name, average in trainer.averages.items()
+    }
     assert averages == {"slow": 0.25, "fast": 0.5}
     loaded = trainer.loaded()
     assert loaded.parts["number"] is trainer.averages["slow"] and set(loaded.averages) == {"slow", "fast"}
@@ -143,7 +155,9 @@ def test_a_phase_of_two_parts_steps_both(trained: Any) -> None:
 
 
 @pytest.mark.parametrize(("gradient", "skipped"), [(1e25, 0), (float("inf"), 1), (float("nan"), 1)])
-def test_large_gradients_are_finite_and_others_are_skipped(trained: Any, gradient: float, skipped: int) -> None:
+def test_large_gradients_are_finite_and_others_are_skipped(
+    trained: Any, gradient: float, skipped: int
+) -> None:
     """The square of 1e25 is no float32, so a 2-norm would call it infinite."""
 
     def loss(own: Any) -> Any:
@@ -163,14 +177,21 @@ def test_settle_receives_the_means_over_the_batch(trained: Any) -> None:
     trainer = trained(one_number(loss, settle=means.append), micro_batch=2)
     trainer.step(batch())
     trainer.step(batch())
-    assert [terms["first"].item() for terms in means] == [1, 5 - 1]  # numbers 0 and 2; then 4 and 6, less the value of 1
+    assert [terms["first"].item() for terms in means] == [
+        1,
+        5 - 1,
+    ]  # numbers 0 and 2; then 4 and 6, less the value of 1
 
 
 def test_a_run_yields_a_step_each_batch_and_ticks_and_grids_when_due(trained: Any, tmp_path: Path) -> None:
     trainer = trained(one_number(), images=16, tick=8, samples=12, checkpoint=1000)
     events = list(trainer.run(iter([batch()] * 4), tmp_path))
-    kinds = [(type(event), getattr(event, "images_seen", None)) for event in events if not isinstance(event, Step)]
-    assert kinds == [(Tick, 8), (Grid, 12), (Tick, 16)] and sum(isinstance(event, Step) for event in events) == 4
+    kinds = [
+        (type(event), getattr(event, "images_seen", None)) for event in events if not isinstance(event, Step)
+    ]
+    assert (
+        kinds == [(Tick, 8), (Grid, 12), (Tick, 16)] and sum(isinstance(event, Step) for event in events) == 4
+    )
     assert trainer.ended_by == 0 and [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000016"]
 
 
@@ -193,9 +214,23 @@ def test_a_checkpoint_restores_parts_averages_and_state(trained: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("needs", "run", "ranks", "sentence"),
     [
-        pytest.param(Needs(whole=True), {"micro_batch": 2}, 1, "couples the whole batch; leave run.micro_batch at 0", id="whole"),
-        pytest.param(Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy asks", id="multiple"),
-        pytest.param(Needs(groups=(4,)), {"micro_batch": 2}, 1, "2 samples at once are not divided by groups of 4", id="groups"),
+        pytest.param(
+            Needs(whole=True),
+            {"micro_batch": 2},
+            1,
+            "couples the whole batch; leave run.micro_batch at 0",
+            id="whole",
+        ),
+        pytest.param(
+            Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy asks", id="multiple"
+        ),
+        pytest.param(
+            Needs(groups=(4,)),
+            {"micro_batch": 2},
+            1,
+            "2 samples at once are not divided by groups of 4",
+            id="groups",
+        ),
         pytest.param(Needs(), {}, 3, "a batch of 4 is not divided by 3 ranks", id="ranks"),
     ],
 )
@@ -213,7 +248,9 @@ def test_unknown_models_are_refused_and_the_known_listed() -> None:
         model.find("layers")  # a module that is no model
 
 
-def test_a_setting_that_came_later_takes_the_value_that_reproduces_older_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_came_later_takes_the_value_that_reproduces_older_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settled = RunConfig.of("stylegan2")
     old = config.to_json(settled)
     del old["loss"]["path_decay"]
@@ -238,5 +275,7 @@ def test_captions_of_a_model_without_texts_are_refused() -> None:
 
 def test_a_model_that_draws_nothing_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "find", lambda _: one_number())
-    with pytest.raises(UserError, match="runs/toy is a run of toy, which draws no pictures; give a run of another model"):
+    with pytest.raises(
+        UserError, match="runs/toy is a run of toy, which draws no pictures; give a run of another model"
+    ):
         model.require_drawing("toy", "runs/toy")

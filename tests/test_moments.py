@@ -36,7 +36,9 @@ def test_a_stream_of_single_rows_has_the_moments_of_the_matrix() -> None:
 def test_a_far_mean_costs_no_digits() -> None:
     features = np.random.default_rng(2).normal(size=(9000, 4))
     far = moments_of(features + 1e6).covariance
-    np.testing.assert_allclose(far, np.cov(features, rowvar=False), rtol=0, atol=1e-8)  # a sum of squares would leave 1e-4
+    np.testing.assert_allclose(
+        far, np.cov(features, rowvar=False), rtol=0, atol=1e-8
+    )  # a sum of squares would leave 1e-4
 
 
 def test_what_has_no_moments_gets_a_sentence() -> None:

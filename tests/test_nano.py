@@ -30,8 +30,18 @@ DRAWN = {  # data set: how many pictures, whose classes no set of another seed h
 }
 
 LEAST = {  # for nano .72 .96 1.00 .96 measured
-    "nano": {"retrieval": 0.66, "zero-shot colour": 0.93, "zero-shot background": 0.97, "zero-shot family": 0.92},
-    "nano-emoji": {"retrieval": 0.60, "zero-shot colour": 0.90, "zero-shot background": 0.96, "zero-shot family": 0.90},
+    "nano": {
+        "retrieval": 0.66,
+        "zero-shot colour": 0.93,
+        "zero-shot background": 0.97,
+        "zero-shot family": 0.92,
+    },
+    "nano-emoji": {
+        "retrieval": 0.60,
+        "zero-shot colour": 0.90,
+        "zero-shot background": 0.96,
+        "zero-shot family": 0.90,
+    },
 }
 
 
@@ -66,7 +76,9 @@ def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder
 
 
 @pytest.mark.slow
-def test_open_clip_alone_gives_the_same_embeddings(encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+def test_open_clip_alone_gives_the_same_embeddings(
+    encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]
+) -> None:
     declare()
     import open_clip
     from PIL import Image
@@ -75,7 +87,9 @@ def test_open_clip_alone_gives_the_same_embeddings(encoder: encoders.Encoder, he
     tokenizer = open_clip.get_tokenizer(f"local-dir:{SHIPPED}", bpe_path=str(SHIPPED / encoders.MERGES))
     pixels, text = held_out[0][:4], ["a red fractal on a black background"]
     with torch.inference_mode():
-        images = model.eval().encode_image(torch.stack([transform(Image.fromarray(p)) for p in pixels]), normalize=True)
+        images = model.eval().encode_image(
+            torch.stack([transform(Image.fromarray(p)) for p in pixels]), normalize=True
+        )
         texts = model.encode_text(tokenizer(text), normalize=True)
     np.testing.assert_allclose(images, encoder.images(pixels), atol=1e-5)
     np.testing.assert_allclose(texts, encoder.texts(text), atol=1e-5)
@@ -98,13 +112,18 @@ def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> Non
 def test_no_sentence_is_longer_than_the_context(held_out: tuple[np.ndarray, list[Facts]]) -> None:
     tokenizer, stream = network.tokenizer(SHIPPED), np.random.default_rng(0)
     for known in held_out[1]:
-        longest = max(len(tokenizer.encode(attributes.state(known, choice=int(stream.integers(1 << 62))))) for _ in range(4))
+        longest = max(
+            len(tokenizer.encode(attributes.state(known, choice=int(stream.integers(1 << 62)))))
+            for _ in range(4)
+        )
         assert longest + 2 < network.ARCHITECTURE["text_cfg"]["context_length"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shipped", LEAST)
-def test_it_matches_pictures_of_classes_that_it_has_not_seen(shipped: str, held_out: tuple[np.ndarray, list[Facts]]) -> None:
+def test_it_matches_pictures_of_classes_that_it_has_not_seen(
+    shipped: str, held_out: tuple[np.ndarray, list[Facts]]
+) -> None:
     figures = exam.examine(encoders.load(encoders.find(shipped)), *held_out)
     for name, least in LEAST[shipped].items():
         assert figures[name].right >= least, f"{name}: {figures[name]}"
@@ -129,13 +148,21 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
     true = formula_fitting._truth(pictures, texts)
     assert true.tolist() == [[True, True, False], [True, True, False], [True, False, True]]
     logits = torch.tensor([[1.0, 9.0, 0.0], [8.0, 1.0, 0.0], [7.0, 0.0, 1.0]])
-    plain = torch.log(torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])).mean()  # one negative each, one below
+    plain = torch.log(
+        torch.tensor([1 + np.exp(-1), 1 + np.exp(-1), 1 + np.exp(-1)])
+    ).mean()  # one negative each, one below
     columns = torch.log(torch.tensor([1.0, 1 + np.exp(-1), 1 + 2 * np.exp(-1)])).mean()
-    torch.testing.assert_close(contrast.contrastive_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float())
+    torch.testing.assert_close(
+        contrast.contrastive_loss(logits, torch.from_numpy(true)), ((plain + columns) / 2).float()
+    )
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:
-    assert fitting._schedule(0, 1000) == 1 / 40 and fitting._schedule(40, 1000) == 1 and fitting._schedule(999, 1000) < 1e-4
+    assert (
+        fitting._schedule(0, 1000) == 1 / 40
+        and fitting._schedule(40, 1000) == 1
+        and fitting._schedule(999, 1000) < 1e-4
+    )
     batches = list(fitting._batches(fitting.Share(0, 10, 4, formula_fitting.loss), seed=0, steps=5))
     assert sorted(np.concatenate(batches).tolist()) == sorted([*range(10)] * 2)
 
@@ -143,9 +170,13 @@ def test_the_schedule_and_the_batches_are_what_they_say() -> None:
 def test_embedding_texts_by_length_is_encode_text() -> None:
     torch.manual_seed(0)
     model = network.build().eval()
-    tokens = network.tokenizer(SHIPPED)(["red", "a fractal", "a large red fractal on a black background", "", "several fractals"])
+    tokens = network.tokenizer(SHIPPED)(
+        ["red", "a fractal", "a large red fractal on a black background", "", "several fractals"]
+    )
     with torch.inference_mode():
-        torch.testing.assert_close(network.embed_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            network.embed_texts(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0
+        )
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +184,9 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sets to fit to, in one folder, and one of another seed."""
     root = tmp_path_factory.mktemp("sets")
     make_small(root / "fit" / "atoms", samples=64, shard_size=64)
-    make_small(root / "fit" / "fractals", dataset="fractals", samples=64, shard_size=40, settings=("points=5000",))
+    make_small(
+        root / "fit" / "fractals", dataset="fractals", samples=64, shard_size=40, settings=("points=5000",)
+    )
     make_small(root / "exam", seed=1, shard_size=64)
     return root
 
@@ -173,13 +206,18 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:
-    first, second, other = (fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    first, second, other = (
+        fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     assert first["pictures"] == 128 and first["last_loss"] < 0.9 * first["first_loss"]
     a, b, c = ((tmp_path / name / network.WEIGHTS).read_bytes() for name in "abc")
     assert a == b != c
     assert first["first_loss"] == second["first_loss"] != other["first_loss"]
     text = (tmp_path / "a" / card.NAME).read_text()
-    assert f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text and "128 pictures" in text
+    assert (
+        f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text
+        and "128 pictures" in text
+    )
     assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
 
 
@@ -189,6 +227,8 @@ def test_an_exam_of_fitted_classes_is_refused(sets: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("changes", [{"visits": 8}, {"batch": 1}, {"seed": -1}, {"shards": ("nowhere",)}])
-def test_requests_that_cannot_be_met_get_a_sentence(sets: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_requests_that_cannot_be_met_get_a_sentence(
+    sets: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     with pytest.raises(UserError):
         fitted(sets, tmp_path, **changes)

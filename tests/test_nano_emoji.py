@@ -30,7 +30,12 @@ SHAPES = ("disc", "bar", "post", "corner")
 def drawn(colour: str, shape: str, side: int) -> np.ndarray:
     """A figure of a colour on white: uint8 (S, S, 3)."""
     y, x = np.mgrid[:side, :side] / side - 0.5
-    inside = {"disc": x**2 + y**2 < 0.1, "bar": abs(y) < 0.15, "post": abs(x) < 0.15, "corner": (x < 0) & (y < 0)}[shape]
+    inside = {
+        "disc": x**2 + y**2 < 0.1,
+        "bar": abs(y) < 0.15,
+        "post": abs(x) < 0.15,
+        "corner": (x < 0) & (y < 0),
+    }[shape]
     pixels = np.full((side, side, 3), 255, np.uint8)
     pixels[inside] = SHADES[colour]
     return pixels
@@ -39,17 +44,26 @@ def drawn(colour: str, shape: str, side: int) -> np.ndarray:
 def named_set(folder: Path, colours: list[str], *, texts: bool = True) -> Path:
     """A finished set as data.emoji makes them: a picture, JSON with its concept, and names; half of the concepts have two pictures."""
     storage, identity = Folder(str(folder)), {"dataset": f"toy-{folder.name}"}
-    rows = [(c, shape, side) for c in colours for shape in SHAPES for side in ((32, 48) if shape in SHAPES[:2] else (32,))]
+    rows = [
+        (c, shape, side)
+        for c in colours
+        for shape in SHAPES
+        for side in ((32, 48) if shape in SHAPES[:2] else (32,))
+    ]
     with storage.staged("00000.tar") as path, ShardWriter(path) as writer:
         for i, (colour, shape, side) in enumerate(rows):
             name = f"{colour} {shape}"
             about = {"dataset": identity["dataset"], "emoji": "?", "name": name, "concept": name}
             pixels = fitting_sets.resized(drawn(colour, shape, side)[None])[0]
             files = {"png": encode_png(pixels), "json": json.dumps(about).encode()}
-            writer.add(f"{i:09d}", files | ({"txt": f"{name}\n{shape} in {colour}".encode()} if texts else {}))
+            writer.add(
+                f"{i:09d}", files | ({"txt": f"{name}\n{shape} in {colour}".encode()} if texts else {})
+            )
     record = Record("00000.tar", 0, 0, len(rows), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
-    ledger.write_manifest(storage, ledger.manifest([record], identity, {"title": "figures", "licence": "CC0-1.0"}, {}))
+    ledger.write_manifest(
+        storage, ledger.manifest([record], identity, {"title": "figures", "licence": "CC0-1.0"}, {})
+    )
     return folder
 
 
@@ -77,16 +91,27 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(sets: Path, tmp_path: Path) -> None:
+def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(
+    sets: Path, tmp_path: Path
+) -> None:
     first, second = fitted(sets, tmp_path / "a"), fitted(sets, tmp_path / "b", exam=())
     a, b = ((tmp_path / name / network.WEIGHTS).read_bytes() for name in "ab")
     assert a == b != Path(encoders.find("nano").weights).read_bytes()
     assert first["pictures"] == 18 + 32 and first["first_loss"] == second["first_loss"]
     text = (tmp_path / "a" / card.NAME).read_text()
-    assert "has seen formula pictures and an emoji font that people drew" in text and "formula pictures only" not in text
-    assert "nano carried on" in text and "18 pictures of 12 concepts" in text and "| toy-train: figures | 18 | CC0-1.0 |" in text
+    assert (
+        "has seen formula pictures and an emoji font that people drew" in text
+        and "formula pictures only" not in text
+    )
+    assert (
+        "nano carried on" in text
+        and "18 pictures of 12 concepts" in text
+        and "| toy-train: figures | 18 | CC0-1.0 |" in text
+    )
     assert "--from nano --exam" in text and "| zero-shot background |" in text
-    again = fitted(sets, tmp_path / "c", start=str(tmp_path / "a"), shards=(str(sets / "atoms"),), exam=(), visits=24)
+    again = fitted(
+        sets, tmp_path / "c", start=str(tmp_path / "a"), shards=(str(sets / "atoms"),), exam=(), visits=24
+    )
     assert again["pictures"] == 32  # of formulas only, but not the encoder
     text = (tmp_path / "c" / card.NAME).read_text()
     assert "formula pictures only" not in text and "what a, which was carried on, had seen" in text
@@ -94,7 +119,16 @@ def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it
 
 @pytest.mark.slow
 def test_captioned_sets_alone_are_learnt_from_random_weights(sets: Path, tmp_path: Path) -> None:
-    row = fitted(sets, tmp_path / "a", shards=(str(sets / "train"),), exam=(), start="", visits=480, batch=12, rate=2e-3)
+    row = fitted(
+        sets,
+        tmp_path / "a",
+        shards=(str(sets / "train"),),
+        exam=(),
+        start="",
+        visits=480,
+        batch=12,
+        rate=2e-3,
+    )
     assert row["last_loss"] < 0.75 * row["first_loss"]
     encoder = encoders.load(encoders.find(str(tmp_path / "a")))
     pictures = np.stack([drawn(colour, "disc", 64) for colour in ("red", "green", "blue")])
@@ -104,7 +138,11 @@ def test_captioned_sets_alone_are_learnt_from_random_weights(sets: Path, tmp_pat
 
 def test_an_exam_has_only_concepts_that_were_not_fitted_to(sets: Path, tmp_path: Path) -> None:
     read = fitting_sets.read((str(sets / "train"),))
-    assert read.captioned.captions[0] == ["red disc", "disc in red"] and len(read) == 18 and read.captioned.by_concept()[0] == [0, 1]
+    assert (
+        read.captioned.captions[0] == ["red disc", "disc in red"]
+        and len(read) == 18
+        and read.captioned.by_concept()[0] == [0, 1]
+    )
     held_out = fitting_sets.held_out(fitting_sets.read((str(sets / "test"),)), read).captioned
     assert set(held_out.concepts) == {f"grey {shape}" for shape in SHAPES} and len(held_out.pixels) == 6
     with pytest.raises(UserError, match="no concept that is not fitted to; give the test split"):
@@ -140,10 +178,22 @@ def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_p
 def test_names_are_said_in_forms_and_known_by_their_words() -> None:
     stream = np.random.default_rng(0)
     said = {names.draw(["frog", "Green Toad"], "emoji", stream).text for _ in range(300)}
-    assert {"frog", "a frog", "an emoji of a frog", "a picture of a frog", "Green Toad", "a green toad"} <= said
+    assert {
+        "frog",
+        "a frog",
+        "an emoji of a frog",
+        "a picture of a frog",
+        "Green Toad",
+        "a green toad",
+    } <= said
     sentence = "A man rides a horse along the beach."
     assert {names.draw([sentence], "picture", stream).text for _ in range(50)} == {sentence, sentence.lower()}
-    assert [names.with_article(name) for name in ("apple", "frog", "Mongolia", "the end")] == ["an apple", "a frog", "Mongolia", "the end"]
+    assert [names.with_article(name) for name in ("apple", "frog", "Mongolia", "the end")] == [
+        "an apple",
+        "a frog",
+        "Mongolia",
+        "the end",
+    ]
     drawn = [names.Name("", names.words(text)) for text in ("woman cook", "Cook", "man")]
     assert names.truth([["woman cook"], ["cook", "man with pan"], ["man cook"]], drawn).tolist() == [
         [True, True, False],
@@ -187,13 +237,19 @@ def test_the_naming_exam_counts_own_names_that_are_nearest() -> None:
         "named among 100": (0.5, 0.01, 110),
         "named among 10, all": (55 / 120, 0.1, 120),
     }
-    assert set(naming_exam.examine(Oracle(known=9), captioned.some([*range(20)]))) == {"named among 10", "named among 10, all"}  # type: ignore[arg-type]
+    assert set(naming_exam.examine(Oracle(known=9), captioned.some([*range(20)]))) == {
+        "named among 10",
+        "named among 10, all",
+    }  # type: ignore[arg-type]
 
 
 def test_the_shipped_one_has_a_card_that_says_what_it_has_seen_and_its_figures() -> None:
     source = encoders.find("nano-emoji")
     text = (Path(source.weights).parent / card.NAME).read_text()
-    assert "has seen formula pictures and an emoji font that people drew" in text and "SIL Open Font License" in text
+    assert (
+        "has seen formula pictures and an emoji font that people drew" in text
+        and "SIL Open Font License" in text
+    )
     assert {tensor.dtype for tensor in load_file(source.weights).values()} == {torch.float16}
     shares = dict(re.findall(r"^\| ([a-z0-9 -]+) \| ([0-9.]+) % \|", text, re.MULTILINE))
     assert float(shares["named among 10"]) > 25 and float(shares["zero-shot colour"]) > 90
@@ -210,6 +266,8 @@ def test_the_shipped_one_names_emoji_that_it_has_not_seen() -> None:
         pytest.skip(str(error))
     firsts = {o.about["concept"]: o for o in reversed(prepare.originals(drawn_by, seed=0, share=0.1)["test"])}
     pixels = np.stack([square(drawn_by.open(o.name), 64).pixels for o in firsts.values()])
-    captioned = fitting_sets.Captioned(pixels, [list(o.captions) for o in firsts.values()], list(firsts), ["emoji"] * len(firsts))
+    captioned = fitting_sets.Captioned(
+        pixels, [list(o.captions) for o in firsts.values()], list(firsts), ["emoji"] * len(firsts)
+    )
     figures = naming_exam.examine(encoders.load(encoders.find("nano-emoji")), captioned)
     assert figures["named among 10"].right > LEAST

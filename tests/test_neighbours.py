@@ -38,7 +38,10 @@ def test_torch_fidelity_finds_the_same_precision_and_recall() -> None:
     import torch
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    fakes, reals = (f.astype(np.float32) for f in (random(2).normal(size=(300, 16)), 1.3 * random(3).normal(size=(400, 16))))
+    fakes, reals = (
+        f.astype(np.float32)
+        for f in (random(2).normal(size=(300, 16)), 1.3 * random(3).normal(size=(400, 16)))
+    )
     known = prc_features_to_metric(torch.from_numpy(fakes), torch.from_numpy(reals), verbose=False)
     found = neighbours(fakes, reals)
     assert (found.precision, found.recall) == pytest.approx((known["precision"], known["recall"]), rel=1e-6)
@@ -49,7 +52,9 @@ def test_torch_fidelity_finds_the_same_precision_and_recall() -> None:
 def test_equal_distributions_are_covered_as_counting_says(n: int, m: int) -> None:
     k = 5  # a ball is free of the other set where the k nearest of all are of its own
     law = 1 - np.prod([(m - i) / (n + m - i) for i in range(1, k + 1)])
-    found = [neighbours(random((4, s)).normal(size=(n, 6)), random((5, s)).normal(size=(m, 6))) for s in range(8)]
+    found = [
+        neighbours(random((4, s)).normal(size=(n, 6)), random((5, s)).normal(size=(m, 6))) for s in range(8)
+    ]
     assert np.mean([f.coverage for f in found]) == pytest.approx(law, abs=0.015)
     assert np.mean([f.density for f in found]) == pytest.approx(1, abs=0.06)
 

@@ -41,17 +41,38 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.is_file()
+    }
 
 
 def made_by(name: str) -> list[str]:
     """The options of the command that made a set, from its manifest."""
     identity = json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())["identity"]
-    count = sum(part["count"] for part in json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())["parts"])
-    options = {"--n": count, "--size": identity["size"], "--seed": identity["seed"], "--shard-size": identity["shard_size"]}
-    settings = [f"classes={identity['config']['classes']}"] if name != "shaders21k" else [f"programs={PLACE}/programs"]
+    count = sum(
+        part["count"]
+        for part in json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())["parts"]
+    )
+    options = {
+        "--n": count,
+        "--size": identity["size"],
+        "--seed": identity["seed"],
+        "--shard-size": identity["shard_size"],
+    }
+    settings = (
+        [f"classes={identity['config']['classes']}"]
+        if name != "shaders21k"
+        else [f"programs={PLACE}/programs"]
+    )
     settings += ["canvas=64"] if name == "visual_atoms" else []
-    words = [str(word) for pair in options.items() for word in pair] + ["--codec", identity["codec"], "--workers", "0"]
+    words = [str(word) for pair in options.items() for word in pair] + [
+        "--codec",
+        identity["codec"],
+        "--workers",
+        "0",
+    ]
     return [*words, *(word for setting in settings for word in ("--set", setting))]
 
 
@@ -72,7 +93,17 @@ def test_a_set_is_finished_and_its_pictures_are_drawn_again(old: Path, name: str
 def test_tables_are_finished_and_their_numbers_come_again(old: Path) -> None:
     tables = old / "captions/fractals/nano"
     before = contents(tables)
-    options = ["--encoder", "nano", "--text-embeddings", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
+    options = [
+        "--encoder",
+        "nano",
+        "--text-embeddings",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--workers",
+        "0",
+    ]
     command = ["captions", f"{PLACE}/shards/fractals", *options, "--out"]
     run(caption_commands, *command, f"{PLACE}/captions/fractals/nano")
     assert contents(tables) == before
@@ -91,11 +122,15 @@ def test_tables_are_finished_and_their_numbers_come_again(old: Path) -> None:
 def resumed(old: Path) -> Iterator[Path]:
     """The run, trained on from its checkpoint by today's code."""
     config = json.loads((old / "run/config.json").read_text())
-    settings = [f"{group}.{key}={value}" for group, rows in config["config"].items() for key, value in rows.items()]
+    settings = [
+        f"{group}.{key}={value}" for group, rows in config["config"].items() for key, value in rows.items()
+    ]
     words = [word for setting in settings for word in ("--set", setting.replace("=None", "=none"))]
     shards, tables = f"{PLACE}/shards/fractals", f"{PLACE}/captions/fractals/nano"
     places = ["--shards", shards, "--captions", tables, "--out", f"{PLACE}/run", "--device", "cpu"]
-    result = CliRunner().invoke(train_commands, ["pretrain", config["preset"], *places, *words], catch_exceptions=False)
+    result = CliRunner().invoke(
+        train_commands, ["pretrain", config["preset"], *places, *words], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     yield old / "run"
 
@@ -111,16 +146,25 @@ def test_training_goes_on_from_the_checkpoint_to_the_weights_of_then(resumed: Pa
     newest = checkpoint.require(resumed)
     assert newest.name == "000000128"
     for name in ("ema", "generator", "discriminator"):
-        near(checkpoint.tensors(newest, f"{name}.safetensors"), load_file(FIXTURE / f"continued/{name}.safetensors"), name)
+        near(
+            checkpoint.tensors(newest, f"{name}.safetensors"),
+            load_file(FIXTURE / f"continued/{name}.safetensors"),
+            name,
+        )
     golden = load_file(FIXTURE / "continued/optimisers.safetensors")
-    ours = {f"{p}.{k}": v for p in ("generator", "discriminator") for k, v in checkpoint.optimiser(newest, p).items()}
+    ours = {
+        f"{p}.{k}": v
+        for p in ("generator", "discriminator")
+        for k, v in checkpoint.optimiser(newest, p).items()
+    }
     near(ours, golden, "optimisers")
 
 
 @pytest.mark.slow
 def test_the_log_goes_on_with_the_losses_of_then(resumed: Path) -> None:
     new, old = (
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (resumed, FIXTURE / "continued")
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (resumed, FIXTURE / "continued")
     )
     assert [row["images_seen"] for row in new] == [row["images_seen"] for row in old]
     for ours, theirs in zip(new, old, strict=True):

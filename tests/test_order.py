@@ -12,7 +12,9 @@ def test_an_epoch_sees_every_sample_once_and_the_next_in_another_order() -> None
     order = Order(COUNTS, seed=3)
     epochs = [order.places(e * order.samples, order.samples) for e in range(3)]
     for number, epoch in enumerate(epochs):
-        assert Counter(epoch) == Counter(Place(number, s, r) for s, count in enumerate(COUNTS) for r in range(count))
+        assert Counter(epoch) == Counter(
+            Place(number, s, r) for s, count in enumerate(COUNTS) for r in range(count)
+        )
     assert [p[1:] for p in epochs[0]] != [p[1:] for p in epochs[1]]
 
 
@@ -54,4 +56,7 @@ def test_a_fraction_is_a_fixed_part_of_the_set(fraction: float) -> None:
     assert len(part) == order.samples == max(1, round(fraction * whole.samples))
     assert {p[1:] for p in order.places(7 * order.samples, order.samples)} == part
     assert part <= {p[1:] for p in whole.places(0, whole.samples)}
-    assert part != {p[1:] for p in Order(COUNTS, 6, fraction=fraction).places(0, order.samples)} or order.samples == 1
+    assert (
+        part != {p[1:] for p in Order(COUNTS, 6, fraction=fraction).places(0, order.samples)}
+        or order.samples == 1
+    )

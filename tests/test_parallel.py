@@ -47,7 +47,11 @@ def look_around(_: int) -> Iterator[Any]:
 
     pipeline.recipe_of(pipeline.Request("visual_atoms", 1, "-", size=16)).encode(0)
     loaded = [name for name in ("torch", "webdataset", "moderngl") if name in sys.modules]
-    yield {"loaded": loaded, "threads": os.environ.get("NUMBA_NUM_THREADS"), "blas": os.environ.get("OMP_NUM_THREADS")}
+    yield {
+        "loaded": loaded,
+        "threads": os.environ.get("NUMBA_NUM_THREADS"),
+        "blas": os.environ.get("OMP_NUM_THREADS"),
+    }
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

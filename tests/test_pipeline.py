@@ -80,7 +80,9 @@ def test_a_set_grows_without_changing(undisturbed: Path, finished: Path, tmp_pat
         ({"samples": 39}, "already holds 40 samples, more than the 39 asked for"),
     ],
 )
-def test_changed_arguments_are_refused_and_nothing_is_touched(finished: Path, change: dict, sentence: str) -> None:
+def test_changed_arguments_are_refused_and_nothing_is_touched(
+    finished: Path, change: dict, sentence: str
+) -> None:
     before = stamps(finished)
     with pytest.raises(UserError, match=sentence):
         make_small(finished, **change)
@@ -127,7 +129,9 @@ def test_tars_without_any_record_are_left_alone(finished: Path) -> None:
     assert stamps(finished) == before
 
 
-def test_a_growth_that_was_broken_off_does_not_shrink_the_set(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growth_that_was_broken_off_does_not_shrink_the_set(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline.ledger, "begin", kill_after(0, None, first=pipeline.ledger.begin))
     with pytest.raises(KeyboardInterrupt):
         make_small(finished, samples=70)
@@ -137,7 +141,9 @@ def test_a_growth_that_was_broken_off_does_not_shrink_the_set(finished: Path, mo
     assert make_small(finished, samples=40).pictures == 8
 
 
-def test_an_overwrite_that_was_broken_off_goes_on(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overwrite_that_was_broken_off_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (finished / "notes.txt").write_text("mine")
     for step, calls in (("begin", 0), ("write_record", 1)):
         monkeypatch.setattr(pipeline.ledger, step, kill_after(calls, getattr(pipeline.ledger, step)))
@@ -152,7 +158,9 @@ def test_an_overwrite_that_was_broken_off_goes_on(finished: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("change", [{"samples": 70}, {"seed": 1, "overwrite": True}])
-def test_an_engine_that_does_not_start_changes_nothing(finished: Path, change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_does_not_start_changes_nothing(
+    finished: Path, change: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise UserError("Ray does not start here")
 
@@ -163,7 +171,9 @@ def test_an_engine_that_does_not_start_changes_nothing(finished: Path, change: d
     assert stamps(finished) == before
 
 
-def test_a_run_that_dies_while_growing_leaves_no_set_but_a_resumable_place(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_dies_while_growing_leaves_no_set_but_a_resumable_place(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline.ledger, "write_record", kill_after(2, pipeline.ledger.write_record))
     with pytest.raises(KeyboardInterrupt):
         make_small(finished, samples=70)
@@ -190,12 +200,16 @@ def kill_after(calls: int, action, first=None):  # type: ignore[no-untyped-def]
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    estimate = pipeline.estimate(pipeline.Request("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",)))
+    estimate = pipeline.estimate(
+        pipeline.Request("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",))
+    )
     assert estimate.pictures == 1000 and estimate.seconds > 0 and not (tmp_path / "x").exists()
     assert 1000 * 1024 < estimate.bytes < 1000 * 4096
 
 
-def test_too_little_space_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storage.Folder, "free_bytes", lambda _: 1000)
     with pytest.raises(UserError, match=r"has 1,000 bytes free and needs about \d+,\d\d\d; make room"):
         make_small(tmp_path / "x")
@@ -220,7 +234,9 @@ class FullStore(MemoryFileSystem):
         super().put_file(lpath, rpath, **options)
 
 
-def test_a_full_store_stops_the_run_which_goes_on_when_there_is_room(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_store_stops_the_run_which_goes_on_when_there_is_room(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storage.time, "sleep", lambda _: None)
     fsspec.register_implementation("full", FullStore, clobber=True)
     FullStore.store.clear()
@@ -241,10 +257,15 @@ def test_a_failing_picture_is_named_with_its_index(tmp_path: Path, monkeypatch: 
             raise ZeroDivisionError("an edge")
         return render(params, size)
 
-    config = pipeline.recipe_of(pipeline.Request("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))).config
+    config = pipeline.recipe_of(
+        pipeline.Request("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))
+    ).config
     bad = datasets.sample_params(datasets.get("visual_atoms"), config, seed=0, index=70).noise_key
     monkeypatch.setattr(visual_atoms, "render", fail)
-    with pytest.raises(DrawError, match=r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge"):
+    with pytest.raises(
+        DrawError,
+        match=r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge",
+    ):
         make_small(tmp_path, samples=80)
     monkeypatch.undo()
     assert make_small(tmp_path, samples=80).pictures == 16

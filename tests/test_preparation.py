@@ -38,7 +38,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def prepare(folder: Path, out: Path, **changes: object) -> list[Summary]:
-    originals = [Original(p.name, (f"picture {p.stem}",), bytes=p.stat().st_size) for p in sorted(folder.iterdir())]
+    originals = [
+        Original(p.name, (f"picture {p.stem}",), bytes=p.stat().st_size) for p in sorted(folder.iterdir())
+    ]
     found = {"train": originals[:7], "test": originals[7:]}
     request = Request(**{"out": str(out), "size": 16, "shard_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
     return completion.finish(preparation.prepare(SOURCE, "by hand", found, Files(str(folder)), request))
@@ -67,15 +69,21 @@ def test_samples_are_the_middle_of_their_originals_with_their_captions(folder: P
         assert about.items() <= sample.about.items()
 
 
-def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(folder: Path, tmp_path: Path) -> None:
+def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(
+    folder: Path, tmp_path: Path
+) -> None:
     whole = (folder / "2.png").read_bytes()
     (folder / "2.png").write_bytes(whole[: len(whole) // 2])
     (folder / "5.png").write_text("no picture")
     train, _ = prepare(folder, tmp_path / "out")
-    assert [o["name"] for o in train.left_out] == ["2.png", "5.png"] and all(o["reason"] for o in train.left_out)
+    assert [o["name"] for o in train.left_out] == ["2.png", "5.png"] and all(
+        o["reason"] for o in train.left_out
+    )
     shard_set = ShardSet(str(tmp_path / "out/train"))
     assert [(s.first, s.count) for s in shard_set.shards] == [(0, 3), (3, 2)]  # numbered without gaps
-    assert [s.about["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [f"{i}.png" for i in (0, 1, 3, 4, 6)]
+    assert [s.about["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [
+        f"{i}.png" for i in (0, 1, 3, 4, 6)
+    ]
     assert shard_set.manifest["left_out"] == train.left_out
     card = (tmp_path / "out/train/README.md").read_text()
     assert "`2.png`" in card and "`5.png`" in card and "2 could not be used" in card
@@ -86,11 +94,15 @@ def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(folder:
 def test_a_shard_of_which_nothing_decodes_is_an_error(folder: Path, tmp_path: Path) -> None:
     for i in range(4):
         (folder / f"{i}.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"none of the 4 pictures of made-train-000000.tar decodes; 0.png: its format is none"):
+    with pytest.raises(
+        UserError, match=r"none of the 4 pictures of made-train-000000.tar decodes; 0.png: its format is none"
+    ):
         prepare(folder, tmp_path / "out")
 
 
-def test_a_run_that_was_cut_short_goes_on_and_a_finished_one_does_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_cut_short_goes_on_and_a_finished_one_does_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
     prepare(folder, tmp_path / "whole")
     prepare(folder, tmp_path / "cut")
     for name in ("manifest.json", "made-train-000001.json"):
@@ -114,7 +126,9 @@ def test_changed_originals_are_another_set(folder: Path, tmp_path: Path) -> None
 def test_no_split_is_begun_where_another_finds_no_place(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out/test").mkdir(parents=True)
     (tmp_path / "out/test/mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"out/test is not empty and holds no set of exnihilo \(mine.txt lies there\)"):
+    with pytest.raises(
+        UserError, match=r"out/test is not empty and holds no set of exnihilo \(mine.txt lies there\)"
+    ):
         prepare(folder, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").rglob("*")] == ["test", "mine.txt"]
 
@@ -128,13 +142,23 @@ def test_no_split_is_begun_where_another_finds_no_place(folder: Path, tmp_path: 
         ({"workers": -1}, "--workers is -1"),
     ],
 )
-def test_bad_requests_get_a_sentence_and_leave_nothing(folder: Path, tmp_path: Path, changes: dict[str, object], sentence: str) -> None:
+def test_bad_requests_get_a_sentence_and_leave_nothing(
+    folder: Path, tmp_path: Path, changes: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(UserError, match=sentence):
         prepare(folder, tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
 
 
-KINDS = [("RGB", 1), ("RGBA", 1), ("CMYK", 1), ("P", 50), ("L", 1), ("LA", 1), ("1", 130)]  # P and 1 keep few levels
+KINDS = [
+    ("RGB", 1),
+    ("RGBA", 1),
+    ("CMYK", 1),
+    ("P", 50),
+    ("L", 1),
+    ("LA", 1),
+    ("1", 130),
+]  # P and 1 keep few levels
 
 
 @pytest.mark.parametrize(("mode", "off"), KINDS)
@@ -164,7 +188,10 @@ def test_what_is_transparent_shows_white_and_exif_turns_are_undone() -> None:
 
 
 def test_a_picture_is_turned_whatever_else_its_exif_says(tmp_path: Path) -> None:
-    orientation, maker = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHII", 0x010F, 5, 1, 0)  # a maker that is a number
+    orientation, maker = (
+        struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0),
+        struct.pack("<HHII", 0x010F, 5, 1, 0),
+    )  # a maker that is a number
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + maker + bytes(16)
     picture(10, 6).save(tmp_path / "1.jpg", exif=exif)
     with Image.open(tmp_path / "1.jpg") as turned:
@@ -183,12 +210,18 @@ def test_every_exif_orientation_is_undone_as_pillow_does(number: int) -> None:
 def test_what_is_said_of_a_damaged_picture_names_no_place_and_no_run(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_text("no picture")
     for opened in (tmp_path / "1.png", io.BytesIO(b"no picture")):
-        with pytest.raises(UndecodableError, match=r"^its format is none that is known$"), decoding("1.png"), Image.open(opened):
+        with (
+            pytest.raises(UndecodableError, match=r"^its format is none that is known$"),
+            decoding("1.png"),
+            Image.open(opened),
+        ):
             pass
 
 
 @pytest.mark.parametrize(
-    "raised", [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")], ids=repr
+    "raised",
+    [struct.error("bad"), KeyError("bad"), ZeroDivisionError("bad"), OSError("bad"), OSError(22, "bad")],
+    ids=repr,
 )
 def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
     with pytest.raises(UndecodableError, match="bad"), decoding("1.png"):
@@ -211,7 +244,11 @@ def test_numbers_without_a_white_are_refused() -> None:
 def test_who_is_held_out_depends_on_seed_and_name_alone() -> None:
     names = [f"g{i}" for i in range(100)]
     chosen = held_out(names, 0.1, 0)
-    assert len(chosen) == 10 and held_out(reversed(names), 0.1, 0) == chosen and held_out(names, 0.1, 1) != chosen
+    assert (
+        len(chosen) == 10
+        and held_out(reversed(names), 0.1, 0) == chosen
+        and held_out(names, 0.1, 1) != chosen
+    )
     assert chosen <= held_out(names, 0.2, 0)
     assert len(held_out(["a", "b"], 0.001, 0)) == len(held_out(["a", "b"], 0.999, 0)) == 1
 
@@ -221,7 +258,9 @@ def test_a_prepared_set_passes_the_checks_of_any_set(folder: Path, tmp_path: Pat
 
     prepare(folder, tmp_path / "out")
     place = str(tmp_path / "out/train")
-    assert all(damage is None for _, damage in verify.damages(ShardSet(place), verify.redrawable(ShardSet(place))))
+    assert all(
+        damage is None for _, damage in verify.damages(ShardSet(place), verify.redrawable(ShardSet(place)))
+    )
     assert verify.about_sample(place, "000000005")["source"] == "5.png"
     croissant = json.loads((tmp_path / "out/train/croissant.json").read_text())
     assert {r["name"] for r in croissant["recordSet"]} == {"pictures", "records", "captions"}

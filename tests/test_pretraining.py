@@ -27,7 +27,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> Request:
     """A run of a few steps."""
-    return Request("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(captioned),), images_seen=48, settings=SETTINGS)
+    return Request(
+        "tiny-32",
+        (str(undisturbed),),
+        str(tmp_path / "run"),
+        (str(captioned),),
+        images_seen=48,
+        settings=SETTINGS,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +42,41 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
     """A finished run of 160 images: 20 steps."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("trained") / "run"
-    quiet(Request("tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS))
+    quiet(
+        Request(
+            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS
+        )
+    )
     return run
 
 
 def test_a_run_leaves_what_its_folder_is_said_to_hold(trained: Path) -> None:
     assert [row["images_seen"] for row in losses(trained)] == list(range(16, 161, 16))
-    assert {"g/adversarial", "g/cond", "d/fake_adversarial", "d/real_adversarial", "d/real_cond", "path/path"} <= losses(trained)[0].keys()
-    assert sorted(p.name for p in (trained / "samples").iterdir()) == ["000000000.png", "000000080.png", "000000160.png"]
-    assert [c.name for c in checkpoint.committed(trained)] == ["000000040", "000000080", "000000120", "000000160"]
+    assert {
+        "g/adversarial",
+        "g/cond",
+        "d/fake_adversarial",
+        "d/real_adversarial",
+        "d/real_cond",
+        "path/path",
+    } <= losses(trained)[0].keys()
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == [
+        "000000000.png",
+        "000000080.png",
+        "000000160.png",
+    ]
+    assert [c.name for c in checkpoint.committed(trained)] == [
+        "000000040",
+        "000000080",
+        "000000120",
+        "000000160",
+    ]
     about = runs.describe(trained)
-    assert about["config"]["model"]["resolution"] == 16 and about["shards"]["digest"] and about["captions"]["digest"]
+    assert (
+        about["config"]["model"]["resolution"] == 16
+        and about["shards"]["digest"]
+        and about["captions"]["digest"]
+    )
     assert about["made_by"]["versions"]["safetensors"] == version("safetensors")
 
 
@@ -101,13 +132,19 @@ def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
         done = replace(asked, out=str(trained), images_seen=images)
         notes = [event.text for event in train(done) if isinstance(event, Note)]
         assert notes == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)
+    } == before
 
 
 @pytest.mark.slow
 def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
     """And periods shorter than a batch tell once a batch."""
-    quiet(replace(asked, images_seen=13, settings=(*SETTINGS, "run.tick=1", "run.checkpoint=3", "run.samples=5")))
+    quiet(
+        replace(
+            asked, images_seen=13, settings=(*SETTINGS, "run.tick=1", "run.checkpoint=3", "run.samples=5")
+        )
+    )
     run = Path(asked.out)
     assert [row["images_seen"] for row in losses(run)] == [8, 16]
     assert [c.name for c in checkpoint.committed(run)] == ["000000008", "000000016"]
@@ -116,7 +153,11 @@ def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
 
 @pytest.mark.slow
 def test_how_a_run_is_carried_out_may_change(asked: Request, trained: Path) -> None:
-    quiet(replace(asked, images_seen=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")))
+    quiet(
+        replace(
+            asked, images_seen=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")
+        )
+    )
     quiet(replace(asked, images_seen=160))
     assert weights(Path(asked.out)) == weights(trained)
     assert losses(Path(asked.out))[-7:] == losses(trained)[-7:]
@@ -140,11 +181,17 @@ def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
             ("training.batch=7", "loss.contrastive_group=7", "model.mbstd_group=7"),
             "7 samples at once are not divided by 2, as stylegan2 asks",
         ),
-        (("model.resolution=64",), "have 32 pixels a side, no power-of-two multiple of model.resolution = 64"),
+        (
+            ("model.resolution=64",),
+            "have 32 pixels a side, no power-of-two multiple of model.resolution = 64",
+        ),
         (("model.resolution=48",), "must be a power of two"),
         (("model.text_dim=64",), "has embeddings of 32, and model.text_dim is 64"),
         (("loss.gamma=1",), "unknown setting 'gamma'; known are .*cond_weight.*r1"),
-        (("losses.r1=1",), "unknown setting 'losses.r1=1'; known are model.resolution, .*loss.r1, .*run.cache_gb"),
+        (
+            ("losses.r1=1",),
+            "unknown setting 'losses.r1=1'; known are model.resolution, .*loss.r1, .*run.cache_gb",
+        ),
         (("training.batch",), "has no value; write batch=VALUE"),
         (("training.batch=many",), "it must be a whole number"),
         (("training.precision=fp8",), "it must be fp32 or bf16"),
@@ -156,14 +203,19 @@ def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
         (("data.fraction=nan",), "fraction cannot be .nan.: it must be finite"),
     ],
 )
-def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[str, ...], sentence: str) -> None:
+def test_settings_that_make_no_run_are_refused(
+    asked: Request, settings: tuple[str, ...], sentence: str
+) -> None:
     refused(replace(asked, images_seen=None, settings=(*SETTINGS, *settings)), sentence)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"preset": "tiny"}, "unknown preset 'tiny'; known are paper-256, lafite-256, small-64, tiny-32, coco-256"),
+        (
+            {"preset": "tiny"},
+            "unknown preset 'tiny'; known are paper-256, lafite-256, small-64, tiny-32, coco-256",
+        ),
         ({"precision": "fp16", "settings": ()}, "unknown precision 'fp16'; known are auto, fp32, bf16"),
         ({"shards": ("/nowhere",)}, "/nowhere"),
         ({"captions": ("/nowhere",)}, "/nowhere"),
@@ -174,7 +226,9 @@ def test_settings_that_make_no_run_are_refused(asked: Request, settings: tuple[s
         ({"fraction": 1.5}, "must be above 0 and at most 1"),
     ],
 )
-def test_requests_that_make_no_run_are_refused(asked: Request, changes: dict[str, Any], sentence: str) -> None:
+def test_requests_that_make_no_run_are_refused(
+    asked: Request, changes: dict[str, Any], sentence: str
+) -> None:
     refused(replace(asked, **changes), sentence)
 
 
@@ -182,18 +236,27 @@ def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request
     refused(asked, "a batch of 8 is not divided by 3 ranks", ranks=3)
     refused(asked, "2 samples at once are not divided by groups of 4", ranks=4)
     many = ("training.batch=160", "data.fraction=0.5", "model.mbstd_group=4")
-    refused(replace(asked, settings=(*SETTINGS, *many)), "40 ranks are more than the 20 samples of the set", ranks=40)
+    refused(
+        replace(asked, settings=(*SETTINGS, *many)),
+        "40 ranks are more than the 20 samples of the set",
+        ranks=40,
+    )
 
 
 @pytest.mark.slow
-def test_captions_have_to_be_made_for_these_shards(asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path) -> None:
+def test_captions_have_to_be_made_for_these_shards(
+    asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
     other = replace(asked, shards=(str(finished),))
     quiet(replace(other, images_seen=8))
     make_small(finished, samples=44)
     refused(other, "has changed since the tables of .* were made; make captions again")
     make_tables(finished, tmp_path / "tables", tiny_encoder)
     grown = replace(other, captions=(str(tmp_path / "tables"),))
-    refused(grown, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions is .*; give another --out")
+    refused(
+        grown,
+        "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions is .*; give another --out",
+    )
     make_small(tmp_path / "others", settings=("canvas=64", "orbits=1,10"))
     refused(replace(asked, shards=(str(tmp_path / "others"),)), "were made for another set of shards")
 
@@ -208,12 +271,18 @@ def test_the_only_tables_are_found_and_several_are_listed(
     [(_, tables)] = prepare(default, "cpu").sets
     assert tables and tables.storage.url.endswith("visual_atoms/one")
     shutil.copytree(captioned, "data/captions/visual_atoms/two")
-    refused(default, "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two")
+    refused(
+        default,
+        "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two",
+    )
 
 
 def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path: Path) -> None:
     contrasted = tuple(s for s in SETTINGS if not s.startswith("loss.cong_weight"))
-    refused(replace(asked, settings=contrasted, encoder="nano"), "the encoder nano has other weights than the one that made")
+    refused(
+        replace(asked, settings=contrasted, encoder="nano"),
+        "the encoder nano has other weights than the one that made",
+    )
     moved = Path(shutil.copytree(tiny_encoder, tmp_path / "moved"))
     refused(
         replace(asked, settings=contrasted, encoder=str(tmp_path / "gone")),
@@ -223,7 +292,9 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_encoder_computes_in_the_precision_of_the_run(asked: Request, tiny_encoder: Path, precision: str) -> None:
+def test_the_encoder_computes_in_the_precision_of_the_run(
+    asked: Request, tiny_encoder: Path, precision: str
+) -> None:
     settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
     prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
     assert prepared.encoder is not None and prepared.encoder.precision == precision
@@ -233,9 +304,13 @@ def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path)
     before = weights(trained)
     other = replace(asked, out=str(trained), settings=(*SETTINGS, "loss.r1=1", "training.g_lr=0.001"))
     refused(
-        other, "holds another run: .*loss.r1 is 10.0 there and 1.0 here.*training.g_lr is 0.0025 there and 0.001 here; give another --out"
+        other,
+        "holds another run: .*loss.r1 is 10.0 there and 1.0 here.*training.g_lr is 0.0025 there and 0.001 here; give another --out",
     )
-    refused(replace(asked, out=str(trained), source=str(trained)), "the digest of from is None there and [0-9a-f]{12} here")
+    refused(
+        replace(asked, out=str(trained), source=str(trained)),
+        "the digest of from is None there and [0-9a-f]{12} here",
+    )
     assert weights(trained) == before
 
 
@@ -269,10 +344,18 @@ def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
 def test_a_checkpoint_that_was_cut_is_refused(asked: Request) -> None:
     quiet(replace(asked, images_seen=40))
     newest = checkpoint.require(Path(asked.out))
-    for name in ("generator.safetensors", "discriminator.optimiser.safetensors", "state.safetensors", checkpoint.STATE):
+    for name in (
+        "generator.safetensors",
+        "discriminator.optimiser.safetensors",
+        "state.safetensors",
+        checkpoint.STATE,
+    ):
         whole = (newest / name).read_bytes()
         (newest / name).write_bytes(whole[:-9])
-        refused(asked, f"{name} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before")
+        refused(
+            asked,
+            f"{name} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before",
+        )
         (newest / name).write_bytes(whole)
     shutil.rmtree(newest)
     quiet(asked)
@@ -315,7 +398,9 @@ def test_fine_tuning_starts_from_the_exact_weights(asked: Request, trained: Path
 
 
 @pytest.mark.slow
-def test_fine_tuning_goes_on_where_its_source_has_moved_on(asked: Request, trained: Path, tmp_path: Path) -> None:
+def test_fine_tuning_goes_on_where_its_source_has_moved_on(
+    asked: Request, trained: Path, tmp_path: Path
+) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "source"))
     tuned = replace(asked, out=str(tmp_path / "tuned"), source=str(source))
     quiet(replace(tuned, images_seen=16))
@@ -327,18 +412,29 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(asked: Request, train
 
 def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> None:
     other = replace(asked, source=str(trained), settings=(*SETTINGS, "model.resolution=32", "model.style=w"))
-    refused(other, "is of another model: model.resolution is 16 there and 32 here; model.style is stylespace there and w here")
+    refused(
+        other,
+        "is of another model: model.resolution is 16 there and 32 here; model.style is stylespace there and w here",
+    )
 
 
-def test_a_source_that_reads_another_encoders_texts_is_refused(asked: Request, trained: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_source_that_reads_another_encoders_texts_is_refused(
+    asked: Request, trained: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     make_tables(undisturbed, tmp_path / "nano", "nano")
     changed = (*SETTINGS, "model.text_dim=128")
-    refused(replace(asked, captions=(str(tmp_path / "nano"),), source=str(trained), settings=changed), "whose vectors mean other things")
+    refused(
+        replace(asked, captions=(str(tmp_path / "nano"),), source=str(trained), settings=changed),
+        "whose vectors mean other things",
+    )
 
 
 def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
     part = replace(asked, source=None, fraction=0.25)
-    streams = [prepare(r, "cpu").stream(Wanted(("d", "g"))) for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))]
+    streams = [
+        prepare(r, "cpu").stream(Wanted(("d", "g")))
+        for r in (part, part, replace(part, settings=(*SETTINGS, "training.seed=1")))
+    ]
     seen = [{(p.shard, p.row) for p in s.order.places(0, 200)} for s in streams]
     assert len(seen[0]) == 10 and seen[0] == seen[1] != seen[2]
 
@@ -352,7 +448,11 @@ def test_presets_are_the_experiments_that_they_name() -> None:
     assert (paper.model.resolution, paper.model.channel_base, paper.training.batch) == (256, 32768, 64)
     assert (paper.training.g_lr, paper.training.d_lr) == (2.5e-3, 2.5e-3)
     assert (paper.loss.r1, paper.loss.cond_weight, paper.loss.cong_weight) == (10, 5, 10)
-    assert (paper.loss.projection, paper.loss.contrast, paper.model.style) == ("sample", "softmax", "stylespace")
+    assert (paper.loss.projection, paper.loss.contrast, paper.model.style) == (
+        "sample",
+        "softmax",
+        "stylespace",
+    )
     assert made["paper-256"].data.xi == 0.25 and made["paper-256"].run.images == 10_000_000
     switches = lafite.groups.loss.projection, lafite.groups.loss.contrast, lafite.groups.model.style
     assert switches == ("batch_sum", "sharpened", "w")
@@ -366,7 +466,12 @@ def test_fine_tuning_presets_have_the_papers_rates_and_parts() -> None:
     made = {name: preset.make() for name, preset in presets.PRESETS.items()}
     tuned = ("coco-256", "cub-256", "celeba_hq-256", "emoji-32")
     rates = {name: (made[name].groups.training.g_lr, made[name].groups.training.d_lr) for name in tuned}
-    assert rates == {"coco-256": (2.5e-3, 1e-3), "cub-256": (1e-3, 1e-3), "celeba_hq-256": (1e-3, 1e-3), "emoji-32": (1e-3, 1e-3)}
+    assert rates == {
+        "coco-256": (2.5e-3, 1e-3),
+        "cub-256": (1e-3, 1e-3),
+        "celeba_hq-256": (1e-3, 1e-3),
+        "emoji-32": (1e-3, 1e-3),
+    }
     parts = {name: settled.data.fraction for name, settled in made.items() if settled.data.text == "caption"}
     assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, "emoji-32": 1}
 
@@ -379,7 +484,12 @@ def test_a_preset_divides_its_batch_and_comes_back_from_json(name: str) -> None:
 
 
 def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
-    for tuned, source in (("coco-256", "paper-256"), ("cub-256", "paper-256"), ("celeba_hq-256", "paper-256"), ("emoji-32", "tiny-32")):
+    for tuned, source in (
+        ("coco-256", "paper-256"),
+        ("cub-256", "paper-256"),
+        ("celeba_hq-256", "paper-256"),
+        ("emoji-32", "tiny-32"),
+    ):
         assert presets.get(tuned).make().groups.model == presets.get(source).make().groups.model
 
 

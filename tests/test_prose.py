@@ -41,7 +41,9 @@ def test_no_docstring_begins_with_a_question(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_docstring_has_a_phrase_to_decode(package: str) -> None:
-    assert not offenders({place: text for place, _, text in docstrings(package) if DECODED.search(" ".join(text.split()))})
+    assert not offenders(
+        {place: text for place, _, text in docstrings(package) if DECODED.search(" ".join(text.split()))}
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -53,4 +55,10 @@ def test_functions_begin_with_a_verb_in_the_third_person(package: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_property(node)
     }
     assert functions
-    assert not offenders({place: text for place, text in functions.items() if not VERB.match(text) and "->" not in text.splitlines()[0]})
+    assert not offenders(
+        {
+            place: text
+            for place, text in functions.items()
+            if not VERB.match(text) and "->" not in text.splitlines()[0]
+        }
+    )

@@ -27,7 +27,9 @@ def test_without_noise_it_is_the_normalised_embedding() -> None:
 
 
 def test_two_dimensions_by_hand() -> None:
-    made = pseudo_caption(np.array([[3.0, 0.0]]), np.array([[0.0, -7.0]]), 0.75)  # (3, -2.25) over its length 3.75
+    made = pseudo_caption(
+        np.array([[3.0, 0.0]]), np.array([[0.0, -7.0]]), 0.75
+    )  # (3, -2.25) over its length 3.75
     assert np.allclose(made, [[0.8, -0.6]])
 
 
@@ -35,7 +37,9 @@ def test_two_dimensions_by_hand() -> None:
 @pytest.mark.parametrize("dimensions", [128, 512])
 def test_the_mean_cosine_follows_the_law(xi: float, dimensions: int) -> None:
     image = unit(4000, dimensions)
-    cosines = (pseudo_caption(image, noise(5, range(4000), 1, dimensions), xi) * image).sum(axis=1, dtype=np.float64)
+    cosines = (pseudo_caption(image, noise(5, range(4000), 1, dimensions), xi) * image).sum(
+        axis=1, dtype=np.float64
+    )
     assert abs(cosines.mean() - mean_cosine(xi, dimensions)) < 3 * cosines.std() / math.sqrt(4000)
     assert mean_cosine(xi, 10**9) == pytest.approx(1 / math.hypot(1, xi))
 
@@ -43,7 +47,9 @@ def test_the_mean_cosine_follows_the_law(xi: float, dimensions: int) -> None:
 def test_noise_depends_on_seed_index_and_draw_and_on_nothing_else() -> None:
     rows = noise(7, [4, 10**9, 0, 4], 2, 64)
     assert np.array_equal(rows[0], rows[3])
-    assert all(np.array_equal(noise(7, [i], 2, 64)[0], row) for i, row in zip([4, 10**9, 0, 4], rows, strict=True))
+    assert all(
+        np.array_equal(noise(7, [i], 2, 64)[0], row) for i, row in zip([4, 10**9, 0, 4], rows, strict=True)
+    )
     others = [rows[0], rows[1], noise(8, [4], 2, 64)[0], noise(7, [4], 3, 64)[0], noise(7, [5], 2, 64)[0]]
     assert np.abs(np.corrcoef(others) - np.eye(5)).max() < 0.5
     assert np.array_equal(noise(7, [4], 2, 512)[0, :64], rows[0])
@@ -51,7 +57,9 @@ def test_noise_depends_on_seed_index_and_draw_and_on_nothing_else() -> None:
 
 def test_noise_is_standard_normal_and_of_this_law() -> None:
     values = noise(0, range(500), 0, 512).astype(np.float64)
-    assert abs(values.mean()) < 3 / math.sqrt(values.size) and abs(values.var() - 1) < 3 * math.sqrt(2 / values.size)
+    assert abs(values.mean()) < 3 / math.sqrt(values.size) and abs(values.var() - 1) < 3 * math.sqrt(
+        2 / values.size
+    )
     assert values[0, :3].tolist() == pytest.approx(GOLDEN, abs=1e-6)
 
 
@@ -73,11 +81,15 @@ def test_xi_is_given_by_number_or_name() -> None:
     image, eps = unit(4, 512), noise(0, range(4), 0, 512)
     mixed = 0.25 * image + 0.75 * eps / np.linalg.norm(eps, axis=1, keepdims=True)  # what LAFITE's code mixes
     assert np.allclose(
-        pseudo_caption(image, eps, Xi.parse("lafite").value), mixed / np.linalg.norm(mixed, axis=1, keepdims=True), atol=1e-6
+        pseudo_caption(image, eps, Xi.parse("lafite").value),
+        mixed / np.linalg.norm(mixed, axis=1, keepdims=True),
+        atol=1e-6,
     )
 
 
-@pytest.mark.parametrize("text", ["-1", "inf", "nan", "much", "1e7", "cos:0", "cos:1.2", "cos:1e-320", "cos:x", ""])
+@pytest.mark.parametrize(
+    "text", ["-1", "inf", "nan", "much", "1e7", "cos:0", "cos:1.2", "cos:1e-320", "cos:x", ""]
+)
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--xi is"):
         Xi.parse(text)

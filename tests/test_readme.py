@@ -26,7 +26,9 @@ SMALLER = {
 def commands() -> list[list[str]]:
     """The words of every make command in the README's blocks."""
     blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return [shlex.split(line) for _, block in blocks for line in block.splitlines() if line.startswith("make ")]
+    return [
+        shlex.split(line) for _, block in blocks for line in block.splitlines() if line.startswith("make ")
+    ]
 
 
 @pytest.fixture
@@ -38,7 +40,10 @@ def checkout(tmp_path: Path) -> Path:
     python.chmod(0o755)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "emoji").symlink_to(ROOT / "data" / "emoji")
-    write_font(tmp_path / "made.ttf", {e: (250 - 9 * i, 10 + 9 * i, 60) for i, e in enumerate("😀🍎🍏🍐🍊🍋🍌🍉🍇🍓🍈🍒🍑🥭🍍🥥🥝🍅🍆🥑")})
+    write_font(
+        tmp_path / "made.ttf",
+        {e: (250 - 9 * i, 10 + 9 * i, 60) for i, e in enumerate("😀🍎🍏🍐🍊🍋🍌🍉🍇🍓🍈🍒🍑🥭🍍🥥🥝🍅🍆🥑")},
+    )
     return tmp_path
 
 
@@ -52,7 +57,11 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
             continue
         command = [*words, *SMALLER[target]]  # what stands last, holds
         made = subprocess.run(
-            [command[0], "-f", str(ROOT / "Makefile"), *SET_UP, *command[1:]], cwd=checkout, env=environment, capture_output=True, text=True
+            [command[0], "-f", str(ROOT / "Makefile"), *SET_UP, *command[1:]],
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert made.returncode == 0, (words, made.stderr)
         ran.append(target)
@@ -65,9 +74,30 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
 def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
     text = (ROOT / "README.md").read_text()
     [tree] = re.findall(r"```\ndata/shards/visual_atoms/\n(.*?)```", text, re.DOTALL)
-    said = {name for line in tree.splitlines() for name in line.split() if re.fullmatch(r"[\w.-]+\.(tar|json|md|png)", name)}
-    command = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", "8", "--size", "32", "--out", "set", "--workers", "0"]
-    subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    said = {
+        name
+        for line in tree.splitlines()
+        for name in line.split()
+        if re.fullmatch(r"[\w.-]+\.(tar|json|md|png)", name)
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "synth",
+        "shards",
+        "visual_atoms",
+        "--n",
+        "8",
+        "--size",
+        "32",
+        "--out",
+        "set",
+        "--workers",
+        "0",
+    ]
+    subprocess.run(
+        command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
+    )
     there = {p.name for p in (checkout / "set").iterdir()}
     inside = {"000000000.png", "000000000.json", "000000001.png"}  # members of the tar
     assert said - inside == there

@@ -23,16 +23,32 @@ def write_coco(root: Path) -> None:
         names = {n: f"COCO_{split}_{n:012d}.jpg" for n in numbers}
         for number, name in names.items():
             write_picture(root / split / name, number, mode="L" if number == 25 else "RGB")
-        images = [{"license": 1 + n % 2, "file_name": name, "id": n, "height": 24, "width": 30} for n, name in names.items()]
-        captions = [{"image_id": n, "id": 100 * n + i, "caption": f"caption {i}\nof {n}.\n"} for i in (1, 0) for n in numbers]
+        images = [
+            {"license": 1 + n % 2, "file_name": name, "id": n, "height": 24, "width": 30}
+            for n, name in names.items()
+        ]
+        captions = [
+            {"image_id": n, "id": 100 * n + i, "caption": f"caption {i}\nof {n}.\n"}
+            for i in (1, 0)
+            for n in numbers
+        ]
         kinds = {1: "by-nc-sa", 2: "by"}
-        licences = [{"url": f"http://creativecommons.org/licenses/{kind}/2.0/", "id": i, "name": kind} for i, kind in kinds.items()]
+        licences = [
+            {"url": f"http://creativecommons.org/licenses/{kind}/2.0/", "id": i, "name": kind}
+            for i, kind in kinds.items()
+        ]
         content = {"info": {}, "images": images, "licenses": licences, "annotations": captions}
         write(root / "annotations" / f"captions_{split}.json", json.dumps(content))
 
 
-BIRDS = ["001.Black_footed_Albatross/Black_Footed_Albatross_0046_18", "001.Black_footed_Albatross/Black_Footed_Albatross_0009_34"]
-BIRDS += ["002.Laysan_Albatross/Laysan_Albatross_0002_1027", "200.Common_Yellowthroat/Common_Yellowthroat_0003_190521"]
+BIRDS = [
+    "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18",
+    "001.Black_footed_Albatross/Black_Footed_Albatross_0009_34",
+]
+BIRDS += [
+    "002.Laysan_Albatross/Laysan_Albatross_0002_1027",
+    "200.Common_Yellowthroat/Common_Yellowthroat_0003_190521",
+]
 
 
 def write_cub(root: Path, *, attngan: bool = False) -> None:
@@ -42,7 +58,10 @@ def write_cub(root: Path, *, attngan: bool = False) -> None:
     write(folder / "image_class_labels.txt", "".join(f"{i} {int(b[:3])}\n" for i, b in enumerate(BIRDS, 1)))
     for i, bird in enumerate(BIRDS):
         write_picture(folder / "images" / f"{bird}.jpg", i)
-        write(root / ("text" if attngan else "text_c10") / f"{bird}.txt", "".join(f"bird {i} in words {k}\n" for k in range(10)))
+        write(
+            root / ("text" if attngan else "text_c10") / f"{bird}.txt",
+            "".join(f"bird {i} in words {k}\n" for k in range(10)),
+        )
     if attngan:
         write(root / "train/filenames.pickle", pickle.dumps([BIRDS[0], BIRDS[1], BIRDS[3]], protocol=2))
         write(root / "test/filenames.pickle", pickle.dumps([BIRDS[2]], protocol=0))
@@ -94,15 +113,21 @@ def test_a_set_is_prepared_once(layout: str, tmp_path: Path) -> None:
     name, lay_out = LAYOUTS[layout]
     lay_out(tmp_path / "root")
     rows = prepare_set(name, tmp_path / "root", tmp_path / "out")
-    assert [row["prepared"] for row in rows] == [row["pictures"] for row in rows] and all(row["captions"] for row in rows)
+    assert [row["prepared"] for row in rows] == [row["pictures"] for row in rows] and all(
+        row["captions"] for row in rows
+    )
     before = states(tmp_path)
     assert [row["prepared"] for row in prepare_set(name, tmp_path / "root", tmp_path / "out")] == [0, 0]
     assert states(tmp_path) == before
     written = json.loads((tmp_path / "out/splits.json").read_text())["splits"]
     for split, names in written.items():
         found = samples(tmp_path / "out" / split)
-        assert [s.about["source"] for s in found] == names and [s.key for s in found] == [f"{i:09d}" for i in range(len(names))]
-        assert all(s.pixels.shape == (16, 16, 3) and s.captions and s.about["filter"] == "lanczos" for s in found)
+        assert [s.about["source"] for s in found] == names and [s.key for s in found] == [
+            f"{i:09d}" for i in range(len(names))
+        ]
+        assert all(
+            s.pixels.shape == (16, 16, 3) and s.captions and s.about["filter"] == "lanczos" for s in found
+        )
         manifest = json.loads((tmp_path / "out" / split / "manifest.json").read_text())
         assert manifest["identity"]["dataset"] == f"{name}-{split}" and manifest["licence"]
 
@@ -111,10 +136,16 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
     write_coco(tmp_path / "root")
     rows = prepare_set("coco", tmp_path / "root", tmp_path / "out")
     train, val = samples(tmp_path / "out/train"), samples(tmp_path / "out/val")
-    assert [s.about["image_id"] for s in train] == [9, 25, 30] and [s.about["image_id"] for s in val] == [42, 73]
+    assert [s.about["image_id"] for s in train] == [9, 25, 30] and [s.about["image_id"] for s in val] == [
+        42,
+        73,
+    ]
     assert train[0].captions == ["caption 0 of 9.", "caption 1 of 9."]
     licences = [s.about["licence"].split("/")[-3] for s in train]
-    assert licences == ["by", "by", "by-nc-sa"] and train[0].about["licence"] == "http://creativecommons.org/licenses/by/2.0/"
+    assert (
+        licences == ["by", "by", "by-nc-sa"]
+        and train[0].about["licence"] == "http://creativecommons.org/licenses/by/2.0/"
+    )
     assert [row["grey"] for row in rows] == [1, 0]
 
 
@@ -133,14 +164,18 @@ def test_cub_takes_captions_from_elsewhere_and_pictures_from_the_folder_itself(t
     (tmp_path / "texts").mkdir()
     for name in ("text_c10", "trainvalclasses.txt", "testclasses.txt"):
         (tmp_path / "root" / name).rename(tmp_path / "texts" / name)
-    rows = prepare_set("cub", tmp_path / "root/CUB_200_2011", tmp_path / "out", "--captions", tmp_path / "texts")
+    rows = prepare_set(
+        "cub", tmp_path / "root/CUB_200_2011", tmp_path / "out", "--captions", tmp_path / "texts"
+    )
     assert [row["pictures"] for row in rows] == [3, 1]
 
 
 def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     write_celeba_hq(tmp_path / "root")
     prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
-    assert [s.about["source"] for s in samples(tmp_path / "out/train")] == [f"images/{i}.jpg" for i in range(2, 12)]
+    assert [s.about["source"] for s in samples(tmp_path / "out/train")] == [
+        f"images/{i}.jpg" for i in range(2, 12)
+    ]
     assert samples(tmp_path / "out/test")[1].captions[3] == "face 1 in words 3"
 
 
@@ -148,9 +183,18 @@ def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> No
     write_cifar10_binary(tmp_path / "root")
     prepare_set("cifar10", tmp_path / "root", tmp_path / "out", "--size", 32)
     train = samples(tmp_path / "out/train")
-    pixels = np.random.default_rng(1).integers(0, 256, (4, 3072), dtype=np.uint8)[2].reshape(3, 32, 32).transpose(1, 2, 0)
+    pixels = (
+        np.random.default_rng(1)
+        .integers(0, 256, (4, 3072), dtype=np.uint8)[2]
+        .reshape(3, 32, 32)
+        .transpose(1, 2, 0)
+    )
     assert (train[6].pixels == pixels).all() and train[6].about["source"] == "data_batch_2.bin/00002"
-    assert [s.captions for s in train[:3]] == [["a photo of an airplane"], ["a photo of an automobile"], ["a photo of a bird"]]
+    assert [s.captions for s in train[:3]] == [
+        ["a photo of an airplane"],
+        ["a photo of an automobile"],
+        ["a photo of a bird"],
+    ]
     write_cifar10_tree(tmp_path / "tree")
     prepare_set("cifar10", tmp_path / "tree", tmp_path / "mixed")
     assert [s.about["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
@@ -202,46 +246,142 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         spoil("train2014/COCO_train2014_000000000030.jpg"),
         r"0030.jpg has captions in captions_train2014.json and is not there: is",
     ),
-    ("coco", spoil("val2014/COCO_val2014_000000000099.jpg", b"new"), r"_000000000099.jpg has no caption in captions_val2014.json"),
-    ("coco", spoil(ANNOTATIONS, '{"images": [\n1,\n}'), r"captions_val2014.json is no JSON at line 3, column 1"),
+    (
+        "coco",
+        spoil("val2014/COCO_val2014_000000000099.jpg", b"new"),
+        r"_000000000099.jpg has no caption in captions_val2014.json",
+    ),
+    (
+        "coco",
+        spoil(ANNOTATIONS, '{"images": [\n1,\n}'),
+        r"captions_val2014.json is no JSON at line 3, column 1",
+    ),
     ("coco", spoil(ANNOTATIONS, "[]"), "has no lists of images, annotations and licenses"),
-    ("coco", change(ANNOTATIONS, '"image_id": 42', '"image": 42'), r"is not laid out as COCO's captions are \(KeyError: 'image_id'\)"),
-    ("coco", change(ANNOTATIONS, '"image_id": 42', '"image_id": 43'), "has captions of the picture 43, which it does not list"),
+    (
+        "coco",
+        change(ANNOTATIONS, '"image_id": 42', '"image": 42'),
+        r"is not laid out as COCO's captions are \(KeyError: 'image_id'\)",
+    ),
+    (
+        "coco",
+        change(ANNOTATIONS, '"image_id": 42', '"image_id": 43'),
+        "has captions of the picture 43, which it does not list",
+    ),
     ("coco", spoil(ANNOTATIONS, "{}".encode("utf-16")), r"captions_val2014.json is not UTF-8 \(byte 0"),
-    ("cub", spoil("CUB_200_2011"), r"CUB_200_2011 is missing: .* offers it at https://www.vision.caltech.edu"),
+    (
+        "cub",
+        spoil("CUB_200_2011"),
+        r"CUB_200_2011 is missing: .* offers it at https://www.vision.caltech.edu",
+    ),
     ("cub", spoil("CUB_200_2011/classes.txt"), "classes.txt is missing"),
-    ("cub", spoil("CUB_200_2011/classes.txt", "1 001.Black_footed_Albatross\n"), "has no species for the number 2"),
-    ("cub", spoil("CUB_200_2011/images.txt", "001.A/b.jpg 1\n"), "images.txt, entry 1 is '001.A/b.jpg 1', where a number and a name"),
+    (
+        "cub",
+        spoil("CUB_200_2011/classes.txt", "1 001.Black_footed_Albatross\n"),
+        "has no species for the number 2",
+    ),
+    (
+        "cub",
+        spoil("CUB_200_2011/images.txt", "001.A/b.jpg 1\n"),
+        "images.txt, entry 1 is '001.A/b.jpg 1', where a number and a name",
+    ),
     ("cub", spoil("CUB_200_2011/images.txt", "1 b.jpg\n"), "names b.jpg, where SPECIES/NAME.jpg is expected"),
-    ("cub", spoil(f"CUB_200_2011/images/{BIRD}.jpg"), r"_0046_18.jpg is named in images.txt and is not there: is Caltech"),
-    ("cub", spoil("text_c10"), r"text_c10 is missing: is the set of captions of Reed et al. \(2016\) .*github.com/reedscot/cvpr2016"),
+    (
+        "cub",
+        spoil(f"CUB_200_2011/images/{BIRD}.jpg"),
+        r"_0046_18.jpg is named in images.txt and is not there: is Caltech",
+    ),
+    (
+        "cub",
+        spoil("text_c10"),
+        r"text_c10 is missing: is the set of captions of Reed et al. \(2016\) .*github.com/reedscot/cvpr2016",
+    ),
     ("cub", spoil(f"text_c10/{BIRD}.txt"), r"_0046_18 has no caption in .*text_c10"),
-    ("cub", spoil("text_c10/001.Black_footed_Albatross/other.txt", "a\n"), r"Albatross/other has captions in .*text_c10 and is not there"),
+    (
+        "cub",
+        spoil("text_c10/001.Black_footed_Albatross/other.txt", "a\n"),
+        r"Albatross/other has captions in .*text_c10 and is not there",
+    ),
     ("cub", spoil(f"text_c10/{BIRD}.txt", " \n"), "holds no caption"),
-    ("cub", spoil(f"text_c10/{BIRD}.txt", "a caf\xe9\n".encode("latin-1")), r"_0046_18.txt is not UTF-8 \(byte 5"),
-    ("cub", spoil("testclasses.txt"), "has neither testclasses.txt nor test/filenames.pickle, which say the split"),
+    (
+        "cub",
+        spoil(f"text_c10/{BIRD}.txt", "a caf\xe9\n".encode("latin-1")),
+        r"_0046_18.txt is not UTF-8 \(byte 5",
+    ),
+    (
+        "cub",
+        spoil("testclasses.txt"),
+        "has neither testclasses.txt nor test/filenames.pickle, which say the split",
+    ),
     (
         "cub",
         spoil("testclasses.txt", "002.Laysan_Albatross\n001.Black_footed_Albatross\n"),
         "001.Black_footed_Albatross lies in both splits",
     ),
-    ("cub", spoil("testclasses.txt", "002.Laysan_Albatross\n003.Sooty\n"), "003.Sooty is named in .*testclasses.txt and is not there"),
-    ("cub", spoil("trainvalclasses.txt", "001.Black_footed_Albatross\n"), "200.Common_Yellowthroat.* lies in no split"),
-    ("cub of AttnGAN", spoil("test/filenames.pickle", pickle.dumps(BIRDS[1:3])), "001.Black_footed_Albatross lies in both splits"),
-    ("cub of AttnGAN", spoil("test/filenames.pickle", b"no pickle"), "filenames.pickle is not a pickled list of names"),
-    ("celeba_hq", spoil("images"), r"images is missing: .* offers it at https://github.com/IIGROUP/MM-CelebA-HQ-Dataset"),
+    (
+        "cub",
+        spoil("testclasses.txt", "002.Laysan_Albatross\n003.Sooty\n"),
+        "003.Sooty is named in .*testclasses.txt and is not there",
+    ),
+    (
+        "cub",
+        spoil("trainvalclasses.txt", "001.Black_footed_Albatross\n"),
+        "200.Common_Yellowthroat.* lies in no split",
+    ),
+    (
+        "cub of AttnGAN",
+        spoil("test/filenames.pickle", pickle.dumps(BIRDS[1:3])),
+        "001.Black_footed_Albatross lies in both splits",
+    ),
+    (
+        "cub of AttnGAN",
+        spoil("test/filenames.pickle", b"no pickle"),
+        "filenames.pickle is not a pickled list of names",
+    ),
+    (
+        "celeba_hq",
+        spoil("images"),
+        r"images is missing: .* offers it at https://github.com/IIGROUP/MM-CelebA-HQ-Dataset",
+    ),
     ("celeba_hq", spoil("text"), "text/celeba-caption is missing"),
-    ("celeba_hq", spoil("images/3.png", b"twin"), r"images holds 3.jpg and another picture of that number; keep one"),
+    (
+        "celeba_hq",
+        spoil("images/3.png", b"twin"),
+        r"images holds 3.jpg and another picture of that number; keep one",
+    ),
     ("celeba_hq", spoil("text/celeba-caption/3.txt"), "3 has no caption in"),
     ("celeba_hq", spoil("images/3.jpg"), "3 has captions in .* and is not there"),
     ("celeba_hq", spoil("train/filenames.pickle"), "train/filenames.pickle is missing"),
-    ("celeba_hq", spoil("test/filenames.pickle", pickle.dumps(["0", "1", "2"])), "picture 2 lies in both splits"),
-    ("celeba_hq", spoil("test/filenames.pickle", pickle.dumps(["0"])), r"1.jpg \(of 1\) lies in neither filenames.pickle"),
-    ("celeba_hq", spoil("test/filenames.pickle", pickle.dumps(["0", "1", "77"])), "77 is named in test/filenames.pickle and is not there"),
-    ("cifar10", spoil("cifar-10-batches-bin"), r"batches.meta.txt is missing: .* offers it at https://www.cs.toronto.edu"),
+    (
+        "celeba_hq",
+        spoil("test/filenames.pickle", pickle.dumps(["0", "1", "2"])),
+        "picture 2 lies in both splits",
+    ),
+    (
+        "celeba_hq",
+        spoil("test/filenames.pickle", pickle.dumps(["0"])),
+        r"1.jpg \(of 1\) lies in neither filenames.pickle",
+    ),
+    (
+        "celeba_hq",
+        spoil("test/filenames.pickle", pickle.dumps(["0", "1", "77"])),
+        "77 is named in test/filenames.pickle and is not there",
+    ),
+    (
+        "cifar10",
+        spoil("cifar-10-batches-bin"),
+        r"batches.meta.txt is missing: .* offers it at https://www.cs.toronto.edu",
+    ),
     ("cifar10", spoil("cifar-10-batches-bin/data_batch_4.bin"), "data_batch_4.bin is missing"),
-    ("cifar10", spoil("cifar-10-batches-bin/data_batch_4.bin", b"\0" * 5000), "has 5,000 bytes, no multiple of 3,073"),
-    ("cifar10", spoil("cifar-10-batches-bin/batches.meta.txt", "airplane\n"), "has pictures of the class 2, and batches.meta.txt names 1"),
+    (
+        "cifar10",
+        spoil("cifar-10-batches-bin/data_batch_4.bin", b"\0" * 5000),
+        "has 5,000 bytes, no multiple of 3,073",
+    ),
+    (
+        "cifar10",
+        spoil("cifar-10-batches-bin/batches.meta.txt", "airplane\n"),
+        "has pictures of the class 2, and batches.meta.txt names 1",
+    ),
     ("cifar10 as files", spoil("test/bird"), "has the class (bird|elsewhere) in one of train and test only"),
     ("cifar10 as files", spoil("test"), "test is missing"),
     ("cifar10 as files", spoil("test/0.png", b"x"), "test/0.png does not lie in a folder of its class"),
@@ -267,12 +407,23 @@ class Dangerous:
         return os.system, ("touch made-by-a-pickle",)
 
 
-OTHERS: list[Any] = [Dangerous(), ["a", Dangerous()], {"a": 1}, ["a", 1], ("a", "b"), [b"a"], np.zeros(3), Path("a")]
+OTHERS: list[Any] = [
+    Dangerous(),
+    ["a", Dangerous()],
+    {"a": 1},
+    ["a", 1],
+    ("a", "b"),
+    [b"a"],
+    np.zeros(3),
+    Path("a"),
+]
 
 
 @pytest.mark.parametrize("content", OTHERS, ids=lambda c: type(c).__name__)
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_pickle_of_anything_but_a_list_of_texts_is_refused(content: object, protocol: int, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_pickle_of_anything_but_a_list_of_texts_is_refused(
+    content: object, protocol: int, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     source = Source("made", "made-up names", "nowhere", "CC0-1.0")
     Path("names.pickle").write_bytes(pickle.dumps(content, protocol))
@@ -283,7 +434,10 @@ def test_a_pickle_of_anything_but_a_list_of_texts_is_refused(content: object, pr
 
 def test_lists_that_python_2_pickled_are_read(tmp_path: Path) -> None:
     (tmp_path / "names.pickle").write_bytes(b"(lp0\nS'001.A/b'\np1\naS'caf\\xc3\\xa9'\np2\na.")
-    assert pickled_names.read(tmp_path / "names.pickle", Source("made", "names", "", "")) == ["001.A/b", "café"]
+    assert pickled_names.read(tmp_path / "names.pickle", Source("made", "names", "", "")) == [
+        "001.A/b",
+        "café",
+    ]
 
 
 @pytest.mark.parametrize("cut", range(0, 40, 3))
@@ -295,6 +449,14 @@ def test_a_pickle_that_was_cut_is_refused(cut: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "data.coco.prepare", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "data.coco.prepare",
+        "--root",
+        str(tmp_path / "none"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 2 and ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1

@@ -43,7 +43,9 @@ def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("cut", range(1, len(WHOLE) // 3 + 1))
-def test_a_last_line_that_a_crash_tore_is_left_out_and_the_next_row_replaces_it(tmp_path: Path, cut: int) -> None:
+def test_a_last_line_that_a_crash_tore_is_left_out_and_the_next_row_replaces_it(
+    tmp_path: Path, cut: int
+) -> None:
     run = written(tmp_path, WHOLE[:-cut])
     kept = ROWS if cut == 1 else ROWS[:2]
     assert results.read(run) == kept
@@ -65,11 +67,16 @@ def test_empty_lines_are_no_rows(tmp_path: Path) -> None:
 
 def test_a_run_without_figures_gets_a_sentence(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match=r"has no metrics.jsonl; `python -m evaluate metrics .* --reference SHARDS` writes it"):
+        with pytest.raises(
+            UserError,
+            match=r"has no metrics.jsonl; `python -m evaluate metrics .* --reference SHARDS` writes it",
+        ):
             results.read(place)
 
 
-def test_a_full_disk_tears_a_line_that_readers_leave_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_tears_a_line_that_readers_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, truncate = written(tmp_path, WHOLE), os.truncate
 
     class Full(io.FileIO):
@@ -78,7 +85,9 @@ def test_a_full_disk_tears_a_line_that_readers_leave_out(tmp_path: Path, monkeyp
 
     with monkeypatch.context() as full:
         full.setattr(Path, "open", lambda path, mode, buffering=-1: Full(path, mode.replace("b", "")))
-        with pytest.raises(UserError, match="could not be written to its end; make room, then give the command again"):
+        with pytest.raises(
+            UserError, match="could not be written to its end; make room, then give the command again"
+        ):
             results.append(run, ROWS[0])
     assert results.read(run) == ROWS
     assert (run / results.NAME).stat().st_size > len(WHOLE)

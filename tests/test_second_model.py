@@ -152,11 +152,18 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout with two models more."""
     place = tmp_path_factory.mktemp("house") / "checkout"
     for package in ("synth", "caption", "train", "evaluate", "data"):
-        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("*.png", "shards", "real", "captions"))
+        shutil.copytree(
+            ROOT / package,
+            place / package,
+            ignore=shutil.ignore_patterns("*.png", "shards", "real", "captions"),
+        )
     (place / "train/models/linear.py").write_text(DENOISER)
     (place / "train/models/twins.py").write_text(CONTRASTIVE)
     table = place / "train/presets.py"
-    lines = "".join(f'        Preset("{model}-16", "{model}", {PERIODS}, "a toy", "0", "0"),\n' for model in ("linear", "twins"))
+    lines = "".join(
+        f'        Preset("{model}-16", "{model}", {PERIODS}, "a toy", "0", "0"),\n'
+        for model in ("linear", "twins")
+    )
     table.write_text(table.read_text().replace("    for p in [\n", f"    for p in [\n{lines}", 1))
     return place
 
@@ -169,8 +176,22 @@ class Toy:
         self._places = ["--shards", str(shards), *(["--captions", str(captions)] if captions else [])]
 
     def command(self, out: Path, *options: str, ranks: int = 1) -> list[str]:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        train = ["-m", "train", "pretrain", f"{self._model}-16", *self._places, "--out", str(out), "--device", "cpu"]
+        torchrun = (
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+            if ranks > 1
+            else []
+        )
+        train = [
+            "-m",
+            "train",
+            "pretrain",
+            f"{self._model}-16",
+            *self._places,
+            "--out",
+            str(out),
+            "--device",
+            "cpu",
+        ]
         return [sys.executable, *torchrun, *train, *options]
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
@@ -254,14 +275,41 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
 
 
 def test_it_is_sampled_with_its_options(linear: Toy, quiet: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    sample = ["-m", "train", "sample", str(quiet), "a red star", "--encoder", str(tiny_encoder), "--n", "2", "--device", "cpu"]
+    sample = [
+        "-m",
+        "train",
+        "sample",
+        str(quiet),
+        "a red star",
+        "--encoder",
+        str(tiny_encoder),
+        "--n",
+        "2",
+        "--device",
+        "cpu",
+    ]
     code, output, errors = linear.run(*sample, "--steps", "3", "--out", str(tmp_path / "grid.png"))
     assert code == 0 and json.loads(output)["pictures"] == 2 and (tmp_path / "grid.png").exists(), errors
 
 
-def test_it_is_measured(linear: Toy, quiet: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path) -> None:
-    options = ["--captions", str(captioned), "--n", "30", "--detector", str(tiny_encoder), "--metrics", "kid", "--device", "cpu"]
-    code, output, errors = linear.run("-m", "evaluate", "metrics", str(quiet), "--reference", str(undisturbed), *options)
+def test_it_is_measured(
+    linear: Toy, quiet: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path
+) -> None:
+    options = [
+        "--captions",
+        str(captioned),
+        "--n",
+        "30",
+        "--detector",
+        str(tiny_encoder),
+        "--metrics",
+        "kid",
+        "--device",
+        "cpu",
+    ]
+    code, output, errors = linear.run(
+        "-m", "evaluate", "metrics", str(quiet), "--reference", str(undisturbed), *options
+    )
     assert code == 0, errors
     [row] = [json.loads(line) for line in output.splitlines()]
     assert row["metric"] == "KD (tiny)" and row["n"] == 30 and row["images_seen"] == IMAGES
@@ -273,13 +321,17 @@ def alone(twins: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return twins.trained(tmp_path_factory.mktemp("twins") / "run")
 
 
-def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(twins: Toy, alone: Path, tmp_path: Path) -> None:
+def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(
+    twins: Toy, alone: Path, tmp_path: Path
+) -> None:
     two = twins.trained(tmp_path / "two", ranks=2)
     about = json.loads((alone / "config.json").read_text())
     assert about["captions"] is None and about["encoder"] is None
     assert losses(alone)[-1]["c/contrast"] < losses(alone)[0]["c/contrast"]
     for ours, theirs in zip(losses(two), losses(alone), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)  # the gradient of the gathered batch is that of the whole
+        assert ours == pytest.approx(
+            theirs, rel=1e-4
+        )  # the gradient of the gathered batch is that of the whole
     assert not (alone / "samples").exists()
     kept = {path.stem for path in (alone / f"checkpoints/{IMAGES:09d}").iterdir()}
     assert kept == {"encoder", "encoder.optimiser", "state", "COMMITTED"}
@@ -287,4 +339,8 @@ def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(twins: 
 
 def test_a_model_that_draws_nothing_is_refused_in_one_sentence(twins: Toy, alone: Path) -> None:
     code, _, errors = twins.run("-m", "train", "sample", str(alone), "a star")
-    assert code == 2 and errors == f"error: {alone} is a run of twins, which draws no pictures; give a run of another model\n"
+    assert (
+        code == 2
+        and errors
+        == f"error: {alone} is a run of twins, which draws no pictures; give a run of another model\n"
+    )

@@ -32,7 +32,9 @@ FIRSTS = (0, 40, 80)  # of the sets' samples
 
 
 @pytest.fixture(scope="module")
-def three(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+def three(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[str, str]]:
     """Shards and tables of three sets: 40 pictures of 32 px, 40 of 64 px, and 20 foreign ones with captions."""
     out = tmp_path_factory.mktemp("three")
     make_small(out / "large", size=64, settings=("canvas=64", "orbits=1,10"))
@@ -58,7 +60,9 @@ def stream(places: list[tuple[str, str]], visit: Visit = PSEUDO) -> Stream:
     return Stream(opened(places), visit, cache=Cache("unused"))
 
 
-def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(three: list[tuple[str, str]]) -> None:
+def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(
+    three: list[tuple[str, str]],
+) -> None:
     made, found = stream(three), opened(three)
     assert made.order.samples == 100 and len(made._sources.tars) == 7
     parts = [(n, shard) for n, (shards, _) in enumerate(found) for shard in shards.shards]
@@ -76,8 +80,15 @@ def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(
 
 def test_an_epoch_shows_every_sample_of_every_set_once(three: list[tuple[str, str]]) -> None:
     shown = torch.cat([batch.pictures[:, 0] for batch in first(stream(three).batches(0, 10), 10)])
-    there = [box_average(s.pixels, 16) for shards, _ in opened(three) for shard in shards.shards for s in shards.read(shard)]
-    assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == sorted(p.tobytes() for p in there)
+    there = [
+        box_average(s.pixels, 16)
+        for shards, _ in opened(three)
+        for shard in shards.shards
+        for s in shards.read(shard)
+    ]
+    assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == sorted(
+        p.tobytes() for p in there
+    )
 
 
 def test_the_first_of_several_sets_keeps_its_noise(three: list[tuple[str, str]]) -> None:
@@ -93,7 +104,9 @@ def test_ranks_and_workers_change_no_batch_of_several_sets(three: list[tuple[str
     assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
 
 
-def test_a_set_on_an_object_store_is_fetched_beside_local_ones(three: list[tuple[str, str]], bucket: str, tmp_path: Path) -> None:
+def test_a_set_on_an_object_store_is_fetched_beside_local_ones(
+    three: list[tuple[str, str]], bucket: str, tmp_path: Path
+) -> None:
     make_small(bucket)
     places = [three[1], (bucket, three[0][1])]
     made = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
@@ -113,7 +126,9 @@ def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[
 
 def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tuple[str, str]]) -> None:
     found = prepare(replace(asked, fraction=0.25), "cpu").stream(PSEUDO.wanted).order
-    assert found.samples == 25 and found.places(0, 25) == Order([16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25).places(0, 25)
+    assert found.samples == 25 and found.places(0, 25) == Order(
+        [16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25
+    ).places(0, 25)
 
 
 @pytest.mark.slow
@@ -122,11 +137,15 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_p
     pieces = replace(asked, out=str(tmp_path / "pieces"))
     for images in (16, 24, 48):
         quiet(replace(pieces, images_seen=images))
-    assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(Path(asked.out))
+    assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(
+        Path(asked.out)
+    )
 
 
 @pytest.mark.slow
-def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three: list[tuple[str, str]]) -> None:
+def test_a_run_says_which_sets_it_is_of_and_refuses_others(
+    asked: Request, three: list[tuple[str, str]]
+) -> None:
     quiet(replace(asked, images_seen=8))
     about = runs.describe(Path(asked.out))
     assert about["shards"]["dataset"] == "visual_atoms + toy"
@@ -135,7 +154,9 @@ def test_a_run_says_which_sets_it_is_of_and_refuses_others(asked: Request, three
     for chosen in (three[:2], three[:1], [*three[1:], three[0]]):
         shards, captions = zip(*chosen, strict=True)
         other = replace(asked, shards=shards, captions=captions)
-        refused(other, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions")
+        refused(
+            other, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions"
+        )
 
 
 def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
@@ -143,7 +164,9 @@ def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
     from train.runs import find
 
     quiet(replace(asked, images_seen=8))
-    (Path(asked.out) / "metrics.jsonl").write_text(json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n")
+    (Path(asked.out) / "metrics.jsonl").write_text(
+        json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n"
+    )
     assert tables.row_of(find(asked.out)).fitted_to == "visual_atoms + toy"
 
 
@@ -155,7 +178,9 @@ def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
         assert np.array_equal(vectors[n:15:3], np.array(table["pseudo_caption"].to_pylist(), np.float32))
         assert texts[n:15:3] == [told[0] for told in table["caption"].to_pylist()]
     assert texts[15] != texts[12] and len(texts) == len(vectors) == 16
-    assert len(captioned_sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20  # where the first shard of each has no more
+    assert (
+        len(captioned_sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20
+    )  # where the first shard of each has no more
 
 
 def test_the_only_tables_of_each_set_are_found(
@@ -167,14 +192,20 @@ def test_the_only_tables_of_each_set_are_found(
     shutil.copytree(three[1][1], "data/captions/visual_atoms/large")
     refused(default, "no caption tables of .*told are in data/captions/toy")
     shutil.copytree(three[2][1], "data/captions/toy/one")
-    assert [s.captions and s.captions.digest for s in prepare(default, "cpu").sets] == [CaptionSet(c).digest for _, c in three]
+    assert [s.captions and s.captions.digest for s in prepare(default, "cpu").sets] == [
+        CaptionSet(c).digest for _, c in three
+    ]
 
 
 def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
     refused(
-        replace(asked, captions=asked.captions[:2]), "3 sets of shards and 2 of caption tables are given; give --captions once for each"
+        replace(asked, captions=asked.captions[:2]),
+        "3 sets of shards and 2 of caption tables are given; give --captions once for each",
     )
-    refused(replace(asked, captions=(asked.captions[1], asked.captions[0], asked.captions[2])), "were made for another set of shards")
+    refused(
+        replace(asked, captions=(asked.captions[1], asked.captions[0], asked.captions[2])),
+        "were made for another set of shards",
+    )
 
 
 @pytest.mark.slow
@@ -186,16 +217,28 @@ def test_tables_of_two_encoders_are_not_read_as_one(
     (other / "open_clip_config.json").write_text(json.dumps(config))
     make_tables(three[2][0], tmp_path / "tables", other)
     mixed = replace(asked, captions=(*asked.captions[:2], str(tmp_path / "tables")))
-    refused(mixed, "was made by .*tiny and .*tables by .*other, which differ in preprocessing; sets that are read as one need")
+    refused(
+        mixed,
+        "was made by .*tiny and .*tables by .*other, which differ in preprocessing; sets that are read as one need",
+    )
     assert encoders.find(str(other)).sha256 == encoders.find(str(tiny_encoder)).sha256
     make_tables(three[2][0], tmp_path / "nano", "nano")
-    refused(replace(mixed, captions=(*asked.captions[:2], str(tmp_path / "nano"))), "by nano, which differ in weights and dimensions")
+    refused(
+        replace(mixed, captions=(*asked.captions[:2], str(tmp_path / "nano"))),
+        "by nano, which differ in weights and dimensions",
+    )
 
 
 def test_every_set_is_checked_for_size_and_captions(asked: Request, three: list[tuple[str, str]]) -> None:
-    refused(replace(asked, settings=(*SETTINGS, "model.resolution=64")), "have 32 pixels a side, no power-of-two multiple")
+    refused(
+        replace(asked, settings=(*SETTINGS, "model.resolution=64")),
+        "have 32 pixels a side, no power-of-two multiple",
+    )
     large_first = replace(asked, shards=(three[1][0], three[2][0]), captions=(three[1][1], three[2][1]))
-    refused(replace(large_first, settings=(*SETTINGS, "model.resolution=64")), "pictures of .*told have 32 pixels a side")
+    refused(
+        replace(large_first, settings=(*SETTINGS, "model.resolution=64")),
+        "pictures of .*told have 32 pixels a side",
+    )
     told_first = [three[2], three[0]]
     with pytest.raises(UserError, match=r"visual_atoms-000000\.parquet has no column text_embedding"):
         stream(told_first, Visit(16, 0, Text.parse("caption"), 0.25, 0.0, PSEUDO.wanted))

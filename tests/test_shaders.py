@@ -34,7 +34,9 @@ def recipe() -> Recipe:
 
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
-    params: shaders.Params = datasets.sample_params(recipe.dataset, recipe.config, seed=recipe.seed, index=index)
+    params: shaders.Params = datasets.sample_params(
+        recipe.dataset, recipe.config, seed=recipe.seed, index=index
+    )
     return params
 
 
@@ -49,9 +51,18 @@ def looks(accepted: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     attempts = programs.shipped().content["attempts"]
     drawn: dict[str, list[np.ndarray]] = {}
     for number, program in enumerate(accepted):
-        plain = shaders.look(program["structure"], shaders.class_values(program["structure"], number, attempts.get(str(number), 0)), 2.9)
+        plain = shaders.look(
+            program["structure"],
+            shaders.class_values(program["structure"], number, attempts.get(str(number), 0)),
+            2.9,
+        )
         other = shaders.class_values(program["structure"], number + len(accepted), 0)
-        changes = {"again": {}, "time": {"time": 7.1}, "view": {"view": (0.1, 0.1, 1.2, 0.3)}, "values": {"values": other}}
+        changes = {
+            "again": {},
+            "time": {"time": 7.1},
+            "view": {"view": (0.1, 0.1, 1.2, 0.3)},
+            "values": {"values": other},
+        }
         drawn.setdefault("plain", []).append(shaders.draw(plain, 128))
         for name, change in changes.items():
             drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))  # type: ignore[arg-type]
@@ -91,13 +102,17 @@ def test_the_shipped_programs_are_those_that_are_composed(accepted: list[dict[st
 def test_every_plan_and_block_is_in_use() -> None:
     composed = [composer.compose(number) for number in range(400)]
     assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in composer.PLANS}
-    assert {b.name for b in blocks.blocks().values() if b.parameters} == {name for p in composed for name in p.blocks}
+    assert {b.name for b in blocks.blocks().values() if b.parameters} == {
+        name for p in composed for name in p.blocks
+    }
 
 
 def test_every_function_of_the_glsl_files_is_read() -> None:
     for file in blocks.FOLDER.glob("*.glsl"):
         if file.stem != "twigl":
-            assert file.read_text().count("\n}\n") == sum(block.role == file.stem for block in blocks.blocks().values()), file
+            assert file.read_text().count("\n}\n") == sum(
+                block.role == file.stem for block in blocks.blocks().values()
+            ), file
 
 
 def test_parameters_are_what_they_were(recipe: Recipe) -> None:
@@ -108,8 +123,12 @@ def test_parameters_are_what_they_were(recipe: Recipe) -> None:
 def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
     for index in range(0, 21_000, 97):
         params = params_of(recipe, index)
-        for uniform, value in zip(program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True):
-            assert (np.array(value) >= uniform.parameter.low).all() and (np.array(value) <= uniform.parameter.high).all()
+        for uniform, value in zip(
+            program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True
+        ):
+            assert (np.array(value) >= uniform.parameter.low).all() and (
+                np.array(value) <= uniform.parameter.high
+            ).all()
             assert (uniform.parameter.type == "int") == isinstance(value, int)
 
 
@@ -118,7 +137,9 @@ def program_of(params: shaders.Params) -> composer.Program:
 
 
 def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recipe: Recipe) -> None:
-    ours, theirs = (datasets.sample_params(recipe.dataset, recipe.config, seed=seed, index=77) for seed in (0, 1))
+    ours, theirs = (
+        datasets.sample_params(recipe.dataset, recipe.config, seed=seed, index=77) for seed in (0, 1)
+    )
     assert (ours.structure, ours.values) == (theirs.structure, theirs.values)
     assert ours.time != theirs.time and ours.view != theirs.view
 
@@ -180,7 +201,9 @@ def test_pictures_at_fault_are_told_apart(fault: str | None, picture: Any) -> No
 def test_what_shows_nothing_is_drawn_anew(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, [index] = shaders.draw, [5]
     first = params_of(recipe, index)
-    monkeypatch.setattr(shaders, "draw", lambda params, size: plain(params, size) * (params.time != first.time))
+    monkeypatch.setattr(
+        shaders, "draw", lambda params, size: plain(params, size) * (params.time != first.time)
+    )
     with pytest.raises(UnfitError, match="black"):
         shaders.render(first, SIZE)
     params, _ = recipe.render(index)
@@ -193,11 +216,15 @@ def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> No
     assert first.data == second.data
     assert first.content["programs"] == accepted[:3]
     shipped = programs.shipped().content
-    assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith("llvmpipe")
+    assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith(
+        "llvmpipe"
+    )
 
 
 @pytest.mark.slow
-def test_programs_that_are_missing_are_vetted_into_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_are_missing_are_vetted_into_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = vetting.structures(2, 4)
     monkeypatch.setattr(programs, "shipped", lambda: few)
     changes = {**SMALL, "settings": ("structures=3", "classes=6"), "samples": 6, "shard_size": 3}
@@ -211,7 +238,9 @@ def test_programs_that_are_missing_are_vetted_into_the_target(tmp_path: Path, mo
         make_small(tmp_path / "set", **{**changes, "samples": 9, "settings": ("structures=2", "classes=6")})
 
 
-def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_read_back(recipe: Recipe) -> None:
+def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_read_back(
+    recipe: Recipe,
+) -> None:
     assert Recipe.of(recipe.identity) == recipe
     with pytest.raises(UserError, match="are not those that are shipped"):
         Recipe.of({**recipe.identity, "config": {**recipe.identity["config"], "programs": "0" * 64}})
@@ -230,7 +259,10 @@ def test_records_name_the_renderer_and_the_fingerprint_the_programs(tmp_path: Pa
     make_small(tmp_path, **SMALL, samples=4)
     manifest = ShardSet(str(tmp_path)).manifest
     assert all(part["run"]["renderer"] == gl.renderer() for part in manifest["parts"])
-    assert manifest["identity"]["config"]["programs"] == programs.shipped().sha256 and manifest["licence"] == "CC0-1.0"
+    assert (
+        manifest["identity"]["config"]["programs"] == programs.shipped().sha256
+        and manifest["licence"] == "CC0-1.0"
+    )
 
 
 @pytest.mark.soak
@@ -251,7 +283,9 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         "--workers",
         "2",
     ]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "set")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "set")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while process.poll() is None and not kill_worker(process, random.Random(0)):
         time.sleep(0.05)
     _, errors = process.communicate()

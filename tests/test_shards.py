@@ -19,7 +19,9 @@ from tests.kit import make_small
 def test_shards_cover_every_index_once() -> None:
     plan = shards.plan("toy", 10, 4)
     assert plan == [Shard(f"toy-00000{i}.tar", i, 4 * i, count, of=3) for i, count in enumerate([4, 4, 2])]
-    assert [(s.file, s.first, s.count) for s in shards.plan("toy", 8, 4)] == [(s.file, s.first, s.count) for s in plan[:2]]
+    assert [(s.file, s.first, s.count) for s in shards.plan("toy", 8, 4)] == [
+        (s.file, s.first, s.count) for s in plan[:2]
+    ]
     assert len(shards.plan("toy", 1, 4)) == 1
 
 
@@ -36,7 +38,10 @@ def test_tars_are_plain_ustar_without_time_or_owner(tmp_path: Path) -> None:
 
 
 def test_a_shard_has_the_bytes_that_tarfile_writes(tmp_path: Path) -> None:
-    samples = [(f"{7**i % 10**9:09d}", {"png": bytes(range(256)) * i, "json": b"{}" * 256 * (i % 3)}) for i in range(25)]
+    samples = [
+        (f"{7**i % 10**9:09d}", {"png": bytes(range(256)) * i, "json": b"{}" * 256 * (i % 3)})
+        for i in range(25)
+    ]
     expected = io.BytesIO()
     with tarfile.TarFile(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, files in samples:
@@ -71,7 +76,10 @@ def test_samples_are_read_as_rgb_with_their_json(undisturbed: Path) -> None:
 
 def test_captions_are_one_a_line(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path / "a.tar")) as writer:
-        writer.add("a", {"jpg": codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "txt": "a cat\nune bête\n".encode()})
+        writer.add(
+            "a",
+            {"jpg": codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "txt": "a cat\nune bête\n".encode()},
+        )
     with (tmp_path / "a.tar").open("rb") as file:
         assert next(shards.read_shard(file, "a.tar")).captions == ["a cat", "une bête"]
 
@@ -104,7 +112,9 @@ def test_a_cut_tar_names_the_member(finished: Path, cut: int) -> None:
     path = finished / "visual_atoms-000001.tar"
     path.write_bytes(path.read_bytes()[:cut])
     shard_set = ShardSet(str(finished))
-    with pytest.raises(UserError, match=r"visual_atoms-000001\.tar (is damaged at 0000000\d\d\.|holds \d+ samples where)"):
+    with pytest.raises(
+        UserError, match=r"visual_atoms-000001\.tar (is damaged at 0000000\d\d\.|holds \d+ samples where)"
+    ):
         list(shard_set.read(shard_set.shards[1]))
 
 
@@ -126,7 +136,10 @@ def test_what_is_no_tar_is_told() -> None:
 def test_a_sample_without_a_picture_is_told(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path / "a.tar")) as writer:
         writer.add("000000005", {"json": b"{}"})
-    with (tmp_path / "a.tar").open("rb") as file, pytest.raises(UserError, match=r"sample 000000005 of a\.tar holds 0 pictures"):
+    with (
+        (tmp_path / "a.tar").open("rb") as file,
+        pytest.raises(UserError, match=r"sample 000000005 of a\.tar holds 0 pictures"),
+    ):
         list(shards.read_shard(file, "a.tar"))
 
 

@@ -39,7 +39,9 @@ def test_neighbours_are_those_of_sorting_all_cosines(captioned: Path) -> None:
         cosines = every @ every[number]
         order = [i for i in np.argsort(-cosines, kind="stable") if i != number][:7]
         assert row.number == number and np.allclose(row.embedding, every[number])
-        assert [n.cosine for n in near] == pytest.approx(cosines[order].tolist()) and {n.number for n in near} == set(order)
+        assert [n.cosine for n in near] == pytest.approx(cosines[order].tolist()) and {
+            n.number for n in near
+        } == set(order)
         assert [n.key for n in near] == [sample_key(n.number) for n in near]
     assert len(gallery.neighbours(tables, row, 64)) == 39
 
@@ -48,9 +50,15 @@ def test_a_row_has_its_captions_with_cosines_where_these_are_stored(
     captioned: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     make_tables(undisturbed, tmp_path / "t", tiny_encoder, text_embeddings=True)
-    bare, full = (gallery.row_of(CaptionSet(str(place)), "000000020") for place in (captioned, tmp_path / "t"))
-    assert [text for text, _ in bare.captions] == [text for text, _ in full.captions] and len(full.captions) == 2
-    assert all(cosine is None for _, cosine in bare.captions) and all(-1 <= (cosine or 9) <= 1 for _, cosine in full.captions)
+    bare, full = (
+        gallery.row_of(CaptionSet(str(place)), "000000020") for place in (captioned, tmp_path / "t")
+    )
+    assert [text for text, _ in bare.captions] == [text for text, _ in full.captions] and len(
+        full.captions
+    ) == 2
+    assert all(cosine is None for _, cosine in bare.captions) and all(
+        -1 <= (cosine or 9) <= 1 for _, cosine in full.captions
+    )
     assert 0.9 < full.pseudo_cosine < 1 and full.pseudo_cosine == bare.pseudo_cosine
 
 
@@ -58,11 +66,15 @@ def test_pictures_are_those_of_the_shards(undisturbed: Path) -> None:
     found = gallery.pictures(ShardSet(str(undisturbed)), {n: sample_key(n) for n in (39, 0, 15, 16, 17)})
     every = pictures(undisturbed)
     assert len(found) == 5 and all(found[key].tobytes() == every[key] for key in found)
-    with pytest.raises(UserError, match=r"visual_atoms-000001.tar holds 000000016 where the tables have other"):
+    with pytest.raises(
+        UserError, match=r"visual_atoms-000001.tar holds 000000016 where the tables have other"
+    ):
         gallery.pictures(ShardSet(str(undisturbed)), {16: "other"})
 
 
-def test_the_sheet_shows_the_picture_its_sentences_and_its_neighbours(captioned: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_the_sheet_shows_the_picture_its_sentences_and_its_neighbours(
+    captioned: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "a" / "sheet.png"
     result = invoke("show", captioned, "000000017", "--shards", undisturbed, "--out", out, "--neighbours", 5)
     assert result.exception is None
@@ -70,8 +82,12 @@ def test_the_sheet_shows_the_picture_its_sentences_and_its_neighbours(captioned:
     assert told["key"] == "000000017" and len(told["captions"]) == 2 and len(told["nearest"]) == 5
     image = np.asarray(Image.open(out).convert("RGB"))
     assert image.shape[1] == sheet.WIDTH and 600 < image.shape[0] < 1300
-    every = {key: np.frombuffer(data, np.uint8).reshape(32, 32, 3) for key, data in pictures(undisturbed).items()}
-    assert found(image, every["000000017"], 384) and all(found(image, every[key], sheet._TILE) for key in told["nearest"])
+    every = {
+        key: np.frombuffer(data, np.uint8).reshape(32, 32, 3) for key, data in pictures(undisturbed).items()
+    }
+    assert found(image, every["000000017"], 384) and all(
+        found(image, every[key], sheet._TILE) for key in told["nearest"]
+    )
     absent = next(key for key in every if key not in told["nearest"] and key != "000000017")
     assert not found(image, every[absent], sheet._TILE)
 
@@ -99,14 +115,18 @@ def test_sheets_grow_with_captions_and_neighbours_and_keep_to_their_width() -> N
     for image in (plain, wordy, many, made(["x" * 400]), made([], 1), made(["a"], 1, key="k" * 300)):
         edges = np.asarray(image)[:, [0, 10, -10, -1]]
         assert image.width == sheet.WIDTH and (edges == 255).all()
-    assert Image.open(io.BytesIO(sheet.png(plain))).size == plain.size and sheet.png(plain) == sheet.png(made(["a"]))
+    assert Image.open(io.BytesIO(sheet.png(plain))).size == plain.size and sheet.png(plain) == sheet.png(
+        made(["a"])
+    )
     assert np.asarray(made(["a red thing"])).tobytes() != np.asarray(made(["a bed thing"])).tobytes()
 
 
 def test_wrapped_lines_fit_and_lose_nothing() -> None:
     text = "a short word and a " + "very" * 60 + " long one, then some more words " * 4
     lines = sheet.wrapped(text, 19, 300)
-    assert all(sheet._font(19).getlength(line) <= 300 for line in lines) and "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(sheet._font(19).getlength(line) <= 300 for line in lines) and "".join(lines).replace(
+        " ", ""
+    ) == text.replace(" ", "")
     assert sheet.wrapped("", 19, 300) == []
 
 
@@ -115,7 +135,9 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     error = invoke("show", captioned, "000000001").exception
-    assert isinstance(error, UserError) and "not in data/shards/visual_atoms, where they lie by default; say where" in str(error)
+    assert isinstance(
+        error, UserError
+    ) and "not in data/shards/visual_atoms, where they lie by default; say where" in str(error)
     shutil.copytree(undisturbed, tmp_path / "data" / "shards" / "visual_atoms")
     assert invoke("show", captioned, "000000001").exception is None and (tmp_path / "000000001.png").is_file()
 
@@ -131,19 +153,32 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
     ],
 )
 def test_bad_input_gets_one_sentence(
-    captioned: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+    captioned: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     error = invoke("show", captioned, "--shards", undisturbed, *options).exception
     assert isinstance(error, UserError) and re.search(sentence, str(error)) and not list(tmp_path.iterdir())
 
 
-def test_other_shards_than_those_of_the_tables_are_refused(captioned: Path, undisturbed: Path, finished: Path, tmp_path: Path) -> None:
+def test_other_shards_than_those_of_the_tables_are_refused(
+    captioned: Path, undisturbed: Path, finished: Path, tmp_path: Path
+) -> None:
     make_small(tmp_path / "other", seed=1)
     for place, sentence in ((tmp_path / "other", "made for another set of shards"), (undisturbed, "")):
-        error = invoke("show", captioned, "000000001", "--shards", place, "--out", tmp_path / "a.png").exception
+        error = invoke(
+            "show", captioned, "000000001", "--shards", place, "--out", tmp_path / "a.png"
+        ).exception
         assert (isinstance(error, UserError) and sentence in str(error)) if sentence else error is None
     tar = sorted(finished.glob("*.tar"))[0]
     tar.unlink()
-    error = invoke("show", captioned, "000000001", "--shards", finished, "--out", tmp_path / "a.png").exception
-    assert isinstance(error, UserError) and f"{tar.name} is missing though the manifest names it" in str(error)
+    error = invoke(
+        "show", captioned, "000000001", "--shards", finished, "--out", tmp_path / "a.png"
+    ).exception
+    assert isinstance(error, UserError) and f"{tar.name} is missing though the manifest names it" in str(
+        error
+    )

@@ -29,7 +29,9 @@ def pixels() -> np.ndarray:
 
 def test_a_set_of_shards_comes_in_order_from_any_number(undisturbed: Path) -> None:
     whole = sources.find(str(undisturbed))
-    expected = np.stack([np.frombuffer(p, np.uint8).reshape(32, 32, 3) for p in pictures(undisturbed).values()])
+    expected = np.stack(
+        [np.frombuffer(p, np.uint8).reshape(32, 32, 3) for p in pictures(undisturbed).values()]
+    )
     assert whole.digest == ShardSet(str(undisturbed)).digest
     for first in (0, 5, 16, 39):
         np.testing.assert_array_equal(joined(whole, first), expected[first:])
@@ -74,7 +76,9 @@ def test_an_unreadable_picture_is_named(pixels: np.ndarray, tmp_path: Path) -> N
 def test_pictures_of_two_sizes_are_named(pixels: np.ndarray, tmp_path: Path) -> None:
     folder_of(pixels[:3], tmp_path)
     Image.fromarray(pixels[3]).resize((9, 7)).save(tmp_path / "9.png")
-    with pytest.raises(UserError, match=r"several sizes \(0000.png has 8 x 8 pixels and 9.png has 9 x 7 pixels\)"):
+    with pytest.raises(
+        UserError, match=r"several sizes \(0000.png has 8 x 8 pixels and 9.png has 9 x 7 pixels\)"
+    ):
         joined(sources.find(str(tmp_path)))
 
 

@@ -48,7 +48,11 @@ def test_missing_files_are_not_found(place: Storage) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with Folder(str(tmp_path)).exclusive(), pytest.raises(UserError, match="another run is writing"), Folder(str(tmp_path)).exclusive():
+    with (
+        Folder(str(tmp_path)).exclusive(),
+        pytest.raises(UserError, match="another run is writing"),
+        Folder(str(tmp_path)).exclusive(),
+    ):
         pass
 
 
@@ -86,9 +90,16 @@ def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "sentence"),
-    [(errno.ENOSPC, "is full; make room"), (errno.EDQUOT, "over its quota"), (errno.EACCES, "may not be"), (errno.EROFS, "may not be")],
+    [
+        (errno.ENOSPC, "is full; make room"),
+        (errno.EDQUOT, "over its quota"),
+        (errno.EACCES, "may not be"),
+        (errno.EROFS, "may not be"),
+    ],
 )
-def test_failures_of_a_disk_get_a_sentence(number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_of_a_disk_get_a_sentence(
+    number: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_: Path) -> None:
         raise OSError(number, "so it is")
 
@@ -115,7 +126,14 @@ class StatusError(Exception):
 
 
 def test_passing_failures_are_told_from_lasting_ones() -> None:
-    passing = [TimeoutError(), ConnectionResetError(), OSError(errno.EBUSY, ""), StatusError(503), StatusError(429), StatusError(500)]
+    passing = [
+        TimeoutError(),
+        ConnectionResetError(),
+        OSError(errno.EBUSY, ""),
+        StatusError(503),
+        StatusError(429),
+        StatusError(500),
+    ]
     lasting = [
         PermissionError(),
         FileNotFoundError(),
@@ -145,7 +163,9 @@ def test_passing_failures_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(pauses) == 2
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The order that a power cut asks for: the file, its new name, the folder's entries."""
     steps: list[str] = []
     rename = os.replace
@@ -154,7 +174,9 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(tmp_p
         steps.append("rename")
         rename(source, target)
 
-    monkeypatch.setattr(os, "fsync", lambda handle: steps.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: steps.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+    )
     monkeypatch.setattr(os, "replace", renamed)
     Folder(str(tmp_path)).write("a.json", b"{}")
     assert steps[0].startswith(".a.json.") and steps[1:] == ["rename", tmp_path.name]

@@ -19,7 +19,11 @@ from train.stream.stream import Text, Visit
 
 
 def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:
-    made, shard_set, tables = stream(undisturbed, captioned), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    made, shard_set, tables = (
+        stream(undisturbed, captioned),
+        ShardSet(str(undisturbed)),
+        CaptionSet(str(captioned)),
+    )
     [batch] = first(made.batches(100, 24), 1)
     assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (24, 1, 3, 16, 16)
     for i, place in enumerate(made.order.places(100, 24)):
@@ -52,7 +56,9 @@ def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, capt
 def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) -> None:
     shown = torch.cat([b.pictures[:, 0] for b in first(stream(undisturbed, captioned).batches(0, 8), 5)])
     shard_set = ShardSet(str(undisturbed))
-    there = sorted(box_average(s.pixels, 16).tobytes() for shard in shard_set.shards for s in shard_set.read(shard))
+    there = sorted(
+        box_average(s.pixels, 16).tobytes() for shard in shard_set.shards for s in shard_set.read(shard)
+    )
     assert sorted(p.permute(1, 2, 0).contiguous().numpy().tobytes() for p in shown) == there
 
 
@@ -85,10 +91,17 @@ def test_texts_follow_their_policy(told: tuple[Path, Path]) -> None:
 
 
 def test_captions_get_their_own_noise(told: tuple[Path, Path]) -> None:
-    clean, noised = (first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi, GAN)).batches(0, 40), 1)[0] for xi in (0.0, 1 / 9))
+    clean, noised = (
+        first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi, GAN)).batches(0, 40), 1)[0]
+        for xi in (0.0, 1 / 9)
+    )
     cosines = (clean.vectors["d"] * noised.vectors["d"]).sum(dim=1)
-    assert sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10  # those without captions have the same pseudo-caption
-    assert cosines.sort().values[:30].mean() == pytest.approx(0.9939, abs=0.003)  # 0.9 of the text and 0.1 of noise
+    assert (
+        sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10
+    )  # those without captions have the same pseudo-caption
+    assert cosines.sort().values[:30].mean() == pytest.approx(
+        0.9939, abs=0.003
+    )  # 0.9 of the text and 0.1 of noise
 
 
 @pytest.mark.parametrize("text", ["", "captions", "mix:", "mix:1.5", "mix:nan"])
@@ -120,14 +133,20 @@ def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, wo
 
 def test_sizes_that_the_shards_cannot_give_are_refused(undisturbed: Path, captioned: Path) -> None:
     for resolution in (64, 24):
-        with pytest.raises(UserError, match=rf"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"):
-            first(stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0, GAN)).batches(0, 4), 1)
+        with pytest.raises(
+            UserError, match=rf"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"
+        ):
+            first(
+                stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0, GAN)).batches(0, 4), 1
+            )
 
 
 def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Path, tmp_path: Path) -> None:
     tables = Path(shutil.copytree(captioned, tmp_path / "t"))
     vectors = np.ones((16, 32), np.float16)
-    with TableWriter(str(tables / "visual_atoms-000000.parquet"), 32, text_embeddings=False, metadata={}) as writer:
+    with TableWriter(
+        str(tables / "visual_atoms-000000.parquet"), 32, text_embeddings=False, metadata={}
+    ) as writer:
         writer.add(Rows([f"{i:09d}" for i in range(1, 17)], 0, vectors, vectors, [["a"]] * 16, None))
     manifest = json.loads((tables / "manifest.json").read_text())
     manifest["parts"][0] |= {"bytes": writer.size, "sha256": writer.sha256}
@@ -136,20 +155,26 @@ def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Pa
         first(stream(finished, tables).batches(0, 40), 1)
 
 
-def test_a_set_on_an_object_store_is_fetched_into_a_bounded_cache(bucket: str, captioned: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_set_on_an_object_store_is_fetched_into_a_bounded_cache(
+    bucket: str, captioned: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     make_small(bucket)
     remote, local = stream(bucket, captioned, cache=str(tmp_path / "cache")), stream(undisturbed, captioned)
     fetcher = remote.fetcher(0, limit=10**9)
     assert fetcher is not None and local.fetcher(0, limit=1) is None
     fetcher.start()
-    assert [joined([b]) for b in first(remote.batches(0, 8), 10)] == [joined([b]) for b in first(local.batches(0, 8), 10)]
+    assert [joined([b]) for b in first(remote.batches(0, 8), 10)] == [
+        joined([b]) for b in first(local.batches(0, 8), 10)
+    ]
     fetcher.end()
     assert sum(p.suffix == ".tar" for p in (tmp_path / "cache").iterdir()) == 3
     with pytest.raises(UserError, match="is too small"):
         remote.fetcher(0, limit=1000)
 
 
-def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(bucket: str, captioned: Path, tmp_path: Path) -> None:
+def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(
+    bucket: str, captioned: Path, tmp_path: Path
+) -> None:
     make_small(bucket)
     store = ShardSet(bucket).storage
     store.write("visual_atoms-000001.tar", b"spoilt")
@@ -158,7 +183,10 @@ def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(bucket: str
     fetcher = made.fetcher(0, limit=10**9)
     assert fetcher is not None
     fetcher.start()
-    with pytest.raises(UserError, match=r"000001\.tar is not the file that its manifest describes|000002\.tar is missing though"):
+    with pytest.raises(
+        UserError,
+        match=r"000001\.tar is not the file that its manifest describes|000002\.tar is missing though",
+    ):
         first(made.batches(0, 40), 1)
     fetcher.end()
 
@@ -172,6 +200,8 @@ def test_a_stream_that_is_left_keeps_no_worker_waiting(bucket: str, captioned: P
     before = {pid for pid, _ in children(os.getpid())}
     batches = made.batches(start, 2, workers=1)
     assert len(next(batches).pictures) == 2
-    time.sleep(0.5)  # by now the worker waits for a shard that nobody fetches, which without an end it does for ever
+    time.sleep(
+        0.5
+    )  # by now the worker waits for a shard that nobody fetches, which without an end it does for ever
     batches.close()
     assert not {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before

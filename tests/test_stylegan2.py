@@ -16,8 +16,19 @@ from train.models.latents import draw_latents, draw_path_noise
 from train.models.losses import Judgement, LossConfig
 from train.models.stylegan2_networks import Discriminator, Generator, Sizes
 
-TINY = Sizes(resolution=8, text_dim=8, z_dim=16, w_dim=32, text_width=32, mapping_layers=2, channel_base=256, channel_max=32)
-SIXTEENTH = Sizes(resolution=32, text_dim=32, z_dim=32, w_dim=32, text_width=32, channel_base=2048, channel_max=32)  # of 256 px's widths
+TINY = Sizes(
+    resolution=8,
+    text_dim=8,
+    z_dim=16,
+    w_dim=32,
+    text_width=32,
+    mapping_layers=2,
+    channel_base=256,
+    channel_max=32,
+)
+SIXTEENTH = Sizes(
+    resolution=32, text_dim=32, z_dim=32, w_dim=32, text_width=32, channel_base=2048, channel_max=32
+)  # of 256 px's widths
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +96,10 @@ def test_sizes_that_make_no_model_are_refused() -> None:
 def test_gradients_reach_every_parameter(style: str) -> None:
     g, d = networks(replace(TINY, style=style))
     h, config = embeddings(8, 8), LossConfig(contrastive_group=8)
-    sum(losses.generator_losses(config, judged(d, generated(g, h, range(8)), h), None).values(), torch.zeros(())).backward()
+    sum(
+        losses.generator_losses(config, judged(d, generated(g, h, range(8)), h), None).values(),
+        torch.zeros(()),
+    ).backward()
     for name, parameter in [*g.named_parameters(), *d.named_parameters()]:
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -118,7 +132,11 @@ def test_condition_codes_are_two_layers_of_each_layers_own() -> None:
     for i, code in enumerate(codes(h)):
         first = codes.first.weight[32 * i : 32 * (i + 1)]
         hidden = math.sqrt(2) * functional.leaky_relu(h @ first.t() * 0.01 / math.sqrt(8), 0.2)
-        assert torch.allclose(code, math.sqrt(2) * functional.leaky_relu(hidden @ codes.weight[i] * 0.01 / math.sqrt(32), 0.2), atol=1e-5)
+        assert torch.allclose(
+            code,
+            math.sqrt(2) * functional.leaky_relu(hidden @ codes.weight[i] * 0.01 / math.sqrt(32), 0.2),
+            atol=1e-5,
+        )
 
 
 def test_mixing_takes_the_first_latent_below_the_cutoff() -> None:
@@ -152,7 +170,10 @@ def gradients(config: LossConfig, pieces: list[range]) -> dict[str, Tensor]:
         rows = slice(piece.start, piece.stop)
         fake, taken = generated(g, h[rows], piece), real[rows].clone().requires_grad_()
         seen = judged(d, taken, h[rows])
-        terms = [*losses.generator_losses(config, judged(d, fake, h[rows]), None).values(), *losses.real_losses(config, seen).values()]
+        terms = [
+            *losses.generator_losses(config, judged(d, fake, h[rows]), None).values(),
+            *losses.real_losses(config, seen).values(),
+        ]
         terms.append(losses.gradient_penalty(seen.logits(config), taken).mean())
         (sum(terms, torch.zeros(())) * len(piece) / 16).backward()
     return {name: p.grad for name, p in [*g.named_parameters(), *d.named_parameters()] if p.grad is not None}
@@ -171,7 +192,9 @@ def test_path_lengths_are_those_of_an_explicit_jacobian() -> None:
     h, noise = embeddings(2, 8), draw_path_noise(TINY, 0, 1, range(2))
     ws = g.latents(torch.randn(2, 16)).detach().requires_grad_()
     lengths = losses.path_lengths(g.synthesise(ws, h), ws, noise)
-    jacobian = torch.autograd.functional.jacobian(lambda w: g.synthesise(w[None], h[:1])[0], ws[0])  # (3, 8, 8, L, W)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda w: g.synthesise(w[None], h[:1])[0], ws[0]
+    )  # (3, 8, 8, L, W)
     products = torch.einsum("chw,chwlk->lk", noise[0] / 8, jacobian)
     assert lengths[0].item() == pytest.approx(products.square().sum(1).mean().sqrt().item(), rel=1e-4)
 
@@ -179,7 +202,11 @@ def test_path_lengths_are_those_of_an_explicit_jacobian() -> None:
 def test_the_path_penalty_reaches_the_weights_as_finite_differences_say() -> None:
     g, _ = networks(TINY)
     g.double()
-    h, z, noise = embeddings(2, 8).double(), torch.randn(2, 16).double(), draw_path_noise(TINY, 0, 1, range(2)).double()
+    h, z, noise = (
+        embeddings(2, 8).double(),
+        torch.randn(2, 16).double(),
+        draw_path_noise(TINY, 0, 1, range(2)).double(),
+    )
     weight = dict(g.named_parameters())["synthesis.convs.0.weight"]
 
     def penalty() -> Tensor:
@@ -225,7 +252,11 @@ def test_first_losses_of_every_switch(switches: tuple[str, str, str]) -> None:
     g, d = networks(replace(SIXTEENTH, style=style))
     h, real = embeddings(16, 32), pictures(16, 32).requires_grad_()
     fake, seen = judged(d, generated(g, h, range(16)), h), judged(d, real, h)
-    terms = [losses.generator_losses(config, fake, None), losses.fake_losses(config, fake), losses.real_losses(config, seen)]
+    terms = [
+        losses.generator_losses(config, fake, None),
+        losses.fake_losses(config, fake),
+        losses.real_losses(config, seen),
+    ]
     values = [value.item() for term in terms for value in term.values()]
     values.append(losses.gradient_penalty(seen.logits(config), real).mean().item())
     latents = draw_latents(g.sizes, 0, 0, range(16))
@@ -237,7 +268,9 @@ def test_first_losses_of_every_switch(switches: tuple[str, str, str]) -> None:
 
 def saved(path: Path, generator: Generator) -> None:
     """Writes a generator as a checkpoint has it."""
-    checkpoint.save_part(path, generator, Origin("stylegan2", stylegan2.Config(generator.sizes), {}, stylegan2.GENERATOR))
+    checkpoint.save_part(
+        path, generator, Origin("stylegan2", stylegan2.Config(generator.sizes), {}, stylegan2.GENERATOR)
+    )
 
 
 def test_a_generator_comes_back_from_one_file(tmp_path: Path) -> None:
@@ -250,7 +283,12 @@ def test_a_generator_comes_back_from_one_file(tmp_path: Path) -> None:
 
 
 def test_the_readmes_three_lines_draw_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (Path(__file__).parent.parent / "train/models/README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = (
+        (Path(__file__).parent.parent / "train/models/README.md")
+        .read_text()
+        .split("```python\n")[1]
+        .split("```")[0]
+    )
     saved(tmp_path / "generator.safetensors", networks(TINY)[0])
     monkeypatch.chdir(tmp_path)
     names = {"z": torch.randn(2, 16), "h": embeddings(2, 8)}
@@ -272,7 +310,9 @@ def halves(side: int) -> Tensor:
     """Eight pictures: two halves apart along eight directions, each in one colour: (8, 3, side, side)."""
     line = torch.linspace(-1, 1, side)
     turns = torch.arange(8) * math.pi / 4
-    split = (turns.cos()[:, None, None] * line + turns.sin()[:, None, None] * line[:, None]).sign()  # (8, side, side)
+    split = (
+        turns.cos()[:, None, None] * line + turns.sin()[:, None, None] * line[:, None]
+    ).sign()  # (8, side, side)
     colours = torch.where(torch.arange(8)[:, None] % 3 == torch.arange(3), 0.8, -0.3)
     return split[:, None] * colours[:, :, None, None]
 
@@ -281,7 +321,9 @@ def halves(side: int) -> Tensor:
 def test_the_game_overfits_eight_pictures_each_by_its_caption() -> None:
     g, d = networks(TINY)
     config, h, real = LossConfig(contrastive_group=8, r1=0.1), torch.eye(8), halves(8)
-    adam_g, adam_d = (torch.optim.Adam(m.parameters(), lr=5e-3, betas=(0.0, 0.99), fused=True) for m in (g, d))
+    adam_g, adam_d = (
+        torch.optim.Adam(m.parameters(), lr=5e-3, betas=(0.0, 0.99), fused=True) for m in (g, d)
+    )
 
     def step(network: nn.Module, adam: torch.optim.Adam, terms: list[Tensor]) -> None:
         inputs = list(network.parameters())
@@ -291,12 +333,19 @@ def test_the_game_overfits_eight_pictures_each_by_its_caption() -> None:
 
     for i in range(240):
         numbers = range(8 * i, 8 * i + 8)
-        step(g, adam_g, [*losses.generator_losses(config, judged(d, generated(g, h, numbers), h), None).values()])
+        step(
+            g,
+            adam_g,
+            [*losses.generator_losses(config, judged(d, generated(g, h, numbers), h), None).values()],
+        )
         with torch.no_grad():
             images = generated(g, h, numbers)
         x = real.clone().requires_grad_(i % 8 == 0)
         seen = judged(d, x, h)
-        terms = [*losses.fake_losses(config, judged(d, images, h)).values(), *losses.real_losses(config, seen).values()]
+        terms = [
+            *losses.fake_losses(config, judged(d, images, h)).values(),
+            *losses.real_losses(config, seen).values(),
+        ]
         if i % 8 == 0:
             terms.append(8 * config.r1 / 2 * losses.gradient_penalty(seen.logits(config), x).mean())
         step(d, adam_d, terms)

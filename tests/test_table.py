@@ -43,7 +43,9 @@ def test_what_is_written_is_read_by_pyarrow_and_duckdb_alike(tmp_path: Path, tex
     assert [r[0] for r in read] == table["key"].to_pylist() == [f"{i:09d}" for i in range(9)]
     assert [r[1] for r in read] == table["index"].to_pylist() == list(range(9))
     assert np.array_equal(np.array([r[2] for r in read], np.float16), expected)
-    assert [list(r[4]) for r in read] == table["caption"].to_pylist() == [c for p in parts for c in p.captions]
+    assert (
+        [list(r[4]) for r in read] == table["caption"].to_pylist() == [c for p in parts for c in p.captions]
+    )
     if texts:
         assert [np.array(r[5], np.float16).reshape(-1, 8).tolist() for r in read] == [
             v.tolist() for v in text_vectors(table["text_embedding"], 8)
@@ -79,7 +81,10 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
         table = tables.read(part, ["index", "caption"], keys)
         assert part.file.removesuffix("parquet") == shard.file.removesuffix("tar")
         assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
-        with pytest.raises(UserError, match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7"):
+        with pytest.raises(
+            UserError,
+            match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7",
+        ):
             tables.read(part, ["caption"], ["7", *keys[1:]])
         with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
             tables.read(part, ["caption"], keys[:-1])
@@ -89,23 +94,31 @@ def test_a_spoilt_table_is_told(spoilt: Path) -> None:
     tables = CaptionSet(str(spoilt))
     first, second, third = (spoilt / p.file for p in tables.parts)
     data = bytearray(first.read_bytes())
-    data[data.index(tables.vectors(tables.parts[0]).tobytes()) + 5] ^= 1  # the first embedding, which is not compressed
+    data[data.index(tables.vectors(tables.parts[0]).tobytes()) + 5] ^= (
+        1  # the first embedding, which is not compressed
+    )
     first.write_bytes(data)
     with pytest.raises(UserError, match=rf"{first.name} is damaged .*checksum"):
         tables.vectors(tables.parts[0])
     first.write_bytes(data[:-100])
     shutil.copy(third, second)
     third.unlink()
-    for part, sentence in zip(tables.parts, ["is damaged", "its shard_sha256 is another", "is missing though"], strict=True):
+    for part, sentence in zip(
+        tables.parts, ["is damaged", "its shard_sha256 is another", "is missing though"], strict=True
+    ):
         with pytest.raises(UserError, match=f"{part.file} .*{sentence}"):
             tables.vectors(part)
 
 
-def test_a_table_of_the_same_shard_made_otherwise_is_told(spoilt: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_table_of_the_same_shard_made_otherwise_is_told(
+    spoilt: Path, undisturbed: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
     make_tables(undisturbed, tmp_path / "other", tiny_encoder, xi="lafite")
     tables = CaptionSet(str(spoilt))
     shutil.copy(tmp_path / "other" / tables.parts[1].file, spoilt)
-    with pytest.raises(UserError, match=f"{tables.parts[1].file} is not the table that the manifest names: its xi is another"):
+    with pytest.raises(
+        UserError, match=f"{tables.parts[1].file} is not the table that the manifest names: its xi is another"
+    ):
         tables.vectors(tables.parts[1])
 
 
@@ -115,7 +128,9 @@ def test_a_column_that_is_not_there_is_told(captioned: Path) -> None:
         tables.read(tables.parts[0], ["text_embedding"])
 
 
-def test_tables_of_other_shards_and_of_a_set_before_it_grew_are_told(captioned: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_tables_of_other_shards_and_of_a_set_before_it_grew_are_told(
+    captioned: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     tables = CaptionSet(str(captioned))
     make_small(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match="were made for another set of shards"):
@@ -143,5 +158,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 @pytest.mark.slow
 def test_reading_leaves_no_thread_that_could_abort_a_process_at_its_end(captioned: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", _READ, captioned], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", _READ, captioned], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr

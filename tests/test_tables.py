@@ -43,7 +43,9 @@ PAPER = {  # from the paper's text, line by line: Nakao et al., tables 1 to 3
 def make(tmp_path: Path) -> Make:
     """Makes a run of some set, started from a run of another, with figures; returns its place."""
 
-    def made(name: str, dataset: str, source: str | None = None, *, text: str = "pseudo", **figures: float) -> str:
+    def made(
+        name: str, dataset: str, source: str | None = None, *, text: str = "pseudo", **figures: float
+    ) -> str:
         run = tmp_path / "runs" / name
         run.mkdir(parents=True)
         config = json.loads((FIXTURE / runs.CONFIG).read_text())
@@ -60,7 +62,9 @@ def make(tmp_path: Path) -> Make:
 
 def cells(text: str) -> dict[str, list[str]]:
     """The rows of all tables of a text, by their first cell."""
-    lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    lines = [
+        line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ") and "---" not in line
+    ]
     return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
 
 
@@ -94,7 +98,10 @@ def test_a_run_stands_in_the_cell_of_its_arm_and_its_set(make: Make) -> None:
         "Shaders21k": make("d", "shaders21k"),
         "Improved FractalDB": make("e", "fractals"),
     }
-    places = [make(f"{name}-cub", "cub", source, FID=40.25 + n, IS=5.5) for n, (name, source) in enumerate(sources.items())]
+    places = [
+        make(f"{name}-cub", "cub", source, FID=40.25 + n, IS=5.5)
+        for n, (name, source) in enumerate(sources.items())
+    ]
     places.append(make("none-coco", "coco", FID=60.0))
     rows = table(1, places)
     for n, name in enumerate(sources):
@@ -156,14 +163,24 @@ def test_the_newest_checkpoint_counts_and_of_a_figure_taken_twice_the_later(make
     place = make("run", "cub", FID=3.0)
     for images, value in ((9_000_000, 2.0), (5_000_000, 1.0), (9_000_000, 2.5)):
         results.append(Path(place), {"n": 30_000, "metric": "FID", "value": value, "images_seen": images})
-    results.append(Path(place), {"n": 0, "metric": "attribute agreement: colour", "value": None, "images_seen": 10_000_000})
+    results.append(
+        Path(place),
+        {"n": 0, "metric": "attribute agreement: colour", "value": None, "images_seen": 10_000_000},
+    )
     rows = table(1, [place])
     assert rows["Scratch"][7] == "2.5" and rows["run"][2] == "9,000,000"
 
 
 def test_terms_and_notes_stand_below(make: Make) -> None:
     place = make("run", "cub", FID=3.0)
-    row: dict[str, Any] = {"n": 400, "metric": "KID", "value": 0.125, "error": 0.01, "images_seen": 4_000_000, "reference": "other"}
+    row: dict[str, Any] = {
+        "n": 400,
+        "metric": "KID",
+        "value": 0.125,
+        "error": 0.01,
+        "images_seen": 4_000_000,
+        "reference": "other",
+    }
     results.append(Path(place), {**row, "notes": ["few pictures"]})
     text = tables.markdown(1, [tables.row_of(runs.find(place))])
     assert cells(text)["run"][-2:] == ["30,000, 400", "0.125 ± 0.01*"]
@@ -177,12 +194,16 @@ def test_without_runs_the_command_prints_the_papers_table(tmp_path: Path, number
     printed = json_lines(invoke(commands, "table", number, "--out", tmp_path / "t.md", raising=True))
     lines = [re.split(r"\s{2,}", line.strip()) for line in PAPER[number].strip().splitlines()]
     assert [row.pop("pre-trained on") for row in printed] == [name for name, _ in lines]
-    assert [[cell["paper"] for cell in row.values()] for row in printed] == [[*map(float, figures.split())] for _, figures in lines]
+    assert [[cell["paper"] for cell in row.values()] for row in printed] == [
+        [*map(float, figures.split())] for _, figures in lines
+    ]
     assert all(cell["ours"] == [] for row in printed for cell in row.values())
     assert "## Runs" not in (tmp_path / "t.md").read_text()
 
 
-def test_a_person_sees_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_sees_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     commands.main(["table", "2", "--out", str(tmp_path / "t.md")], standalone_mode=False)
     assert capsys.readouterr().out == (tmp_path / "t.md").read_text()
@@ -201,7 +222,11 @@ def test_the_page_is_one_file_with_the_newest_grid(make: Make, tmp_path: Path) -
     Image.new("RGB", (4, 4)).save(Path(place) / "samples" / "004000000.png")
     write([place], tmp_path / "new" / "t.md")
     page = (tmp_path / "new" / "t.html").read_text()
-    assert page.count("<table>") == 2 and 'src="data:image/png;base64,' in page and not re.search(r'(src|href)="http', page)
+    assert (
+        page.count("<table>") == 2
+        and 'src="data:image/png;base64,' in page
+        and not re.search(r'(src|href)="http', page)
+    )
     [header, *rows] = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in page.split("<tr>")[1:]]
     assert len(header) == 13 and all(len(row) == 13 for row in rows[:6])
     assert rows[5][:9] == ["Improved FractalDB", "24.2", "", "29.3", "", "6.13", "", "30.4", "3.5"]
@@ -219,13 +244,19 @@ def test_a_table_on_a_full_disk_leaves_no_file_or_the_old_one(make: Make, tmp_pa
     results.append(Path(place), {"n": 30_000, "metric": "FID", "value": 9.75, "images_seen": 4_000_000})
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
         write([place], out)
-    assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (out.parent / file).read_bytes() == before
+    assert [path.name for path in out.parent.glob(f"*{file}*")] == [file] and (
+        out.parent / file
+    ).read_bytes() == before
 
 
 def test_a_run_without_figures_gets_a_sentence(make: Make) -> None:
     with pytest.raises(UserError, match=r"has no metrics.jsonl; `python -m evaluate metrics .*` writes it"):
         table(1, [make("bare", "cub")])
     unjudged = make("unjudged", "cub")
-    results.append(Path(unjudged), {"n": 0, "metric": "attribute agreement: colour", "value": None, "images_seen": 8})
-    with pytest.raises(UserError, match=r"metrics.jsonl holds no figure; `python -m evaluate metrics .*` writes some"):
+    results.append(
+        Path(unjudged), {"n": 0, "metric": "attribute agreement: colour", "value": None, "images_seen": 8}
+    )
+    with pytest.raises(
+        UserError, match=r"metrics.jsonl holds no figure; `python -m evaluate metrics .*` writes some"
+    ):
         table(1, [unjudged])

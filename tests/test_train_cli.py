@@ -28,28 +28,49 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def trained(undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A run of a few steps, with checkpoints at 40 and 64 images."""
     out = tmp_path_factory.mktemp("sampled") / "run"
-    request = Request("tiny-32", (str(undisturbed),), str(out), (str(captioned),), encoder=str(tiny_encoder), settings=SETTINGS)
+    request = Request(
+        "tiny-32",
+        (str(undisturbed),),
+        str(out),
+        (str(captioned),),
+        encoder=str(tiny_encoder),
+        settings=SETTINGS,
+    )
     quiet(replace(request, images_seen=64))
     return out
 
 
-def test_a_dry_run_says_what_it_would_be_and_writes_nothing(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_it_would_be_and_writes_nothing(
+    undisturbed: Path, captioned: Path, tmp_path: Path
+) -> None:
     paths = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
     wide = ["--set", "model.channel_base=4096", "--set", "model.channel_max=128"]
-    told = json_lines(run("pretrain", "tiny-32", *paths, *OPTIONS, *wide, "--dry-run", "--images-seen", 10_000_000))
+    told = json_lines(
+        run("pretrain", "tiny-32", *paths, *OPTIONS, *wide, "--dry-run", "--images-seen", 10_000_000)
+    )
     groups = {row["group"]: row for row in told if "group" in row}
     assert groups.keys() == {"model", "loss", "training", "data", "run"}
-    assert groups["model"]["resolution"] == 16 and groups["model"]["text_dim"] == 32 and groups["run"]["images"] == 10_000_000
+    assert (
+        groups["model"]["resolution"] == 16
+        and groups["model"]["text_dim"] == 32
+        and groups["run"]["images"] == 10_000_000
+    )
     made = {key: value for row in told if "group" not in row for key, value in row.items()}
     g, d = made["parameters_of_generator"], made["parameters_of_discriminator"]
     assert g > 500_000 and d > 500_000
     assert made["samples_of_an_epoch"] == 40
-    assert made["checkpoint_gb"] == round(4 * (3 * (g + d) + g) / 1e9, 2) > 0  # weights and Adam's two moments, and the average
+    assert (
+        made["checkpoint_gb"] == round(4 * (3 * (g + d) + g) / 1e9, 2) > 0
+    )  # weights and Adam's two moments, and the average
     assert made["memory_gb"] >= round(4 * (4 * (g + d) + g) / 1e9, 2)  # and gradients
-    assert made["seconds_per_kimg"] > 0 and made["hours"] == pytest.approx(10_000 * made["seconds_per_kimg"] / 3600, rel=0.01)
+    assert made["seconds_per_kimg"] > 0 and made["hours"] == pytest.approx(
+        10_000 * made["seconds_per_kimg"] / 3600, rel=0.01
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -70,12 +91,28 @@ def test_presets_are_listed() -> None:
 
 def test_every_command_shows_an_example() -> None:
     for command in commands.commands:
-        assert re.search(r"Example:\n +(python -m train|torchrun .*-m train) " + command, run(command, "--help").stdout)
+        assert re.search(
+            r"Example:\n +(python -m train|torchrun .*-m train) " + command, run(command, "--help").stdout
+        )
 
 
 def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:
     def drawn(name: str, *texts: str, seed: int = 0, n: int = 3) -> bytes:
-        [told] = json_lines(run("sample", trained, *texts, "--n", n, "--seed", seed, "--out", tmp_path / name, "--device", "cpu"))
+        [told] = json_lines(
+            run(
+                "sample",
+                trained,
+                *texts,
+                "--n",
+                n,
+                "--seed",
+                seed,
+                "--out",
+                tmp_path / name,
+                "--device",
+                "cpu",
+            )
+        )
         assert told == {"out": str(tmp_path / name), "pictures": n * len(texts)}
         with Image.open(tmp_path / name) as sheet:
             assert sheet.format == "PNG" and sheet.width > n * 128
@@ -100,7 +137,9 @@ def test_without_truncation_pictures_vary_and_at_0_only_by_their_noise(trained: 
             parameter.data.zero_()
 
     def drawn(truncation: str) -> np.ndarray:
-        return draw.pictures(draw.drawing(model, Texts(h), seed=0, options={"truncation": truncation})).astype(int)
+        return draw.pictures(
+            draw.drawing(model, Texts(h), seed=0, options={"truncation": truncation})
+        ).astype(int)
 
     free, mean, half = drawn("1.0"), drawn("0"), drawn("0.5")
     assert np.abs(free - free[0]).max() > 1 and np.abs(mean - mean[0]).max() <= 1
@@ -143,10 +182,16 @@ def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_p
     average = checkpoint.tensors(trained / "checkpoints" / "000000064", "ema.safetensors")
     assert all(torch.equal(average[name], value) for name, value in generator.state_dict().items())
     assert told["images_seen"] == 64 and told["parameters"] == sum(p.numel() for p in generator.parameters())
-    assert (tmp_path / "made" / "generator.safetensors").read_bytes() == (trained / "checkpoints/000000064/ema.safetensors").read_bytes()
+    assert (tmp_path / "made" / "generator.safetensors").read_bytes() == (
+        trained / "checkpoints/000000064/ema.safetensors"
+    ).read_bytes()
     assert [p.name for p in (tmp_path / "made").iterdir()] == ["generator.safetensors"]
-    assert "must end in .safetensors or name a folder" in str(run("export", trained, "--out", tmp_path / "g.pt").exception)
-    assert "is no run" in str(run("export", tmp_path / "nowhere", "--out", tmp_path / "g.safetensors").exception)
+    assert "must end in .safetensors or name a folder" in str(
+        run("export", trained, "--out", tmp_path / "g.pt").exception
+    )
+    assert "is no run" in str(
+        run("export", tmp_path / "nowhere", "--out", tmp_path / "g.safetensors").exception
+    )
 
 
 def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) -> None:
@@ -156,16 +201,31 @@ def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) ->
     assert sorted(p.name for p in folder.iterdir()) == ["COMMITTED", "config.json", "generator.safetensors"]
     ours, theirs = (draw.sample(runs.find(place), ["a star"], n=2, seed=0) for place in (folder, trained))
     assert np.array_equal(ours, theirs)
-    assert "has no checkpoint at 40 images; it has 64" in str(run("sample", folder, "x", "--images-seen", 40).exception)
+    assert "has no checkpoint at 40 images; it has 64" in str(
+        run("sample", folder, "x", "--images-seen", 40).exception
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("precious")
-    assert "already holds files; give another folder" in str(run("export", trained, "--out", tmp_path / "full").exception)
+    assert "already holds files; give another folder" in str(
+        run("export", trained, "--out", tmp_path / "full").exception
+    )
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_an_export_starts_no_fine_tuning_and_nothing_is_written(trained: Path, undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+def test_an_export_starts_no_fine_tuning_and_nothing_is_written(
+    trained: Path, undisturbed: Path, captioned: Path, tmp_path: Path
+) -> None:
     json_lines(run("export", trained, "--out", tmp_path / "exported"))
-    places = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "tuned", "--from", tmp_path / "exported"]
+    places = [
+        "--shards",
+        undisturbed,
+        "--captions",
+        captioned,
+        "--out",
+        tmp_path / "tuned",
+        "--from",
+        tmp_path / "exported",
+    ]
     sentence = "is an export, which holds only the parts for drawing; give the run directory that it is of"
     assert sentence in str(run("finetune", "emoji-32", *places, *OPTIONS).exception)
     assert not (tmp_path / "tuned").exists()

@@ -25,8 +25,27 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 def command(ranks: int, shards: object, captions: object, out: object, *options: str) -> list[str]:
-    run = ["-m", "train", "pretrain", "tiny-32", "--shards", str(shards), "--captions", str(captions), "--out", str(out)]
-    return [sys.executable, *(TORCHRUN if ranks == 2 else []), *run, "--images-seen", str(IMAGES), *OPTIONS, *options]
+    run = [
+        "-m",
+        "train",
+        "pretrain",
+        "tiny-32",
+        "--shards",
+        str(shards),
+        "--captions",
+        str(captions),
+        "--out",
+        str(out),
+    ]
+    return [
+        sys.executable,
+        *(TORCHRUN if ranks == 2 else []),
+        *run,
+        "--images-seen",
+        str(IMAGES),
+        *OPTIONS,
+        *options,
+    ]
 
 
 def finish(asked: list[str]) -> str:
@@ -36,7 +55,9 @@ def finish(asked: list[str]) -> str:
     return errors
 
 
-def disturb(asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
+def disturb(
+    asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]
+) -> tuple[int, str]:
     """Does something to a run once it has logged that it has seen so many images: its exit code and what it said."""
     process = start(asked, OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 240
@@ -66,7 +87,9 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 
 def kill_a_rank(process: subprocess.Popen[str]) -> None:
-    ranks = [pid for pid, asked in children(process.pid) if "-m train" in asked and "multiprocessing" not in asked]
+    ranks = [
+        pid for pid, asked in children(process.pid) if "-m train" in asked and "multiprocessing" not in asked
+    ]
     os.kill(ranks[-1], signal.SIGKILL)
 
 
@@ -76,12 +99,18 @@ def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPa
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("expected") / "run"
-    quiet(Request("tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=IMAGES, settings=SETTINGS))
+    quiet(
+        Request(
+            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=IMAGES, settings=SETTINGS
+        )
+    )
     torch.set_num_threads(threads)
     return run
 
 
-def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path) -> None:
+def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
+    undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
+) -> None:
     out, chance = tmp_path / "run", random.Random(1)
     asked = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
     for action, code in ((kill_all, -9), (told(signal.SIGINT), 130)):
@@ -94,7 +123,9 @@ def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(undisturbed: Path, 
     assert weights(out) == weights(expected)
 
 
-def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path) -> None:
+def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(
+    undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
+) -> None:
     finish(command(2, undisturbed, captioned, tmp_path / "quiet"))
     for ours, alone in list(zip(losses(tmp_path / "quiet"), losses(expected), strict=True))[:3]:
         assert ours == pytest.approx(alone, rel=1e-4)  # two ranks and one are the same but for rounding
@@ -103,26 +134,49 @@ def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(undisturbed: Path, c
     for action in (told(signal.SIGTERM), kill_a_rank):
         ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
         assert ended, errors
-        assert (errors.count("the same command goes on from here") == 1) == (action is not kill_a_rank), errors
+        assert (errors.count("the same command goes on from here") == 1) == (action is not kill_a_rank), (
+            errors
+        )
     finish(asked)
     assert losses(out) == losses(tmp_path / "quiet")
     assert weights(out) == weights(tmp_path / "quiet")
 
 
-def test_a_signal_during_the_start_leaves_no_obstacle(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
+def test_a_signal_during_the_start_leaves_no_obstacle(
+    undisturbed: Path, captioned: Path, tmp_path: Path
+) -> None:
     process = start(command(1, undisturbed, captioned, tmp_path / "run", "--set", "run.workers=1"))
     while process.poll() is None and not (tmp_path / "run" / runs.CONFIG).exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
-    quiet(Request("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(captioned),), images_seen=16, settings=SETTINGS))
+    quiet(
+        Request(
+            "tiny-32",
+            (str(undisturbed),),
+            str(tmp_path / "run"),
+            (str(captioned),),
+            images_seen=16,
+            settings=SETTINGS,
+        )
+    )
 
 
-def test_what_one_of_two_ranks_finds_is_told_once(undisturbed: Path, finished: Path, captioned: Path, tmp_path: Path) -> None:
+def test_what_one_of_two_ranks_finds_is_told_once(
+    undisturbed: Path, finished: Path, captioned: Path, tmp_path: Path
+) -> None:
     tar = finished / "visual_atoms-000002.tar"
-    tar.write_bytes(tar.read_bytes().replace(b"IDAT", b"IDAX", 1))  # one picture, which one of the ranks comes to
-    run = subprocess.run(command(2, finished, captioned, tmp_path / "a"), capture_output=True, text=True, check=False, timeout=240)
+    tar.write_bytes(
+        tar.read_bytes().replace(b"IDAT", b"IDAX", 1)
+    )  # one picture, which one of the ranks comes to
+    run = subprocess.run(
+        command(2, finished, captioned, tmp_path / "a"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     [sentence] = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert run.returncode and "000002.tar does not decode" in sentence, run.stderr
     odd = command(2, undisturbed, captioned, tmp_path / "b", "--set", "training.batch=9")

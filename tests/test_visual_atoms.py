@@ -20,7 +20,11 @@ from tests.bench.plain import stream_words, visual_atom
 
 ATOMS = datasets.get("visual_atoms")
 RNG = np.random.default_rng(0)
-GOLDEN = ["0685f8c4eaf85961", "63b32ee13de5122e", "d3cab160c5b5db1a"]  # of pictures 0, 1001 and 123456; raise LAW with these
+GOLDEN = [
+    "0685f8c4eaf85961",
+    "63b32ee13de5122e",
+    "d3cab160c5b5db1a",
+]  # of pictures 0, 1001 and 123456; raise LAW with these
 TOY = Params(60, 12, 2.0, 0.05, 35, (5, 9), (1.5, 1.2), (250.0, 260.5), noise_key=99, canvas=512)
 
 
@@ -87,7 +91,9 @@ def test_kernel_draws_the_pixels_of_its_plain_twin(canvas: int, centre: tuple[fl
     for key in range(3):
         params = dataclasses.replace(TOY, centre=centre, noise_key=key, orbits=12, vertices=60 + key)
         noise = np.float32(params.noise) * visual_atoms.perlin_quantiles()
-        drawn = visual_atoms.draw_orbits(visual_atoms.ring(params), noise, params.orbits, np.uint64(key), canvas)
+        drawn = visual_atoms.draw_orbits(
+            visual_atoms.ring(params), noise, params.orbits, np.uint64(key), canvas
+        )
         assert np.array_equal(drawn, visual_atom(params, canvas, stream_words(key)))
 
 
@@ -104,12 +110,16 @@ def test_polygons_are_pillows_even_across_the_frame() -> None:
 
 def test_black_orbits_erase() -> None:
     pixels = np.full((20, 20), 200, np.uint8)
-    visual_atoms.draw_polygon(pixels, np.array([2, 17, 9], np.int32), np.array([3, 3, 15], np.int32), np.uint8(0))
+    visual_atoms.draw_polygon(
+        pixels, np.array([2, 17, 9], np.int32), np.array([3, 3, 15], np.int32), np.uint8(0)
+    )
     assert (pixels[3, 2:18] == 0).all() and pixels[0, 0] == 200
 
 
 def test_without_noise_and_waves_orbits_are_one_ellipse() -> None:
-    params = dataclasses.replace(TOY, vertices=400, noise=0.0, spacing=0.0, frequencies=(0, 0), radius=60, centre=(256.0, 256.0))
+    params = dataclasses.replace(
+        TOY, vertices=400, noise=0.0, spacing=0.0, frequencies=(0, 0), radius=60, centre=(256.0, 256.0)
+    )
     rows, columns = np.nonzero(visual_atoms.render(params, 512).foreground)
     distance = np.hypot((columns - 256) / (60 * 1.5), (rows - 256) / (60 * 1.2))
     assert len(rows) > 300 and np.abs(distance - 1).max() < 0.03
@@ -145,7 +155,10 @@ def test_pictures_are_averaged_from_the_canvas() -> None:
 
 
 def pixel_hashes() -> list[str]:
-    return [hashlib.sha256(visual_atoms.render(draw(i), 256).pixels.tobytes()).hexdigest()[:16] for i in (0, 1001, 123456)]
+    return [
+        hashlib.sha256(visual_atoms.render(draw(i), 256).pixels.tobytes()).hexdigest()[:16]
+        for i in (0, 1001, 123456)
+    ]
 
 
 def test_pixels_never_change() -> None:
@@ -156,14 +169,30 @@ def test_pixels_never_change() -> None:
 def test_pixels_are_the_same_on_the_plainest_x86_64(tmp_path: Path) -> None:
     script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s)"
     script += "; s.loader.exec_module(m); print(*m.pixel_hashes())"
-    plainest = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path), "NPY_DISABLE_CPU_FEATURES": "AVX2"}
+    plainest = {
+        "NUMBA_CPU_NAME": "x86-64",
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "NPY_DISABLE_CPU_FEATURES": "AVX2",
+    }
     run = subprocess.run(
-        [sys.executable, "-c", script, __file__], env={**os.environ, **plainest}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, __file__],
+        env={**os.environ, **plainest},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.split() == GOLDEN
 
 
-IMPOSSIBLE = [{"canvas": 0}, {"canvas": 5000}, {"classes": 0}, {"vertices": (2, 9)}, {"radius": (-1, 3)}, {"noise": (0, 1e308)}]
+IMPOSSIBLE = [
+    {"canvas": 0},
+    {"canvas": 5000},
+    {"classes": 0},
+    {"vertices": (2, 9)},
+    {"radius": (-1, 3)},
+    {"noise": (0, 1e308)},
+]
 
 
 @pytest.mark.parametrize("setting", IMPOSSIBLE, ids=str)

@@ -50,8 +50,12 @@ def command(commands: Any, *arguments: Any) -> Write:
 
 
 @pytest.fixture
-def writers(captioned: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Write]:
-    monkeypatch.setattr(shaders, "vet", lambda config, device: programs.shipped())  # what vetting takes is not the point here
+def writers(
+    captioned: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Write]:
+    monkeypatch.setattr(
+        shaders, "vet", lambda config, device: programs.shipped()
+    )  # what vetting takes is not the point here
     originals = tmp_path / "originals"
     originals.mkdir()
     for i in range(4):
@@ -60,23 +64,52 @@ def writers(captioned: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch,
     def prepare(place: Path) -> None:
         # Each time another split, so that the file is written anew.
         names, held_out = sorted(p.name for p in originals.iterdir()), 1 + (place / "splits.json").exists()
-        found = {"train": [Original(n) for n in names[held_out:]], "test": [Original(n) for n in names[:held_out]]}
+        found = {
+            "train": [Original(n) for n in names[held_out:]],
+            "test": [Original(n) for n in names[:held_out]],
+        }
         request = preparation.Request(str(place), size=16, workers=0, overwrite=True)
-        completion.finish(preparation.prepare(Source("made", "made", "", "CC0-1.0"), "law", found, Files(str(originals)), request))
+        completion.finish(
+            preparation.prepare(
+                Source("made", "made", "", "CC0-1.0"), "law", found, Files(str(originals)), request
+            )
+        )
 
     return {
-        "page.html": command(caption.cli.commands, "audit", captioned, "--out", "OUT/page.html", "--sample", 32),
-        "sheet.png": command(caption.cli.commands, "show", captioned, "000000003", "--shards", undisturbed, "--out", "OUT/sheet.png"),
-        "grid.png": command(synth.cli.commands, "preview", "visual_atoms", "--n", 2, "--size", 32, "--out", "OUT/grid.png"),
+        "page.html": command(
+            caption.cli.commands, "audit", captioned, "--out", "OUT/page.html", "--sample", 32
+        ),
+        "sheet.png": command(
+            caption.cli.commands,
+            "show",
+            captioned,
+            "000000003",
+            "--shards",
+            undisturbed,
+            "--out",
+            "OUT/sheet.png",
+        ),
+        "grid.png": command(
+            synth.cli.commands, "preview", "visual_atoms", "--n", 2, "--size", 32, "--out", "OUT/grid.png"
+        ),
         "programs.json": command(synth.cli.commands, "vet", "shaders", "--out", "OUT"),
         "splits.json": prepare,
     }
 
 
 @pytest.mark.parametrize(
-    "file", [pytest.param("page.html", marks=pytest.mark.slow), "sheet.png", "grid.png", "programs.json", "splits.json"]
+    "file",
+    [
+        pytest.param("page.html", marks=pytest.mark.slow),
+        "sheet.png",
+        "grid.png",
+        "programs.json",
+        "splits.json",
+    ],
 )
-def test_a_full_disk_leaves_no_file_or_the_old_one(writers: dict[str, Write], tmp_path: Path, file: str) -> None:
+def test_a_full_disk_leaves_no_file_or_the_old_one(
+    writers: dict[str, Write], tmp_path: Path, file: str
+) -> None:
     write, place = writers[file], tmp_path / "out"
     with full_disk(file), pytest.raises(UserError, match="is full; make room"):
         write(place)
@@ -89,8 +122,12 @@ def test_a_full_disk_leaves_no_file_or_the_old_one(writers: dict[str, Write], tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["README.md", "croissant.json", "preview.png", "manifest.json", "visual_atoms-000002.json"])
-def test_a_set_that_grows_on_a_full_disk_keeps_its_old_files_and_can_go_on(finished: Path, tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    "file", ["README.md", "croissant.json", "preview.png", "manifest.json", "visual_atoms-000002.json"]
+)
+def test_a_set_that_grows_on_a_full_disk_keeps_its_old_files_and_can_go_on(
+    finished: Path, tmp_path: Path, file: str
+) -> None:
     before = files(finished)
     with full_disk(f".{file}."), pytest.raises(UserError, match="is full; make room"):
         make_small(finished, samples=48)
@@ -103,7 +140,10 @@ def test_a_set_that_grows_on_a_full_disk_keeps_its_old_files_and_can_go_on(finis
 
 
 def test_a_class_table_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    write, place = command(synth.cli.commands, "classes", "fractals", "--set", "classes=3", "--out", "OUT"), tmp_path / "new" / "table"
+    write, place = (
+        command(synth.cli.commands, "classes", "fractals", "--set", "classes=3", "--out", "OUT"),
+        tmp_path / "new" / "table",
+    )
     with full_disk("00001.csv"), pytest.raises(UserError, match="is full; make room"):
         write(place)
     assert not place.exists() and not files(tmp_path)
@@ -155,13 +195,20 @@ def test_a_table_that_outgrows_the_disk_leaves_no_file_or_the_old_one(
         with small_files(3_000), pytest.raises(UserError, match="refuses files of this size; make room"):
             completion.finish(events)
         assert not list(place.glob(".*"))
-    assert spoilt.read_bytes() == b"not what the record says" and not list((tmp_path / "new").glob("*.parquet"))
+    assert spoilt.read_bytes() == b"not what the record says" and not list(
+        (tmp_path / "new").glob("*.parquet")
+    )
     for place in (old, tmp_path / "new"):
         make_tables(undisturbed, place, tiny_encoder)
         assert tar_hashes(place, ".parquet") == whole
 
 
-def test_a_preflight_without_room_for_its_scratch_says_so(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    with small_files(3_000), pytest.raises(UserError, match=r"the scratch folder .* refuses files of this size; make room"):
+def test_a_preflight_without_room_for_its_scratch_says_so(
+    undisturbed: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    with (
+        small_files(3_000),
+        pytest.raises(UserError, match=r"the scratch folder .* refuses files of this size; make room"),
+    ):
         make_tables(undisturbed, tmp_path / "tables", tiny_encoder)
     assert not (tmp_path / "tables").exists()

@@ -78,7 +78,9 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
         shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
         staged.rename(final)
     except SafetensorError as error:
-        raise UserError(f"{final} cannot be written: {error}; the same command goes on from the checkpoint before") from None
+        raise UserError(
+            f"{final} cannot be written: {error}; the same command goes on from the checkpoint before"
+        ) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     Folder(str(final)).write(COMMITTED, json.dumps(digests).encode())
@@ -109,7 +111,9 @@ def require(run: Path, images_seen_: int | None = None) -> Path:
     if not checkpoints:
         raise UserError(f"{run} holds no committed checkpoint; let it train further, or give another run")
     if images_seen_ is not None and images_seen_ not in checkpoints:
-        raise UserError(f"{run} has no checkpoint at {images_seen_} images; it has {', '.join(map(str, checkpoints))}")
+        raise UserError(
+            f"{run} has no checkpoint at {images_seen_} images; it has {', '.join(map(str, checkpoints))}"
+        )
     return checkpoints[max(checkpoints) if images_seen_ is None else images_seen_]
 
 
@@ -135,7 +139,9 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     try:
         return load_file(checkpoint / name)
     except SafetensorError as error:
-        raise UserError(f"{checkpoint / name} is damaged ({error}); remove the folder to go on from the checkpoint before") from None
+        raise UserError(
+            f"{checkpoint / name} is damaged ({error}); remove the folder to go on from the checkpoint before"
+        ) from None
 
 
 def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
@@ -144,7 +150,9 @@ def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
     Raises UserError if it is damaged or was thinned out."""
     if holds(checkpoint, _OPTIMISERS):
         rows = tensors(checkpoint, _OPTIMISERS)
-        return {key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")}
+        return {
+            key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")
+        }
     return tensors(checkpoint, optimiser_file(part))
 
 
@@ -164,7 +172,9 @@ def modules(checkpoint: Path) -> dict[str, str]:
     names = [n for n in _digests(checkpoint) if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
     names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS) and (checkpoint / n).exists()]
     parts = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
-    return {name: origin["part"] if origin else _OLD_AVERAGES.get(name, name) for name, origin in parts.items()}
+    return {
+        name: origin["part"] if origin else _OLD_AVERAGES.get(name, name) for name, origin in parts.items()
+    }
 
 
 def part_file(name: str) -> str:
@@ -196,16 +206,26 @@ def origin_of(path: Path) -> Json | None:
 
 def save_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Writes an optimiser's state by parameter name."""
-    rows = {f"{name}:{key}": value for name, p in module.named_parameters() for key, value in optimiser.state[p].items()}
+    rows = {
+        f"{name}:{key}": value
+        for name, p in module.named_parameters()
+        for key, value in optimiser.state[p].items()
+    }
     save_tensors(path, rows)
 
 
-def restore_optimiser(module: nn.Module, optimiser: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+def restore_optimiser(
+    module: nn.Module, optimiser: torch.optim.Optimizer, saved: Mapping[str, Tensor]
+) -> None:
     """Restores an optimiser's state."""
     parameters = dict(module.named_parameters())
     for name, value in saved.items():
         parameter, _, key = name.rpartition(":")
-        target = value if key == "step" else value.to(parameters[parameter].device, memory_format=torch.preserve_format)
+        target = (
+            value
+            if key == "step"
+            else value.to(parameters[parameter].device, memory_format=torch.preserve_format)
+        )
         optimiser.state[parameters[parameter]][key] = target
 
 
@@ -230,15 +250,21 @@ def _digests(checkpoint: Path) -> dict[str, str]:
     try:
         return dict(json.loads((checkpoint / COMMITTED).read_text()))
     except (OSError, ValueError):
-        raise UserError(f"{checkpoint} has no readable mark, {COMMITTED}: it was not written to its end; remove it") from None
+        raise UserError(
+            f"{checkpoint} has no readable mark, {COMMITTED}: it was not written to its end; remove it"
+        ) from None
 
 
 def _require_whole(checkpoint: Path, name: str) -> None:
     expected, path = _digests(checkpoint).get(name), checkpoint / name
     if not path.exists():
-        raise UserError(f"{path} is missing: older checkpoints keep only what drawing needs; give a newer one")
+        raise UserError(
+            f"{path} is missing: older checkpoints keep only what drawing needs; give a newer one"
+        )
     if _sha256(path) != expected:
-        raise UserError(f"{path} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before")
+        raise UserError(
+            f"{path} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before"
+        )
 
 
 def _written(path: Path, writer: Callable[[Path], None]) -> str:

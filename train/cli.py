@@ -44,7 +44,9 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
             help="A finished set of shards, folder or URL; may be repeated, and all are read as one.",
         ),
         click.option(
-            "--captions", multiple=True, help="The caption tables of each set; by default the only ones in data/captions/DATASET."
+            "--captions",
+            multiple=True,
+            help="The caption tables of each set; by default the only ones in data/captions/DATASET.",
         ),
         click.option("--out", required=True, help="The run's folder."),
         click.option("--images-seen", type=int, help="Images seen at the end of the run."),
@@ -52,7 +54,13 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--text", help="Vector of a text: pseudo, stored, caption or mix:SHARE."),
         _ENCODER,
         _DEVICE,
-        click.option("--set", "settings", multiple=True, metavar="GROUP.KEY=VALUE", help="Change a setting; may be repeated."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="GROUP.KEY=VALUE",
+            help="Change a setting; may be repeated.",
+        ),
         click.option("--dry-run", is_flag=True, help="Print the config and the cost, and write nothing."),
     ]
     return reduce(lambda made, option: option(made), reversed(options), command)
@@ -69,15 +77,24 @@ class _Told(click.Group):
                 raise
             from train.distributed import Ranks
 
-            Ranks.join("cpu").end(UserError(error.format_message() if isinstance(error, click.ClickException) else str(error)))
+            Ranks.join("cpu").end(
+                UserError(error.format_message() if isinstance(error, click.ClickException) else str(error))
+            )
 
 
-@click.group(cls=_Told, epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"))
+@click.group(
+    cls=_Told,
+    epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"),
+)
 def commands() -> None:
     """Trains models on shards and caption tables, and draws from them."""
 
 
-@commands.command(epilog=_example("torchrun --nproc-per-node 8 -m train pretrain paper-256 --shards data/shards/fractals --out runs/paper"))
+@commands.command(
+    epilog=_example(
+        "torchrun --nproc-per-node 8 -m train pretrain paper-256 --shards data/shards/fractals --out runs/paper"
+    )
+)
 @click.argument("preset")
 @_training
 def pretrain(dry_run: bool, **options: object) -> None:
@@ -86,10 +103,18 @@ def pretrain(dry_run: bool, **options: object) -> None:
 
 
 @commands.command(
-    epilog=_example("python -m train finetune emoji-32 --from runs/tiny --shards data/real/emoji/train --fraction 0.1 --out runs/emoji")
+    epilog=_example(
+        "python -m train finetune emoji-32 --from runs/tiny --shards data/real/emoji/train --fraction 0.1 --out runs/emoji"
+    )
 )
 @click.argument("preset")
-@click.option("--from", "source", required=True, metavar="RUN", help="The run with the first weights, from its newest checkpoint.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="RUN",
+    help="The run with the first weights, from its newest checkpoint.",
+)
 @click.option("--fraction", type=float, help="Share of the set to train on, chosen by the seed.")
 @_training
 def finetune(dry_run: bool, **options: object) -> None:
@@ -99,7 +124,9 @@ def finetune(dry_run: bool, **options: object) -> None:
 
 @commands.command(
     context_settings={"ignore_unknown_options": True},
-    epilog=_example('python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --truncation 0.7 --out grid.png'),
+    epilog=_example(
+        'python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --truncation 0.7 --out grid.png'
+    ),
 )
 @click.argument("run")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
@@ -130,7 +157,9 @@ def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **op
 
 @commands.command(epilog=_example("python -m train export runs/tiny --out generator.safetensors"))
 @click.argument("run")
-@click.option("--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN.")
+@click.option(
+    "--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN."
+)
 def export(run: str, out: str) -> None:
     """Writes the newest model, averages in place, for drawing: one safetensors file, or a RUN folder."""
     from train import export as exporting
@@ -146,7 +175,11 @@ def presets() -> None:
     for preset in PRESETS.values():
         run_config = preset.make()
         groups = run_config.groups
-        size = {"resolution": groups.model.resolution, "batch": groups.training.batch, "images": run_config.run.images}
+        size = {
+            "resolution": groups.model.resolution,
+            "batch": groups.training.batch,
+            "images": run_config.run.images,
+        }
         row = {"name": preset.name, "model": preset.model, "what": preset.what, **size}
         console.show({**row, "hours": preset.hours, "disk": preset.disk, "result": preset.result})
 

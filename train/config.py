@@ -119,7 +119,12 @@ def from_json(values: Json, name: str | None = None) -> RunConfig:
     name = name or ADDED["model"]
     own = {group: rows for group, rows in values.items() if group not in ("data", "run")}
     values = with_added(values, name)
-    return RunConfig(name, groups_from_json(own, name), _from_json(Data, values.get("data")), _from_json(Run, values.get("run")))
+    return RunConfig(
+        name,
+        groups_from_json(own, name),
+        _from_json(Data, values.get("data")),
+        _from_json(Run, values.get("run")),
+    )
 
 
 def groups_from_json(values: Json, name: str) -> Any:
@@ -140,7 +145,10 @@ def with_added(values: Json, name: str) -> Json:
 
 def differences(there: Json, here: Json) -> list[str]:
     """Returns one sentence per setting that differs between two configs in JSON, except settings of `run`."""
-    old, new = ({f"{g}.{k}": v for g, group in c.items() if g != "run" for k, v in group.items()} for c in (there, here))
+    old, new = (
+        {f"{g}.{k}": v for g, group in c.items() if g != "run" for k, v in group.items()}
+        for c in (there, here)
+    )
     rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
     return [f"{key} is {before} there and {now} here" for key, before, now in rows if before != now]
 
@@ -159,12 +167,18 @@ def require_divisible(config: RunConfig, ranks: int) -> int:
     if needs.whole and micro != part:
         raise UserError(f"the loss of {config.name} couples the whole batch; leave run.micro_batch at 0")
     if micro % needs.multiple:
-        raise UserError(f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} asks; give more")
+        raise UserError(
+            f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} asks; give more"
+        )
     for group in needs.groups:
         if micro % group and micro != batch:
-            raise UserError(f"{micro} samples at once are not divided by groups of {group}, which act on consecutive samples; give more")
+            raise UserError(
+                f"{micro} samples at once are not divided by groups of {group}, which act on consecutive samples; give more"
+            )
         if batch % min(group, batch):
-            raise UserError(f"a batch of {batch} is not divided by groups of {group}; give another training.batch")
+            raise UserError(
+                f"a batch of {batch} is not divided by groups of {group}; give another training.batch"
+            )
     return micro
 
 

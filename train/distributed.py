@@ -47,7 +47,9 @@ class Ranks:
             return cls(device=device)
         local = int(os.environ["LOCAL_RANK"])
         if device == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
-            raise UserError(f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks; give fewer, or --device cpu")
+            raise UserError(
+                f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks; give fewer, or --device cpu"
+            )
         if device == "cuda":
             torch.cuda.set_device(local)
             device = f"cuda:{local}"

@@ -36,7 +36,10 @@ def estimate(request: Request) -> Iterator[Json]:
     trainer = _small(prepared, device)
     counts = {name: parameters(part) for name, part in trainer.parts.items()}
     samples = prepared.stream(Wanted(vectors=())).order.samples
-    yield {**{f"parameters_of_{name}": count for name, count in counts.items()}, "samples_of_an_epoch": samples}
+    yield {
+        **{f"parameters_of_{name}": count for name, count in counts.items()},
+        "samples_of_an_epoch": samples,
+    }
     seconds, saved = _step(trainer)
     averages = sum(parameters(average) for average in trainer.averages.values())
     trained = sum(counts.values())
@@ -44,7 +47,9 @@ def estimate(request: Request) -> Iterator[Json]:
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),
         "hours": round(run_config.run.images * seconds / 3600, 2),
-        "memory_gb": round((_BYTES * (4 * trained + averages) + saved * at_once) / 1e9, 2),  # weight, gradient, two moments
+        "memory_gb": round(
+            (_BYTES * (4 * trained + averages) + saved * at_once) / 1e9, 2
+        ),  # weight, gradient, two moments
         "checkpoint_gb": round(_BYTES * (3 * trained + averages) / 1e9, 2),
     }
 
@@ -66,7 +71,9 @@ def _step(trainer: Trainer) -> tuple[float, float]:
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
     width = getattr(groups.model, "text_dim", 1)
-    vectors = {name: torch.nn.functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
+    vectors = {
+        name: torch.nn.functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors
+    }
     micros = list(trainer._micros(Batch(pictures, vectors)))
     seconds, most = 0.0, 0
     for phase in trainer.model.phases:

@@ -42,7 +42,9 @@ def export(run: str, out: str) -> Json:
 
 def _drawn(parts: dict[str, nn.Module], averages: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Returns the parts for drawing: those with an average, or all parts of a model without averages."""
-    kept = {name: part for name, part in parts.items() if any(part is average for average in averages.values())}
+    kept = {
+        name: part for name, part in parts.items() if any(part is average for average in averages.values())
+    }
     return kept or parts
 
 
@@ -60,7 +62,12 @@ def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: P
     """Writes config.json, the parts and their mark. The folder appears whole or not at all.
 
     Leaves an equal export alone."""
-    about = {**run.about, "model": run.model, "images_seen": run.images_seen(newest), "exported": checkpoint.digest(newest)}
+    about = {
+        **run.about,
+        "model": run.model,
+        "images_seen": run.images_seen(newest),
+        "exported": checkpoint.digest(newest),
+    }
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == about["exported"]:
         return
     with Folder(str(target)).filled() as folder:

@@ -42,7 +42,9 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run, self._device, self._last = run, device, images_seen
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)  # later points will come again
+        self._writer = SummaryWriter(
+            str(run / "tensorboard"), purge_step=images_seen + 1
+        )  # later points will come again
         self._texts: Texts | None = None
         self._captions: list[str] = []
         if sets[0].captions:
@@ -61,7 +63,9 @@ class Log:
         images, self._last = tick.images_seen - self._last, tick.images_seen
         row = {
             "images_seen": tick.images_seen,
-            **{name: round(value, 6) if math.isfinite(value) else None for name, value in tick.losses.items()},
+            **{
+                name: round(value, 6) if math.isfinite(value) else None for name, value in tick.losses.items()
+            },
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
             "waited": round(tick.waited / tick.seconds, 4),
             "memory_mb": _memory(self._device),
@@ -83,7 +87,9 @@ class Log:
         if self._texts is None or not hasattr(model.module, "draw"):
             return
         pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
-        grid.save(self._run / SAMPLES / f"{trainer.images_seen:09d}.png", grid.captioned(pictures, self._captions))
+        grid.save(
+            self._run / SAMPLES / f"{trainer.images_seen:09d}.png", grid.captioned(pictures, self._captions)
+        )
 
     def close(self) -> None:
         """Closes TensorBoard's file."""
@@ -105,14 +111,20 @@ def require_same(run: Path, about: Json) -> None:
         return
     there, name = runs.find(run), about["model"]
     if there.model != name:
-        raise UserError(f"{run} holds a run of {there.model}, and this preset is of {name}; give another --out")
+        raise UserError(
+            f"{run} holds a run of {there.model}, and this preset is of {name}; give another --out"
+        )
     changed = config.differences(config.with_added(there.about["config"], name), about["config"])
     for kind in ("shards", "captions", "encoder", "from"):
         old, new = there.about.get(kind) or {}, about.get(kind) or {}
         if old.get("digest") != new.get("digest"):
-            changed.append(f"the digest of {kind} is {str(old.get('digest'))[:12]} there and {str(new.get('digest'))[:12]} here")
+            changed.append(
+                f"the digest of {kind} is {str(old.get('digest'))[:12]} there and {str(new.get('digest'))[:12]} here"
+            )
     if changed:
-        raise UserError(f"{run} holds another run: {'; '.join(changed)}; give another --out, or the same settings as before")
+        raise UserError(
+            f"{run} holds another run: {'; '.join(changed)}; give another --out, or the same settings as before"
+        )
 
 
 def cut_back(run: Path, images_seen: int) -> None:
@@ -158,7 +170,9 @@ def _made_by() -> Json:
 def _commit() -> str | None:
     """Returns the commit of this checkout, or None if it has none or git is missing."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         return None
     return answer.stdout.strip() or None

@@ -63,12 +63,17 @@ class Trainer:
 
     def __init__(self, run_config: RunConfig, context: Context, ranks: Ranks) -> None:
         self.config, self.context, self.ranks = run_config, context, ranks
-        self._micro, self._training = config.require_divisible(run_config, ranks.count), run_config.groups.training
+        self._micro, self._training = (
+            config.require_divisible(run_config, ranks.count),
+            run_config.groups.training,
+        )
         module = model.find(run_config.name)
         torch.manual_seed(self._training.seed)
         self.parts: dict[str, nn.Module] = module.parts(run_config.groups, context)
         self.model: Model = module.build(self.parts, run_config.groups, context)
-        self.averages = {n: copy.deepcopy(self.parts[a.part]).requires_grad_(False) for n, a in self.model.averages.items()}
+        self.averages = {
+            n: copy.deepcopy(self.parts[a.part]).requires_grad_(False) for n, a in self.model.averages.items()
+        }
         self._rates = {part: [g["lr"] for g in o.param_groups] for part, o in self.model.optimisers.items()}
         self.images_seen = self.skipped = self.ended_by = 0  # ended_by: number of the signal that ended `run`
         self._in_a_row = Counter[str]()  # phases without finite gradients, by part
@@ -90,7 +95,9 @@ class Trainer:
                     self._terms[name].append(value)
                 yield Step(self._training.batch)
                 if self._reached(run.tick):
-                    yield Tick(self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped)
+                    yield Tick(
+                        self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped
+                    )
                     waited, begun = 0.0, time.perf_counter()
                 if self._reached(run.samples):
                     yield Grid(self.images_seen)
@@ -143,11 +150,15 @@ class Trainer:
 
     def _apply(self, phase: Phase) -> None:
         """Steps the optimisers by the gradients of all ranks. Skips the step if a gradient is not finite."""
-        gradients = [p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None]
+        gradients = [
+            p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None
+        ]
         self.ranks.average(gradients)
         finite = _finite(gradients)
         if finite and phase.clip is not None:
-            nn.utils.clip_grad_norm_([p for part in phase.parts for p in self.parts[part].parameters()], phase.clip)
+            nn.utils.clip_grad_norm_(
+                [p for part in phase.parts for p in self.parts[part].parameters()], phase.clip
+            )
         for part in phase.parts:
             optimiser = self.model.optimisers[part]
             if self.model.rate:
@@ -171,8 +182,12 @@ class Trainer:
         for start in range(0, size, self._micro):
             rows = slice(start, start + self._micro)
             pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype) / 127.5 - 1
-            vectors = {name: v[rows].to(device, non_blocking=True).to(dtype) for name, v in batch.vectors.items()}
-            yield Micro(pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen)
+            vectors = {
+                name: v[rows].to(device, non_blocking=True).to(dtype) for name, v in batch.vectors.items()
+            }
+            yield Micro(
+                pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen
+            )
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
         """Returns the next batch, or None if a rank received a signal.
@@ -206,7 +221,9 @@ class Trainer:
             joined = torch.stack(list(chain.from_iterable(self._terms.values())))
             self.ranks.average([joined])
             pieces = joined.split([len(values) for values in self._terms.values()])
-            self._terms.update({name: list(piece) for name, piece in zip(list(self._terms), pieces, strict=True)})
+            self._terms.update(
+                {name: list(piece) for name, piece in zip(list(self._terms), pieces, strict=True)}
+            )
 
     def _over_ranks(self, terms: Terms) -> Terms:
         joined = torch.stack(list(terms.values()))
@@ -219,7 +236,13 @@ class Trainer:
         """Writes a checkpoint, on rank 0. The other ranks wait. Raises UserError if it cannot be written."""
         self._join_terms()
         lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
-        self.ranks.together(lambda: checkpoint.write(run, self.images_seen, self._files(), lasting) if self.ranks.rank == 0 else None)
+        self.ranks.together(
+            lambda: (
+                checkpoint.write(run, self.images_seen, self._files(), lasting)
+                if self.ranks.rank == 0
+                else None
+            )
+        )
 
     def _files(self) -> checkpoint.Writers:
         """Returns the files of a checkpoint, each with its writer."""
@@ -231,9 +254,13 @@ class Trainer:
         files: dict[str, Callable[[Path], None]] = {}
         for name, module in {**self.averages, **self.parts}.items():
             part = self.model.averages[name].part if name in self.averages else name
-            files[checkpoint.part_file(name)] = partial(checkpoint.save_part, module=module, origin=self._origin(part))
+            files[checkpoint.part_file(name)] = partial(
+                checkpoint.save_part, module=module, origin=self._origin(part)
+            )
         for part, optimiser in self.model.optimisers.items():
-            files[checkpoint.optimiser_file(part)] = partial(checkpoint.save_optimiser, module=self.parts[part], optimiser=optimiser)
+            files[checkpoint.optimiser_file(part)] = partial(
+                checkpoint.save_optimiser, module=self.parts[part], optimiser=optimiser
+            )
         if self.model.state:
             files[checkpoint.STATE_TENSORS] = partial(checkpoint.save_tensors, values=self.model.state)
         return {**files, checkpoint.STATE: partial(checkpoint.save_state, values=clock)}
@@ -251,7 +278,9 @@ class Trainer:
             self.model.state[name].copy_(tensor)
         self.images_seen, self.skipped = clock["images_seen"], clock["skipped"]
         device, dtype = self.context.device, self.context.weights
-        self._terms.update({n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()})
+        self._terms.update(
+            {n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()}
+        )
 
     def start_from(self, found: Path) -> None:
         """Loads the weights of a checkpoint, and nothing else.
@@ -262,7 +291,9 @@ class Trainer:
             try:
                 module.load_state_dict(checkpoint.tensors(found, file))
             except RuntimeError:
-                raise UserError(f"{found / file} is of another model than this run's; give the preset that it was made by") from None
+                raise UserError(
+                    f"{found / file} is of another model than this run's; give the preset that it was made by"
+                ) from None
 
 
 @dataclass
@@ -291,7 +322,9 @@ def _finite(gradients: list[Tensor]) -> bool:
     if gradients[0].is_cuda:
         return bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())
     # On a CPU that norm takes 14 times as long as both extremes.
-    return bool(torch.stack([torch.stack(torch.aminmax(gradient)) for gradient in gradients]).isfinite().all())
+    return bool(
+        torch.stack([torch.stack(torch.aminmax(gradient)) for gradient in gradients]).isfinite().all()
+    )
 
 
 def parameters(*modules: nn.Module) -> int:

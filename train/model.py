@@ -104,7 +104,9 @@ class Needs:
 
     tables: bool = True  # caption tables; False: shards alone are enough
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
-    groups: tuple[int, ...] = ()  # sizes of coupled groups of consecutive samples; a smaller batch is one group
+    groups: tuple[
+        int, ...
+    ] = ()  # sizes of coupled groups of consecutive samples; a smaller batch is one group
     multiple: int = 1  # every micro-batch is a multiple of it
     whole: bool = False  # the loss couples the global batch: no micro-batches; Context.gather joins the ranks
 
@@ -138,7 +140,9 @@ class Phase:
     every: int = 1  # steps
     begins: int = 0  # images seen
     clip: float | None = None  # largest gradient norm over its parts
-    settle: Callable[[Terms], None] | None = None  # receives the terms' means over the global batch, after the step
+    settle: Callable[[Terms], None] | None = (
+        None  # receives the terms' means over the global batch, after the step
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,9 @@ class Average:
     """A moving average of a part."""
 
     part: str
-    keep: Callable[[int, int], float]  # images seen before and after the step -> the share of the old average that stays
+    keep: Callable[
+        [int, int], float
+    ]  # images seen before and after the step -> the share of the old average that stays
 
 
 @dataclass
@@ -155,10 +161,16 @@ class Model:
 
     optimisers: dict[str, Optimizer]  # by part
     phases: list[Phase]  # in the order of a step
-    averages: dict[str, Average] = field(default_factory=dict)  # by name; the first of a part stands for it in drawing
+    averages: dict[str, Average] = field(
+        default_factory=dict
+    )  # by name; the first of a part stands for it in drawing
     wanted: Wanted = field(default_factory=Wanted)
-    state: dict[str, Tensor] = field(default_factory=dict)  # kept in checkpoints besides weights, changed in place
-    rate: Callable[[str, int], float] | None = None  # (part, images seen) -> factor on the part's learning rates
+    state: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # kept in checkpoints besides weights, changed in place
+    rate: Callable[[str, int], float] | None = (
+        None  # (part, images seen) -> factor on the part's learning rates
+    )
 
 
 @dataclass(frozen=True)
@@ -193,7 +205,9 @@ class Context:
     survey: Json = field(default_factory=dict)
     encoder: Encoder | None = None
     load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
-    gather: Callable[[Tensor], Tensor] = lambda rows: rows  # rows of all ranks in the order of sample numbers, with gradient
+    gather: Callable[[Tensor], Tensor] = lambda rows: (
+        rows
+    )  # rows of all ranks in the order of sample numbers, with gradient
 
     @property
     def weights(self) -> torch.dtype:

@@ -65,7 +65,9 @@ class Run:
         Raises UserError if there is none."""
         if self.exported:
             if images_seen not in (None, self.about["images_seen"]):
-                raise UserError(f"{self.path} has no checkpoint at {images_seen} images; it has {self.about['images_seen']}")
+                raise UserError(
+                    f"{self.path} has no checkpoint at {images_seen} images; it has {self.about['images_seen']}"
+                )
             return self.path
         return checkpoint.require(self.path, images_seen)
 
@@ -83,7 +85,9 @@ class Run:
         Raises UserError if it is missing or another one is given."""
         source = encoders.find(name or self.encoder_name)
         if source.sha256 != self.about["encoder"]["digest"]:
-            raise UserError(f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder")
+            raise UserError(
+                f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder"
+            )
         return encoders.load(source, device, "fp32")
 
     @property
@@ -102,8 +106,14 @@ class Run:
         context = Context(torch.device(device), torch.float32, self.survey)
         bare, files = _bare(self.model, groups, context), checkpoint.modules(found)
         averages = {name: copy.deepcopy(bare[part]) for name, part in files.items() if name != part}
-        standing = {part: name for name, part in reversed(files.items()) if name != part}  # of several averages the first
-        parts = {part: averages[standing[part]] if part in standing else bare[part] for part in bare if part in files.values()}
+        standing = {
+            part: name for name, part in reversed(files.items()) if name != part
+        }  # of several averages the first
+        parts = {
+            part: averages[standing[part]] if part in standing else bare[part]
+            for part in bare
+            if part in files.values()
+        }
         for name, module in {**parts, **averages}.items():
             _fill(module, found, standing.get(name, name))
         return Loaded(self.model, groups, self.survey, parts, averages)
@@ -130,7 +140,9 @@ def load_part(path: str | Path) -> nn.Module:
     if origin is None:
         raise UserError(f"{path} is no part of a model: its metadata names none")
     context = Context(torch.device("cpu"), torch.float32, origin["survey"])
-    part = _bare(origin["model"], config.groups_from_json(origin["config"], origin["model"]), context)[origin["part"]]
+    part = _bare(origin["model"], config.groups_from_json(origin["config"], origin["model"]), context)[
+        origin["part"]
+    ]
     part.load_state_dict(load_file(path))
     return part.requires_grad_(False)
 
@@ -140,7 +152,9 @@ def describe(run: Path) -> Json:
     try:
         about = json.loads((run / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{run} is no run: it has no {CONFIG}; `python -m train pretrain` makes one") from None
+        raise UserError(
+            f"{run} is no run: it has no {CONFIG}; `python -m train pretrain` makes one"
+        ) from None
     except ValueError:
         about = None
     if not isinstance(about, dict) or not about.keys() >= _NEEDED:
@@ -159,5 +173,7 @@ def _fill(module: nn.Module, found: Path, name: str) -> None:
     try:
         module.load_state_dict(checkpoint.tensors(found, checkpoint.part_file(name)))
     except RuntimeError:
-        raise UserError(f"{found / checkpoint.part_file(name)} is of another model than its config says") from None
+        raise UserError(
+            f"{found / checkpoint.part_file(name)} is of another model than its config says"
+        ) from None
     module.requires_grad_(False)

@@ -36,7 +36,9 @@ class Request:
     preset: str
     shards: tuple[str, ...]  # sets that are read as one
     out: str
-    captions: tuple[str, ...] = ()  # the tables of each; none: the only ones of these shards under data/captions
+    captions: tuple[
+        str, ...
+    ] = ()  # the tables of each; none: the only ones of these shards under data/captions
     images_seen: int | None = None
     precision: str = "auto"
     text: str | None = None
@@ -111,8 +113,12 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
         "model": run_config.name,
         "config": config.to_json(run_config),
         **captioned_sets.about(sets),
-        "encoder": {"name": request.encoder or _recorded(captions), "digest": captions.identity["weights"]} if captions else None,
-        "from": {"run": request.source, "checkpoint": source.name, "digest": checkpoint.digest(source)} if source else None,
+        "encoder": {"name": request.encoder or _recorded(captions), "digest": captions.identity["weights"]}
+        if captions
+        else None,
+        "from": {"run": request.source, "checkpoint": source.name, "digest": checkpoint.digest(source)}
+        if source
+        else None,
     }
     log.require_same(Path(request.out), about)
     encoder = None
@@ -163,7 +169,9 @@ def finish(events: Iterator[Event]) -> int:
     return signal
 
 
-def _trained(prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack) -> Iterator[Event]:
+def _trained(
+    prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack
+) -> Iterator[Event]:
     """Runs the loop over the stream. Keeps the log on rank 0."""
     begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
     stream = ranks.together(lambda: prepared.stream(wanted))
@@ -175,7 +183,9 @@ def _trained(prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stac
     batch = prepared.config.groups.training.batch
     batches = stream.batches(begin, batch, rank=ranks.rank, ranks=ranks.count, workers=loop.workers)
     stack.callback(batches.close)
-    records = ranks.together(lambda: Log(run, begin, prepared.sets, ranks.device) if ranks.rank == 0 else None)
+    records = ranks.together(
+        lambda: Log(run, begin, prepared.sets, ranks.device) if ranks.rank == 0 else None
+    )
     if records:
         stack.callback(records.close)
     yield Started(loop.images, begin)
@@ -237,9 +247,13 @@ def _encoder(request: Request, captions: CaptionSet, device: str, precision: str
     try:
         source = encoders.find(name)
     except UserError as error:
-        raise UserError(f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without") from None
+        raise UserError(
+            f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without"
+        ) from None
     if source.sha256 != captions.identity["weights"]:
-        raise UserError(f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder")
+        raise UserError(
+            f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder"
+        )
     return encoders.load(source, device, precision)
 
 
@@ -249,19 +263,31 @@ def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     source, run = runs.find(str(request.source)), Path(request.out)
     if source.exported:
-        raise UserError(f"{source.path} is an export, which holds only the parts for drawing; give the run directory that it is of")
+        raise UserError(
+            f"{source.path} is an export, which holds only the parts for drawing; give the run directory that it is of"
+        )
     if source.model != run_config.name:
-        raise UserError(f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model")
+        raise UserError(
+            f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model"
+        )
     if captions and source.about["encoder"]["digest"] != captions.identity["weights"]:
         sentence = f"{captions.storage.url} was made by {_recorded(captions)}, and {source.path} was trained with {source.encoder_name}"
         raise UserError(f"{sentence}, whose vectors mean other things; make captions by that one")
     theirs, ours = (dict(vars(c.groups.model), mbstd_group=0) for c in (source.config, run_config))
-    changed = [f"model.{name} is {theirs.get(name)} there and {value} here" for name, value in ours.items() if theirs.get(name) != value]
+    changed = [
+        f"model.{name} is {theirs.get(name)} there and {value} here"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
     if changed:
-        raise UserError(f"{source.path} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set")
+        raise UserError(
+            f"{source.path} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set"
+        )
     begun = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
     kept = source.path / "checkpoints" / str(begun.get("checkpoint"))
-    return kept if begun.get("run") == request.source and kept in source.checkpoints() else source.checkpoint()
+    return (
+        kept if begun.get("run") == request.source and kept in source.checkpoints() else source.checkpoint()
+    )
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:

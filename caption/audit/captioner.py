@@ -37,12 +37,16 @@ def load(path: str, device: str) -> Captioner:
     """Returns the model of a folder. Raises UserError if there is none, or transformers is missing."""
     folder, device = Path(path), encoders.choose_device(device)
     if not (folder / "config.json").is_file():
-        raise UserError(f"--captioner {folder} holds no config.json; give the folder of an image-to-text model as transformers writes it")
+        raise UserError(
+            f"--captioner {folder} holds no config.json; give the folder of an image-to-text model as transformers writes it"
+        )
     declare()
     try:
         import transformers
     except ImportError:
-        raise UserError("--captioner needs the package transformers; install it with pip install transformers") from None
+        raise UserError(
+            "--captioner needs the package transformers; install it with pip install transformers"
+        ) from None
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with _quiet(transformers):
         try:
@@ -51,7 +55,9 @@ def load(path: str, device: str) -> Captioner:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
         except Exception as error:  # transformers raises many kinds of errors for unknown folders
             what = "BLIP, BLIP-2, GIT or a vision encoder with a text decoder, with its preprocessor and tokenizer"
-            raise UserError(f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)}); give {what}") from None
+            raise UserError(
+                f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)}); give {what}"
+            ) from None
     return Captioner(folder.resolve().name, prepare, network.to(device).eval(), tokenizer)
 
 
@@ -87,12 +93,16 @@ def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iter
     with _quiet(transformers), torch.inference_mode():
         try:
             tensors = model.prepare(images, return_tensors="pt")["pixel_values"].to(model.network.device)
-            tokens = model.network.generate(pixel_values=tensors, max_new_tokens=MOST_WORDS, do_sample=False, num_beams=1)
+            tokens = model.network.generate(
+                pixel_values=tensors, max_new_tokens=MOST_WORDS, do_sample=False, num_beams=1
+            )
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"--captioner {model.name} does not caption a picture by itself ({_line(error)}); give a model that needs no prompt"
             ) from None
-    for (key, _), text in zip(pictures, model.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):
+    for (key, _), text in zip(
+        pictures, model.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True
+    ):
         yield key, " ".join(text.split())
 
 

@@ -42,7 +42,9 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
     if url is None:
         url = f"{_PLACE}/{dataset}"
         if not open_storage(url).sizes():
-            raise UserError(f"the pictures of {dataset} are not in {url}, where they lie by default; say where they are with --shards DIR")
+            raise UserError(
+                f"the pictures of {dataset} are not in {url}, where they lie by default; say where they are with --shards DIR"
+            )
     shard_set = ShardSet(url)
     tables.require_made_for(shard_set)
     return shard_set
@@ -54,8 +56,13 @@ def row_of(tables: CaptionSet, key: str) -> Row:
         keys = tables.read(part, ["key"])["key"].to_pylist()
         if key in keys:
             return _row(tables, part, key, keys.index(key))
-    first, last = (tables.read(part, ["key"])["key"][end].as_py() for part, end in ((tables.parts[0], 0), (tables.parts[-1], -1)))
-    raise UserError(f"{tables.storage.url} has no picture {key}; its {len(tables):,} keys run from {first} to {last}")
+    first, last = (
+        tables.read(part, ["key"])["key"][end].as_py()
+        for part, end in ((tables.parts[0], 0), (tables.parts[-1], -1))
+    )
+    raise UserError(
+        f"{tables.storage.url} has no picture {key}; its {len(tables):,} keys run from {first} to {last}"
+    )
 
 
 def neighbours(tables: CaptionSet, row: Row, most: int) -> list[Neighbour]:
@@ -65,8 +72,12 @@ def neighbours(tables: CaptionSet, row: Row, most: int) -> list[Neighbour]:
         table = tables.read(part, ["key", VECTORS[0]])
         cosines = _unit(vectors(table[VECTORS[0]], tables.dimensions)) @ row.embedding
         best = np.argsort(-cosines, kind="stable")[: most + 1]
-        found += [Neighbour(table["key"][i].as_py(), part.first + i, float(cosines[i])) for i in best.tolist()]
-        found = sorted((n for n in found if n.number != row.number), key=lambda n: (-n.cosine, n.number))[:most]
+        found += [
+            Neighbour(table["key"][i].as_py(), part.first + i, float(cosines[i])) for i in best.tolist()
+        ]
+        found = sorted((n for n in found if n.number != row.number), key=lambda n: (-n.cosine, n.number))[
+            :most
+        ]
     return found
 
 
@@ -85,7 +96,9 @@ def pictures(shard_set: ShardSet, keys: Mapping[int, str]) -> dict[str, np.ndarr
                 members = islice(shards.read_members(file, name), wanted[-1] + 1)
                 some = {i: member for i, member in enumerate(members) if i in wanted}
         except FileNotFoundError:
-            raise UserError(f"{name} is missing though the manifest names it; give the command that made the set again") from None
+            raise UserError(
+                f"{name} is missing though the manifest names it; give the command that made the set again"
+            ) from None
         for i in wanted:
             key, files = some.get(i, ("nothing", {}))
             if key != keys[shard.first + i]:
@@ -101,8 +114,14 @@ def _row(tables: CaptionSet, part: Part, key: str, place: int) -> Row:
     table = tables.read(part, [*VECTORS, "caption", *stored]).slice(place, 1)
     image, pseudo = (_unit(vectors(table[name], tables.dimensions))[0] for name in VECTORS)
     captions = table["caption"][0].as_py()
-    cosines = (_unit(text_vectors(table[stored[0]], tables.dimensions)[0]) @ image).tolist() if stored else [None] * len(captions)
-    return Row(key, part.first + place, list(zip(captions, cosines, strict=True)), image, float(pseudo @ image))
+    cosines = (
+        (_unit(text_vectors(table[stored[0]], tables.dimensions)[0]) @ image).tolist()
+        if stored
+        else [None] * len(captions)
+    )
+    return Row(
+        key, part.first + place, list(zip(captions, cosines, strict=True)), image, float(pseudo @ image)
+    )
 
 
 def _unit(stored: np.ndarray) -> np.ndarray:

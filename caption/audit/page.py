@@ -34,7 +34,9 @@ class Section(NamedTuple):
 
 def page(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
     """Returns the page. `pictures` (uint8 (H, W, 3) by key) has the nearest pairs, or nothing."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     return environment.from_string(_TEMPLATE.read_text()).render(
         title=f"{audit.tables.identity['shards']['dataset']}, by {audit.tables.identity['encoder']}",
         facts=_facts(audit),
@@ -62,10 +64,22 @@ def _figures(audit: Audit) -> list[tuple[str, str, str]]:
     """Returns the headline figures: value, name, remark."""
     ours = audit.tally.wording()
     found = [
-        (f"{audit.cosines[IMAGE, PSEUDO].mean:.3f}", "cosine of image and pseudo-caption", f"the law says {audit.law:.3f}"),
+        (
+            f"{audit.cosines[IMAGE, PSEUDO].mean:.3f}",
+            "cosine of image and pseudo-caption",
+            f"the law says {audit.law:.3f}",
+        ),
         (f"{audit.ranks[IMAGE]:.1f}", "effective rank of image embeddings", f"of {audit.tables.dimensions}"),
-        (f"{audit.duplicates / len(audit.nearest):.1%}", "pictures with a duplicate", f"cosine above {limits.DUPLICATE}"),
-        (f"{audit.retrieval[PSEUDO].top_1:.1%}", "found by their pseudo-caption", f"first of {audit.retrieval[PSEUDO].among:,}"),
+        (
+            f"{audit.duplicates / len(audit.nearest):.1%}",
+            "pictures with a duplicate",
+            f"cosine above {limits.DUPLICATE}",
+        ),
+        (
+            f"{audit.retrieval[PSEUDO].top_1:.1%}",
+            "found by their pseudo-caption",
+            f"first of {audit.retrieval[PSEUDO].among:,}",
+        ),
     ]
     if (IMAGE, TEXT) in audit.gaps:
         found.append((f"{audit.gaps[IMAGE, TEXT]:.2f}", "modality gap", "distance of image and text means"))
@@ -76,11 +90,16 @@ def _figures(audit: Audit) -> list[tuple[str, str, str]]:
 
 def _sections(audit: Audit, pictures: Mapping[str, np.ndarray]) -> list[Section]:
     cosines = [
-        [f"{a} and {b}", *(f"{x:.4f}" for x in (c.mean, c.deviation, audit.strangers[a, b], audit.gaps[a, b])), f"{c.total:,}"]
+        [
+            f"{a} and {b}",
+            *(f"{x:.4f}" for x in (c.mean, c.deviation, audit.strangers[a, b], audit.gaps[a, b])),
+            f"{c.total:,}",
+        ]
         for (a, b), c in audit.cosines.items()
     ]
     kinds = [
-        [kind, f"{audit.ranks[kind]:.1f}", f"{moments.pair_cosine:.4f}", f"{moments.count:,}"] for kind, moments in audit.moments.items()
+        [kind, f"{audit.ranks[kind]:.1f}", f"{moments.pair_cosine:.4f}", f"{moments.count:,}"]
+        for kind, moments in audit.moments.items()
     ]
     closest = [[pair.first, pair.second, f"{pair.cosine:.5f}"] for pair in audit.closest]
     xi = float(audit.tables.identity["xi"])
@@ -113,7 +132,11 @@ def _sections(audit: Audit, pictures: Mapping[str, np.ndarray]) -> list[Section]
             _url(plots.nearest(audit)),
             ("picture", "its nearest", "cosine"),
             closest,
-            [(_side_by_side(pictures, pair), f"{pair.cosine:.5f}") for pair in audit.closest if pair.first in pictures],
+            [
+                (_side_by_side(pictures, pair), f"{pair.cosine:.5f}")
+                for pair in audit.closest
+                if pair.first in pictures
+            ],
         ),
         Section(
             "Finding the picture again",
@@ -132,21 +155,44 @@ def _sections(audit: Audit, pictures: Mapping[str, np.ndarray]) -> list[Section]
 
 
 def _wording(audit: Audit) -> list[Section]:
-    forms = {f"{name} on this set" if name in audit.captioners else f"this set, {name} captions": w for name, w in audit.wordings.items()}
+    forms = {
+        f"{name} on this set" if name in audit.captioners else f"this set, {name} captions": w
+        for name, w in audit.wordings.items()
+    }
     every = {**forms, "this set, all captions": audit.tally.wording()}
     rows = [
-        [name, f"{w.captions:,}", f"{w.vocabulary:,}", f"{w.distinct:,}", f"{w.distinct_1:.4f}", f"{w.distinct_2:.4f}", f"{w.words:.1f}"]
+        [
+            name,
+            f"{w.captions:,}",
+            f"{w.vocabulary:,}",
+            f"{w.distinct:,}",
+            f"{w.distinct_1:.4f}",
+            f"{w.distinct_2:.4f}",
+            f"{w.words:.1f}",
+        ]
         for name, w in every.items()
     ]
-    rows += [[f"{name} (paper)", "1,000", f"{words}", "", "", "", ""] for name, words in plots.TABLE_4.items()]
-    commonest = [[text, f"{times:,}", f"{times / audit.tally.captions:.2%}"] for text, times in audit.commonest]
+    rows += [
+        [f"{name} (paper)", "1,000", f"{words}", "", "", "", ""] for name, words in plots.TABLE_4.items()
+    ]
+    commonest = [
+        [text, f"{times:,}", f"{times / audit.tally.captions:.2%}"] for text, times in audit.commonest
+    ]
     return [
         Section(
             "Vocabulary, beside the paper's table 4",
             "A short bar means that captions repeat a handful of words, as captioners do on formula pictures (grey: the paper's); "
             f"distinct-1 and distinct-2 are {_DISTINCT}.",
             _url(plots.vocabulary({name: w.vocabulary for name, w in forms.items()})),
-            ("captions", "how many", "distinct words", "distinct captions", "distinct-1", "distinct-2", "words a caption"),
+            (
+                "captions",
+                "how many",
+                "distinct words",
+                "distinct captions",
+                "distinct-1",
+                "distinct-2",
+                "words a caption",
+            ),
             rows,
         ),
         Section(

@@ -15,7 +15,12 @@ from caption.audit.measures import BINS, Cosines
 from caption.audit.report import DUPLICATE, Audit
 from caption.audit.scan import IMAGE, PSEUDO, TEXT
 
-TABLE_4 = {"BLIP on MSCOCO": 623, "BLIP on Visual Atoms": 34, "ClipCap on MSCOCO": 773, "ClipCap on Visual Atoms": 199}  # words
+TABLE_4 = {
+    "BLIP on MSCOCO": 623,
+    "BLIP on Visual Atoms": 34,
+    "ClipCap on MSCOCO": 773,
+    "ClipCap on Visual Atoms": 199,
+}  # words
 
 _NAMES = {IMAGE: "image", PSEUDO: "pseudo-caption", TEXT: "text"}
 _COLOURS = {IMAGE: "#2f6db3", PSEUDO: "#e08a2b", TEXT: "#3a9a63"}
@@ -49,7 +54,9 @@ def cosines(audit: Audit) -> str:
         for ax, (pair, histogram) in zip(axes, audit.cosines.items(), strict=True):
             _bars(ax, *_coarse(histogram), _PAIR_COLOURS[pair])
             ax.axvline(histogram.mean, color=_INK, lw=1)
-            ax.set_title(f"{_NAMES[pair[0]]} and {_NAMES[pair[1]]}\n{histogram.mean:.4f} ± {histogram.deviation:.4f}")
+            ax.set_title(
+                f"{_NAMES[pair[0]]} and {_NAMES[pair[1]]}\n{histogram.mean:.4f} ± {histogram.deviation:.4f}"
+            )
             ax.set_xlabel("cosine")
         axes[0].axvline(audit.law, color=_ALARM, lw=1.4, ls="--")
         axes[0].set_ylabel("rows")
@@ -63,7 +70,16 @@ def gap(audit: Audit) -> str:
     with _figure(1, 1, height=3.6) as ([ax], finished):
         for kind, points in measures.principal_plane(clouds).items():
             ax.scatter(*points.T, s=7, color=_COLOURS[kind], alpha=0.45, lw=0)
-            ax.scatter(*points.mean(axis=0), s=130, marker="X", color=_COLOURS[kind], ec="white", lw=1.2, zorder=3, label=_NAMES[kind])
+            ax.scatter(
+                *points.mean(axis=0),
+                s=130,
+                marker="X",
+                color=_COLOURS[kind],
+                ec="white",
+                lw=1.2,
+                zorder=3,
+                label=_NAMES[kind],
+            )
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_xlabel("first principal direction")
         ax.set_ylabel("second")
@@ -77,12 +93,22 @@ def spectrum(audit: Audit) -> str:
         for kind, values in audit.spectra.items():
             shares = values / values.sum()
             ax.plot(np.arange(1, len(values) + 1), shares.clip(1e-6), color=_COLOURS[kind], lw=1.8)
-            ax.axvline(audit.ranks[kind], color=_COLOURS[kind], lw=1.2, ls=":", label=f"{_NAMES[kind]}: {audit.ranks[kind]:.1f}")
+            ax.axvline(
+                audit.ranks[kind],
+                color=_COLOURS[kind],
+                lw=1.2,
+                ls=":",
+                label=f"{_NAMES[kind]}: {audit.ranks[kind]:.1f}",
+            )
         ax.set_yscale("log")
         ax.set_xlim(0, audit.tables.dimensions + 1)
         ax.set_xlabel("direction, the widest first")
         ax.set_ylabel("share of the singular values")
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=f"effective rank of {audit.tables.dimensions}\n(dotted)")
+        ax.legend(
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            title=f"effective rank of {audit.tables.dimensions}\n(dotted)",
+        )
         return finished()
 
 
@@ -92,7 +118,9 @@ def nearest(audit: Audit) -> str:
     with _figure(1, 1) as ([ax], finished):
         _bars(ax, *np.histogram(audit.nearest.clip(None, 1), bins=_BARS, range=(low, 1)), _COLOURS[IMAGE])
         ax.axvline(DUPLICATE, color=_ALARM, lw=1.2, ls="--")
-        ax.set_title(f"{audit.duplicates:,} of {len(audit.nearest):,} above {DUPLICATE} (dashed)", loc="right")
+        ax.set_title(
+            f"{audit.duplicates:,} of {len(audit.nearest):,} above {DUPLICATE} (dashed)", loc="right"
+        )
         ax.set_xlabel("cosine to the nearest other picture of the sample")
         ax.set_ylabel("pictures")
         return finished()
@@ -100,10 +128,16 @@ def nearest(audit: Audit) -> str:
 
 def retrieval(audit: Audit) -> str:
     """Plots the shares of pseudo-captions and texts that find their own picture."""
-    rows = [(f"{_NAMES[kind]}, top {k}", r[i], kind) for kind, r in audit.retrieval.items() for i, k in ((0, 1), (1, 5))]
+    rows = [
+        (f"{_NAMES[kind]}, top {k}", r[i], kind)
+        for kind, r in audit.retrieval.items()
+        for i, k in ((0, 1), (1, 5))
+    ]
     with _figure(1, 1, height=0.75 + 0.42 * len(rows)) as ([ax], finished):
         places = np.arange(len(rows))[::-1]
-        ax.barh(places, [share for _, share, _ in rows], color=[_COLOURS[kind] for *_, kind in rows], height=0.62)
+        ax.barh(
+            places, [share for _, share, _ in rows], color=[_COLOURS[kind] for *_, kind in rows], height=0.62
+        )
         for place, (_, share, _) in zip(places, rows, strict=True):
             ax.text(min(share, 1) + 0.008, place, f"{share:.1%}", va="center")
         ax.set_yticks(places, [name for name, *_ in rows])
@@ -146,7 +180,9 @@ def vocabulary(words: Mapping[str, int]) -> str:
     """Plots the number of distinct words in 1,000 captions with those of the paper's table 4.
 
     `words` are ours, by name."""
-    rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()] + [(name, count, _PALE) for name, count in TABLE_4.items()]
+    rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()] + [
+        (name, count, _PALE) for name, count in TABLE_4.items()
+    ]
     with _figure(1, 1, height=0.75 + 0.33 * len(rows)) as ([ax], finished):
         places = np.arange(len(rows))[::-1]
         ax.barh(places, [count for _, count, _ in rows], color=[colour for *_, colour in rows], height=0.64)

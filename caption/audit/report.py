@@ -79,7 +79,11 @@ class Audit:
     @property
     def closest_keys(self) -> dict[int, str]:
         """The keys of the listed pairs, by row."""
-        return {n: key for pair in self.closest for n, key in zip(pair.numbers, (pair.first, pair.second), strict=True)}
+        return {
+            n: key
+            for pair in self.closest
+            for n, key in zip(pair.numbers, (pair.first, pair.second), strict=True)
+        }
 
     @property
     def duplicates(self) -> int:
@@ -106,18 +110,24 @@ class Audit:
         for kind in (k for k in self.moments if k != PSEUDO):
             alike, rank = self.moments[kind].pair_cosine, self.ranks[kind]
             if alike > EQUAL:
-                found.append(f"{kind} embeddings are nearly equal: the mean cosine of two is {alike:.4f}, above {EQUAL}")
+                found.append(
+                    f"{kind} embeddings are nearly equal: the mean cosine of two is {alike:.4f}, above {EQUAL}"
+                )
             if rank < NARROW * dimensions:
                 limit = f"{rank:.1f} of {dimensions}, below {NARROW * dimensions:g}"
                 found.append(f"{kind} embeddings fill few directions: their effective rank is {limit}")
         share = self.duplicates / len(self.nearest)
         if share > REPEATED:
-            found.append(f"{share:.0%} of the sampled pictures have another with a cosine above {DUPLICATE}, more than {REPEATED:.0%}")
+            found.append(
+                f"{share:.0%} of the sampled pictures have another with a cosine above {DUPLICATE}, more than {REPEATED:.0%}"
+            )
         for name in (self.longest, *self.captioners):  # a short form is meant to say little
             figures = self.wordings.get(name)
             if figures and (figures.commonest > USUAL or figures.distinct < FEW * figures.captions):
                 few = f"{figures.distinct:,} distinct in {figures.captions:,}, the most frequent {figures.commonest:.0%} of them"
-                found.append(f"captions ({name}) are nearly all the same: {few}; the limits are {FEW:.0%} and {USUAL:.0%}")
+                found.append(
+                    f"captions ({name}) are nearly all the same: {few}; the limits are {FEW:.0%} and {USUAL:.0%}"
+                )
         return found
 
     def row(self) -> Json:
@@ -137,7 +147,11 @@ class Audit:
             **{f"effective_rank_{kind}": round(rank, 1) for kind, rank in self.ranks.items()},
             "cosine_of_two_pictures": round(self.moments[IMAGE].pair_cosine, 4),
             "duplicates": self.duplicates,
-            **{f"{kind}_finds_image_top_{k}": round(r[i], 4) for kind, r in self.retrieval.items() for i, k in ((0, 1), (1, 5))},
+            **{
+                f"{kind}_finds_image_top_{k}": round(r[i], 4)
+                for kind, r in self.retrieval.items()
+                for i, k in ((0, 1), (1, 5))
+            },
             "captions": self.tally.captions,
             "distinct_captions": self.tally.wording().distinct,
             "vocabulary": self.tally.wording().vocabulary,
@@ -160,10 +174,14 @@ def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
     """Returns the row numbers of the sample, sorted. Raises UserError."""
     least, most = SAMPLE
     if not least <= sample <= most:
-        raise UserError(f"--sample is {sample}; it must be {least} to {most:,} (the work grows with its square)")
+        raise UserError(
+            f"--sample is {sample}; it must be {least} to {most:,} (the work grows with its square)"
+        )
     if len(tables) < least:
         raise UserError(f"{tables.storage.url} holds {len(tables)} pictures; an audit needs at least {least}")
-    return np.sort(np.random.default_rng([seed, 0]).choice(len(tables), min(sample, len(tables)), replace=False))
+    return np.sort(
+        np.random.default_rng([seed, 0]).choice(len(tables), min(sample, len(tables)), replace=False)
+    )
 
 
 def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> Audit:
@@ -178,7 +196,9 @@ def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> 
     amounts = np.unique(np.append(_AMOUNTS, [0.25, 3.0]))
     codes = passed.tally.commonest(_COMMONEST)
     texts = named(codes, _captions(tables))
-    wordings = _wordings(sample.captions, random, attributes.FORMS if tables.identity["sentences"] else ("first",))
+    wordings = _wordings(
+        sample.captions, random, attributes.FORMS if tables.identity["sentences"] else ("first",)
+    )
     return Audit(
         tables=tables,
         sample=sample,
@@ -213,7 +233,9 @@ def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]
     return list(pairs.values())
 
 
-def _wordings(captions: list[list[str]], random: np.random.Generator, forms: Sequence[str]) -> dict[str, Wording]:
+def _wordings(
+    captions: list[list[str]], random: np.random.Generator, forms: Sequence[str]
+) -> dict[str, Wording]:
     """Returns the figures of 1,000 captions of each form. Form i is caption i of a picture."""
     some = [captions[i] for i in random.permutation(len(captions))[:CAPTIONS]]
     texts = {form: [row[i] for row in some if len(row) > i] for i, form in enumerate(forms)}

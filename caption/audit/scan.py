@@ -30,14 +30,21 @@ class Sampled:
     indices: np.ndarray  # int64 (S,)
     image: np.ndarray  # float32 (S, D)
     pseudo: np.ndarray  # float32 (S, D)
-    text: np.ndarray  # float32 (rows with a caption, D): embeddings of their last captions; no rows if none are stored
+    text: (
+        np.ndarray
+    )  # float32 (rows with a caption, D): embeddings of their last captions; no rows if none are stored
     with_text: np.ndarray  # bool (S,)
     captions: list[list[str]]
 
 
 def slices(tables: CaptionSet) -> Iterator[tuple[int, pa.Table]]:
     """Yields all rows, some at a time, with the number of the first."""
-    columns = ["key", *VECTORS, "caption", *(["text_embedding"] if tables.identity["text_embeddings"] else [])]
+    columns = [
+        "key",
+        *VECTORS,
+        "caption",
+        *(["text_embedding"] if tables.identity["text_embeddings"] else []),
+    ]
     for part in tables.parts:
         table = tables.read(part, columns)
         for start in range(0, table.num_rows, ROWS_AT_ONCE):
@@ -63,21 +70,32 @@ class Pass:
         self.tally.add(c for row in captions for c in row)
         seen = {IMAGE: image, PSEUDO: pseudo}
         if TEXT in self.moments:
-            flat = vectors(pa.chunked_array([rows["text_embedding"].combine_chunks().flatten()]), self.dimensions)
+            flat = vectors(
+                pa.chunked_array([rows["text_embedding"].combine_chunks().flatten()]), self.dimensions
+            )
             seen[TEXT] = self._sound(rows, flat)
         for kind, found in seen.items():
             if len(found):
                 self.moments[kind].add(found)
         many = {IMAGE: counts, PSEUDO: counts, TEXT: np.ones(counts.sum(), np.int64)}
         for (a, b), histogram in self.cosines.items():
-            pair = (seen[a], seen[b]) if TEXT not in (a, b) else (np.repeat(seen[a], many[a], axis=0), seen[b])
+            pair = (
+                (seen[a], seen[b]) if TEXT not in (a, b) else (np.repeat(seen[a], many[a], axis=0), seen[b])
+            )
             histogram.add(measures.cosines(*pair))
-        here = self.chosen[np.searchsorted(self.chosen, first) : np.searchsorted(self.chosen, first + rows.num_rows)] - first
+        here = (
+            self.chosen[
+                np.searchsorted(self.chosen, first) : np.searchsorted(self.chosen, first + rows.num_rows)
+            ]
+            - first
+        )
         last = np.cumsum(counts)[here] - 1
         has = counts[here] > 0 if TEXT in seen else np.zeros(len(here), bool)
         text = seen[TEXT][last[has]] if TEXT in seen else image[:0]
         keys = rows["key"].take(here).to_pylist()
-        self._kept.append((keys, here + first, image[here], pseudo[here], text, has, [captions[i] for i in here]))
+        self._kept.append(
+            (keys, here + first, image[here], pseudo[here], text, has, [captions[i] for i in here])
+        )
 
     def sampled(self) -> Sampled:
         """Returns the rows of the sample."""
@@ -100,5 +118,7 @@ class Pass:
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         if not (np.abs(lengths - 1) < _UNIT).all():
             span = f"{rows['key'][0]} to {rows['key'][-1]}"
-            raise UserError(f"a vector in the rows {span} of {self.url} is not of unit length; remove the tables and make them again")
+            raise UserError(
+                f"a vector in the rows {span} of {self.url} is not of unit length; remove the tables and make them again"
+            )
         return found / lengths

@@ -51,14 +51,25 @@ def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray],
     top = paper.text(_MARGIN, top, about, size=14, width=WIDTH - 2 * _MARGIN, colour=_PALE) + 16
     paper.picture(_MARGIN, top, pixels[row.key], _PICTURE)
     top = max(top + _PICTURE, _captions(paper, row, top)) + 32
-    top = paper.text(_MARGIN, top, "Nearest pictures by embedding, and their cosines", size=18, width=WIDTH - 2 * _MARGIN) + 8
+    top = (
+        paper.text(
+            _MARGIN,
+            top,
+            "Nearest pictures by embedding, and their cosines",
+            size=18,
+            width=WIDTH - 2 * _MARGIN,
+        )
+        + 8
+    )
     for i, neighbour in enumerate(near):
         left = _MARGIN + i % _COLUMNS * (_TILE + _GAP)
         tile = top + i // _COLUMNS * (_TILE + 44)
         paper.picture(left, tile, pixels[neighbour.key], _TILE)
         cosine = f"{neighbour.cosine:.4f}"
         room = _TILE - round(_font(13).getlength(cosine)) - 12
-        paper.draw.text((left, tile + _TILE + 8), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE)
+        paper.draw.text(
+            (left, tile + _TILE + 8), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE
+        )
         paper.draw.text((left + _TILE, tile + _TILE + 8), cosine, font=_font(13), fill=_INK, anchor="ra")
     bottom = top + -(-len(near) // _COLUMNS) * (_TILE + 44) + _MARGIN - 16
     return paper.image.crop((0, 0, WIDTH, bottom))
@@ -99,11 +110,15 @@ def _captions(paper: _Sheet, row: Row, top: int) -> int:
     for text, cosine in row.captions:
         top = paper.text(left, top - 4, text, size=19, width=width)
         if cosine is not None:
-            top = paper.text(left, top, f"cosine to the picture {cosine:.4f}", size=13, width=width, colour=_PALE)
+            top = paper.text(
+                left, top, f"cosine to the picture {cosine:.4f}", size=13, width=width, colour=_PALE
+            )
         top += 16
     if not row.captions:
         top = paper.text(left, top, "no captions", size=19, width=width, colour=_PALE) + 16
-    return paper.text(left, top, f"cosine of the pseudo-caption {row.pseudo_cosine:.4f}", size=13, width=width, colour=_PALE)
+    return paper.text(
+        left, top, f"cosine of the pseudo-caption {row.pseudo_cosine:.4f}", size=13, width=width, colour=_PALE
+    )
 
 
 def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
@@ -112,7 +127,9 @@ def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
     larger = -(-side // max(height, width))  # by whole pixels, and then back to size
     image = Image.fromarray(pixels).resize((width * larger, height * larger), Image.Resampling.NEAREST)
     factor = side / max(image.size)
-    return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS
+    )
 
 
 def _shortened(text: str, size: int, width: int) -> str:
@@ -126,4 +143,6 @@ def _shortened(text: str, size: int, width: int) -> str:
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Returns DejaVu Sans from matplotlib's files."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
+    )

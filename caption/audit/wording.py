@@ -114,7 +114,9 @@ class _Codes:
     def merged(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns codes and counts, uint64 and int64 (distinct codes,), sorted by code."""
         if self._waiting:
-            codes, times = (np.concatenate(a) for a in zip((self._codes, self._times), *self._waiting, strict=True))
+            codes, times = (
+                np.concatenate(a) for a in zip((self._codes, self._times), *self._waiting, strict=True)
+            )
             self._codes, where = np.unique(codes, return_inverse=True)
             self._times = np.zeros(len(self._codes), np.int64)
             np.add.at(self._times, where, times)

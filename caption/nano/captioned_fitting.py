@@ -22,13 +22,23 @@ from caption.nano import names, network
 from caption.nano.fitting_sets import Captioned
 
 _FIRST = 0.5  # share of visits that show a concept's first picture, if it has several
-_TURN, _SCALE, _STRETCH, _MOVE = 0.12, 0.13, 0.06, 0.07  # standard deviations: radians, logarithms, half sides
+_TURN, _SCALE, _STRETCH, _MOVE = (
+    0.12,
+    0.13,
+    0.06,
+    0.07,
+)  # standard deviations: radians, logarithms, half sides
 _HIDDEN = 0.5  # of a picture's patches
 _LIGHT, _TINT = 0.12, 0.1  # of the logarithm of how dark a picture is, and each of its channels
 
 
 def loss(
-    pictures: Captioned, concepts: list[list[int]], tokenizer: Any, model: Any, chosen: np.ndarray, stream: np.random.Generator
+    pictures: Captioned,
+    concepts: list[list[int]],
+    tokenizer: Any,
+    model: Any,
+    chosen: np.ndarray,
+    stream: np.random.Generator,
 ) -> torch.Tensor:
     """Returns the loss of pictures of the chosen concepts. `concepts` lists the rows of each concept."""
     rows = [_one_of(concepts[number], stream) for number in chosen]
@@ -38,7 +48,9 @@ def loss(
         with _hidden_patches(model, stream):
             images = network.embed_images(model, varied(pictures.pixels[rows], stream))
         texts = network.embed_texts(model, tokenizer([name.text for name in drawn]))
-    return contrastive_loss(model.logit_scale.exp() * images @ texts.T, torch.from_numpy(names.truth(captions, drawn)))
+    return contrastive_loss(
+        model.logit_scale.exp() * images @ texts.T, torch.from_numpy(names.truth(captions, drawn))
+    )
 
 
 def varied(pixels: np.ndarray, stream: np.random.Generator) -> np.ndarray:
@@ -47,7 +59,9 @@ def varied(pixels: np.ndarray, stream: np.random.Generator) -> np.ndarray:
     Pixels from outside the frame take the colour of the picture's corner."""
     planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     corner = planes[:, :, :1, :1]
-    grid = F.affine_grid(torch.from_numpy(_motions(len(pixels), stream)), list(planes.shape), align_corners=False)
+    grid = F.affine_grid(
+        torch.from_numpy(_motions(len(pixels), stream)), list(planes.shape), align_corners=False
+    )
     moved = F.grid_sample(planes - corner, grid, align_corners=False) + corner
     light = stream.normal(0, _LIGHT, (len(pixels), 1, 1, 1)) + stream.normal(0, _TINT, (len(pixels), 3, 1, 1))
     lit = 255 - (255 - moved) * torch.from_numpy(np.exp(light).astype(np.float32))  # white stays white

@@ -102,7 +102,10 @@ def text(name: str, fitted: Fitted, sets: Sets, start: Source | None, figures: M
 def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
     """Returns the card's texts about the sets and about the encoder that the fit started from."""
     drawn, captioned = len(sets.formulas.facts), sets.captioned
-    origins = [f"| {origin.dataset}: {origin.title} | {origin.pictures:,} | {origin.licence} |" for origin in sets.origins]
+    origins = [
+        f"| {origin.dataset}: {origin.title} | {origin.pictures:,} | {origin.licence} |"
+        for origin in sets.origins
+    ]
     if start and start.sha256 != find(NANO).sha256:
         origins.append(f"| what {start.name}, which was carried on, had seen | | |")
     if not origins:
@@ -115,12 +118,18 @@ def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
         }
     concepts = len(set(captioned.concepts))
     carried = f", {start.name} carried on" if start else ""
-    others = "an emoji font that people drew" if set(captioned.nouns) == {"emoji"} else "other people's pictures"
+    others = (
+        "an emoji font that people drew" if set(captioned.nouns) == {"emoji"} else "other people's pictures"
+    )
     return {
         "name": name,
         "seen": f"formula pictures and {others}" if drawn else others,
         "about": _CAPTIONED.format(
-            carried=carried, drawn=drawn, named=len(captioned.concepts), concepts=concepts, origins="\n".join(origins)
+            carried=carried,
+            drawn=drawn,
+            named=len(captioned.concepts),
+            concepts=concepts,
+            origins="\n".join(origins),
         ),
         "limits": _CAPTIONED_LIMITS,
         "naming": _NAMING,
@@ -130,9 +139,17 @@ def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
 def _table(figures: Mapping[str, Figure]) -> str:
     if not figures:
         return "No exam was given."
-    rows: list[tuple[str, ...]] = [("on classes it was not fitted to", "right", "mean by word", "a guess", "commonest word", "pictures")]
+    rows: list[tuple[str, ...]] = [
+        ("on classes it was not fitted to", "right", "mean by word", "a guess", "commonest word", "pictures")
+    ]
     rows.append(("---",) * len(rows[0]))
     for name, figure in figures.items():
         shares = (figure.right, figure.even, figure.chance, figure.commonest)
-        rows.append((name, *("" if share is None else f"{100 * share:.1f} %" for share in shares), f"{figure.pictures:,}"))
+        rows.append(
+            (
+                name,
+                *("" if share is None else f"{100 * share:.1f} %" for share in shares),
+                f"{figure.pictures:,}",
+            )
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -66,7 +66,9 @@ def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encod
     return Figure(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
 
 
-def _retrieval(likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator) -> Figure:
+def _retrieval(
+    likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator
+) -> Figure:
     """Returns the retrieval of the pictures with 99 false, mutually different sentences in the pool."""
     _, kinds = np.unique(known, axis=0, return_inverse=True)
     right = []

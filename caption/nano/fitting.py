@@ -65,7 +65,9 @@ def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
     Raises UserError for sets that cannot be used."""
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
-        raise UserError(f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread")
+        raise UserError(
+            f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread"
+        )
     target, started = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
     with target.exclusive(), tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
@@ -94,7 +96,13 @@ def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
         files[card.NAME] = card.text(Path(request.out).absolute().name, fitted, sets, start, figures).encode()
         for name, data in files.items():
             target.write(name, data)
-    row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1), "first_loss": ends[0], "last_loss": ends[1]}
+    row = {
+        "out": request.out,
+        "pictures": len(sets),
+        "minutes": round(minutes, 1),
+        "first_loss": ends[0],
+        "last_loss": ends[1],
+    }
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
@@ -113,9 +121,13 @@ def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[S
     drawn = request.batch - named if both else request.batch
     shares = []
     if formulas.facts:
-        shares.append(Share(0, len(formulas.facts), drawn, partial(formula_fitting.loss, formulas, tokenizer)))
+        shares.append(
+            Share(0, len(formulas.facts), drawn, partial(formula_fitting.loss, formulas, tokenizer))
+        )
     if concepts:
-        shares.append(Share(1, len(concepts), named, partial(captioned_fitting.loss, captioned, concepts, tokenizer)))
+        shares.append(
+            Share(1, len(concepts), named, partial(captioned_fitting.loss, captioned, concepts, tokenizer))
+        )
     return shares
 
 
@@ -130,7 +142,9 @@ def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]
             group["lr"] = request.rate * _schedule(number, steps)
         loss = torch.zeros(())
         for share, chosen in zip(shares, batches, strict=True):
-            loss = loss + share.loss(model, next(chosen), np.random.default_rng([request.seed, 2 * share.number + 1, number]))
+            loss = loss + share.loss(
+                model, next(chosen), np.random.default_rng([request.seed, 2 * share.number + 1, number])
+            )
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -145,7 +159,9 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
     epoch, waiting = 0, np.empty(0, np.int64)
     for _ in range(steps):
         while len(waiting) < share.batch:
-            waiting = np.concatenate([waiting, np.random.default_rng([seed, 2 * share.number, epoch]).permutation(share.count)])
+            waiting = np.concatenate(
+                [waiting, np.random.default_rng([seed, 2 * share.number, epoch]).permutation(share.count)]
+            )
             epoch += 1
         yield waiting[: share.batch]
         waiting = waiting[share.batch :]
@@ -154,7 +170,11 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
 def _schedule(number: int, steps: int) -> float:
     """Returns the share of the highest rate at a step: a linear warm-up, then half a cosine."""
     warm = max(1, round(_WARM_UP * steps))
-    return (number + 1) / warm if number < warm else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
+    return (
+        (number + 1) / warm
+        if number < warm
+        else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
+    )
 
 
 def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
@@ -183,7 +203,16 @@ def _reproducible(count: int) -> Iterator[None]:
 def _command(request: Request) -> str:
     exam = [word for url in request.exam for word in ("--exam", url)]
     start = ["--from", request.start] if request.start else []
-    options = ["--out", request.out, "--seed", str(request.seed), "--visits", str(request.visits), "--threads", str(request.threads)]
+    options = [
+        "--out",
+        request.out,
+        "--seed",
+        str(request.seed),
+        "--visits",
+        str(request.visits),
+        "--threads",
+        str(request.threads),
+    ]
     return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *start, *exam, *options])
 
 

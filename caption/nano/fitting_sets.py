@@ -101,7 +101,9 @@ def read(urls: Sequence[str]) -> Sets:
         if pictures := len(sets.captioned.concepts) - before:
             sets.origins.append(_origin(shards.manifest, pictures))
     pixels = (np.concatenate(drawn), np.concatenate(named))
-    return Sets(sets.formulas._replace(pixels=pixels[0]), sets.captioned._replace(pixels=pixels[1]), sets.origins)
+    return Sets(
+        sets.formulas._replace(pixels=pixels[0]), sets.captioned._replace(pixels=pixels[1]), sets.origins
+    )
 
 
 def held_out(exam: Sets, fitted: Sets) -> Sets:
@@ -114,7 +116,9 @@ def held_out(exam: Sets, fitted: Sets) -> Sets:
     if len(drawn) < bool(exam.formulas.classes):
         raise UserError("the exam has no class that is not fitted to; draw its sets with another seed")
     if len(named) < bool(exam.captioned.concepts):
-        raise UserError("the exam has no concept that is not fitted to; give the test split of a set whose train split is fitted")
+        raise UserError(
+            "the exam has no concept that is not fitted to; give the test split of a set whose train split is fitted"
+        )
     return Sets(exam.formulas.some(drawn), exam.captioned.some(named), exam.origins)
 
 
@@ -142,7 +146,12 @@ def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
 def _origin(manifest: dict[str, Any], pictures: int) -> Origin:
     identity = manifest["identity"]
     size = f", {identity['size']} px" if "size" in identity else ""
-    return Origin(f"{identity['dataset']}{size}", manifest.get("title", ""), manifest.get("licence", "unknown"), pictures)
+    return Origin(
+        f"{identity['dataset']}{size}",
+        manifest.get("title", ""),
+        manifest.get("licence", "unknown"),
+        pictures,
+    )
 
 
 def _class(about: dict[str, Any]) -> str:
@@ -159,7 +168,9 @@ def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
         return
     captions = worker.captions_of(sample)
     if not captions:
-        raise UserError(f"sample {sample.key} of {url} has neither parameters nor captions; fit-encoder reads sets that have either")
+        raise UserError(
+            f"sample {sample.key} of {url} has neither parameters nor captions; fit-encoder reads sets that have either"
+        )
     to.captions.append(captions)
     to.concepts.append(str(sample.about.get("concept") or captions[0]))
     to.nouns.append("emoji" if "emoji" in sample.about else "picture")

@@ -19,7 +19,9 @@ from caption.nano import network, prompts
 from caption.nano.fitting_sets import Formulas
 
 
-def loss(pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, stream: np.random.Generator) -> torch.Tensor:
+def loss(
+    pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, stream: np.random.Generator
+) -> torch.Tensor:
     """Returns the loss of these rows, over their sentences and their phrases."""
     facts = [pictures.facts[row] for row in rows]
     drawn = [prompts.draw(known, stream) for known in facts]
@@ -31,7 +33,9 @@ def loss(pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, strea
     known, stated = prompts.codes(facts), prompts.codes(prompt.stated for prompt in drawn + phrases)
     true = torch.from_numpy(_truth(known, stated))
     own = len(facts)
-    return contrastive_loss(logits[:, :own], true[:, :own]) + _phrase_loss(logits[:, own:], true[:, own:], groups)
+    return contrastive_loss(logits[:, :own], true[:, :own]) + _phrase_loss(
+        logits[:, own:], true[:, own:], groups
+    )
 
 
 def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) -> torch.Tensor:

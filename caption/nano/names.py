@@ -57,4 +57,6 @@ def _form(name: str, noun: str, stream: np.random.Generator) -> str:
     if chance < _PLAIN or len(name.split()) > _LONGEST:
         return name
     named = with_article(name)
-    return (named, f"{with_article(noun)} of {named}", f"a picture of {named}")[min(2, int((chance - _PLAIN) / 0.2))]
+    return (named, f"{with_article(noun)} of {named}", f"a picture of {named}")[
+        min(2, int((chance - _PLAIN) / 0.2))
+    ]

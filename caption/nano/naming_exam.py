@@ -39,7 +39,9 @@ def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str
     }
 
 
-def _share(likeness: np.ndarray, right: np.ndarray, concept: np.ndarray, count: int, stream: np.random.Generator) -> float:
+def _share(
+    likeness: np.ndarray, right: np.ndarray, concept: np.ndarray, count: int, stream: np.random.Generator
+) -> float:
     """Returns the share of right answers.
 
     `likeness` (N, concepts) has the cosines with all names, `right` (N,) those with the own name. `concept`

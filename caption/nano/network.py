@@ -60,7 +60,9 @@ def carried_on(source: Source) -> Any:
     folder = Path(source.weights).parent
     for name, own in ((CONFIG, _config()), (MERGES, merges())):
         if not (folder / name).is_file() or (folder / name).read_bytes() != own:
-            raise UserError(f"fit-encoder cannot carry {source.name} on: its {name} is not nano's; give nano, or what fit-encoder wrote")
+            raise UserError(
+                f"fit-encoder cannot carry {source.name} on: its {name} is not nano's; give nano, or what fit-encoder wrote"
+            )
     model = build()
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(source.weights).items()})
@@ -89,7 +91,9 @@ def tokenizer(folder: Path) -> Any:
     declare()
     from open_clip.tokenizer import SimpleTokenizer
 
-    return SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"])
+    return SimpleTokenizer(
+        bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"]
+    )
 
 
 def files(model: Any) -> dict[str, bytes]:
@@ -101,7 +105,10 @@ def files(model: Any) -> dict[str, bytes]:
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
     """Returns unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
     middle, spread = PREPROCESSING["mean"][0], PREPROCESSING["std"][0]
-    return F.normalize(model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(), dim=-1)
+    return F.normalize(
+        model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(),
+        dim=-1,
+    )
 
 
 def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
@@ -113,7 +120,9 @@ def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
     parts = []
     for rows in order.chunk(_CHUNKS):
         length = int(ends[rows[-1]]) + 1
-        x = model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]  # (rows, length, width)
+        x = (
+            model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]
+        )  # (rows, length, width)
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
     return F.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
@@ -130,4 +139,6 @@ def quick() -> Iterator[None]:
 
 def _config() -> bytes:
     """Returns open_clip_config.json."""
-    return (json.dumps({"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}, indent=1) + "\n").encode()
+    return (
+        json.dumps({"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}, indent=1) + "\n"
+    ).encode()

@@ -50,7 +50,10 @@ def phrases(facts: Sequence[Facts], stream: np.random.Generator) -> tuple[list[P
         if len(values) > 1 and name != "second":
             groups.append(slice(len(found), len(found) + len(values)))
             choices = stream.integers(1 << 62, size=len(values)).tolist()
-            found += [Prompt(phrase(name, value, choice=choice), {name: value}) for value, choice in zip(values, choices, strict=True)]
+            found += [
+                Prompt(phrase(name, value, choice=choice), {name: value})
+                for value, choice in zip(values, choices, strict=True)
+            ]
     return found, groups
 
 
@@ -59,7 +62,9 @@ def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
 
     An adjective may also become "a red picture"."""
     if fact in ("family", "count"):
-        return attributes.state({"family": value} if fact == "family" else {"family": "fractals", "count": value}, choice=choice)
+        return attributes.state(
+            {"family": value} if fact == "family" else {"family": "fractals", "count": value}, choice=choice
+        )
     known = _phrases()[fact][value]
     choice, pick = divmod(choice, len(known))
     return f"a {known[pick]} picture" if fact in _ADJECTIVES and choice % 2 else known[pick]
@@ -67,7 +72,9 @@ def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
 
 def codes(facts: Iterable[Facts]) -> np.ndarray:
     """Returns facts as numbers, 0 if not stated: int16 (facts, F), one column per fact of the grammar."""
-    return np.array([[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16)  # type: ignore[arg-type]
+    return np.array(
+        [[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16
+    )  # type: ignore[arg-type]
 
 
 @cache

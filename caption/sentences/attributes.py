@@ -25,7 +25,14 @@ and near each other, and the mean is not much less saturated. Then most pixels a
 
 from typing import Any
 
-from caption.sentences.colour_words import COLOURS, clear_word, colour_numbers, colour_word, lightness, saturation
+from caption.sentences.colour_words import (
+    COLOURS,
+    clear_word,
+    colour_numbers,
+    colour_word,
+    lightness,
+    saturation,
+)
 from caption.sentences.evidence import LEAST_SEEN, colours, frame, near, word_of
 from caption.sentences.grammar import FORMS, Facts, parse, state
 from caption.sentences.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
@@ -73,7 +80,13 @@ def facts(about: Json) -> Facts:
         return {"family": "speckled fractal"} | found | _dots(stats) | _maps(params)
     if family == "fractals":
         found = colours(stats, mixed=_MIXED) | frame(stats, about["size"]) | _behind(params, stats)
-        return {"family": "fractal"} | found | _maps(params) | _thin(params, stats, found) | _cut(params, stats, about["size"])
+        return (
+            {"family": "fractal"}
+            | found
+            | _maps(params)
+            | _thin(params, stats, found)
+            | _cut(params, stats, about["size"])
+        )
     if family == "fractal_scenes":
         found = colours(stats, mixed=_MIXED) | frame(stats, about["size"]) | _behind(params, stats)
         return _scene(params["figures"], found, stats)
@@ -123,12 +136,17 @@ def _rgb(hue: float, saturation: float, value: float, hue_mode: str) -> tuple[fl
     """Returns RGB levels of hue, saturation and value bytes, as synth paints them."""
     sector = int(hue) * (2 if hue_mode == "byte-wrap" else 360 / 256) / 60
     chroma = value * saturation / 255
-    return tuple(value - chroma * max(0.0, min(1.0, place, 4 - place)) for place in ((turn + sector) % 6 for turn in (5, 3, 1)))
+    return tuple(
+        value - chroma * max(0.0, min(1.0, place, 4 - place))
+        for place in ((turn + sector) % 6 for turn in (5, 3, 1))
+    )
 
 
 def _cut(params: Json, stats: Json, size: int) -> Facts:
     """Returns the fact of black lines, if so many meet the fractal that some surely show."""
-    met = params["lines"] * sum(params["line_length"]) / 2 * stats["fill"] * size  # pixels that lines cut out, about
+    met = (
+        params["lines"] * sum(params["line_length"]) / 2 * stats["fill"] * size
+    )  # pixels that lines cut out, about
     return {"cut": "lines"} if met > 32 else {}
 
 
@@ -147,10 +165,21 @@ def _contour(params: Json) -> Facts:
         found["outline"] = "smooth" if rough < 1 else "jagged"
     growth = noise + params["spacing"]
     radius = params["radius"] * sum(params["stretch"]) / 2 + orbits * growth
-    frequencies = sorted({n for n in params["frequencies"] if n > 1}, reverse=True)  # one wave but moves the ring
-    if frequencies and frequencies[0] <= 20 and params["vertices"] >= 8 * frequencies[0] and orbits / 2 > max(0.1 * radius, 2 * rough, 6):
+    frequencies = sorted(
+        {n for n in params["frequencies"] if n > 1}, reverse=True
+    )  # one wave but moves the ring
+    if (
+        frequencies
+        and frequencies[0] <= 20
+        and params["vertices"] >= 8 * frequencies[0]
+        and orbits / 2 > max(0.1 * radius, 2 * rough, 6)
+    ):
         found["waves"] = " and ".join(map(str, frequencies))
-    empty = params["radius"] * min(params["stretch"]) + orbits * min(0, growth - 1) - 2 * noise * max(1, 2 - growth)
+    empty = (
+        params["radius"] * min(params["stretch"])
+        + orbits * min(0, growth - 1)
+        - 2 * noise * max(1, 2 - growth)
+    )
     nearest = min(min(c, 512 - c) for c in params["centre"])
     if empty > 24 and nearest > empty:
         found["hole"] = "hole"
@@ -159,7 +188,10 @@ def _contour(params: Json) -> Facts:
 
 def _scene(figures: list[Json], found: Facts, stats: Json) -> Facts:
     """Returns a scene's facts: its count, if no figure hides another, and the colour of most of it."""
-    hidden = [max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0) for i, a in enumerate(figures)]
+    hidden = [
+        max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0)
+        for i, a in enumerate(figures)
+    ]
     single: Facts = {"family": "fractal"}
     if len(figures) == 1:
         return single | found | _maps(figures[0]) | _thin(figures[0], stats, found)
@@ -201,7 +233,9 @@ def _program(params: Json) -> Facts:
     """Returns the kind of a shader program, and those of its blocks that a picture shows."""
     found: Facts = {"kind": KINDS[params["plan"]]} if params["plan"] in KINDS else {}
     blocks = params["blocks"]
-    for fact, motif in zip(("motif", "second"), dict.fromkeys(MOTIFS[name] for name in blocks if name in MOTIFS), strict=False):
+    for fact, motif in zip(
+        ("motif", "second"), dict.fromkeys(MOTIFS[name] for name in blocks if name in MOTIFS), strict=False
+    ):
         found[fact] = motif
     for fact, words in (("bend", BENDS), ("finish", FINISHES)):
         for name in reversed(blocks):

@@ -63,7 +63,9 @@ def clear_word(rgb: Sequence[float]) -> str | None:
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:
     """Returns the index in COLOURS of the word of every pixel, -1 for none: uint8 (..., 3) -> int8 (...)."""
     box = pixels.astype(np.int32) >> 2
-    return np.frombuffer(_names(0.0), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(1)
+    return np.frombuffer(_names(0.0), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(
+        1
+    )
 
 
 def lightness(rgb: Sequence[float]) -> float:
@@ -106,7 +108,12 @@ def _names(margin: float) -> bytes:
     gap = np.degrees(margin / np.maximum(chroma, 1e-3))  # the margin as an angle
     names = np.zeros(light.size, np.uint8)
     for word, (dark, bright), (pale, vivid), (first, last) in _REGIONS:
-        inside = (light >= dark + margin) & (light < bright - margin) & (chroma >= pale + margin) & (chroma < vivid - margin)
+        inside = (
+            (light >= dark + margin)
+            & (light < bright - margin)
+            & (chroma >= pale + margin)
+            & (chroma < vivid - margin)
+        )
         inside &= ((hue - first - gap) % 360 <= last - first - 2 * gap) | (last - first == 360)
         names[inside] = COLOURS.index(word) + 1
     return names.tobytes()

@@ -13,7 +13,11 @@ LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
 # By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that of
 # the mode. Mixed hues lower the mean's saturation, so words of many hues need less of it. Greys have almost none,
 # but mixed hues are grey on average.
-_EVIDENCE = {**dict.fromkeys(("green", "blue", "purple"), (50, 0.6)), **dict.fromkeys(("black", "white"), (36, 0.0)), "grey": (20, 0.0)}
+_EVIDENCE = {
+    **dict.fromkeys(("green", "blue", "purple"), (50, 0.6)),
+    **dict.fromkeys(("black", "white"), (36, 0.0)),
+    "grey": (20, 0.0),
+}
 _NARROW = (36, 0.75)  # of the others
 _SHADES = {  # lightness below which a colour is dark, and above which it is light
     "red": (0.48, 0.69),
@@ -33,7 +37,11 @@ _COVERS = (  # share of the picture from, to
     (0.57, 0.74, "more than half"),
     (0.76, 1.1, "more than three quarters"),
 )
-_PLACES = (("upper left", "top", "upper right"), ("left", "centre", "right"), ("lower left", "bottom", "lower right"))
+_PLACES = (
+    ("upper left", "top", "upper right"),
+    ("left", "centre", "right"),
+    ("lower left", "bottom", "lower right"),
+)
 
 
 def colours(stats: Json, mixed: float = 0.0) -> Facts:
@@ -43,7 +51,9 @@ def colours(stats: Json, mixed: float = 0.0) -> Facts:
     found: Facts = {}
     front, back = stats["foreground"], stats["background"]
     word, behind = word_of(front), word_of(back)
-    if word and not (mixed and word == "grey" and len(front["mean"]) == 3):  # coloured pixels may be grey on average
+    if word and not (
+        mixed and word == "grey" and len(front["mean"]) == 3
+    ):  # coloured pixels may be grey on average
         found |= {"colour": word} | _shade(front, word, "shade")
     elif mixed and front["mean"] and stats["fill"] >= LEAST_SEEN:
         pale, strong = saturation(front["mean"]), saturation(front["mode"])
@@ -63,7 +73,13 @@ def word_of(side: Json) -> str | None:
     if word is None or len(mean) == 1:
         return word
     most, least = _EVIDENCE.get(word, _NARROW)
-    return word if word == clear_word(mode) and near(mean, mode, most) and saturation(mean) >= least * saturation(mode) else None
+    return (
+        word
+        if word == clear_word(mode)
+        and near(mean, mode, most)
+        and saturation(mean) >= least * saturation(mode)
+        else None
+    )
 
 
 def near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
@@ -101,7 +117,11 @@ def frame(stats: Json, size: int) -> Facts:
             found["cover"] = share
     if max(wide, high) > 1.4 * min(wide, high):
         found["shape"] = "wide" if wide > high else "tall"
-    touched = [name for name, reached in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True) if reached]
+    touched = [
+        name
+        for name, reached in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True)
+        if reached
+    ]
     if touched:
         found["edges"] = " and ".join(touched)
     return found

@@ -30,13 +30,17 @@ def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) ->
     phrase."""
     unknown = facts.keys() - _FACTS
     if unknown or "family" not in facts or form not in FORMS:
-        raise UserError(f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given")
+        raise UserError(
+            f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given"
+        )
     pieces = []
     for slot in SLOTS if form == "long" else _SHORT:
         if slot.fact in facts:
             phrases = slot.phrases.get(facts[slot.fact])
             if phrases is None:
-                raise UserError(f"{slot.fact} cannot be {facts[slot.fact]!r}; it may be {', '.join(map(str, slot.phrases))}")
+                raise UserError(
+                    f"{slot.fact} cannot be {facts[slot.fact]!r}; it may be {', '.join(map(str, slot.phrases))}"
+                )
             choice, pick = divmod(choice, len(phrases))
             pieces.append(slot.glue + phrases[pick])
     text = "".join(pieces)
@@ -46,12 +50,20 @@ def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) ->
 def parse(sentence: str) -> Facts:
     """Returns the facts that a sentence states. Raises UserError if it is no sentence of the grammar."""
     match = _pattern().fullmatch(sentence)
-    facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]} if match else {}
+    facts: Facts = (
+        {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]} if match else {}
+    )
     if match and match["determiner"] in _counts():
         facts["count"] = _counts()[match["determiner"]]
     counted = facts.get("family") == _COUNTED or "count" not in facts
-    if not match or not counted or match["determiner"] != _determiner(facts, sentence[match.end("determiner") :]):
-        raise UserError(f"{sentence!r} is no sentence of the grammar, which has such as 'a red fractal on a blue background'")
+    if (
+        not match
+        or not counted
+        or match["determiner"] != _determiner(facts, sentence[match.end("determiner") :])
+    ):
+        raise UserError(
+            f"{sentence!r} is no sentence of the grammar, which has such as 'a red fractal on a blue background'"
+        )
     return facts
 
 
@@ -86,5 +98,7 @@ def _pattern() -> re.Pattern[str]:
     parts = [f"(?P<determiner>{determiners})"]
     for slot in SLOTS:
         phrases = "|".join(map(re.escape, sorted(_values(slot), key=len, reverse=True)))
-        parts.append(f"(?:{re.escape(slot.glue)}(?P<{slot.fact}>{phrases})){'' if slot.fact == 'family' else '?'}")
+        parts.append(
+            f"(?:{re.escape(slot.glue)}(?P<{slot.fact}>{phrases})){'' if slot.fact == 'family' else '?'}"
+        )
     return re.compile("".join(parts))

@@ -26,23 +26,32 @@ TEXTS = ("text/celeba-caption", "text", "celeba-caption")
 def find(root: Path) -> Splits:
     """Returns the pictures of both splits, by number. Raises UserError."""
     images, texts = originals.first_of(root, IMAGES, SOURCE), originals.first_of(root, TEXTS, SOURCE)
-    listed = {split: {_stem(n) for n in pickled_names.read(root / split / "filenames.pickle", SOURCE)} for split in WHOLE}
+    listed = {
+        split: {_stem(n) for n in pickled_names.read(root / split / "filenames.pickle", SOURCE)}
+        for split in WHOLE
+    }
     if both := listed["train"] & listed["test"]:
         raise UserError(f"picture {min(both)} lies in both splits of {root}{SOURCE.advice}")
     sizes = originals.sizes(images, SOURCE)
     files = {_stem(name): name for name in sizes}
     if twins := sizes.keys() - files.values():
-        raise UserError(f"{images} holds {min(twins)} and another picture of that number; keep one{SOURCE.advice}")
+        raise UserError(
+            f"{images} holds {min(twins)} and another picture of that number; keep one{SOURCE.advice}"
+        )
     written = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
     originals.require_pairs(files, written, str(texts), SOURCE)
     for split, names in listed.items():
         originals.require_all(names, files, f"{split}/filenames.pickle", SOURCE)
     if alone := files.keys() - listed["train"] - listed["test"]:
-        raise UserError(f"{files[min(alone)]} (of {len(alone):,}) lies in neither filenames.pickle of {root}{SOURCE.advice}")
+        raise UserError(
+            f"{files[min(alone)]} (of {len(alone):,}) lies in neither filenames.pickle of {root}{SOURCE.advice}"
+        )
 
     def original(name: str) -> Original:
         file = files[name]
-        return Original(f"{images.name}/{file}", caption_files.beside(texts / f"{name}.txt", SOURCE), bytes=sizes[file])
+        return Original(
+            f"{images.name}/{file}", caption_files.beside(texts / f"{name}.txt", SOURCE), bytes=sizes[file]
+        )
 
     found = {split: [original(n) for n in sorted(names, key=_by_number)] for split, names in listed.items()}
     originals.note_counts(found, WHOLE)
@@ -59,7 +68,9 @@ def _by_number(name: str) -> tuple[int, str]:
     return (int(name) if name.isdecimal() else 0, name)
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.celeba_hq.prepare --root ~/celeba-hq --size 256 --out data/real/celeba_hq")
+@click.command(
+    epilog="\b\nExample:\n  python -m data.celeba_hq.prepare --root ~/celeba-hq --size 256 --out data/real/celeba_hq"
+)
 @command.root("The folder that holds images, text, train/filenames.pickle and test/filenames.pickle.")
 @command.prepares("celeba_hq")
 def main(root: str, **options: Any) -> None:

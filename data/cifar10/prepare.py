@@ -59,7 +59,10 @@ def find(root: Path) -> tuple[Splits, Pictures]:
     else:
         folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
         names = list(originals.lines(folder / NAMES, SOURCE))
-        found = {split: [o for file in files for o in _batch(folder / file, names)] for split, files in BATCHES.items()}
+        found = {
+            split: [o for file in files for o in _batch(folder / file, names)]
+            for split, files in BATCHES.items()
+        }
         pictures = Records(str(folder))
     originals.note_counts(found, WHOLE)
     return found, pictures
@@ -77,7 +80,9 @@ def _original(name: str, class_name: str, size: int) -> Original:
 def _tree(root: Path, split: str) -> Sequence[Original]:
     sizes = originals.sizes(root / split, SOURCE)
     if stray := next((name for name in sizes if name.count("/") != 1), None):
-        raise UserError(f"{root / split / stray} does not lie in a folder of its class: {split}/CLASS/NAME.jpg{SOURCE.advice}")
+        raise UserError(
+            f"{root / split / stray} does not lie in a folder of its class: {split}/CLASS/NAME.jpg{SOURCE.advice}"
+        )
     ordered = sorted(sizes, key=lambda name: (name.split("/")[1], name))
     return [_original(f"{split}/{name}", name.split("/")[0], sizes[name]) for name in ordered]
 
@@ -89,12 +94,18 @@ def _batch(file: Path, names: Sequence[str]) -> list[Original]:
         raise UserError(f"{file} has {len(data):,} bytes, no multiple of {_RECORD:,}{SOURCE.advice}")
     labels = data[::_RECORD]
     if max(labels) >= len(names):
-        raise UserError(f"{file} has pictures of the class {max(labels)}, and {NAMES} names {len(names)}{SOURCE.advice}")
+        raise UserError(
+            f"{file} has pictures of the class {max(labels)}, and {NAMES} names {len(names)}{SOURCE.advice}"
+        )
     return [_original(f"{file.name}/{i:05d}", names[label], len(data)) for i, label in enumerate(labels)]
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.cifar10.prepare --root ~/cifar-10-batches-bin --out data/real/cifar10")
-@command.root("The folder of the binary version, or one with train/CLASS/NAME.jpg and test/CLASS/NAME.jpg (or .png).")
+@click.command(
+    epilog="\b\nExample:\n  python -m data.cifar10.prepare --root ~/cifar-10-batches-bin --out data/real/cifar10"
+)
+@command.root(
+    "The folder of the binary version, or one with train/CLASS/NAME.jpg and test/CLASS/NAME.jpg (or .png)."
+)
 @command.prepares("cifar10", size=SIDE)
 def main(root: str, **options: Any) -> None:
     """Prepares CIFAR-10 as sets of shards: train (50,000 pictures) and test (10,000)."""

@@ -52,14 +52,20 @@ def _split(root: Path, folder: str, file: Path) -> Sequence[Original]:
             if caption := one_line(annotation["caption"]):
                 captions.setdefault(annotation["image_id"], []).append(caption)
         if strangers := captions.keys() - named.keys():
-            raise UserError(f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}")
+            raise UserError(
+                f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}"
+            )
         originals.require_pairs(sizes, {named[i]["file_name"] for i in captions}, file.name, SOURCE)
         return [_original(folder, named[i], urls, captions[i], sizes) for i in sorted(captions)]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not laid out as COCO's captions are ({type(error).__name__}: {error}){SOURCE.advice}") from None
+        raise UserError(
+            f"{file} is not laid out as COCO's captions are ({type(error).__name__}: {error}){SOURCE.advice}"
+        ) from None
 
 
-def _original(folder: str, image: Json, licences: Json, captions: Sequence[str], sizes: Mapping[str, int]) -> Original:
+def _original(
+    folder: str, image: Json, licences: Json, captions: Sequence[str], sizes: Mapping[str, int]
+) -> Original:
     name = image["file_name"]
     about = {"image_id": image["id"], "licence": licences[image["license"]]}
     return Original(f"{folder}/{name}", tuple(captions), about, sizes[name])
@@ -71,14 +77,21 @@ def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
     try:
         content = json.loads(originals.text(file, SOURCE))
     except json.JSONDecodeError as error:
-        raise UserError(f"{file} is no JSON at line {error.lineno:,}, column {error.colno:,}: {error.msg}{SOURCE.advice}") from None
-    parts = [content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "licenses")]
+        raise UserError(
+            f"{file} is no JSON at line {error.lineno:,}, column {error.colno:,}: {error.msg}{SOURCE.advice}"
+        ) from None
+    parts = [
+        content.get(name) if isinstance(content, dict) else None
+        for name in ("images", "annotations", "licenses")
+    ]
     if not all(isinstance(part, list) for part in parts):
         raise UserError(f"{file} has no lists of images, annotations and licenses{SOURCE.advice}")
     return tuple(parts)  # type: ignore[return-value]
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.coco.prepare --root ~/coco --size 256 --out data/real/coco")
+@click.command(
+    epilog="\b\nExample:\n  python -m data.coco.prepare --root ~/coco --size 256 --out data/real/coco"
+)
 @command.root("The folder that holds annotations, train2014 and val2014.")
 @command.prepares("coco")
 def main(root: str, **options: Any) -> None:

@@ -55,7 +55,9 @@ def find(root: Path, captions: Path) -> Splits:
         said = caption_files.beside(texts / f"{stems[number]}.txt", TEXTS)
         return Original(names[number], said, about, sizes[names[number]])
 
-    found = {split: [original(n) for n in sorted(names, key=int) if split_of[stems[n]] == split] for split in WHOLE}
+    found = {
+        split: [original(n) for n in sorted(names, key=int) if split_of[stems[n]] == split] for split in WHOLE
+    }
     originals.note_counts(found, WHOLE)
     return found
 
@@ -70,7 +72,9 @@ def _names(folder: Path) -> Mapping[str, str]:
     names = _table(folder / "images.txt")
     for name in names.values():
         if name.count("/") != 1 or "." not in name:
-            raise UserError(f"{folder / 'images.txt'} names {name}, where SPECIES/NAME.jpg is expected{SOURCE.advice}")
+            raise UserError(
+                f"{folder / 'images.txt'} names {name}, where SPECIES/NAME.jpg is expected{SOURCE.advice}"
+            )
     return names
 
 
@@ -81,7 +85,9 @@ def _table(path: Path) -> Mapping[str, str]:
     for row, line in enumerate(originals.lines(path, SOURCE), 1):
         number, _, name = line.partition(" ")
         if not number.isdecimal() or not name:
-            raise UserError(f"{path}, entry {row:,} is {line[:60]!r}, where a number and a name are expected{SOURCE.advice}")
+            raise UserError(
+                f"{path}, entry {row:,} is {line[:60]!r}, where a number and a name are expected{SOURCE.advice}"
+            )
         table[number] = name.strip()
     return table
 
@@ -92,7 +98,9 @@ def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
     members = {split: _members(folder, split, stems) for split in WHOLE}
     species = {split: {stem.split("/")[0] for stem in chosen} for split, chosen in members.items()}
     if both := species["train"] & species["test"]:
-        raise UserError(f"the species {min(both)} lies in both splits of {folder}, which are to share none{TEXTS.advice}")
+        raise UserError(
+            f"the species {min(both)} lies in both splits of {folder}, which are to share none{TEXTS.advice}"
+        )
     if alone := set(stems) - members["train"] - members["test"]:
         raise UserError(f"{min(alone)} (of {len(alone):,}) lies in no split of {folder}{TEXTS.advice}")
     return {stem: split for split, chosen in members.items() for stem in chosen}
@@ -101,7 +109,9 @@ def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
 def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
     """Returns the pictures of a split. The file that exists lists them by species, or one by one."""
     if not any((folder / files[split]).exists() for files in (CLASS_FILES, NAME_FILES)):
-        raise UserError(f"{folder} has neither {CLASS_FILES[split]} nor {NAME_FILES[split]}, which say the split{TEXTS.advice}")
+        raise UserError(
+            f"{folder} has neither {CLASS_FILES[split]} nor {NAME_FILES[split]}, which say the split{TEXTS.advice}"
+        )
     file = originals.first_of(folder, (CLASS_FILES[split], NAME_FILES[split]), TEXTS)
     if file.suffix == ".pickle":
         named = set(pickled_names.read(file, TEXTS))
@@ -117,15 +127,27 @@ def _words(name: str) -> str:
     return name.partition(".")[2].replace("_", " ")
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.cub.prepare --root ~/birds --size 256 --out data/real/cub")
+@click.command(
+    epilog="\b\nExample:\n  python -m data.cub.prepare --root ~/birds --size 256 --out data/real/cub"
+)
 @command.root("The folder that holds CUB_200_2011.")
-@click.option("--captions", metavar="FOLDER", help="The folder of text_c10 (or text) and of the split; by default the root.")
+@click.option(
+    "--captions",
+    metavar="FOLDER",
+    help="The folder of text_c10 (or text) and of the split; by default the root.",
+)
 @command.prepares("cub")
 def main(root: str, captions: str | None, **options: Any) -> None:
     """Prepares CUB-200-2011 as sets of shards: train (8,855 pictures of 150 species) and test (2,933 of 50
     others)."""
     found = find(Path(root), Path(captions or root))
-    command.prepare(SOURCE, "by species, as Reed et al. (2016) have it", found, Files(str(birds(Path(root)) / "images")), **options)
+    command.prepare(
+        SOURCE,
+        "by species, as Reed et al. (2016) have it",
+        found,
+        Files(str(birds(Path(root)) / "images")),
+        **options,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from synth.errors import UserError
 PIXELS = 109  # the size that Noto Color Emoji has bitmaps of, 136 x 128 pixels each
 
 NOTO = "fonts-noto-color-emoji"  # Debian's package
-PLACES = tuple(f"/usr/share/fonts/{folder}NotoColorEmoji.ttf" for folder in ("truetype/noto/", "noto/", "google-noto-emoji/", ""))
+PLACES = tuple(
+    f"/usr/share/fonts/{folder}NotoColorEmoji.ttf"
+    for folder in ("truetype/noto/", "noto/", "google-noto-emoji/", "")
+)
 
 _WIDEST = 1.5  # width of an emoji, in widths of a face; a sequence drawn as two glyphs has 2
 _FACE = "\U0001f600"
@@ -40,7 +43,11 @@ class Font:
         unknown character, or as several glyphs."""
         font, widest = _load(self.path), _WIDEST * _load(self.path).getlength(_FACE)
         nothing = {_pixels(_draw(self.path, _NOBODY)), b""}
-        return {n for n in names if font.getlength(characters(n)) > widest or _pixels(_draw(self.path, characters(n))) in nothing}
+        return {
+            n
+            for n in names
+            if font.getlength(characters(n)) > widest or _pixels(_draw(self.path, characters(n))) in nothing
+        }
 
     @property
     def sha256(self) -> str:
@@ -57,14 +64,20 @@ def find(path: str | None) -> Font:
     if not Path(found).is_file():
         raise UserError(f"there is no font {found}; give the file of one with colour bitmaps by --font FILE")
     if not features.check("raqm"):
-        raise UserError("Pillow cannot join the parts of emoji without FriBiDi; as root: apt-get install libfribidi0")
+        raise UserError(
+            "Pillow cannot join the parts of emoji without FriBiDi; as root: apt-get install libfribidi0"
+        )
     try:
         drawn = _draw(found, _FACE)
     except OSError as error:
-        raise UserError(f"{found} is no font with colour bitmaps of {PIXELS} pixels ({error}); Debian's {NOTO} is one") from None
+        raise UserError(
+            f"{found} is no font with colour bitmaps of {PIXELS} pixels ({error}); Debian's {NOTO} is one"
+        ) from None
     colours = np.asarray(drawn)[..., :3].astype(int)
     if not (np.ptp(colours, axis=2) > 16).any():
-        raise UserError(f"{found} draws emoji without colours; give a font with colour bitmaps, as Debian's {NOTO}")
+        raise UserError(
+            f"{found} draws emoji without colours; give a font with colour bitmaps, as Debian's {NOTO}"
+        )
     return Font(found)
 
 

@@ -25,7 +25,9 @@ SOURCE = Source(
 
 _TONE = re.compile(r" (medium-light|medium-dark|light|medium|dark) skin tone")
 _BOTH = " person person"  # in the names of couples with two tones
-_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0020-\U000e007f]+")  # of a country, of a part of one
+_FLAG = re.compile(
+    "[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0020-\U000e007f]+"
+)  # of a country, of a part of one
 
 
 class Emoji(NamedTuple):
@@ -50,7 +52,9 @@ def known() -> list[Emoji]:
     """Returns the emoji that Unicode recommends for general interchange, in the package's order."""
     from emoji import EMOJI_DATA, STATUS
 
-    return [_named(e, entry) for e, entry in EMOJI_DATA.items() if entry["status"] == STATUS["fully_qualified"]]
+    return [
+        _named(e, entry) for e, entry in EMOJI_DATA.items() if entry["status"] == STATUS["fully_qualified"]
+    ]
 
 
 def originals(drawn_by: Font, *, seed: int, share: float) -> Splits:
@@ -58,18 +62,26 @@ def originals(drawn_by: Font, *, seed: int, share: float) -> Splits:
     found = known()
     missing = drawn_by.missing(font.code_points(e.emoji) for e in found)
     if missing:
-        console.note(f"note: {drawn_by.path} has no picture of {len(missing):,} of {len(found):,} emoji, which are left out")
+        console.note(
+            f"note: {drawn_by.path} has no picture of {len(missing):,} of {len(found):,} emoji, which are left out"
+        )
     found = [e for e in found if font.code_points(e.emoji) not in missing]
     test = splits.held_out((e.concept for e in found), share, seed)
     marks = {"font": drawn_by.sha256, "package": version("emoji")}
     made = [Original(font.code_points(e.emoji), e.captions, {**e.about, **marks}) for e in found]
-    return {split: [o for o in made if (o.about["concept"] in test) == (split == "test")] for split in ("train", "test")}
+    return {
+        split: [o for o in made if (o.about["concept"] in test) == (split == "test")]
+        for split in ("train", "test")
+    }
 
 
 def _named(emoji: str, entry: dict[str, Any]) -> Emoji:
     names = [_words(n) for n in (entry["en"], *entry.get("alias", ()))]
     if _FLAG.fullmatch(emoji):
-        names = [f"flag of {names[0]}", *(n for n in names[1:] if n.lower() != names[0].lower())]  # the package says the country alone
+        names = [
+            f"flag of {names[0]}",
+            *(n for n in names[1:] if n.lower() != names[0].lower()),
+        ]  # the package says the country alone
     return Emoji(emoji, names[0], tuple(dict.fromkeys(names)))
 
 
@@ -78,14 +90,22 @@ def _words(name: str) -> str:
 
 
 @click.command(epilog="\b\nExample:\n  python -m data.emoji.prepare --size 32 --out data/real/emoji")
-@click.option("--font", "path", metavar="FILE", help="A font with colour bitmaps; by default Debian's Noto Color Emoji.")
+@click.option(
+    "--font", "path", metavar="FILE", help="A font with colour bitmaps; by default Debian's Noto Color Emoji."
+)
 @command.split_by_seed()
 @command.prepares("emoji", size=32)
 def main(path: str | None, seed: int, test_share: float, **options: Any) -> None:
     """Draws the emoji of a font as sets of shards, with their English names: train and test."""
     drawn_by = font.find(path)
     found = originals(drawn_by, seed=seed, share=test_share)
-    command.prepare(SOURCE, f"concepts by blake2b of seed {seed} and name, {test_share:g} of them held out", found, drawn_by, **options)
+    command.prepare(
+        SOURCE,
+        f"concepts by blake2b of seed {seed} and name, {test_share:g} of them held out",
+        found,
+        drawn_by,
+        **options,
+    )
 
 
 if __name__ == "__main__":

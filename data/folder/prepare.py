@@ -51,8 +51,14 @@ def _captions(root: Path, names: list[str], source: Source, captions: str) -> Ma
         return _beside(root, names, source)
     file = next((path for path in (root / captions, Path(captions)) if path.is_file()), None)
     if file is None:
-        raise UserError(f"there is no caption file {captions}, in {root} or here; give a .csv, .txt or .jsonl, {BESIDE}, or {NONE}")
-    found = {name: said for name, said in _located(root, file, names, caption_files.table(file, source)).items() if said}
+        raise UserError(
+            f"there is no caption file {captions}, in {root} or here; give a .csv, .txt or .jsonl, {BESIDE}, or {NONE}"
+        )
+    found = {
+        name: said
+        for name, said in _located(root, file, names, caption_files.table(file, source)).items()
+        if said
+    }
     originals.require_pairs(names, found, str(file), source)
     return found
 
@@ -60,18 +66,28 @@ def _captions(root: Path, names: list[str], source: Source, captions: str) -> Ma
 def _beside(root: Path, names: list[str], source: Source) -> Mapping[str, Sequence[str]]:
     files = {name: f"{posixpath.splitext(name)[0]}.txt" for name in names}
     if twins := [file for file, count in Counter(files.values()).items() if count > 1]:
-        raise UserError(f"{root / twins[0]} would hold the captions of several pictures; rename one of them, or give --captions FILE")
+        raise UserError(
+            f"{root / twins[0]} would hold the captions of several pictures; rename one of them, or give --captions FILE"
+        )
     texts = originals.sizes(root, source, suffixes={".txt"})
     if not texts:
-        raise UserError(f"{root} has no .txt beside its pictures; give --captions FILE, or --captions {NONE} for pictures without captions")
+        raise UserError(
+            f"{root} has no .txt beside its pictures; give --captions FILE, or --captions {NONE} for pictures without captions"
+        )
     if strays := texts.keys() - set(files.values()):
-        raise UserError(f"{root / min(strays)} lies beside no picture of that name; captions stand beside theirs, as a.txt beside a.jpg")
+        raise UserError(
+            f"{root / min(strays)} lies beside no picture of that name; captions stand beside theirs, as a.txt beside a.jpg"
+        )
     if bare := [name for name, file in files.items() if file not in texts]:
-        raise UserError(f"{root / bare[0]} has no .txt beside it (of {len(bare):,}); give each its captions, or --captions {NONE}")
+        raise UserError(
+            f"{root / bare[0]} has no .txt beside it (of {len(bare):,}); give each its captions, or --captions {NONE}"
+        )
     return {name: caption_files.beside(root / file, source) for name, file in files.items()}
 
 
-def _located(root: Path, file: Path, names: list[str], captions: caption_files.Captions) -> Mapping[str, Sequence[str]]:
+def _located(
+    root: Path, file: Path, names: list[str], captions: caption_files.Captions
+) -> Mapping[str, Sequence[str]]:
     """Returns captions by the path of their picture. Raises UserError if several pictures have the name."""
     present, alone = set(names), Counter(posixpath.basename(name) for name in names)
     paths = {posixpath.basename(name): name for name in names}
@@ -81,27 +97,51 @@ def _located(root: Path, file: Path, names: list[str], captions: caption_files.C
         tried = [posixpath.normpath(path) for path in (posixpath.join(folder, name), name)]
         path = next((path for path in tried if path in present), None)
         if path is None and alone[name] > 1:
-            raise UserError(f"{file} names {name}, which {alone[name]} pictures of {root} are called; give their paths")
+            raise UserError(
+                f"{file} names {name}, which {alone[name]} pictures of {root} are called; give their paths"
+            )
         found.setdefault(path or paths.get(name, name), []).extend(said)
     return found
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.folder.prepare --root ~/flickr8k --captions captions.txt --out data/real/flickr8k")
+@click.command(
+    epilog="\b\nExample:\n  python -m data.folder.prepare --root ~/flickr8k --captions captions.txt --out data/real/flickr8k"
+)
 @command.root("The folder that holds the pictures, at any depth.")
-@click.option("--captions", default=BESIDE, show_default=True, help="beside (a .txt each), FILE (.csv, .txt, .jsonl), or none.")
+@click.option(
+    "--captions",
+    default=BESIDE,
+    show_default=True,
+    help="beside (a .txt each), FILE (.csv, .txt, .jsonl), or none.",
+)
 @click.option("--name", help="The set's name; by default the folder's.")
 @click.option("--licence", default=LICENCE, show_default=True, help="What its owner permits.")
 @command.split_by_seed("The share of pictures to hold out, below 1; 0: none, all is train.")
 @command.prepares(None)
-def main(root: str, captions: str, name: str | None, licence: str, seed: int, test_share: float, out: str | None, **options: Any) -> None:
+def main(
+    root: str,
+    captions: str,
+    name: str | None,
+    licence: str,
+    seed: int,
+    test_share: float,
+    out: str | None,
+    **options: Any,
+) -> None:
     """Prepares a folder of pictures as sets of shards: train and test."""
     source = source_of(Path(root), name, licence)
     out = out or f"data/real/{source.name}"
     place = open_storage(out).url
     if "://" not in place and Path(place).resolve().is_relative_to(Path(root).resolve()):
-        raise UserError(f"--out {out} lies within --root, where its preview would be taken for a picture; give another --out")
+        raise UserError(
+            f"--out {out} lies within --root, where its preview would be taken for a picture; give another --out"
+        )
     found = find(Path(root), source, captions, seed=seed, share=test_share)
-    law = f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out" if test_share else "all of them"
+    law = (
+        f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out"
+        if test_share
+        else "all of them"
+    )
     command.prepare(source, law, found, Files(root), out=out, **options)
 
 

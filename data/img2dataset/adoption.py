@@ -104,7 +104,16 @@ def describe_tar(job: Job) -> Iterator[int | Record]:
         raise _unfit(storage.join(name), tally.unusable)
     tars.require_whole(storage, name, tally.seen)
     keys = len(tally.keys)
-    record = Record.of(job.part, job.identity, tally.content(), watch, bytes=size, sha256=sha256, packages=VERSIONED, count=keys)
+    record = Record.of(
+        job.part,
+        job.identity,
+        tally.content(),
+        watch,
+        bytes=size,
+        sha256=sha256,
+        packages=VERSIONED,
+        count=keys,
+    )
     ledger.write_record(storage, record)
     yield record
 
@@ -122,14 +131,19 @@ def glance(storage: Storage, name: str) -> Glance:
                 first = f"{key}: {error}"
         end = file.tell()
     if size is None:
-        raise UserError(f"{storage.join(name)} holds no sample that can be used" + (f"; {first}" if count else ""))
+        raise UserError(
+            f"{storage.join(name)} holds no sample that can be used" + (f"; {first}" if count else "")
+        )
     return Glance(size, end / count, watch.cpu_seconds() / count)
 
 
 def planned(storage: Storage, found: dict[str, int], bytes: float) -> list[Part]:
     """Returns one part a tar, with the samples that img2dataset counted into it, else a guess by its size.
     The content of a part is known once its tar is read."""
-    counts = {**{name: max(1, round(size / bytes)) for name, size in found.items()}, **tars.counts(storage, found)}
+    counts = {
+        **{name: max(1, round(size / bytes)) for name, size in found.items()},
+        **tars.counts(storage, found),
+    }
     return [Part(name, i, 0, counts[name], {}, len(found), counted=False) for i, name in enumerate(found)]
 
 
@@ -137,7 +151,9 @@ def _fitting(members: dict[str, bytes], side: int) -> Sample:
     """Returns a sample if its picture has the set's size. Raises UnusableError."""
     sample = samples.examined(members, whole=True)
     if sample.size != (side, side):
-        raise UnusableError(f"its picture has {sample.size[0]} x {sample.size[1]} pixels where {side} x {side} came before")
+        raise UnusableError(
+            f"its picture has {sample.size[0]} x {sample.size[1]} pixels where {side} x {side} came before"
+        )
     return sample
 
 
@@ -146,7 +162,9 @@ def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitError:
         return UnfitError(f"{name} holds no samples; remove it, or fetch it again")
     key, reason = unusable[0]
     more = f" (and {len(unusable) - 1:,} more of this tar)" if len(unusable) > 1 else ""
-    return UnfitError(f"sample {key} of {name} cannot be used: {reason}{more}; in place nothing can be left out: {_REWRITE}")
+    return UnfitError(
+        f"sample {key} of {name} cannot be used: {reason}{more}; in place nothing can be left out: {_REWRITE}"
+    )
 
 
 def _forget(storage: Storage, identity: Json) -> None:
@@ -164,11 +182,15 @@ class _Adoption(Work):
         storage = open_storage(request.place)
         found = tars.find(storage)
         if odd := [storage.join(name) for name in found if not _NUMBERED.fullmatch(name)]:
-            raise UserError(f"{odd[0]} has no number of five digits in its name, as 00000.tar has; rename it, or {_REWRITE}")
+            raise UserError(
+                f"{odd[0]} has no number of five digits in its name, as 00000.tar has; rename it, or {_REWRITE}"
+            )
         self._glance, self._source = glance(storage, next(iter(found))), request.source
         width, height = self._glance.size
         if width != height:
-            raise UserError(f"the pictures of {storage.url} are no squares (the first has {width} x {height} pixels); {_REWRITE}")
+            raise UserError(
+                f"the pictures of {storage.url} are no squares (the first has {width} x {height} pixels); {_REWRITE}"
+            )
         identity = {"dataset": request.source.name, "law": LAW, "adopted": True, "size": width}
         super().__init__(storage, identity, planned(storage, found, self._glance.bytes))
 
@@ -184,4 +206,6 @@ class _Adoption(Work):
         return {"title": source.title, "source": source.place, "licence": source.licence, "channels": 3}
 
     def is_closed(self, manifest: Json) -> bool:
-        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)
+        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(
+            manifest["licence"] == self._source.licence
+        )

@@ -81,7 +81,11 @@ def rewrite_tar(job: Job) -> Iterator[int | Record]:
     watch, name = Stopwatch.start(), job.part.content["tar"]
     place, storage, identity = open_storage(job.place), open_storage(job.out), job.identity
     tally = Tally()
-    with place.whole(name) as plain, storage.staged(job.part.file) as path, shards.ShardWriter(path) as writer:
+    with (
+        place.whole(name) as plain,
+        storage.staged(job.part.file) as path,
+        shards.ShardWriter(path) as writer,
+    ):
         file: Any = HashedFile(plain)
         for key, members in tars.read(file, place.join(name)):
             try:
@@ -95,7 +99,10 @@ def rewrite_tar(job: Job) -> Iterator[int | Record]:
         yield tally.seen % _ADVANCE
         tars.require_whole(place, name, tally.seen)
         if not tally.keys:
-            raise UserError(f"no sample of {place.join(name)} can be used" + "".join(f"; {reason}" for _, reason in tally.unusable[:1]))
+            raise UserError(
+                f"no sample of {place.join(name)} can be used"
+                + "".join(f"; {reason}" for _, reason in tally.unusable[:1])
+            )
         sha256 = file.sha256()
     left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
     record = Record.of(
@@ -130,8 +137,17 @@ def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sampl
 
 def _files(source: str, sample: Sample, made: Square, identity: Json) -> dict[str, bytes]:
     codec = CODECS[identity["codec"]]
-    about = {"dataset": identity["dataset"], "source": source, "original_size": made.size, "crop": made.crop, "filter": FILTER}
-    about |= {"size": identity["size"], "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT}}
+    about = {
+        "dataset": identity["dataset"],
+        "source": source,
+        "original_size": made.size,
+        "crop": made.crop,
+        "filter": FILTER,
+    }
+    about |= {
+        "size": identity["size"],
+        "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT},
+    }
     files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
     return {**files, "txt": "\n".join(sample.captions).encode()} if sample.captions else files
 
@@ -148,9 +164,16 @@ class _Rewriting(Work):
         found = tars.find(self._place)
         self._first = next(iter(found))
         guessed = adoption.planned(self._place, found, adoption.glance(self._place, self._first).bytes)
-        name, how = request.source.name, {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec}
+        name, how = (
+            request.source.name,
+            {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec},
+        )
         parts = [
-            replace(part, file=f"{name}-{part.number:06d}.tar", content={"tar": part.file, "tar_bytes": found[part.file]})
+            replace(
+                part,
+                file=f"{name}-{part.number:06d}.tar",
+                content={"tar": part.file, "tar_bytes": found[part.file]},
+            )
             for part in guessed
         ]
         super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **how}, parts)
@@ -183,4 +206,6 @@ class _Rewriting(Work):
         return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
-        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(manifest["licence"] == self._source.licence)
+        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(
+            manifest["licence"] == self._source.licence
+        )

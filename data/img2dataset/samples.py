@@ -65,13 +65,17 @@ def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
     if len(pictures) != 1:
         raise UnusableError(f"it holds {len(pictures)} pictures instead of one")
     try:
-        about = json.loads(files.get("json", b"{}"), parse_constant=lambda _: None)  # NaN is no JSON, and common
+        about = json.loads(
+            files.get("json", b"{}"), parse_constant=lambda _: None
+        )  # NaN is no JSON, and common
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
     except ValueError as error:
         raise UnusableError(f"its .txt or .json is damaged: {error}") from None
     if not isinstance(about, dict):
         raise UnusableError("its .json is no object")
-    captions = [caption for line in lines if (caption := line.strip())] or _captions(about.get("caption") or [])
+    captions = [caption for line in lines if (caption := line.strip())] or _captions(
+        about.get("caption") or []
+    )
     try:
         with decoding("a sample"), Image.open(io.BytesIO(pictures[0])) as picture:
             size, grey = picture.size, picture.mode in GREY

@@ -65,7 +65,9 @@ def find(storage: Storage) -> dict[str, int]:
     sizes = storage.sizes()
     found = {name: sizes[name] for name in sorted(sizes) if name.endswith(".tar")}
     if not found:
-        raise UserError(f"{storage.url} holds no .tar; img2dataset writes them with --output_format webdataset")
+        raise UserError(
+            f"{storage.url} holds no .tar; img2dataset writes them with --output_format webdataset"
+        )
     for name in sizes:
         if name.endswith(_STATS) and f"{name.removesuffix(_STATS)}.tar" not in found:
             lost = storage.join(name.removesuffix(_STATS) + ".tar")
@@ -100,7 +102,9 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
         try:
             found[stats[file]] = int(json.loads(data)["successes"])
         except (ValueError, TypeError, KeyError):
-            raise UserError(f"{storage.join(file)} is not what img2dataset writes; remove it, or fetch it again") from None
+            raise UserError(
+                f"{storage.join(file)} is not what img2dataset writes; remove it, or fetch it again"
+            ) from None
     return found
 
 
@@ -108,7 +112,9 @@ def require_whole(storage: Storage, name: str, samples: int) -> None:
     """Raises UserError if img2dataset counted another number of samples into a tar than it holds."""
     counted = counts(storage, [name]).get(name, samples)
     if counted != samples:
-        raise UserError(f"{storage.join(name)} holds {samples:,} samples where img2dataset counted {counted:,}; fetch it again")
+        raise UserError(
+            f"{storage.join(name)} holds {samples:,} samples where img2dataset counted {counted:,}; fetch it again"
+        )
 
 
 def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None:
@@ -118,13 +124,17 @@ def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None
     place: dict[str, str] = {}
     reach = ""
     for i, file in enumerate(ordered):
-        alone = (not reach or ranges[file][0] > reach) and (i + 1 == len(ordered) or ranges[ordered[i + 1]][0] > ranges[file][1])
+        alone = (not reach or ranges[file][0] > reach) and (
+            i + 1 == len(ordered) or ranges[ordered[i + 1]][0] > ranges[file][1]
+        )
         reach = max(reach, ranges[file][1])
         if alone:
             continue
         for key in _keys(storage, file):
             if key in place:
-                raise UnfitError(f"the key {key} lies in {place[key]} and in {file} of {storage.url}; keys must be unique over all tars")
+                raise UnfitError(
+                    f"the key {key} lies in {place[key]} and in {file} of {storage.url}; keys must be unique over all tars"
+                )
             place[key] = file
 
 

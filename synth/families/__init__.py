@@ -68,7 +68,9 @@ class Vetted(Family, Protocol):
         """Returns the name and version of the renderer."""
 
 
-def draw(dataset: DataSet | str, config: Any, seed: int, indices: Iterable[int], *, size: int = 256) -> Iterator[tuple[np.ndarray, Json]]:
+def draw(
+    dataset: DataSet | str, config: Any, seed: int, indices: Iterable[int], *, size: int = 256
+) -> Iterator[tuple[np.ndarray, Json]]:
     """Yields the pictures of these indices, uint8 (size, size, C), each with its sample's JSON, as shards
     hold them.
 
@@ -92,10 +94,14 @@ def render(dataset: DataSet, config: Any, *, seed: int, index: int, size: int) -
             return params, dataset.module.render(params, size)
         except UnfitError as error:
             reason = error
-    raise UserError(f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table")
+    raise UserError(
+        f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table"
+    )
 
 
-def describe(dataset: DataSet, config: Any, params: Any, picture: Picture, *, seed: int, index: int, size: int) -> Json:
+def describe(
+    dataset: DataSet, config: Any, params: Any, picture: Picture, *, seed: int, index: int, size: int
+) -> Json:
     """Returns the JSON of a sample, without the checksum of its picture file."""
     instance, number = divmod(index, config.classes)
     return {

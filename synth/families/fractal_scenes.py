@@ -70,7 +70,9 @@ class Placed(Figure):
     """A fractal in its place."""
 
     number: int  # of its class
-    box: tuple[float, float, float, float]  # left, top, right, bottom of its square, in sides of the picture; it may stick out
+    box: tuple[
+        float, float, float, float
+    ]  # left, top, right, bottom of its square, in sides of the picture; it may stick out
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,14 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
         own = fractals.sample_class(config, stream.at(number)) if i else system
         figures.append(_placed(config, number, own, stream))
     clouds, cloud_key = fractals.sample_clouds(stream)
-    return Params(tuple(figures), config.edges, clouds, cloud_key, config.hue_mode, fractals.sample_sigma(config, stream))
+    return Params(
+        tuple(figures),
+        config.edges,
+        clouds,
+        cloud_key,
+        config.hue_mode,
+        fractals.sample_sigma(config, stream),
+    )
 
 
 def _placed(config: Config, number: int, system: tuple[ifs.Row, ...], stream: Stream) -> Placed:
@@ -132,7 +141,9 @@ def render(params: Params, size: int) -> Picture:
 
 
 @njit(cache=True)
-def put_dark(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
+def put_dark(
+    drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray
+) -> None:
     """Puts a figure, uint32 (H, H), on a canvas (S, S) at place (left, top, K). Pixels that are not black
     after resizing cover the canvas."""
     left, top, side = place
@@ -144,7 +155,9 @@ def put_dark(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.n
 
 
 @njit(cache=True)
-def put_clean(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray) -> None:
+def put_clean(
+    drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray
+) -> None:
     """Puts a figure on a canvas as put_dark does, but mixes it with the canvas by its coverage."""
     left, top, side = place
     for row in range(max(0, top), min(canvas.shape[0], top + side)):
@@ -153,7 +166,9 @@ def put_clean(drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.
             if cover > 0:
                 behind, mixed = canvas[row, column], np.uint32(0)
                 for shift in (np.uint32(0), np.uint32(8), np.uint32(16)):
-                    level = ((resized >> shift) & np.uint32(255)) + ((behind >> shift) & np.uint32(255)) * (1.0 - cover)
+                    level = ((resized >> shift) & np.uint32(255)) + ((behind >> shift) & np.uint32(255)) * (
+                        1.0 - cover
+                    )
                     mixed |= np.uint32(np.int32(min(255.0, level + 0.5))) << shift
                 canvas[row, column] = mixed
                 foreground[row, column] |= cover >= 0.5
@@ -164,7 +179,10 @@ def _mix(drawn: np.ndarray, lit: np.ndarray, down: float, across: float) -> tupl
     """Returns the bilinear colour of a figure (H, H) against black at a point given in sides, and the share
     of it that is lit."""
     last = drawn.shape[0] - 1
-    y, x = min(max(down * (last + 1) - 0.5, 0.0), float(last)), min(max(across * (last + 1) - 0.5, 0.0), float(last))
+    y, x = (
+        min(max(down * (last + 1) - 0.5, 0.0), float(last)),
+        min(max(across * (last + 1) - 0.5, 0.0), float(last)),
+    )
     top, left = int(y), int(x)
     red = green = blue = cover = 0.0
     for i in range(2):

@@ -166,7 +166,10 @@ def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np
     cells = np.empty(points[0].size, np.int32)
     room = size - 2.0 * margin
     right, down = np.float32(room / spans[0, 1]), np.float32(room / spans[1, 1])
-    left, top = np.float32(margin + 2.0 - spans[0, 0] * room / spans[0, 1]), np.float32(margin + 2.0 - spans[1, 0] * room / spans[1, 1])
+    left, top = (
+        np.float32(margin + 2.0 - spans[0, 0] * room / spans[0, 1]),
+        np.float32(margin + 2.0 - spans[1, 0] * room / spans[1, 1]),
+    )
     least, most = np.float32(2.0), np.float32(size + 1.5)
     for i in range(cells.size):
         column = min(max(points[0][i] * right + left, least), most)

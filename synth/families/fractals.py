@@ -173,7 +173,9 @@ def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> F
     )
 
 
-def jittered(system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: Stream) -> tuple[ifs.Row, ...]:
+def jittered(
+    system: tuple[ifs.Row, ...], factors: tuple[float, float], stream: Stream
+) -> tuple[ifs.Row, ...]:
     """Returns a system with all six numbers of one map scaled, and its probability scaled with its
     determinant. Returns the system unchanged if four tries give a map that stretches beyond 1."""
     for _ in range(4):

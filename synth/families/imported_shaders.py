@@ -51,7 +51,9 @@ class Config:
         if self.classes < 1:
             raise ValueError(f"classes is {self.classes}; it must be at least 1")
         if isinstance(self.programs, str):
-            raise UserError(f"its programs (sha256 {self.programs[:12]}...) lie beside the set; only --set programs=DIR can give them")
+            raise UserError(
+                f"its programs (sha256 {self.programs[:12]}...) lie beside the set; only --set programs=DIR can give them"
+            )
 
     @property
     def channels(self) -> int:
@@ -86,7 +88,9 @@ def ready(config: Config, stored: bytes | None) -> Config:
     if programs is None or programs.content["asked"] != {**_asked(config)[1], "law": vetting.LAW}:
         programs = vet(config)
     classes = min(config.classes, len(programs.content["programs"]))
-    return replace(config, classes=classes, programs=Collection(programs.sha256, programs.place, programs.data))
+    return replace(
+        config, classes=classes, programs=Collection(programs.sha256, programs.place, programs.data)
+    )
 
 
 def vet(config: Config, device: str = "software") -> Programs:
@@ -98,7 +102,9 @@ def vet(config: Config, device: str = "software") -> Programs:
 def _asked(config: Config) -> tuple[list[Found], Json]:
     """Returns the programs of the config's folder, and the inputs of their vetting as JSON."""
     if config.programs is None:
-        raise UserError("shaders21k cannot be shipped, for its programs belong to their authors; give a copy: --set programs=DIR")
+        raise UserError(
+            "shaders21k cannot be shipped, for its programs belong to their authors; give a copy: --set programs=DIR"
+        )
     found = shader_folders.allowed(shader_folders.read(config.programs.folder), config.licenses)
     return found, {
         "sources": settings.digest([(f.name, f.sources, f.licence, f.author, f.fault) for f in found]),
@@ -111,7 +117,11 @@ def licence(config: Config) -> str:
     assert config.programs is not None
     found = sorted({program["licence"] for program in config.programs.content["programs"][: config.classes]})
     bound = [name for name in found if "-nc" in name or name in (shader_folders.UNKNOWN, "proprietary")]
-    warning = f"NOT for commercial use without further leave: some samples stand under {', '.join(bound)}. " if bound else ""
+    warning = (
+        f"NOT for commercial use without further leave: some samples stand under {', '.join(bound)}. "
+        if bound
+        else ""
+    )
     return f"{warning}Every sample's JSON names its program's licence and author. All licences here: {', '.join(found)}"
 
 
@@ -119,7 +129,9 @@ def sample_class(config: Config, stream: Stream) -> Class:
     """Returns the program of a class. The stream holds the class's number."""
     assert config.programs is not None
     program: dict[str, Any] = config.programs.content["programs"][stream.path[0]]
-    return Class(program["name"], program["wrapper"], program["licence"], program["author"], program["source"])
+    return Class(
+        program["name"], program["wrapper"], program["licence"], program["author"], program["source"]
+    )
 
 
 def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:

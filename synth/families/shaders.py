@@ -125,7 +125,12 @@ def render(params: Params, size: int) -> Picture:
 def draw(params: Params, size: int) -> np.ndarray:
     """Draws the pixels of a picture, without judging them: uint8 (size, size, 3)."""
     program = composer.compose(params.structure)
-    values = {**program.bindings(params.values), "side": float(size), "time": params.time, "view": params.view}
+    values = {
+        **program.bindings(params.values),
+        "side": float(size),
+        "time": params.time,
+        "view": params.view,
+    }
     return gl.draw(program.text, values, size, f"structure {params.structure}")
 
 
@@ -146,5 +151,7 @@ def _known(config: Any) -> Programs | None:
     holds another sha256, as a manifest may."""
     ours = programs.shipped()
     if isinstance(config.programs, str) and config.programs != ours.sha256:
-        raise UserError(f"its programs (sha256 {config.programs[:12]}...) are not those that are shipped, but lie beside the set")
+        raise UserError(
+            f"its programs (sha256 {config.programs[:12]}...) are not those that are shipped, but lie beside the set"
+        )
     return ours if config.programs or config.structures <= len(ours.content["programs"]) else None

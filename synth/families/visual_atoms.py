@@ -75,7 +75,9 @@ class Config:
                 raise ValueError(f"{name} is {low},{high}; it must lie within {least}..{most}")
         reach = self.radius[1] * self.stretch[1] + self.orbits[1] * (2 * self.noise[1] + self.spacing[1] + 1)
         if reach > _REACH:
-            raise ValueError(f"these ranges reach {reach:,.0f} pixels from the centre; at most {_REACH:,} can be drawn")
+            raise ValueError(
+                f"these ranges reach {reach:,.0f} pixels from the centre; at most {_REACH:,} can be drawn"
+            )
 
     @property
     def channels(self) -> int:
@@ -128,7 +130,9 @@ def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 1). The foreground is the lit pixels."""
     canvas = size * -(-params.canvas // size)
     noise = np.float32(params.noise) * perlin_quantiles()
-    pixels = box_average(draw_orbits(ring(params), noise, params.orbits, np.uint64(params.noise_key), canvas), size)
+    pixels = box_average(
+        draw_orbits(ring(params), noise, params.orbits, np.uint64(params.noise_key), canvas), size
+    )
     return Picture(pixels[..., None], pixels > 0)
 
 
@@ -138,7 +142,9 @@ def ring(params: Params) -> np.ndarray:
     count = params.vertices
     cosines, sines = circle(count)
     turns = np.arange(count)
-    first, second = (sines[turns * n % count] for n in params.frequencies)  # sin(n theta_v) is again a sine of the ring
+    first, second = (
+        sines[turns * n % count] for n in params.frequencies
+    )  # sin(n theta_v) is again a sine of the ring
     x = params.radius * params.stretch[0] * cosines + params.centre[0]
     y = params.radius * params.stretch[1] * sines + params.centre[1]
     push = params.noise + params.spacing + 0.5 * first + 0.5 * second
@@ -175,7 +181,15 @@ def draw_orbits(ring: np.ndarray, noise: np.ndarray, orbits: int, key: np.uint64
 
 
 @njit(cache=True)
-def push(ring: np.ndarray, noise: np.ndarray, key: np.uint64, first: int, scale: np.float32, columns: np.ndarray, rows: np.ndarray) -> None:
+def push(
+    ring: np.ndarray,
+    noise: np.ndarray,
+    key: np.uint64,
+    first: int,
+    scale: np.float32,
+    columns: np.ndarray,
+    rows: np.ndarray,
+) -> None:
     """Moves the ring by one orbit. Writes its pixel coordinates, truncated towards zero, to columns and rows
     (V,) int32."""
     x, y, cosines, sines, steady = ring

@@ -13,13 +13,27 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 _ROLES = (  # in the order of their functions in a program
-    *("common", "coordinates", "tunnels", "fields", "cells", "fractals", "combinations", "tilings", "shapes", "solids"),
+    *(
+        "common",
+        "coordinates",
+        "tunnels",
+        "fields",
+        "cells",
+        "fractals",
+        "combinations",
+        "tilings",
+        "shapes",
+        "solids",
+    ),
     *("palettes", "scatterings", "sights", "finishes", "scenes"),
 )
 _FUNCTION = re.compile(
-    r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n", re.M | re.S
+    r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n",
+    re.M | re.S,
 )
-_PARAMETER = re.compile(r"(?P<type>int|float|vec2|vec3) (?P<name>\w+)(?: /\* (?P<low>[-\d.]+)\.\.(?P<high>[-\d.]+) \*/)?")
+_PARAMETER = re.compile(
+    r"(?P<type>int|float|vec2|vec3) (?P<name>\w+)(?: /\* (?P<low>[-\d.]+)\.\.(?P<high>[-\d.]+) \*/)?"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,9 @@ def blocks() -> dict[str, Block]:
             body = match.group()[match.end("head") - match.start() :]
             needs = tuple(name for name in found if re.search(rf"\b{name}\(", body))
             text = re.sub(r" /\* \S+ \*/", "", match.group()[match.start("type") - match.start() :])
-            found[match["name"]] = Block(role, match["name"], text, match["note"], _parameters(match["parameters"]), needs)
+            found[match["name"]] = Block(
+                role, match["name"], text, match["note"], _parameters(match["parameters"]), needs
+            )
     return found
 
 
@@ -80,4 +96,6 @@ def with_needs(names: set[str]) -> list[Block]:
 
 def _parameters(text: str) -> tuple[Parameter, ...]:
     matches = _PARAMETER.finditer(text)
-    return tuple(Parameter(m["type"], m["name"], float(m["low"]), float(m["high"])) for m in matches if m["low"])
+    return tuple(
+        Parameter(m["type"], m["name"], float(m["low"]), float(m["high"])) for m in matches if m["low"]
+    )

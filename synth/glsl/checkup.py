@@ -32,7 +32,9 @@ def examine(device: str) -> dict[str, Any]:
     pixels = gl.draw(_TEST, values, SIZE, "the test picture")
     levels = np.round((np.arange(SIZE) + 0.5) / SIZE * 255)
     off = max(
-        np.abs(pixels[..., 0] - levels).max(), np.abs(pixels[..., 1] - levels[::-1, None]).max(), np.abs(pixels[..., 2] - 127.5).max()
+        np.abs(pixels[..., 0] - levels).max(),
+        np.abs(pixels[..., 1] - levels[::-1, None]).max(),
+        np.abs(pixels[..., 2] - 127.5).max(),
     )
     if off > 1:
         raise UserError(
@@ -42,5 +44,10 @@ def examine(device: str) -> dict[str, Any]:
     for _ in range(10):
         gl.draw(_TEST, values, SIZE, "the test picture")
     wall, spent = 100 * (time.perf_counter() - begun), 100 * (time.process_time() - cpu)
-    row = {"device": device, "renderer": gl.renderer(), "picture_ms": round(wall, 2), "picture_cpu_ms": round(spent, 2)}
+    row = {
+        "device": device,
+        "renderer": gl.renderer(),
+        "picture_ms": round(wall, 2),
+        "picture_cpu_ms": round(spent, 2),
+    }
     return {**row, "shader_cache": gl.cache_folder()}

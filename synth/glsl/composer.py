@@ -80,7 +80,9 @@ class Program:
         for uniform in self.uniforms:
             width = uniform.parameter.width
             own = values[at : at + width]
-            bound[uniform.name] = int(own[0]) if uniform.parameter.type == "int" else own[0] if width == 1 else own
+            bound[uniform.name] = (
+                int(own[0]) if uniform.parameter.type == "int" else own[0] if width == 1 else own
+            )
             at += width
         return bound
 
@@ -105,7 +107,10 @@ def _text(number: int, plan: str, draft: Draft) -> str:
     own += _function("vec3 picture(vec2 q, vec2 place)", [*draft.lines, "return colour;"])
     names = {name for name in blocks() if f"{name}(" in own}
     functions = "\n".join(block.text for block in with_needs({*names, "turned"}))
-    uniforms = "".join(f"uniform {u.parameter.type} {u.name};  // {u.parameter.low:g} to {u.parameter.high:g}\n" for u in draft.uniforms)
+    uniforms = "".join(
+        f"uniform {u.parameter.type} {u.name};  // {u.parameter.low:g} to {u.parameter.high:g}\n"
+        for u in draft.uniforms
+    )
     title = f"{plan}: {', '.join(draft.blocks)}"
     return _HEAD.format(number=number, title=title, uniforms=uniforms, functions=functions, own=own)
 

@@ -90,7 +90,9 @@ class _Screen:
         frame.use()
         triangle.render(vertices=3)
         if not self._driver.finished(DEADLINE):
-            raise UserError(f"shader program {name} drew nothing within {DEADLINE:.0f} s; leave it out and vet the others again")
+            raise UserError(
+                f"shader program {name} drew nothing within {DEADLINE:.0f} s; leave it out and vet the others again"
+            )
         frame.read_into(buffer, components=4)
         return _upright(np.frombuffer(buffer, np.uint8).reshape(size, size, 4))
 
@@ -124,9 +126,16 @@ class _Driver:
 
     def __init__(self) -> None:
         library = ctypes.CDLL("libGL.so.1")
-        self._create, self._wait, self._delete = library.glFenceSync, library.glClientWaitSync, library.glDeleteSync
+        self._create, self._wait, self._delete = (
+            library.glFenceSync,
+            library.glClientWaitSync,
+            library.glDeleteSync,
+        )
         self._create.restype, self._create.argtypes = ctypes.c_void_p, [ctypes.c_uint, ctypes.c_uint]
-        self._wait.restype, self._wait.argtypes = ctypes.c_uint, [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
+        self._wait.restype, self._wait.argtypes = (
+            ctypes.c_uint,
+            [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64],
+        )
         self._delete.restype, self._delete.argtypes = None, [ctypes.c_void_p]
         self._library = library
 
@@ -172,7 +181,9 @@ def _create_context(device: str) -> Any:
         ctypes.CDLL("libGL.so.1")
     except Exception as error:  # glcontext raises plain Exception
         reason = str(error).strip().replace("\n", " ")
-        raise UserError(f"nothing here can draw shaders with --device {device} ({reason}); {_MISSING}") from None
+        raise UserError(
+            f"nothing here can draw shaders with --device {device} ({reason}); {_MISSING}"
+        ) from None
     software = re.search("llvmpipe|softpipe|swrast", context.info["GL_RENDERER"])
     if device != "software" and software:
         raise UserError(

@@ -34,7 +34,9 @@ def _colour(draft: Draft, number: str, other: str | None = None) -> None:
         draft.add(f"vec3 colour = mix({draft.call(palette, number)}, {draft.call(second, number)}, {share});")
     if manner == 4:
         hue = other or "0.5 + 0.35 * place.x + 0.2 * place.y"
-        draft.add(f"vec3 colour = {draft.call(palette, f'0.35 * {number} + 0.6 * ({hue})')} * (0.5 + 0.6 * {number});")
+        draft.add(
+            f"vec3 colour = {draft.call(palette, f'0.35 * {number} + 0.6 * ({hue})')} * (0.5 + 0.6 * {number});"
+        )
     if manner == 5:
         lines, thin = draft.knob("lines", 3, 9), draft.knob("thin", 0.1, 0.3)
         draft.add(f"vec3 colour = {draft.call(palette, number)};")
@@ -99,7 +101,9 @@ def _tilings(draft: Draft) -> None:
     _bend(draft, 0, 1)
     draft.add(f"vec4 cell = {draft.call(draft.one_of('tilings'), 'q')};")
     turn, own = draft.knob("turn", 0, 6.28), draft.knob("own", 0.2, 1)
-    draft.add(f"vec2 at = turned({turn} * floor(4.0 * cell.z) + 0.6 * {own} * time * (cell.z - 0.5)) * cell.xy * (1.0 + {own} * cell.z);")
+    draft.add(
+        f"vec2 at = turned({turn} * floor(4.0 * cell.z) + 0.6 * {own} * time * (cell.z - 0.5)) * cell.xy * (1.0 + {own} * cell.z);"
+    )
     draft.add(f"float d = {draft.call(draft.one_of('shapes'), 'at')};")
     if draft.chance(0.5):
         draft.add(f"float e = {draft.call(draft.one_of('shapes'), 'at * 1.3')};")
@@ -108,7 +112,9 @@ def _tilings(draft: Draft) -> None:
     inner = draft.call(palette, f"fract(3.7 * cell.z) + {draft.knob('rings', 0, 0.8)} * d")
     outer = draft.call(draft.one_of("palettes"), f"0.25 + 0.5 * cell.z * {draft.knob('ground', 0, 1.2)}")
     draft.add(f"vec3 colour = {outer} * {draft.knob('dim', 0.6, 1)};")
-    draft.add(f"colour = laid(colour, d, {inner}, {draft.knob('shadow', 0.02, 0.3)}, {draft.knob('outline', 0, 1)});")
+    draft.add(
+        f"colour = laid(colour, d, {inner}, {draft.knob('shadow', 0.02, 0.3)}, {draft.knob('outline', 0, 1)});"
+    )
     draft.add(f"colour *= smoothstep(0.0, {draft.knob('joint', 0.01, 0.12)}, cell.w) * 0.6 + 0.4;")
     _finish(draft)
 
@@ -127,7 +133,9 @@ def _tunnels(draft: Draft) -> None:
         draft.add(wall)
     draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')};")
     if relief:
-        draft.add(f"colour = embossed(colour, high, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});")
+        draft.add(
+            f"colour = embossed(colour, high, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});"
+        )
     end = f"tinted(vec3({draft.knob('hue', 0, 1)}, 0.6, {draft.knob('light', 0, 1)}))"
     draft.add(f"colour = mix({end}, colour, exp(-{draft.knob('fog', 0.08, 0.3)} * wall.z));")
     _finish(draft)
@@ -143,7 +151,11 @@ def _shapes(draft: Draft) -> None:
         draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')} * {draft.knob('dim', 0.6, 1)};")
     else:
         draft.add(f"vec3 colour = {draft.call(draft.one_of('scatterings', 'sights'), 'q')};")
-    count, size, seed = draft.knob("count", 4, 11, "int"), draft.knob("size", 0.18, 0.42), draft.knob("seed", 0, 1000)
+    count, size, seed = (
+        draft.knob("count", 4, 11, "int"),
+        draft.knob("size", 0.18, 0.42),
+        draft.knob("seed", 0, 1000),
+    )
     shape = draft.call(draft.one_of("shapes"), "at")
     paint = draft.call(draft.one_of("palettes"), f"chance(vec2(i, 77.0)) + {draft.knob('rings', 0, 0.5)} * d")
     draft.lines += [
@@ -159,7 +171,20 @@ def _shapes(draft: Draft) -> None:
     _finish(draft)
 
 
-_NEAR = ("ball", "box", "torus", "rings", "drops", "gyroid", "schwarz", "sponge", "column", "crystal_", "helix", "bulwark")
+_NEAR = (
+    "ball",
+    "box",
+    "torus",
+    "rings",
+    "drops",
+    "gyroid",
+    "schwarz",
+    "sponge",
+    "column",
+    "crystal_",
+    "helix",
+    "bulwark",
+)
 
 
 def _solids(draft: Draft) -> None:
@@ -199,12 +224,16 @@ def _backdrop(draft: Draft) -> None:
     manner = draft.stream.integer(0, 3)
     if manner == 0:
         number = f"{draft.call(draft.one_of('fields'), 'place')}"
-        draft.add(f"vec3 behind = {draft.call(draft.one_of('palettes'), f'0.6 * {number}')} * {draft.knob('dim', 0.5, 1)};")
+        draft.add(
+            f"vec3 behind = {draft.call(draft.one_of('palettes'), f'0.6 * {number}')} * {draft.knob('dim', 0.5, 1)};"
+        )
     elif manner == 1:
         draft.add(f"vec3 behind = {draft.call(draft.one_of('scatterings'), 'place')};")
     else:
         low, high = draft.knob("low", 0, 1, "vec3"), draft.knob("high", 0, 1, "vec3")
-        draft.add(f"vec3 behind = mix(tinted({low}), tinted(vec3({high}.x, 0.7 * {high}.yz)), 0.5 + 0.5 * place.y);")
+        draft.add(
+            f"vec3 behind = mix(tinted({low}), tinted(vec3({high}.x, 0.7 * {high}.yz)), 0.5 + 0.5 * place.y);"
+        )
 
 
 def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
@@ -236,7 +265,11 @@ def _surface(draft: Draft, floor_: bool) -> None:
         f"if (t < {far}) {{",
         "    vec3 p = eye + t * ray, normal = facing(p, 0.003 * t);",
         f"    vec3 own = {paint};",
-        *(["    if (p.y < -1.44) own = behind * (0.5 + 0.5 * mod(floor(p.x) + floor(p.z), 2.0));"] if floor_ else []),
+        *(
+            ["    if (p.y < -1.44) own = behind * (0.5 + 0.5 * mod(floor(p.x) + floor(p.z), 2.0));"]
+            if floor_
+            else []
+        ),
         f"    colour = lit(own, p, normal, ray, normalize(vec3({sun}.xy, -0.4) + vec3(0.0, 1.2, -0.3)), {draft.knob('gloss', 0, 0.8)});",
         *([f"    colour = mix(colour, behind, smoothstep(4.0, {far}, t));"] if floor_ else []),
         "}",

@@ -16,7 +16,14 @@ from synth.glsl.blocks import FOLDER
 _VERSION = "#version 430\n"
 _FRAME_RATE = 60
 _SHADERTOY = (
-    *("vec3 iResolution", "float iTime", "float iTimeDelta", "float iFrameRate", "float iSampleRate", "int iFrame"),
+    *(
+        "vec3 iResolution",
+        "float iTime",
+        "float iTimeDelta",
+        "float iFrameRate",
+        "float iSampleRate",
+        "int iFrame",
+    ),
     *("vec4 iMouse", "vec4 iDate", "vec3 iChannelResolution[4]", "float iChannelTime[4]"),
 )
 
@@ -50,9 +57,7 @@ def shadertoy(code: str) -> Source:
     """Wraps a Shadertoy program."""
     uniforms = "".join(f"uniform {u};\n" for u in _SHADERTOY)
     samplers = "".join(f"uniform sampler2D iChannel{i};\n" for i in range(4))
-    head = (
-        f"{_VERSION}precision highp float;\n{uniforms}{samplers}#define iGlobalTime iTime\n#define HW_PERFORMANCE 1\nout vec4 exn_colour;\n"
-    )
+    head = f"{_VERSION}precision highp float;\n{uniforms}{samplers}#define iGlobalTime iTime\n#define HW_PERFORMANCE 1\nout vec4 exn_colour;\n"
     main = "void main() {\n    vec4 c = vec4(0, 0, 0, 1);\n    mainImage(c, gl_FragCoord.xy);\n    exn_colour = vec4(c.rgb, 1);\n}\n"
     return Source("shadertoy", f"{head}{_without_header(code)}\n{main}")
 
@@ -70,11 +75,19 @@ def twigl(code: str, mode: str) -> Source:
     code = _zeroed(_without_header(code))
     if name in ("classic", "geek"):
         return Source(f"twigl {mode}", _complete(code))
-    outputs = {"": "", "300": "out vec4 o;\n", "mrt": "layout(location = 0) out vec4 o0;\nlayout(location = 1) out vec4 o1;\n"}[manner]
+    outputs = {
+        "": "",
+        "300": "out vec4 o;\n",
+        "mrt": "layout(location = 0) out vec4 o0;\nlayout(location = 1) out vec4 o1;\n",
+    }[manner]
     buffers = "uniform sampler2D b0, b1;\n" if manner == "mrt" else "uniform sampler2D b;\n"
     head = f"precision highp float;\nuniform vec2 r, m;\nuniform float t, f, s;\n{buffers}{outputs}"
     if name == "geekest":
-        clear = {"": "gl_FragColor = vec4(0, 0, 0, 1);", "300": "o = vec4(0, 0, 0, 1);", "mrt": "o0 = o1 = vec4(0, 0, 0, 1);"}[manner]
+        clear = {
+            "": "gl_FragColor = vec4(0, 0, 0, 1);",
+            "300": "o = vec4(0, 0, 0, 1);",
+            "mrt": "o0 = o1 = vec4(0, 0, 0, 1);",
+        }[manner]
         head += "#define FC gl_FragCoord\n" + (FOLDER / "twigl.glsl").read_text()
         code = f"void main() {{\n    {clear}\n{code}\n}}\n"
     return Source(f"twigl {mode}", _complete(head + code))
@@ -125,7 +138,11 @@ def _zeroed(code: str) -> str:
     at = 0
     for match in _DECLARATION.finditer(code):
         end = _end_of(code, match.end())
-        if match.start() < at or end < 0 or re.search(r"\b(uniform|varying|in|out|inout|attribute)\s+$", code[: match.start()]):
+        if (
+            match.start() < at
+            or end < 0
+            or re.search(r"\b(uniform|varying|in|out|inout|attribute)\s+$", code[: match.start()])
+        ):
             continue
         names = _split(code[match.end() : end])
         zero = {"int": "0", "float": "0."}.get(match[1], f"{match[1]}(0)")

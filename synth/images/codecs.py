@@ -88,9 +88,17 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
     width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
     channels = {0: 1, 2: 3}.get(colour)
     end = 41 + int.from_bytes(data[33:37], "big")
-    if channels is None or depth != 8 or any(rest) or data[37:41] != b"IDAT" or data[end + 8 : end + 12] != b"IEND":
+    if (
+        channels is None
+        or depth != 8
+        or any(rest)
+        or data[37:41] != b"IDAT"
+        or data[end + 8 : end + 12] != b"IEND"
+    ):
         return None
-    if any(zlib_ng.crc32(data[a:b]) != int.from_bytes(data[b : b + 4], "big") for a, b in ((12, 29), (37, end))):
+    if any(
+        zlib_ng.crc32(data[a:b]) != int.from_bytes(data[b : b + 4], "big") for a, b in ((12, 29), (37, end))
+    ):
         raise ValueError("not a readable picture: a checksum fails")
     rows = np.frombuffer(zlib_ng.decompress(data[41:end]), np.uint8)
     if rows.size != height * (1 + width * channels):

@@ -12,7 +12,9 @@ from zlib_ng import zlib_ng
 END = 256
 _LONGEST = 15  # bits of a byte's code
 _LONGEST_OF_LENGTHS = 7  # bits of the code that writes code lengths
-_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])  # the order of those lengths (RFC 1951, 3.2.7)
+_ORDER = np.array(
+    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
+)  # the order of those lengths (RFC 1951, 3.2.7)
 
 
 def compress(data: np.ndarray) -> bytes:
@@ -130,7 +132,13 @@ def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(cache=True)
 def _write(
-    out: np.ndarray, place: int, held: np.uint64, bits: np.uint64, words: np.ndarray, widths: np.ndarray, picks: np.ndarray
+    out: np.ndarray,
+    place: int,
+    held: np.uint64,
+    bits: np.uint64,
+    words: np.ndarray,
+    widths: np.ndarray,
+    picks: np.ndarray,
 ) -> tuple[int, np.uint64, np.uint64]:
     """Appends words[pick], widths[pick] (1 to 17) bits wide, for every pick, to the uint64 words of `out`.
     `held` has the `bits` (fewer than 64) of the last, unfinished word."""

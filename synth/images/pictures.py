@@ -33,7 +33,9 @@ def box_average(pixels: np.ndarray, size: int) -> np.ndarray:
     if factor == 1:
         return pixels
     if pixels.ndim == 3:
-        channels = [_box_average(np.ascontiguousarray(pixels[..., c]), factor) for c in range(pixels.shape[2])]
+        channels = [
+            _box_average(np.ascontiguousarray(pixels[..., c]), factor) for c in range(pixels.shape[2])
+        ]
         return np.stack(channels, axis=2)
     return _box_average(pixels, factor)
 
@@ -49,7 +51,10 @@ def measure(picture: Picture) -> Stats:
     tally = _grey_tallies if picture.pixels.shape[2] == 1 else _rgb_tallies
     tallies = tally(levels, sides.reshape(-1)).tolist()
     left, top, right, bottom = _box(sides)
-    stats: Stats = {"fill": tallies[1][0][0] / sides.size, "box": [left, top, right, bottom] if right else None}
+    stats: Stats = {
+        "fill": tallies[1][0][0] / sides.size,
+        "box": [left, top, right, bottom] if right else None,
+    }
     for side, name in ((1, "foreground"), (0, "background")):
         (count, *sums), (modal_count, *modal_sums) = tallies[side]
         mean = [round(s / count, 2) for s in sums] if count else None
@@ -57,7 +62,9 @@ def measure(picture: Picture) -> Stats:
     return stats
 
 
-def contact_sheet(pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4) -> np.ndarray:
+def contact_sheet(
+    pictures: Iterable[np.ndarray], *, columns: int = 8, thumb: int = 128, gap: int = 4
+) -> np.ndarray:
     """Returns pictures (uint8 (S, S, C) each, one C) side by side on grey, row by row: uint8 (H, W, C).
     Pictures larger than `thumb` pixels are box-averaged to that size."""
     thumbs = [_thumbnail(p, thumb) for p in pictures]
@@ -135,7 +142,11 @@ def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
     """Returns the box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
     boxes = np.empty(levels.size // 3, np.uint16)
     for i in range(boxes.size):
-        red, green, blue = np.uint16(levels[3 * i] >> 4), np.uint16(levels[3 * i + 1] >> 4), np.uint16(levels[3 * i + 2] >> 4)
+        red, green, blue = (
+            np.uint16(levels[3 * i] >> 4),
+            np.uint16(levels[3 * i + 1] >> 4),
+            np.uint16(levels[3 * i + 2] >> 4),
+        )
         boxes[i] = red << np.uint16(8) | green << np.uint16(4) | blue
     return boxes
 
@@ -158,7 +169,9 @@ def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray) -> None:
+def _sum_rgb(
+    levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray
+) -> None:
     """Sums RGB levels into (2, 2, 3): of either side, and of its one box (`behind` or `before`). 32 bits hold
     the sums up to 4096 x 4096."""
     all_r = all_g = all_b = fore_r = fore_g = fore_b = np.uint32(0)
@@ -166,11 +179,26 @@ def _sum_rgb(levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: i
     for i in range(sides.size):
         r, g, b = np.uint32(levels[3 * i]), np.uint32(levels[3 * i + 1]), np.uint32(levels[3 * i + 2])
         fore = np.uint32(sides[i])
-        far, near = np.uint32((boxes[i] == behind) & (sides[i] == 0)), np.uint32((boxes[i] == before) & (sides[i] != 0))
+        far, near = (
+            np.uint32((boxes[i] == behind) & (sides[i] == 0)),
+            np.uint32((boxes[i] == before) & (sides[i] != 0)),
+        )
         all_r, all_g, all_b = np.uint32(all_r + r), np.uint32(all_g + g), np.uint32(all_b + b)
-        fore_r, fore_g, fore_b = np.uint32(fore_r + fore * r), np.uint32(fore_g + fore * g), np.uint32(fore_b + fore * b)
-        far_r, far_g, far_b = np.uint32(far_r + far * r), np.uint32(far_g + far * g), np.uint32(far_b + far * b)
-        near_r, near_g, near_b = np.uint32(near_r + near * r), np.uint32(near_g + near * g), np.uint32(near_b + near * b)
+        fore_r, fore_g, fore_b = (
+            np.uint32(fore_r + fore * r),
+            np.uint32(fore_g + fore * g),
+            np.uint32(fore_b + fore * b),
+        )
+        far_r, far_g, far_b = (
+            np.uint32(far_r + far * r),
+            np.uint32(far_g + far * g),
+            np.uint32(far_b + far * b),
+        )
+        near_r, near_g, near_b = (
+            np.uint32(near_r + near * r),
+            np.uint32(near_g + near * g),
+            np.uint32(near_b + near * b),
+        )
     sums[0, 0] = all_r - fore_r, all_g - fore_g, all_b - fore_b
     sums[1, 0] = fore_r, fore_g, fore_b
     sums[0, 1] = far_r, far_g, far_b

@@ -41,21 +41,37 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
     for r in range(steps):
         above, below, push = coarse[r], coarse[r + 1], noise[r]
         for c in range(steps):
-            middles[r, c] = (np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)) + push[c]
+            middles[r, c] = (
+                np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)
+            ) + push[c]
     for r in range(steps + 1):
         # The row of old points, with an edge point between each two.
-        old, above, below, push, row = coarse[r], middles[r - 1], middles[r % steps], noise[steps + r], fine[2 * r]
+        old, above, below, push, row = (
+            coarse[r],
+            middles[r - 1],
+            middles[r % steps],
+            noise[steps + r],
+            fine[2 * r],
+        )
         for c in range(steps):
             row[2 * c] = old[c]
             row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + push[c]
         row[2 * steps] = old[steps]
     for r in range(steps):
         # The row of middles, with edge points at its ends and between them.
-        old, under, own, push, row = coarse[r], coarse[r + 1], middles[r], noise[2 * steps + 1 + r], fine[2 * r + 1]
+        old, under, own, push, row = (
+            coarse[r],
+            coarse[r + 1],
+            middles[r],
+            noise[2 * steps + 1 + r],
+            fine[2 * r + 1],
+        )
         row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + push[0]
         for c in range(steps - 1):
             row[2 * c + 1] = own[c]
-            row[2 * c + 2] = (np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)) + push[c + 1]
+            row[2 * c + 2] = (
+                np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)
+            ) + push[c + 1]
         row[2 * steps - 1] = own[steps - 1]
         row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + push[steps]
     return fine, counter + noise.size // 4

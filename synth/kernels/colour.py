@@ -71,7 +71,9 @@ def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: floa
     for i in range(size):
         row, out = heights[i], picture[i]
         for j in range(size):
-            steps[j] = min(np.int32(8191), max(np.int32(0), np.int32((row[j] >> np.int32(6)) + np.int32(4096))))
+            steps[j] = min(
+                np.int32(8191), max(np.int32(0), np.int32((row[j] >> np.int32(6)) + np.int32(4096)))
+            )
         for j in range(size):
             step = np.uint32(steps[j])
             if palette[step] == 0:
@@ -95,7 +97,11 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     out, width = np.empty_like(levels), levels.shape[1]
     sums = np.empty(width + 8, np.uint16)
     for i in range(height):
-        above, row, below = levels[min(abs(i - 1), height - 1)], levels[i], levels[min(i + 1, max(0, 2 * height - 3 - i))]
+        above, row, below = (
+            levels[min(abs(i - 1), height - 1)],
+            levels[i],
+            levels[min(i + 1, max(0, 2 * height - 3 - i))],
+        )
         for j in range(width):
             sums[j + 4] = np.uint16(side * np.uint16(above[j] + below[j]) + middle * row[j] + half) >> eight
         for j in range(4):

@@ -71,7 +71,9 @@ def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
         right = rotation(_uniform(key, first + 2), signs >> np.uint64(2))
         for i in range(2):
             for j in range(2):
-                system[k, 2 * i + j] = left[i, 0] * values[k, 0] * right[0, j] + left[i, 1] * values[k, 1] * right[1, j]
+                system[k, 2 * i + j] = (
+                    left[i, 0] * values[k, 0] * right[0, j] + left[i, 1] * values[k, 1] * right[1, j]
+                )
             system[k, 4 + i] = 2.0 * _uniform(key, first + 3 + i) - 1.0
     weigh(system)
     return system
@@ -194,13 +196,22 @@ def strides(orientation: int, size: int) -> np.ndarray:
     """Returns the strides for a `turned` histogram: int64 (3,), read-only by convention."""
     side = size + 4
     down, across = (1, side) if orientation & 1 else (side, 1)
-    flipped = [axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit]  # the strides that run backwards
+    flipped = [
+        axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit
+    ]  # the strides that run backwards
     first = sum((side - 1) * axis for axis in flipped)
     return np.array([first, -down if down in flipped else down, -across if across in flipped else across])
 
 
 @njit(cache=True)
-def _iterate(system: np.ndarray, start_x: np.float32, start_y: np.float32, key: np.uint64, xs: np.ndarray, ys: np.ndarray) -> None:
+def _iterate(
+    system: np.ndarray,
+    start_x: np.float32,
+    start_y: np.float32,
+    key: np.uint64,
+    xs: np.ndarray,
+    ys: np.ndarray,
+) -> None:
     """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs. An odd last map is
     paired with one that is never chosen."""
     count = system.shape[0]
@@ -222,7 +233,10 @@ def _iterate(system: np.ndarray, start_x: np.float32, start_y: np.float32, key: 
                 x0, y0 = a0 * u + b0 * v + e0, c0 * u + d0 * v + f0
                 x1, y1 = a1 * u + b1 * v + e1, c1 * u + d1 * v + f1
                 kept_x, kept_y = (x0 if choice >= first else kept_x), (y0 if choice >= first else kept_y)
-                next_x[j], next_y[j] = (x1 if choice >= second else kept_x), (y1 if choice >= second else kept_y)
+                next_x[j], next_y[j] = (
+                    (x1 if choice >= second else kept_x),
+                    (y1 if choice >= second else kept_y),
+                )
         row = max(0, step)
         for j in range(_ORBITS):
             xs[row, j] = x[j] = next_x[j]

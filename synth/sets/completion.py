@@ -222,7 +222,9 @@ def _finished(work: Work, found: Found) -> bool:
 def _give_up(work: Work, found: Found) -> NoReturn:
     file = work.storage.join(found.missing[0].file)
     if found.missing[0].file not in found.state.sizes:
-        raise UserError(f"{file} was written and is not there; is this folder shared by all nodes of the cluster?")
+        raise UserError(
+            f"{file} was written and is not there; is this folder shared by all nodes of the cluster?"
+        )
     raise UserError(f"{file} differs from its record each time; does another program write there?")
 
 
@@ -235,7 +237,9 @@ def _foresee(work: Work, found: Found, terms: Terms) -> Estimate:
     if free is not None and needed * _MARGIN > free + freed:
         place = f"{work.storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}"
         raise UserError(f"{place}; make room or give another --out")
-    return Estimate(pictures, needed, round(pictures * probe.seconds / (_workers(work, terms, found) or 1), 1), free)
+    return Estimate(
+        pictures, needed, round(pictures * probe.seconds / (_workers(work, terms, found) or 1), 1), free
+    )
 
 
 def _workers(work: Work, terms: Terms, found: Found) -> int | None:
@@ -254,13 +258,26 @@ def _require_ray(terms: Terms) -> None:
 
 def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which Ray is up, or an empty one if the run needs no Ray."""
-    return contextlib.nullcontext() if workers == 0 else parallel.ray_session(workers, terms.ray_address, work.packages)
+    return (
+        contextlib.nullcontext()
+        if workers == 0
+        else parallel.ray_session(workers, terms.ray_address, work.packages)
+    )
 
 
-def _make(work: Work, parts: Sequence[Part], workers: int | None, terms: Terms) -> Generator[Progress | Record, None, None]:
+def _make(
+    work: Work, parts: Sequence[Part], workers: int | None, terms: Terms
+) -> Generator[Progress | Record, None, None]:
     """Makes parts. Yields the progress and, as each is finished, its record."""
     jobs = work.jobs(parts)
-    values = parallel.run(work.task, jobs, workers=workers, ray_address=terms.ray_address, packages=work.packages, gpus=work.gpus)
+    values = parallel.run(
+        work.task,
+        jobs,
+        workers=workers,
+        ray_address=terms.ray_address,
+        packages=work.packages,
+        gpus=work.gpus,
+    )
     with contextlib.closing(values):
         for job, value in values:
             if isinstance(value, Record):

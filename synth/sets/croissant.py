@@ -71,7 +71,9 @@ def _document(manifest: Json, about: About) -> Json:
         sets.append(_file_set("caption-files", "text/plain", "*.txt", within))
         texts = [
             _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
-            _field("captions/captions", "sc:Text", "People's captions, one a line.", "caption-files", "content"),
+            _field(
+                "captions/captions", "sc:Text", "People's captions, one a line.", "caption-files", "content"
+            ),
         ]
     return {
         "@context": _CONTEXT,
@@ -93,7 +95,14 @@ def _document(manifest: Json, about: About) -> Json:
 
 
 def _file_set(name: str, media: str, pattern: str, within: list[Json]) -> Json:
-    return {"@type": "cr:FileSet", "@id": name, "name": name, "containedIn": within, "encodingFormat": media, "includes": pattern}
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "containedIn": within,
+        "encodingFormat": media,
+        "includes": pattern,
+    }
 
 
 def _record_set(name: str, fields: list[Json]) -> Json:
@@ -102,7 +111,14 @@ def _record_set(name: str, fields: list[Json]) -> Json:
 
 def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
     origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
-    return {"@type": "cr:Field", "@id": name, "name": name, "description": description, "dataType": kind, "source": origin}
+    return {
+        "@type": "cr:Field",
+        "@id": name,
+        "name": name,
+        "description": description,
+        "dataType": kind,
+        "source": origin,
+    }
 
 
 _CONTEXT = {

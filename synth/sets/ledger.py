@@ -43,7 +43,10 @@ class State:
         record = self.records.get(part.file)
         if record is None or (record.fingerprint, record.bytes) != (fingerprint, self.sizes.get(part.file)):
             return False
-        return record.planned == (part.count if part.counted else record.planned) and part.content.items() <= record.content.items()
+        return (
+            record.planned == (part.count if part.counted else record.planned)
+            and part.content.items() <= record.content.items()
+        )
 
 
 def load(storage: Storage) -> State:
@@ -52,7 +55,10 @@ def load(storage: Storage) -> State:
     sizes = storage.sizes()
     if MANIFEST in sizes:
         manifest = read_manifest(storage)
-        records = [_record({**entry, "identity": manifest["identity"]}, storage.join(MANIFEST)) for entry in manifest["parts"]]
+        records = [
+            _record({**entry, "identity": manifest["identity"]}, storage.join(MANIFEST))
+            for entry in manifest["parts"]
+        ]
         return State(sizes, {r.file: r for r in records}, manifest)
     found = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
     records = [_record(_parsed(data), storage.join(name)) for name, data in found.items()]
@@ -89,10 +95,14 @@ def require_same(state: State, storage: Storage, identity: Json, samples: int | 
         return  # others' files lie there, and as many as there are
     if not state.records and state.sizes:
         example = sorted(state.sizes)[0]
-        raise UserError(f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out")
+        raise UserError(
+            f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out"
+        )
     held = max((r.first + r.count for r in state.records.values()), default=0)
     if samples is not None and held > samples:
-        raise UserError(f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}")
+        raise UserError(
+            f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}"
+        )
 
 
 def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
@@ -100,7 +110,9 @@ def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
     replaced. A set of exnihilo's own is never replaced by a description of it."""
     for record in state.records.values():
         if adopted(record.identity) and not adopted(identity):
-            raise UserError(f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}")
+            raise UserError(
+                f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}"
+            )
         if adopted(identity) and not adopted(record.identity):
             raise UserError(f"{storage.url} holds a set that exnihilo made; it needs no preparation")
 
@@ -127,7 +139,9 @@ def replace_by(state: State, storage: Storage, claim: Record, companions: Iterab
     of the new set first, so that the place has an owner at every moment."""
     storage.remove([MANIFEST, *companions])
     write_record(storage, claim)
-    files = [r.name for r in state.records.values()] + [r.file for r in state.records.values() if not adopted(r.identity)]
+    files = [r.name for r in state.records.values()] + [
+        r.file for r in state.records.values() if not adopted(r.identity)
+    ]
     storage.remove(name for name in files if name != claim.name)
 
 
@@ -147,7 +161,10 @@ def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) 
     Numbers the samples, so that samples left out leave no gap."""
     ordered = sorted(records, key=lambda r: r.number)
     firsts = accumulate((r.count for r in ordered), initial=0)
-    parts = [_without(asdict(replace(r, first=first)), "identity") for r, first in zip(ordered, firsts, strict=False)]
+    parts = [
+        _without(asdict(replace(r, first=first)), "identity")
+        for r, first in zip(ordered, firsts, strict=False)
+    ]
     samples = sum(p["count"] for p in parts)
     head = {"format": FORMAT, "samples": samples, "fingerprint": digest(identity), "identity": identity}
     return {**head, **about, "parts": parts, "run": run}
@@ -163,11 +180,17 @@ def read_manifest(storage: Storage) -> Json:
     try:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)") from None
+        raise UserError(
+            f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)"
+        ) from None
     kinds = {"parts": list, "identity": dict, "samples": int, "fingerprint": str}
-    whole = isinstance(manifest, dict) and all(isinstance(manifest.get(name), kind) for name, kind in kinds.items())
+    whole = isinstance(manifest, dict) and all(
+        isinstance(manifest.get(name), kind) for name, kind in kinds.items()
+    )
     if not whole or manifest.get("format") != FORMAT or not all(_is_part(p) for p in manifest["parts"]):
-        raise UserError(f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again")
+        raise UserError(
+            f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again"
+        )
     return manifest
 
 
@@ -184,7 +207,9 @@ def _unfinished(storage: Storage) -> str:
 
 def manifest_digest(manifest: Json) -> str:
     """Returns the sha256 of the manifest's canonical JSON without its `run` parts. Later stages pin it."""
-    return digest(_without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run"))
+    return digest(
+        _without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run")
+    )
 
 
 def _differences(old: Json, new: Json) -> list[str]:
@@ -205,8 +230,12 @@ def _record(values: Any, name: str) -> Record:
         record = Record(**values)
     except TypeError:
         record = None
-    if record is None or not all(isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")):
-        raise UserError(f"{name} is no record that this version of exnihilo reads; remove it, or give another --out")
+    if record is None or not all(
+        isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")
+    ):
+        raise UserError(
+            f"{name} is no record that this version of exnihilo reads; remove it, or give another --out"
+        )
     return record
 
 
@@ -227,4 +256,6 @@ def _without(tree: Json, key: str) -> Json:
 
 
 def _readable(tree: Json) -> bytes:
-    return json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    return (
+        json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    )

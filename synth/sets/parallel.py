@@ -22,8 +22,13 @@ Job = TypeVar("Job")
 Task = Callable[[Job], Iterator[Any]]
 
 RETRIES = 3  # of one job, after lost workers
-_ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1")
-_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")  # to a cluster's workers; credentials are the nodes' own
+_ONE_THREAD = dict.fromkeys(
+    ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1"
+)
+_FORWARDED = (
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+)  # to a cluster's workers; credentials are the nodes' own
 _OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
 
 
@@ -73,11 +78,15 @@ def _places(resources: dict[str, float], gpus: float) -> int:
     """Returns the number of tasks that a cluster can run at once. Raises UserError if it is 0."""
     places = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
     if places < 1:
-        raise UserError(f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some")
+        raise UserError(
+            f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some"
+        )
     return int(places)
 
 
-def _run_on_ray(ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float) -> Iterator[tuple[Job, Any]]:
+def _run_on_ray(
+    ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float
+) -> Iterator[tuple[Job, Any]]:
     # max_calls=0: Ray would else end a worker after each task that had a GPU
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
     running: dict[Any, _Running] = {}
@@ -167,4 +176,6 @@ def require_reachable(address: str | None) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise UserError(f"no Ray cluster answers at {address} ({error}); start it, correct --ray-address, or leave it out") from None
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}); start it, correct --ray-address, or leave it out"
+        ) from None

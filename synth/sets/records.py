@@ -67,7 +67,9 @@ class Record:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         }
         count = part.count if count is None else count
-        return cls(part.file, part.number, part.first, count, bytes, sha256, digest(identity), identity, content, run)
+        return cls(
+            part.file, part.number, part.first, count, bytes, sha256, digest(identity), identity, content, run
+        )
 
     @property
     def name(self) -> str:

@@ -130,7 +130,9 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
                     files = {}
                 key, files = stem, {**files, extension: data}
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged at {last}: {error}; remove it and give the command that made the set again") from None
+        raise UserError(
+            f"{name} is damaged at {last}: {error}; remove it and give the command that made the set again"
+        ) from None
     if files:
         yield key, files
 
@@ -149,7 +151,9 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
         raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
     try:
         about = json.loads(files.get("json", b"{}"))
-        lines = files.get("txt", b"").decode("utf-8-sig").split("\n")  # others' line ends would cut captions of other scripts
+        lines = (
+            files.get("txt", b"").decode("utf-8-sig").split("\n")
+        )  # others' line ends would cut captions of other scripts
         pixels = codecs.rgb(codecs.decode(pictures[0]))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
@@ -188,7 +192,9 @@ class MappedShard:
             pixels = codecs.decode(self._data[offset : offset + length])
             height, width, _ = pixels.shape
             if height != width or height % size:
-                raise UserError(f"sample {key} of {self._name} has {width} x {height} pixels, no multiple of {size} x {size}")
+                raise UserError(
+                    f"sample {key} of {self._name} has {width} x {height} pixels, no multiple of {size} x {size}"
+                )
             return box_average(pixels, size)
         except ValueError as error:
             raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
@@ -216,7 +222,9 @@ def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
         with tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged: {error}; remove it and give the command that made the set again") from None
+        raise UserError(
+            f"{name} is damaged: {error}; remove it and give the command that made the set again"
+        ) from None
 
 
 class ShardSet:
@@ -251,7 +259,9 @@ class ShardSet:
         try:
             with self.storage.whole(shard.file) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256[shard.file]:  # type: ignore[arg-type]
-                    raise UserError(f"{name} is not the file that its manifest describes; `python -m synth verify` says what was changed")
+                    raise UserError(
+                        f"{name} is not the file that its manifest describes; `python -m synth verify` says what was changed"
+                    )
                 file.seek(0)
                 yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:

@@ -28,12 +28,33 @@ T = TypeVar("T")
 ATTEMPTS = 5  # of a transfer that fails for a passing reason
 FIRST_PAUSE = 0.5  # seconds; doubles with every attempt
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-_FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "refuses files of this size"}
+_FULL = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is over its quota",
+    errno.EFBIG: "refuses files of this size",
+}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-_PASSING = {errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EINTR}
+_PASSING = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ECONNABORTED,
+    errno.EPIPE,
+    errno.ETIMEDOUT,
+    errno.EINTR,
+}
 
 
-_PASSING_NAMES = ("Connect", "Timeout", "IncompleteRead", "ResponseStreaming", "Disconnected", "ClientPayload", "SSLError")
+_PASSING_NAMES = (
+    "Connect",
+    "Timeout",
+    "IncompleteRead",
+    "ResponseStreaming",
+    "Disconnected",
+    "ClientPayload",
+    "SSLError",
+)
 
 
 class Storage(ABC):
@@ -112,7 +133,9 @@ def open_storage(url: str) -> Storage:
     try:
         fsspec.get_filesystem_class(scheme)
     except ValueError:
-        raise UserError(f"unknown URL scheme {scheme}:// in {url}; use a folder, s3://, gs:// or what else fsspec knows") from None
+        raise UserError(
+            f"unknown URL scheme {scheme}:// in {url}; use a folder, s3://, gs:// or what else fsspec knows"
+        ) from None
     except ImportError as error:
         raise UserError(f"{scheme}:// needs another package: {error}") from None
     with plain_errors(url):
@@ -134,7 +157,9 @@ class Folder(Storage):
         with plain_errors(self.url), os.scandir(self._path) as entries:
             names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
             paths = {name: self._path / name for name in names}
-            return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}  # 0: a link to nowhere
+            return {
+                name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()
+            }  # 0: a link to nowhere
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
@@ -251,7 +276,9 @@ class ObjectStore(Storage):
             self._require_bucket()
             return {}
         named = {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
-        return {name: size for name, size in named.items() if name}  # an empty name is a console's mark of a folder
+        return {
+            name: size for name, size in named.items() if name
+        }  # an empty name is a console's mark of a folder
 
     def read(self, name: str) -> bytes:
         return self._try(lambda: self._fs.cat_file(self._path(name)))
@@ -290,7 +317,9 @@ class ObjectStore(Storage):
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         if self.url.startswith(("http://", "https://")):
-            raise UserError(f"{self.url} can only be read; give a folder or an object store such as s3://bucket/prefix")
+            raise UserError(
+                f"{self.url} can only be read; give a folder or an object store such as s3://bucket/prefix"
+            )
         yield
 
     def _upload(self, local: str, path: str) -> None:
@@ -303,7 +332,9 @@ class ObjectStore(Storage):
     def _require_bucket(self) -> None:
         bucket = self._root.strip("/").split("/")[0]
         if self.url.startswith(("s3://", "gs://")) and not self._try(lambda: self._fs.exists(bucket)):
-            raise UserError(f"there is no bucket {bucket!r} (or it may not be seen); make it first, or correct the URL {self.url}")
+            raise UserError(
+                f"there is no bucket {bucket!r} (or it may not be seen); make it first, or correct the URL {self.url}"
+            )
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -332,7 +363,9 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in _PASSING:
         return True
-    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or any(word in type(error).__name__ for word in _PASSING_NAMES)
+    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or any(
+        word in type(error).__name__ for word in _PASSING_NAMES
+    )
 
 
 @contextlib.contextmanager
@@ -345,13 +378,23 @@ def plain_errors(place: str) -> Iterator[None]:
     except Exception as error:
         number = getattr(error, "errno", None)
         if number in _FULL:
-            raise UserError(f"{place} {_FULL[number]}; make room, then give the same command again: it goes on where it stopped") from None
-        if isinstance(error, PermissionError) or number in _FORBIDDEN or "Credentials" in type(error).__name__:
-            raise UserError(f"{place} may not be read or written with these rights or credentials: {error}") from None
+            raise UserError(
+                f"{place} {_FULL[number]}; make room, then give the same command again: it goes on where it stopped"
+            ) from None
+        if (
+            isinstance(error, PermissionError)
+            or number in _FORBIDDEN
+            or "Credentials" in type(error).__name__
+        ):
+            raise UserError(
+                f"{place} may not be read or written with these rights or credentials: {error}"
+            ) from None
         if isinstance(error, NotADirectoryError):
             raise UserError(f"{place} lies below a file; give a folder or a URL") from None
         if may_pass(error):
-            raise UserError(f"{place} cannot be reached: {error}; give the same command again when it can") from None
+            raise UserError(
+                f"{place} cannot be reached: {error}; give the same command again when it can"
+            ) from None
         if type(error).__module__.startswith("botocore"):
             raise UserError(f"{place} cannot be used: {error}") from None
         raise

@@ -44,12 +44,19 @@ class Programs:
         try:
             return cls.of((Path(text) / NAME).read_bytes(), text)
         except OSError:
-            raise UserError(f"{text} holds no {NAME}; make one with: python -m synth vet shaders --out {text}") from None
+            raise UserError(
+                f"{text} holds no {NAME}; make one with: python -m synth vet shaders --out {text}"
+            ) from None
 
     @classmethod
     def made(cls, content: Json) -> Self:
         """Returns the programs of a vetting's content."""
-        return cls.of(json.dumps(json.loads(settings.canonical({"format": FORMAT, **content})), indent=0, sort_keys=True).encode() + b"\n")
+        return cls.of(
+            json.dumps(
+                json.loads(settings.canonical({"format": FORMAT, **content})), indent=0, sort_keys=True
+            ).encode()
+            + b"\n"
+        )
 
     @property
     def content(self) -> Json:
@@ -84,7 +91,9 @@ def shipped() -> Programs:
     try:
         return Programs.of(SHIPPED.read_bytes(), str(SHIPPED.parent))
     except FileNotFoundError:
-        raise UserError(f"{SHIPPED} is missing; restore it, or make it: python -m synth vet shaders --out {SHIPPED.parent}") from None
+        raise UserError(
+            f"{SHIPPED} is missing; restore it, or make it: python -m synth vet shaders --out {SHIPPED.parent}"
+        ) from None
 
 
 @lru_cache(maxsize=4)
@@ -102,5 +111,7 @@ def _parsed(data: bytes, place: str) -> Json:
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.get("programs"):
-        raise UserError(f"{place or 'this'}/{NAME} is damaged or of another version; remove it and vet the programs again")
+        raise UserError(
+            f"{place or 'this'}/{NAME} is damaged or of another version; remove it and vet the programs again"
+        )
     return content

@@ -33,7 +33,10 @@ _LICENCES = (  # pattern in a comment -> licence; the first match counts
     (r"\bcc[ -]by[ -]nc", "cc-by-nc"),
     (r"\bcc[ -]by[ -]sa", "cc-by-sa"),
     (r"\bcc[ -]by\b", "cc-by"),
-    (r"\bmit license|\bthe mit\b|\bmit licence|licen[sc]e: *mit\b|permission is hereby granted, free of charge", "mit"),
+    (
+        r"\bmit license|\bthe mit\b|\bmit licence|licen[sc]e: *mit\b|permission is hereby granted, free of charge",
+        "mit",
+    ),
     (r"apache license", "apache-2.0"),
     (r"\bagpl|\blgpl|\bgpl|gnu general public", "gpl"),
     (r"\bbsd\b", "bsd"),
@@ -60,7 +63,9 @@ def read(folder: str) -> list[Found]:
         raise UserError(f"{folder} is no folder; give one with shader programs, such as a copy of Shaders21k")
     files = _files(root)
     if not files:
-        raise UserError(f"{folder} holds no shader programs: no shaders_list, .fragment, .json, .frag, .glsl or .fs files")
+        raise UserError(
+            f"{folder} holds no shader programs: no shaders_list, .fragment, .json, .frag, .glsl or .fs files"
+        )
     table = _licence_table(root)
     first: dict[str, str] = {}
     return [_once(_read(file, table), first) for file in files]
@@ -74,18 +79,30 @@ def allowed(found: list[Found], licences: str) -> list[Found]:
     def judged(one: Found) -> Found:
         if not wanted or one.fault or one.licence in wanted:
             return one
-        return Found(one.name, licence=one.licence, author=one.author, fault=f"licence {one.licence} is not asked for")
+        return Found(
+            one.name, licence=one.licence, author=one.author, fault=f"licence {one.licence} is not asked for"
+        )
 
     return [judged(one) for one in found]
 
 
 def _files(root: Path) -> list[Path]:
-    listing = next((p for p in (root / "shaders_list", root / "shader_codes" / "shaders_list") if p.is_file()), None)
+    listing = next(
+        (p for p in (root / "shaders_list", root / "shader_codes" / "shaders_list") if p.is_file()), None
+    )
     if listing is None:
-        return sorted(p for p in root.rglob("*") if p.suffix in _ENDINGS and p.is_file() and "modes" not in p.relative_to(root).parts[:-1])
+        return sorted(
+            p
+            for p in root.rglob("*")
+            if p.suffix in _ENDINGS and p.is_file() and "modes" not in p.relative_to(root).parts[:-1]
+        )
     above = listing.parent.parent
     lines = (line.strip() for line in listing.read_text().splitlines())
-    return [next((p for p in (above / line, listing.parent / line) if p.is_file()), above / line) for line in lines if line]
+    return [
+        next((p for p in (above / line, listing.parent / line) if p.is_file()), above / line)
+        for line in lines
+        if line
+    ]
 
 
 def _read(file: Path, table: dict[str, str]) -> Found:
@@ -160,5 +177,7 @@ def _once(found: Found, first: dict[str, str]) -> Found:
     own = hashlib.sha256("".join(plain(found.sources[0].text).split()).encode()).hexdigest()
     earlier = first.setdefault(own, found.name)
     return (
-        found if earlier == found.name else Found(found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}")
+        found
+        if earlier == found.name
+        else Found(found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}")
     )

@@ -67,7 +67,9 @@ def _judge_classes(structure: int, classes: list[int]) -> Json:
     Leaves out attempts of 0. A class without such an attempt counts as 0."""
     attempts: dict[int, int] = {}
     for number in classes:
-        attempt = next((a for a in range(ATTEMPTS) if _shows(structure, shaders.class_values(structure, number, a))), 0)
+        attempt = next(
+            (a for a in range(ATTEMPTS) if _shows(structure, shaders.class_values(structure, number, a))), 0
+        )
         if attempt:
             attempts[number] = attempt
     return {"fault": None, "attempts": attempts}
@@ -79,8 +81,12 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
     fault = ""
     for chosen, text in enumerate(texts):
         try:
-            pictures = [gl.draw(text, wrappers.bindings(text, moment, SIZE), SIZE, "this") for moment in TIMES]
-            took = _milliseconds(lambda text=text: gl.draw(text, wrappers.bindings(text, 1.0, TIMED), TIMED, "this"), slowest)  # type: ignore[misc]
+            pictures = [
+                gl.draw(text, wrappers.bindings(text, moment, SIZE), SIZE, "this") for moment in TIMES
+            ]
+            took = _milliseconds(
+                lambda text=text: gl.draw(text, wrappers.bindings(text, 1.0, TIMED), TIMED, "this"), slowest
+            )  # type: ignore[misc]
         except gl.ProgramError as error:
             fault = fault or f"does not compile: {_first_error(str(error))}"
             continue
@@ -98,7 +104,9 @@ def _first_error(text: str) -> str:
 
 
 def _shows(structure: int, values: tuple[float, ...]) -> bool:
-    return not any(judging.fault(shaders.draw(shaders.look(structure, values, moment), SIZE)) for moment in TIMES[1:3])
+    return not any(
+        judging.fault(shaders.draw(shaders.look(structure, values, moment), SIZE)) for moment in TIMES[1:3]
+    )
 
 
 def _milliseconds(action: Callable[[], object], limit: float) -> float:

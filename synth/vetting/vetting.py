@@ -48,13 +48,20 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
                 if answer["fault"]:
                     left_out.append({"name": name, "reason": answer["fault"]})
                 else:
-                    accepted.append({"name": name, "structure": number, "sha256": composer.compose(number).sha256})
+                    accepted.append(
+                        {"name": name, "structure": number, "sha256": composer.compose(number).sha256}
+                    )
             if len(accepted) == count:
                 break
             console.note(f"{len(accepted)} of {count} structures accepted")
         else:
-            raise UserError(f"of {100 * count} structures only {len(accepted)} could be drawn here; python -m synth doctor says more")
-        tasks = [{"do": "classes", "structure": a["structure"], "classes": [*range(i, classes, count)]} for i, a in enumerate(accepted)]
+            raise UserError(
+                f"of {100 * count} structures only {len(accepted)} could be drawn here; python -m synth doctor says more"
+            )
+        tasks = [
+            {"do": "classes", "structure": a["structure"], "classes": [*range(i, classes, count)]}
+            for i, a in enumerate(accepted)
+        ]
         attempts: dict[str, int] = {}
         for answer in children.run(tasks, _CLASS_DEADLINE):
             if answer["fault"]:
@@ -73,20 +80,36 @@ def sources(found: list[Found], asked: Json, slowest: float, device: str = "soft
     left_out = [{"name": one.name, "reason": one.fault} for one in found if one.fault]
     usable = [one for one in found if not one.fault]
     with _Children(device) as children:
-        tasks = [{"do": "sources", "texts": [s.text for s in one.sources], "slowest": slowest} for one in usable]
+        tasks = [
+            {"do": "sources", "texts": [s.text for s in one.sources], "slowest": slowest} for one in usable
+        ]
         for one, answer in zip(usable, children.run(tasks, _DEADLINE), strict=True):
             if answer["fault"]:
                 left_out.append({"name": one.name, "reason": answer["fault"]})
                 continue
             wrapper, text = one.sources[answer["chosen"]]
-            accepted.append({"name": one.name, "wrapper": wrapper, "licence": one.licence, "author": one.author, "source": text})
+            accepted.append(
+                {
+                    "name": one.name,
+                    "wrapper": wrapper,
+                    "licence": one.licence,
+                    "author": one.author,
+                    "source": text,
+                }
+            )
         if not accepted:
             reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in left_out[:3])
-            raise UserError(f"none of the {len(found):,} programs can be used ({reasons}); give another folder")
+            raise UserError(
+                f"none of the {len(found):,} programs can be used ({reasons}); give another folder"
+            )
         renderer = children.renderer()
-    console.note(f"{len(accepted):,} of {len(found):,} programs accepted; programs.json says why not the others")
+    console.note(
+        f"{len(accepted):,} of {len(found):,} programs accepted; programs.json says why not the others"
+    )
     content = {"asked": {**asked, "law": LAW}, "renderer": renderer, "programs": accepted}
-    return Programs.made({**content, "attempts": {}, "left_out": sorted(left_out, key=lambda one: str(one["name"]))})
+    return Programs.made(
+        {**content, "attempts": {}, "left_out": sorted(left_out, key=lambda one: str(one["name"]))}
+    )
 
 
 class _Children:
@@ -140,6 +163,11 @@ class _Children:
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = str(ROOT)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
         command = [sys.executable, "-m", "synth.vetting.trials", self._device]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )

@@ -60,17 +60,24 @@ def random_encoder(folder: Path) -> Path:
 
 def stage_against_bare(shards: Path, encoder: Path | str, precision: str, scratch: Path) -> None:
     """Prints pictures/s of the whole stage, of the bare encoder on tensors in memory, and what the parts take."""
-    work = _Captioning(Request(str(shards), str(scratch / precision), str(encoder), workers=0, precision=precision))
+    work = _Captioning(
+        Request(str(shards), str(scratch / precision), str(encoder), workers=0, precision=precision)
+    )
     model: Encoder = work._encoder
     [job] = work.jobs(work.parts)
     batch = torch.randint(0, 256, (32, 3, model.size, model.size), dtype=torch.uint8)
     bare, stage = float("inf"), float("inf")
     with torch.inference_mode():
         for _ in range(ROUNDS):  # by turns, so that both see the same machine
-            bare = min(bare, cpu(lambda: [model._embed(batch.float() / 255) for _ in range(PICTURES // 32)], 1))
+            bare = min(
+                bare, cpu(lambda: [model._embed(batch.float() / 255) for _ in range(PICTURES // 32)], 1)
+            )
             stage = min(stage, cpu(lambda: list(caption_shard(job)), 1))
     write = cpu(lambda: _write(scratch, model.dimensions))
-    print(f"{encoder if isinstance(encoder, str) else encoder.name:<10} {precision}  stage {PICTURES / stage:8.1f} pictures/s", end="")
+    print(
+        f"{encoder if isinstance(encoder, str) else encoder.name:<10} {precision}  stage {PICTURES / stage:8.1f} pictures/s",
+        end="",
+    )
     print(f"  bare {PICTURES / bare:8.1f}  ratio {bare / stage:.3f}  writing {100 * write / stage:.2f} %")
     _parts(job, model)
 
@@ -84,7 +91,10 @@ def _parts(job: Job, model: Encoder) -> None:
     pixels = torch.from_numpy(worker.stacked(samples)).permute(0, 3, 1, 2)
     resize = cpu(lambda: encoders._resized(pixels, model.size))
     named = {"read and decode": decode, "resize": resize, "sentences": sentences, "noise": pseudo}
-    print("           ms a picture:", ", ".join(f"{name} {1000 * seconds / PICTURES:.3f}" for name, seconds in named.items()))
+    print(
+        "           ms a picture:",
+        ", ".join(f"{name} {1000 * seconds / PICTURES:.3f}" for name, seconds in named.items()),
+    )
 
 
 def _write(scratch: Path, dimensions: int) -> None:
@@ -92,7 +102,16 @@ def _write(scratch: Path, dimensions: int) -> None:
     with TableWriter(str(scratch / "w.parquet"), dimensions, text_embeddings=False, metadata={}) as writer:
         for i in range(0, PICTURES, 32):
             keys = [f"{j:09d}" for j in range(i, i + 32)]
-            writer.add(Rows(keys, i, vectors[i : i + 32], vectors[i : i + 32], [["a grey contour on black"] * 2] * 32, None))
+            writer.add(
+                Rows(
+                    keys,
+                    i,
+                    vectors[i : i + 32],
+                    vectors[i : i + 32],
+                    [["a grey contour on black"] * 2] * 32,
+                    None,
+                )
+            )
 
 
 def reading(scratch: Path) -> None:
@@ -100,9 +119,17 @@ def reading(scratch: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((4096, 512)).astype(np.float16)
     folder = scratch / "read"
     folder.mkdir()
-    identity: dict[str, Any] = {"kind": KIND, "encoder": "toy", "weights": "", "preprocessing": {}, "precision": "fp32"}
+    identity: dict[str, Any] = {
+        "kind": KIND,
+        "encoder": "toy",
+        "weights": "",
+        "preprocessing": {},
+        "precision": "fp32",
+    }
     identity |= {"dimensions": 512, "xi": 0.25, "seed": 0}
-    with TableWriter(str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata=metadata(identity, "00", "")) as writer:
+    with TableWriter(
+        str(folder / "toy-000000.parquet"), 512, text_embeddings=False, metadata=metadata(identity, "00", "")
+    ) as writer:
         writer.add(Rows([f"{j:09d}" for j in range(4096)], 0, vectors, vectors, [["a"]] * 4096, None))
     record = Record("toy-000000.parquet", 0, 0, 4096, writer.size, writer.sha256, "", content={"shard": "00"})
     ledger.write_manifest(open_storage(str(folder)), ledger.manifest([record], identity, {"shards": {}}, {}))

@@ -61,7 +61,13 @@ def main() -> None:
         write_folder(folder / "photographs")
         rows = [("cifar10, 32 px", "cifar10", ("--root", folder / "cifar10", "--size", 32))]
         for size in (64, 256):
-            rows.append((f"folder, photographs of 200 x 150 at {size} px", "folder", ("--root", folder / "photographs", "--size", size)))
+            rows.append(
+                (
+                    f"folder, photographs of 200 x 150 at {size} px",
+                    "folder",
+                    ("--root", folder / "photographs", "--size", size),
+                )
+            )
         for title, name, words in rows:
             best = min(milliseconds(name, *words, "--out", folder / f"{title}, {i}") for i in range(2))
             print(f"{title:<60}{best:8.2f} ms a picture", flush=True)

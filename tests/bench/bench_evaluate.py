@@ -22,7 +22,9 @@ AT_ONCE = 512  # pictures
 def features(seed: int, count: int) -> np.ndarray:
     """Features float32 (N, D), as a net has them: none below 0, of many scales, correlated."""
     random = np.random.default_rng(seed)
-    mixing = random.standard_normal((64, DIMENSIONS), np.float32) * np.geomspace(1, 0.05, DIMENSIONS, dtype=np.float32)
+    mixing = random.standard_normal((64, DIMENSIONS), np.float32) * np.geomspace(
+        1, 0.05, DIMENSIONS, dtype=np.float32
+    )
     own = random.standard_normal((count, DIMENSIONS), np.float32)
     return np.maximum(random.standard_normal((count, 64), np.float32) @ mixing / 8 + 0.3 * own + 0.3, 0)
 
@@ -55,7 +57,12 @@ def share_of_bare(name: str, count: int) -> tuple[float, float]:
     """Pictures of 256 px that a detector sees in a CPU second, by itself; and the share that is left of it from files to features."""
     from PIL import Image
 
-    pictures = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    pictures = (
+        np.random.default_rng(0)
+        .integers(0, 256, (count, 32, 32, 3), np.uint8)
+        .repeat(8, axis=1)
+        .repeat(8, axis=2)
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = str(write_random_inception(folder / "weights.pth")) if name == detectors.INCEPTION else None
@@ -64,7 +71,9 @@ def share_of_bare(name: str, count: int) -> tuple[float, float]:
             Image.fromarray(picture).save(folder / f"{number:04d}.png")
         detector(pictures[:64])
         bare = seconds(lambda: [detector(pictures[start : start + 64]) for start in range(0, count, 64)])
-        whole = seconds(lambda: list(extraction.extract([detector], sources.of_folder(place), cache=folder / "cache")))
+        whole = seconds(
+            lambda: list(extraction.extract([detector], sources.of_folder(place), cache=folder / "cache"))
+        )
     return count / bare, bare / whole
 
 

@@ -76,7 +76,12 @@ def naive_boxed(system: np.ndarray, count: int, size: int) -> np.ndarray:
         x, y = a * x + b * y + e, c * x + d * y + f
         points[i] = x, y
     counts = np.zeros((size, size), np.uint32)
-    low_x, high_x, low_y, high_y = points[:, 0].min(), points[:, 0].max(), points[:, 1].min(), points[:, 1].max()
+    low_x, high_x, low_y, high_y = (
+        points[:, 0].min(),
+        points[:, 0].max(),
+        points[:, 1].min(),
+        points[:, 1].max(),
+    )
     for i in range(count):
         row = int((points[i, 0] - low_x) * (size - 1) / (high_x - low_x))
         column = int((points[i, 1] - low_y) * (size - 1) / (high_y - low_y))
@@ -112,10 +117,15 @@ def chaos_games(maps: int) -> tuple[float, float, float]:
             return ifs.histogram(points, np.stack([low, high - low], axis=1), SIZE, strides)
 
         def windowed(system: np.ndarray = system, window: np.ndarray = window) -> np.ndarray:
-            return ifs.histogram(ifs.points(system, start=(0, 0), key=key, count=POINTS), window, SIZE, strides)
+            return ifs.histogram(
+                ifs.points(system, start=(0, 0), key=key, count=POINTS), window, SIZE, strides
+            )
 
         times += [
-            seconds(lambda system=system, scale=scale, low=low: naive(system, POINTS, scale, -low * scale, SIZE), repeats=10),  # type: ignore[misc]
+            seconds(
+                lambda system=system, scale=scale, low=low: naive(system, POINTS, scale, -low * scale, SIZE),
+                repeats=10,
+            ),  # type: ignore[misc]
             seconds(lambda system=system: naive_boxed(system, POINTS, SIZE), repeats=10),  # type: ignore[misc]
             seconds(windowed),
             seconds(boxed),
@@ -172,7 +182,11 @@ def stages(name: str) -> Iterator[Ratio]:
 
 def machine() -> str:
     """Returns one line: the processor, its vectors as LLVM sees them, and the load."""
-    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     widest = "AVX-512" if llvm.get_host_cpu_features().get("avx512f") else "no AVX-512"
     return f"{(models or ['?'])[0]} ({llvm.get_host_cpu_name()}, {widest}), load {os.getloadavg()[0]:.1f}"
 
@@ -188,9 +202,16 @@ def targets() -> Iterator[str]:
         chosen = host if wide else narrow
         flags = ",".join(("+" if on else "-") + feature for feature, on in chosen.items())
         with tempfile.TemporaryDirectory() as cache:
-            environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": flags, "NUMBA_CACHE_DIR": cache}
+            environment = {
+                **os.environ,
+                "NUMBA_CPU_NAME": name,
+                "NUMBA_CPU_FEATURES": flags,
+                "NUMBA_CACHE_DIR": cache,
+            }
             command = [sys.executable, "-m", "tests.bench.bench_fractals", "target"]
-            line = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+            line = subprocess.run(
+                command, env=environment, check=True, capture_output=True, text=True
+            ).stdout.split()
         yield f"{label:<40}{line[0]:>18} x{line[1]:>8} x{line[2]:>14}"
 
 
@@ -205,16 +226,28 @@ def ratios() -> list[Ratio]:
             Ratio(f"chaos game, {maps} maps, own box: times the plain twin", boxed, ">= 18"),
             Ratio(f"chaos game, {maps} maps, given window: million points/s", rate / 1e6, ">= 900"),
         ]
-    sampling = seconds(lambda: ifs.rows(ifs.sample(np.uint64(seeds.stream(0, "fractals", 1).key()), 3, 4.0, 4.5)))
-    searching = seconds(lambda: [fractaldb._search.__wrapped__(key, 2, 7, 0.2) for key in range(20)], repeats=1) / 20
+    sampling = seconds(
+        lambda: ifs.rows(ifs.sample(np.uint64(seeds.stream(0, "fractals", 1).key()), 3, 4.0, 4.5))
+    )
+    searching = (
+        seconds(lambda: [fractaldb._search.__wrapped__(key, 2, 7, 0.2) for key in range(20)], repeats=1) / 20
+    )
     rows += [
         Ratio("sampling a class, us", sampling * 1e6, "<= 30"),
         Ratio("searching a FractalDB class, ms", searching * 1e3, "3,200 as published"),
         Ratio("fractals without encoding, ms", picture("fractals"), "<= 0.45"),
-        Ratio("fractals_without_background without encoding, ms", picture("fractals_without_background"), "<= 0.30"),
+        Ratio(
+            "fractals_without_background without encoding, ms",
+            picture("fractals_without_background"),
+            "<= 0.30",
+        ),
         Ratio("fractals_multi without encoding, ms", picture("fractals_multi"), ""),
     ]
-    for name, target in (("fractals", ">= 900"), ("fractals_without_background", ">= 1,700"), ("fractaldb", ">= 60")):
+    for name, target in (
+        ("fractals", ">= 900"),
+        ("fractals_without_background", ">= 1,700"),
+        ("fractaldb", ">= 60"),
+    ):
         rows.append(Ratio(f"{name} to committed shards, pictures/CPU-s", pipeline(name, 2000), target))
     return [*rows, *stages("fractals"), *stages("fractals_without_background")]
 

@@ -25,7 +25,9 @@ RENDERERS = 2000  # programs that memory is measured after
 
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
-    params: shaders.Params = datasets.sample_params(recipe.dataset, recipe.config, seed=recipe.seed, index=index)
+    params: shaders.Params = datasets.sample_params(
+        recipe.dataset, recipe.config, seed=recipe.seed, index=index
+    )
     return params
 
 
@@ -45,7 +47,12 @@ def steady_state(recipe: Recipe) -> Iterator[Row]:
     yield Row("drawn and read back by the pipeline", 1000 * ours.mean(), "ms", "<= 8")
     yield Row("pipeline / bare draw and read-back", ours.sum() / bare.sum(), "x", "<= 1.15")
     slowest = int(ours.argmax())
-    yield Row(f"slowest of {PICTURES} classes (structure {params[slowest].structure})", 1000 * ours.max(), "ms", "<= 60")
+    yield Row(
+        f"slowest of {PICTURES} classes (structure {params[slowest].structure})",
+        1000 * ours.max(),
+        "ms",
+        "<= 60",
+    )
     begun = time.process_time()
     for i in range(PICTURES):
         recipe.encode(i)
@@ -96,7 +103,9 @@ def compiling() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "MESA_SHADER_CACHE_DIR": folder}
         for name in ("without a cache", "with the node's cache"):
-            run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+            run = subprocess.run(
+                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+            )
             yield Row(f"first pictures of 256 structures, {name}", float(run.stdout), "s", "")
 
 
@@ -125,12 +134,22 @@ def diversity() -> Iterator[str]:
         if name == "shaders21k":
             continue
         recipe = recipe_of(Request(name, 1, "-", size=128))
-        sample = [np.broadcast_to(recipe.render(i)[1].pixels, (128, 128, 3)).astype(np.float32) for i in range(1000)]
-        kinds = len({params_of(recipe, i).structure for i in range(1000)}) if name == "shaders" else min(1000, recipe.config.classes)
+        sample = [
+            np.broadcast_to(recipe.render(i)[1].pixels, (128, 128, 3)).astype(np.float32) for i in range(1000)
+        ]
+        kinds = (
+            len({params_of(recipe, i).structure for i in range(1000)})
+            if name == "shaders"
+            else min(1000, recipe.config.classes)
+        )
         looks = np.stack([p.reshape(16, 8, 16, 8, 3).mean(axis=(1, 3)).ravel() for p in sample])
         edges = [gradients(p.mean(axis=2)) for p in sample]
-        row = f"{np.std([p.mean(axis=(0, 1)) for p in sample], axis=0).mean():>8.1f}{hue_entropy(sample):>7.2f}"
-        row += f"{np.std([slope(p.mean(axis=2)) for p in sample]):>10.2f}{np.std([e[0] for e in edges]):>8.3f}"
+        row = (
+            f"{np.std([p.mean(axis=(0, 1)) for p in sample], axis=0).mean():>8.1f}{hue_entropy(sample):>7.2f}"
+        )
+        row += (
+            f"{np.std([slope(p.mean(axis=2)) for p in sample]):>10.2f}{np.std([e[0] for e in edges]):>8.3f}"
+        )
         yield f"{name:<28}{kinds:>9}{row}{rank(looks):>12.1f}{rank(np.stack([e[1] for e in edges])):>12.1f}"
 
 
@@ -141,7 +160,9 @@ def hue_entropy(sample: list[np.ndarray]) -> float:
         high, low = p.max(axis=1), p.min(axis=1)
         p, width, high = p[high - low > 32], (high - low)[high - low > 32], high[high - low > 32]
         r, g, b = p.T
-        hue = np.where(high == r, (g - b) / width % 6, np.where(high == g, (b - r) / width + 2, (r - g) / width + 4))
+        hue = np.where(
+            high == r, (g - b) / width % 6, np.where(high == g, (b - r) / width + 2, (r - g) / width + 4)
+        )
         counts += np.bincount((hue * 4).astype(int) % 24, minlength=24)
     share = counts / max(counts.sum(), 1)
     return abs(float((share[share > 0] * np.log(share[share > 0])).sum() / np.log(24)))

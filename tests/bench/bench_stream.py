@@ -21,7 +21,9 @@ PICTURES, BATCH, ROUNDS = 1024, 64, 3
 def ours(shards: Path, tables: Path, resolution: int) -> float:
     """Pictures a CPU-second, with their texts, in batches of the stream's order."""
     visit = Visit(resolution, 0, Text(), 0.25, 0.0, Wanted(vectors=("d", "g")))
-    stream = Stream([CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache("unused"))
+    stream = Stream(
+        [CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))], visit, cache=Cache("unused")
+    )
     best = 0.0
     for _ in range(ROUNDS):
         reader = Reader(stream._sources, visit)

@@ -60,9 +60,13 @@ def kernels() -> Iterator[Row]:
 
 
 def against_twins(name: str, sheet: list[Params], target: str) -> Iterator[Row]:
-    fast = cpu_ms(lambda: [visual_atoms.render(p, 512) for p in sheet], repeats=max(1, 20 // len(sheet))) / len(sheet)
+    fast = cpu_ms(
+        lambda: [visual_atoms.render(p, 512) for p in sheet], repeats=max(1, 20 // len(sheet))
+    ) / len(sheet)
     plain = cpu_ms(lambda: [plain_atom(p, 512) for p in sheet], rounds=1 + 2 // len(sheet)) / len(sheet)
-    numpy = cpu_ms(lambda: [visual_atom(p, 512, numpy_words(1)) for p in sheet], rounds=1 + 2 // len(sheet)) / len(sheet)
+    numpy = cpu_ms(
+        lambda: [visual_atom(p, 512, numpy_words(1)) for p in sheet], rounds=1 + 2 // len(sheet)
+    ) / len(sheet)
     yield Row(name, fast, "ms a picture", "")
     yield Row(f"{name}: plain twin / kernel", plain / fast, "x", target)
     yield Row(f"{name}: NumPy twin / kernel", numpy / fast, "x", "")
@@ -88,7 +92,9 @@ def whole() -> Iterator[Row]:
         rates, shares = zip(*(pipeline_round(4096, setting) for _ in range(3)), strict=True)
         name = f"pipeline {' '.join(setting) or 'defaults'} 256 px"
         yield Row(name, max(rates), "pictures a CPU-second", f">= {target}")
-        yield Row(f"{name}: neither rendering nor encoding", min(shares) * 100, "%", "" if setting else "<= 10")
+        yield Row(
+            f"{name}: neither rendering nor encoding", min(shares) * 100, "%", "" if setting else "<= 10"
+        )
 
 
 def pipeline_round(samples: int, settings: tuple[str, ...]) -> tuple[float, float]:
@@ -106,7 +112,10 @@ def pipeline_round(samples: int, settings: tuple[str, ...]) -> tuple[float, floa
         return wrapped
 
     plain = CODECS["png"]
-    rendering = patch.multiple("synth.families", measure=timed(families.measure)), patch.object(Recipe, "render", timed(Recipe.render))
+    rendering = (
+        patch.multiple("synth.families", measure=timed(families.measure)),
+        patch.object(Recipe, "render", timed(Recipe.render)),
+    )
     with rendering[0], rendering[1], patch.dict(CODECS, png=Codec("png", timed(plain.encode))):
         begun = time.process_time()
         shards(samples, settings=settings, workers=0)
@@ -136,10 +145,23 @@ def workers() -> Iterator[Row]:
 
 def start_up() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "synth", "shards", "visual_atoms", "--n", "1", "--workers", "0", "--out"]
+        command = [
+            sys.executable,
+            "-m",
+            "synth",
+            "shards",
+            "visual_atoms",
+            "--n",
+            "1",
+            "--workers",
+            "0",
+            "--out",
+        ]
         begun = time.perf_counter()
         subprocess.run([*command, f"{folder}/set"], check=True, capture_output=True)
-        yield Row("a set of one picture, in this process, wall clock", time.perf_counter() - begun, "s", "< 2")
+        yield Row(
+            "a set of one picture, in this process, wall clock", time.perf_counter() - begun, "s", "< 2"
+        )
 
 
 def shards(samples: int, **options: object) -> None:
@@ -150,7 +172,9 @@ def shards(samples: int, **options: object) -> None:
 
 def peak_memory() -> float:
     """High-water mark of this process in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 

@@ -41,7 +41,11 @@ GOALS = {  # most multiples of R and MB
     ("32", "bf16"): (1.2, 653),
     ("64", "bf16"): (3.6, 1015),
 }
-KINDS = {"g d": (1, 12 / 16), "g path d": (4, 3 / 16), "g path d r1": (0, 1 / 16)}  # phases -> a step's number, share of steps
+KINDS = {
+    "g d": (1, 12 / 16),
+    "g path d": (4, 3 / 16),
+    "g path d r1": (0, 1 / 16),
+}  # phases -> a step's number, share of steps
 
 
 class Step:
@@ -52,10 +56,14 @@ class Step:
         encoder = encoders.load(encoders.find("nano"), "cpu", precision) if nano else None
         if encoder:
             config = config.replaced("model", replace(config.groups.model, text_dim=encoder.dimensions))
-        self.trainer = Trainer(config, Context(torch.device("cpu"), PRECISIONS[precision], encoder=encoder), Ranks())
+        self.trainer = Trainer(
+            config, Context(torch.device("cpu"), PRECISIONS[precision], encoder=encoder), Ranks()
+        )
         self.size, side = config.groups.training.batch, config.groups.model.resolution
         texts = functional.normalize(torch.randn(self.size, config.groups.model.text_dim), dim=1)
-        self._batch = Batch(torch.randint(0, 256, (self.size, 1, 3, side, side), dtype=torch.uint8), {"d": texts, "g": texts})
+        self._batch = Batch(
+            torch.randint(0, 256, (self.size, 1, 3, side, side), dtype=torch.uint8), {"d": texts, "g": texts}
+        )
 
     def take(self, number: int) -> None:
         """Takes a step as if it were the one of this number."""
@@ -112,7 +120,9 @@ class Convolutions(TorchDispatchMode):
         self.calls: list[tuple[Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        groups = {torch.ops.aten.convolution.default: 8, torch.ops.aten.convolution_backward.default: 9}.get(func)
+        groups = {torch.ops.aten.convolution.default: 8, torch.ops.aten.convolution_backward.default: 9}.get(
+            func
+        )
         if groups is not None and args[groups] == 1:
             self.calls.append((func, args, kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -177,8 +187,14 @@ def main() -> None:
         got = in_process(name, precision)
         steps = "  ".join(f"{phases} {value:.0f}" for phases, value in got.steps.items())
         step, convolutions = got.step / got.r, amortised(got.bare) / got.r
-        print(f"{name} px {precision} step {step:.2f} R (<= {most}), its bare convolutions {convolutions:.2f} R, ", end="")
-        print(f"peak {got.peak:.0f} MB (<= {memory}); R {got.r:.0f} ms, step {got.step:.0f} ms: {steps}", flush=True)
+        print(
+            f"{name} px {precision} step {step:.2f} R (<= {most}), its bare convolutions {convolutions:.2f} R, ",
+            end="",
+        )
+        print(
+            f"peak {got.peak:.0f} MB (<= {memory}); R {got.r:.0f} ms, step {got.step:.0f} ms: {steps}",
+            flush=True,
+        )
         if step > most:
             profile(name, precision)
     for name, precision in itertools.product(("tiny-32", "tiny-32 with nano"), ("fp32", "bf16")):

@@ -9,7 +9,12 @@ from itertools import product
 import numpy as np
 
 LEVEL = 0.05
-RATIOS = {0.45: "pre-training, in the paper", 0.35: "colour", 0.15: "contour, best set", 0.10: "contour, typical"}
+RATIOS = {
+    0.45: "pre-training, in the paper",
+    0.35: "colour",
+    0.15: "contour, best set",
+    0.10: "contour, typical",
+}
 PAIRS, DEVIATIONS = (5, 8, 15), (0.1, 0.2)
 TRIALS = 4_000
 
@@ -37,9 +42,13 @@ def main() -> None:
     print(f"| true log ratio | {' | '.join(f'{pairs} pairs' for pairs in PAIRS)} |")
     print("|" + " --- |" * (1 + len(PAIRS)))
     for ratio, name in RATIOS.items():
-        cells = [" / ".join(f"{power(ratio, deviation, pairs):.2f}" for deviation in DEVIATIONS) for pairs in PAIRS]
+        cells = [
+            " / ".join(f"{power(ratio, deviation, pairs):.2f}" for deviation in DEVIATIONS) for pairs in PAIRS
+        ]
         print(f"| {ratio:.2f} ({name}) | {' | '.join(cells)} |", flush=True)
-    closed = [0.5 * math.erfc(-ratio / deviation / math.sqrt(2)) for ratio in RATIOS for deviation in DEVIATIONS]
+    closed = [
+        0.5 * math.erfc(-ratio / deviation / math.sqrt(2)) for ratio in RATIOS for deviation in DEVIATIONS
+    ]
     print(f"5 pairs in closed form, all of one sign: {', '.join(f'{share**5:.3f}' for share in closed)}")
 
 

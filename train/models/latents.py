@@ -22,7 +22,9 @@ class Latents:
     noise: Tensor  # (N, P)
 
 
-def draw_latents(sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, mixing: float = 0.9, device: str = "cpu") -> Latents:
+def draw_latents(
+    sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, mixing: float = 0.9, device: str = "cpu"
+) -> Latents:
     """Returns the latents of the samples with these global numbers.
 
     A share `mixing` of them changes z at a uniform layer 1 .. L - 1."""
@@ -33,7 +35,9 @@ def draw_latents(sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, m
     return Latents(normal[:, :width].unflatten(1, (2, -1)), cutoff, normal[:, width:])
 
 
-def draw_path_noise(sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, device: str = "cpu") -> Tensor:
+def draw_path_noise(
+    sizes: Sizes, seed: int, use: int, numbers: Sequence[int], *, device: str = "cpu"
+) -> Tensor:
     """Returns the noise of path lengths, N(0, 1): (N, 3, R, R)."""
     normal, _ = draw(seed, use, numbers, 3 * sizes.resolution**2, device=device)
     return normal.unflatten(1, (3, sizes.resolution, sizes.resolution))

@@ -29,7 +29,9 @@ _EPSILON = 1e-8
 class Linear(nn.Module):
     """A fully connected layer, equalised. It learns `pace` times as fast as the optimiser's rate."""
 
-    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, pace: float = 1.0) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: float = 0.0, gain: float = 1.0, pace: float = 1.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / pace)
         self.bias = nn.Parameter(torch.full((outputs,), bias / pace))
@@ -37,7 +39,9 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        return torch.addmm(self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale)  # x is smaller than the weight
+        return torch.addmm(
+            self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale
+        )  # x is smaller than the weight
 
 
 class DenseLrelu(Linear):
@@ -62,7 +66,9 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, H, W)."""
-        return lrelu_(functional.conv2d(x, self._weight(x), self._bias(x), padding=self.weight.shape[-1] // 2))
+        return lrelu_(
+            functional.conv2d(x, self._weight(x), self._bias(x), padding=self.weight.shape[-1] // 2)
+        )
 
     def _weight(self, x: Tensor) -> Tensor:
         return (self.weight * self.scale).to(x.dtype)
@@ -128,7 +134,9 @@ class ModulatedUpConv(ModulatedConv):
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, 2H, 2W)."""
-        y = functional.conv_transpose2d(x, self.weight.to(x.dtype).transpose(0, 1), stride=2)  # (N, O, 2H + 1, 2W + 1)
+        y = functional.conv_transpose2d(
+            x, self.weight.to(x.dtype).transpose(0, 1), stride=2
+        )  # (N, O, 2H + 1, 2W + 1)
         return blur(y, 1, gain=4)
 
 
@@ -147,7 +155,9 @@ class ToRGB(nn.Module):
         """(N, I, H, W), style (N, I) -> float32 (N, 3, H, W)."""
         n, c, h, w = x.shape
         weight = self.weight * (self.scale * style)[:, None]  # (N, 3, I)
-        y = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, h * w, c), weight.to(x.dtype).transpose(1, 2))  # (N, HW, 3)
+        y = torch.bmm(
+            x.permute(0, 2, 3, 1).reshape(n, h * w, c), weight.to(x.dtype).transpose(1, 2)
+        )  # (N, HW, 3)
         return at_least_float32(y).add(self.bias).reshape(n, h, w, 3).permute(0, 3, 1, 2)
 
 
@@ -224,7 +234,11 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return blur(gradient.contiguous(memory_format=torch.channels_last), 3 - ctx.padding, gain=ctx.gain), None, None
+        return (
+            blur(gradient.contiguous(memory_format=torch.channels_last), 3 - ctx.padding, gain=ctx.gain),
+            None,
+            None,
+        )
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:

@@ -73,7 +73,9 @@ class Judgement:
 
     def logits(self, config: LossConfig) -> Tensor:
         """Returns D(x, h), (N,)."""
-        return self.score + project(self.meaning, self.h, form=config.projection, group=config.contrastive_group)
+        return self.score + project(
+            self.meaning, self.h, form=config.projection, group=config.contrastive_group
+        )
 
     def contrast(self, config: LossConfig) -> Tensor:
         """Returns L_ConD, a scalar."""

@@ -17,12 +17,17 @@ from torch import Tensor
 _MASK = 2**64 - 1
 
 
-def draw(seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu") -> tuple[Tensor, Tensor]:
+def draw(
+    seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2).
 
     Each row has its sample's own stream."""
     generator = torch.Generator(device)
-    normal, uniform = torch.empty(len(numbers), size, device=device), torch.empty(len(numbers), 2, device=device)
+    normal, uniform = (
+        torch.empty(len(numbers), size, device=device),
+        torch.empty(len(numbers), 2, device=device),
+    )
     for i, number in enumerate(numbers):
         generator.manual_seed(mixed(seed, use, number))
         normal[i].normal_(generator=generator)
@@ -50,5 +55,7 @@ def of_pictures(seed: int, numbers: Sequence[int], size: int, *, use: int = 0) -
 
 
 def _of_picture(seed: int, use: int, number: int, size: int) -> np.ndarray:
-    stream = np.random.Philox(key=np.array([seed, use], np.uint64), counter=np.array([0, 0, number, 0], np.uint64))
+    stream = np.random.Philox(
+        key=np.array([seed, use], np.uint64), counter=np.array([0, 0, number, 0], np.uint64)
+    )
     return np.random.Generator(stream).standard_normal(size, dtype=np.float32)

@@ -51,7 +51,12 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"batch": 1, **dict.fromkeys(("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr"), 0)}
+        least = {
+            "batch": 1,
+            **dict.fromkeys(
+                ("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr"), 0
+            ),
+        }
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {value}")
@@ -75,7 +80,9 @@ class Config:
 class Options:
     """Options of drawing."""
 
-    truncation: float = 1.0  # below 1: latents nearer their mean, less varied (Karras et al., StyleGAN, 2019, appendix B)
+    truncation: float = (
+        1.0  # below 1: latents nearer their mean, less varied (Karras et al., StyleGAN, 2019, appendix B)
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.truncation <= 1:
@@ -92,7 +99,10 @@ def needs(config: Config) -> Needs:
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
     """Returns both networks."""
     g, d = Generator(config.model), Discriminator(config.model)
-    return {GENERATOR: g.to(context.device, context.weights), DISCRIMINATOR: d.to(context.device, context.weights)}
+    return {
+        GENERATOR: g.to(context.device, context.weights),
+        DISCRIMINATOR: d.to(context.device, context.weights),
+    }
 
 
 def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
@@ -101,12 +111,20 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     averages = {EMA: Average(GENERATOR, lambda before, after: _remains(training, before, after))}
     phases = [
         Phase("g", (GENERATOR,), game.generator),
-        Phase("path", (GENERATOR,), game.path, training.path_every if config.loss.path_weight else 0, settle=game.move_path_mean),
+        Phase(
+            "path",
+            (GENERATOR,),
+            game.path,
+            training.path_every if config.loss.path_weight else 0,
+            settle=game.move_path_mean,
+        ),
         Phase("d", (DISCRIMINATOR,), game.discriminator),
         Phase("r1", (DISCRIMINATOR,), game.r1, training.r1_every if config.loss.r1 else 0),
     ]
     phases = [phase for phase in phases if phase.every]
-    optimisers: dict[str, torch.optim.Optimizer] = {part: _adam(part, network, phases, training) for part, network in parts.items()}
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        part: _adam(part, network, phases, training) for part, network in parts.items()
+    }
     return Model(optimisers, phases, averages, Wanted(vectors=("d", "g")), {"path_mean": game.path_mean})
 
 
@@ -115,7 +133,9 @@ def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
     return randomness.of_pictures(seed, numbers, config.model.z_dim + config.model.noise_size)
 
 
-def draw(parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context) -> Tensor:
+def draw(
+    parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
+) -> Tensor:
     """Returns the generator's pictures (N, 3, R, R) of z and noise (N, Z + P) and caption vectors (N, D)."""
     generator = cast(Generator, parts[GENERATOR])
     z, noise = start.split([generator.sizes.z_dim, generator.sizes.noise_size], dim=1)
@@ -131,7 +151,9 @@ class _Game:
     def __init__(self, parts: dict[str, nn.Module], config: Config, context: Context) -> None:
         self._g, self._d = cast(Generator, parts[GENERATOR]), cast(Discriminator, parts[DISCRIMINATOR])
         self._config, self._context = config, context
-        self.path_mean = torch.zeros((), device=context.device, dtype=context.weights)  # running mean of path lengths
+        self.path_mean = torch.zeros(
+            (), device=context.device, dtype=context.weights
+        )  # running mean of path lengths
 
     def generator(self, micro: Micro) -> Iterator[Terms]:
         """Yields the terms of L'_G."""
@@ -145,8 +167,13 @@ class _Game:
         h, loss = micro.vectors["d"], self._config.loss
         with torch.no_grad():
             images = self._generated(micro, h, _D)
-        yield {f"fake_{name}": term for name, term in losses.fake_losses(loss, self._judged(images, h)).items()}
-        yield {f"real_{name}": term for name, term in losses.real_losses(loss, self._judged(micro.pictures[:, 0], h)).items()}
+        yield {
+            f"fake_{name}": term for name, term in losses.fake_losses(loss, self._judged(images, h)).items()
+        }
+        yield {
+            f"real_{name}": term
+            for name, term in losses.real_losses(loss, self._judged(micro.pictures[:, 0], h)).items()
+        }
 
     def path(self, micro: Micro) -> Iterator[Terms]:
         """Yields the penalty of path lengths, and their mean, on every other sample.
@@ -155,13 +182,20 @@ class _Game:
         model, training, device = self._config.model, self._config.training, self._context.device
         numbers = micro.numbers[micro.numbers.start % 2 :: 2]
         h = micro.vectors["g"][micro.numbers.start % 2 :: 2]
-        latents = draw_latents(model, training.seed, _PATH, numbers, mixing=training.mixing, device=str(device))
+        latents = draw_latents(
+            model, training.seed, _PATH, numbers, mixing=training.mixing, device=str(device)
+        )
         ws = self._g.latents(latents.z.to(h.dtype), latents.cutoff)
         images = self._g.synthesise(ws, h, noise=latents.noise.to(h.dtype), dtype=self._context.dtype)
-        noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=str(device)).to(images.dtype)
+        noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=str(device)).to(
+            images.dtype
+        )
         lengths = losses.path_lengths(images, ws, noise)
         penalty = losses.path_penalty(lengths, self.path_mean).mean()
-        yield {"path": training.path_every * self._config.loss.path_weight * penalty, "length": lengths.detach().mean()}
+        yield {
+            "path": training.path_every * self._config.loss.path_weight * penalty,
+            "length": lengths.detach().mean(),
+        }
 
     def move_path_mean(self, terms: Terms) -> None:
         """Moves the running mean towards the mean length of the global batch, unless that is not finite."""
@@ -171,12 +205,16 @@ class _Game:
     def r1(self, micro: Micro) -> Iterator[Terms]:
         """Yields R1 on real pictures."""
         real = micro.pictures[:, 0].clone().requires_grad_()
-        penalty = losses.gradient_penalty(self._judged(real, micro.vectors["d"]).logits(self._config.loss), real)
+        penalty = losses.gradient_penalty(
+            self._judged(real, micro.vectors["d"]).logits(self._config.loss), real
+        )
         yield {"r1": self._config.training.r1_every * self._config.loss.r1 / 2 * penalty.mean()}
 
     def _generated(self, micro: Micro, h: Tensor, use: int) -> Tensor:
         training, device = self._config.training, str(self._context.device)
-        latents = draw_latents(self._config.model, training.seed, use, micro.numbers, mixing=training.mixing, device=device)
+        latents = draw_latents(
+            self._config.model, training.seed, use, micro.numbers, mixing=training.mixing, device=device
+        )
         z, noise = latents.z.to(h.dtype), latents.noise.to(h.dtype)
         return self._g(z, h, cutoff=latents.cutoff, noise=noise, dtype=self._context.dtype)
 
@@ -188,7 +226,9 @@ class _Game:
 def _adam(part: str, network: nn.Module, phases: list[Phase], training: Training) -> torch.optim.Adam:
     """Returns a part's Adam, slowed down by its lazy regulariser."""
     lazy = max((phase.every for phase in phases if part in phase.parts and phase.every > 1), default=0)
-    lr, betas = ema.lazy_adam(training.g_lr if part == GENERATOR else training.d_lr, (0.0, training.beta2), lazy)
+    lr, betas = ema.lazy_adam(
+        training.g_lr if part == GENERATOR else training.d_lr, (0.0, training.beta2), lazy
+    )
     return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
 

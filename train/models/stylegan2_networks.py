@@ -66,11 +66,21 @@ class Sizes:
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 8 to 1024")
         if self.style not in ("stylespace", "w"):
             raise ValueError(f"style is {self.style}; it must be stylespace or w")
-        for name in ("text_dim", "z_dim", "w_dim", "mapping_layers", "text_width", "channel_max", "mbstd_group"):
+        for name in (
+            "text_dim",
+            "z_dim",
+            "w_dim",
+            "mapping_layers",
+            "text_width",
+            "channel_max",
+            "mbstd_group",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.channel_base < self.resolution:
-            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution, {self.resolution}")
+            raise ValueError(
+                f"channel_base is {self.channel_base}; it must be at least the resolution, {self.resolution}"
+            )
 
     @property
     def sides(self) -> list[int]:
@@ -118,14 +128,18 @@ class ConditionCodes(nn.Module):
         super().__init__()
         self.width = sizes.text_width
         self.first = DenseLrelu(sizes.text_dim, count * self.width, pace=_PACE)
-        self.weight = nn.Parameter(torch.randn(count, self.width, self.width) / _PACE)  # (M, T, T), inputs first
+        self.weight = nn.Parameter(
+            torch.randn(count, self.width, self.width) / _PACE
+        )  # (M, T, T), inputs first
         self.bias = nn.Parameter(torch.zeros(count, self.width))
 
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """(N, D) -> M codes (N, T)."""
         hidden = self.first(h).unflatten(1, (-1, self.width)).transpose(0, 1)  # (M, N, T)
         gain = GAIN * _PACE
-        return lrelu_(torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)).unbind()
+        return lrelu_(
+            torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)
+        ).unbind()
 
 
 class StyleSpace(nn.Module):
@@ -180,7 +194,9 @@ class Synthesis(nn.Module):
         pieces = noise.split([side**2 for side in self.noise_sides], 1)
         x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
-        for i, (conv, style, side) in enumerate(zip(self.convs, self.conv_styles, self.noise_sides, strict=True)):
+        for i, (conv, style, side) in enumerate(
+            zip(self.convs, self.conv_styles, self.noise_sides, strict=True)
+        ):
             x = conv(x, style(w[i], codes[i]), pieces[i].view(-1, 1, side, side))  # (N, C, side, side)
             if i % 2 == 0:  # the last convolution of a side
                 k = i // 2
@@ -198,10 +214,18 @@ class Generator(nn.Module):
         self.sizes = sizes
         self.mapping = Mapping(sizes)
         self.synthesis = Synthesis(sizes)
-        self.register_buffer("fixed_noise", torch.randn(sizes.noise_size))  # for pictures without noise of their own
+        self.register_buffer(
+            "fixed_noise", torch.randn(sizes.noise_size)
+        )  # for pictures without noise of their own
 
     def forward(
-        self, z: Tensor, h: Tensor, *, cutoff: Tensor | None = None, noise: Tensor | None = None, dtype: torch.dtype = torch.float32
+        self,
+        z: Tensor,
+        h: Tensor,
+        *,
+        cutoff: Tensor | None = None,
+        noise: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """z (N, Z), h (N, D), noise (N, P) -> float32 (N, 3, R, R), about -1..1.
 
@@ -219,7 +243,9 @@ class Generator(nn.Module):
         mixed = torch.arange(layers, device=z.device) >= cutoff[:, None]  # (N, L)
         return torch.where(mixed[:, :, None], w[:, 1:], w[:, :1])
 
-    def synthesise(self, ws: Tensor, h: Tensor, *, noise: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def synthesise(
+        self, ws: Tensor, h: Tensor, *, noise: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R).
 
         Features are in `dtype`; without noise, the fixed one is used."""
@@ -250,7 +276,9 @@ class Discriminator(nn.Module):
         c = sizes.channels
         self.sizes = sizes
         self.colours = Conv(3, c(sizes.resolution), 1)
-        self.blocks = nn.Sequential(*[DiscriminatorBlock(c(side), c(side // 2)) for side in sizes.sides[:0:-1]])
+        self.blocks = nn.Sequential(
+            *[DiscriminatorBlock(c(side), c(side // 2)) for side in sizes.sides[:0:-1]]
+        )
         self.conv = Conv(c(4) + 1, c(4), 3)
         self.dense = DenseLrelu(c(4) * 16, c(4))
         self.score = Linear(c(4), 1)

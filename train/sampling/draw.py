@@ -57,7 +57,9 @@ class Drawing:
         return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def drawing(model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run") -> Drawing:
+def drawing(
+    model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run"
+) -> Drawing:
     """Returns the pictures that a model draws of texts, with `options` in their command-line form.
 
     Raises UserError if the model draws no pictures, or does not know an option."""

@@ -12,7 +12,9 @@ from synth.sets.storage import Folder
 _TEXT, _GAP = 12, 8  # pixels
 
 
-def captioned(pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4, least: int = 128) -> Image.Image:
+def captioned(
+    pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4, least: int = 128
+) -> Image.Image:
     """Returns a grid of pictures (N, R, R, 3) with their captions.
 
     Small pictures are enlarged by whole numbers."""
@@ -27,8 +29,12 @@ def captioned(pictures: np.ndarray, captions: Sequence[str], *, columns: int = 4
     for row, height in zip(rows, heights, strict=True):
         for column, i in enumerate(row):
             left = _GAP + column * (side + _GAP)
-            sheet.paste(Image.fromarray(pictures[i]).resize((side, side), Image.Resampling.NEAREST), (left, top))
-            draw.multiline_text((left, top + side + 3), "\n".join(lines[i]), fill="#333333", font=font, spacing=2)
+            sheet.paste(
+                Image.fromarray(pictures[i]).resize((side, side), Image.Resampling.NEAREST), (left, top)
+            )
+            draw.multiline_text(
+                (left, top + side + 3), "\n".join(lines[i]), fill="#333333", font=font, spacing=2
+            )
         top += height
     return sheet
 

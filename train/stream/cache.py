@@ -81,10 +81,15 @@ class Cache:
                 shutil.copyfileobj(source, target, _CHUNK)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
-                    raise UserError(f"{file.name} is not the file that its manifest describes; make the set again, or give another")
+                    raise UserError(
+                        f"{file.name} is not the file that its manifest describes; make the set again, or give another"
+                    )
             part.replace(self.place(file))
         except FileNotFoundError:
-            self._fail(file, f"{file.name} is missing though the manifest names it; give the command that made the set again")
+            self._fail(
+                file,
+                f"{file.name} is missing though the manifest names it; give the command that made the set again",
+            )
         except (UserError, OSError) as error:
             self._fail(file, str(error))
         finally:
@@ -106,7 +111,9 @@ class Cache:
 class Fetcher(threading.Thread):
     """A thread that fetches files in the order of their use, as far ahead as `limit` bytes allow."""
 
-    def __init__(self, cache: Cache, needed: Iterator[Needed], limit: int, position: Callable[[], int]) -> None:
+    def __init__(
+        self, cache: Cache, needed: Iterator[Needed], limit: int, position: Callable[[], int]
+    ) -> None:
         super().__init__(daemon=True, name="fetcher")
         self._cache, self._needed, self._limit, self._position = cache, needed, limit, position
         self._ended = threading.Event()
@@ -137,7 +144,9 @@ class Fetcher(threading.Thread):
         kept = {self._cache.place(f): f.bytes for step in window for f in step.files}
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
-        there = {p: p.stat() for p in Path(self._cache.folder).iterdir() if p not in kept and p.suffix != ".failed"}
+        there = {
+            p: p.stat() for p in Path(self._cache.folder).iterdir() if p not in kept and p.suffix != ".failed"
+        }
         spare = self._limit - sum(kept.values()) - sum(s.st_size for s in there.values())
         for path in sorted(there, key=lambda p: there[p].st_mtime):
             if spare >= 0:
@@ -160,7 +169,11 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
 def _in_place(file: Remote) -> str:
     path = Path(Folder(file.url).url) / file.file
     if not path.is_file():
-        raise UserError(f"{path} is missing though the manifest names it; give the command that made the set again")
+        raise UserError(
+            f"{path} is missing though the manifest names it; give the command that made the set again"
+        )
     if path.stat().st_size != file.bytes:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes where the manifest says {file.bytes:,}; make the set again")
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes where the manifest says {file.bytes:,}; make the set again"
+        )
     return str(path)

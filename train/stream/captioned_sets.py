@@ -59,16 +59,28 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
 
 def about(sets: Sequence[CaptionedSet]) -> Json:
     """Returns the entries of config.json about a run's shards and captions."""
-    shards = [{"url": s.storage.url, "digest": s.digest, "dataset": s.manifest["identity"].get("dataset")} for s, _ in sets]
-    captions = [{"url": c.storage.url, "digest": c.digest, "encoder": c.identity["encoder"]} for _, c in sets if c]
-    return {"shards": _as_one(shards, "dataset"), "captions": _as_one(captions, "encoder") if captions else None}
+    shards = [
+        {"url": s.storage.url, "digest": s.digest, "dataset": s.manifest["identity"].get("dataset")}
+        for s, _ in sets
+    ]
+    captions = [
+        {"url": c.storage.url, "digest": c.digest, "encoder": c.identity["encoder"]} for _, c in sets if c
+    ]
+    return {
+        "shards": _as_one(shards, "dataset"),
+        "captions": _as_one(captions, "encoder") if captions else None,
+    }
 
 
 def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
     """Yields the samples of the sets in order, each with its captions from its table, if there is one."""
     for shards, captions in sets:
         for number, shard in enumerate(shards.shards):
-            texts = captions.read(captions.parts[number], ["caption"])["caption"].to_pylist() if captions else repeat(())
+            texts = (
+                captions.read(captions.parts[number], ["caption"])["caption"].to_pylist()
+                if captions
+                else repeat(())
+            )
             for sample, own in zip(shards.read(shard), texts, strict=bool(captions)):
                 yield Sample(box_average(sample.pixels, resolution), tuple(own or ()))
 
@@ -101,7 +113,9 @@ def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
     differ = [key for key in _ENCODER if one.identity[key] != other.identity[key]]
     if differ:
         made = f"{one.storage.url} was made by {one.identity['encoder']} and {other.storage.url} by {other.identity['encoder']}"
-        raise UserError(f"{made}, which differ in {' and '.join(differ)}; sets that are read as one need tables of one encoder")
+        raise UserError(
+            f"{made}, which differ in {' and '.join(differ)}; sets that are read as one need tables of one encoder"
+        )
 
 
 def _only_captions(shards: ShardSet) -> str:
@@ -118,5 +132,7 @@ def _only_captions(shards: ShardSet) -> str:
             f"no caption tables of {shards.storage.url} are in data/captions/{dataset}; `make captions` makes them, or --captions"
         )
     if len(found) > 1:
-        raise UserError(f"{shards.storage.url} has several caption tables; choose by --captions: {', '.join(found)}")
+        raise UserError(
+            f"{shards.storage.url} has several caption tables; choose by --captions: {', '.join(found)}"
+        )
     return found[0]

@@ -44,7 +44,10 @@ class Order:
             number = bisect_right(ends, within)
             first = ends[number - 1] if number else 0
             rows = self._mixed(epoch, number)[within - first :][: count - len(found)]
-            found += [Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row])) for shard, row in rows.tolist()]
+            found += [
+                Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row]))
+                for shard, row in rows.tolist()
+            ]
         return found
 
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
@@ -89,4 +92,8 @@ def _chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarra
 
 
 def _stream(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.array([seed, use], np.uint64), counter=np.array([0, 0, epoch, number], np.uint64)))
+    return np.random.Generator(
+        np.random.Philox(
+            key=np.array([seed, use], np.uint64), counter=np.array([0, 0, epoch, number], np.uint64)
+        )
+    )

@@ -56,7 +56,9 @@ class Text:
         except ValueError:
             share = 2.0
         if text not in named and not 0 <= share <= 1:
-            raise UserError(f"--text is {text!r}; give pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1")
+            raise UserError(
+                f"--text is {text!r}; give pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1"
+            )
         return named.get(text) or cls(captions=share)
 
 
@@ -76,7 +78,9 @@ class Batch(NamedTuple):
     """A rank's part of a global batch."""
 
     pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
-    vectors: dict[str, torch.Tensor]  # float32 (N, D) each, unit length: the model's draws of a caption vector, by name
+    vectors: dict[
+        str, torch.Tensor
+    ]  # float32 (N, D) each, unit length: the model's draws of a caption vector, by name
 
 
 class Failure(NamedTuple):
@@ -99,22 +103,33 @@ class Stream:
 
     Raises UserError if a set's tables belong to other shards."""
 
-    def __init__(self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0) -> None:
+    def __init__(
+        self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0
+    ) -> None:
         for shards, captions in sets:
             if captions:
                 captions.require_made_for(shards)
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
         self._visit, self.position = visit, 0
-        self.order = Order([shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction)
+        self.order = Order(
+            [shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction
+        )
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
-        tables = [file for _, captions in sets if captions for file in _files(captions.storage.url, captions.manifest)]
+        tables = [
+            file
+            for _, captions in sets
+            if captions
+            for file in _files(captions.storage.url, captions.manifest)
+        ]
         self._sources = Sources(cache, tars, tables, _firsts(sets))
         for _, captions in sets if visit.text.captions else ():
             if captions:
                 captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
 
-    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0
+    ) -> Generator[Batch, None, None]:
         """Yields this rank's part of every global batch from `start` images seen on, without end.
 
         Raises UserError if a file is damaged."""
@@ -162,7 +177,9 @@ class Stream:
     def _needed(self, start: int) -> Iterator[Needed]:
         """Yields the remote files of the blocks from a position on."""
         for position, shards in self.order.shards(start):
-            files = [files[s] for s in shards for files in (self._sources.tables, self._sources.tars) if files]
+            files = [
+                files[s] for s in shards for files in (self._sources.tables, self._sources.tars) if files
+            ]
             files = [file for file in files if "://" in file.url]
             yield Needed(position, files)
 
@@ -185,7 +202,10 @@ class Reader(Dataset):
         try:
             opened = [self._open(place.shard) for place in places]
             pictures = torch.from_numpy(self._pictures(places, opened))
-            vectors = {name: torch.from_numpy(self._vectors(places, opened, k)) for k, name in enumerate(self._visit.wanted.vectors)}
+            vectors = {
+                name: torch.from_numpy(self._vectors(places, opened, k))
+                for k, name in enumerate(self._visit.wanted.vectors)
+            }
         except UserError as error:
             return Failure(str(error))
         return Batch(pictures, vectors)
@@ -197,7 +217,9 @@ class Reader(Dataset):
         for views, place, shard in zip(planes, places, opened, strict=True):
             picture = shard.tar.picture(place.row, side)
             for v in range(wanted.views):
-                views[v] = (self._augmented(picture, place, shard, v) if wanted.augment else picture).transpose(2, 0, 1)
+                views[v] = (
+                    self._augmented(picture, place, shard, v) if wanted.augment else picture
+                ).transpose(2, 0, 1)
         return planes
 
     def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
@@ -205,21 +227,29 @@ class Reader(Dataset):
         assert self._visit.wanted.augment is not None
         index = shard.first + place.row
         stream = np.random.Philox(
-            key=np.array([self._visit.seed, _VIEWS], np.uint64), counter=np.array([0, view, place.epoch, index], np.uint64)
+            key=np.array([self._visit.seed, _VIEWS], np.uint64),
+            counter=np.array([0, view, place.epoch, index], np.uint64),
         )
         return self._visit.wanted.augment(picture, np.random.Generator(stream))
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
         visit = self._visit
-        draws = functools.partial(_by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors))
+        draws = functools.partial(
+            _by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors)
+        )
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
-        vectors, xi = np.stack([v for v, _ in chosen]).astype(np.float32), np.array([[x] for _, x in chosen], np.float32)
+        vectors, xi = (
+            np.stack([v for v, _ in chosen]).astype(np.float32),
+            np.array([[x] for _, x in chosen], np.float32),
+        )
         eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
-    def _chosen(self, place: Place, shard: "_Opened", chance: float, which: float) -> tuple[np.ndarray, float]:
+    def _chosen(
+        self, place: Place, shard: "_Opened", chance: float, which: float
+    ) -> tuple[np.ndarray, float]:
         """Returns the vector (D,) of a visit, and its amount of noise.
 
         Raises UserError if a required caption is missing."""
@@ -229,7 +259,9 @@ class Reader(Dataset):
             return own[int(which * len(own))], self._visit.caption_xi
         if text.required:
             name = self._sources.tars[place.shard].name
-            raise UserError(f"sample {shard.tar.keys[place.row]} of {name} has no caption; --text mix:0.5 gives such ones a pseudo-caption")
+            raise UserError(
+                f"sample {shard.tar.keys[place.row]} of {name} has no caption; --text mix:0.5 gives such ones a pseudo-caption"
+            )
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
     def _opened(self, shard: int) -> "_Opened":
@@ -238,7 +270,11 @@ class Reader(Dataset):
         if not self._visit.wanted.vectors:
             return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
         table = sources.tables[shard]
-        columns = ["image_embedding", *(["pseudo_caption"] if text.stored else []), *(["text_embedding"] if text.captions else [])]
+        columns = [
+            "image_embedding",
+            *(["pseudo_caption"] if text.stored else []),
+            *(["text_embedding"] if text.captions else []),
+        ]
         read = read_table(sources.cache.path(table), table.name, columns, tar.keys)
         width = read["image_embedding"].type.list_size
         image = vectors(read["image_embedding"], width)
@@ -282,13 +318,19 @@ def _by_visit(
     Draws those of an epoch together."""
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
-    return np.concatenate([draw(seed, [index for _, index in part], 1 + of * epoch + k, count) for epoch, part in epochs])
+    return np.concatenate(
+        [draw(seed, [index for _, index in part], 1 + of * epoch + k, count) for epoch, part in epochs]
+    )
 
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
     """Returns the number of each shard's first sample: its index in its set, after all earlier sets."""
     before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
-    return [offset + shard.first for offset, (shards, _) in zip(before, sets, strict=False) for shard in shards.shards]
+    return [
+        offset + shard.first
+        for offset, (shards, _) in zip(before, sets, strict=False)
+        for shard in shards.shards
+    ]
 
 
 def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:

@@ -21,13 +21,34 @@ def main() -> None:
 
 @click.command(epilog="\b\nExample:\n  python -m evaluate.experiments.demo --out runs/demo")
 @click.option("--out", default="runs/demo", show_default=True, help="Output folder.")
-@click.option("--pretraining", default=_USUAL.pretraining, show_default=True, help="Formula pictures seen in pre-training.")
+@click.option(
+    "--pretraining",
+    default=_USUAL.pretraining,
+    show_default=True,
+    help="Formula pictures seen in pre-training.",
+)
 @click.option("--finetuning", default=_USUAL.finetuning, show_default=True, help="Emoji seen in fine-tuning.")
-@click.option("--pictures", default=_USUAL.pictures, show_default=True, help="Pictures to render of each family.")
+@click.option(
+    "--pictures", default=_USUAL.pictures, show_default=True, help="Pictures to render of each family."
+)
 @click.option("--size", default=_USUAL.size, show_default=True, help="Pixels a side: 16, 32, 64 or 128.")
-@click.option("--font", metavar="FILE", help="The colour font; by default that of Debian's package fonts-noto-color-emoji.")
-@click.option("--encoder", default=ENCODER, show_default=True, help="Encoder of the captions, as in `python -m caption captions --help`.")
-@click.option("--measured", default=_USUAL.measured, show_default=True, help="Pictures to draw of each checkpoint for its metrics.")
+@click.option(
+    "--font",
+    metavar="FILE",
+    help="The colour font; by default that of Debian's package fonts-noto-color-emoji.",
+)
+@click.option(
+    "--encoder",
+    default=ENCODER,
+    show_default=True,
+    help="Encoder of the captions, as in `python -m caption captions --help`.",
+)
+@click.option(
+    "--measured",
+    default=_USUAL.measured,
+    show_default=True,
+    help="Pictures to draw of each checkpoint for its metrics.",
+)
 def command(out: str, **sizes: Any) -> None:
     """Runs the four stages once, on two CPU cores in less than ten minutes. Writes the page OUT/report.html.
 
@@ -40,4 +61,10 @@ def command(out: str, **sizes: Any) -> None:
         for line in lines:
             console.note(line)
     figures = json.loads((place / course.FIGURES).read_text())
-    console.show({"report": str(place / course.PAGE), "seconds": round(time.perf_counter() - begun, 1), "shows": figures["sentence"]})
+    console.show(
+        {
+            "report": str(place / course.PAGE),
+            "seconds": round(time.perf_counter() - begun, 1),
+            "shows": figures["sentence"],
+        }
+    )

@@ -72,7 +72,9 @@ def _report(settled: Settled, made: Sequence[Step], journal: Journal, out: Path,
 
 def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Path) -> bool:
     """Returns True if every step is done and the report matches their results."""
-    if not ((out / PAGE).exists() and (out / FIGURES).exists()) or not all(journal.done(step) for step in made):
+    if not ((out / PAGE).exists() and (out / FIGURES).exists()) or not all(
+        journal.done(step) for step in made
+    ):
         return False
     there = _DIGEST.search((out / PAGE).read_text())
     return there is not None and there[1] == _digest(settled, made)
@@ -80,7 +82,9 @@ def _finished(settled: Settled, made: Sequence[Step], journal: Journal, out: Pat
 
 def _digest(settled: Settled, made: Sequence[Step]) -> str:
     """Returns the sha256 of the plan, of the steps' results, and of the page's code."""
-    left = {step.name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in step.marks] for step in made}
+    left = {
+        step.name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in step.marks] for step in made
+    }
     sources = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".html")]
     code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     return digest({"plan": asdict(settled.plan), "left_out": settled.left_out, "left": left, "code": code})
@@ -116,11 +120,19 @@ def _left_out(asked: Plan) -> dict[str, str]:
     if _SHADERS not in asked.families:
         return {}
     tried = subprocess.run(
-        [sys.executable, "-m", "synth", "doctor"], env=workers.environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "synth", "doctor"],
+        env=workers.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if tried.returncode not in (0, 2):
-        raise UserError(f"`python -m synth doctor` ended with {tried.returncode}: {tried.stderr.strip()[-200:]}")
-    return {_SHADERS: tried.stderr.strip().splitlines()[-1].removeprefix("error: ")} if tried.returncode else {}
+        raise UserError(
+            f"`python -m synth doctor` ended with {tried.returncode}: {tried.stderr.strip()[-200:]}"
+        )
+    return (
+        {_SHADERS: tried.stderr.strip().splitlines()[-1].removeprefix("error: ")} if tried.returncode else {}
+    )
 
 
 def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
@@ -134,7 +146,9 @@ def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
             return
         except OSError:
             if time.monotonic() > until:
-                raise UserError(f"another demo is at work in {out}; wait for it, or give another --out") from None
+                raise UserError(
+                    f"another demo is at work in {out}; wait for it, or give another --out"
+                ) from None
         if not waiting:
             yield f"waiting for another start in {out} to end"
             waiting = True
@@ -160,7 +174,9 @@ class _Diary:
         match event:
             case workers.Ended(step, seconds):
                 left = sum(not self.journal.done(s) for s in self.steps)
-                return f"{self._clock()}  {step.what}: {seconds:.0f} s" + (f" ({left} steps to go)" if left else "")
+                return f"{self._clock()}  {step.what}: {seconds:.0f} s" + (
+                    f" ({left} steps to go)" if left else ""
+                )
             case workers.Alive(busy) if time.perf_counter() - self.last > _TELLS:
                 self.last = time.perf_counter()
                 return f"{self._clock()}  … {'; '.join(step.what + _seen(step) for step in busy)}"

@@ -60,21 +60,30 @@ class Figures:
     @property
     def sentence(self) -> str:
         """The conclusion from the curves."""
-        ends = [p._replace(error=hypot(p.error, self.swing)) for p in (self.finetuned[-1], self.same, self.scratch[-1])]
+        ends = [
+            p._replace(error=hypot(p.error, self.swing))
+            for p in (self.finetuned[-1], self.same, self.scratch[-1])
+        ]
         return sentence(*ends, untrained=self.untrained)
 
     def row(self) -> Json:
         """Returns all figures as plain JSON."""
         curves = {"untrained": [self.untrained], "finetuned": self.finetuned, "scratch": self.scratch}
         kid = {name: [p._asdict() for p in points] for name, points in curves.items()}
-        return {"sentence": self.sentence, "swing": self.swing, "kid_x_1000": kid, "agreement": self.agreement}
+        return {
+            "sentence": self.sentence,
+            "swing": self.swing,
+            "kid_x_1000": kid,
+            "agreement": self.agreement,
+        }
 
 
 def read(plan: Plan, at: Places) -> Figures:
     """Returns the figures of a demo with finished steps."""
     rows = {name: _rows(at.run(name)) for name in (PRETRAINED, FINETUNED, SCRATCH, UNTRAINED)}
     kid = {
-        name: [r for r in found if r["metric"] == _KID and r["n"] == min(plan.measured, r["reference_n"])] for name, found in rows.items()
+        name: [r for r in found if r["metric"] == _KID and r["n"] == min(plan.measured, r["reference_n"])]
+        for name, found in rows.items()
     }
     points = {name: [_point(row) for row in found] for name, found in kid.items()}
     terms = kid[SCRATCH][-1]
@@ -104,7 +113,11 @@ def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Poin
 
     Two figures differ if their difference is outside of its 95 % interval. Figures are not compared before
     both are better than an untrained generator."""
-    bad = {name: p for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch)) if not _lower(p, untrained)}
+    bad = {
+        name: p
+        for name, p in (("the pre-trained run", finetuned), ("the run from scratch", scratch))
+        if not _lower(p, untrained)
+    }
     if bad:
         who = " and ".join(f"{name} ({p})" for name, p in bad.items())
         return (
@@ -127,7 +140,10 @@ _CONCLUSIONS = {
     (-1, -1): f"pre-training was worth more here than {_SPENT}",
     (-1, 0): f"pre-training is a head start, worth about as much as {_SPENT}",
     (-1, 1): f"pre-training is a head start, but {_WORSE}",
-    (0, -1): "at equal emoji the figures do not tell whether pre-training helped, and the longer run has become worse than both",
+    (
+        0,
+        -1,
+    ): "at equal emoji the figures do not tell whether pre-training helped, and the longer run has become worse than both",
     (0, 0): "the figures do not tell whether pre-training helped",
     (0, 1): f"at equal emoji the figures do not tell whether pre-training helped, and {_WORSE}",
     (1, -1): "pre-training did harm at equal emoji, though the longer run has become worse than both",
@@ -147,7 +163,9 @@ def _lower(a: Point, b: Point) -> bool:
 
 
 def _point(row: Json) -> Point:
-    return Point(int(row["images_seen"]), THOUSAND * float(row["value"]), THOUSAND * float(row.get("error") or 0.0))
+    return Point(
+        int(row["images_seen"]), THOUSAND * float(row["value"]), THOUSAND * float(row.get("error") or 0.0)
+    )
 
 
 def _rows(run: Path) -> list[Json]:

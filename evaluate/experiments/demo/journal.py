@@ -28,7 +28,9 @@ class Journal:
         self._cut = text[-1:] not in ("", "\n")  # a crash has torn its last line
         self._start = 1 + max((start for start, _ in self._last), default=0)
 
-    def note(self, step: str, command: str, seconds: float, *, cpu_seconds: float = 0.0, code: int | None = None) -> None:
+    def note(
+        self, step: str, command: str, seconds: float, *, cpu_seconds: float = 0.0, code: int | None = None
+    ) -> None:
         """Writes the duration of a step in this start. An exit status marks its end."""
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
@@ -39,7 +41,10 @@ class Journal:
 
     def done(self, step: Step) -> bool:
         """Returns True if a step's present command has succeeded and its result exists."""
-        ended = any(r["step"] == step.name and r["command"] == step.line and r["code"] == 0 for r in self._last.values())
+        ended = any(
+            r["step"] == step.name and r["command"] == step.line and r["code"] == 0
+            for r in self._last.values()
+        )
         return ended and step.left
 
     def seconds(self, name: str) -> float:

@@ -17,7 +17,18 @@ from evaluate.experiments.demo import drawings, figures, plot
 from evaluate.experiments.demo.drawings import Shown
 from evaluate.experiments.demo.figures import Figures
 from evaluate.experiments.demo.journal import Journal
-from evaluate.experiments.demo.plan import DETECTOR, FINETUNED, PRETRAINED, SCRATCH, TEST, TRAIN, Places, Plan, Step, at_scale
+from evaluate.experiments.demo.plan import (
+    DETECTOR,
+    FINETUNED,
+    PRETRAINED,
+    SCRATCH,
+    TEST,
+    TRAIN,
+    Places,
+    Plan,
+    Step,
+    at_scale,
+)
 from synth.sets.shards import Sample, ShardSet
 from train import checkpoint
 
@@ -79,7 +90,9 @@ class Content:
     facts: Json
 
 
-def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path) -> Content:
+def gather(
+    plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path
+) -> Content:
     """Returns the content of the page of a demo with finished steps."""
     torch.set_num_threads(1)  # faster for small models
     at, found = Places(out), figures.read(plan, Places(out))
@@ -93,7 +106,10 @@ def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal:
         figures=found,
         curves=drawings.data_url(plot.curves(found, plan.pretraining)),
         families={family: drawings.of_formulas(at.shards(family), _OF_A_FAMILY) for family in plan.families},
-        emoji=[Shown(drawings.url(s.pixels), s.captions[0]) for s in drawings.of_people(at.shards(TRAIN), _OF_EMOJI)],
+        emoji=[
+            Shown(drawings.url(s.pixels), s.captions[0])
+            for s in drawings.of_people(at.shards(TRAIN), _OF_EMOJI)
+        ],
         arms=arms,
         formula_prompts=_rows(FORMULA_PROMPTS, [pretrained], encoder, each=_FORMULAS_EACH),
         emoji_prompts=_rows(EMOJI_PROMPTS, arms, encoder, each=_EMOJI_EACH),
@@ -106,8 +122,14 @@ def gather(plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal:
 
 def render(content: Content, seconds: float, starts: int, digest: str) -> str:
     """Returns the page, with the demo's seconds, its starts and the digest of its inputs."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"time": _clock, "thousands": lambda n: f"{n:,}", "percent": lambda x: "-" if x is None else f"{x:.0%}"}
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "time": _clock,
+        "thousands": lambda n: f"{n:,}",
+        "percent": lambda x: "-" if x is None else f"{x:.0%}",
+    }
     scale = at_scale(content.plan)
     return environment.from_string(_TEMPLATE.read_text()).render(
         c=content, seconds=seconds, starts=starts, digest=digest, detector=DETECTOR, at_scale=scale
@@ -120,12 +142,20 @@ def _arms(at: Places, found: Figures) -> list[Arm]:
     ends = [(FINETUNED, found.finetuned[-1]), (SCRATCH, found.same), (SCRATCH, found.scratch[-1])]
     told = ("pre-trained, then fine-tuned", "from scratch", "from scratch, carried on")
     folders = [checkpoint.require(at.run(FINETUNED)), *(scratch[end.images_seen] for _, end in ends[1:])]
-    return [Arm(name, f"{end.images_seen:,} emoji seen, KID {end}", f) for name, (_, end), f in zip(told, ends, folders, strict=True)]
+    return [
+        Arm(name, f"{end.images_seen:,} emoji seen, KID {end}", f)
+        for name, (_, end), f in zip(told, ends, folders, strict=True)
+    ]
 
 
 def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int) -> list[Row]:
-    drawn = [np.split(drawings.drawn(arm.checkpoint, prompts, encoder, each=each), len(prompts)) for arm in arms]
-    return [Row(prompt, [drawings.sheet(own[i], columns=each) for own in drawn]) for i, prompt in enumerate(prompts)]
+    drawn = [
+        np.split(drawings.drawn(arm.checkpoint, prompts, encoder, each=each), len(prompts)) for arm in arms
+    ]
+    return [
+        Row(prompt, [drawings.sheet(own[i], columns=each) for own in drawn])
+        for i, prompt in enumerate(prompts)
+    ]
 
 
 def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
@@ -140,7 +170,9 @@ def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Enc
 
 def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
     """Returns the steps by stage, in the order of the stages."""
-    found = {stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES}
+    found = {
+        stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES
+    }
     return {stage: timed for stage, timed in found.items() if timed}
 
 
@@ -161,4 +193,10 @@ def _facts(at: Places, plan: Plan) -> Json:
 def _clock(seconds: float) -> str:
     """Returns seconds below two minutes, minutes and seconds above."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if seconds >= 120 else f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return (
+        f"{minutes} min {rest:02} s"
+        if seconds >= 120
+        else f"{seconds:.0f} s"
+        if seconds >= 10
+        else f"{seconds:.1f} s"
+    )

@@ -43,7 +43,9 @@ class Plan:
             if getattr(self, name) < least:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least {least}, a batch")
         if self.size not in _SIDES:
-            raise UserError(f"--size is {self.size}; the demo draws pictures of {', '.join(map(str, _SIDES))} pixels a side")
+            raise UserError(
+                f"--size is {self.size}; the demo draws pictures of {', '.join(map(str, _SIDES))} pixels a side"
+            )
         if self.measured < 4:
             raise UserError(f"--measured is {self.measured}; KID needs at least 4 pictures")
 
@@ -125,12 +127,24 @@ def at_scale(plan: Plan) -> list[tuple[str, str]]:
     sets = f"DATASET={shlex.quote(' '.join(plan.families))}"
     tuned = "\n".join(_tuned(source) for source in ("runs/formulas", "none"))
     return [
-        ("a million pictures of each family at 256 px; with ARGS on a cluster", f"make shards {sets} N=1000000"),
+        (
+            "a million pictures of each family at 256 px; with ARGS on a cluster",
+            f"make shards {sets} N=1000000",
+        ),
         ("captions by CLIP", f"make captions {sets}"),
-        ("pre-training by the paper's settings, here on eight GPUs", f"make pretrain {sets} PRESET=paper-256 NAME=formulas GPUS=8"),
-        ("a real captioned set, from its owner's files", "make data SET=coco ROOT=DIR\nmake captions SET=coco"),
+        (
+            "pre-training by the paper's settings, here on eight GPUs",
+            f"make pretrain {sets} PRESET=paper-256 NAME=formulas GPUS=8",
+        ),
+        (
+            "a real captioned set, from its owner's files",
+            "make data SET=coco ROOT=DIR\nmake captions SET=coco",
+        ),
         ("fine-tuning on a tenth of it, and the same from scratch", tuned),
-        ("FID, KID, IS and more on 30,000 held-out captions", "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas"),
+        (
+            "FID, KID, IS and more on 30,000 held-out captions",
+            "make evaluate SET=coco RUN=runs/coco-coco-256-from-formulas",
+        ),
     ]
 
 
@@ -151,7 +165,12 @@ def _formulas(plan: Plan, at: Places) -> list[Step]:
     All render before any is captioned, so that a missing renderer fails early."""
     sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
     rendered = [
-        Step(f"shards {f}", f"pictures of {f}", ("synth", "shards", f, *sizes, "--out", str(at.shards(f))), at.shards(f) / "manifest.json")
+        Step(
+            f"shards {f}",
+            f"pictures of {f}",
+            ("synth", "shards", f, *sizes, "--out", str(at.shards(f))),
+            at.shards(f) / "manifest.json",
+        )
         for f in plan.families
     ]
     return [*rendered, *(_captions(plan, at, family, f"shards {family}") for family in plan.families)]
@@ -160,19 +179,41 @@ def _formulas(plan: Plan, at: Places) -> list[Step]:
 def _captions(plan: Plan, at: Places, name: str, after: str) -> Step:
     options = ("--encoder", plan.encoder, "--out", str(at.captions(name)), "--workers", "0")
     command = ("caption", "captions", str(at.shards(name)), *options)
-    return Step(f"captions {name}", f"captions of {name}", command, at.captions(name) / "manifest.json", (after,))
+    return Step(
+        f"captions {name}", f"captions of {name}", command, at.captions(name) / "manifest.json", (after,)
+    )
 
 
 def _pretrain(plan: Plan, at: Places) -> Step:
-    command = ("train", "pretrain", "tiny-32", *_data(at, plan.families), *_training(plan, at, PRETRAINED, plan.pretraining))
+    command = (
+        "train",
+        "pretrain",
+        "tiny-32",
+        *_data(at, plan.families),
+        *_training(plan, at, PRETRAINED, plan.pretraining),
+    )
     after = tuple(f"captions {family}" for family in plan.families)
     return Step("pretrain", "pre-training on formulas", command, at.run(PRETRAINED), after, plan.pretraining)
 
 
 def _finetune(plan: Plan, at: Places) -> Step:
     source = ("--from", str(at.run(PRETRAINED)))
-    command = ("train", "finetune", "emoji-32", *source, *_data(at, [TRAIN]), *_training(plan, at, FINETUNED, plan.finetuning))
-    return Step("finetune", "fine-tuning on emoji", command, at.run(FINETUNED), ("pretrain", f"captions {TRAIN}"), plan.finetuning)
+    command = (
+        "train",
+        "finetune",
+        "emoji-32",
+        *source,
+        *_data(at, [TRAIN]),
+        *_training(plan, at, FINETUNED, plan.finetuning),
+    )
+    return Step(
+        "finetune",
+        "fine-tuning on emoji",
+        command,
+        at.run(FINETUNED),
+        ("pretrain", f"captions {TRAIN}"),
+        plan.finetuning,
+    )
 
 
 def _scratch(plan: Plan, at: Places) -> list[Step]:
@@ -182,25 +223,80 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
     start = ("train", "pretrain", "emoji-32", *_data(at, [TRAIN]))
     long = plan.pretraining + plan.finetuning
     still = ("--set", "training.g_lr=0", "--set", "training.d_lr=0")
-    told, what, untrained = (f"captions {TRAIN}",), "training on emoji from scratch", (*_training(plan, at, UNTRAINED, 1), *still)
+    told, what, untrained = (
+        (f"captions {TRAIN}",),
+        "training on emoji from scratch",
+        (*_training(plan, at, UNTRAINED, 1), *still),
+    )
     return [
-        Step("scratch", what, (*start, *_training(plan, at, SCRATCH, plan.finetuning)), at.run(SCRATCH), told, plan.finetuning),
-        Step("scratch-long", f"{what}, carried on", (*start, *_training(plan, at, SCRATCH, long)), at.run(SCRATCH), ("scratch",), long),
-        Step("untrained", "a generator that was never trained", (*start, *untrained), at.run(UNTRAINED), told, 1),
+        Step(
+            "scratch",
+            what,
+            (*start, *_training(plan, at, SCRATCH, plan.finetuning)),
+            at.run(SCRATCH),
+            told,
+            plan.finetuning,
+        ),
+        Step(
+            "scratch-long",
+            f"{what}, carried on",
+            (*start, *_training(plan, at, SCRATCH, long)),
+            at.run(SCRATCH),
+            ("scratch",),
+            long,
+        ),
+        Step(
+            "untrained",
+            "a generator that was never trained",
+            (*start, *untrained),
+            at.run(UNTRAINED),
+            told,
+            1,
+        ),
     ]
 
 
 def _measuring(plan: Plan, at: Places) -> list[Step]:
-    emoji = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)), "--n", str(plan.measured))
+    emoji = (
+        "--reference",
+        str(at.shards(TEST)),
+        "--captions",
+        str(at.captions(TEST)),
+        "--n",
+        str(plan.measured),
+    )
     kid = (*emoji, "--metrics", "kid", "--detector", DETECTOR)
-    kinds = {UNTRAINED: ("metrics", UNTRAINED), PRETRAINED: ("metrics", "pretrain"), SCRATCH: ("curve", "scratch-long")}
+    kinds = {
+        UNTRAINED: ("metrics", UNTRAINED),
+        PRETRAINED: ("metrics", "pretrain"),
+        SCRATCH: ("curve", "scratch-long"),
+    }
     made: list[Step] = []
     for name, (kind, after) in {**kinds, FINETUNED: ("curve", "finetune")}.items():
         command = ("evaluate", kind, str(at.run(name)), *kid)
-        made.append(Step(f"kid {name}", f"KID, {name}", command, at.run(name) / results.NAME, (after, f"captions {TEST}")))
+        made.append(
+            Step(
+                f"kid {name}",
+                f"KID, {name}",
+                command,
+                at.run(name) / results.NAME,
+                (after, f"captions {TEST}"),
+            )
+        )
     sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
-    asked = ("evaluate", "agreement", str(at.run(PRETRAINED)), *sets, "--n", str(plan.judged), "--detector", DETECTOR)
-    judged = Step("agreement", "attribute agreement", asked, at.run(PRETRAINED) / results.NAME, ("kid pretrained",))
+    asked = (
+        "evaluate",
+        "agreement",
+        str(at.run(PRETRAINED)),
+        *sets,
+        "--n",
+        str(plan.judged),
+        "--detector",
+        DETECTOR,
+    )
+    judged = Step(
+        "agreement", "attribute agreement", asked, at.run(PRETRAINED) / results.NAME, ("kid pretrained",)
+    )
     return [judged, *made]
 
 
@@ -213,6 +309,19 @@ def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]
     """Returns the options of a run.
 
     The run has no reader processes: it starts faster, and small pictures need none."""
-    settings = ["run.workers=0", f"run.checkpoint={plan.every}", *([f"model.resolution={plan.size}"] if plan.size != _SIDE else [])]
-    where = ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()  # tables do not store the path
-    return ("--out", str(at.run(name)), "--images-seen", str(images), *where, *(word for s in settings for word in ("--set", s)))
+    settings = [
+        "run.workers=0",
+        f"run.checkpoint={plan.every}",
+        *([f"model.resolution={plan.size}"] if plan.size != _SIDE else []),
+    ]
+    where = (
+        ("--encoder", plan.encoder) if "=" in plan.encoder or Path(plan.encoder).is_dir() else ()
+    )  # tables do not store the path
+    return (
+        "--out",
+        str(at.run(name)),
+        "--images-seen",
+        str(images),
+        *where,
+        *(word for s in settings for word in ("--set", s)),
+    )

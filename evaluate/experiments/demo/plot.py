@@ -40,7 +40,9 @@ def curves(figures: Figures, pretraining: int) -> bytes:
         _curve(axes, carried_on, LONGER, "from scratch, carried on", marker="s")
         _curve(axes, figures.finetuned, FINETUNED, "pre-trained on formulas, then fine-tuned")
         shifted = [p._replace(images_seen=p.images_seen + pretraining) for p in figures.finetuned]
-        axes.plot(*_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, formula pictures counted")
+        axes.plot(
+            *_line(shifted), color=FINETUNED, lw=1.1, ls=":", label="the same, formula pictures counted"
+        )
         axes.axvline(figures.at, color="#dfe3e8", lw=1, zorder=0)
         axes.set(xlabel="emoji seen", ylabel="KID $\\times$ 1000 (lower is better)", ylim=(0, None))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -54,7 +56,17 @@ def curves(figures: Figures, pretraining: int) -> bytes:
 
 def _curve(axes: Any, points: Sequence[Point], colour: str, label: str, marker: str = "o") -> None:
     errors = [p.interval for p in points]
-    axes.errorbar(*_line(points), yerr=errors, color=colour, marker=marker, markersize=4.5, lw=1.8, capsize=2.5, elinewidth=1, label=label)
+    axes.errorbar(
+        *_line(points),
+        yerr=errors,
+        color=colour,
+        marker=marker,
+        markersize=4.5,
+        lw=1.8,
+        capsize=2.5,
+        elinewidth=1,
+        label=label,
+    )
 
 
 def _line(points: Sequence[Point]) -> tuple[list[int], list[float]]:

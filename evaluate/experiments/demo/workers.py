@@ -26,7 +26,12 @@ AT_ONCE = 2
 _PATIENCE = 60  # seconds for workers to stop
 _TICK = 5.0  # seconds between two signs of life
 # One thread. glibc keeps freed memory, so that a detector does not fault it in again for each batch.
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+}
 
 Json = dict[str, Any]
 
@@ -50,7 +55,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
 
 
-def do(steps: Sequence[Step], journal: Journal, logs: Path, lock: int) -> Generator[Alive | Ended, None, None]:
+def do(
+    steps: Sequence[Step], journal: Journal, logs: Path, lock: int
+) -> Generator[Alive | Ended, None, None]:
     """Runs the steps that are not done. Raises UserError with the last error of a step's command if it fails.
 
     Workers hold the lock, a file descriptor, as long as they live. They end with this generator."""
@@ -73,10 +80,14 @@ def do(steps: Sequence[Step], journal: Journal, logs: Path, lock: int) -> Genera
                 yield Alive([step for step, _ in busy.values()])
                 continue
             if worker not in busy:
-                raise UserError("a process that was waiting for a step has ended by itself; the same command goes on from here")
+                raise UserError(
+                    "a process that was waiting for a step has ended by itself; the same command goes on from here"
+                )
             step, begun = busy.pop(worker)
             seconds, code = time.perf_counter() - begun, int(answer["code"]) if answer else worker.ended()
-            journal.note(step.name, step.line, seconds, cpu_seconds=float(answer.get("cpu_seconds", 0)), code=code)
+            journal.note(
+                step.name, step.line, seconds, cpu_seconds=float(answer.get("cpu_seconds", 0)), code=code
+            )
             if code or not step.left:
                 raise UserError(_failure(step, code, logs))
             done.add(step.name)
@@ -154,5 +165,11 @@ def _failure(step: Step, code: int, logs: Path) -> str:
     said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
     if code == 2 and said:
         return said[-1].removeprefix("error: ")
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}" if code else f"has left no {step.makes}"
+    how = (
+        f"was killed by signal {-code}"
+        if code < 0
+        else f"ended with {code}"
+        if code
+        else f"has left no {step.makes}"
+    )
     return f"the step {step.name!r} {how}; {log} has what it said, and the same command goes on from here"

@@ -64,7 +64,7 @@ def captions(dry_run: bool, **options: object) -> None:
     grown, it makes the tables of the changed shards."""
     from caption import pipeline
 
-    request = pipeline.Request(**options)  # type: ignore[arg-type]
+    request = pipeline.CaptionRequest(**options)  # type: ignore[arg-type]
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
@@ -126,7 +126,7 @@ def audit(
     found = console.watched("rows", measuring.audit(caption_set, sample=sample, seed=seed), len(caption_set))
     if model and shard_set:
         texts = {}
-        with console.Progress("pictures") as bar:
+        with console.Bar("pictures") as bar:
             bar.start(min(pictures, len(shard_set)))
             for name, text in captioner.captions(model, shard_set, pictures=pictures, seed=seed):
                 texts[name] = text
@@ -210,7 +210,7 @@ def fit_encoder(**options: object) -> None:
     and `make nano-emoji` make the shipped encoders."""
     from caption.nano import fitting
 
-    request = fitting.Request(**options)  # type: ignore[arg-type]
+    request = fitting.FitRequest(**options)  # type: ignore[arg-type]
     console.show(console.watched("pictures", fitting.fit(request), request.visits))
 
 

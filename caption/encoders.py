@@ -48,7 +48,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderSource:
     """The origin of an encoder: names and a weights file, without a built model."""
 
     name: str  # in tables
@@ -63,7 +63,7 @@ class Source:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find(name: str) -> Source:
+def find(name: str) -> EncoderSource:
     """Returns the source of an encoder, after fetching hub weights.
 
     Raises UserError if the name is unknown."""
@@ -85,7 +85,7 @@ def find(name: str) -> Source:
 
 
 @functools.lru_cache(maxsize=2)
-def load(source: Source, device: str = "cpu", precision: str = "fp32") -> "Encoder":
+def load(source: EncoderSource, device: str = "cpu", precision: str = "fp32") -> "Encoder":
     """Returns the encoder, ready on a device. Caches it, so that a worker loads it once.
 
     Raises UserError if the weights do not fit."""
@@ -95,7 +95,7 @@ def load(source: Source, device: str = "cpu", precision: str = "fp32") -> "Encod
 class Encoder:
     """A frozen image and text encoder."""
 
-    def __init__(self, source: Source, device: str, precision: str) -> None:
+    def __init__(self, source: EncoderSource, device: str, precision: str) -> None:
         self.source, self.device, self.precision = source, torch.device(device), precision
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         with _open_clip() as open_clip:
@@ -190,7 +190,7 @@ def has_bf16(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _in_folder(folder: Path, name: str) -> Source:
+def _in_folder(folder: Path, name: str) -> EncoderSource:
     """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
     weights = (
         [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS]
@@ -201,10 +201,10 @@ def _in_folder(folder: Path, name: str) -> Source:
         raise UserError(
             f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them"
         )
-    return Source(name, f"local-dir:{folder}", str(weights[-1]))
+    return EncoderSource(name, f"local-dir:{folder}", str(weights[-1]))
 
 
-def _of_file(model: str, file: Path) -> Source:
+def _of_file(model: str, file: Path) -> EncoderSource:
     """Returns the source of a known architecture with the weights of a file."""
     if not file.is_file():
         raise UserError(f"the encoder's file {file} is not there")
@@ -212,10 +212,10 @@ def _of_file(model: str, file: Path) -> Source:
         raise UserError(f"{file} is no weights file; it must end in {', '.join(_WEIGHTS)}")
     with _open_clip() as open_clip:
         _require_known(model, open_clip.list_models(), "architecture")
-    return Source(f"{model}/{file.stem}", model, str(file.absolute()))
+    return EncoderSource(f"{model}/{file.stem}", model, str(file.absolute()))
 
 
-def _on_hub(name: str) -> Source:
+def _on_hub(name: str) -> EncoderSource:
     """Returns the source of a model of open_clip's list, with its weights in the local cache."""
     with _open_clip() as open_clip:
         known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
@@ -228,7 +228,9 @@ def _on_hub(name: str) -> Source:
         except Exception as error:
             raise UserError(_no_weights(name, config, error)) from None
     # The tag knows which activation its weights were trained with; the architecture's own name need not.
-    return Source(name, model, weights, (("force_quick_gelu", True),) if config.get("quick_gelu") else ())
+    return EncoderSource(
+        name, model, weights, (("force_quick_gelu", True),) if config.get("quick_gelu") else ()
+    )
 
 
 def _no_weights(name: str, config: Json, error: Exception) -> str:
@@ -272,7 +274,7 @@ def _require_known(name: str, known: Sequence[str], what: str) -> None:
         )
 
 
-def _built(open_clip: Any, source: Source) -> Any:
+def _built(open_clip: Any, source: EncoderSource) -> Any:
     """Returns the model with its weights, float32 on the CPU. Raises UserError if they do not fit."""
     try:
         schema = source.model.startswith("local-dir:")
@@ -290,7 +292,7 @@ def _built(open_clip: Any, source: Source) -> Any:
         ) from None
 
 
-def _tokenizer(open_clip: Any, source: Source) -> Any:
+def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
     """Returns the tokeniser. Merges in the encoder's folder are found from any working directory."""
     merges = Path(source.model.removeprefix("local-dir:")) / MERGES
     return open_clip.get_tokenizer(source.model, **({"bpe_path": str(merges)} if merges.is_file() else {}))

@@ -17,11 +17,11 @@ from caption import card, encoders, worker
 from caption.pseudo import Xi
 from caption.sentences import attributes
 from caption.table import KIND, TableWriter
-from caption.worker import Job, caption_shard, is_formula, stacked
+from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.ledger import State
 from synth.sets.records import Part, Record
 from synth.sets.shards import ShardSet
@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class CaptionRequest:
     """The options of one `captions` command."""
 
     shards: str
@@ -54,7 +54,7 @@ class Request:
     ray_address: str | None = None
 
 
-class Summary(NamedTuple):
+class CaptionSummary(NamedTuple):
     """The result of a run. `pictures` and `bytes` count this run alone; `total` counts the set."""
 
     out: str
@@ -86,38 +86,40 @@ class Summary(NamedTuple):
         }
 
 
-def estimate(request: Request) -> Estimate:
+def estimate(request: CaptionRequest) -> Estimate:
     """Returns the estimate of a request (--dry-run).
 
     It encodes some pictures and writes nothing. Raises UserError."""
     return completion.foresee(_Captioning(request), _terms(request))
 
 
-def make_captions(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+def make_captions(request: CaptionRequest) -> Generator[Estimate | Progress | CaptionSummary, None, None]:
     """Makes the missing tables of a request. Leaves finished tables alone.
 
     If the set of shards has grown, makes only the tables of changed shards again. Yields the estimate before
     anything is written, then the progress, and last the summary. Raises UserError."""
     work = _Captioning(request)
     for event in completion.complete(work, _terms(request)):
-        yield _summary(work, event) if isinstance(event, Made) else event
+        yield _summary(work, event) if isinstance(event, Outcome) else event
 
 
-def _summary(work: Work, made: Made) -> Summary:
-    cpu_seconds = sum(r.run["cpu_seconds"] for r in made.records)
+def _summary(work: Work, outcome: Outcome) -> CaptionSummary:
+    cpu_seconds = sum(r.run["cpu_seconds"] for r in outcome.records)
     pictures, size, cut = (
         sum(n)
-        for n in zip((0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in made.records), strict=False)
+        for n in zip(
+            (0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in outcome.records), strict=False
+        )
     )
     total = sum(p.count for p in work.parts)
-    return Summary(
+    return CaptionSummary(
         work.storage.url,
         total,
         pictures,
         size,
-        made.seconds,
+        outcome.seconds,
         cpu_seconds,
-        made.retries,
+        outcome.retries,
         cut,
         str(work.identity["precision"]),
     )
@@ -129,8 +131,8 @@ def default_place(dataset: str, encoder: str) -> str:
     return f"data/captions/{dataset}/{encoder}"
 
 
-def _terms(request: Request) -> Terms:
-    return Terms(request.workers, request.ray_address, request.overwrite)
+def _terms(request: CaptionRequest) -> Execution:
+    return Execution(request.workers, request.ray_address, request.overwrite)
 
 
 class _Captioning(Work):
@@ -140,7 +142,7 @@ class _Captioning(Work):
     companions = card.FILES
     task = staticmethod(caption_shard)
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: CaptionRequest) -> None:
         _require_sound(request)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1)  # as in each worker; more threads slow small models down
@@ -200,12 +202,12 @@ class _Captioning(Work):
                     done += len(batch)
         return Probe(writer.size / done, (time.process_time() - begun) / done)
 
-    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+    def jobs(self, parts: Sequence[Part]) -> list[CaptionJob]:
         shards_of = {_table_of(s.file): s for s in self._shard_set.shards}
         source, target, encoder = self._shard_set.storage.url, self.storage.url, self._request.encoder
         digest = self._shard_set.digest
         return [
-            Job(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest)
+            CaptionJob(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest)
             for p in parts
         ]
 
@@ -249,7 +251,7 @@ class _Captioning(Work):
         return "bf16" if float((exact * quick).sum(axis=1).min()) >= _AGREEMENT else "fp32"
 
 
-def _require_sound(request: Request) -> None:
+def _require_sound(request: CaptionRequest) -> None:
     for name, value in (("--seed", request.seed), ("--workers", request.workers or 0)):
         if value < 0:
             raise UserError(f"{name} is {value}; it must be at least 0")

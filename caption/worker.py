@@ -37,7 +37,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Job(NamedTuple):
+class CaptionJob(NamedTuple):
     """One table to make."""
 
     part: Part
@@ -57,7 +57,7 @@ class Captioned(NamedTuple):
     cut: int
 
 
-def caption_shard(job: Job) -> Iterator[int | Record]:
+def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     """Encodes one shard, then publishes and records its table: the task of a worker.
 
     Yields the number of pictures done since the last yield, then the record. Raises UserError."""

@@ -9,8 +9,8 @@ import click
 
 from data import preparation
 from data.originals import Pictures, Source, Splits
-from data.preparation import Request
-from data.summary import Summary
+from data.preparation import PrepareRequest
+from data.summary import SetSummary
 from synth import console
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
@@ -88,7 +88,7 @@ def prepare(
 ) -> None:
     """Prepares the splits of a set. With `dry_run`, shows the estimates and writes nothing. Raises
     UserError."""
-    request = Request(**options)
+    request = PrepareRequest(**options)
     if dry_run:
         for out, estimate in preparation.estimate(source, found, pictures, request):
             console.show({"out": out, **estimate._asdict()})
@@ -96,7 +96,7 @@ def prepare(
     finish(request.out, preparation.prepare(source, law, found, pictures, request))
 
 
-def finish(out: str, events: Generator[Estimate | Progress | list[Summary], None, None]) -> None:
+def finish(out: str, events: Generator[Estimate | Progress | list[SetSummary], None, None]) -> None:
     """Draws the events of a preparation and shows its summaries."""
     summaries = console.watched("pictures", events)
     if not any(s.prepared for s in summaries):

@@ -14,12 +14,12 @@ from data import card, splits
 from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.squares import CROP, FILTER, Square, square
-from data.summary import Summary
+from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class PrepareRequest:
     """The form of the sets to prepare, and the terms."""
 
     out: str  # its splits lie in OUT/SPLIT
@@ -48,7 +48,7 @@ class Request:
     overwrite: bool = False
 
 
-class Job(NamedTuple):
+class PrepareJob(NamedTuple):
     """One shard to be made."""
 
     part: Part
@@ -63,8 +63,8 @@ def prepare(
     law: str,
     found: Splits,
     pictures: Pictures,
-    request: Request,
-) -> Generator[Estimate | Progress | list[Summary], None, None]:
+    request: PrepareRequest,
+) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
     """Makes a finished set of every split of a source, or its missing parts. `law` describes the split in
     words.
 
@@ -76,8 +76,8 @@ def prepare(
     summaries = []
     for work in works:
         for event in completion.complete(work, _terms(request)):
-            if isinstance(event, Made):
-                summaries.append(Summary.of(work.storage, event))
+            if isinstance(event, Outcome):
+                summaries.append(SetSummary.of(work.storage, event))
             else:
                 yield event
     splits.write(request.out, source.name, law, found)
@@ -85,14 +85,14 @@ def prepare(
 
 
 def estimate(
-    source: Source, found: Splits, pictures: Pictures, request: Request
+    source: Source, found: Splits, pictures: Pictures, request: PrepareRequest
 ) -> Iterator[tuple[str, Estimate]]:
     """Yields the estimates of the preflight (--dry-run), by split. Raises UserError."""
     for work in _works(source, found, pictures, request):
         yield work.storage.url, completion.foresee(work, _terms(request))
 
 
-def prepare_shard(job: Job) -> Iterator[int | Record]:
+def prepare_shard(job: PrepareJob) -> Iterator[int | Record]:
     """Prepares, publishes and records one shard, as the task of a worker. Yields originals seen since the
     last yield, then the record.
 
@@ -166,11 +166,11 @@ def _digest(originals: Sequence[Original]) -> str:
     return settings.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals])
 
 
-def _terms(request: Request) -> Terms:
-    return Terms(request.workers, None, request.overwrite)
+def _terms(request: PrepareRequest) -> Execution:
+    return Execution(request.workers, None, request.overwrite)
 
 
-def _works(source: Source, found: Splits, pictures: Pictures, request: Request) -> list["_Preparing"]:
+def _works(source: Source, found: Splits, pictures: Pictures, request: PrepareRequest) -> list["_Preparing"]:
     """Returns the sets of a source. Raises UserError for a request that is not allowed, before the first set
     is made."""
     require_form(request.size, request.codec)
@@ -205,7 +205,12 @@ class _Preparing(Work):
     task = staticmethod(prepare_shard)
 
     def __init__(
-        self, source: Source, split: str, originals: Sequence[Original], pictures: Pictures, request: Request
+        self,
+        source: Source,
+        split: str,
+        originals: Sequence[Original],
+        pictures: Pictures,
+        request: PrepareRequest,
     ) -> None:
         dataset = f"{source.name}-{split}"
         identity = {
@@ -242,9 +247,9 @@ class _Preparing(Work):
             return 0
         return sample_bytes(files)
 
-    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+    def jobs(self, parts: Sequence[Part]) -> list[PrepareJob]:
         return [
-            Job(
+            PrepareJob(
                 p,
                 self._originals[p.first : p.first + p.count],
                 self._pictures,

@@ -3,13 +3,13 @@
 from typing import Any, NamedTuple, Self
 
 from synth.sets import ledger
-from synth.sets.completion import Made
+from synth.sets.completion import Outcome
 from synth.sets.storage import Storage
 
 Json = dict[str, Any]
 
 
-class Summary(NamedTuple):
+class SetSummary(NamedTuple):
     """A finished set, and a run's part in it."""
 
     out: str
@@ -21,11 +21,11 @@ class Summary(NamedTuple):
     seconds: float
 
     @classmethod
-    def of(cls, storage: Storage, made: Made) -> Self:
+    def of(cls, storage: Storage, outcome: Outcome) -> Self:
         """Returns the summary of a set that a run has finished."""
         manifest = ledger.read_manifest(storage)
         grey, captions = (sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions"))
-        prepared = sum(r.count for r in made.records)
+        prepared = sum(r.count for r in outcome.records)
         return cls(
             storage.url,
             manifest["samples"],
@@ -33,7 +33,7 @@ class Summary(NamedTuple):
             prepared,
             grey,
             manifest.get("left_out", []),
-            made.seconds,
+            outcome.seconds,
         )
 
     def row(self) -> Json:

@@ -90,7 +90,7 @@ def metrics(**options: Any) -> None:
     Appends figures to metrics.jsonl."""
     from evaluate import measuring
 
-    request = measuring.Request(**options)
+    request = measuring.MeasureRequest(**options)
     _show(console.watched("pictures", measuring.metrics(request), measuring.pictures(request)))
 
 
@@ -125,7 +125,7 @@ def curve(out: str | None, **options: Any) -> None:
     from evaluate import curves, measuring
 
     target = curves.target(out or f"{options['run']}/curve.png")
-    request = measuring.Request(**options)
+    request = measuring.MeasureRequest(**options)
     rows = console.watched(
         "pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True)
     )

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Terms:
+class Conditions:
     """The conditions of a figure, apart from the model. Figures compare only if these agree."""
 
     n: int  # generated pictures
@@ -48,7 +48,7 @@ class Figure:
 
     name: str  # by `named`
     value: float
-    terms: Terms
+    terms: Conditions
     error: float | None = None  # standard error
     interval: tuple[float, float] | None = None  # 95 %
     details: tuple[tuple[str, Any], ...] = ()  # of the metric: k, subsets, formula

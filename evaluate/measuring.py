@@ -26,7 +26,7 @@ Events = Generator[Progress | list[Json], None, None]  # pictures that are done,
 
 
 @dataclass(frozen=True)
-class Request:
+class MeasureRequest:
     """The options of `metrics` and `curve`."""
 
     run: str
@@ -57,7 +57,7 @@ class TextJudge:
 class Bench:
     """Everything that measures a run's checkpoints, loaded once."""
 
-    request: Request
+    request: MeasureRequest
     run: Run
     prompts: Prompts
     metrics: list[str]
@@ -68,7 +68,7 @@ class Bench:
     device: str
 
 
-def pictures(request: Request, *, checkpoints: bool = False) -> int:
+def pictures(request: MeasureRequest, *, checkpoints: bool = False) -> int:
     """Returns the number of pictures to process: the reference's, and those drawn of the checkpoints.
 
     Raises UserError."""
@@ -77,7 +77,7 @@ def pictures(request: Request, *, checkpoints: bool = False) -> int:
     return reference + times * min(request.n, reference)
 
 
-def prepare(request: Request) -> Generator[Progress, None, Bench]:
+def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     """Yields the reference's pictures that are done.
 
     Returns everything that figures need. Raises UserError."""
@@ -126,13 +126,13 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
     ]
 
 
-def metrics(request: Request) -> Events:
+def metrics(request: MeasureRequest) -> Events:
     """Measures a run. Appends its figures to its metrics.jsonl. Raises UserError."""
     bench = yield from prepare(request)
     yield (yield from _written(bench, bench.run.checkpoint(request.images_seen)))
 
 
-def curve(request: Request) -> Events:
+def curve(request: MeasureRequest) -> Events:
     """Measures every checkpoint of a run, oldest first. Raises UserError."""
     bench = yield from prepare(request)
     rows: list[Json] = []

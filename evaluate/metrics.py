@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluate import frechet, kernels, scores
 from evaluate.features import Features
-from evaluate.figures import Figure, Terms, named
+from evaluate.figures import Conditions, Figure, named
 from evaluate.neighbours import neighbours
 from synth.errors import UserError
 
@@ -31,12 +31,12 @@ def parse(text: str) -> list[str]:
     return names
 
 
-def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Terms:
+def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Conditions:
     """Returns the terms of figures of these two sets.
 
     `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
     detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
-    return Terms(
+    return Conditions(
         generated.count,
         reference=split,
         reference_n=reference.count,
@@ -48,7 +48,7 @@ def terms(generated: Features, reference: Features, *, split: str, seed: int, ca
 
 
 def measure(
-    generated: Features, reference: Features, metrics: Sequence[str], about: Terms, *, resamples: int = 0
+    generated: Features, reference: Features, metrics: Sequence[str], about: Conditions, *, resamples: int = 0
 ) -> list[Figure]:
     """Returns the figures of those METRICS, in order; with `resamples`, FID has an interval.
 
@@ -65,7 +65,7 @@ def measure(
 
 
 def measure_texts(
-    images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Terms
+    images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Conditions
 ) -> list[Figure]:
     """Returns the figures of those TEXT_METRICS, in order, from unit embeddings float32 (N, D).
 
@@ -76,7 +76,7 @@ def measure_texts(
 class _Pair:
     """Two sets of features. It computes shared intermediate results once."""
 
-    def __init__(self, generated: Features, reference: Features, terms: Terms, resamples: int) -> None:
+    def __init__(self, generated: Features, reference: Features, terms: Conditions, resamples: int) -> None:
         self.generated, self.reference, self.terms, self.resamples = generated, reference, terms, resamples
 
     @cached_property
@@ -145,13 +145,13 @@ def _density_coverage(pair: _Pair) -> Iterator[Figure]:
     yield pair.figure("coverage", pair.neighbours.coverage, details=(("k", _K_DENSITY),))
 
 
-def _clip_score(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
+def _clip_score(images: np.ndarray, texts: np.ndarray, about: Conditions) -> Figure:
     score = scores.clip_score(images, texts)
     details = (("formula", scores.CLIP_SCORE),)
     return Figure(named("clip", about.detector), score.value, about, error=score.deviation, details=details)
 
 
-def _r_precision(images: np.ndarray, texts: np.ndarray, about: Terms) -> Figure:
+def _r_precision(images: np.ndarray, texts: np.ndarray, about: Conditions) -> Figure:
     score = scores.r_precision(images, texts, candidates=CANDIDATES)
     details = (("candidates", CANDIDATES),)
     return Figure(
@@ -168,7 +168,7 @@ _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
     "fdinf": _fdinf,
     "cmmd": _cmmd,
 }
-_TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Terms], Figure]] = {
+_TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Conditions], Figure]] = {
     "clip": _clip_score,
     "rprecision": _r_precision,
 }

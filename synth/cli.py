@@ -67,7 +67,7 @@ def shards(dry_run: bool, **options: object) -> None:
     set grows."""
     from synth import pipeline
 
-    request = pipeline.Request(**options)  # type: ignore[arg-type]
+    request = pipeline.RenderRequest(**options)  # type: ignore[arg-type]
     if dry_run:
         console.show(pipeline.estimate(request)._asdict())
         return
@@ -98,7 +98,8 @@ def preview(
     if not out.endswith(".png") or "://" in out:
         raise UserError(f"--out is {out}; give the name of a .png file on this machine")
     requests = [
-        pipeline.Request(name, samples, out, size=size, seed=seed, settings=settings) for name in datasets
+        pipeline.RenderRequest(name, samples, out, size=size, seed=seed, settings=settings)
+        for name in datasets
     ]
     recipes = [pipeline.recipe_of(request) for request in requests]
     pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(samples))
@@ -139,7 +140,7 @@ def verify(path: str, redraw: int) -> None:
     shard_set = ShardSet(path)
     redraw = min(redraw, checks.redrawable(shard_set))
     damaged = []
-    with console.Progress("shards") as bar:
+    with console.Bar("shards") as bar:
         bar.start(len(shard_set.shards))
         for _, sentence in checks.damages(shard_set, redraw):
             bar.advance(1)
@@ -167,7 +168,7 @@ def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> Non
     from synth import class_tables, pipeline
     from synth.datasets import sample_class
 
-    recipe = pipeline.recipe_of(pipeline.Request(dataset, 1, out, seed=seed, settings=settings))
+    recipe = pipeline.recipe_of(pipeline.RenderRequest(dataset, 1, out, seed=seed, settings=settings))
     if not hasattr(recipe.config, "table"):
         raise UserError(
             f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are"

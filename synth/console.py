@@ -15,8 +15,7 @@ import click
 from tqdm import tqdm
 
 from synth.errors import UserError
-from synth.sets.completion import Estimate
-from synth.sets.completion import Progress as Step
+from synth.sets.completion import Estimate, Progress
 
 INTERRUPTED = 130
 
@@ -69,7 +68,7 @@ def note(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-class Progress:
+class Bar:
     """A bar on stderr with rate and time left, from `start` to the end of the block."""
 
     def __init__(self, unit: str) -> None:
@@ -95,19 +94,19 @@ class Progress:
             self._bar.update(amount)
 
 
-def watched(unit: str, events: Generator[Estimate | Step | T, None, None], total: int | None = None) -> T:
+def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], total: int | None = None) -> T:
     """Draws the events of long work and returns its outcome, the last of them.
 
     The bar starts at once if the total is known, else at each estimate."""
     outcomes: list[T] = []
-    with contextlib.closing(events), Progress(unit) as bar:
+    with contextlib.closing(events), Bar(unit) as bar:
         if total is not None:
             bar.start(total)
         for event in events:
             if isinstance(event, Estimate):
                 note(_foreseen(unit, event))
                 bar.start(event.pictures)
-            elif isinstance(event, Step):
+            elif isinstance(event, Progress):
                 bar.advance(event.amount)
                 if event.retried:
                     note(event.retried)

@@ -16,7 +16,7 @@ from synth.images.codecs import CODECS
 from synth.images.pictures import contact_sheet
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
@@ -32,7 +32,7 @@ _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
 
 @dataclass(frozen=True)
-class Request:
+class RenderRequest:
     """The arguments of one `shards` command."""
 
     dataset: str
@@ -49,8 +49,8 @@ class Request:
     device: str = "software"  # the renderer of shaders; or gpu, gpu:NUMBER
 
 
-class Job(NamedTuple):
-    """One shard to be made."""
+class RenderJob(NamedTuple):
+    """One shard to be outcome."""
 
     recipe: Recipe
     part: Part
@@ -58,7 +58,7 @@ class Job(NamedTuple):
     device: str
 
 
-class Summary(NamedTuple):
+class RenderSummary(NamedTuple):
     """The outcome of a run. Bytes and pictures are those of this run. `total` is the set's."""
 
     total: int
@@ -81,7 +81,7 @@ class Summary(NamedTuple):
         return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
-def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
+def recipe_of(request: RenderRequest, storage: Storage | None = None) -> Recipe:
     """Returns the checked recipe of a request. Vets programs if the storage does not hold them. Raises
     UserError for anything that is not allowed."""
     dataset = datasets.get(request.dataset)
@@ -110,31 +110,33 @@ def recipe_of(request: Request, storage: Storage | None = None) -> Recipe:
     return Recipe(dataset, family_config, request.size, request.seed, request.shard_size, request.codec)
 
 
-def estimate(request: Request) -> Estimate:
+def estimate(request: RenderRequest) -> Estimate:
     """Returns the estimate of the preflight (--dry-run), which looks at the target and draws pictures but
     writes nothing. Raises UserError."""
     return completion.foresee(_Rendering(request), _terms(request))
 
 
-def make_shards(request: Request) -> Generator[Estimate | Progress | Summary, None, None]:
+def make_shards(request: RenderRequest) -> Generator[Estimate | Progress | RenderSummary, None, None]:
     """Makes the set of a request, or its missing parts. A finished set is left alone.
 
     Yields the estimate before anything is written, then the progress, and last the summary. Raises UserError.
     """
     for event in completion.complete(_Rendering(request), _terms(request)):
-        yield _summary(request, event) if isinstance(event, Made) else event
+        yield _summary(request, event) if isinstance(event, Outcome) else event
 
 
-def _summary(request: Request, made: Made) -> Summary:
+def _summary(request: RenderRequest, outcome: Outcome) -> RenderSummary:
     cpu_seconds, redraws = (
-        sum(r.run["cpu_seconds"] for r in made.records),
-        sum(r.content["redraws"] for r in made.records),
+        sum(r.run["cpu_seconds"] for r in outcome.records),
+        sum(r.content["redraws"] for r in outcome.records),
     )
-    pictures, size = sum(r.count for r in made.records), sum(r.bytes for r in made.records)
-    return Summary(request.samples, pictures, size, made.seconds, cpu_seconds, made.retries, redraws)
+    pictures, size = sum(r.count for r in outcome.records), sum(r.bytes for r in outcome.records)
+    return RenderSummary(
+        request.samples, pictures, size, outcome.seconds, cpu_seconds, outcome.retries, redraws
+    )
 
 
-def render_shard(job: Job) -> Iterator[int | Record]:
+def render_shard(job: RenderJob) -> Iterator[int | Record]:
     """Renders, publishes and records one shard, as the task of a worker. Yields pictures drawn since the last
     yield, then the record."""
     keep_memory()
@@ -196,8 +198,8 @@ def _licence(recipe: Recipe) -> str:
     return str(stated(recipe.config)) if stated else card.LICENCE
 
 
-def _terms(request: Request) -> Terms:
-    return Terms(request.workers, request.ray_address, request.overwrite)
+def _terms(request: RenderRequest) -> Execution:
+    return Execution(request.workers, request.ray_address, request.overwrite)
 
 
 class _Rendering(Work):
@@ -206,7 +208,7 @@ class _Rendering(Work):
     companions = (*card.FILES, programs.NAME)
     task = staticmethod(render_shard)
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RenderRequest) -> None:
         storage = open_storage(request.out)
         self._recipe, self._device = recipe_of(request, storage), request.device
         super().__init__(
@@ -227,9 +229,9 @@ class _Rendering(Work):
         ]
         return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))
 
-    def jobs(self, parts: Sequence[Part]) -> list[Job]:
+    def jobs(self, parts: Sequence[Part]) -> list[RenderJob]:
         recipe = _with_programs_at(self._recipe, self.storage)
-        return [Job(recipe, part, self.storage.url, self._device) for part in parts]
+        return [RenderJob(recipe, part, self.storage.url, self._device) for part in parts]
 
     def statement(self, records: Sequence[Record]) -> Json:
         return {

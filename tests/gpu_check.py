@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from caption import encoders, worker
-from caption.pipeline import Request as Captions
+from caption.pipeline import CaptionRequest as Captions
 from caption.pipeline import _Captioning
 from tests.kit import make_small, make_tables
 from train import checkpoint, config

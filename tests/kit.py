@@ -31,7 +31,7 @@ from PIL import Image
 
 from synth import console
 from synth.images.codecs import encode_png
-from synth.pipeline import Request, Summary, make_shards
+from synth.pipeline import RenderRequest, RenderSummary, make_shards
 from synth.sets import completion, ledger
 from synth.sets.records import Record
 from synth.sets.shards import Sample, ShardSet, ShardWriter
@@ -98,17 +98,17 @@ def _spelt(value: object, between: str = " ") -> str:
 # Small sets and their tables.
 
 
-def make_small(out: Any, **changes: Any) -> Summary:
+def make_small(out: Any, **changes: Any) -> RenderSummary:
     """Makes a set of 40 small pictures in three shards, or what `changes` ask for."""
-    request = Request(**{**SMALL, "out": str(out), **changes})
+    request = RenderRequest(**{**SMALL, "out": str(out), **changes})
     return completion.finish(make_shards(request))
 
 
 def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> Any:
     """Makes the tables of a set in this process, or as `changes` ask for."""
-    from caption.pipeline import Request, make_captions
+    from caption.pipeline import CaptionRequest, make_captions
 
-    request = Request(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
+    request = CaptionRequest(str(shards), str(out), str(encoder), **{"workers": 0, **changes})
     return completion.finish(make_captions(request))
 
 

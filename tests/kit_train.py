@@ -13,7 +13,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import json_lines
 from train import checkpoint, log
 from train.model import Wanted
-from train.start import Request, finish, prepare, train
+from train.start import TrainRequest, finish, prepare, train
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Batch, Stream, Text, Visit
@@ -69,7 +69,7 @@ def first(batches: Iterator[Batch], count: int) -> list[Batch]:
     return taken
 
 
-def quiet(request: Request) -> int:
+def quiet(request: TrainRequest) -> int:
     """Trains without telling anybody."""
     return finish(train(request))
 
@@ -88,7 +88,7 @@ def weights(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(checkpoint.require(run).iterdir())}
 
 
-def refused(request: Request, sentence: str, *, ranks: int = 1) -> None:
+def refused(request: TrainRequest, sentence: str, *, ranks: int = 1) -> None:
     """Asserts that a request is refused in one sentence and leaves nothing."""
     there = Path(request.out).exists()
     with pytest.raises(UserError, match=sentence) as error:

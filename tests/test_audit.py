@@ -13,7 +13,7 @@ from click.testing import Result
 
 from caption.audit import captioner, measures, plots, wording
 from caption.audit import report as auditing
-from caption.audit.measures import Cosines, Moments, Retrieval
+from caption.audit.measures import Cosines, Retrieval, Spread
 from caption.audit.page import page as page_of
 from caption.audit.report import Audit
 from caption.cli import commands
@@ -39,8 +39,8 @@ def sphere(count: int, dimensions: int) -> np.ndarray:
     return unit(np.random.default_rng([count, dimensions]).standard_normal((count, dimensions)))
 
 
-def of(vectors: np.ndarray) -> Moments:
-    moments = Moments(vectors.shape[1])
+def of(vectors: np.ndarray) -> Spread:
+    moments = Spread(vectors.shape[1])
     for some in np.array_split(vectors, 3):
         moments.add(some)
     return moments

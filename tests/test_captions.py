@@ -307,7 +307,7 @@ def test_bad_requests_get_a_sentence(
 
 def test_a_dry_run_writes_nothing(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     foreseen = pipeline.estimate(
-        pipeline.Request(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0)
+        pipeline.CaptionRequest(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0)
     )
     assert foreseen.pictures == 40 and foreseen.bytes > 40 * 2 * 2 * 32 and not (tmp_path / "t").exists()
 

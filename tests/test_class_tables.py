@@ -7,7 +7,7 @@ import pytest
 from synth import class_tables, datasets
 from synth.class_tables import Table
 from synth.errors import UserError
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import Recipe
 from synth.settings import canonical, digest
 from tests.kit import states
@@ -16,11 +16,11 @@ ROW = "0.5,0,0,0.5,0.1,0.2,1\n"
 
 
 def request(name: str, table: Path, *settings: str) -> Recipe:
-    return recipe_of(Request(name, 1, "", size=48, settings=(f"table={table}", *settings)))
+    return recipe_of(RenderRequest(name, 1, "", size=48, settings=(f"table={table}", *settings)))
 
 
 def exported(folder: Path, name: str, classes: int) -> list[class_tables.System]:
-    recipe = recipe_of(Request(name, 1, "", settings=(f"classes={classes}",)))
+    recipe = recipe_of(RenderRequest(name, 1, "", settings=(f"classes={classes}",)))
     systems = [datasets.sample_class(recipe.dataset, recipe.config, seed=0, number=i) for i in range(classes)]
     assert class_tables.write(folder, systems) == classes
     return systems
@@ -35,7 +35,7 @@ def test_exported_classes_come_back_to_the_last_bit(tmp_path: Path, name: str) -
         pixels = recipe.render(index)[1].pixels
         assert (
             pixels
-            == recipe_of(Request(name, 1, "", size=48, settings=("classes=3",))).render(index)[1].pixels
+            == recipe_of(RenderRequest(name, 1, "", size=48, settings=("classes=3",))).render(index)[1].pixels
         ).all()
 
 

@@ -9,8 +9,8 @@ from synth.sets.storage import Folder
 from tests.kit import SMALL, make_small, tar_hashes
 
 
-def request(out: Path) -> pipeline.Request:
-    return pipeline.Request(**{**SMALL, "out": str(out)})  # type: ignore[arg-type]
+def request(out: Path) -> pipeline.RenderRequest:
+    return pipeline.RenderRequest(**{**SMALL, "out": str(out)})  # type: ignore[arg-type]
 
 
 def test_events_are_the_estimate_before_anything_is_written_the_progress_and_one_summary(
@@ -22,12 +22,12 @@ def test_events_are_the_estimate_before_anything_is_written_the_progress_and_one
     *progress, last = events
     assert all(isinstance(event, Progress) for event in progress)
     assert sum(event.amount for event in progress if isinstance(event, Progress)) == 40
-    assert isinstance(last, pipeline.Summary) and last.pictures == 40
+    assert isinstance(last, pipeline.RenderSummary) and last.pictures == 40
 
 
 def test_a_finished_set_yields_its_summary_alone(undisturbed: Path) -> None:
     [summary] = pipeline.make_shards(request(undisturbed))
-    assert isinstance(summary, pipeline.Summary) and (summary.total, summary.pictures) == (40, 0)
+    assert isinstance(summary, pipeline.RenderSummary) and (summary.total, summary.pictures) == (40, 0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3], ids=["at the estimate", "in the first shard", "after a shard"])

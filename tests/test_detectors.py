@@ -22,7 +22,7 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from evaluate.figures import Terms
+    from evaluate.figures import Conditions
     from evaluate.metrics import measure
     from tests.kit_evaluate import extracted, stream_of
 
@@ -37,7 +37,7 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-4 * features.abs().max())
     assert found.logits is not None
     np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-4 * logits.abs().max())
-    terms = Terms(
+    terms = Conditions(
         5, "half as bright", 5, sets[1].digest, "inception", detector.weights, detector.resize, 0, "none"
     )
     figures = {f.name: f for f in measure(sets[0], sets[1], ["fid"], terms)}

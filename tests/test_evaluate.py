@@ -18,7 +18,7 @@ from caption.encoders import find, load
 from caption.table import CaptionSet
 from evaluate import agreement, curves, features, measuring, prompts
 from evaluate.cli import commands
-from evaluate.measuring import Request
+from evaluate.measuring import MeasureRequest
 from evaluate.sources import Pictures
 from synth.errors import UserError
 from synth.sets import completion
@@ -26,8 +26,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs
 from train.models.stylegan2_networks import Generator
-from train.start import Request as Training
-from train.start import finish, train
+from train.start import TrainRequest, finish, train
 
 TINY = (
     "model.resolution=16",
@@ -53,7 +52,7 @@ def run(
 ) -> Path:
     """A run of 32 images, with two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    asked = Training(
+    asked = TrainRequest(
         "tiny-32",
         (str(undisturbed),),
         str(out),
@@ -84,10 +83,10 @@ def ask(
         "encoder": str(tiny_encoder),
         "metrics": "fid,kid",
     }
-    return lambda **changes: Request(str(run), str(undisturbed), **{**common, **changes})
+    return lambda **changes: MeasureRequest(str(run), str(undisturbed), **{**common, **changes})
 
 
-def rows(request: Request) -> list[dict[str, Any]]:
+def rows(request: MeasureRequest) -> list[dict[str, Any]]:
     return completion.finish(measuring.metrics(request))
 
 
@@ -108,7 +107,7 @@ def test_a_picture_depends_on_its_prompt_seed_and_number_alone(
 
 
 def test_figures_say_all_that_makes_them_comparable_and_are_kept(
-    ask: Callable[..., Request], run: Path, undisturbed: Path
+    ask: Callable[..., MeasureRequest], run: Path, undisturbed: Path
 ) -> None:
     request = ask(metrics="fid,kid,pr")
     made, again = rows(request), rows(request)
@@ -143,7 +142,7 @@ class Drawing:
 
         return replace(pictures, batches=batches)
 
-    def count(self, request: Request) -> int:
+    def count(self, request: MeasureRequest) -> int:
         """Returns the number of pictures drawn for a request."""
         self.taken = 0
         assert rows(request)
@@ -151,7 +150,7 @@ class Drawing:
 
 
 def test_every_picture_is_drawn_once_for_all_metrics(
-    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., MeasureRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawing = Drawing(monkeypatch)
     both = ask(metrics="fid,clip,kid", clip="nano")
@@ -163,7 +162,9 @@ def test_every_picture_is_drawn_once_for_all_metrics(
     assert drawing.count(replace(both, seed=1)) == 0
 
 
-def test_progress_is_the_pictures_of_the_reference_and_those_drawn(ask: Callable[..., Request]) -> None:
+def test_progress_is_the_pictures_of_the_reference_and_those_drawn(
+    ask: Callable[..., MeasureRequest],
+) -> None:
     for request in (
         ask(metrics="kid,clip", clip="nano"),
         ask(metrics="kid,clip", clip="nano"),
@@ -202,7 +203,7 @@ class Numbers:
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 0.0)], ids=["own", "neighbour"])
 def test_text_metrics_compare_each_picture_with_its_own_text(
-    ask: Callable[..., Request],
+    ask: Callable[..., MeasureRequest],
     tiny_encoder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -240,7 +241,7 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
 
 
 def test_text_metrics_of_a_run_are_those_of_its_pictures(
-    ask: Callable[..., Request], run: Path, tiny_encoder: Path, tmp_path: Path
+    ask: Callable[..., MeasureRequest], run: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     names = [f"picture {i % 100}" for i in range(120)]  # of 100 different texts all are candidates
     write_foreign(tmp_path / "named", [{"txt": name.encode()} for name in names])
@@ -262,7 +263,7 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
 
 
 def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
-    ask: Callable[..., Request], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., MeasureRequest], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = name_pictures([""] * 5, tmp_path, tiny_encoder)
     drawing = Drawing(monkeypatch)
@@ -271,7 +272,7 @@ def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
     assert drawing.taken == 0
 
 
-def test_another_detector_is_not_marked(ask: Callable[..., Request]) -> None:
+def test_another_detector_is_not_marked(ask: Callable[..., MeasureRequest]) -> None:
     assert all(
         "encoder that made" not in note
         for row in rows(ask(detector="nano"))
@@ -280,7 +281,7 @@ def test_another_detector_is_not_marked(ask: Callable[..., Request]) -> None:
 
 
 def test_texts_are_encoded_here_where_there_are_no_tables(
-    ask: Callable[..., Request], tiny_encoder: Path, undisturbed: Path
+    ask: Callable[..., MeasureRequest], tiny_encoder: Path, undisturbed: Path
 ) -> None:
     made = rows(ask(captions=None, metrics="clip", clip="nano"))
     assert [r["metric"] for r in made] == ["CLIP score (nano)"]
@@ -290,7 +291,7 @@ def test_texts_are_encoded_here_where_there_are_no_tables(
 
 
 def test_a_curve_has_every_checkpoint_with_last_and_best(
-    ask: Callable[..., Request], run: Path, tmp_path: Path
+    ask: Callable[..., MeasureRequest], run: Path, tmp_path: Path
 ) -> None:
     made = completion.finish(measuring.curve(ask(metrics="kid")))
     assert sorted({r["images_seen"] for r in made}) == [16, 32]

@@ -8,7 +8,7 @@ import pytest
 from caption.encoders import declare
 from evaluate.detectors import Output
 from evaluate.features import extract
-from evaluate.figures import Terms
+from evaluate.figures import Conditions
 from evaluate.metrics import measure
 from evaluate.moments import moments_of
 from synth.errors import UserError
@@ -228,7 +228,7 @@ def test_pictures_to_figures_as_torch_fidelity_has_them(tiny_extractor: str, tmp
         kid_subset_size=300, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
     generated, reference = (extracted(Means(), stream_of(p), cache=tmp_path) for p in (fakes, reals))
-    terms = Terms(600, "reals", 600, reference.digest, "inception", "0" * 64, "none", 0, "none")
+    terms = Conditions(600, "reals", 600, reference.digest, "inception", "0" * 64, "none", 0, "none")
     found = {f.name: f.value for f in measure(generated, reference, ["fid", "kid", "is", "pr"], terms)}
     names: dict[str, tuple[str, float]] = {
         "FID": ("frechet_inception_distance", 1e-9),
@@ -301,7 +301,7 @@ def test_distances_rise_with_the_damage(
     }
     detector = detectors.load(name)
     reference = extracted(detector, stream_of(fractals), cache=tmp_path)
-    terms = Terms(
+    terms = Conditions(
         count, "fractals", count, reference.digest, name, detector.weights, detector.resize, 0, "none"
     )
     rows = []

@@ -11,7 +11,7 @@ from synth.families import fractaldb
 from synth.families.fractaldb import Config
 from synth.images.pictures import UnfitError
 from synth.kernels import ifs
-from synth.pipeline import Request, make_shards, recipe_of
+from synth.pipeline import RenderRequest, make_shards, recipe_of
 from synth.seeds import Stream, stream
 from synth.sets import completion
 from synth.sets.shards import ShardSet
@@ -89,7 +89,7 @@ def test_flips_mirror_the_picture() -> None:
 
 
 def test_pictures_are_black_with_one_grey_and_reach_the_margin() -> None:
-    recipe = recipe_of(Request("fractaldb", 5, "", size=362))
+    recipe = recipe_of(RenderRequest("fractaldb", 5, "", size=362))
     for _, picture in map(recipe.render, range(5)):
         assert picture.pixels.shape == (362, 362, 1) and set(np.unique(picture.pixels)) == {0, 127}
         rows, columns = np.nonzero(picture.foreground)
@@ -112,7 +112,7 @@ def test_points_are_as_many_a_pixel_at_any_size() -> None:
 
 
 def test_redraws_are_counted_in_records_and_summary(tmp_path: Path) -> None:
-    request = Request("fractaldb", 12, str(tmp_path), shard_size=8, workers=0)
+    request = RenderRequest("fractaldb", 12, str(tmp_path), shard_size=8, workers=0)
     summary = completion.finish(make_shards(request))
     recipe = recipe_of(request)
     drawn = [recipe.render(index)[0].redraws for index in range(12)]

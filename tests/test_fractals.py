@@ -16,7 +16,7 @@ from synth.families.fractals import Config
 from synth.images.pictures import Picture, UnfitError, measure
 from synth.kernels import clouds, colour, ifs, lines
 from synth.kernels.trigonometry import exponential
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import redraw
 from synth.seeds import Stream
 
@@ -32,7 +32,7 @@ GOLDEN = {
 
 
 def drawn(name: str, index: int, *, size: int = 128, settings: tuple[str, ...] = ()) -> tuple[Any, Picture]:
-    return recipe_of(Request(name, 1, "", size=size, settings=settings)).render(index)
+    return recipe_of(RenderRequest(name, 1, "", size=size, settings=settings)).render(index)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -44,7 +44,7 @@ def test_pictures_are_what_they_were(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_picture_is_drawn_again_from_its_json(name: str) -> None:
-    recipe = recipe_of(Request(name, 1, "", size=64))
+    recipe = recipe_of(RenderRequest(name, 1, "", size=64))
     for index in (0, 1001):
         params, picture = recipe.render(index)
         about = json.loads(settings.canonical(recipe.describe(index, params, picture)))
@@ -54,7 +54,7 @@ def test_a_picture_is_drawn_again_from_its_json(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_pictures_have_the_channels_that_their_set_says(name: str) -> None:
-    recipe = recipe_of(Request(name, 1, "", size=50))
+    recipe = recipe_of(RenderRequest(name, 1, "", size=50))
     assert recipe.render(0)[1].pixels.shape == (50, 50, recipe.config.channels)
     assert recipe.config.channels == (1 if name in ("fractals_without_color", "fractaldb") else 3)
 
@@ -256,7 +256,7 @@ def test_a_blank_view_is_drawn_anew_and_counted() -> None:
     first = datasets.sample_params(datasets.get("fractals"), Config(), seed=0, index=index)
     with pytest.raises(UnfitError, match="shows no part"):
         fractals.render(first, 64)
-    recipe = recipe_of(Request("fractals", 1, "", size=64))
+    recipe = recipe_of(RenderRequest("fractals", 1, "", size=64))
     params, picture = recipe.render(index)
     assert (
         params.redraws == recipe.encode(index).redraws == 1

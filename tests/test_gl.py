@@ -122,11 +122,9 @@ def test_doctor_without_a_renderer_says_so_in_a_sentence(
 
 @pytest.mark.slow
 def test_another_renderer_agrees_within_the_stated_tolerance(tmp_path: Path) -> None:
-    script = (
-        "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import Request, recipe_of\n"
-    )
+    script = "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import RenderRequest, recipe_of\n"
     script += "from synth.datasets import sample_params\nfrom synth.families.shaders import draw\n"
-    script += "law = recipe_of(Request('shaders', 1, '-'))\n"
+    script += "law = recipe_of(RenderRequest('shaders', 1, '-'))\n"
     script += "sample = [sample_params(law.dataset, law.config, seed=0, index=5 * i) for i in range(50)]\n"
     script += (
         "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(params, 48) for params in sample])\n"

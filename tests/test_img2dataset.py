@@ -289,7 +289,9 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
     for number in ("00007", "visual_atoms-000009"):  # what looks like a part, and no record names
         shutil.copy(place / "00000.tar", place / f"{number}.tar")
     work = prepare.adoption._Adoption(
-        prepare.adoption.Request(str(place), prepare.source_of(str(place), "other", ""), completion.Terms(0))
+        prepare.adoption.AdoptRequest(
+            str(place), prepare.source_of(str(place), "other", ""), completion.Execution(0)
+        )
     )
     completion._remove_strays(work, ledger.load(work.storage))
     assert own.items() <= states(place).items() and (place / "00007.tar").exists()
@@ -506,7 +508,7 @@ def test_foreign_tars_go_through_captions_and_training_steps(
 ) -> None:
     from caption.table import CaptionSet
     from tests.kit_train import SETTINGS, losses, quiet
-    from train.start import Request
+    from train.start import TrainRequest
 
     place = fetched(tmp_path / "cc3m")
     run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))
@@ -517,7 +519,7 @@ def test_foreign_tars_go_through_captions_and_training_steps(
     assert stored == [s.captions for s in samples(out)]
     settings = (*SETTINGS, "run.tick=8")
     quiet(
-        Request(
+        TrainRequest(
             "tiny-32",
             (str(out),),
             str(tmp_path / "run"),

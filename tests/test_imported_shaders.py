@@ -7,7 +7,7 @@ import pytest
 
 from synth.errors import UserError
 from synth.glsl import wrappers
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import redraw
 from synth.sets.shards import ShardSet
 from synth.verify import damages
@@ -122,7 +122,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vetted(folder: Path) -> Programs:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vetting, "_DEADLINE", 6.0)
-        return recipe_of(Request("shaders21k", 1, "-", settings=(f"programs={folder}",))).config.programs
+        return recipe_of(
+            RenderRequest("shaders21k", 1, "-", settings=(f"programs={folder}",))
+        ).config.programs
 
 
 def accepted(programs: Programs) -> dict[str, dict[str, Any]]:
@@ -186,7 +188,9 @@ def test_bare_programs_are_wrapped(tmp_path: Path) -> None:
         twigl("classic").replace("time", "u_time").replace("resolution", "u_resolution")
     )
     (tmp_path / "c.glsl").write_text(twigl("classic 300"))
-    programs = recipe_of(Request("shaders21k", 1, "-", settings=(f"programs={tmp_path}",))).config.programs
+    programs = recipe_of(
+        RenderRequest("shaders21k", 1, "-", settings=(f"programs={tmp_path}",))
+    ).config.programs
     assert {name: p["wrapper"] for name, p in accepted(programs).items()} == {
         "a": "shadertoy",
         "b": "bare",
@@ -224,7 +228,7 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
 
 def test_a_folder_is_asked_for() -> None:
     with pytest.raises(UserError, match="give a copy: --set programs=DIR"):
-        recipe_of(Request("shaders21k", 1, "-"))
+        recipe_of(RenderRequest("shaders21k", 1, "-"))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 
 from evaluate.detectors import Output
 from evaluate.features import Features
-from evaluate.figures import Figure, Terms, named
+from evaluate.figures import Conditions, Figure, named
 from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
 from synth.errors import UserError
 from tests.kit_evaluate import PIXELS, Means, extracted, stream_of
 
-TERMS = Terms(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one picture a caption")
+TERMS = Conditions(600, "test", 600, "d" * 64, "inception", "0" * 64, "none", 7, "one picture a caption")
 
 
 @pytest.fixture

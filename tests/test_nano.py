@@ -56,7 +56,7 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
     pixels, facts = [], []
     for name, indices in DRAWN.items():
         settings = () if name in ("shaders", "fractaldb") else ("classes=20000",)
-        recipe = pipeline.recipe_of(pipeline.Request(name, 1, "", size=128, seed=77, settings=settings))
+        recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, "", size=128, seed=77, settings=settings))
         for index in indices:
             params, picture = recipe.render(index)
             about = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
@@ -201,7 +201,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "threads": 1,
         **changes,
     }
-    return completion.finish(fitting.fit(fitting.Request(**request)))
+    return completion.finish(fitting.fit(fitting.FitRequest(**request)))
 
 
 @pytest.mark.slow

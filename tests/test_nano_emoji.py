@@ -87,7 +87,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "batch": 24,
         **changes,
     }
-    return completion.finish(fitting.fit(fitting.Request(**request)))
+    return completion.finish(fitting.fit(fitting.FitRequest(**request)))
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_a_set_with_neither_captions_nor_parameters_is_refused(tmp_path: Path) -
 
 def test_too_few_visits_are_told_how_many_a_batch_takes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"at least as many visits as a batch has pictures \(256\)"):
-        completion.finish(fitting.fit(fitting.Request(("sets",), str(tmp_path), visits=255)))
+        completion.finish(fitting.fit(fitting.FitRequest(("sets",), str(tmp_path), visits=255)))
 
 
 def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_path: Path) -> None:
@@ -237,10 +237,8 @@ def test_the_naming_exam_counts_own_names_that_are_nearest() -> None:
         "named among 100": (0.5, 0.01, 110),
         "named among 10, all": (55 / 120, 0.1, 120),
     }
-    assert set(naming_exam.examine(Oracle(known=9), captioned.some([*range(20)]))) == {
-        "named among 10",
-        "named among 10, all",
-    }  # type: ignore[arg-type]
+    few = naming_exam.examine(Oracle(known=9), captioned.some([*range(20)]))  # type: ignore[arg-type]
+    assert set(few) == {"named among 10", "named among 10, all"}
 
 
 def test_the_shipped_one_has_a_card_that_says_what_it_has_seen_and_its_figures() -> None:

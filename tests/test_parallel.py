@@ -45,7 +45,7 @@ def die_always(_: int) -> Iterator[Any]:
 def look_around(_: int) -> Iterator[Any]:
     from synth import pipeline
 
-    pipeline.recipe_of(pipeline.Request("visual_atoms", 1, "-", size=16)).encode(0)
+    pipeline.recipe_of(pipeline.RenderRequest("visual_atoms", 1, "-", size=16)).encode(0)
     loaded = [name for name in ("torch", "webdataset", "moderngl") if name in sys.modules]
     yield {
         "loaded": loaded,

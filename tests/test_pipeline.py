@@ -201,7 +201,7 @@ def kill_after(calls: int, action, first=None):  # type: ignore[no-untyped-def]
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     estimate = pipeline.estimate(
-        pipeline.Request("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",))
+        pipeline.RenderRequest("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",))
     )
     assert estimate.pictures == 1000 and estimate.seconds > 0 and not (tmp_path / "x").exists()
     assert 1000 * 1024 < estimate.bytes < 1000 * 4096
@@ -258,7 +258,7 @@ def test_a_failing_picture_is_named_with_its_index(tmp_path: Path, monkeypatch: 
         return render(params, size)
 
     config = pipeline.recipe_of(
-        pipeline.Request("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))
+        pipeline.RenderRequest("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))
     ).config
     bad = datasets.sample_params(datasets.get("visual_atoms"), config, seed=0, index=70).noise_key
     monkeypatch.setattr(visual_atoms, "render", fail)

@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 from data import preparation
 from data.decoding import UndecodableError, decoding
 from data.originals import Files, Original, Source
-from data.preparation import Request
+from data.preparation import PrepareRequest
 from data.splits import held_out
 from data.squares import square
-from data.summary import Summary
+from data.summary import SetSummary
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.shards import ShardSet
@@ -37,12 +37,12 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def prepare(folder: Path, out: Path, **changes: object) -> list[Summary]:
+def prepare(folder: Path, out: Path, **changes: object) -> list[SetSummary]:
     originals = [
         Original(p.name, (f"picture {p.stem}",), bytes=p.stat().st_size) for p in sorted(folder.iterdir())
     ]
     found = {"train": originals[:7], "test": originals[7:]}
-    request = Request(**{"out": str(out), "size": 16, "shard_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
+    request = PrepareRequest(**{"out": str(out), "size": 16, "shard_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
     return completion.finish(preparation.prepare(SOURCE, "by hand", found, Files(str(folder)), request))
 
 
@@ -230,7 +230,7 @@ def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
 
 def test_a_picture_that_is_gone_ends_the_run(folder: Path, tmp_path: Path) -> None:
     originals = [Original(f"{i}.png") for i in (1, 99, 2)]
-    request = Request(str(tmp_path / "out"), size=16, workers=0)
+    request = PrepareRequest(str(tmp_path / "out"), size=16, workers=0)
     with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; when it can"):
         list(preparation.estimate(SOURCE, {"train": originals}, Files(str(folder)), request))
     assert not (tmp_path / "out").exists()

@@ -19,15 +19,15 @@ from train import checkpoint, config, log, presets, runs
 from train.distributed import Ranks
 from train.model import PRECISIONS, Wanted
 from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
-from train.start import Note, Request, _trainer, prepare, train
+from train.start import Note, TrainRequest, _trainer, prepare, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> Request:
+def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> TrainRequest:
     """A run of a few steps."""
-    return Request(
+    return TrainRequest(
         "tiny-32",
         (str(undisturbed),),
         str(tmp_path / "run"),
@@ -43,7 +43,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("trained") / "run"
     quiet(
-        Request(
+        TrainRequest(
             "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS
         )
     )
@@ -89,7 +89,9 @@ def test_only_the_last_two_checkpoints_keep_more_than_the_average(trained: Path)
 
 
 @pytest.mark.parametrize("stops", [pytest.param((8, 56, 120), marks=pytest.mark.slow), (72,)])
-def test_a_run_in_pieces_is_the_run_in_one(asked: Request, trained: Path, stops: tuple[int, ...]) -> None:
+def test_a_run_in_pieces_is_the_run_in_one(
+    asked: TrainRequest, trained: Path, stops: tuple[int, ...]
+) -> None:
     """Also where it was stopped between two lines of the log."""
     for images in (*stops, 160):
         quiet(replace(asked, images_seen=images))
@@ -98,7 +100,9 @@ def test_a_run_in_pieces_is_the_run_in_one(asked: Request, trained: Path, stops:
 
 
 @pytest.mark.slow
-def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(asked: Request, trained: Path) -> None:
+def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(
+    asked: TrainRequest, trained: Path
+) -> None:
     run = Path(asked.out)
     quiet(replace(asked, images_seen=120))
     (run / "checkpoints" / "000000120" / "COMMITTED").unlink()  # killed before it was marked
@@ -111,7 +115,7 @@ def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(asked: Reques
 
 
 @pytest.mark.slow
-def test_tensorboard_shows_every_image_once(asked: Request, trained: Path) -> None:
+def test_tensorboard_shows_every_image_once(asked: TrainRequest, trained: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = Path(asked.out)
@@ -126,7 +130,7 @@ def test_tensorboard_shows_every_image_once(asked: Request, trained: Path) -> No
     assert shown == [(row["images_seen"], round(row["g/adversarial"], 4)) for row in losses(trained)]
 
 
-def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
+def test_a_finished_run_is_left_alone(asked: TrainRequest, trained: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)}
     for images in (160, 100):
         done = replace(asked, out=str(trained), images_seen=images)
@@ -138,7 +142,7 @@ def test_a_finished_run_is_left_alone(asked: Request, trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
+def test_images_that_no_batch_ends_at_are_passed(asked: TrainRequest) -> None:
     """And periods shorter than a batch tell once a batch."""
     quiet(
         replace(
@@ -152,7 +156,7 @@ def test_images_that_no_batch_ends_at_are_passed(asked: Request) -> None:
 
 
 @pytest.mark.slow
-def test_how_a_run_is_carried_out_may_change(asked: Request, trained: Path) -> None:
+def test_how_a_run_is_carried_out_may_change(asked: TrainRequest, trained: Path) -> None:
     quiet(
         replace(
             asked, images_seen=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")
@@ -163,7 +167,7 @@ def test_how_a_run_is_carried_out_may_change(asked: Request, trained: Path) -> N
     assert losses(Path(asked.out))[-7:] == losses(trained)[-7:]
 
 
-def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
+def test_another_seed_is_another_run(asked: TrainRequest, trained: Path) -> None:
     quiet(replace(asked, settings=(*SETTINGS, "training.seed=1")))
     assert losses(Path(asked.out))[0] != losses(trained)[0]
 
@@ -204,7 +208,7 @@ def test_another_seed_is_another_run(asked: Request, trained: Path) -> None:
     ],
 )
 def test_settings_that_make_no_run_are_refused(
-    asked: Request, settings: tuple[str, ...], sentence: str
+    asked: TrainRequest, settings: tuple[str, ...], sentence: str
 ) -> None:
     refused(replace(asked, images_seen=None, settings=(*SETTINGS, *settings)), sentence)
 
@@ -227,12 +231,12 @@ def test_settings_that_make_no_run_are_refused(
     ],
 )
 def test_requests_that_make_no_run_are_refused(
-    asked: Request, changes: dict[str, Any], sentence: str
+    asked: TrainRequest, changes: dict[str, Any], sentence: str
 ) -> None:
     refused(replace(asked, **changes), sentence)
 
 
-def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request) -> None:
+def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: TrainRequest) -> None:
     refused(asked, "a batch of 8 is not divided by 3 ranks", ranks=3)
     refused(asked, "2 samples at once are not divided by groups of 4", ranks=4)
     many = ("training.batch=160", "data.fraction=0.5", "model.mbstd_group=4")
@@ -245,7 +249,7 @@ def test_ranks_have_to_divide_the_batch_and_to_have_a_sample_each(asked: Request
 
 @pytest.mark.slow
 def test_captions_have_to_be_made_for_these_shards(
-    asked: Request, finished: Path, tmp_path: Path, tiny_encoder: Path
+    asked: TrainRequest, finished: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
     other = replace(asked, shards=(str(finished),))
     quiet(replace(other, images_seen=8))
@@ -262,7 +266,7 @@ def test_captions_have_to_be_made_for_these_shards(
 
 
 def test_the_only_tables_are_found_and_several_are_listed(
-    asked: Request, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: TrainRequest, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     default = replace(asked, captions=())
@@ -277,7 +281,7 @@ def test_the_only_tables_are_found_and_several_are_listed(
     )
 
 
-def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_a_wrong_encoder_is_refused(asked: TrainRequest, tiny_encoder: Path, tmp_path: Path) -> None:
     contrasted = tuple(s for s in SETTINGS if not s.startswith("loss.cong_weight"))
     refused(
         replace(asked, settings=contrasted, encoder="nano"),
@@ -293,14 +297,14 @@ def test_a_wrong_encoder_is_refused(asked: Request, tiny_encoder: Path, tmp_path
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_encoder_computes_in_the_precision_of_the_run(
-    asked: Request, tiny_encoder: Path, precision: str
+    asked: TrainRequest, tiny_encoder: Path, precision: str
 ) -> None:
     settings = (*(s for s in SETTINGS if "cong_weight" not in s), f"training.precision={precision}")
     prepared = prepare(replace(asked, settings=settings, encoder=str(tiny_encoder)), "cpu")
     assert prepared.encoder is not None and prepared.encoder.precision == precision
 
 
-def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path) -> None:
+def test_another_run_at_the_same_place_is_refused(asked: TrainRequest, trained: Path) -> None:
     before = weights(trained)
     other = replace(asked, out=str(trained), settings=(*SETTINGS, "loss.r1=1", "training.g_lr=0.001"))
     refused(
@@ -314,7 +318,7 @@ def test_another_run_at_the_same_place_is_refused(asked: Request, trained: Path)
     assert weights(trained) == before
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(asked: Request, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else_is_left_alone(asked: TrainRequest, tmp_path: Path) -> None:
     Path(asked.out).mkdir()
     (Path(asked.out) / "thesis.tex").write_text("precious")
     refused(asked, "is not empty and holds no run")
@@ -324,7 +328,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(asked: Request, tmp_pa
         quiet(replace(asked, out=str(tmp_path / "file" / "run")))
 
 
-def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
+def test_what_a_killed_start_leaves_is_no_obstacle(asked: TrainRequest) -> None:
     Path(asked.out).mkdir()
     for name in (".lock", ".config.json.part"):
         (Path(asked.out) / name).write_text("{")
@@ -333,7 +337,7 @@ def test_what_a_killed_start_leaves_is_no_obstacle(asked: Request) -> None:
 
 
 @pytest.mark.slow
-def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
+def test_two_trainers_do_not_share_a_run(asked: TrainRequest) -> None:
     quiet(replace(asked, images_seen=8))
     with log.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
         quiet(asked)
@@ -341,7 +345,7 @@ def test_two_trainers_do_not_share_a_run(asked: Request) -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_was_cut_is_refused(asked: Request) -> None:
+def test_a_checkpoint_that_was_cut_is_refused(asked: TrainRequest) -> None:
     quiet(replace(asked, images_seen=40))
     newest = checkpoint.require(Path(asked.out))
     for name in (
@@ -363,7 +367,7 @@ def test_a_checkpoint_that_was_cut_is_refused(asked: Request) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_full_disk_ends_a_run_with_a_sentence(asked: Request, trained: Path) -> None:
+def test_a_full_disk_ends_a_run_with_a_sentence(asked: TrainRequest, trained: Path) -> None:
     run = Path(asked.out)
     quiet(replace(asked, images_seen=40))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -381,7 +385,7 @@ def test_a_full_disk_ends_a_run_with_a_sentence(asked: Request, trained: Path) -
 # Fine-tuning.
 
 
-def test_fine_tuning_starts_from_the_exact_weights(asked: Request, trained: Path) -> None:
+def test_fine_tuning_starts_from_the_exact_weights(asked: TrainRequest, trained: Path) -> None:
     tuned = replace(asked, preset="emoji-32", source=str(trained), settings=(*SETTINGS, "data.text=stored"))
     prepared = prepare(tuned, "cpu")
     trainer = _trainer(prepared, Ranks(), None)
@@ -399,7 +403,7 @@ def test_fine_tuning_starts_from_the_exact_weights(asked: Request, trained: Path
 
 @pytest.mark.slow
 def test_fine_tuning_goes_on_where_its_source_has_moved_on(
-    asked: Request, trained: Path, tmp_path: Path
+    asked: TrainRequest, trained: Path, tmp_path: Path
 ) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "source"))
     tuned = replace(asked, out=str(tmp_path / "tuned"), source=str(source))
@@ -410,7 +414,7 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
 
 
-def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> None:
+def test_a_source_of_another_model_is_refused(asked: TrainRequest, trained: Path) -> None:
     other = replace(asked, source=str(trained), settings=(*SETTINGS, "model.resolution=32", "model.style=w"))
     refused(
         other,
@@ -419,7 +423,7 @@ def test_a_source_of_another_model_is_refused(asked: Request, trained: Path) -> 
 
 
 def test_a_source_that_reads_another_encoders_texts_is_refused(
-    asked: Request, trained: Path, undisturbed: Path, tmp_path: Path
+    asked: TrainRequest, trained: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     make_tables(undisturbed, tmp_path / "nano", "nano")
     changed = (*SETTINGS, "model.text_dim=128")
@@ -429,7 +433,7 @@ def test_a_source_that_reads_another_encoders_texts_is_refused(
     )
 
 
-def test_a_fraction_is_a_fixed_part_of_the_set(asked: Request) -> None:
+def test_a_fraction_is_a_fixed_part_of_the_set(asked: TrainRequest) -> None:
     part = replace(asked, source=None, fraction=0.25)
     streams = [
         prepare(r, "cpu").stream(Wanted(("d", "g")))
@@ -493,5 +497,5 @@ def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
         assert presets.get(tuned).make().groups.model == presets.get(source).make().groups.model
 
 
-def test_captions_of_a_run_decide_its_width(asked: Request, captioned: Path) -> None:
+def test_captions_of_a_run_decide_its_width(asked: TrainRequest, captioned: Path) -> None:
     assert prepare(asked, "cpu").config.groups.model.text_dim == CaptionSet(str(captioned)).dimensions == 32

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluate.experiments.demo.figures import Figures, Point, sentence, swing
+from evaluate.experiments.demo.figures import DemoFigures, Point, sentence, swing
 
 UNTRAINED = Point(32, 500.0, 5.0)
 
@@ -82,13 +82,13 @@ def test_both_may_be_no_better_than_no_training() -> None:
 
 def test_the_sentence_allows_for_how_runs_are_thrown_about() -> None:
     assert swing([[at(1), at(3)], [at(5), at(4), at(4)]]) == pytest.approx(((4 + 1 + 0) / 6) ** 0.5)
-    calm = Figures(UNTRAINED, [at(560, 0), at(300)], [at(400), at(390, 30_000)], 20_000, 400, 400, [])
+    calm = DemoFigures(UNTRAINED, [at(560, 0), at(300)], [at(400), at(390, 30_000)], 20_000, 400, 400, [])
     assert (
         calm.same == at(400)
         and "(300 ± 17 against 400 ± 17)" in calm.sentence
         and "a lower KID" in calm.sentence
     )
-    wild = Figures(
+    wild = DemoFigures(
         at(700), [at(560, 0), at(300)], [at(300, 10_000), at(400), at(320, 30_000)], 20_000, 400, 400, []
     )
     assert "the figures do not tell whether pre-training helped." in wild.sentence

@@ -5,7 +5,7 @@ import requests
 
 from synth import verify
 from synth.errors import UserError
-from synth.pipeline import Request, estimate
+from synth.pipeline import RenderRequest, estimate
 from synth.sets.shards import ShardSet
 from tests.kit import make_small, pictures, tar_hashes
 
@@ -42,7 +42,7 @@ def test_a_missing_bucket_is_told(bucket: str) -> None:
         with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
             make_small(url)
         with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
-            estimate(Request("visual_atoms", 10, url))
+            estimate(RenderRequest("visual_atoms", 10, url))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.kit import TINY_CLIP, invoke, json_lines, make_small, make_tables, wr
 from tests.kit_train import OPTIONS, PSEUDO, SETTINGS, first, joined, losses, quiet, refused, weights
 from train import runs
 from train.cli import commands
-from train.start import Request, prepare
+from train.start import TrainRequest, prepare
 from train.stream import captioned_sets
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
@@ -46,10 +46,10 @@ def three(
 
 
 @pytest.fixture
-def asked(three: list[tuple[str, str]], tmp_path: Path) -> Request:
+def asked(three: list[tuple[str, str]], tmp_path: Path) -> TrainRequest:
     """A run of all three."""
     shards, captions = zip(*three, strict=True)
-    return Request("tiny-32", shards, str(tmp_path / "run"), captions, images_seen=48, settings=SETTINGS)
+    return TrainRequest("tiny-32", shards, str(tmp_path / "run"), captions, images_seen=48, settings=SETTINGS)
 
 
 def opened(places: list[tuple[str, str]]) -> list[CaptionedSet]:
@@ -124,7 +124,7 @@ def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[
     assert made.order.samples == 40 and made._sources.firsts == [0, 20]
 
 
-def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tuple[str, str]]) -> None:
+def test_a_fraction_is_one_of_all_sets_together(asked: TrainRequest, three: list[tuple[str, str]]) -> None:
     found = prepare(replace(asked, fraction=0.25), "cpu").stream(PSEUDO.wanted).order
     assert found.samples == 25 and found.places(0, 25) == Order(
         [16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25
@@ -132,7 +132,7 @@ def test_a_fraction_is_one_of_all_sets_together(asked: Request, three: list[tupl
 
 
 @pytest.mark.slow
-def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_path: Path) -> None:
+def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: TrainRequest, tmp_path: Path) -> None:
     quiet(asked)
     pieces = replace(asked, out=str(tmp_path / "pieces"))
     for images in (16, 24, 48):
@@ -144,7 +144,7 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: Request, tmp_p
 
 @pytest.mark.slow
 def test_a_run_says_which_sets_it_is_of_and_refuses_others(
-    asked: Request, three: list[tuple[str, str]]
+    asked: TrainRequest, three: list[tuple[str, str]]
 ) -> None:
     quiet(replace(asked, images_seen=8))
     about = runs.describe(Path(asked.out))
@@ -159,7 +159,7 @@ def test_a_run_says_which_sets_it_is_of_and_refuses_others(
         )
 
 
-def test_evaluation_reads_runs_of_several_sets(asked: Request) -> None:
+def test_evaluation_reads_runs_of_several_sets(asked: TrainRequest) -> None:
     from evaluate import tables
     from train.runs import find
 
@@ -184,7 +184,7 @@ def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
 
 
 def test_the_only_tables_of_each_set_are_found(
-    asked: Request, three: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: TrainRequest, three: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     default = replace(asked, captions=())
@@ -197,7 +197,7 @@ def test_the_only_tables_of_each_set_are_found(
     ]
 
 
-def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
+def test_tables_belong_to_their_set_and_are_as_many(asked: TrainRequest) -> None:
     refused(
         replace(asked, captions=asked.captions[:2]),
         "3 sets of shards and 2 of caption tables are given; give --captions once for each",
@@ -210,7 +210,7 @@ def test_tables_belong_to_their_set_and_are_as_many(asked: Request) -> None:
 
 @pytest.mark.slow
 def test_tables_of_two_encoders_are_not_read_as_one(
-    asked: Request, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
+    asked: TrainRequest, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(tiny_encoder, tmp_path / "other"))
     config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.25] * 3, "std": [0.25] * 3}}
@@ -229,7 +229,9 @@ def test_tables_of_two_encoders_are_not_read_as_one(
     )
 
 
-def test_every_set_is_checked_for_size_and_captions(asked: Request, three: list[tuple[str, str]]) -> None:
+def test_every_set_is_checked_for_size_and_captions(
+    asked: TrainRequest, three: list[tuple[str, str]]
+) -> None:
     refused(
         replace(asked, settings=(*SETTINGS, "model.resolution=64")),
         "have 32 pixels a side, no power-of-two multiple",

@@ -16,7 +16,7 @@ from synth.errors import UserError
 from synth.families import shaders
 from synth.glsl import blocks, composer, gl
 from synth.images.pictures import UnfitError
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import Recipe, redraw
 from synth.sets.shards import ShardSet
 from synth.vetting import judging, programs, vetting
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {"dataset": "shaders", "size": SIZE, "settings": ()}
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return recipe_of(Request("shaders", 1, "-", size=SIZE))
+    return recipe_of(RenderRequest("shaders", 1, "-", size=SIZE))
 
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
@@ -250,7 +250,7 @@ def test_pixels_do_not_depend_on_order_workers_or_shards(tmp_path: Path, ray_ses
     make_small(tmp_path / "alone", **SMALL, samples=40, shard_size=40, workers=0)
     make_small(tmp_path / "two", **SMALL, samples=40, shard_size=10, workers=2)
     assert pictures(tmp_path / "alone") == pictures(tmp_path / "two")
-    recipe = recipe_of(Request("shaders", 1, "-", size=SIZE))
+    recipe = recipe_of(RenderRequest("shaders", 1, "-", size=SIZE))
     backwards = {f"{i:09d}": recipe.render(i)[1].pixels.tobytes() for i in reversed(range(40))}
     assert backwards == pictures(tmp_path / "alone")
 

@@ -18,7 +18,7 @@ from train.cli import commands
 from train.model import Texts
 from train.models.stylegan2 import EMA
 from train.sampling import draw
-from train.start import Request
+from train.start import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +33,7 @@ def trained(
 ) -> Path:
     """A run of a few steps, with checkpoints at 40 and 64 images."""
     out = tmp_path_factory.mktemp("sampled") / "run"
-    request = Request(
+    request = TrainRequest(
         "tiny-32",
         (str(undisturbed),),
         str(out),

@@ -16,7 +16,7 @@ import torch
 from tests.kit import children, start
 from tests.kit_train import OPTIONS, SETTINGS, losses, quiet, stream, weights
 from train import log, runs
-from train.start import Request
+from train.start import TrainRequest
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPa
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("expected") / "run"
     quiet(
-        Request(
+        TrainRequest(
             "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=IMAGES, settings=SETTINGS
         )
     )
@@ -152,7 +152,7 @@ def test_a_signal_during_the_start_leaves_no_obstacle(
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and "the same command goes on from here" in errors, errors
     quiet(
-        Request(
+        TrainRequest(
             "tiny-32",
             (str(undisturbed),),
             str(tmp_path / "run"),

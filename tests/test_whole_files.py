@@ -13,7 +13,7 @@ from PIL import Image
 import caption.cli
 import synth.cli
 from caption.nano import card, fitting, network
-from caption.pipeline import Request, make_captions
+from caption.pipeline import CaptionRequest, make_captions
 from data import preparation
 from data.originals import Files, Original, Source
 from synth.errors import UserError
@@ -68,7 +68,7 @@ def writers(
             "train": [Original(n) for n in names[held_out:]],
             "test": [Original(n) for n in names[:held_out]],
         }
-        request = preparation.Request(str(place), size=16, workers=0, overwrite=True)
+        request = preparation.PrepareRequest(str(place), size=16, workers=0, overwrite=True)
         completion.finish(
             preparation.prepare(
                 Source("made", "made", "", "CC0-1.0"), "law", found, Files(str(originals)), request
@@ -160,7 +160,7 @@ def encoder(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def fit(shards: Path, out: Path, seed: int = 0) -> None:
-    completion.finish(fitting.fit(fitting.Request((str(shards),), str(out), seed=seed, visits=8, batch=8)))
+    completion.finish(fitting.fit(fitting.FitRequest((str(shards),), str(out), seed=seed, visits=8, batch=8)))
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_a_table_that_outgrows_the_disk_leaves_no_file_or_the_old_one(
     old = Path(shutil.copytree(captioned, tmp_path / "old"))
     (spoilt := old / "visual_atoms-000001.parquet").write_bytes(b"not what the record says")
     for place in (old, tmp_path / "new"):
-        events = make_captions(Request(str(undisturbed), str(place), str(tiny_encoder), workers=0))
+        events = make_captions(CaptionRequest(str(undisturbed), str(place), str(tiny_encoder), workers=0))
         assert isinstance(next(events), completion.Estimate)
         with small_files(3_000), pytest.raises(UserError, match="refuses files of this size; make room"):
             completion.finish(events)

@@ -189,14 +189,14 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
 
     from train import start
 
-    request = start.Request(**options)
+    request = start.TrainRequest(**options)
     if dry_run:
         from train import estimate
 
         for row in estimate.estimate(request):
             console.show(row)
         return
-    with console.Progress("images") as bar, closing(start.train(request)) as events:
+    with console.Bar("images") as bar, closing(start.train(request)) as events:
         for event in events:
             match event:
                 case start.Started(images, images_seen):

@@ -16,7 +16,7 @@ from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.model import Micro, Wanted
-from train.start import Prepared, Request, prepare, surveyed
+from train.start import Prepared, TrainRequest, prepare, surveyed
 from train.stream.stream import Batch
 
 _BYTES = 4  # of a float32
@@ -24,7 +24,7 @@ _BYTES = 4  # of a float32
 Json = dict[str, Any]
 
 
-def estimate(request: Request) -> Iterator[Json]:
+def estimate(request: TrainRequest) -> Iterator[Json]:
     """Yields rows for a person: config, parameters, memory and time.
 
     Raises UserError as the run itself would."""

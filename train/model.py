@@ -84,14 +84,14 @@ class Config(Protocol):
         """Steps and optimisers."""
 
 
-class Encoder(Protocol):
+class PictureEncoder(Protocol):
     """The captions' image encoder, frozen. Gradients reach the pictures."""
 
     def features(self, pictures: Tensor) -> Tensor:
         """Returns unit embeddings (N, D) of pictures (N, 3, R, R) in 0..1."""
 
 
-class Sample(NamedTuple):
+class CaptionedPicture(NamedTuple):
     """A picture of the set with its captions, for a survey."""
 
     pixels: np.ndarray  # uint8 (R, R, 3)
@@ -203,7 +203,7 @@ class Context:
     device: torch.device
     dtype: torch.dtype  # of features; parameters and statistics have at least float32
     survey: Json = field(default_factory=dict)
-    encoder: Encoder | None = None
+    encoder: PictureEncoder | None = None
     load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
     gather: Callable[[Tensor], Tensor] = lambda rows: (
         rows

@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """The options of one `pretrain` or `finetune` command."""
 
     preset: str
@@ -99,7 +99,7 @@ class Ended(NamedTuple):
 Event = Started | Step | Note | Ended
 
 
-def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
+def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError."""
     preset = presets.get(request.preset).make()
     sets = captioned_sets.find(request.shards, request.captions, tables=preset.needs.tables)
@@ -131,7 +131,7 @@ def prepare(request: Request, device: str, *, ranks: int = 1) -> Prepared:
     return prepared
 
 
-def train(request: Request) -> Generator[Event]:
+def train(request: TrainRequest) -> Generator[Event]:
     """Trains the run of a request, or resumes it. Yields its events, Ended last.
 
     Raises UserError. Of several ranks, one raises it and the others exit with code 2."""
@@ -203,7 +203,9 @@ def _trained(
                 yield Note(line)
 
 
-def _configured(request: Request, preset: RunConfig, captions: CaptionSet | None, device: str) -> RunConfig:
+def _configured(
+    request: TrainRequest, preset: RunConfig, captions: CaptionSet | None, device: str
+) -> RunConfig:
     """Returns the preset with the changes of the command."""
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
@@ -224,7 +226,7 @@ def _configured(request: Request, preset: RunConfig, captions: CaptionSet | None
     return run_config.replaced("training", training)
 
 
-def _precision(request: Request, run_config: RunConfig, device: str) -> str:
+def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str:
     """Returns the requested precision, else that of the existing run, else bf16 if the device supports it."""
     if any(s.startswith("training.precision=") for s in request.settings):
         return str(run_config.groups.training.precision)
@@ -241,7 +243,7 @@ def _recorded(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
-def _encoder(request: Request, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
+def _encoder(request: TrainRequest, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
     """Returns the captions' encoder. Raises UserError if it is missing, or if --encoder names another one."""
     name = request.encoder or _recorded(captions)
     try:
@@ -257,7 +259,7 @@ def _encoder(request: Request, captions: CaptionSet, device: str, precision: str
     return encoders.load(source, device, precision)
 
 
-def _source(request: Request, run_config: RunConfig, captions: CaptionSet | None) -> Path:
+def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet | None) -> Path:
     """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""

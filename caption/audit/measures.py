@@ -66,7 +66,7 @@ class Cosines:
         return max(0.0, self._squares / self.total - self.mean**2) ** 0.5
 
 
-class Moments:
+class Spread:
     """Mean and covariance of any number of vectors, which need not be of unit length."""
 
     def __init__(self, dimensions: int) -> None:
@@ -121,7 +121,7 @@ def effective_rank(singular: np.ndarray) -> float:
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
-def gap(a: Moments, b: Moments) -> float:
+def gap(a: Spread, b: Spread) -> float:
     """Returns |mean(a) - mean(b)|, the modality gap of two kinds of unit vectors.
 
     Liang et al. 2022, section 4.2."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caption.audit import measures
-from caption.audit.measures import Cosines, Moments, Retrieval, Sweep
+from caption.audit.measures import Cosines, Retrieval, Spread, Sweep
 from caption.audit.scan import IMAGE, PSEUDO, TEXT, Pass, Sampled, slices
 from caption.audit.wording import Tally, Wording, named, wording
 from caption.pseudo import mean_cosine, noise
@@ -53,7 +53,7 @@ class Audit:
     tables: CaptionSet
     sample: Sampled
     cosines: dict[tuple[str, str], Cosines]
-    moments: dict[str, Moments]
+    moments: dict[str, Spread]
     nearest: np.ndarray  # float32 (S,)
     closest: list[Pair]
     retrieval: dict[str, Retrieval]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from caption.audit import measures
-from caption.audit.measures import Cosines, Moments
+from caption.audit.measures import Cosines, Spread
 from caption.audit.wording import Tally
 from caption.table import ROWS_AT_ONCE, VECTORS, CaptionSet, vectors
 from synth.errors import UserError
@@ -57,7 +57,7 @@ class Pass:
     def __init__(self, tables: CaptionSet, chosen: np.ndarray) -> None:
         self.url, self.dimensions, self.chosen = tables.storage.url, tables.dimensions, chosen
         kinds = (IMAGE, PSEUDO, TEXT) if tables.identity["text_embeddings"] else (IMAGE, PSEUDO)
-        self.moments = {kind: Moments(self.dimensions) for kind in kinds}
+        self.moments = {kind: Spread(self.dimensions) for kind in kinds}
         self.cosines = {pair: Cosines() for pair in PAIRS if set(pair) <= set(kinds)}
         self.tally = Tally()
         self._kept: list[tuple[Any, ...]] = []

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from caption.encoders import NANO, Source, find
-from caption.nano.exam import Figure
+from caption.encoders import NANO, EncoderSource, find
+from caption.nano.exam import Score
 from caption.nano.fitting_sets import Sets
 
 NAME = "README.md"
@@ -91,7 +91,9 @@ class Fitted(NamedTuple):
     losses: tuple[float, float]  # mean of the first and of the last tenth
 
 
-def text(name: str, fitted: Fitted, sets: Sets, start: Source | None, figures: Mapping[str, Figure]) -> str:
+def text(
+    name: str, fitted: Fitted, sets: Sets, start: EncoderSource | None, figures: Mapping[str, Score]
+) -> str:
     """Returns the card of an encoder of that name, fitted to these sets, and carried on from `start` if there is one."""
     numbers = fitted._asdict()
     first, last = numbers.pop("losses")
@@ -99,7 +101,7 @@ def text(name: str, fitted: Fitted, sets: Sets, start: Source | None, figures: M
     return _CARD.format(**numbers, **about, first=first, last=last, figures=_table(figures))
 
 
-def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
+def _about(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]:
     """Returns the card's texts about the sets and about the encoder that the fit started from."""
     drawn, captioned = len(sets.formulas.facts), sets.captioned
     origins = [
@@ -136,7 +138,7 @@ def _about(sets: Sets, name: str, start: Source | None) -> dict[str, str]:
     }
 
 
-def _table(figures: Mapping[str, Figure]) -> str:
+def _table(figures: Mapping[str, Score]) -> str:
     if not figures:
         return "No exam was given."
     rows: list[tuple[str, ...]] = [

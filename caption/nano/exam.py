@@ -23,7 +23,7 @@ _BATCH = 256
 _WORDS = {"colour": attributes.COLOURS, "background": attributes.BACKGROUNDS, "family": attributes.FAMILIES}
 
 
-class Figure(NamedTuple):
+class Score(NamedTuple):
     """A measurement."""
 
     right: float  # share of the pictures
@@ -33,7 +33,7 @@ class Figure(NamedTuple):
     commonest: float | None = None  # share that a constant answer, the commonest word, gets right
 
 
-def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Figure]:
+def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Score]:
     """Returns the figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts.
 
     The seed chooses the candidates."""
@@ -53,22 +53,22 @@ def embedded(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
 
 
-def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Figure:
+def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Score:
     words = list(_WORDS[fact])
     rows = [i for i, known in enumerate(facts) if known.get(fact) in words]
     if not rows:
-        return Figure(0.0, 0.0, 0)
+        return Score(0.0, 0.0, 0)
     texts = [prompts.phrase(fact, word) for word in words]
     answers = (images[rows] @ encoder.texts(texts).T).argmax(axis=1)
     truth = np.array([words.index(str(facts[i][fact])) for i in rows])
     right, counts = answers == truth, np.bincount(truth)
     even = float(np.mean([right[truth == word].mean() for word in np.unique(truth)]))
-    return Figure(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
+    return Score(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
 
 
 def _retrieval(
     likeness: np.ndarray, known: np.ndarray, pool: np.ndarray, stream: np.random.Generator
-) -> Figure:
+) -> Score:
     """Returns the retrieval of the pictures with 99 false, mutually different sentences in the pool."""
     _, kinds = np.unique(known, axis=0, return_inverse=True)
     right = []
@@ -80,4 +80,4 @@ def _retrieval(
         chosen = false[np.sort(first)][: CANDIDATES - 1]
         if len(chosen) == CANDIDATES - 1:
             right.append(likeness[i, i] > likeness[i, chosen].max())
-    return Figure(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))
+    return Score(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))

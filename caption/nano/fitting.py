@@ -23,7 +23,7 @@ import torch
 
 from caption import encoders
 from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
-from caption.nano.exam import Figure, examine
+from caption.nano.exam import Score, examine
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.storage import Folder
@@ -34,7 +34,7 @@ _CAPTIONED = 0.625  # of a batch, if there are both kinds
 
 
 @dataclass(frozen=True)
-class Request:
+class FitRequest:
     """The options of one `fit-encoder` command."""
 
     shards: tuple[str, ...]  # finished sets
@@ -59,7 +59,7 @@ class Share:
     loss: Callable[..., torch.Tensor]
 
 
-def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
+def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]:
     """Fits a model and writes its folder. Yields the pictures of each step, and last the figures by name.
 
     Raises UserError for sets that cannot be used."""
@@ -106,13 +106,13 @@ def fit(request: Request) -> Generator[Progress | dict[str, Any], None, None]:
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
-def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Figure]:
+def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Score]:
     formulas, captioned = exam.formulas, exam.captioned
     named = naming_exam.examine(encoder, captioned) if captioned.concepts else {}
     return {**named, **(examine(encoder, formulas.pixels, formulas.facts) if formulas.facts else {})}
 
 
-def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[Share]:
+def _shares(sets: fitting_sets.Sets, request: FitRequest, tokenizer: Any) -> list[Share]:
     """Returns the parts of every batch: formula pictures, captioned pictures, or both."""
     formulas, captioned = sets.formulas, sets.captioned
     concepts = captioned.by_concept()
@@ -131,7 +131,7 @@ def _shares(sets: fitting_sets.Sets, request: Request, tokenizer: Any) -> list[S
     return shares
 
 
-def _train(model: Any, shares: list[Share], request: Request) -> Iterator[float]:
+def _train(model: Any, shares: list[Share], request: FitRequest) -> Iterator[float]:
     """Fits the model. Yields the loss of every step."""
     model.train()
     optimiser = torch.optim.AdamW(_groups(model, request.decay), betas=(0.9, 0.98))
@@ -200,7 +200,7 @@ def _reproducible(count: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(exact)
 
 
-def _command(request: Request) -> str:
+def _command(request: FitRequest) -> str:
     exam = [word for url in request.exam for word in ("--exam", url)]
     start = ["--from", request.start] if request.start else []
     options = [

@@ -11,14 +11,14 @@ with other candidates.
 import numpy as np
 
 from caption.encoders import Encoder
-from caption.nano.exam import Figure, embedded
+from caption.nano.exam import Score, embedded
 from caption.nano.fitting_sets import Captioned
 
 _CANDIDATES = (10, 100)
 _TIMES = 20
 
 
-def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, Figure]:
+def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, Score]:
     """Returns the figures of an encoder by name, or none if there are too few concepts.
 
     The seed chooses candidates."""
@@ -33,7 +33,7 @@ def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str
     asked = {f"named among {count}": (firsts, count) for count in _CANDIDATES}
     asked[f"named among {_CANDIDATES[0]}, all"] = list(range(len(images))), _CANDIDATES[0]
     return {
-        name: Figure(_share(likeness[rows], right[rows], concept[rows], count, stream), 1 / count, len(rows))
+        name: Score(_share(likeness[rows], right[rows], concept[rows], count, stream), 1 / count, len(rows))
         for name, (rows, count) in asked.items()
         if len(groups) >= count
     }

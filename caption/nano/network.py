@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from caption.encoders import MERGES, Source
+from caption.encoders import MERGES, EncoderSource
 from caption.torchvision_ops import declare
 from synth.errors import UserError
 
@@ -53,7 +53,7 @@ def build() -> Any:
     return CLIP(**ARCHITECTURE)
 
 
-def carried_on(source: Source) -> Any:
+def carried_on(source: EncoderSource) -> Any:
     """Returns a model with the weights of an encoder, fp32.
 
     Raises UserError if the encoder has another architecture or tokenizer than nano."""

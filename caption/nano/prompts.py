@@ -72,9 +72,8 @@ def phrase(fact: str, value: Value, *, choice: int = 0) -> str:
 
 def codes(facts: Iterable[Facts]) -> np.ndarray:
     """Returns facts as numbers, 0 if not stated: int16 (facts, F), one column per fact of the grammar."""
-    return np.array(
-        [[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts], np.int16
-    )  # type: ignore[arg-type]
+    numbers = [[_numbers(name).get(known.get(name), 0) for name in _NAMES] for known in facts]  # type: ignore[arg-type]
+    return np.array(numbers, np.int16)
 
 
 @cache

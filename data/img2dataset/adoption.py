@@ -13,15 +13,15 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from data.img2dataset import samples, tars
-from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.samples import RawSample, Tally, UnusableError
 from data.img2dataset.tars import HashedFile, UnfitError
 from data.originals import Source
 from data.preparation import LAW, VERSIONED
-from data.summary import Summary
+from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
 from synth.sets import completion, ledger
-from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
 from synth.sets.storage import Storage, open_storage
 from synth.stopwatch import Stopwatch
@@ -35,15 +35,15 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class AdoptRequest:
     """Tars to use in place, and their source."""
 
     place: str
     source: Source
-    terms: Terms
+    terms: Execution
 
 
-class Job(NamedTuple):
+class AdoptJob(NamedTuple):
     """A tar to be described."""
 
     part: Part
@@ -59,7 +59,7 @@ class Glance(NamedTuple):
     seconds: float  # of CPU time a sample
 
 
-def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+def prepare(request: AdoptRequest) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
     """Describes the tars of a place, or the new ones. Yields the estimate, the progress, and last the summary
     in a list.
 
@@ -69,19 +69,19 @@ def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], 
     fresh = not ledger.load(work.storage).records
     try:
         for event in completion.complete(work, request.terms):
-            yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
+            yield [SetSummary.of(work.storage, event)] if isinstance(event, Outcome) else event
     except UnfitError:
         if fresh:
             _forget(work.storage, work.identity)
         raise
 
 
-def estimate(request: Request) -> Estimate:
+def estimate(request: AdoptRequest) -> Estimate:
     """Returns the estimate of the preflight (--dry-run). Raises UserError."""
     return completion.foresee(_Adoption(request), request.terms)
 
 
-def describe_tar(job: Job) -> Iterator[int | Record]:
+def describe_tar(job: AdoptJob) -> Iterator[int | Record]:
     """Reads a tar once and records it, as the task of a worker. Yields samples seen since the last yield,
     then the record.
 
@@ -147,7 +147,7 @@ def planned(storage: Storage, found: dict[str, int], bytes: float) -> list[Part]
     return [Part(name, i, 0, counts[name], {}, len(found), counted=False) for i, name in enumerate(found)]
 
 
-def _fitting(members: dict[str, bytes], side: int) -> Sample:
+def _fitting(members: dict[str, bytes], side: int) -> RawSample:
     """Returns a sample if its picture has the set's size. Raises UnusableError."""
     sample = samples.examined(members, whole=True)
     if sample.size != (side, side):
@@ -178,7 +178,7 @@ class _Adoption(Work):
 
     task = staticmethod(describe_tar)
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: AdoptRequest) -> None:
         storage = open_storage(request.place)
         found = tars.find(storage)
         if odd := [storage.join(name) for name in found if not _NUMBERED.fullmatch(name)]:
@@ -197,8 +197,8 @@ class _Adoption(Work):
     def probe(self) -> Probe:
         return Probe(0, self._glance.seconds)
 
-    def jobs(self, parts: Sequence[Part]) -> list[Job]:
-        return [Job(part, self.storage.url, self.identity) for part in parts]
+    def jobs(self, parts: Sequence[Part]) -> list[AdoptJob]:
+        return [AdoptJob(part, self.storage.url, self.identity) for part in parts]
 
     def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})

@@ -15,7 +15,7 @@ from data.originals import Source
 from synth import console
 from synth.errors import UserError
 from synth.sets import ledger
-from synth.sets.completion import Terms
+from synth.sets.completion import Execution
 from synth.sets.storage import open_storage
 
 LICENCE = "unknown: pictures and texts of the web, each its owner's"
@@ -65,7 +65,7 @@ def main(
     **options: Any,
 ) -> None:
     """Makes a set of shards of the tars in DIR, a folder or a URL."""
-    source, how = source_of(place, name, licence), Terms(options["workers"], None, options["overwrite"])
+    source, how = source_of(place, name, licence), Execution(options["workers"], None, options["overwrite"])
     if how.workers is not None and how.workers < 0:
         raise UserError(f"--workers is {how.workers}; it must be at least 0")
     if out is None and (size is not None or codec):
@@ -73,11 +73,11 @@ def main(
             "--size and --codec say how tars are rewritten; give --out too, or neither to use them where they lie"
         )
     module: Any = adoption
-    request: Any = adoption.Request(place, source, how)
+    request: Any = adoption.AdoptRequest(place, source, how)
     if out is not None:
         module, request = (
             rewriting,
-            rewriting.Request(place, source, out, 256 if size is None else size, codec or "png", how),
+            rewriting.RewriteRequest(place, source, out, 256 if size is None else size, codec or "png", how),
         )
     if options["dry_run"]:
         console.show({"out": out or place, **module.estimate(request)._asdict()})

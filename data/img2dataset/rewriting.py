@@ -16,17 +16,17 @@ from PIL import Image
 from data import card
 from data.decoding import UndecodableError, decoding
 from data.img2dataset import adoption, samples, tars
-from data.img2dataset.samples import Sample, Tally, UnusableError
+from data.img2dataset.samples import RawSample, Tally, UnusableError
 from data.img2dataset.tars import HashedFile
 from data.originals import Source
 from data.preparation import LAW, VERSIONED, require_form, sample_bytes
 from data.squares import CROP, FILTER, Square, square
-from data.summary import Summary
+from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
-from synth.sets.completion import Estimate, Made, Probe, Progress, Terms, Work
+from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Request:
+class RewriteRequest:
     """Tars to rewrite, their source, and the form of the new set."""
 
     place: str
@@ -48,10 +48,10 @@ class Request:
     out: str
     size: int
     codec: str
-    terms: Terms
+    terms: Execution
 
 
-class Job(NamedTuple):
+class RewriteJob(NamedTuple):
     """A tar to be rewritten."""
 
     part: Part
@@ -60,20 +60,20 @@ class Job(NamedTuple):
     identity: Json
 
 
-def prepare(request: Request) -> Generator[Estimate | Progress | list[Summary], None, None]:
+def prepare(request: RewriteRequest) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
     """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress,
     and last the summary in a list. Raises UserError."""
     work = _Rewriting(request)
     for event in completion.complete(work, request.terms):
-        yield [Summary.of(work.storage, event)] if isinstance(event, Made) else event
+        yield [SetSummary.of(work.storage, event)] if isinstance(event, Outcome) else event
 
 
-def estimate(request: Request) -> Estimate:
+def estimate(request: RewriteRequest) -> Estimate:
     """Returns the estimate of the preflight (--dry-run). Raises UserError."""
     return completion.foresee(_Rewriting(request), request.terms)
 
 
-def rewrite_tar(job: Job) -> Iterator[int | Record]:
+def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
     """Rewrites, publishes and records one tar, as the task of a worker. Yields samples seen since the last
     yield, then the record.
 
@@ -119,7 +119,7 @@ def rewrite_tar(job: Job) -> Iterator[int | Record]:
     yield record
 
 
-def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sample, dict[str, bytes]]:
+def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[RawSample, dict[str, bytes]]:
     """Returns a sample, and the members that store it. Raises UnusableError."""
     sample = samples.examined(members, whole=False)
     if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
@@ -135,7 +135,7 @@ def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[Sampl
         raise UnusableError(f"its .json cannot be stored: {error}") from None
 
 
-def _files(source: str, sample: Sample, made: Square, identity: Json) -> dict[str, bytes]:
+def _files(source: str, sample: RawSample, made: Square, identity: Json) -> dict[str, bytes]:
     codec = CODECS[identity["codec"]]
     about = {
         "dataset": identity["dataset"],
@@ -158,7 +158,7 @@ class _Rewriting(Work):
     companions = card.FILES
     task = staticmethod(rewrite_tar)
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RewriteRequest) -> None:
         require_form(request.size, request.codec)
         self._place, self._source = open_storage(request.place), request.source
         found = tars.find(self._place)
@@ -193,8 +193,8 @@ class _Rewriting(Work):
                     break
         return Probe(sum(lengths) / len(lengths), (time.process_time() - begun) / max(1, len(lengths) - 8))
 
-    def jobs(self, parts: Sequence[Part]) -> list[Job]:
-        return [Job(part, self._place.url, self.storage.url, self.identity) for part in parts]
+    def jobs(self, parts: Sequence[Part]) -> list[RewriteJob]:
+        return [RewriteJob(part, self._place.url, self.storage.url, self.identity) for part in parts]
 
     def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})

@@ -22,7 +22,7 @@ class UnusableError(ValueError):
     """The reason why a sample cannot be used."""
 
 
-class Sample(NamedTuple):
+class RawSample(NamedTuple):
     """A sample that can be used."""
 
     picture: bytes
@@ -45,7 +45,7 @@ class Tally:
         """Samples so far."""
         return len(self.keys) + len(self.unusable)
 
-    def take(self, key: str, sample: Sample) -> None:
+    def take(self, key: str, sample: RawSample) -> None:
         """Counts a sample that can be used."""
         self.keys.append(key)
         self._grey, self._captions = self._grey + sample.grey, self._captions + len(sample.captions)
@@ -58,7 +58,7 @@ class Tally:
         return {**counts, "keys": [min(self.keys), max(self.keys)]}
 
 
-def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
+def examined(files: dict[str, bytes], *, whole: bool) -> RawSample:
     """Returns the sample of these members. With `whole` the picture is read to its end, else its header
     alone. Raises UnusableError."""
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
@@ -84,7 +84,7 @@ def examined(files: dict[str, bytes], *, whole: bool) -> Sample:
                 picture.load()
     except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
-    return Sample(pictures[0], size, grey, captions, about)
+    return RawSample(pictures[0], size, grey, captions, about)
 
 
 def _captions(said: object) -> list[str]:

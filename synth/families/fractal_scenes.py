@@ -20,7 +20,7 @@ from numba import njit
 
 from synth.class_tables import Table
 from synth.families import fractals
-from synth.families.fractals import Figure
+from synth.families.fractals import FractalView
 from synth.images.pictures import Picture, UnfitError
 from synth.kernels import colour, ifs
 from synth.seeds import Stream
@@ -66,7 +66,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Placed(Figure):
+class Placed(FractalView):
     """A fractal in its place."""
 
     number: int  # of its class

@@ -74,7 +74,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FractalView:
     """One fractal as it is seen, without its place."""
 
     maps: tuple[ifs.Row, ...]
@@ -91,7 +91,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Params(Figure):
+class Params(FractalView):
     """Everything that a picture is drawn from."""
 
     clouds: tuple[float, ...]  # decay, then gain and offset of hue, saturation, value; empty on black
@@ -156,9 +156,9 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
     )
 
 
-def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> Figure:
+def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> FractalView:
     """Draws a fractal of a class: its jitter, window, turn and colours."""
-    return Figure(
+    return FractalView(
         maps=jittered(system, config.jitter, stream),
         points=config.points,
         point_key=stream.key(),
@@ -217,7 +217,7 @@ def render(params: Params, size: int) -> Picture:
     return Picture(colour.grey(canvas) if params.colour == "grey" else colour.rgb(canvas), foreground)
 
 
-def density(figure: Figure, size: int) -> np.ndarray:
+def density(figure: FractalView, size: int) -> np.ndarray:
     """Counts the points at each pixel, spread by the stencil: uint32 (S, S). Raises UnfitError if there are
     too few."""
     system = ifs.array(figure.maps)
@@ -277,7 +277,7 @@ def backdrop(law: tuple[float, ...], key: int, hue_mode: str, size: int) -> np.n
     return colour.paint_heights(heights, size, np.array(law[1:]).reshape(3, 2), colour.HUE_MODES[hue_mode])
 
 
-def paint(figure: Figure, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
+def paint(figure: FractalView, counts: np.ndarray, canvas: np.ndarray) -> np.ndarray:
     """Paints the lit pixels of counts (S, S) over a canvas (S, S) in the figure's colours. Returns the mask
     of lit pixels."""
     palette = colour.hues(int(figure.saturation), int(figure.value), colour.HUE_MODES[figure.hue_mode])

@@ -16,7 +16,7 @@ from synth.images.pictures import Picture, UnfitError
 from synth.seeds import Stream
 from synth.vetting import judging, shader_folders, vetting
 from synth.vetting.programs import Programs
-from synth.vetting.shader_folders import Found
+from synth.vetting.shader_folders import Candidate
 
 Json = dict[str, Any]
 
@@ -99,7 +99,7 @@ def vet(config: Config, device: str = "software") -> Programs:
     return vetting.sources(found, asked, config.slowest, device)
 
 
-def _asked(config: Config) -> tuple[list[Found], Json]:
+def _asked(config: Config) -> tuple[list[Candidate], Json]:
     """Returns the programs of the config's folder, and the inputs of their vetting as JSON."""
     if config.programs is None:
         raise UserError(

@@ -41,7 +41,7 @@ MODES = (
 Value = int | float | tuple[float, ...]
 
 
-class Source(NamedTuple):
+class ShaderSource(NamedTuple):
     """A program as it is compiled, and the name of its wrapper."""
 
     wrapper: str
@@ -53,28 +53,30 @@ def plain(code: str) -> str:
     return _COMMENT.sub(" ", code)
 
 
-def shadertoy(code: str) -> Source:
+def shadertoy(code: str) -> ShaderSource:
     """Wraps a Shadertoy program."""
     uniforms = "".join(f"uniform {u};\n" for u in _SHADERTOY)
     samplers = "".join(f"uniform sampler2D iChannel{i};\n" for i in range(4))
-    head = f"{_VERSION}precision highp float;\n{uniforms}{samplers}#define iGlobalTime iTime\n#define HW_PERFORMANCE 1\nout vec4 exn_colour;\n"
-    main = "void main() {\n    vec4 c = vec4(0, 0, 0, 1);\n    mainImage(c, gl_FragCoord.xy);\n    exn_colour = vec4(c.rgb, 1);\n}\n"
-    return Source("shadertoy", f"{head}{_without_header(code)}\n{main}")
+    head = f"{_VERSION}precision highp float;\n{uniforms}{samplers}"
+    head += "#define iGlobalTime iTime\n#define HW_PERFORMANCE 1\nout vec4 exn_colour;\n"
+    main = "void main() {\n    vec4 c = vec4(0, 0, 0, 1);\n    mainImage(c, gl_FragCoord.xy);\n"
+    main += "    exn_colour = vec4(c.rgb, 1);\n}\n"
+    return ShaderSource("shadertoy", f"{head}{_without_header(code)}\n{main}")
 
 
-def bare(code: str) -> Source:
+def bare(code: str) -> ShaderSource:
     """Wraps a complete fragment program, which declares its own uniforms."""
     if re.search(r"\bvoid\s+mainImage\b", plain(code)):
         return shadertoy(code)
-    return Source("bare", _complete(code))
+    return ShaderSource("bare", _complete(code))
 
 
-def twigl(code: str, mode: str) -> Source:
+def twigl(code: str, mode: str) -> ShaderSource:
     """Wraps a TwiGL program of a mode, such as `geekest 300`."""
     name, _, manner = mode.partition(" ")
     code = _zeroed(_without_header(code))
     if name in ("classic", "geek"):
-        return Source(f"twigl {mode}", _complete(code))
+        return ShaderSource(f"twigl {mode}", _complete(code))
     outputs = {
         "": "",
         "300": "out vec4 o;\n",
@@ -90,7 +92,7 @@ def twigl(code: str, mode: str) -> Source:
         }[manner]
         head += "#define FC gl_FragCoord\n" + (FOLDER / "twigl.glsl").read_text()
         code = f"void main() {{\n    {clear}\n{code}\n}}\n"
-    return Source(f"twigl {mode}", _complete(head + code))
+    return ShaderSource(f"twigl {mode}", _complete(head + code))
 
 
 def bindings(text: str, time: float, size: int) -> dict[str, Value]:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Found:
+class Target:
     """The state of a target, and the parts that it lacks."""
 
     state: ledger.State
@@ -62,7 +62,7 @@ class Probe(NamedTuple):
     seconds: float  # of CPU time a sample
 
 
-class Made(NamedTuple):
+class Outcome(NamedTuple):
     """The outcome of a run."""
 
     records: list[Record]  # of the parts that it made
@@ -129,7 +129,7 @@ class Work(ABC):
 
 
 @dataclass(frozen=True)
-class Terms:
+class Execution:
     """The terms of making a set, independent of its content."""
 
     workers: int | None = None  # None: one a core (or GPU), as far as there are parts; 0: this process
@@ -137,26 +137,26 @@ class Terms:
     overwrite: bool = False
 
 
-def foresee(work: Work, terms: Terms) -> Estimate:
+def foresee(work: Work, terms: Execution) -> Estimate:
     """Returns the estimate of the preflight (--dry-run). Raises UserError if the set cannot be made at its
     place."""
     _require_ray(terms)
     return _foresee(work, _examine(work, terms), terms)
 
 
-def require_place(work: Work, terms: Terms) -> None:
+def require_place(work: Work, terms: Execution) -> None:
     """Raises UserError if the files at a set's place are neither its beginning nor replaceable."""
     _examine(work, terms)
 
 
-def complete(work: Work, terms: Terms) -> Generator[Estimate | Progress | Made, None, None]:
+def complete(work: Work, terms: Execution) -> Generator[Estimate | Progress | Outcome, None, None]:
     """Makes the missing parts of a set and closes it.
 
     Yields the estimate before anything is written, then the progress, and last the outcome. A finished set is left alone: it yields
     the outcome only. Raises UserError."""
     begun = time.perf_counter()
     if _finished(work, _examine(work, terms)):
-        yield Made([], 0, time.perf_counter() - begun)
+        yield Outcome([], 0, time.perf_counter() - begun)
         return
     _require_ray(terms)
     records: list[Record] = []
@@ -169,7 +169,7 @@ def complete(work: Work, terms: Terms) -> Generator[Estimate | Progress | Made, 
             claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
             if found.other:
                 ledger.replace_by(found.state, work.storage, claim, work.companions)
-                found = Found(ledger.load(work.storage), found.missing)
+                found = Target(ledger.load(work.storage), found.missing)
             for _ in range(_ROUNDS):
                 ledger.begin(found.state, work.storage, claim, [p.file for p in found.missing])
                 for event in _make(work, found.missing, workers, terms):
@@ -186,7 +186,7 @@ def complete(work: Work, terms: Terms) -> Generator[Estimate | Progress | Made, 
         seconds = time.perf_counter() - begun
         _remove_strays(work, found.state)
         work.close(found.state, {"seconds": round(seconds, 3), "retries": retries, "finished": _now()})
-    yield Made(records, retries, seconds)
+    yield Outcome(records, retries, seconds)
 
 
 def finish(events: Iterable[Estimate | Progress | T]) -> T:
@@ -195,7 +195,7 @@ def finish(events: Iterable[Estimate | Progress | T]) -> T:
     return outcome
 
 
-def _examine(work: Work, terms: Terms) -> Found:
+def _examine(work: Work, terms: Execution) -> Target:
     """Returns the state of the target. Raises UserError if it is another set that may not be replaced."""
     state = ledger.load(work.storage)
     ledger.require_kind(state, work.storage, work.identity)
@@ -206,20 +206,20 @@ def _examine(work: Work, terms: Terms) -> Found:
         if not (terms.overwrite and state.records):
             raise
         ledger.require_replaceable(state, work.storage, work.identity)
-        return Found(state, work.parts, other=True)
+        return Target(state, work.parts, other=True)
     return _compare(work, state)
 
 
-def _compare(work: Work, state: ledger.State) -> Found:
+def _compare(work: Work, state: ledger.State) -> Target:
     fingerprint = digest(work.identity)
-    return Found(state, [p for p in work.parts if not state.done(p, fingerprint)])
+    return Target(state, [p for p in work.parts if not state.done(p, fingerprint)])
 
 
-def _finished(work: Work, found: Found) -> bool:
+def _finished(work: Work, found: Target) -> bool:
     return not found.missing and found.state.manifest is not None and work.is_closed(found.state.manifest)
 
 
-def _give_up(work: Work, found: Found) -> NoReturn:
+def _give_up(work: Work, found: Target) -> NoReturn:
     file = work.storage.join(found.missing[0].file)
     if found.missing[0].file not in found.state.sizes:
         raise UserError(
@@ -228,7 +228,7 @@ def _give_up(work: Work, found: Found) -> NoReturn:
     raise UserError(f"{file} differs from its record each time; does another program write there?")
 
 
-def _foresee(work: Work, found: Found, terms: Terms) -> Estimate:
+def _foresee(work: Work, found: Target, terms: Execution) -> Estimate:
     probe = work.probe()
     pictures = sum(p.count for p in found.missing)
     needed = int(pictures * probe.bytes)
@@ -242,7 +242,7 @@ def _foresee(work: Work, found: Found, terms: Terms) -> Estimate:
     )
 
 
-def _workers(work: Work, terms: Terms, found: Found) -> int | None:
+def _workers(work: Work, terms: Execution, found: Target) -> int | None:
     """Returns the number of tasks at once: the requested one, else the smaller of this machine's places and
     the missing parts. None is all of a cluster."""
     if terms.workers is not None or terms.ray_address:
@@ -251,12 +251,12 @@ def _workers(work: Work, terms: Terms, found: Found) -> int | None:
     return workers if workers > 1 else 0
 
 
-def _require_ray(terms: Terms) -> None:
+def _require_ray(terms: Execution) -> None:
     if terms.workers != 0:
         parallel.require_reachable(terms.ray_address)
 
 
-def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.AbstractContextManager[Any]:
+def _engine(workers: int | None, terms: Execution, work: Work) -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which Ray is up, or an empty one if the run needs no Ray."""
     return (
         contextlib.nullcontext()
@@ -266,7 +266,7 @@ def _engine(workers: int | None, terms: Terms, work: Work) -> contextlib.Abstrac
 
 
 def _make(
-    work: Work, parts: Sequence[Part], workers: int | None, terms: Terms
+    work: Work, parts: Sequence[Part], workers: int | None, terms: Execution
 ) -> Generator[Progress | Record, None, None]:
     """Makes parts. Yields the progress and, as each is finished, its record."""
     jobs = work.jobs(parts)

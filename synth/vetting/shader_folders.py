@@ -21,7 +21,7 @@ from typing import Any
 
 from synth.errors import UserError
 from synth.glsl import wrappers
-from synth.glsl.wrappers import MODES, Source, plain
+from synth.glsl.wrappers import MODES, ShaderSource, plain
 
 SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
 UNKNOWN = "unknown"
@@ -45,17 +45,17 @@ _LICENCES = (  # pattern in a comment -> licence; the first match counts
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A program of a folder: the ways to wrap it, or the reason against it."""
 
     name: str
-    sources: tuple[Source, ...] = ()
+    sources: tuple[ShaderSource, ...] = ()
     licence: str = UNKNOWN
     author: str = UNKNOWN
     fault: str | None = None
 
 
-def read(folder: str) -> list[Found]:
+def read(folder: str) -> list[Candidate]:
     """Returns the programs of a folder, in order. Marks later copies of the same text. Raises UserError if
     there are none."""
     root = Path(folder)
@@ -71,15 +71,15 @@ def read(folder: str) -> list[Found]:
     return [_once(_read(file, table), first) for file in files]
 
 
-def allowed(found: list[Found], licences: str) -> list[Found]:
+def allowed(found: list[Candidate], licences: str) -> list[Candidate]:
     """Returns the programs, and marks those of other licences than the named (commas between them, empty for
     all)."""
     wanted = {name.strip().lower() for name in licences.split(",") if name.strip()}
 
-    def judged(one: Found) -> Found:
+    def judged(one: Candidate) -> Candidate:
         if not wanted or one.fault or one.licence in wanted:
             return one
-        return Found(
+        return Candidate(
             one.name, licence=one.licence, author=one.author, fault=f"licence {one.licence} is not asked for"
         )
 
@@ -105,22 +105,22 @@ def _files(root: Path) -> list[Path]:
     ]
 
 
-def _read(file: Path, table: dict[str, str]) -> Found:
+def _read(file: Path, table: dict[str, str]) -> Candidate:
     """Returns the program of a file."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        return Found(file.stem, fault=f"cannot be read: {error.strerror}")
+        return Candidate(file.stem, fault=f"cannot be read: {error.strerror}")
     licence = table.get(file.stem) or _stated(text)
     if text.lstrip().startswith(("{", "[")):
         return _shadertoy(file.stem, text, table)
     if re.fullmatch("[0-9a-f]{32}", file.stem):
         modes = _modes(file)
-        return Found(file.stem, tuple(map(partial(wrappers.twigl, text), modes)), licence or UNKNOWN)
-    return Found(file.stem, (wrappers.bare(text),), licence or UNKNOWN, fault=_needs(text))
+        return Candidate(file.stem, tuple(map(partial(wrappers.twigl, text), modes)), licence or UNKNOWN)
+    return Candidate(file.stem, (wrappers.bare(text),), licence or UNKNOWN, fault=_needs(text))
 
 
-def _shadertoy(name: str, text: str, table: dict[str, str]) -> Found:
+def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
     """Returns a program in Shadertoy's JSON, as the site's pages or its API have it."""
     try:
         shader: Any = json.loads(text)
@@ -132,12 +132,14 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Found:
         common = [p["code"] for p in passes if p.get("type") == "common"]
         author, name = str(info.get("username") or UNKNOWN), str(info.get("id") or name)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return Found(name, fault="is not Shadertoy's JSON")
+        return Candidate(name, fault="is not Shadertoy's JSON")
     code = "\n".join([*common, *images])
     licence = table.get(name) or _stated(code) or SHADERTOY_DEFAULT
     if len(images) != 1 or set(kinds) - {"image", "common"}:
-        return Found(name, licence=licence, author=author, fault=f"has several passes: {', '.join(kinds)}")
-    return Found(name, (wrappers.shadertoy(code),), licence, author, _needs(code))
+        return Candidate(
+            name, licence=licence, author=author, fault=f"has several passes: {', '.join(kinds)}"
+        )
+    return Candidate(name, (wrappers.shadertoy(code),), licence, author, _needs(code))
 
 
 def _needs(code: str) -> str | None:
@@ -170,7 +172,7 @@ def _licence_table(root: Path) -> dict[str, str]:
     return {}
 
 
-def _once(found: Found, first: dict[str, str]) -> Found:
+def _once(found: Candidate, first: dict[str, str]) -> Candidate:
     """Returns the program, marked if an earlier one has the same text apart from comments and spaces."""
     if found.fault or not found.sources:
         return found
@@ -179,5 +181,7 @@ def _once(found: Found, first: dict[str, str]) -> Found:
     return (
         found
         if earlier == found.name
-        else Found(found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}")
+        else Candidate(
+            found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}"
+        )
     )

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,8 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
             pictures = [
                 gl.draw(text, wrappers.bindings(text, moment, SIZE), SIZE, "this") for moment in TIMES
             ]
-            took = _milliseconds(
-                lambda text=text: gl.draw(text, wrappers.bindings(text, 1.0, TIMED), TIMED, "this"), slowest
-            )  # type: ignore[misc]
+            timed = wrappers.bindings(text, 1.0, TIMED)
+            took = _milliseconds(partial(gl.draw, text, timed, TIMED, "this"), slowest)
         except gl.ProgramError as error:
             fault = fault or f"does not compile: {_first_error(str(error))}"
             continue

@@ -22,7 +22,7 @@ from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.glsl import composer
 from synth.vetting.programs import Programs
-from synth.vetting.shader_folders import Found
+from synth.vetting.shader_folders import Candidate
 
 Json = dict[str, Any]
 
@@ -73,7 +73,7 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
     return Programs.made({**content, "attempts": attempts, "left_out": left_out})
 
 
-def sources(found: list[Found], asked: Json, slowest: float, device: str = "software") -> Programs:
+def sources(found: list[Candidate], asked: Json, slowest: float, device: str = "software") -> Programs:
     """Vets the programs of a folder. Takes the first wrapping of each that compiles and shows something.
     Raises UserError if none does."""
     accepted: list[Json] = []

@@ -18,11 +18,11 @@ import torch
 from caption import encoders, worker
 from caption.audit.wording import wording
 from caption.encoders import Encoder
-from caption.pipeline import Request, _Captioning
+from caption.pipeline import CaptionRequest, _Captioning
 from caption.pseudo import noise
 from caption.sentences import attributes
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
-from caption.worker import Job, caption_shard
+from caption.worker import CaptionJob, caption_shard
 from synth import datasets, families
 from synth.sets import ledger
 from synth.sets.records import Record
@@ -61,7 +61,7 @@ def random_encoder(folder: Path) -> Path:
 def stage_against_bare(shards: Path, encoder: Path | str, precision: str, scratch: Path) -> None:
     """Prints pictures/s of the whole stage, of the bare encoder on tensors in memory, and what the parts take."""
     work = _Captioning(
-        Request(str(shards), str(scratch / precision), str(encoder), workers=0, precision=precision)
+        CaptionRequest(str(shards), str(scratch / precision), str(encoder), workers=0, precision=precision)
     )
     model: Encoder = work._encoder
     [job] = work.jobs(work.parts)
@@ -82,7 +82,7 @@ def stage_against_bare(shards: Path, encoder: Path | str, precision: str, scratc
     _parts(job, model)
 
 
-def _parts(job: Job, model: Encoder) -> None:
+def _parts(job: CaptionJob, model: Encoder) -> None:
     shard_set = ShardSet(job.shards)
     samples = list(worker._decoded(shard_set, job.shard, "cpu"))
     decode = cpu(lambda: list(worker._decoded(shard_set, job.shard, "cpu")))

@@ -4,6 +4,7 @@ python -m tests.bench.bench_fractals            figures, and the stages of a pic
 python -m tests.bench.bench_fractals targets    the kernels compiled for narrower vector units than this machine has
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from synth.allocator import keep_memory
 from synth.families import fractaldb
 from synth.images.codecs import encode_png
 from synth.kernels import ifs
-from synth.pipeline import Request, make_shards, recipe_of
+from synth.pipeline import RenderRequest, make_shards, recipe_of
 from synth.sets import completion
 from synth.sets.shards import ShardWriter, sample_key
 
@@ -122,11 +123,8 @@ def chaos_games(maps: int) -> tuple[float, float, float]:
             )
 
         times += [
-            seconds(
-                lambda system=system, scale=scale, low=low: naive(system, POINTS, scale, -low * scale, SIZE),
-                repeats=10,
-            ),  # type: ignore[misc]
-            seconds(lambda system=system: naive_boxed(system, POINTS, SIZE), repeats=10),  # type: ignore[misc]
+            seconds(functools.partial(naive, system, POINTS, scale, -low * scale, SIZE), repeats=10),
+            seconds(functools.partial(naive_boxed, system, POINTS, SIZE), repeats=10),
             seconds(windowed),
             seconds(boxed),
         ]
@@ -135,7 +133,7 @@ def chaos_games(maps: int) -> tuple[float, float, float]:
 
 def picture(name: str) -> float:
     """Milliseconds of a picture without encoding, parameters drawn included."""
-    recipe = recipe_of(Request(name, 1, "", size=SIZE))
+    recipe = recipe_of(RenderRequest(name, 1, "", size=SIZE))
 
     def draw() -> None:
         for index in range(200):
@@ -149,14 +147,14 @@ def pipeline(name: str, samples: int) -> float:
     rates = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as out:
-            summary = completion.finish(make_shards(Request(name, samples, out, workers=0)))
+            summary = completion.finish(make_shards(RenderRequest(name, samples, out, workers=0)))
         rates.append(summary.pictures / summary.cpu_seconds)
     return max(rates)
 
 
 def stages(name: str) -> Iterator[Ratio]:
     """Yields the milliseconds of each stage of a picture on its way into a shard."""
-    recipe, numbers = recipe_of(Request(name, 1, "", size=SIZE)), range(100)
+    recipe, numbers = recipe_of(RenderRequest(name, 1, "", size=SIZE)), range(100)
     drawn = [recipe.render(i) for i in numbers]
     pngs = [encode_png(picture.pixels) for _, picture in drawn]
     samples = [recipe.describe(i, *parts) for i, parts in zip(numbers, drawn, strict=True)]

@@ -16,7 +16,7 @@ import numpy as np
 from synth import datasets
 from synth.families import shaders
 from synth.glsl import composer, gl
-from synth.pipeline import Request, recipe_of
+from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import Recipe
 from tests.bench.bench_synth import Row
 
@@ -96,7 +96,7 @@ def timed(params: shaders.Params, rounds: int) -> float:
 def compiling() -> Iterator[Row]:
     """All structures' first pictures, in a fresh process: without a shader cache, and with the one that the first left."""
     script = "import time\nfrom synth.datasets import sample_params\nfrom synth.families import shaders\nfrom synth.pipeline import *\n"
-    script += "r = recipe_of(Request('shaders', 1, '-'))\n"
+    script += "r = recipe_of(RenderRequest('shaders', 1, '-'))\n"
     script += "ps = [sample_params(r.dataset, r.config, seed=0, index=i) for i in range(256)]\n"
     script += "shaders.draw(ps[0], 8); t = time.process_time()\n"
     script += "for p in ps: shaders.draw(p, 8)\nprint(time.process_time() - t)"
@@ -133,7 +133,7 @@ def diversity() -> Iterator[str]:
     for name in datasets.DATASETS:
         if name == "shaders21k":
             continue
-        recipe = recipe_of(Request(name, 1, "-", size=128))
+        recipe = recipe_of(RenderRequest(name, 1, "-", size=128))
         sample = [
             np.broadcast_to(recipe.render(i)[1].pixels, (128, 128, 3)).astype(np.float32) for i in range(1000)
         ]
@@ -198,7 +198,7 @@ def main() -> None:
         return
     gl.choose("software")
     print(gl.renderer())
-    recipe = recipe_of(Request("shaders", 1, "-"))
+    recipe = recipe_of(RenderRequest("shaders", 1, "-"))
     for rows in (steady_state(recipe), worst_class(recipe), compiling(), memory()):
         for row in rows:
             print(f"{row.what:<70}{row.value:>10.2f} {row.unit:<14}{row.target}", flush=True)

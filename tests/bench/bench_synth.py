@@ -17,7 +17,7 @@ from synth import datasets, families
 from synth.families import visual_atoms
 from synth.families.visual_atoms import Params
 from synth.images.codecs import CODECS, Codec, encode_png
-from synth.pipeline import Request, make_shards, recipe_of
+from synth.pipeline import RenderRequest, make_shards, recipe_of
 from synth.recipe import Recipe
 from synth.sets import completion, parallel
 from tests.bench.plain import numpy_words, plain_atom, visual_atom
@@ -54,7 +54,7 @@ def kernels() -> Iterator[Row]:
     for params, target in ((ATOM, 40), (LARGE, 45)):
         name = f"kernel V={params.vertices} L={params.orbits} 512 px"
         yield from against_twins(name, [params], f">= {target}")
-    law = recipe_of(Request("visual_atoms", 64, "-"))
+    law = recipe_of(RenderRequest("visual_atoms", 64, "-"))
     sample = [datasets.sample_params(law.dataset, law.config, seed=0, index=i) for i in range(0, 64, 2)]
     yield from against_twins("sheet of the law 512 px", sample, "")
 
@@ -73,7 +73,7 @@ def against_twins(name: str, sheet: list[Params], target: str) -> Iterator[Row]:
 
 
 def codec() -> Iterator[Row]:
-    law = recipe_of(Request("visual_atoms", 64, "-"))
+    law = recipe_of(RenderRequest("visual_atoms", 64, "-"))
     sheet = [law.render(i)[1].pixels for i in range(64)]
     ours = cpu_ms(lambda: [encode_png(p) for p in sheet]) / 64
     pillow = cpu_ms(lambda: [pillow_png(p) for p in sheet]) / 64
@@ -166,7 +166,7 @@ def start_up() -> Iterator[Row]:
 
 def shards(samples: int, **options: object) -> None:
     """Makes a set, which is left behind for the folder that `report` clears."""
-    request = Request("visual_atoms", samples, tempfile.mkdtemp(dir=SCRATCH.name) + "/set", **options)  # type: ignore[arg-type]
+    request = RenderRequest("visual_atoms", samples, tempfile.mkdtemp(dir=SCRATCH.name) + "/set", **options)  # type: ignore[arg-type]
     completion.finish(make_shards(request))
 
 

@@ -13,7 +13,7 @@ from synth.errors import UserError
 from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
 from synth.settings import digest
-from train.model import Sample
+from train.model import CaptionedPicture
 
 _ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
 
@@ -72,7 +72,7 @@ def about(sets: Sequence[CaptionedSet]) -> Json:
     }
 
 
-def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
+def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[CaptionedPicture]:
     """Yields the samples of the sets in order, each with its captions from its table, if there is one."""
     for shards, captions in sets:
         for number, shard in enumerate(shards.shards):
@@ -82,7 +82,7 @@ def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[Sample]:
                 else repeat(())
             )
             for sample, own in zip(shards.read(shard), texts, strict=bool(captions)):
-                yield Sample(box_average(sample.pixels, resolution), tuple(own or ()))
+                yield CaptionedPicture(box_average(sample.pixels, resolution), tuple(own or ()))
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:

@@ -89,7 +89,7 @@ class Failure(NamedTuple):
     sentence: str  # of the UserError
 
 
-class Sources(NamedTuple):
+class StreamFiles(NamedTuple):
     """The files of all sets. It is sent to loader workers."""
 
     cache: Cache
@@ -122,7 +122,7 @@ class Stream:
             if captions
             for file in _files(captions.storage.url, captions.manifest)
         ]
-        self._sources = Sources(cache, tars, tables, _firsts(sets))
+        self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
         for _, captions in sets if visit.text.captions else ():
             if captions:
                 captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
@@ -187,14 +187,14 @@ class Stream:
 class Reader(Dataset):
     """Batches by the places of their samples, in any process."""
 
-    def __init__(self, sources: Sources, visit: Visit) -> None:
+    def __init__(self, sources: StreamFiles, visit: Visit) -> None:
         self._sources, self._visit = sources, visit
         self._open = functools.lru_cache(maxsize=_OPEN)(self._opened)
 
-    def __getstate__(self) -> tuple[Sources, Visit]:
+    def __getstate__(self) -> tuple[StreamFiles, Visit]:
         return self._sources, self._visit
 
-    def __setstate__(self, state: tuple[Sources, Visit]) -> None:
+    def __setstate__(self, state: tuple[StreamFiles, Visit]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __getitems__(self, places: Sequence[Place]) -> Batch | Failure:

@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figures:
+class DemoFigures:
     """KID of every measured checkpoint, and attribute agreement."""
 
     untrained: Point
@@ -78,7 +78,7 @@ class Figures:
         }
 
 
-def read(plan: Plan, at: Places) -> Figures:
+def read(plan: Plan, at: Places) -> DemoFigures:
     """Returns the figures of a demo with finished steps."""
     rows = {name: _rows(at.run(name)) for name in (PRETRAINED, FINETUNED, SCRATCH, UNTRAINED)}
     kid = {
@@ -89,7 +89,7 @@ def read(plan: Plan, at: Places) -> Figures:
     terms = kid[SCRATCH][-1]
     before = points[PRETRAINED][-1]._replace(images_seen=0)
     agreement = [row for row in rows[PRETRAINED] if row["metric"].startswith(_AGREEMENT)]
-    return Figures(
+    return DemoFigures(
         untrained=points[UNTRAINED][-1],
         finetuned=[before, *points[FINETUNED]],
         scratch=points[SCRATCH],
@@ -111,7 +111,7 @@ def swing(curves: Sequence[Sequence[Point]]) -> float:
 def sentence(finetuned: Point, scratch: Point, longer: Point, *, untrained: Point) -> str:
     """Returns the conclusion about pre-training from the ends of the curves, in one sentence.
 
-    Two figures differ if their difference is outside of its 95 % interval. Figures are not compared before
+    Two figures differ if their difference is outside of its 95 % interval. DemoFigures are not compared before
     both are better than an untrained generator."""
     bad = {
         name: p

@@ -15,7 +15,7 @@ import torch
 from caption import encoders
 from evaluate.experiments.demo import drawings, figures, plot
 from evaluate.experiments.demo.drawings import Shown
-from evaluate.experiments.demo.figures import Figures
+from evaluate.experiments.demo.figures import DemoFigures
 from evaluate.experiments.demo.journal import Journal
 from evaluate.experiments.demo.plan import (
     DETECTOR,
@@ -77,7 +77,7 @@ class Content:
 
     plan: Plan
     left_out: dict[str, str]
-    figures: Figures
+    figures: DemoFigures
     curves: str  # data: URL
     families: dict[str, list[Shown]]
     emoji: list[Shown]
@@ -136,7 +136,7 @@ def render(content: Content, seconds: float, starts: int, digest: str) -> str:
     )
 
 
-def _arms(at: Places, found: Figures) -> list[Arm]:
+def _arms(at: Places, found: DemoFigures) -> list[Arm]:
     """Returns the three compared checkpoints."""
     scratch = {checkpoint.images_seen(c): c for c in checkpoint.committed(at.run(SCRATCH))}
     ends = [(FINETUNED, found.finetuned[-1]), (SCRATCH, found.same), (SCRATCH, found.scratch[-1])]

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from evaluate.experiments.demo.figures import Figures, Point
+from evaluate.experiments.demo.figures import DemoFigures, Point
 
 FINETUNED, SCRATCH, LONGER = "#1f6fb4", "#d9822b", "#9a5b12"
 
@@ -27,7 +27,7 @@ _STYLE: Any = {
 }
 
 
-def curves(figures: Figures, pretraining: int) -> bytes:
+def curves(figures: DemoFigures, pretraining: int) -> bytes:
     """Plots KID against emoji seen, a PNG: three curves with 95 % intervals, and an untrained generator."""
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(8.6, 4.6), layout="constrained")

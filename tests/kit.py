@@ -8,7 +8,6 @@ import contextlib
 import enum
 import errno
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -23,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+import typer
 from PIL import Image
+from typer.testing import CliRunner, Result
 
 from synth import console
 from synth.images.codecs import encode_png
@@ -57,7 +56,7 @@ TINY_CLIP = {
 # The Makefile's stamps, passed as up to date.
 SET_UP = [
     word
-    for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font")
+    for stamp in ("synth", "data", "caption", "train", "evaluate", "demo", "shaders", "emoji")
     for word in ("-o", f".venv/.{stamp}")
 ]
 
@@ -130,8 +129,10 @@ def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[i
 
 def prepare_set(name: str, root: Path, out: Path, *more: object) -> list[dict[str, Any]]:
     """Prepares a real set in this process and returns what the command prints; raises the UserError that it ends with."""
+    from data.cli import app
+
     words = ["--root", root, "--out", out, "--size", 16, "--workers", 0, *more]
-    return json_lines(invoke(importlib.import_module(f"data.{name}.prepare").main, *words, raising=True))
+    return json_lines(invoke(app, name, *words, raising=True))
 
 
 def samples(place: Path | str) -> list[Sample]:
@@ -190,10 +191,15 @@ def full_disk(file: str) -> Iterator[None]:
 # Commands, in this process and as processes of their own.
 
 
-def invoke(command: click.Command, *arguments: object, raising: bool = False) -> Result:
+def commands_of(app: typer.Typer) -> dict[str, Any]:
+    """Returns the commands of a package by name."""
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def invoke(app: typer.Typer, *arguments: object, raising: bool = False) -> Result:
     """Runs a command within this process; `raising` lets its UserError through."""
     words = [str(a) for a in arguments]
-    return CliRunner().invoke(command, words, catch_exceptions=not raising, standalone_mode=not raising)
+    return CliRunner().invoke(app, words, catch_exceptions=not raising, standalone_mode=not raising)
 
 
 def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
@@ -207,7 +213,7 @@ def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
     ]
 
 
-def refusal(commands: click.Command, program: str, *arguments: object) -> str:
+def refusal(app: typer.Typer, program: str, *arguments: object) -> str:
     """Returns the sentence with which a command, run within this process as from a shell, is refused."""
     output, errors = io.StringIO(), io.StringIO()
     with (
@@ -218,7 +224,7 @@ def refusal(commands: click.Command, program: str, *arguments: object) -> str:
     ):
         patch.setattr(sys, "argv", [program, *(str(a) for a in arguments)])
         patch.setattr(signal, "signal", lambda *_: None)
-        console.run(commands, f"python -m {program}")
+        console.run(app, f"python -m {program}")
     assert ended.value.code == 2 and output.getvalue() == "" and "Traceback" not in errors.getvalue()
     sentence = errors.getvalue().splitlines()[-1]
     assert sentence.startswith("error: ")
@@ -338,13 +344,13 @@ ADVICE = {
     "setting": re.compile(r"--set ([a-z][\w.]*(?:=[^\s;,`\"\')]+)?)"),
     "option": re.compile(r"(?<![\w-])(--[a-z][\w-]*)"),
     "make": re.compile(r"\bmake ((?:[a-z][a-z-]*|[A-Z]+=[\w.$()/-]+)(?: [A-Z]+=[\w.$()/-]+)*)"),
-    "command": re.compile(r"python -m ((?:(?:synth|caption|train|evaluate)[ .]|data\.)[^`;\n]+)"),
+    "command": re.compile(r"python -m ((?:synth|data|caption|train|evaluate)[ .][^`;\n]+)"),
 }
 
 
 def advice(path: Path) -> list[Advice]:
-    """Returns all advice in the texts of a file: literals of a Python module except docstrings, messages of a Makefile."""
-    found = texts_of(path.read_text()) if path.suffix == ".py" else messages_of(path.read_text())
+    """Returns all advice in the texts of a Python module: its literals except docstrings."""
+    found = texts_of(path.read_text())
     place = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     return [
         Advice(f"{place}:{line}", kind, match[1].strip(), text)
@@ -369,15 +375,6 @@ def texts_of(source: str) -> list[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in aside:
             texts.append((node.lineno, node.value))
     return texts
-
-
-def messages_of(makefile: str) -> list[tuple[int, str]]:
-    """Returns (line, text) of what a Makefile refuses or prints."""
-    whole = makefile.replace("\\\n", "  ")  # line numbers stay: they are counted in the original
-    return [
-        (makefile.count("\n", 0, match.start()) + 1, match[1])
-        for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)
-    ]
 
 
 # Events.

@@ -173,7 +173,7 @@ class Toy:
 
     def __init__(self, house: Path, model: str, shards: Path, captions: Path | None) -> None:
         self._house, self._model = house, model
-        self._places = ["--shards", str(shards), *(["--captions", str(captions)] if captions else [])]
+        self._places = ["--on", str(shards), *(["--captions", str(captions)] if captions else [])]
 
     def command(self, out: Path, *options: str, ranks: int = 1) -> list[str]:
         torchrun = (
@@ -308,7 +308,7 @@ def test_it_is_measured(
         "cpu",
     ]
     code, output, errors = linear.run(
-        "-m", "evaluate", "metrics", str(quiet), "--reference", str(undisturbed), *options
+        "-m", "evaluate", "metrics", str(quiet), "--on", str(undisturbed), *options
     )
     assert code == 0, errors
     [row] = [json.loads(line) for line in output.splitlines()]

@@ -15,7 +15,7 @@ PIPELINE = [
 ]  # a package imports only itself and the packages before it
 DOORS = {  # folders and modules that other packages may import; everything else is private
     "synth": {"families", "sets", "images", "settings", "console", "errors", "stopwatch", "checkout"},
-    "caption": {"table", "pseudo", "encoders", "contrast", "sentences"},
+    "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},
 }
 

@@ -5,7 +5,8 @@
         sample["key"], sample["picture"], sample["pseudo_caption"], sample["caption"]
 
 The stages of the pipeline: shards in the order of an epoch, split by node, split by worker, opened beside
-their tables, mixed, decoded. A shard and its table are opened when their turn comes.
+their tables, mixed, decoded. A shard and its table are opened when their turn comes. Remote ones are fetched
+whole, the shard to a file without a name.
 """
 
 import copy

@@ -162,6 +162,13 @@ def test_captions_of_people_come_with_their_vectors(tmp_path: Path, tiny_encoder
     assert all(np.linalg.norm(v) == pytest.approx(1, abs=1e-3) for v in batch["text_embedding"][1])
 
 
+def test_sets_and_tables_of_an_older_commit_join() -> None:
+    old = ROOT / "tests" / "fixtures" / "at_2cbd3b2"
+    pipeline = dataset(str(old / "shards/fractals"), str(old / "captions/fractals/nano"), ["text_embedding"])
+    rows = [(sample["picture"].ndim, len(sample["text_embedding"])) for sample in pipeline]
+    assert rows == [(3, 2)] * len(ShardSet(str(old / "shards/fractals")))
+
+
 def test_tables_of_another_set_are_refused(captioned: Path, tmp_path: Path) -> None:
     make_small(tmp_path / "other", samples=8, seed=1)
     with pytest.raises(UserError, match="were made for another set of shards"):

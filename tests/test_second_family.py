@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from caption.table import CaptionSet
-from tests.kit import ROOT, copy_checkout, samples, steps
+from tests.kit import ROOT, copy_checkout, run_in, samples, steps
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +55,8 @@ def test_its_sentences_stand_in_the_tables(printed: dict[str, list[str]], checko
 def test_the_tests_of_every_family_take_it_up(printed: dict[str, list[str]]) -> None:
     [report] = printed["tests/test_families.py"]
     assert "2 passed" in report
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_code_of_the_page_keeps_the_rules_of_the_checkout(checkout: Path) -> None:
+    run_in(checkout, "python -m ruff check synth/families caption/sentences tests/test_families.py")

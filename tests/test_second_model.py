@@ -203,6 +203,7 @@ def test_it_is_sampled_by_the_command_of_the_page(house: Path, tiny_encoder: Pat
 
 def test_the_test_of_the_page_passes(house: Path) -> None:
     assert "1 passed" in run_in(house, TESTS)
+    run_in(house, "python -m ruff check train/models/linear.py train/presets.py tests/test_linear.py")
 
 
 def test_it_is_measured(

@@ -197,7 +197,7 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
 
 @pytest.mark.usefixtures("quiet")
 def test_it_is_sampled_by_the_command_of_the_page(house: Path, tiny_encoder: Path) -> None:
-    printed = run_in(house, f"{SAMPLE} --encoder {tiny_encoder} --device cpu")
+    printed = run_in(house, f"{SAMPLE} --steps 3 --encoder {tiny_encoder} --device cpu")
     assert json.loads(printed)["pictures"] == 4 and (house / "linear.png").exists()
 
 

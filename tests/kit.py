@@ -13,6 +13,8 @@ import json
 import os
 import random
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,6 +327,69 @@ def demo_command(out: Path, font: Path, *options: str) -> list[str]:
         str(font),
         *options,
     ]
+
+
+# Pages that are followed in a copy of the checkout.
+
+
+@dataclass(frozen=True)
+class Step:
+    """A fenced block of a page: a file to write, a change of a file, or commands to run."""
+
+    kind: str  # python, diff, or nothing for commands
+    file: str  # named by the heading above
+    text: str
+
+    def follow(self, checkout: Path) -> list[str]:
+        """Does what the block says. Returns what each of its commands prints."""
+        target = checkout / self.file
+        if self.kind == "python":
+            assert not target.exists(), target
+            target.write_text(self.text)
+        elif self.kind == "diff":
+            changed = self.text.splitlines(keepends=True)
+            before, after = (
+                "".join(line[1:] for line in changed if line[0] in signs) for signs in (" -", " +")
+            )
+            assert target.read_text().count(before) == 1, f"{self.file} has no place for {self.text}"
+            target.write_text(target.read_text().replace(before, after))
+        else:
+            return [run_in(checkout, line) for line in self.commands]
+        return []
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of the block, one a line."""
+        return self.text.replace("\\\n", " ").splitlines()
+
+
+def steps(page: Path, title: str) -> list[Step]:
+    """Returns the blocks of a section of a page, in order."""
+    [section] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.finditer(r"^### .*?`(.+?)`.*?$|^```(\w*)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    blocks, file = [], ""
+    for match in found:
+        file = match[1] or file
+        blocks += [] if match[1] else [Step(match[2], file, match[3])]
+    return blocks
+
+
+def copy_checkout(place: Path) -> Path:
+    """Copies the packages and tests of the checkout, with the compiled kernels and without generated files."""
+    generated = shutil.ignore_patterns("*.png", "shards", "real", "captions", "runs", "fixtures")
+    for package in ("synth", "caption", "train", "evaluate", "data", "tests"):
+        shutil.copytree(ROOT / package, place / package, ignore=generated)
+    shutil.copy2(ROOT / "pyproject.toml", place)
+    return place
+
+
+def run_in(checkout: Path, line: str) -> str:
+    """Runs a command of a page in a copy of the checkout. Returns what it prints."""
+    words = [sys.executable if word == "python" else word for word in shlex.split(line)]
+    process = start(words, cwd=checkout, OMP_NUM_THREADS="1", PYTHONPATH=str(checkout))
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, (line, output, errors)
+    return output
 
 
 # Advice in texts.

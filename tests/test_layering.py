@@ -25,7 +25,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "stopwatch",
         "checkout",
     },
-    "caption": {"table", "pseudo", "encoders", "contrast", "sentences"},
+    "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},
 }
 

@@ -410,6 +410,11 @@ def test_agreement_says_what_real_renders_and_chance_give(
             "the encoder nano has other weights than the one of",
         ),
         (["compare", "{set}", "{set}", "--metrics", "clip"], "clip need texts; compare knows"),
+        (
+            ["metrics", "{run}", "--on", "{set}", "--clip", "nano"],
+            "--clip belongs to the metrics clip and rprecision",
+        ),
+        (["metrics", "{run}", "--on", "{set}", "--captions", "x", "--encoder", "nano"], "leave one out"),
         (["curve", "{run}", "--on", "{set}", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
         (["table", "1", "{run}", "--out", "x.txt"], "--out is x.txt; it must end in .md"),
     ],

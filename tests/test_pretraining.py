@@ -491,3 +491,21 @@ def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
 
 def test_captions_of_a_run_decide_its_width(asked: TrainRequest, captioned: Path) -> None:
     assert prepare(asked, "cpu").config.groups.model.text_dim == CaptionSet(str(captioned)).dimensions == 32
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "setting"),
+    [
+        ("images", 8, "run.images=9"),
+        ("fraction", 0.5, "data.fraction=1"),
+        ("text", "stored", "data.text=pseudo"),
+        ("precision", "bf16", "training.precision=fp32"),
+    ],
+)
+def test_an_option_and_the_same_setting_are_refused(
+    asked: TrainRequest, option: str, value: Any, setting: str
+) -> None:
+    changed = replace(asked, settings=(*SETTINGS, setting), **{"images": None, option: value})
+    refused(
+        changed, f"--{option} and --set {setting.partition('=')[0]} are the same setting; give one of them"
+    )

@@ -94,13 +94,36 @@ def test_bare_make_lists_every_target_and_all_are_phony() -> None:
     assert targets <= set(make().split())
 
 
-def test_the_python_of_the_readme_runs(undisturbed: Path) -> None:
-    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names: dict[str, object] = {}
+def test_the_python_of_the_readme_runs(undisturbed: Path, captioned: Path) -> None:
+    read, joined = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    places = {"data/shards/visual_atoms": undisturbed, "data/captions/visual_atoms/nano-emoji": captioned}
+    names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves closing to the collector
-        exec(script.replace("data/shards/visual_atoms", str(undisturbed)), names)
-    assert isinstance(names["how"], dict) and names["how"]["index"] == 15
+        for script in (read, joined.replace("num_workers=2", "num_workers=0")):
+            for place, folder in places.items():
+                script = script.replace(f'"{place}', f'"{folder}')
+            exec(script, names)
+    assert names["parameters"]["index"] == 15
+    assert names["pictures"].shape[1:] == (32, 32, 3) and names["vectors"].shape[1:] == (32,)
+
+
+def test_the_readme_has_a_row_for_each_of_the_five_documents() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("## The five documents") :].split("\n\n")[2]
+    assert len(table.splitlines()) == 2 + 5 and "not yet" in table
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as code hosts form them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_anchors_are_headings(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        assert anchor in anchors(page.parent / target if target else page), (target, anchor)
 
 
 def test_the_readme_is_short_and_its_images_are_ours() -> None:

@@ -109,7 +109,7 @@ def test_a_picture_that_does_not_decode_is_named(tiny_encoder: Path, tmp_path: P
         make_tables(shards, tmp_path / "t", tiny_encoder)
     with pytest.raises(
         UserError,
-        match="sample photo_1 is 32 x 32 where 24 x 24 pixels came before; a set has one square size",
+        match="sample photo_1 has 32 x 32 pixels, but those before it 24 x 24; a set has one square size",
     ):
         make_tables(write_foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
 
@@ -161,7 +161,7 @@ def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path,
         ({"json": b'{"caption": "\\ud83d"}'}, "a caption of sample photo_1 cannot be stored: .*surrogates"),
         (
             {"json": b'{"family": "x", "params": {}, "stats": {}}'},
-            "photo_1 has a JSON that .* makes no sentences of: .*family 'x'",
+            "the JSON of sample photo_1 has .*family 'x'.*, but .* has no sentences of it",
         ),
     ],
 )
@@ -195,19 +195,19 @@ def test_tables_never_take_the_place_of_shards(
 
 
 @pytest.mark.slow
-def test_the_card_says_what_the_weights_have_seen_whatever_they_are_called(
+def test_the_card_has_the_training_data_of_the_weights_under_any_name(
     undisturbed: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     false_friend = Path(shutil.copytree(tiny_encoder, tmp_path / "nano"))
-    seen: dict[Path | str, str] = {
-        false_friend: "have seen the web",
-        "nano": "trained on formula pictures and their attribute sentences only",
-        "nano-emoji": "on a drawn emoji font with its names: not on formulas only",
+    sentences: dict[Path | str, str] = {
+        false_friend: "were trained on pictures from the web",
+        "nano": "formula pictures and their attribute sentences only",
+        "nano-emoji": "a drawn emoji font with its names: not formulas only",
     }
-    for number, (encoder, said) in enumerate(seen.items()):
+    for number, (encoder, sentence) in enumerate(sentences.items()):
         make_tables(undisturbed, tmp_path / f"t{number}", encoder)
         card = (tmp_path / f"t{number}" / "README.md").read_text()
-        assert [sentence for sentence in seen.values() if sentence in card] == [said]
+        assert [other for other in sentences.values() if other in card] == [sentence]
 
 
 def test_each_distinct_sentence_is_encoded_once(

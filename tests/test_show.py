@@ -67,7 +67,7 @@ def test_pictures_are_those_of_the_shards(undisturbed: Path) -> None:
     every = pictures(undisturbed)
     assert len(found) == 5 and all(found[key].tobytes() == every[key] for key in found)
     with pytest.raises(
-        UserError, match=r"visual_atoms-000001.tar holds 000000016 where the tables have other"
+        UserError, match=r"visual_atoms-000001.tar holds 000000016, but the tables have other"
     ):
         gallery.pictures(ShardSet(str(undisturbed)), {16: "other"})
 
@@ -137,7 +137,7 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
     error = invoke("show", captioned, "000000001").exception
     assert isinstance(
         error, UserError
-    ) and "not in data/shards/visual_atoms, where they lie by default; say where" in str(error)
+    ) and "data/shards/visual_atoms has no pictures of visual_atoms; give their folder as --shards DIR" in str(error)
     shutil.copytree(undisturbed, tmp_path / "data" / "shards" / "visual_atoms")
     assert invoke("show", captioned, "000000001").exception is None and (tmp_path / "000000001.png").is_file()
 

@@ -83,7 +83,7 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
         assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
         with pytest.raises(
             UserError,
-            match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7",
+            match=rf"{part.file} and {shard.file} do not agree: .* has key {keys[0]} and the shard has 7",
         ):
             tables.read(part, ["caption"], ["7", *keys[1:]])
         with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
@@ -124,7 +124,7 @@ def test_a_table_of_the_same_shard_made_otherwise_is_told(
 
 def test_a_column_that_is_not_there_is_told(captioned: Path) -> None:
     tables = CaptionSet(str(captioned))
-    with pytest.raises(UserError, match="has no column text_embedding; --text-embeddings adds"):
+    with pytest.raises(UserError, match=r"has no column text_embedding; .* --text-embeddings` adds"):
         tables.read(tables.parts[0], ["text_embedding"])
 
 

@@ -42,8 +42,8 @@ def files(manifest: Json) -> dict[str, bytes]:
     size, precision = sum(p["bytes"] for p in parts), identity["precision"]
     text = f"""# Captions of {identity["shards"]["dataset"]}, by {identity["encoder"]}
 
-{manifest["samples"]:,} rows in {len(parts):,} Parquet files, {size:,} bytes. Each shard has one file, with the
-same stem and the same order of rows.
+{manifest["samples"]:,} rows in {len(parts):,} Parquet files, {size:,} bytes. Each shard has one file, with
+the same stem and the same order of rows.
 
 | column | content |
 | --- | --- |

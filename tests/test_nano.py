@@ -216,7 +216,7 @@ def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_p
     text = (tmp_path / "a" / card.NAME).read_text()
     assert (
         f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text
-        and "128 pictures" in text
+        and "128 formula pictures" in text
     )
     assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
 

@@ -157,6 +157,6 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused(
 )
 def test_noto_color_emoji_has_nearly_all_of_them() -> None:
     found = prepare.originals(font.find(None), seed=0, share=0.1)
-    concepts = {split: {o.about["concept"] for o in originals} for split, originals in found.items()}
+    concepts = {split: {o.metadata["concept"] for o in originals} for split, originals in found.items()}
     assert sum(map(len, found.values())) > 3500 and sum(map(len, concepts.values())) > 1700
     assert not concepts["train"] & concepts["test"]

@@ -90,12 +90,12 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.csv", "image,caption\n1.jpg,a\n3.png,c\n"), r"a/2.JPG has no caption in .*c.csv$"),
     (
         table("c.csv", f"image,caption\n1.jpg,a\n9.jpg,z\n{REST}"),
-        r"9.jpg has captions in .*c.csv and is not there$",
+        r"9.jpg has captions in .*c.csv, but does not exist$",
     ),
     (table("c.csv", f"image,caption\n1.jpg, \n{REST}"), "a/1.jpg has no caption in"),
     (
         table("c.csv", f"image,caption\n1.jpg,a cat, red\n{REST}"),
-        r"c.csv, line 2 has 3 columns where the header has 2; texts",
+        r"c.csv, line 2 has 3 columns, but the header has 2; put texts",
     ),
     (
         table("c.csv", f'image,caption\n1.jpg,a\n2.JPG,"a\n{REST}'),
@@ -112,10 +112,10 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.jsonl", '["a/1.jpg", "a"]\n'), "line 1 is no object"),
     (
         table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a \\ud83d"}\n'),
-        r"the caption 'a .ud83d' holds half a character",
+        r"the caption 'a .ud83d' contains half a character",
     ),
     (("none.csv", {}), r"there is no caption file none.csv, in .*my set or here"),
-    (table("c.xml", "<a/>"), "is no kind of caption file that is read; known are .csv, .txt, .jsonl"),
+    (table("c.xml", "<a/>"), "is of no known kind of caption file; known are .csv, .txt, .jsonl"),
     (("beside", {}), "has no .txt beside its pictures; give --captions FILE"),
     (("beside", {"a/1.txt": "a", "a/2.txt": "b"}), r"b/3.png has no .txt beside it"),
     (
@@ -152,11 +152,11 @@ def test_a_file_whose_name_is_not_utf_8_is_named(root: Path) -> None:
 
 def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
     (root / "a/again").symlink_to("..")
-    with pytest.raises(UserError, match=r"again is a link to a folder that holds it; remove the link$"):
+    with pytest.raises(UserError, match=r"again is a link to a folder that contains it; remove the link$"):
         prepare(root, "--captions", "none")
     (root / "a/again").unlink()
     os.mkfifo(root / "b/pipe.png")
-    with pytest.raises(UserError, match=r"pipe.png is called like a file and is none; remove it$"):
+    with pytest.raises(UserError, match=r"pipe.png has the name of a picture, but is no regular file; remove it$"):
         prepare(root, "--captions", "none")
 
 

@@ -262,7 +262,7 @@ def test_the_shipped_one_names_emoji_that_it_has_not_seen() -> None:
         drawn_by = font.find(None)
     except UserError as error:
         pytest.skip(str(error))
-    firsts = {o.about["concept"]: o for o in reversed(prepare.originals(drawn_by, seed=0, share=0.1)["test"])}
+    firsts = {o.metadata["concept"]: o for o in reversed(prepare.originals(drawn_by, seed=0, share=0.1)["test"])}
     pixels = np.stack([square(drawn_by.open(o.name), 64).pixels for o in firsts.values()])
     captioned = fitting_sets.Captioned(
         pixels, [list(o.captions) for o in firsts.values()], list(firsts), ["emoji"] * len(firsts)

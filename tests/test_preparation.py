@@ -231,7 +231,7 @@ def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
 def test_a_picture_that_is_gone_ends_the_run(folder: Path, tmp_path: Path) -> None:
     originals = [Original(f"{i}.png") for i in (1, 99, 2)]
     request = PrepareRequest(str(tmp_path / "out"), size=16, workers=0)
-    with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; when it can"):
+    with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; make it readable"):
         list(preparation.estimate(SOURCE, {"train": originals}, Files(str(folder)), request))
     assert not (tmp_path / "out").exists()
 

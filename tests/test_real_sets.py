@@ -244,7 +244,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "coco",
         spoil("train2014/COCO_train2014_000000000030.jpg"),
-        r"0030.jpg has captions in captions_train2014.json and is not there: is",
+        r"0030.jpg has captions in captions_train2014.json, but does not exist: is",
     ),
     (
         "coco",
@@ -288,7 +288,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil(f"CUB_200_2011/images/{BIRD}.jpg"),
-        r"_0046_18.jpg is named in images.txt and is not there: is Caltech",
+        r"_0046_18.jpg is named in images.txt, but does not exist: is Caltech",
     ),
     (
         "cub",
@@ -299,7 +299,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil("text_c10/001.Black_footed_Albatross/other.txt", "a\n"),
-        r"Albatross/other has captions in .*text_c10 and is not there",
+        r"Albatross/other has captions in .*text_c10, but does not exist",
     ),
     ("cub", spoil(f"text_c10/{BIRD}.txt", " \n"), "holds no caption"),
     (
@@ -320,7 +320,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil("testclasses.txt", "002.Laysan_Albatross\n003.Sooty\n"),
-        "003.Sooty is named in .*testclasses.txt and is not there",
+        "003.Sooty is named in .*testclasses.txt, but does not exist",
     ),
     (
         "cub",
@@ -349,7 +349,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         r"images holds 3.jpg and another picture of that number; keep one",
     ),
     ("celeba_hq", spoil("text/celeba-caption/3.txt"), "3 has no caption in"),
-    ("celeba_hq", spoil("images/3.jpg"), "3 has captions in .* and is not there"),
+    ("celeba_hq", spoil("images/3.jpg"), "3 has captions in .*, but does not exist"),
     ("celeba_hq", spoil("train/filenames.pickle"), "train/filenames.pickle is missing"),
     (
         "celeba_hq",
@@ -364,7 +364,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "celeba_hq",
         spoil("test/filenames.pickle", pickle.dumps(["0", "1", "77"])),
-        "77 is named in test/filenames.pickle and is not there",
+        "77 is named in test/filenames.pickle, but does not exist",
     ),
     (
         "cifar10",

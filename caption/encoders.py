@@ -268,9 +268,12 @@ def _do_not_wait_for_the_hub() -> None:
     The client would retry for a minute."""
     from huggingface_hub import constants
 
+    # A direct connection is no test of a proxy.
     host = urlsplit(constants.ENDPOINT).hostname or ""
     if constants.HF_HUB_OFFLINE or getproxies():
         return
+
+    # One connection.
     try:
         socket.create_connection((host, 443), timeout=5).close()
     except OSError:
@@ -331,7 +334,10 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def _open_clip() -> Iterator[Any]:
     """Yields open_clip, importable on any machine, without its log lines and warnings."""
+    # open_clip imports torchvision, which needs its operators declared first.
     declare()
+
+    # Silence.
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -114,6 +114,7 @@ class CaptionSet:
     """A finished set of caption tables, read through its manifest. Raises UserError if there is none."""
 
     def __init__(self, url: str) -> None:
+        # Manifest.
         self.storage: Storage = open_storage(url)
         self.manifest = ledger.read_manifest(self.storage)
         self.identity: Json = self.manifest["identity"]
@@ -122,6 +123,8 @@ class CaptionSet:
                 f"{self.storage.url} holds no caption tables;"
                 " `python -m caption captions SHARDS` makes them from a set of shards"
             )
+
+        # Tables.
         self.digest = ledger.manifest_digest(self.manifest)
         self.dimensions = int(self.identity["dimensions"])
         self.parts = [
@@ -133,6 +136,7 @@ class CaptionSet:
 
     def require_made_for(self, shard_set: ShardSet) -> None:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
+        # The fingerprint decides the pictures. The digest also changes when the set grows.
         shards, tables = shard_set.storage.url, self.storage.url
         identity = self.manifest["shards"]
         if identity["fingerprint"] != shard_set.manifest["fingerprint"]:
@@ -249,6 +253,7 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
 
 def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str]) -> None:
     """Raises UserError if the keys of a table are not those of its shard."""
+    # The first different key says more than the counts.
     pairs = zip(table_keys, shard_keys, strict=False)
     different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
     problem = None

@@ -143,11 +143,13 @@ def _texts_alone(key: str, captions: object) -> list[str]:
             f"the caption of sample {key} is {json.dumps(captions)[:60]};"
             " its JSON may have a text or a list of texts"
         )
+
+    # JSON may contain half a surrogate pair, which UTF-8 cannot store.
     try:
         "".join(captions).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"a caption of sample {key} cannot be stored: {error}") from None
-    return [c for c in captions if c.strip()]
+    return [caption for caption in captions if caption.strip()]
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:
@@ -224,6 +226,7 @@ def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], most: int
 ) -> Iterator[U]:
     """Yields function(item) for each item, in order. At most `most` calls run ahead."""
+    # The first calls, then a new one for each result.
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, most))
     while waiting:

@@ -155,6 +155,7 @@ def require_pairs(pictures: Collection[str], captioned: Collection[str], where: 
     """Raises UserError if pictures (by name) have no captions, or captions no picture.
 
     `where` is the file or folder of the captions."""
+    # Both kinds of lonely names. The error names the least of them.
     pictures, captioned = set(pictures), set(captioned)
     bare, lost = pictures - captioned, captioned - pictures
     for names, problem in (

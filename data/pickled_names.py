@@ -27,6 +27,8 @@ def read(path: Path, source: Source) -> list[str]:
         names = _Lists(io.BytesIO(data), encoding="utf-8").load()
     except _DAMAGED as error:
         raise UserError(f"{path} is not a pickled list of names ({error}){source.advice}") from None
+
+    # Lists may contain anything that needs no class.
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} is a pickle, but not of a list of names{source.advice}")
     return names

@@ -225,6 +225,7 @@ class _Preparing(Work):
         pictures: Pictures,
         request: PrepareRequest,
     ) -> None:
+        # Everything that decides the bytes of the set.
         dataset = f"{source.name}-{split}"
         identity = {
             "dataset": dataset,
@@ -237,6 +238,8 @@ class _Preparing(Work):
             "shard_size": request.shard_size,
             "originals": {"count": len(originals), "digest": _digest(originals)},
         }
+
+        # Shards.
         plan = shards.plan(dataset, len(originals), request.shard_size)
         super().__init__(open_storage(f"{request.out.rstrip('/')}/{split}"), identity, plan)
         self._source, self._originals, self._pictures = source, originals, pictures

@@ -130,10 +130,13 @@ def _quiet(transformers: Any) -> Iterator[None]:
     """Silences transformers within the block: no bars, log lines or warnings."""
     import warnings
 
+    # Log lines and bars.
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
+
+    # Warnings.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -38,6 +38,7 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
     """Returns the set of shards of the tables, from `url` or the default folder.
 
     Raises UserError if it is missing."""
+    # The default folder has no manifest if it is missing, and its error would not name the option.
     dataset = tables.manifest["shards"]["dataset"]
     if url is None:
         url = f"{_PLACE}/{dataset}"
@@ -45,6 +46,8 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
             raise UserError(
                 f"the default folder {url} has no pictures of {dataset}; give their folder as --shards DIR"
             )
+
+    # The tables must have been made for these shards.
     shard_set = ShardSet(url)
     tables.require_made_for(shard_set)
     return shard_set

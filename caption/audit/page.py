@@ -38,6 +38,7 @@ class Section(NamedTuple):
 
 def page(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
     """Returns the page. `pictures` (uint8 (H, W, 3) by key) has the nearest pairs, or nothing."""
+    # StrictUndefined makes a missing value an error, and autoescape keeps captions from being markup.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -174,6 +174,7 @@ def audit(tables: CaptionSet, *, sample: int, seed: int) -> Generator[Progress |
 
 def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
     """Returns the row numbers of the sample, sorted. Raises UserError."""
+    # Bounds.
     least, most = SAMPLE
     if not least <= sample <= most:
         raise UserError(
@@ -181,6 +182,8 @@ def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
         )
     if len(tables) < least:
         raise UserError(f"{tables.storage.url} holds {len(tables)} pictures; an audit needs at least {least}")
+
+    # Rows without repetition.
     random = np.random.default_rng([seed, 0])
     return np.sort(random.choice(len(tables), min(sample, len(tables)), replace=False))
 
@@ -230,6 +233,7 @@ def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]
     """Returns the nearest pairs, each once."""
     pairs: dict[tuple[int, int], Pair] = {}
     for i in np.argsort(-near, kind="stable").tolist():
+        # Two pictures that are each other's nearest make one pair.
         a, b = sorted((i, int(which[i])))
         numbers = int(sample.indices[a]), int(sample.indices[b])
         pairs.setdefault((a, b), Pair(sample.keys[a], sample.keys[b], float(near[i]), numbers))

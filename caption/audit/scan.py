@@ -106,6 +106,8 @@ class Pass:
         Raises UserError if one does not have unit length."""
         floats = stored.astype(np.float32)
         lengths = np.linalg.norm(floats, axis=1, keepdims=True)
+
+        # Lengths of float16 vectors differ from 1 a little; damaged vectors differ more, or are NaN.
         if not (np.abs(lengths - 1) < _UNIT).all():
             span = f"{rows['key'][0]} to {rows['key'][-1]}"
             raise UserError(

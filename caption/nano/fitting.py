@@ -165,6 +165,7 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
     """Yields `steps` batches of indices. Every epoch has a new order, and its rest opens the next batch."""
     epoch, waiting = 0, np.empty(0, np.int64)
     for _ in range(steps):
+        # A batch may be larger than an epoch.
         while len(waiting) < share.batch:
             random = np.random.default_rng([seed, 2 * share.number, epoch])
             waiting = np.concatenate([waiting, random.permutation(share.count)])

@@ -76,10 +76,13 @@ def _refusal(sentence: str) -> UserError:
 
 def _determiner(facts: Mapping[str, Value], text: str) -> str:
     """Returns the first word of a sentence. `text` is the rest of it, from its first space on."""
+    # Singular families have an article.
     if facts["family"] != _COUNTED:
         if "count" in facts:
             raise UserError(f"only {_COUNTED} are counted, not {facts['family']}")
         return article(text[1:])
+
+    # Plural.
     if "count" not in facts:
         return _UNCOUNTED
     if facts["count"] not in COUNTS:

@@ -71,6 +71,7 @@ def prepare(request: AdoptRequest) -> Generator[Estimate | Progress | list[SetSu
     try:
         for event in completion.complete(work, request.execution):
             yield [SetSummary.of(work.storage, event)] if isinstance(event, Outcome) else event
+    # Records of earlier commands stay.
     except UnfitError:
         if fresh:
             _forget(work.storage, work.identity)

@@ -97,6 +97,8 @@ def _captions(value: object) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UnusableError("the caption in its .json is no text")
+
+    # JSON may contain half a surrogate pair, which UTF-8 cannot store.
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:

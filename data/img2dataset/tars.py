@@ -104,10 +104,14 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
     """Returns the numbers of samples of tars, from img2dataset's statistics. Tars may have none.
 
     Raises UserError if a file of statistics is damaged."""
+    # Existing files of statistics.
     sizes = storage.sizes()
     tar_of = {name.removesuffix(".tar") + _STATS: name for name in tars}
+    existing = [file for file in tar_of if file in sizes]
+
+    # Their counts.
     samples = {}
-    for file, data in storage.read_many(file for file in tar_of if file in sizes).items():
+    for file, data in storage.read_many(existing).items():
         try:
             samples[tar_of[file]] = int(json.loads(data)["successes"])
         except (ValueError, TypeError, KeyError):

@@ -58,11 +58,7 @@ class PrepareJob(NamedTuple):
 
 
 def prepare(
-    source: Source,
-    law: str,
-    originals: Splits,
-    pictures: Pictures,
-    request: PrepareRequest,
+    source: Source, law: str, originals: Splits, pictures: Pictures, request: PrepareRequest
 ) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
     """Makes a finished set of every split of a source, or its missing parts.
 

@@ -124,16 +124,16 @@ def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(
         {"txt": b"a red cat"},
         {},
     ]
-    made = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
+    summary = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
     tables = CaptionSet(str(tmp_path / "t"))
     table = tables.read(tables.parts[0], ["key", "caption", "text_embedding"])
     assert table["key"].to_pylist() == [f"photo_{i}" for i in range(4)]
     assert table["caption"].to_pylist() == [["a red cat", long], ["a dog"], ["a red cat"], []]
-    found = text_vectors(table["text_embedding"], 32)
-    assert [len(v) for v in found] == [2, 1, 1, 0] and made.cut == 1
+    embedded = text_vectors(table["text_embedding"], 32)
+    assert [len(v) for v in embedded] == [2, 1, 1, 0] and summary.cut == 1
     encoder = encoders.load(encoders.find(str(tiny_encoder)), "cpu", tables.identity["precision"])
     expected = encoder.texts(["a red cat", " ".join(["red"] * 62)])
-    assert np.allclose(found[0], expected, atol=2e-3) and np.array_equal(found[0][0], found[2][0])
+    assert np.allclose(embedded[0], expected, atol=2e-3) and np.array_equal(embedded[0][0], embedded[2][0])
 
 
 def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_the_card_has_the_training_data_of_the_weights_under_any_name(
 def test_each_distinct_sentence_is_encoded_once(
     undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    encoded: list[str] = []
     texts = Encoder.texts
 
     def counted(self: Encoder, given: list[str]) -> np.ndarray:
-        asked.extend(given)
+        encoded.extend(given)
         return texts(self, given)
 
     worker._memory.cache_clear()
@@ -230,11 +230,9 @@ def test_each_distinct_sentence_is_encoded_once(
         for row in tables.read(part, ["caption"])["caption"].to_pylist()
         for c in row
     }
-    assert len(asked) == len(set(asked)) and len(set(asked)) <= len(stored)
-    assert (
-        tables.vectors(tables.parts[0]).tobytes()
-        == CaptionSet(str(captioned)).vectors(tables.parts[0]).tobytes()
-    )
+    assert len(encoded) == len(set(encoded)) and len(set(encoded)) <= len(stored)
+    first = tables.parts[0]
+    assert tables.vectors(first).tobytes() == CaptionSet(str(captioned)).vectors(first).tobytes()
 
 
 @pytest.mark.slow
@@ -333,8 +331,6 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
 
 
 def test_the_default_place_is_within_the_captions_folder() -> None:
-    assert (
-        pipeline.default_place("visual_atoms", "ViT-B-32/openai")
-        == "data/captions/visual_atoms/ViT-B-32-openai"
-    )
+    place = pipeline.default_place("visual_atoms", "ViT-B-32/openai")
+    assert place == "data/captions/visual_atoms/ViT-B-32-openai"
     assert pipeline.default_place("../../x", "a b") == "data/captions/-..-x/a-b"

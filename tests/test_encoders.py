@@ -150,10 +150,8 @@ def test_without_network_or_weights_it_says_how_to_get_them(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        UserError,
-        match=r"(?s)ViT-B-32/openai are not in the cache .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE",
-    ):
+    advice = r"from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
+    with pytest.raises(UserError, match=rf"(?s)ViT-B-32/openai are not in the cache .* {advice}"):
         find("ViT-B-32/openai")
 
 

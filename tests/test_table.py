@@ -21,10 +21,10 @@ def spoilt(captioned: Path, tmp_path: Path) -> Path:
 
 
 def rows(count: int, *, first: int = 0, texts: bool = False) -> Rows:
-    made = np.random.default_rng(first).standard_normal((count, 8)).astype(np.float16)
+    vectors = np.random.default_rng(first).standard_normal((count, 8)).astype(np.float16)
     captions = [["a b"] * (i % 3) for i in range(count)]
-    embedded = [made[:1].repeat(len(c), axis=0) for c in captions] if texts else None
-    return Rows([f"{first + i:09d}" for i in range(count)], first, made, -made, captions, embedded)
+    embedded = [vectors[:1].repeat(len(c), axis=0) for c in captions] if texts else None
+    return Rows([f"{first + i:09d}" for i in range(count)], first, vectors, -vectors, captions, embedded)
 
 
 @pytest.mark.parametrize("texts", [False, True])
@@ -43,9 +43,8 @@ def test_what_is_written_is_read_by_pyarrow_and_duckdb_alike(tmp_path: Path, tex
     assert [r[0] for r in read] == table["key"].to_pylist() == [f"{i:09d}" for i in range(9)]
     assert [r[1] for r in read] == table["index"].to_pylist() == list(range(9))
     assert np.array_equal(np.array([r[2] for r in read], np.float16), expected)
-    assert (
-        [list(r[4]) for r in read] == table["caption"].to_pylist() == [c for p in parts for c in p.captions]
-    )
+    expected_texts = [c for part in parts for c in part.captions]
+    assert [list(r[4]) for r in read] == table["caption"].to_pylist() == expected_texts
     if texts:
         assert [np.array(r[5], np.float16).reshape(-1, 8).tolist() for r in read] == [
             v.tolist() for v in text_vectors(table["text_embedding"], 8)

@@ -5,7 +5,6 @@ Each shard becomes one table of embeddings, pseudo-captions and sentences.
 
 import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -23,7 +22,7 @@ from caption.table import KIND, TableWriter
 from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
-from synth.sets import completion, ledger
+from synth.sets import completion, ledger, places
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.ledger import State
 from synth.sets.records import Part, Record
@@ -118,12 +117,6 @@ def _summary(work: Work, outcome: Outcome) -> CaptionSummary:
     )
 
 
-def default_place(dataset: str, encoder: str) -> str:
-    """Returns the default folder of tables. `encoder` is its recorded name."""
-    dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
-    return f"data/captions/{dataset}/{encoder}"
-
-
 def _execution(request: CaptionRequest) -> Execution:
     return Execution(request.workers, request.ray_address, request.overwrite)
 
@@ -150,7 +143,7 @@ class _Captioning(Work):
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
-        storage = open_storage(request.out or default_place(self._name, self._source.name))
+        storage = open_storage(request.out or places.tables(self._name, self._source.name))
 
         # Encoder. Its precision depends on existing tables and some pictures.
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))

@@ -147,7 +147,7 @@ class CaptionSet:
         if identity["fingerprint"] != shard_set.manifest["fingerprint"]:
             raise UserError(
                 f"the tables of {tables} were made for another set of shards than {shards};"
-                f" make others with `python -m caption captions {shards}`"
+                f" `python -m caption captions {shards}` makes tables for these"
             )
         if identity["digest"] != shard_set.digest:
             raise UserError(
@@ -260,7 +260,7 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
 
 def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str]) -> None:
     """Raises UserError if the keys of a table are not those of its shard."""
-    # The first different key says more than the counts.
+    # A different key is more precise than the counts.
     pairs = zip(table_keys, shard_keys, strict=False)
     different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
     problem = None

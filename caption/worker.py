@@ -29,7 +29,7 @@ from synth.stopwatch import Stopwatch
 BATCH = {"cpu": 32, "cuda": 256}  # pictures encoded at once
 
 _DECODERS = 8  # threads that decode for a GPU
-_REMEMBERED = 1 << 16  # sentences whose embeddings a worker keeps
+_REMEMBERED = 1 << 16  # embeddings of sentences that a worker keeps
 _VERSIONED = ("torch", "open_clip_torch", "pyarrow", "numpy")
 
 Json = dict[str, Any]
@@ -50,7 +50,7 @@ class CaptionJob(NamedTuple):
     manifest_digest: str  # of the set of shards
 
 
-class Captioned(NamedTuple):
+class CaptionedRows(NamedTuple):
     """Rows of a table, and the number of their captions that were longer than the encoder's context."""
 
     rows: Rows
@@ -94,7 +94,7 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     yield record
 
 
-def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> Captioned:
+def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> CaptionedRows:
     """Returns the rows of consecutive samples. `first` is the index of the first.
 
     Raises UserError if their sizes differ."""
@@ -106,7 +106,7 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
     # Texts.
     captions = [captions_of(sample) for sample in samples]
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
-    return Captioned(Rows([s.key for s in samples], first, image, pseudo, captions, embedded), cut)
+    return CaptionedRows(Rows([s.key for s in samples], first, image, pseudo, captions, embedded), cut)
 
 
 def captions_of(sample: Sample) -> list[str]:

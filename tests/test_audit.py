@@ -209,7 +209,7 @@ def test_words_and_distinct_n_by_hand() -> None:
 def test_a_tally_in_parts_is_that_of_all_and_names_the_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = [f"a {SHADES[i * i % 7]} thing {i % 50}" for i in range(1000)] + ["the same"] * 40
     monkeypatch.setattr(wording, "_WAITING", 100)
-    tally = wording.Tally()
+    tally = wording.WordTally()
     for start in range(0, len(captions), 90):
         tally.add(captions[start : start + 90])
     assert tally.wording() == wording.wording(captions)

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import Result
 
 from caption.audit import gallery, sheet
-from caption.audit.gallery import Neighbour, Row
+from caption.audit.gallery import Neighbour, TableRow
 from caption.cli import app
 from caption.table import CaptionSet
 from synth.errors import UserError
@@ -99,7 +99,7 @@ def contains(image: np.ndarray, pixels: np.ndarray, side: int) -> bool:
 
 def drawing(captions: list[str], neighbours: int = 3, key: str = "k") -> Image.Image:
     vector = np.ones(4, np.float32) / 2
-    row = Row(key, 0, [(text, 0.25) for text in captions], vector, 0.97)
+    row = TableRow(key, 0, [(text, 0.25) for text in captions], vector, 0.97)
     near = [Neighbour(f"n{i}", i + 1, 0.9) for i in range(neighbours)]
     pixels = {name: np.full((16, 16, 3), 90, np.uint8) for name in (key, *(n.key for n in near))}
     return sheet.sheet(row, near, pixels, "about")

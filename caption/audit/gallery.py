@@ -16,7 +16,7 @@ from synth.sets.storage import open_storage
 _PLACE = "data/shards"  # default folder of sets of shards
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a table."""
 
     key: str
@@ -53,7 +53,7 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
     return shard_set
 
 
-def row_of(tables: CaptionSet, key: str) -> Row:
+def row_of(tables: CaptionSet, key: str) -> TableRow:
     """Returns the row of a key. Raises UserError if there is none."""
     for part in tables.parts:
         keys = tables.read(part, ["key"])["key"].to_pylist()
@@ -68,7 +68,7 @@ def row_of(tables: CaptionSet, key: str) -> Row:
     )
 
 
-def neighbours(tables: CaptionSet, row: Row, most: int) -> list[Neighbour]:
+def neighbours(tables: CaptionSet, row: TableRow, most: int) -> list[Neighbour]:
     """Returns the other pictures with the largest cosines to a row's embedding, the nearest first."""
     nearest: list[Neighbour] = []
     for part in tables.parts:
@@ -117,7 +117,7 @@ def pictures(shard_set: ShardSet, keys: Mapping[int, str]) -> dict[str, np.ndarr
     return pixels
 
 
-def _row(tables: CaptionSet, part: Part, key: str, place: int) -> Row:
+def _row(tables: CaptionSet, part: Part, key: str, place: int) -> TableRow:
     # One row of the columns.
     text_columns = ["text_embedding"] if tables.identity["text_embeddings"] else []
     table = tables.read(part, [*VECTORS, "caption", *text_columns]).slice(place, 1)
@@ -129,7 +129,7 @@ def _row(tables: CaptionSet, part: Part, key: str, place: int) -> Row:
     if text_columns:
         cosines = (_unit(text_vectors(table["text_embedding"], tables.dimensions)[0]) @ image).tolist()
     pairs = list(zip(captions, cosines, strict=True))
-    return Row(key, part.first + place, pairs, image, float(pseudo @ image))
+    return TableRow(key, part.first + place, pairs, image, float(pseudo @ image))
 
 
 def _unit(stored: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Measures of embeddings: pure functions of arrays, and two tallies that take any number of rows.
 
 Axes: N rows, D dimensions of the embedding, Q queries, R results. All vectors are float32 of unit length
-unless a docstring says otherwise.
+unless a docstring names another type.
 """
 
 from typing import NamedTuple, Self

@@ -13,7 +13,7 @@ import numpy as np
 from caption.audit import measures
 from caption.audit.measures import Cosines, Retrieval, Spread, Sweep
 from caption.audit.scan import IMAGE, PSEUDO, TEXT, Pass, Sampled, slices
-from caption.audit.wording import Tally, Wording, named, wording
+from caption.audit.wording import Wording, WordTally, named, wording
 from caption.pseudo import mean_cosine, noise
 from caption.sentences import attributes
 from caption.table import CaptionSet
@@ -58,7 +58,7 @@ class Audit:
     closest: list[Pair]
     retrieval: dict[str, Retrieval]
     sweep: Sweep
-    tally: Tally
+    tally: WordTally
     wordings: dict[str, Wording]  # of 1,000 captions each: by form, the longest last, and of captioners
     longest: str  # form
     captioners: dict[str, dict[str, str]]  # their captions by key

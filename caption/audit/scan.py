@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from caption.audit import measures
 from caption.audit.measures import Cosines, Spread
-from caption.audit.wording import Tally
+from caption.audit.wording import WordTally
 from caption.table import ROWS_AT_ONCE, VECTORS, CaptionSet, vectors
 from synth.errors import UserError
 
@@ -53,7 +53,7 @@ class Pass:
         kinds = (IMAGE, PSEUDO, TEXT) if tables.identity["text_embeddings"] else (IMAGE, PSEUDO)
         self.moments = {kind: Spread(self.dimensions) for kind in kinds}
         self.cosines = {pair: Cosines() for pair in PAIRS if set(pair) <= set(kinds)}
-        self.tally = Tally()
+        self.tally = WordTally()
         self._kept: list[tuple[Any, ...]] = []
 
     def add(self, first: int, rows: pa.Table) -> None:

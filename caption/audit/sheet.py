@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from caption.audit.gallery import Neighbour, Row
+from caption.audit.gallery import Neighbour, TableRow
 
 WIDTH = 1000  # pixels
 
@@ -42,7 +42,9 @@ class _Sheet:
         self.draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_LINE)
 
 
-def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], title: str) -> Image.Image:
+def sheet(
+    row: TableRow, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], title: str
+) -> Image.Image:
     """Returns the sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key).
 
     `title` names the tables."""
@@ -101,7 +103,7 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _captions(paper: _Sheet, row: Row, top: int) -> int:
+def _captions(paper: _Sheet, row: TableRow, top: int) -> int:
     """Writes the captions to the right of the picture. Returns their lower end."""
     left = _MARGIN + _PICTURE + 32
     width = WIDTH - _MARGIN - left

@@ -29,7 +29,7 @@ class Wording(NamedTuple):
     commonest: float  # share of the most frequent caption
 
 
-class Tally:
+class WordTally:
     """A count of words, pairs of words and captions.
 
     It takes 8 bytes per distinct pair and 16 per distinct caption."""
@@ -81,7 +81,7 @@ class Tally:
 
 def wording(captions: Iterable[str]) -> Wording:
     """Returns the figures of some captions."""
-    tally = Tally()
+    tally = WordTally()
     tally.add(captions)
     return tally.wording()
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from caption.encoders import NANO, EncoderSource, find
-from caption.nano.exam import Score
+from caption.nano.exam import ExamScore
 from caption.nano.fitting_sets import Sets
 
 NAME = "README.md"
@@ -101,7 +101,7 @@ class Fitted(NamedTuple):
 
 
 def text(
-    name: str, fitted: Fitted, sets: Sets, start: EncoderSource | None, figures: Mapping[str, Score]
+    name: str, fitted: Fitted, sets: Sets, start: EncoderSource | None, figures: Mapping[str, ExamScore]
 ) -> str:
     """Returns the card of an encoder. `start` is the encoder that the fit started from, if any."""
     numbers = fitted._asdict()
@@ -151,7 +151,7 @@ def _texts(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]
     }
 
 
-def _table(figures: Mapping[str, Score]) -> str:
+def _table(figures: Mapping[str, ExamScore]) -> str:
     """Returns the figures as a Markdown table."""
     if not figures:
         return "There was no exam."

@@ -23,7 +23,7 @@ _BATCH = 256
 _WORDS = {"colour": attributes.COLOURS, "background": attributes.BACKGROUNDS, "family": attributes.FAMILIES}
 
 
-class Score(NamedTuple):
+class ExamScore(NamedTuple):
     """The result of one part of an exam."""
 
     right: float  # share of the pictures
@@ -33,7 +33,9 @@ class Score(NamedTuple):
     commonest: float | None = None  # share of a constant answer: the commonest word
 
 
-def examine(encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0) -> dict[str, Score]:
+def examine(
+    encoder: Encoder, pixels: np.ndarray, facts: list[Facts], *, seed: int = 0
+) -> dict[str, ExamScore]:
     """Returns the figures of an encoder by name, from pictures uint8 (N, S, S, 3) and their facts.
 
     The seed chooses the candidates."""
@@ -56,12 +58,12 @@ def embedded(encoder: Encoder, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([encoder.images(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
 
 
-def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> Score:
+def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encoder) -> ExamScore:
     """Returns the share of pictures with a fact that are nearest to the phrase of its value."""
     words = list(_WORDS[fact])
     rows = [i for i, picture in enumerate(facts) if picture.get(fact) in words]
     if not rows:
-        return Score(0.0, 0.0, 0)
+        return ExamScore(0.0, 0.0, 0)
 
     # Answers.
     texts = [prompts.phrase(fact, word) for word in words]
@@ -71,12 +73,12 @@ def _zero_shot(images: np.ndarray, facts: list[Facts], fact: str, encoder: Encod
     # Shares.
     right, counts = answers == truth, np.bincount(truth)
     even = float(np.mean([right[truth == word].mean() for word in np.unique(truth)]))
-    return Score(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
+    return ExamScore(float(right.mean()), 1 / len(words), len(rows), even, float(counts.max() / len(truth)))
 
 
 def _retrieval(
     likeness: np.ndarray, codes: np.ndarray, pool: np.ndarray, stream: np.random.Generator
-) -> Score:
+) -> ExamScore:
     """Returns the retrieval of the pictures with 99 false, mutually different sentences in the pool."""
     _, kinds = np.unique(codes, axis=0, return_inverse=True)
     right = []
@@ -91,4 +93,4 @@ def _retrieval(
         chosen = false[np.sort(first)][: CANDIDATES - 1]
         if len(chosen) == CANDIDATES - 1:
             right.append(likeness[i, i] > likeness[i, chosen].max())
-    return Score(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))
+    return ExamScore(float(np.mean(right)) if right else 0.0, 1 / CANDIDATES, len(right))

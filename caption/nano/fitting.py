@@ -23,7 +23,7 @@ import torch
 
 from caption import encoders
 from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
-from caption.nano.exam import Score, examine
+from caption.nano.exam import ExamScore, examine
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.storage import Folder
@@ -107,7 +107,7 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
-def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Score]:
+def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, ExamScore]:
     """Returns the figures of both exams by name."""
     formulas, captioned = exam.formulas, exam.captioned
     named = naming_exam.examine(encoder, captioned) if captioned.concepts else {}

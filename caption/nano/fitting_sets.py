@@ -63,7 +63,7 @@ class Captioned(NamedTuple):
         return list(rows.values())
 
 
-class Origin(NamedTuple):
+class SetOrigin(NamedTuple):
     """A captioned set, as its manifest describes it."""
 
     dataset: str  # with its size
@@ -78,7 +78,7 @@ class Sets:
 
     formulas: Formulas
     captioned: Captioned
-    origins: list[Origin]  # of the captioned
+    origins: list[SetOrigin]  # of the captioned
 
     def __len__(self) -> int:
         return len(self.formulas.facts) + len(self.captioned.concepts)
@@ -153,11 +153,11 @@ def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
             yield batch
 
 
-def _origin(manifest: Json, pictures: int) -> Origin:
+def _origin(manifest: Json, pictures: int) -> SetOrigin:
     identity = manifest["identity"]
     size = f", {identity['size']} px" if "size" in identity else ""
     title, licence = manifest.get("title", ""), manifest.get("licence", "unknown")
-    return Origin(f"{identity['dataset']}{size}", title, licence, pictures)
+    return SetOrigin(f"{identity['dataset']}{size}", title, licence, pictures)
 
 
 def _class(sample: Json) -> str:

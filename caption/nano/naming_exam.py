@@ -11,14 +11,14 @@ with new candidates.
 import numpy as np
 
 from caption.encoders import Encoder
-from caption.nano.exam import Score, embedded
+from caption.nano.exam import ExamScore, embedded
 from caption.nano.fitting_sets import Captioned
 
 _CANDIDATES = (10, 100)
 _TIMES = 20
 
 
-def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, Score]:
+def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str, ExamScore]:
     """Returns the figures of an encoder by name, or none if there are too few concepts.
 
     The seed chooses candidates."""
@@ -38,7 +38,9 @@ def examine(encoder: Encoder, pictures: Captioned, *, seed: int = 0) -> dict[str
     parts = {f"named among {count}": (firsts, count) for count in _CANDIDATES}
     parts[f"named among {_CANDIDATES[0]}, all"] = list(range(len(images))), _CANDIDATES[0]
     return {
-        name: Score(_share(likeness[rows], right[rows], concept[rows], count, stream), 1 / count, len(rows))
+        name: ExamScore(
+            _share(likeness[rows], right[rows], concept[rows], count, stream), 1 / count, len(rows)
+        )
         for name, (rows, count) in parts.items()
         if len(groups) >= count
     }

@@ -78,17 +78,17 @@ def facts(sample: Json) -> Facts:
     if family == "visual_atoms":
         return {"family": "contour"} | colours(stats) | frame(stats, sample["size"]) | _contour(params)
     if family == "fractaldb":
-        seen = colours(stats) | _without(frame(stats, sample["size"]), "cover")
-        return {"family": "speckled fractal"} | seen | _dots(stats) | _maps(params)
+        evidence = colours(stats) | _without(frame(stats, sample["size"]), "cover")
+        return {"family": "speckled fractal"} | evidence | _dots(stats) | _maps(params)
 
     # Coloured fractals, one or several.
     if family == "fractals":
-        seen = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
-        extras = _maps(params) | _thin(params, stats, seen) | _cut(params, stats, sample["size"])
-        return {"family": "fractal"} | seen | extras
+        evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
+        extras = _maps(params) | _thin(params, stats, evidence) | _cut(params, stats, sample["size"])
+        return {"family": "fractal"} | evidence | extras
     if family == "fractal_scenes":
-        seen = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
-        return _scene(params["figures"], seen, stats)
+        evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
+        return _scene(params["figures"], evidence, stats)
 
     # Shaders.
     if family == "shaders":
@@ -188,10 +188,10 @@ def _contour(params: Json) -> Facts:
     return certain
 
 
-def _scene(figures: list[Json], seen: Facts, stats: Json) -> Facts:
+def _scene(figures: list[Json], evidence: Facts, stats: Json) -> Facts:
     """Returns a scene's facts: its count, if no figure hides another, and the colour of most of it.
 
-    `seen` has the facts of the whole picture."""
+    `evidence` has the facts of the whole picture."""
     # Share of each figure that a later one covers.
     hidden = [
         max([_covered(a["box"], b["box"]) for b in figures[i + 1 :]], default=0.0)
@@ -201,23 +201,23 @@ def _scene(figures: list[Json], seen: Facts, stats: Json) -> Facts:
     # One visible figure.
     single: Facts = {"family": "fractal"}
     if len(figures) == 1:
-        return single | seen | _maps(figures[0]) | _thin(figures[0], stats, seen)
+        return single | evidence | _maps(figures[0]) | _thin(figures[0], stats, evidence)
     if sum(share < 0.85 for share in hidden) == 1:
-        return single | _without(seen, "colour", "shade")
+        return single | _without(evidence, "colour", "shade")
 
     # Several figures. A grey or brown average may come from several hues.
     several: Facts = {"family": "fractals"}
     if max(hidden) < 0.65 and len(figures) in COUNTS:
         several["count"] = len(figures)
-    if seen.get("colour", MANY) != MANY:
-        if seen["colour"] not in ("grey", "brown"):
-            several["mostly"] = seen["colour"]
-        seen = _without(seen, "colour", "shade")
+    if evidence.get("colour", MANY) != MANY:
+        if evidence["colour"] not in ("grey", "brown"):
+            several["mostly"] = evidence["colour"]
+        evidence = _without(evidence, "colour", "shade")
 
     # They are large together, but not each of them.
-    if seen.get("size") == "large":
-        seen = _without(seen, "size")
-    return several | _without(seen, "shape")
+    if evidence.get("size") == "large":
+        evidence = _without(evidence, "size")
+    return several | _without(evidence, "shape")
 
 
 def _covered(box: list[float], over: list[float]) -> float:

@@ -48,23 +48,23 @@ def colours(stats: Json, mixed: float = 0.0) -> Facts:
     """Returns colour and shade of the drawing and of the background.
 
     The colour is MANY if the ratio of saturations is below `mixed`."""
-    certain: Facts = {}
+    facts: Facts = {}
     front, back = stats["foreground"], stats["background"]
     word, behind = word_of(front), word_of(back)
 
     # The drawing. Pixels of many hues may be grey on average.
     average = mixed and word == "grey" and len(front["mean"]) == 3
     if word and not average:
-        certain |= {"colour": word} | _shade(front, word, "shade")
+        facts |= {"colour": word} | _shade(front, word, "shade")
     elif mixed and front["mean"] and stats["fill"] >= LEAST_SEEN:
         pale, strong = saturation(front["mean"]), saturation(front["mode"])
         if strong > 0.3 and pale < mixed * strong:
-            certain["colour"] = MANY
+            facts["colour"] = MANY
 
     # The background.
     if behind and stats["fill"] < 0.95:
-        certain |= {"background": behind} | _shade(back, behind, "behind")
-    return certain
+        facts |= {"background": behind} | _shade(back, behind, "behind")
+    return facts
 
 
 def word_of(side: Json) -> str | None:
@@ -102,36 +102,36 @@ def _shade(side: Json, word: str, fact: str) -> Facts:
 
 def frame(stats: Json, size: int) -> Facts:
     """Returns size, place, cover, shape and touched edges of the drawing in the frame."""
-    certain: Facts = {}
+    facts: Facts = {}
     if stats["box"] is None:
-        return certain
+        return facts
 
     # Size.
     left, top, right, bottom = (edge / size for edge in stats["box"])
     wide, high = right - left, bottom - top
     if max(wide, high) < 0.38:
-        certain["size"] = "tiny" if max(wide, high) < 0.15 else "small"
+        facts["size"] = "tiny" if max(wide, high) < 0.15 else "small"
     elif min(wide, high) > 0.8:
-        certain["size"] = "large"
+        facts["size"] = "large"
 
     # Place.
     across, down = _third(left, right), _third(top, bottom)
     if across is not None and down is not None:
-        certain["place"] = _PLACES[down][across]
+        facts["place"] = _PLACES[down][across]
 
     # Cover and shape.
     for least, most, share in _COVERS:
         if least <= stats["fill"] < most:
-            certain["cover"] = share
+            facts["cover"] = share
     if max(wide, high) > 1.4 * min(wide, high):
-        certain["shape"] = "wide" if wide > high else "tall"
+        facts["shape"] = "wide" if wide > high else "tall"
 
     # Touched edges.
     at_edge = (top == 0, bottom == 1, left == 0, right == 1)
     touched = [name for name, touches in zip(EDGES, at_edge, strict=True) if touches]
     if touched:
-        certain["edges"] = " and ".join(touched)
-    return certain
+        facts["edges"] = " and ".join(touched)
+    return facts
 
 
 def _third(low: float, high: float) -> int | None:

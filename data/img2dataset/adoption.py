@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from data.img2dataset import samples, tars
 from data.img2dataset.samples import RawSample, Tally, UnusableError
-from data.img2dataset.tars import HashedFile, UnfitError
+from data.img2dataset.tars import HashedFile, UnfitTarError
 from data.originals import Source
 from data.preparation import LAW, VERSIONED
 from data.summary import SetSummary
@@ -72,7 +72,7 @@ def prepare(request: AdoptRequest) -> Generator[Estimate | Progress | list[SetSu
         for event in completion.complete(work, request.execution):
             yield [SetSummary.of(work.storage, event)] if isinstance(event, Outcome) else event
     # Records of earlier commands stay.
-    except UnfitError:
+    except UnfitTarError:
         if fresh:
             _forget(work.storage, work.identity)
         raise
@@ -86,7 +86,7 @@ def estimate(request: AdoptRequest) -> Estimate:
 def describe_tar(job: AdoptJob) -> Iterator[int | Record]:
     """Reads a tar once and records it, as the task of a worker.
 
-    Yields the number of samples read since the last yield, then the record. Raises UnfitError if a sample
+    Yields the number of samples read since the last yield, then the record. Raises UnfitTarError if a sample
     cannot be used unchanged, and UserError if the tar is damaged."""
     watch = Stopwatch.start()
     storage, name = open_storage(job.place), job.part.file
@@ -100,15 +100,15 @@ def describe_tar(job: AdoptJob) -> Iterator[int | Record]:
                 tally.take(key, _fitting(members, job.identity["size"]))
             except UnusableError as error:
                 tally.unusable.append((key, str(error)))
-            if tally.seen % _ADVANCE == 0:
+            if tally.total % _ADVANCE == 0:
                 yield _ADVANCE
-        yield tally.seen % _ADVANCE
+        yield tally.total % _ADVANCE
         sha256, size = file.sha256(), file.tell()
 
     # Every sample is usable, and none is missing.
     if not tally.keys or tally.unusable:
         raise _unfit(storage.join(name), tally.unusable)
-    tars.require_whole(storage, name, tally.seen)
+    tars.require_whole(storage, name, tally.total)
 
     # Record.
     record = Record.of(
@@ -165,13 +165,13 @@ def _fitting(members: dict[str, bytes], side: int) -> RawSample:
     return sample
 
 
-def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitError:
+def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitTarError:
     """Returns the error of a tar with unusable samples (key and reason), or without samples."""
     if not unusable:
-        return UnfitError(f"{name} holds no samples; remove it, or fetch it again")
+        return UnfitTarError(f"{name} holds no samples; remove it, or fetch it again")
     key, reason = unusable[0]
     more = f" (and {len(unusable) - 1:,} more of this tar)" if len(unusable) > 1 else ""
-    return UnfitError(
+    return UnfitTarError(
         f"sample {key} of {name} cannot be used: {reason}{more}; in place nothing can be left out: {_REWRITE}"
     )
 

@@ -96,12 +96,12 @@ def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
                 tally.take(key, sample)
             except UnusableError as error:
                 tally.unusable.append((key, str(error)))
-            if tally.seen % _ADVANCE == 0:
+            if tally.total % _ADVANCE == 0:
                 yield _ADVANCE
-        yield tally.seen % _ADVANCE
+        yield tally.total % _ADVANCE
 
         # The old tar is whole, and some of its samples are usable.
-        tars.require_whole(place, name, tally.seen)
+        tars.require_whole(place, name, tally.total)
         if not tally.keys:
             reason = f"; {tally.unusable[0][1]}" if tally.unusable else ""
             raise UserError(f"no sample of {place.join(name)} can be used{reason}")

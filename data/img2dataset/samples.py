@@ -40,8 +40,8 @@ class Tally:
         self._grey = self._captions = self._bare = 0
 
     @property
-    def seen(self) -> int:
-        """Samples so far."""
+    def total(self) -> int:
+        """The number of samples so far."""
         return len(self.keys) + len(self.unusable)
 
     def take(self, key: str, sample: RawSample) -> None:

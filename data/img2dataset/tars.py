@@ -19,7 +19,7 @@ _CHUNK = 1 << 20
 _STATS = "_stats.json"
 
 
-class UnfitError(UserError):
+class UnfitTarError(UserError):
     """Tars that cannot be used in place."""
 
 
@@ -84,15 +84,15 @@ def find(storage: Storage) -> dict[str, int]:
 def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yields the samples of a tar by key.
 
-    Raises UserError if the tar is damaged, UnfitError if a key comes twice."""
+    Raises UserError if the tar is damaged, UnfitTarError if a key comes twice."""
     keys: set[str] = set()
     try:
         for key, files in shards.read_members(file, name):
             if key in keys:
-                raise UnfitError(f"{name} has the key {key} twice; keys must be unique")
+                raise UnfitTarError(f"{name} has the key {key} twice; keys must be unique")
             keys.add(key)
             yield key, files
-    except UnfitError:
+    except UnfitTarError:
         raise
     # The tar is the owner's, so no command of exnihilo can make it again.
     except UserError as error:
@@ -132,7 +132,7 @@ def require_whole(storage: Storage, name: str, samples: int) -> None:
 
 
 def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None:
-    """Raises UnfitError if two tars contain the same key.
+    """Raises UnfitTarError if two tars contain the same key.
 
     `ranges` has the least and the greatest key of each. Only tars with overlapping ranges are read again;
     those of img2dataset do not overlap."""
@@ -151,7 +151,7 @@ def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None
         # Keys.
         for key in _keys(storage, file):
             if key in file_of:
-                raise UnfitError(
+                raise UnfitTarError(
                     f"{file_of[key]} and {file} of {storage.url} both hold the key {key};"
                     " keys must be unique over all tars"
                 )

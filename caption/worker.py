@@ -88,7 +88,7 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
         bytes=writer.size,
         sha256=writer.sha256,
         packages=_VERSIONED,
-        about=about,
+        entries=about,
     )
     ledger.write_record(storage, record)
     yield record

@@ -56,7 +56,7 @@ def test_a_table_travels_with_the_recipe(tmp_path: Path) -> None:
 def test_a_recipe_from_a_manifest_says_that_it_lacks_the_table(tmp_path: Path) -> None:
     exported(tmp_path, "fractals", 2)
     identity = json.loads(canonical(request("fractals", tmp_path).identity))
-    with pytest.raises(UserError, match="only --set table=DIR can give"):
+    with pytest.raises(UserError, match="give its folder: --set table=DIR"):
         Recipe.of(identity)
 
 

@@ -242,7 +242,7 @@ def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_rea
     recipe: Recipe,
 ) -> None:
     assert Recipe.of(recipe.identity) == recipe
-    with pytest.raises(UserError, match="are not those that are shipped"):
+    with pytest.raises(UserError, match="are not the shipped ones"):
         Recipe.of({**recipe.identity, "config": {**recipe.identity["config"], "programs": "0" * 64}})
 
 

@@ -1,4 +1,4 @@
-"""A shader program during its composition: its blocks, their uniforms, its lines."""
+"""Shader programs during their composition: blocks, uniforms, lines."""
 
 from dataclasses import dataclass
 

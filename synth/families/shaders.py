@@ -132,8 +132,8 @@ def render(params: Params, size: int) -> Picture:
 def draw(params: Params, size: int) -> np.ndarray:
     """Draws the pixels of a picture, without judging them: uint8 (size, size, 3)."""
     program = composer.compose(params.structure)
-    uniforms = {"side": float(size), "time": params.time, "view": params.view}
-    values = {**program.bindings(params.values), **uniforms}
+    values = program.bindings(params.values)
+    values |= {"side": float(size), "time": params.time, "view": params.view}
     return gl.draw(program.text, values, size, f"structure {params.structure}")
 
 

@@ -82,8 +82,8 @@ class Config:
         # All together: the ellipse, and the longest push of every orbit, as P is at least -1.
         reach = self.radius[1] * self.stretch[1] + self.orbits[1] * (2 * self.noise[1] + self.spacing[1] + 1)
         if reach > _REACH:
-            most = f"at most {_REACH:,} can be drawn"
-            raise ValueError(f"these ranges reach {reach:,.0f} pixels from the centre; {most}")
+            limit = f"at most {_REACH:,} can be drawn"
+            raise ValueError(f"these ranges reach {reach:,.0f} pixels from the centre; {limit}")
 
     @property
     def channels(self) -> int:

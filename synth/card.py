@@ -18,6 +18,7 @@ _OPTIONS = ("size", "seed", "shard_size", "codec")  # of `shards`, by their name
 
 def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
     """Returns the companions of a manifest, by name. The sheet is uint8 (H, W, C)."""
+    # Croissant takes the URL of a licence that has one.
     identity, licence = manifest["identity"], manifest["licence"]
     entries = croissant.About(
         description=f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",

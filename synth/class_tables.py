@@ -52,6 +52,7 @@ def limit(config: Any) -> None:
     if isinstance(config.table, str):
         table = f"a table with the sha256 {config.table[:12]}..."
         raise UserError(f"the classes come from {table}; give its folder: --set table=DIR")
+    # A frozen dataclass is changed in its __post_init__ alone, which calls this.
     if config.table:
         object.__setattr__(config, "classes", min(config.classes, len(config.table.systems)))
 
@@ -61,6 +62,7 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 
     The folder appears whole or not at all, because a part of the classes would be another table. An equal
     table is left alone. Raises UserError if the folder has other files, or cannot be written."""
+    # repr gives the shortest text that reads back as the same float.
     texts = ("".join(",".join(map(repr, row)) + "\n" for row in system) for system in systems)
     files = {f"{number:05d}.csv": text.encode() for number, text in enumerate(texts)}
 
@@ -69,6 +71,7 @@ def write(folder: Path, systems: Iterable[System]) -> int:
     if target.sizes().keys() == files.keys() and target.read_many(files) == files:
         return len(files)
 
+    # A new folder, which appears when it is complete.
     with target.filled() as scratch:
         for name, data in files.items():
             scratch.write(name, data)
@@ -76,6 +79,7 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 
 
 def _read(file: Path) -> System:
+    # Numbers.
     try:
         with open(file, newline="") as lines:
             rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]

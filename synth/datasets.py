@@ -87,4 +87,5 @@ def sample_params(dataset: DataSet, config: Any, *, seed: int, index: int, redra
     for _ in range(redraws):
         dataset.module.sample_instance(config, shared, stream)
     params = dataset.module.sample_instance(config, shared, stream)
+    # Families that never redraw have no such field.
     return replace(params, redraws=redraws) if redraws else params

@@ -142,6 +142,7 @@ def _summary(request: RenderRequest, outcome: Outcome) -> RenderSummary:
 def render_shard(job: RenderJob) -> Iterator[int | Record]:
     """Renders, publishes and records one shard, as the task of a worker. Yields the number of pictures drawn
     since the last yield, then the record."""
+    # The worker's process and its inputs.
     keep_memory()
     recipe, shard, out, device = job
     gl.choose(device)
@@ -156,11 +157,13 @@ def render_shard(job: RenderJob) -> Iterator[int | Record]:
             try:
                 sample = recipe.encode(index)
             except DrawError as error:
+                # A worker's message must name its shard.
                 raise DrawError(f"{shard.file}: {error}") from None
             writer.add(shards.sample_key(index), sample.files)
             pixels.update(zlib_ng.crc32(sample.pixels).to_bytes(4, "big"))
             redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
+                # The last batch may be smaller.
                 yield (done - 1) % _ADVANCE + 1
 
     # The record, which marks the published shard as done.
@@ -225,9 +228,11 @@ class _Rendering(Work):
             for i in self._probes
             for data in self._recipe.encode(i).files.values()
         ]
+        # The mean sample, with its tar headers and padding.
         return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))
 
     def jobs(self, parts: Sequence[Part]) -> list[RenderJob]:
+        # Workers read large programs at the target, so these are stored before the jobs start.
         recipe = _with_programs_at(self._recipe, self.storage)
         return [RenderJob(recipe, part, self.storage.url, self._device) for part in parts]
 

@@ -50,6 +50,7 @@ class Recipe:
     def of(cls, identity: Json) -> Self:
         """Returns the recipe of a manifest's or record's identity. Raises UserError if this checkout draws
         another law."""
+        # The law first, as another law may have other settings.
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
         family_config = settings.from_json(dataset.module.Config, identity["config"])
@@ -70,6 +71,7 @@ class Recipe:
             "shard_size": self.shard_size,
             "codec": self.codec,
         }
+        # Written and read, so that it equals the identity in a manifest: lists, and sha256s for tables.
         return json.loads(settings.canonical(identity))
 
     @property
@@ -100,7 +102,7 @@ class Recipe:
         except UserError:
             raise
         except Exception as error:
-            # The message carries the traceback, because it does not survive the way between processes.
+            # A defect of the family. Its traceback does not survive the way between processes.
             sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
             raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None
 
@@ -117,6 +119,7 @@ def redraw(metadata: Json) -> np.ndarray:
 
 def _family(name: str, law: int) -> Family:
     """Returns the module of a family. Raises UserError if this checkout has no such family or law."""
+    # Several data sets may share a family.
     module = next((d.module for d in datasets.DATASETS.values() if d.family == name), None)
     if module is None:
         names = ", ".join(sorted({dataset.family for dataset in datasets.DATASETS.values()}))

@@ -61,6 +61,7 @@ def _tar_summary(path: str) -> Json:
 
 def about_sample(path: str, key: str) -> Json:
     """Returns a sample's JSON, after a check of its picture. Raises UserError if it is missing or damaged."""
+    # A tar, or the tars of a set that may hold the key.
     for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
         for member, files in _members(tar):
             if member == key:
@@ -83,6 +84,7 @@ def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
             f"member {key}.json of {path} has no checksum; the tar was changed, or is another program's"
         )
 
+    # The picture, or an empty file if there is none.
     extension = next((e for e in files if e in codecs.EXTENSIONS), "")
     if checksum(files.get(extension, b"")) != metadata["crc32"]:
         raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
@@ -106,8 +108,10 @@ def redrawable(shard_set: ShardSet) -> int:
 def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
     """Yields every shard with a sentence about its damage, or None. Also draws `redrawn` formula pictures
     again and compares them."""
+    # Pictures evenly spread over the set.
     total = len(shard_set)
     chosen = {i * total // redrawn for i in range(redrawn)} if redrawn else set()
+
     for shard, part in zip(shard_set.shards, shard_set.manifest["parts"], strict=True):
         keys = {shards.sample_key(i) for i in chosen if shard.first <= i < shard.first + shard.count}
         yield shard, _damage(shard_set, shard, part, keys)
@@ -171,6 +175,8 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
         for key, files in shards.read_members(file, shard_set.storage.join(shard.file)):
             if index == end or key != shards.sample_key(index):
                 return f"member {key} does not belong there"
+
+            # The JSON, apart from its checksum, then the picture.
             metadata = _parsed(files.get("json", b""))
             expected = json.loads(settings.canonical(recipe.describe(index, *recipe.render(index))))
             if {k: v for k, v in metadata.items() if k != "crc32"} != expected:
@@ -178,6 +184,8 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
             if checksum(files.get(extension, b"")) != metadata.get("crc32"):
                 return f"member {key}.{extension} was changed"
             index += 1
+
+    # All members are as they were.
     if index < end:
         return f"it ends before member {shards.sample_key(index)}"
     return "its headers or padding were changed"
@@ -202,6 +210,8 @@ def _shards_of(path: str, key: str) -> list[str]:
     shard_set = ShardSet(path)
     if not _drawn(shard_set.manifest["identity"]):
         return [shard_set.storage.join(s.file) for s in shard_set.shards]
+
+    # The one shard with that index.
     index = int(key) if key.isdecimal() else -1
     shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
     if shard is None:

@@ -255,6 +255,7 @@ def stencil(bits: int, orientation: int) -> np.ndarray:
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
     """Returns the window of a picture: (2, 2), least coordinate and width by axis. An extent of 0 counts as
     1. Raises UnfitError if the points diverge."""
+    # The middle is shifted by a share of the extent, and the extent scaled by the zoom.
     window = np.empty((2, 2))
     for axis, (low, high) in enumerate(bounds.tolist()):
         if not math.isfinite(high - low):

@@ -69,6 +69,7 @@ class Program:
             low, high = uniform.parameter.low, uniform.parameter.high
             if uniform.parameter.type == "int":
                 values.append(float(stream.integer(int(low), int(high))))
+            # Six digits survive any JSON reader, and are enough for single precision.
             else:
                 values += [round(stream.uniform(low, high), 6) for _ in range(uniform.parameter.width)]
         return tuple(values)
@@ -78,6 +79,7 @@ class Program:
         bound: dict[str, int | float | tuple[float, ...]] = {}
         start = 0
         for uniform in self.uniforms:
+            # moderngl takes integers and floats as they are, vectors as tuples.
             width = uniform.parameter.width
             numbers = values[start : start + width]
             start += width

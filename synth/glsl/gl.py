@@ -107,6 +107,7 @@ class _Screen:
         return _upright(np.frombuffer(buffer, np.uint8).reshape(size, size, 4))
 
     def _frame(self, size: int) -> tuple[Any, bytearray]:
+        # A process draws few sizes, so all frames stay.
         if size not in self._frames:
             texture = self.context.texture((size, size), 4)
             self._frames[size] = self.context.framebuffer([texture]), bytearray(4 * size * size)
@@ -151,6 +152,7 @@ class _Driver:
 
     def finished(self, seconds: float) -> bool:
         """Returns True if all drawing ends within these seconds."""
+        # A fence after the drawing. The flush starts the drawing, and the wait counts nanoseconds.
         sync = self._create(self._COMPLETE, 0)
         state = self._wait(sync, self._FLUSH, int(seconds * 1e9))
         self._delete(sync)
@@ -175,6 +177,7 @@ def _prepare_environment(device: str) -> None:
     folder = cache_folder()
     os.makedirs(folder, exist_ok=True)
     os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
+    # Software rendering takes one thread, as there is a worker on each core.
     if device == "software":
         os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
         os.environ.setdefault("LP_NUM_THREADS", "1")

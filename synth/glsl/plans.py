@@ -85,9 +85,12 @@ def _cells(draft: Draft) -> None:
 
 
 def _fractals(draft: Draft) -> None:
+    """Adds an escape-time fractal or the like, alone or combined with a field."""
     if draft.chance(0.3):
         _bend(draft, 1, 1)
     draft.add(f"float a = {draft.call(draft.one_of('fractals'), 'q')};")
+
+    # Combination with a field.
     if draft.chance(0.35):
         draft.add(f"float b = {draft.call(draft.one_of('fields'), 'q')};")
         draft.add(f"float f = {draft.call(draft.one_of('combinations'), 'a', 'b')};")
@@ -237,13 +240,16 @@ def _spaces(draft: Draft) -> None:
 
 def _backdrop(draft: Draft) -> None:
     """Adds the colour behind solids: a field, lights, or (in half of the cases) a gradient."""
+    # A field, dimmed.
     manner = draft.stream.integer(0, 3)
     if manner == 0:
         number = draft.call(draft.one_of("fields"), "place")
         paint = draft.call(draft.one_of("palettes"), f"0.6 * {number}")
         draft.add(f"vec3 behind = {paint} * {draft.knob('dim', 0.5, 1)};")
+    # Lights.
     elif manner == 1:
         draft.add(f"vec3 behind = {draft.call(draft.one_of('scatterings'), 'place')};")
+    # A gradient from bottom to top.
     else:
         low, high = draft.knob("low", 0, 1, "vec3"), draft.knob("high", 0, 1, "vec3")
         upper = f"tinted(vec3({high}.x, 0.7 * {high}.yz))"

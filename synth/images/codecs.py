@@ -70,6 +70,7 @@ def decode(data: bytes) -> np.ndarray:
             return pixels
         with Image.open(io.BytesIO(data)) as picture:
             array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    # Pillow and zlib have exceptions of their own for damaged files.
     except UnidentifiedImageError:
         raise ValueError("not a readable picture: its format is unknown") from None
     except (OSError, SyntaxError, zlib_ng.error) as error:  # type: ignore[misc]
@@ -115,6 +116,7 @@ def _decode_simple_png(data: bytes) -> np.ndarray | None:
 @njit(cache=True)
 def _summed(differences: np.ndarray) -> np.ndarray:
     """Undoes filter 1 by running sums along each row, modulo 256: uint8 (H, W, C) -> the same."""
+    # A running sum has a carry, so each channel goes along its row alone.
     height, width, channels = differences.shape
     pixels = np.empty((height, width, channels), np.uint8)
     for i in range(height):

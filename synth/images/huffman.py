@@ -26,10 +26,13 @@ def compress(data: np.ndarray) -> bytes:
 def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
     """Returns the bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). If one
     would be longer than `longest`, frequencies are halved until none is."""
+    # Only symbols that occur have a code.
     lengths = np.zeros(frequencies.size, np.int64)
     used = np.nonzero(frequencies)[0]
     weights = frequencies[used]
     depths = _depths(weights)
+
+    # Halving makes rare symbols relatively more frequent, and so the tree flatter.
     while depths.max() > longest:
         weights = (weights + 1) // 2
         depths = _depths(weights)

@@ -85,6 +85,7 @@ def contact_sheet(
 
 
 def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
+    # A small picture stays as it is. Pillow resizes any other side, multiple or not.
     if pixels.shape[0] <= side:
         return pixels
     picture = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.BOX)
@@ -141,9 +142,13 @@ def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     tallies = np.empty((2, 2, 4), np.int64)
     boxes = _rgb_boxes(levels)
     counts = _count(boxes, sides, 4096)
+
+    # Numbers of pixels, and the fullest box of either side.
     behind, before = counts[0].argmax(), counts[1].argmax()
     tallies[0, 0, 0], tallies[0, 1, 0] = counts[0].sum(), counts[0, behind]
     tallies[1, 0, 0], tallies[1, 1, 0] = counts[1].sum(), counts[1, before]
+
+    # Sums of channels.
     _sum_rgb(levels, sides, boxes, behind, before, tallies[:, :, 1:])
     return tallies
 

@@ -112,6 +112,7 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
 def rotation(turns: float, signs: np.uint64) -> np.ndarray:
     """Returns a rotation by `turns` turns times diag(+-1, +-1): float64 (2, 2). The signs are the two lowest
     bits of `signs`."""
+    # Bits 0 and 1 as +1 or -1.
     first = 1.0 - 2.0 * np.float64(signs & np.uint64(1))
     second = 1.0 - 2.0 * np.float64((signs >> np.uint64(1)) & np.uint64(1))
     cos, sin = sine(turns + 0.25), sine(turns)
@@ -156,6 +157,7 @@ def bounds(points: Points) -> np.ndarray:
     directly."""
     box = np.empty((2, 2))
     for axis in range(2):
+        # The first bit is the sign. Turning over the others of negative floats gives the order of the floats.
         bits = points[axis].view(np.int32)
         low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
         for i in range(bits.size):

@@ -17,6 +17,7 @@ def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.n
     make a line."""
     lines = np.empty((count, 4))
     for i in range(count):
+        # Middle (two numbers), length and direction.
         u = [np.float64(word(key, np.uint64(4 * i + k)) >> np.uint64(11)) * 2.0**-53 for k in range(4)]
         length = shortest + (longest - shortest) * u[2]
         lines[i] = u[0], u[1], length * sine(u[3]), length * sine(u[3] + 0.25)

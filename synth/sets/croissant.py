@@ -32,6 +32,7 @@ def document(manifest: Json, entries: About) -> bytes:
 
 def pattern(parts: list[Json]) -> str:
     """Returns the tars of a set as readers of WebDataset take them: NAME-{000000..000012}.tar."""
+    # Names end in a number of at least six digits.
     first, last = parts[0]["file"], parts[-1]["file"]
     stem = first[: -len("000000.tar")]
     return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"
@@ -114,6 +115,7 @@ def _record_set(name: str, fields: list[Json]) -> Json:
 
 
 def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
+    # The property of a file that holds the value, and how to cut it out.
     origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
     return {
         "@type": "cr:Field",

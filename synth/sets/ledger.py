@@ -214,10 +214,13 @@ def _is_manifest(content: Any) -> bool:
 
 def _unfinished(storage: Storage) -> str:
     """Returns the end of a sentence about a place without a manifest."""
+    # Every record holds the number of planned parts.
     records = load(storage).records.values() if storage.sizes() else []
     parts = max((r.run.get("parts", 0) for r in records), default=0)
     if not parts:
         return f"has no {MANIFEST}: it holds no finished set"
+
+    # Parts that agree with their records are done.
     sizes = storage.sizes()
     missing = parts - sum(r.bytes == sizes.get(r.file) for r in records)
     return f"holds no finished set: {missing:,} of {parts:,} parts are missing"

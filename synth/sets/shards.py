@@ -68,6 +68,7 @@ class _HashedFile:
     """A file for writing that keeps the size and sha256 of its content."""
 
     def __init__(self, path: str) -> None:
+        # A few large writes, instead of two or three for each member.
         self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed by its owner)
         self.close = self._file.close
         self.size, self.sha256 = 0, hashlib.sha256()
@@ -97,6 +98,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing the tar writes its end. After a failure the file must stay incomplete.
         try:
             if kind is None:
                 self._tar.close()
@@ -148,6 +150,7 @@ def read_shard(file: BinaryIO, name: str) -> Iterator[Sample]:
 def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
     """Returns a sample from its members. `name` is the tar's. Raises UserError, naming the sample, if it is
     damaged."""
+    # One picture, whatever its codec.
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
     if len(pictures) != 1:
         raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
@@ -171,6 +174,7 @@ class MappedShard:
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
+        # An empty file cannot be mapped.
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise UserError(f"{name} is empty; {_AGAIN}")
@@ -195,6 +199,8 @@ class MappedShard:
         offset, length = self._places[key]
         try:
             pixels = codecs.decode(self._data[offset : offset + length])
+
+            # Only whole boxes have an exact average.
             height, width, _ = pixels.shape
             if height != width or height % size:
                 fault = f"{width} x {height} pixels, no multiple of {size} x {size}"
@@ -239,6 +245,8 @@ class ShardSet:
         self.manifest = ledger.read_manifest(self.storage)
         if "dataset" not in self.manifest["identity"] or not self.manifest["parts"]:
             raise UserError(f"{self.storage.url} holds no shards; `python -m synth shards` makes some")
+
+        # What later stages need of the manifest.
         self.digest = ledger.manifest_digest(self.manifest)
         self.shards = [Shard(p["file"], p["number"], p["first"], p["count"]) for p in self.manifest["parts"]]
         self.sha256 = {p["file"]: str(p["sha256"]) for p in self.manifest["parts"]}

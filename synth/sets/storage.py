@@ -147,6 +147,8 @@ class Folder(Storage):
             raise UserError(f"{self.url} is a file; give a folder or a URL")
         if not self._path.exists():
             return {}
+
+        # Temporary files of writers do not count.
         with plain_errors(self.url), os.scandir(self._path) as entries:
             names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
             paths = {name: self._path / name for name in names}
@@ -208,6 +210,7 @@ class Folder(Storage):
                 (self._path / name).unlink(missing_ok=True)
 
     def free_bytes(self) -> int | None:
+        # The folder may not exist yet, so its nearest parent is asked.
         return shutil.disk_usage(next(p for p in [self._path, *self._path.parents] if p.exists())).free
 
     @contextlib.contextmanager
@@ -264,12 +267,14 @@ class ObjectStore(Storage):
     def __init__(self, url: str) -> None:
         import fsspec
 
+        # Object stores take a double slash for another prefix.
         self.url = re.sub(r"(?<!:)//+", "/", url).rstrip("/")
         if self.url.endswith(":"):
             raise UserError(f"{url} names no bucket; write it as {url.split(':')[0]}://bucket/prefix")
         self._fs, self._root = fsspec.core.url_to_fs(self.url)
 
     def sizes(self) -> dict[str, int]:
+        # fsspec caches listings, and other nodes write too.
         self._fs.invalidate_cache()
         try:
             entries = self._try(lambda: self._fs.ls(self._root, detail=True))
@@ -284,6 +289,7 @@ class ObjectStore(Storage):
         return self._try(lambda: self._fs.cat_file(self._path(name)))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        # One call, so that fsspec fetches them concurrently.
         names = list(names)
         paths = [self._path(name) for name in names]
         if not paths:
@@ -296,6 +302,7 @@ class ObjectStore(Storage):
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator[BinaryIO]:
+        # The path of the open file lets fsspec write to a file without a name.
         with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
             self._try(lambda: self._fs.get_file(self._path(name), f"/proc/self/fd/{scratch.fileno()}"))
             yield scratch
@@ -357,6 +364,8 @@ def patiently(action: Callable[[], T]) -> T:
             if not may_pass(error):
                 raise
             time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+
+    # The last attempt raises what it raises.
     return action()
 
 

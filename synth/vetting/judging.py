@@ -19,6 +19,7 @@ def fault(pixels: np.ndarray) -> str | None:
 
 def blank(pixels: np.ndarray) -> str | None:
     """Returns black, white or flat, the faults that hardly depend on a picture's size, or None."""
+    # Thresholds are those of the module's docstring.
     mean, deviation, alike = _levels(pixels)
     if mean < _BLACK:
         return "black"

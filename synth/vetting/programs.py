@@ -75,6 +75,7 @@ class Programs:
         return f"Programs({self.sha256[:12]})"
 
     def __getstate__(self) -> tuple[str, str, bytes]:
+        # Small data always travels, so that workers need not open the place.
         return self.sha256, self.place, self.data if len(self.data) <= _TRAVELS or not self.place else b""
 
     def __setstate__(self, state: tuple[str, str, bytes]) -> None:
@@ -94,6 +95,7 @@ def shipped() -> Programs:
 @lru_cache(maxsize=4)
 def _content(programs: Programs) -> Json:
     """Returns the content of programs. Raises UserError if the file at their place was changed."""
+    # A large file does not travel with the job. Its sha256 shows whether it is still the same.
     data = programs.data or open_storage(programs.place).read(NAME)
     content = _parsed(data, programs.place)
     if settings.digest(content) != programs.sha256:

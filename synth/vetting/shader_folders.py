@@ -125,6 +125,7 @@ def _read(file: Path, table: dict[str, str]) -> Candidate:
 
 def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
     """Returns a program in Shadertoy's JSON, as the site's pages or its API have it."""
+    # Pages give a list, the API an object with the entry `Shader`. Passes have no type in some files.
     try:
         shader: Any = json.loads(text)
         shader = shader[0] if isinstance(shader, list) else shader
@@ -165,6 +166,7 @@ def _modes(file: Path) -> tuple[str, ...]:
 
 def _licence_of(text: str) -> str | None:
     """Returns the licence in the comments of a program, or None."""
+    # Comments alone, as code may use the same words.
     comments = " ".join(re.findall(r"//[^\n]*|/\*.*?\*/", text, re.S)).lower()
     return next((licence for pattern, licence in _LICENCES if re.search(pattern, comments)), None)
 
@@ -182,6 +184,7 @@ def _once(program: Candidate, first: dict[str, str]) -> Candidate:
     """Returns the program, marked if an earlier one has the same text apart from comments and spaces."""
     if program.fault or not program.sources:
         return program
+    # The first wrapping stands for the text.
     text = "".join(plain(program.sources[0].text).split())
     earlier = first.setdefault(hashlib.sha256(text.encode()).hexdigest(), program.name)
     return program if earlier == program.name else _refused(program, f"is a copy of {earlier}")

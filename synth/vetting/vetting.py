@@ -43,6 +43,7 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
             batch = range(first, first + step)
             tasks = [{"do": "structure", "structure": number} for number in batch]
             for number, answer in zip(batch, children.run(tasks, _DEADLINE), strict=True):
+                # The rest of the last batch does not count, whatever its answers.
                 if len(accepted) == count:
                     break
                 name = f"{number:05d}"
@@ -120,6 +121,7 @@ class _Children:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # communicate closes the pipes and collects the process.
         for child in self._idle:
             child.kill()
             child.communicate()
@@ -127,6 +129,7 @@ class _Children:
     def run(self, tasks: Iterable[Json], deadline: float) -> Iterator[Json]:
         """Yields the answers to tasks, in their order. A task without an answer in time, or with a dead
         child, has a `fault`."""
+        # A thread for each child, which waits for its answers. Progress is printed every ten seconds.
         with ThreadPoolExecutor(self._count) as pool:
             begun = time.monotonic()
             for done, answer in enumerate(pool.map(lambda task: self._answer(task, deadline), tasks), 1):

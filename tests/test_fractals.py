@@ -47,9 +47,9 @@ def test_a_picture_is_drawn_again_from_its_json(name: str) -> None:
     recipe = recipe_of(RenderRequest(name, 1, "", size=64))
     for index in (0, 1001):
         params, picture = recipe.render(index)
-        about = json.loads(settings.canonical(recipe.describe(index, params, picture)))
-        assert (redraw(about) == picture.pixels).all()
-        assert settings.from_json(type(params), about["params"]) == params
+        metadata = json.loads(settings.canonical(recipe.describe(index, params, picture)))
+        assert (redraw(metadata) == picture.pixels).all()
+        assert settings.from_json(type(params), metadata["params"]) == params
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -280,8 +280,8 @@ def test_a_scene_lists_its_fractals_with_classes_and_boxes() -> None:
         counts.append(len(params.figures))
         assert params.figures[0].number == index
         for figure in params.figures:
-            own = datasets.sample_class(single, Config(), seed=0, number=figure.number)
-            assert figure.maps == own
+            system = datasets.sample_class(single, Config(), seed=0, number=figure.number)
+            assert figure.maps == system
             left, top, right, bottom = figure.box
             assert 0.15 <= right - left <= 0.6 and bottom - top == pytest.approx(right - left)
             assert 0 <= (left + right) / 2 <= 1 and 0 <= (top + bottom) / 2 <= 1
@@ -293,10 +293,8 @@ def test_figures_are_drawn_within_their_boxes() -> None:
         params, picture = drawn("fractals_multi", index)
         allowed = np.zeros((128, 128), bool)
         for left, top, right, bottom in (figure.box for figure in params.figures):
-            rows, columns = (
-                slice(max(0, round(a * 128)), max(0, round(b * 128) + 1))
-                for a, b in ((top, bottom), (left, right))
-            )
+            sides = ((top, bottom), (left, right))
+            rows, columns = (slice(max(0, round(a * 128)), max(0, round(b * 128) + 1)) for a, b in sides)
             allowed[rows, columns] = True
         assert (picture.foreground <= allowed).all()
 

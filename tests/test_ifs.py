@@ -85,7 +85,8 @@ def dimension(system: np.ndarray) -> float:
 
 
 def affinity_dimension(system: np.ndarray, depth: int = 4) -> float:
-    """Falconer's (1988): where the singular value function, summed over all products of `depth` maps, is one."""
+    """Returns Falconer's dimension (1988): at it, the singular value function sums to one over all products
+    of `depth` maps."""
     maps = products = system[:, :4].reshape(-1, 2, 2)
     for _ in range(depth - 1):
         products = np.einsum("aij,bjk->abik", products, maps).reshape(-1, 2, 2)

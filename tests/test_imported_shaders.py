@@ -35,10 +35,10 @@ def twigl(mode: str) -> str:
     if name == "geekest":
         return BODY.format(out=OUTPUTS[manner])
     names = {"geeker": ("r", "t"), "geek": ("r", "t"), "classic": ("resolution", "time")}[name]
-    out = (
-        OUTPUTS[manner] if name == "geeker" else {"": "gl_FragColor", "300": "shown", "mrt": "shown"}[manner]
-    )
-    main = f"void main() {{ vec2 p = gl_FragCoord.xy / {names[0]}; {out} = vec4({WAVES.format(t=names[1])}, 1.0); }}\n"
+    shown = {"": "gl_FragColor", "300": "shown", "mrt": "shown"}
+    out = (OUTPUTS if name == "geeker" else shown)[manner]
+    colour = f"{out} = vec4({WAVES.format(t=names[1])}, 1.0);"
+    main = f"void main() {{ vec2 p = gl_FragCoord.xy / {names[0]}; {colour} }}\n"
     if name == "geeker":
         return main
     head = f"precision highp float;\nuniform vec2 {names[0]};\nuniform float {names[1]};\n"
@@ -76,7 +76,7 @@ def name_of(mode: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Shaders21k folder of programs of our own: a good one of every kind, and one of every kind of trouble."""
+    """A Shaders21k folder with programs of our own: a good one of every kind, and one with every fault."""
     root = tmp_path_factory.mktemp("copy")
     files: dict[str, str] = {}
     toys = {
@@ -171,8 +171,8 @@ def test_licences_come_from_comments_and_from_shadertoys_default(vetted: Program
 
 
 def test_licences_filter(folder: Path) -> None:
-    found = shader_folders.allowed(shader_folders.read(str(folder)), "cc0, MIT")
-    assert [one.name for one in found if not one.fault] == ["pAge01", "pAge09"]
+    candidates = shader_folders.allowed(shader_folders.read(str(folder)), "cc0, MIT")
+    assert [program.name for program in candidates if not program.fault] == ["pAge01", "pAge09"]
 
 
 def test_a_licence_table_goes_before_comments(tmp_path: Path) -> None:

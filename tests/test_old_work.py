@@ -1,4 +1,4 @@
-"""Sets, tables and a run of commit 2cbd3b2 are good today: recognised as finished, redrawn, resumed. Refusing them is no way out.
+"""Sets, tables and a run of commit 2cbd3b2 are good today: recognised as finished, redrawn, resumed.
 
 tests/fixtures/at_2cbd3b2/README.md has the commands that made them.
 """
@@ -136,7 +136,8 @@ def resumed(old: Path) -> Iterator[Path]:
 
 
 def near(ours: dict[str, torch.Tensor], golden: dict[str, torch.Tensor], name: str) -> None:
-    """Raises AssertionError if tensors differ by more than 1e-4 of their size: other machines round otherwise."""
+    """Raises AssertionError if tensors differ by more than 1e-4 of their size, as machines round
+    differently."""
     assert ours.keys() == golden.keys(), name
     for key, value in golden.items():
         assert ((ours[key] - value).abs() <= 1e-4 * value.abs().clamp(min=1)).all(), f"{name} {key}"

@@ -47,11 +47,12 @@ def test_seed_and_settings_change_pictures(undisturbed: Path, tmp_path: Path) ->
 def test_the_class_law(tmp_path: Path) -> None:
     make_small(tmp_path, settings=("canvas=64", "orbits=1,9", "classes=3"), samples=8)
     shard_set = ShardSet(str(tmp_path))
-    about = [s.about for shard in shard_set.shards for s in shard_set.read(shard)]
-    assert [(a["class"], a["instance"]) for a in about] == [(i % 3, i // 3) for i in range(8)]
+    metadata = [s.about for shard in shard_set.shards for s in shard_set.read(shard)]
+    assert [(m["class"], m["instance"]) for m in metadata] == [(i % 3, i // 3) for i in range(8)]
+    params = [m["params"] for m in metadata]
     shared = [f.name for f in dataclasses.fields(visual_atoms.Class)]
-    assert all(about[i]["params"][n] == about[i + 3]["params"][n] for i in range(5) for n in shared)
-    assert len({a["params"]["noise_key"] for a in about}) == 8
+    assert all(params[i][n] == params[i + 3][n] for i in range(5) for n in shared)
+    assert len({p["noise_key"] for p in params}) == 8
 
 
 def test_a_finished_run_does_nothing(finished: Path) -> None:

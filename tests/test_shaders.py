@@ -47,30 +47,29 @@ def accepted() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def looks(accepted: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """The first class of every structure, drawn as it is vetted and with one thing changed: uint8 (structures, 128, 128, 3) each."""
+    """Pictures of the first class of every structure, as it is vetted and with one change: uint8
+    (structures, 128, 128, 3) each."""
     attempts = programs.shipped().content["attempts"]
     drawn: dict[str, list[np.ndarray]] = {}
     for number, program in enumerate(accepted):
-        plain = shaders.look(
-            program["structure"],
-            shaders.class_values(program["structure"], number, attempts.get(str(number), 0)),
-            2.9,
-        )
-        other = shaders.class_values(program["structure"], number + len(accepted), 0)
-        changes = {
+        structure = program["structure"]
+        values = shaders.class_values(structure, number, attempts.get(str(number), 0))
+        plain = shaders.look(structure, values, 2.9)
+        changes: dict[str, dict[str, Any]] = {
+            "plain": {},
             "again": {},
             "time": {"time": 7.1},
             "view": {"view": (0.1, 0.1, 1.2, 0.3)},
-            "values": {"values": other},
+            "values": {"values": shaders.class_values(structure, number + len(accepted), 0)},
         }
-        drawn.setdefault("plain", []).append(shaders.draw(plain, 128))
         for name, change in changes.items():
-            drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))  # type: ignore[arg-type]
-    return {name: np.stack(them) for name, them in drawn.items()}
+            drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))
+    return {name: np.stack(pictures) for name, pictures in drawn.items()}
 
 
 def moved(looks: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """By how many levels the pictures of the structures differ in the mean, for a change: float64 (structures,)."""
+    """Returns the mean difference that a change makes to the picture of each structure, in levels: float64
+    (structures,)."""
     return np.abs(looks["plain"].astype(float) - looks[name]).mean(axis=(1, 2, 3))
 
 
@@ -166,9 +165,9 @@ def test_a_class_with_nothing_to_show_at_first_uses_a_later_attempt(recipe: Reci
 
 def test_a_picture_is_drawn_again_from_its_json_which_names_the_renderer(recipe: Recipe) -> None:
     params, picture = recipe.render(12_345)
-    about = json.loads(settings.canonical(recipe.describe(12_345, params, picture)))
-    assert about["renderer"] == gl.renderer() and (redraw(about) == picture.pixels).all()
-    assert settings.from_json(shaders.Params, about["params"]) == params
+    metadata = json.loads(settings.canonical(recipe.describe(12_345, params, picture)))
+    assert metadata["renderer"] == gl.renderer() and (redraw(metadata) == picture.pixels).all()
+    assert settings.from_json(shaders.Params, metadata["params"]) == params
 
 
 def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:

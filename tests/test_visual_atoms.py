@@ -167,21 +167,12 @@ def test_pixels_never_change() -> None:
 
 @pytest.mark.slow
 def test_pixels_are_the_same_on_the_plainest_x86_64(tmp_path: Path) -> None:
-    script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s)"
-    script += "; s.loader.exec_module(m); print(*m.pixel_hashes())"
-    plainest = {
-        "NUMBA_CPU_NAME": "x86-64",
-        "NUMBA_CPU_FEATURES": "",
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "NPY_DISABLE_CPU_FEATURES": "AVX2",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", script, __file__],
-        env={**os.environ, **plainest},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1])"
+    script += "; m = u.module_from_spec(s); s.loader.exec_module(m); print(*m.pixel_hashes())"
+    plainest = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NPY_DISABLE_CPU_FEATURES": "AVX2"}
+    environment = {**os.environ, **plainest, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script, __file__]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.split() == GOLDEN
 
 

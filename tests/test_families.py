@@ -38,9 +38,8 @@ def test_every_data_set_is_of_a_family_that_keeps_the_contract() -> None:
         assert "redraws" in family.Params.__dataclass_fields__ or family is visual_atoms
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in datasets.DATASETS if name != "shaders21k"]
-)  # whose programs cannot be shipped
+# The programs of shaders21k cannot be shipped.
+@pytest.mark.parametrize("name", [name for name in datasets.DATASETS if name != "shaders21k"])
 def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> None:
     make_small(tmp_path, dataset=name, settings=("classes=3",), samples=8, shard_size=5, seed=4)
     shard_set = ShardSet(str(tmp_path))

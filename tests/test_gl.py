@@ -26,9 +26,8 @@ def test_pixels_are_where_the_program_puts_them(size: int) -> None:
     levels = np.round((np.arange(size) + 0.5) / size * 255)
     pixels = place(size)
     assert pixels.shape == (size, size, 3) and pixels.dtype == np.uint8 and pixels.flags["C_CONTIGUOUS"]
-    assert (
-        np.abs(pixels[..., 0] - levels).max() <= 1 and np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
-    )
+    assert np.abs(pixels[..., 0] - levels).max() <= 1
+    assert np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
     assert (pixels[..., 2] == 102).all()
 
 

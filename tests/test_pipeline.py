@@ -201,9 +201,9 @@ def kill_after(calls: int, action, first=None):  # type: ignore[no-untyped-def]
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    estimate = pipeline.estimate(
-        pipeline.RenderRequest("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",))
-    )
+    out, settings = str(tmp_path / "x"), ("canvas=64",)
+    request = pipeline.RenderRequest("visual_atoms", 1000, out, size=32, settings=settings)
+    estimate = pipeline.estimate(request)
     assert estimate.pictures == 1000 and estimate.seconds > 0 and not (tmp_path / "x").exists()
     assert 1000 * 1024 < estimate.bytes < 1000 * 4096
 
@@ -258,15 +258,12 @@ def test_a_failing_picture_is_named_with_its_index(tmp_path: Path, monkeypatch: 
             raise ZeroDivisionError("an edge")
         return render(params, size)
 
-    config = pipeline.recipe_of(
-        pipeline.RenderRequest("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))
-    ).config
+    settings = ("canvas=64", "orbits=1,20")
+    config = pipeline.recipe_of(pipeline.RenderRequest("visual_atoms", 80, "x", settings=settings)).config
     bad = datasets.sample_params(datasets.get("visual_atoms"), config, seed=0, index=70).noise_key
     monkeypatch.setattr(visual_atoms, "render", fail)
-    with pytest.raises(
-        DrawError,
-        match=r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge",
-    ):
+    sentence = r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge"
+    with pytest.raises(DrawError, match=sentence):
         make_small(tmp_path, samples=80)
     monkeypatch.undo()
     assert make_small(tmp_path, samples=80).pictures == 16

@@ -34,9 +34,8 @@ def recipe() -> Recipe:
 
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
-    params: shaders.Params = datasets.sample_params(
-        recipe.dataset, recipe.config, seed=recipe.seed, index=index
-    )
+    dataset, config = recipe.dataset, recipe.config
+    params: shaders.Params = datasets.sample_params(dataset, config, seed=recipe.seed, index=index)
     return params
 
 
@@ -101,17 +100,15 @@ def test_the_shipped_programs_are_those_that_are_composed(accepted: list[dict[st
 def test_every_plan_and_block_is_in_use() -> None:
     composed = [composer.compose(number) for number in range(400)]
     assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in composer.PLANS}
-    assert {b.name for b in blocks.blocks().values() if b.parameters} == {
-        name for p in composed for name in p.blocks
-    }
+    names = {block.name for block in blocks.blocks().values() if block.parameters}
+    assert names == {name for program in composed for name in program.blocks}
 
 
 def test_every_function_of_the_glsl_files_is_read() -> None:
     for file in blocks.FOLDER.glob("*.glsl"):
         if file.stem != "twigl":
-            assert file.read_text().count("\n}\n") == sum(
-                block.role == file.stem for block in blocks.blocks().values()
-            ), file
+            count = sum(block.role == file.stem for block in blocks.blocks().values())
+            assert file.read_text().count("\n}\n") == count, file
 
 
 def test_parameters_are_what_they_were(recipe: Recipe) -> None:
@@ -122,12 +119,10 @@ def test_parameters_are_what_they_were(recipe: Recipe) -> None:
 def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
     for index in range(0, 21_000, 97):
         params = params_of(recipe, index)
-        for uniform, value in zip(
-            program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True
-        ):
-            assert (np.array(value) >= uniform.parameter.low).all() and (
-                np.array(value) <= uniform.parameter.high
-            ).all()
+        program = program_of(params)
+        for uniform, value in zip(program.uniforms, program.bindings(params.values).values(), strict=True):
+            low, high = uniform.parameter.low, uniform.parameter.high
+            assert (np.array(value) >= low).all() and (np.array(value) <= high).all()
             assert (uniform.parameter.type == "int") == isinstance(value, int)
 
 
@@ -136,9 +131,8 @@ def program_of(params: shaders.Params) -> composer.Program:
 
 
 def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recipe: Recipe) -> None:
-    ours, theirs = (
-        datasets.sample_params(recipe.dataset, recipe.config, seed=seed, index=77) for seed in (0, 1)
-    )
+    dataset, config = recipe.dataset, recipe.config
+    ours, theirs = (datasets.sample_params(dataset, config, seed=seed, index=77) for seed in (0, 1))
     assert (ours.structure, ours.values) == (theirs.structure, theirs.values)
     assert ours.time != theirs.time and ours.view != theirs.view
 
@@ -215,9 +209,8 @@ def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> No
     assert first.data == second.data
     assert first.content["programs"] == accepted[:3]
     shipped = programs.shipped().content
-    assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith(
-        "llvmpipe"
-    )
+    assert {int(k) for k in first.content["attempts"]} <= set(range(9))
+    assert shipped["renderer"].startswith("llvmpipe")
 
 
 @pytest.mark.slow
@@ -258,10 +251,8 @@ def test_records_name_the_renderer_and_the_fingerprint_the_programs(tmp_path: Pa
     make_small(tmp_path, **SMALL, samples=4)
     manifest = ShardSet(str(tmp_path)).manifest
     assert all(part["run"]["renderer"] == gl.renderer() for part in manifest["parts"])
-    assert (
-        manifest["identity"]["config"]["programs"] == programs.shipped().sha256
-        and manifest["licence"] == "CC0-1.0"
-    )
+    assert manifest["identity"]["config"]["programs"] == programs.shipped().sha256
+    assert manifest["licence"] == "CC0-1.0"
 
 
 @pytest.mark.soak

@@ -87,9 +87,8 @@ def kernels() -> list[str]:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.FunctionDef) and "jit" in "".join(
-                    map(ast.unparse, node.decorator_list)
-                ):
+                decorators = map(ast.unparse, getattr(node, "decorator_list", []))
+                if isinstance(node, ast.FunctionDef) and "jit" in "".join(decorators):
                     names.append(f"{path.stem}.{node.name}")
     return sorted(names)
 

@@ -135,7 +135,7 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     names = tuple(sorted(set(families)))
     if len(names) < 2:
         raise UserError(
-            f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more --sets"
+            f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more sets by --on"
         )
     x = features_.astype(np.float64)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9

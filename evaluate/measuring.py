@@ -16,12 +16,15 @@ from evaluate.figures import Figure
 from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
 from evaluate.prompts import Prompts
 from synth.errors import UserError
+from synth.sets import places
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
 from train.sampling.draw import require_drawing
 
 Json = dict[str, Any]
+CLIP = "ViT-L-14/openai"  # the usual encoder of text metrics
+
 Events = Generator[Progress | list[Json], None, None]  # pictures that are done, and last the rows
 
 
@@ -36,7 +39,7 @@ class MeasureRequest:
     detector: str = detectors.INCEPTION
     weights: str | None = None  # a file, for inception
     metrics: str = "fid,kid,is,pr,dc"
-    clip: str = "ViT-L-14/openai"  # encoder of the text metrics
+    clip: str | None = None  # encoder of the text metrics; None: ViT-L-14/openai
     seed: int = 0
     resamples: int = 0
     images_seen: int | None = None
@@ -68,6 +71,19 @@ class Bench:
     device: str
 
 
+def usual_tables(run: str, reference: str) -> str | None:
+    """Returns the finished tables of a reference by the run's encoder in the usual place, or None.
+
+    Raises UserError if the run or the reference is missing."""
+    shards, encoder = ShardSet(reference), find(run).about["encoder"] or {}
+    wanted = (shards.digest, encoder.get("digest"))
+    for place in places.all_tables(str(shards.manifest["identity"].get("dataset", ""))):
+        tables = CaptionSet(place)
+        if (tables.manifest["shards"]["digest"], tables.identity["weights"]) == wanted:
+            return place
+    return None
+
+
 def pictures(request: MeasureRequest, *, checkpoints: bool = False) -> int:
     """Returns the number of pictures to process: the reference's, and those drawn of the checkpoints.
 
@@ -82,6 +98,12 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
 
     Returns everything that figures need. Raises UserError."""
     device, names = encoders.choose_device(request.device), parse(request.metrics)
+    if request.clip is not None and not set(names) & set(TEXT_METRICS):
+        raise UserError(
+            f"--clip belongs to the metrics {' and '.join(TEXT_METRICS)}; add one, or leave it out"
+        )
+    if request.captions and request.encoder:
+        raise UserError("--captions holds the vectors of the prompts, so --encoder has no use; leave one out")
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
@@ -92,7 +114,7 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
         prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
-    judge = _text_judge(request.clip, prompted, device) if set(names) & set(TEXT_METRICS) else None
+    judge = _text_judge(request.clip or CLIP, prompted, device) if set(names) & set(TEXT_METRICS) else None
     detector = detectors.load(request.detector, weights=request.weights, device=device)
     split = sources.of_shards(request.reference)
     [reference] = yield from extract([detector], split)

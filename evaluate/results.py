@@ -47,7 +47,7 @@ def read(run: Path) -> list[Json]:
         lines, _ = _split(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{run} has no {NAME}; `python -m evaluate metrics {run} --reference SHARDS` writes it"
+            f"{run} has no {NAME}; `python -m evaluate metrics {run} --on SET` writes it"
         ) from None
     rows = []
     for number, line in enumerate(lines.splitlines(), 1):

@@ -114,7 +114,7 @@ def row_of(run: Run) -> Row:
     }  # the later of two equal metrics
     if not latest:
         raise UserError(
-            f"{run.path / results.NAME} holds no figure; `python -m evaluate metrics {run.path} --reference SHARDS` writes some"
+            f"{run.path / results.NAME} holds no figure; `python -m evaluate metrics {run.path} --on SET` writes some"
         )
     return Row(run, _arm(run), str(run.about["shards"].get("dataset")), list(latest.values()))
 

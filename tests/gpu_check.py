@@ -158,14 +158,14 @@ def _two_processes(scratch: Path, device: str) -> str:
         "tiny-32",
     ]
     command += [
-        "--shards",
+        "--on",
         str(scratch / "small"),
         "--captions",
         str(scratch / "small-tables"),
         "--out",
         str(scratch / "two"),
     ]
-    command += ["--images-seen", "64", "--device", device, "--set", "run.tick=32"]
+    command += ["--images", "64", "--device", device, "--set", "run.tick=32"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return (

@@ -154,7 +154,7 @@ def _tuned(source: str) -> str:
 
 def _emoji(plan: Plan, at: Places) -> list[Step]:
     font = ("--font", plan.font) if plan.font else ()
-    command = ("data.emoji.prepare", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
+    command = ("data", "emoji", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
     prepared = Step("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
     return [prepared, _captions(plan, at, TRAIN, "emoji"), _captions(plan, at, TEST, "emoji")]
 
@@ -258,7 +258,7 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
 
 def _measuring(plan: Plan, at: Places) -> list[Step]:
     emoji = (
-        "--reference",
+        "--on",
         str(at.shards(TEST)),
         "--captions",
         str(at.captions(TEST)),
@@ -283,7 +283,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
                 (after, f"captions {TEST}"),
             )
         )
-    sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
+    sets = tuple(word for family in plan.families for word in ("--on", str(at.shards(family))))
     asked = (
         "evaluate",
         "agreement",
@@ -301,7 +301,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
 
 
 def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    shards = [word for name in names for word in ("--shards", str(at.shards(name)))]
+    shards = [word for name in names for word in ("--on", str(at.shards(name)))]
     return (*shards, *(word for name in names for word in ("--captions", str(at.captions(name)))))
 
 
@@ -320,7 +320,7 @@ def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]
     return (
         "--out",
         str(at.run(name)),
-        "--images-seen",
+        "--images",
         str(images),
         *where,
         *(word for s in settings for word in ("--set", s)),

@@ -81,7 +81,7 @@ def do(
                 continue
             if worker not in busy:
                 raise UserError(
-                    "a process that was waiting for a step has ended by itself; the same command goes on from here"
+                    "a process that was waiting for a step has ended by itself; run the same command again to resume"
                 )
             step, begun = busy.pop(worker)
             seconds, code = time.perf_counter() - begun, int(answer["code"]) if answer else worker.ended()
@@ -172,4 +172,4 @@ def _failure(step: Step, code: int, logs: Path) -> str:
         if code
         else f"has left no {step.makes}"
     )
-    return f"the step {step.name!r} {how}; {log} has what it said, and the same command goes on from here"
+    return f"the step {step.name!r} {how}; {log} has its output; run the same command again to resume"

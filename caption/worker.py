@@ -111,12 +111,12 @@ def captions_of(sample: Sample) -> list[str]:
     """Returns the texts of a sample: people's captions if its shard has any, else its true sentences.
 
     Raises UserError if its JSON has something else in their place."""
-    if own := sample.captions or sample.about.get("caption"):
+    if own := sample.captions or sample.metadata.get("caption"):
         return _texts_alone(sample.key, [own] if isinstance(own, str) else own)
     if not is_formula(sample):
         return []
     try:
-        return attributes.sentences(sample.about)
+        return attributes.sentences(sample.metadata)
     except KeyError as error:
         raise UserError(
             f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown"
@@ -125,7 +125,7 @@ def captions_of(sample: Sample) -> list[str]:
 
 def is_formula(sample: Sample) -> bool:
     """Returns True if exnihilo drew the sample."""
-    return {"family", "params", "stats"} <= sample.about.keys()
+    return {"family", "params", "stats"} <= sample.metadata.keys()
 
 
 def _texts_alone(key: str, captions: object) -> list[str]:

@@ -147,10 +147,10 @@ def _misdrawn(samples: Iterator[shards.Sample], keys: set[str], name: str, codec
         if sample.key not in keys:
             continue
         # The codec may lose bits, so both pictures have gone through it.
-        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.about))))
+        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.metadata))))
 
         # Renderers of shaders differ by a few levels.
-        foreign = sample.about.get("renderer") and sample.about["renderer"] != gl.renderer()
+        foreign = sample.metadata.get("renderer") and sample.metadata["renderer"] != gl.renderer()
         if np.abs(drawn.astype(np.int16) - sample.pixels).mean() > (gl.TOLERANCE if foreign else 0):
             cause = "another machine type or law drew it"
             return f"sample {sample.key} of {name} is not the picture that its JSON draws: {cause}"

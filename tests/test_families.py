@@ -49,7 +49,7 @@ def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> 
     assert len(drawn) == len(stored) == 8
     for (pixels, sample), at_rest in zip(drawn, stored, strict=True):
         assert (rgb(pixels) == at_rest.pixels).all() and pixels.shape[:2] == (32, 32)
-        assert sample == {k: v for k, v in at_rest.about.items() if k != "crc32"}
+        assert sample == {k: v for k, v in at_rest.metadata.items() if k != "crc32"}
         assert (redraw(sample) == pixels).all()
 
 

@@ -201,9 +201,9 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
     make_small(out, samples=9, shard_size=4, **request)
     shard_set = ShardSet(str(out))
     samples = [sample for shard in shard_set.shards for sample in shard_set.read(shard)]
-    assert [s.about["params"]["program"] for s in samples] == ["pAge01", "pAge09", "pAge00"] * 3
-    assert [s.about["params"]["licence"] for s in samples[:3]] == ["mit", "cc0", "cc-by-nc-sa-3.0"]
-    assert (redraw(samples[4].about) == samples[4].pixels).all()
+    assert [s.metadata["params"]["program"] for s in samples] == ["pAge01", "pAge09", "pAge00"] * 3
+    assert [s.metadata["params"]["licence"] for s in samples[:3]] == ["mit", "cc0", "cc-by-nc-sa-3.0"]
+    assert (redraw(samples[4].metadata) == samples[4].pixels).all()
     assert not any(sentence for _, sentence in damages(shard_set, 4))
     assert (out / NAME).read_bytes() == vetted
     assert shard_set.manifest["identity"]["config"]["programs"] == Programs.of(vetted).sha256

@@ -47,7 +47,7 @@ def test_seed_and_settings_change_pictures(undisturbed: Path, tmp_path: Path) ->
 def test_the_class_law(tmp_path: Path) -> None:
     make_small(tmp_path, settings=("canvas=64", "orbits=1,9", "classes=3"), samples=8)
     shard_set = ShardSet(str(tmp_path))
-    metadata = [s.about for shard in shard_set.shards for s in shard_set.read(shard)]
+    metadata = [s.metadata for shard in shard_set.shards for s in shard_set.read(shard)]
     assert [(m["class"], m["instance"]) for m in metadata] == [(i % 3, i // 3) for i in range(8)]
     params = [m["params"] for m in metadata]
     shared = [f.name for f in dataclasses.fields(visual_atoms.Class)]

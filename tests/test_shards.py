@@ -69,7 +69,7 @@ def test_samples_are_read_as_rgb_with_their_json(undisturbed: Path) -> None:
     shard_set = ShardSet(str(undisturbed))
     assert len(shard_set) == 40 and [s.count for s in shard_set.shards] == [16, 16, 8]
     sample = next(shard_set.read(shard_set.shards[1]))
-    assert sample.key == "000000016" and sample.about["class"] == 16 and sample.captions == []
+    assert sample.key == "000000016" and sample.metadata["class"] == 16 and sample.captions == []
     assert sample.pixels.shape == (32, 32, 3) and sample.pixels.dtype == np.uint8
 
 
@@ -144,7 +144,7 @@ def test_every_codec_makes_readable_sets(tmp_path: Path, codec: str, extension: 
     make_small(tmp_path / codec, samples=4, codec=codec)
     shard_set = ShardSet(str(tmp_path / codec))
     for sample in shard_set.read(shard_set.shards[0]):
-        difference = np.abs(sample.pixels.astype(int) - codecs.rgb(redraw(sample.about)))
+        difference = np.abs(sample.pixels.astype(int) - codecs.rgb(redraw(sample.metadata)))
         assert difference.max() <= (0 if codec != "jpeg" else 40)
     with tarfile.open(tmp_path / codec / "visual_atoms-000000.tar") as tar:
         assert tar.getnames()[0] == f"000000000.{extension}"

@@ -163,8 +163,8 @@ def _class(about: dict[str, Any]) -> str:
 def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
     """Adds the facts or captions of a sample. Raises UserError if it has neither."""
     if isinstance(to, Formulas):
-        to.facts.append(attributes.facts(sample.about))
-        to.classes.append(_class(sample.about))
+        to.facts.append(attributes.facts(sample.metadata))
+        to.classes.append(_class(sample.metadata))
         return
     captions = worker.captions_of(sample)
     if not captions:
@@ -172,5 +172,5 @@ def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
             f"sample {sample.key} of {url} has neither parameters nor captions; fit-encoder reads sets that have either"
         )
     to.captions.append(captions)
-    to.concepts.append(str(sample.about.get("concept") or captions[0]))
-    to.nouns.append("emoji" if "emoji" in sample.about else "picture")
+    to.concepts.append(str(sample.metadata.get("concept") or captions[0]))
+    to.nouns.append("emoji" if "emoji" in sample.metadata else "picture")

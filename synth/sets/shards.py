@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
     key: str
     pixels: np.ndarray  # uint8 (H, W, 3), grey widened
-    about: Json  # its JSON; empty if it has none
+    metadata: Json  # the content of its .json; empty if it has none
     captions: list[str]
 
 

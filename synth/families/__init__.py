@@ -105,6 +105,7 @@ def describe(
     dataset: DataSet, config: Any, params: Any, picture: Picture, *, seed: int, index: int, size: int
 ) -> Json:
     """Returns the JSON of a sample, without the checksum of its picture file."""
+    # Picture i is instance i div C of class i mod C.
     instance, number = divmod(index, config.classes)
     return {
         "dataset": dataset.name,

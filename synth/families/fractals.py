@@ -144,6 +144,7 @@ def random_system(count: int, key: int) -> tuple[ifs.Row, ...]:
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
     """Returns the Params of a picture of a class. All data sets of the chain draw the same numbers."""
+    # All numbers are drawn in any case, whether or not the picture uses them.
     figure = sample_figure(config, system, stream)
     cloud_law, cloud_key = sample_clouds(stream)
     sigma = sample_sigma(config, stream)

@@ -52,8 +52,8 @@ class Config:
             raise ValueError(f"classes is {self.classes}; it must be at least 1")
         # A manifest holds the sha256 of its programs alone.
         if isinstance(self.programs, str):
-            programs = f"its programs (sha256 {self.programs[:12]}...) lie beside the set"
-            raise UserError(f"{programs}; only --set programs=DIR can give them")
+            digest = f"sha256 {self.programs[:12]}..."
+            raise UserError(f"its programs ({digest}) come from a folder; give it: --set programs=DIR")
 
     @property
     def channels(self) -> int:

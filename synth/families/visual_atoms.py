@@ -237,8 +237,11 @@ def draw_polygon(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray, grey
         missed = max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= side or min(y0, y1) >= side
         inside = min(x0, x1) >= 0 and min(y0, y1) >= 0 and max(x0, x1) < side and max(y0, y1) < side
         if length > 0 and not missed:
+            # Fixed point: 2^32 is one pixel, and the sum starts at a half for rounding.
             slope = np.int64(np.float64(rise) * 4294967296.0 / np.float64(length)) + 1
             climbed, place = np.int64(1) << 31, np.int64(y0) * side + x0
+
+            # Within the frame the place moves by steps; otherwise every pixel is checked.
             if inside:
                 for _ in range(length):
                     flat[place + (climbed >> 32) * across] = grey

@@ -113,7 +113,7 @@ def _tilings(draft: Draft) -> None:
     _bend(draft, 0, 1)
     draft.add(f"vec4 cell = {draft.call(draft.one_of('tilings'), 'q')};")
 
-    # Place within the cell. Cells differ in turn, speed and scale.
+    # The place in the cell, cell.xy. Cells differ in turn, speed and scale.
     turn, variety = draft.knob("turn", 0, 6.28), draft.knob("own", 0.2, 1)
     angle = f"{turn} * floor(4.0 * cell.z) + 0.6 * {variety} * time * (cell.z - 0.5)"
     draft.add(f"vec2 at = turned({angle}) * cell.xy * (1.0 + {variety} * cell.z);")
@@ -124,7 +124,7 @@ def _tilings(draft: Draft) -> None:
         draft.add(f"float e = {draft.call(draft.one_of('shapes'), 'at * 1.3')};")
         draft.add("d = cell.z < 0.5 ? d : e;")
 
-    # Colours of shape, ground and joints.
+    # Colours of shape, ground and joints. The distance to the cell's edge is cell.w.
     palette = draft.one_of("palettes")
     inner = draft.call(palette, f"fract(3.7 * cell.z) + {draft.knob('rings', 0, 0.8)} * d")
     outer = draft.call(draft.one_of("palettes"), f"0.25 + 0.5 * cell.z * {draft.knob('ground', 0, 1.2)}")

@@ -68,6 +68,7 @@ def _deflate(data: np.ndarray) -> np.ndarray:
 def _count(data: np.ndarray) -> np.ndarray:
     """Counts each byte: int64 (257,), the last 0. Four tables take turns, so that no count waits for the one
     before it."""
+    # Four bytes at a time, then the rest.
     first, second, third, fourth = np.zeros((4, END + 1), np.int64)
     whole = data.size // 4
     for i in range(whole):

@@ -168,6 +168,7 @@ def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
 def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
     """Counts the pixels of each side and value: int64 (2, width). Neighbours are often alike. So four tables
     take turns, and no count waits for the one before it."""
+    # Values of the foreground follow those of the background in each table.
     tables = np.zeros((4, 2 * width), np.uint32)
     first, second, third, fourth = tables
     whole = values.size // 4

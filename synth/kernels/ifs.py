@@ -96,6 +96,8 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
         low, high = max(0.0, q / 3.0), min(1.0, p)
         s1 = low + (high - low) * _uniform(key, first + 2 * k)
         p, q = p - s1, q - s1
+
+        # The second value has the weight 2 in alpha, and is at most the first.
         low, high = max(0.0, q / 2.0), min(s1, p / 2.0)
         s2 = low + (high - low) * _uniform(key, first + 2 * k + 1)
         p, q = p - 2.0 * s2, q + 3.0 - 2.0 * s2
@@ -193,6 +195,8 @@ def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray
             row = np.int32(_within(x[i] * scale[0] + shift[0], most))
             column = np.int32(_within(y[i] * scale[1] + shift[1], most))
             cells[i] = first + row * down + column * across
+
+        # One by one, as two points of a block may have the same cell.
         for i in range(x.size):
             counts[np.uint32(cells[i])] += np.uint32(1)
     return counts.reshape(side, side)
@@ -229,6 +233,7 @@ def _iterate(
     paired with one that is never chosen."""
     # Maps and the thresholds of their choice.
     count = system.shape[0]
+    # The odd map's threshold is beyond every choice.
     maps, least = np.zeros((count + count % 2, 7), np.float32), np.full(count + count % 2, 65536, np.int32)
     maps[:count], least[:count] = system, _thresholds(system[:, 6])
 

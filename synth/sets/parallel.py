@@ -137,6 +137,7 @@ def _run_on_ray(
 def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
     """Starts Ray for this block, or joins a cluster. Uses a running Ray as it is. Ray is quiet, without usage
     statistics, with one thread a task. Raises UserError if the address leads to no cluster."""
+    # Ray reads its environment when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray

@@ -25,6 +25,7 @@ def shards(name: str) -> str:
 
 def tables(dataset: str, encoder: str) -> str:
     """Returns the folder of a set's caption tables; `dataset` and `encoder` are recorded names."""
+    # Characters that a folder's name should not have, such as the slash of ViT-B-32/openai.
     dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
     return f"{CAPTIONS}/{dataset}/{encoder}"
 
@@ -51,6 +52,7 @@ def sets(text: str) -> list[str]:
     Raises UserError if there is none, or the name stands for sets of both kinds."""
     if is_place(text):
         return [text]
+    # A name of both kinds is ambiguous, and one of neither is unknown.
     formula, splits = _formula(text), _splits(text)
     _require_one(text, formula, splits)
     return formula or splits

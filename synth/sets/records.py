@@ -58,6 +58,7 @@ class Record:
 
         `count` is the number of its samples if it differs from the plan. `run` gets the times since the watch
         began, the host, the packages' versions, and the stage's `entries`."""
+        # No part of any digest, as times and hosts differ from run to run.
         run = {
             "parts": part.of,
             "seconds": round(watch.seconds(), 3),

@@ -216,6 +216,7 @@ class Folder(Storage):
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Locks the folder itself, so the lock leaves no file and dies with the process."""
+        # The sweep comes before and after: a killed writer may have left files, and this one may fail.
         created = self._create()
         folder = os.open(self._path, os.O_RDONLY)
         try:

@@ -88,7 +88,7 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
         bytes=writer.size,
         sha256=writer.sha256,
         packages=_VERSIONED,
-        about={"device": str(encoder.device)},
+        entries={"device": str(encoder.device)},
     )
     ledger.write_record(storage, record)
     yield record
@@ -114,14 +114,14 @@ def captions_of(sample: Sample) -> list[str]:
 
     Raises UserError if its JSON has captions of another type, or unknown parameters."""
     # Human captions.
-    if texts := sample.captions or sample.about.get("caption"):
+    if texts := sample.captions or sample.metadata.get("caption"):
         return _texts_alone(sample.key, [texts] if isinstance(texts, str) else texts)
     if not is_formula(sample):
         return []
 
     # Sentences.
     try:
-        return attributes.sentences(sample.about)
+        return attributes.sentences(sample.metadata)
     except KeyError as error:
         raise UserError(
             f"the JSON of sample {sample.key} has {error}, but this version of exnihilo has no sentences"
@@ -131,7 +131,7 @@ def captions_of(sample: Sample) -> list[str]:
 
 def is_formula(sample: Sample) -> bool:
     """Returns True if exnihilo drew the sample."""
-    return {"family", "params", "stats"} <= sample.about.keys()
+    return {"family", "params", "stats"} <= sample.metadata.keys()
 
 
 def _texts_alone(key: str, captions: object) -> list[str]:

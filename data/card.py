@@ -23,7 +23,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
     metadata = croissant.About(
         description=f"{manifest['samples']:,} pictures with captions: {manifest['title']}",
         licence=manifest["licence"],
-        made=f"from {manifest['source']}, prepared by exnihilo",
+        provenance=f"from {manifest['source']}, prepared by exnihilo",
         extension=CODECS[manifest["identity"]["codec"]].extension,
         record="The original of the picture, its size and its crop, as JSON.",
         captions=_count(manifest, "captions") > 0,

@@ -39,7 +39,7 @@ def test_the_sentences_are_those_of_the_sample(undisturbed: Path, captioned: Pat
 
     tables, shard_set = CaptionSet(str(captioned)), ShardSet(str(undisturbed))
     stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
-    assert stored == [sentences(s.about) for shard in shard_set.shards for s in shard_set.read(shard)]
+    assert stored == [sentences(s.metadata) for shard in shard_set.shards for s in shard_set.read(shard)]
     assert all(len(row) == 2 for row in stored)
 
 

@@ -34,7 +34,7 @@ def run(*arguments: object) -> Any:
 
 def samples(place: Path) -> dict[str, Any]:
     shard_set = ShardSet(str(place))
-    return {s.about["emoji"]: s for shard in shard_set.shards for s in shard_set.read(shard)}
+    return {s.metadata["emoji"]: s for shard in shard_set.shards for s in shard_set.read(shard)}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_every_emoji_that_the_font_shows_is_drawn_with_its_names_and_no_other(pr
         pixels = drawn[emoji].pixels
         assert pixels.shape == (32, 32, 3) and (pixels[0, 0] == 255).all(), emoji
         assert np.abs(pixels[16, 16].astype(int) - colour).max() <= 1, emoji
-    assert drawn["🍎"].captions == ["red apple", "apple"] and drawn["🍎"].about["source"] == "1F34E"
+    assert drawn["🍎"].captions == ["red apple", "apple"] and drawn["🍎"].metadata["source"] == "1F34E"
     assert drawn["🇹🇩"].captions == ["flag of Chad", "flag for Chad"]
 
 
@@ -61,7 +61,7 @@ def test_variants_in_several_skin_tones_lie_in_one_split(prepared: Path) -> None
         split
         for split in ("train", "test")
         for s in samples(prepared / split).values()
-        if s.about["concept"] == "waving hand"
+        if s.metadata["concept"] == "waving hand"
     }
     assert len(places) == 1
 
@@ -85,12 +85,12 @@ def test_a_concept_is_the_name_without_skin_tones(emoji: str, concept: str) -> N
 def test_the_split_is_written_down_with_font_package_and_licence(prepared: Path) -> None:
     written = json.loads((prepared / "splits.json").read_text())
     for split in ("train", "test"):
-        assert written["splits"][split] == [s.about["source"] for s in samples(prepared / split).values()]
+        assert written["splits"][split] == [s.metadata["source"] for s in samples(prepared / split).values()]
         manifest = json.loads((prepared / split / "manifest.json").read_text())
         assert manifest["identity"]["dataset"] == f"emoji-{split}"
         assert "Open Font License" in manifest["licence"]
         assert (manifest["identity"]["filter"], manifest["identity"]["size"]) == ("lanczos", 32)
-    assert len(next(iter(samples(prepared / "test").values())).about["font"]) == 64
+    assert len(next(iter(samples(prepared / "test").values())).metadata["font"]) == 64
 
 
 def test_a_second_call_does_nothing(made_font: Path, prepared: Path) -> None:

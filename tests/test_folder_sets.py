@@ -43,7 +43,7 @@ def test_captions_come_from_tables_of_each_kind(name: str, root: Path) -> None:
     write(root / name, TABLES[name])
     [row] = prepare(root, "--captions", name, "--test-share", 0)
     assert row["prepared"] == 3 and row["captions"] == 4
-    assert {s.about["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
+    assert {s.metadata["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
     before = states(root.parent)
     assert [row["prepared"] for row in prepare(root, "--captions", name, "--test-share", 0)] == [0]
     assert states(root.parent) == before
@@ -53,7 +53,7 @@ def test_captions_lie_beside_their_pictures(root: Path) -> None:
     for name, texts in SAID.items():
         write((root / name).with_suffix(".txt"), "\n".join(texts) + "\n")
     prepare(root, "--test-share", 0, "--licence", "CC BY 4.0", "--name", "cats.v1")
-    assert {s.about["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
+    assert {s.metadata["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
     manifest = json.loads((root.parent / "out/train/manifest.json").read_text())
     assert manifest["licence"] == "CC BY 4.0" and manifest["identity"]["dataset"] == "cats.v1-train"
 
@@ -64,14 +64,14 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     rows = prepare(root, "--captions", "none", "--test-share", 0.3)
     assert [(row["pictures"], row["captions"]) for row in rows] == [(7, 0), (3, 0)]
     train, test = (
-        {s.about["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test")
+        {s.metadata["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test")
     )
     assert not train & test and len(train | test) == 10
     manifest = json.loads((root.parent / "out/test/manifest.json").read_text())
     assert manifest["identity"]["dataset"] == "my-set-test"
     assert manifest["licence"] == "unknown, as its owner states it"
     prepare_set("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
-    assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
+    assert {s.metadata["source"] for s in samples(root.parent / "other/test")} != test
 
 
 def test_a_split_of_an_earlier_division_is_not_left_beside_another(root: Path) -> None:

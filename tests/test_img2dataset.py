@@ -152,7 +152,7 @@ def test_rewritten_tars_are_a_set_of_shards_of_squares(tmp_path: Path) -> None:
     assert list(rewritten) == ["000000000", "000000001", "000000003", "000000004", "000010000", "000010004"]
     assert all(s.pixels.shape == (16, 16, 3) for s in rewritten.values())
     assert rewritten["000010000"].captions == ["text 10"] and rewritten["000010004"].captions == ["a", "b"]
-    metadata = rewritten["000000001"].about
+    metadata = rewritten["000000001"].metadata
     assert (metadata["original_size"], metadata["crop"], metadata["filter"]) == (
         [48, 30],
         [9, 0, 39, 30],
@@ -189,7 +189,7 @@ def test_what_others_json_may_hold_is_stored_or_named(tmp_path: Path) -> None:
     write_tar(place, "00002.tar", [sample("k" * 91, 0), sample("k" * 90, 1)])
     run(place, "--out", tmp_path / "out", "--size", 8)
     rewritten = {s.key: s for s in samples(tmp_path / "out")}
-    assert rewritten["000000000"].about["original"] == {"similarity": None, "params": 3}
+    assert rewritten["000000000"].metadata["original"] == {"similarity": None, "params": 3}
     assert rewritten["000000003"].captions == ["a b", "c"] and "k" * 90 in rewritten
     left_out = {
         o["name"].split("/")[1][-3:]: o["reason"]

@@ -65,7 +65,7 @@ def test_samples_are_the_middle_of_their_originals_with_their_captions(folder: P
             "crop": [left, 0, left + 30, 30],
             "filter": "lanczos",
         }
-        assert metadata.items() <= sample.about.items()
+        assert metadata.items() <= sample.metadata.items()
 
 
 def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(
@@ -79,7 +79,7 @@ def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(
     assert all(o["reason"] for o in train.left_out)
     shard_set = ShardSet(str(tmp_path / "out/train"))
     assert [(s.first, s.count) for s in shard_set.shards] == [(0, 3), (3, 2)]  # numbered without gaps
-    assert [s.about["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [
+    assert [s.metadata["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [
         f"{i}.png" for i in (0, 1, 3, 4, 6)
     ]
     assert shard_set.manifest["left_out"] == train.left_out

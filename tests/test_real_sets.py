@@ -121,10 +121,10 @@ def test_a_set_is_prepared_once(layout: str, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out/splits.json").read_text())["splits"]
     for split, names in written.items():
         stored = samples(tmp_path / "out" / split)
-        assert [s.about["source"] for s in stored] == names
+        assert [s.metadata["source"] for s in stored] == names
         assert [s.key for s in stored] == [f"{i:09d}" for i in range(len(names))]
         assert all(
-            s.pixels.shape == (16, 16, 3) and s.captions and s.about["filter"] == "lanczos" for s in stored
+            s.pixels.shape == (16, 16, 3) and s.captions and s.metadata["filter"] == "lanczos" for s in stored
         )
         manifest = json.loads((tmp_path / "out" / split / "manifest.json").read_text())
         assert manifest["identity"]["dataset"] == f"{name}-{split}" and manifest["licence"]
@@ -134,12 +134,12 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
     write_coco(tmp_path / "root")
     rows = prepare_set("coco", tmp_path / "root", tmp_path / "out")
     train, val = samples(tmp_path / "out/train"), samples(tmp_path / "out/val")
-    assert [s.about["image_id"] for s in train] == [9, 25, 30]
-    assert [s.about["image_id"] for s in val] == [42, 73]
+    assert [s.metadata["image_id"] for s in train] == [9, 25, 30]
+    assert [s.metadata["image_id"] for s in val] == [42, 73]
     assert train[0].captions == ["caption 0 of 9.", "caption 1 of 9."]
-    licences = [s.about["licence"].split("/")[-3] for s in train]
+    licences = [s.metadata["licence"].split("/")[-3] for s in train]
     assert licences == ["by", "by", "by-nc-sa"]
-    assert train[0].about["licence"] == "http://creativecommons.org/licenses/by/2.0/"
+    assert train[0].metadata["licence"] == "http://creativecommons.org/licenses/by/2.0/"
     assert [row["grey"] for row in rows] == [1, 0]
 
 
@@ -148,8 +148,9 @@ def test_cub_shares_no_species_between_its_splits(layout: str, tmp_path: Path) -
     LAYOUTS[layout][1](tmp_path / "root")
     prepare_set("cub", tmp_path / "root", tmp_path / "out")
     train, test = samples(tmp_path / "out/train"), samples(tmp_path / "out/test")
-    assert [s.about["class_name"] for s in train] == ["Black footed Albatross"] * 2 + ["Common Yellowthroat"]
-    assert [s.about["class_name"] for s in test] == ["Laysan Albatross"]
+    names = [s.metadata["class_name"] for s in train]
+    assert names == ["Black footed Albatross"] * 2 + ["Common Yellowthroat"]
+    assert [s.metadata["class_name"] for s in test] == ["Laysan Albatross"]
     assert test[0].captions == [f"bird 2 in words {k}" for k in range(10)]
 
 
@@ -167,7 +168,7 @@ def test_cub_takes_captions_from_elsewhere_and_pictures_from_the_folder_itself(t
 def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     write_celeba_hq(tmp_path / "root")
     prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
-    assert [s.about["source"] for s in samples(tmp_path / "out/train")] == [
+    assert [s.metadata["source"] for s in samples(tmp_path / "out/train")] == [
         f"images/{i}.jpg" for i in range(2, 12)
     ]
     assert samples(tmp_path / "out/test")[1].captions[3] == "face 1 in words 3"
@@ -183,7 +184,7 @@ def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> No
         .reshape(3, 32, 32)
         .transpose(1, 2, 0)
     )
-    assert (train[6].pixels == pixels).all() and train[6].about["source"] == "data_batch_2.bin/00002"
+    assert (train[6].pixels == pixels).all() and train[6].metadata["source"] == "data_batch_2.bin/00002"
     assert [s.captions for s in train[:3]] == [
         ["a photo of an airplane"],
         ["a photo of an automobile"],
@@ -191,7 +192,7 @@ def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> No
     ]
     write_cifar10_tree(tmp_path / "tree")
     prepare_set("cifar10", tmp_path / "tree", tmp_path / "mixed")
-    assert [s.about["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
+    assert [s.metadata["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
 
 
 def test_pictures_that_do_not_decode_are_left_out_and_named(tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ def _class(sample: Json) -> str:
 def _add(sample: Sample, url: str, target: Formulas | Captioned) -> None:
     """Adds the facts or captions of a sample. Raises UserError if it has neither."""
     if isinstance(target, Formulas):
-        target.facts.append(attributes.facts(sample.about))
-        target.classes.append(_class(sample.about))
+        target.facts.append(attributes.facts(sample.metadata))
+        target.classes.append(_class(sample.metadata))
         return
 
     # Captioned picture.
@@ -183,5 +183,5 @@ def _add(sample: Sample, url: str, target: Formulas | Captioned) -> None:
             " fit-encoder reads sets with either"
         )
     target.captions.append(captions)
-    target.concepts.append(str(sample.about.get("concept") or captions[0]))
-    target.nouns.append("emoji" if "emoji" in sample.about else "picture")
+    target.concepts.append(str(sample.metadata.get("concept") or captions[0]))
+    target.nouns.append("emoji" if "emoji" in sample.metadata else "picture")

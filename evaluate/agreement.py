@@ -113,7 +113,7 @@ def read(sets: Sequence[str], n: int) -> Real:
     for place in sets:
         shards, count = ShardSet(place), 0
         for sample in (s for shard in shards.shards for s in shards.read(shard)):
-            if "stats" not in sample.about:
+            if "stats" not in sample.metadata:
                 raise UserError(
                     f"sample {sample.key} of {place} states no facts; give sets that `python -m synth shards` made"
                 )
@@ -122,7 +122,7 @@ def read(sets: Sequence[str], n: int) -> Real:
                     f"the pictures of {place} have another size than those of {sets[0]}; give sets of one size"
                 )
             pixels.append(sample.pixels)
-            facts.append(attributes.facts(sample.about))
+            facts.append(attributes.facts(sample.metadata))
             if (count := count + 1) == n:
                 break
     return Real(np.stack(pixels), facts)

@@ -118,11 +118,11 @@ def _prompts(found: np.ndarray, texts: list[str], policy: str, origin: str) -> P
 
 
 def _text(sample: Sample, shards: ShardSet) -> str:
-    own = sample.captions or sample.about.get("caption")
+    own = sample.captions or sample.metadata.get("caption")
     if own:
         return own if isinstance(own, str) else own[0]
-    if "stats" not in sample.about:
+    if "stats" not in sample.metadata:
         raise UserError(
             f"sample {sample.key} of {shards.storage.url} has no caption; give caption tables by --captions"
         )
-    return attributes.sentences(sample.about)[0]
+    return attributes.sentences(sample.metadata)[0]

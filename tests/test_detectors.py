@@ -42,7 +42,7 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
     )
     figures = {f.name: f for f in measure(sets[0], sets[1], ["fid"], terms)}
     assert figures["FID"].value > 1e-3
-    assert figures["FID"].terms.weights == detector.weights
+    assert figures["FID"].conditions.weights == detector.weights
     assert "KID" in figures
     assert "mostly bias" in figures["FID"].notes[0]
 

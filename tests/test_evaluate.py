@@ -96,7 +96,7 @@ def test_a_picture_depends_on_its_prompt_seed_and_number_alone(
     found, shards, tables_ = runs.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
     many, few = (prompts.of_tables(shards, tables_, found, n) for n in (40, 20))
     drawn = [
-        prompts.drawn(found, found.checkpoint(), p, seed=s, device="cpu")
+        prompts.draw(found, found.checkpoint(), p, seed=s, device="cpu")
         for p, s in ((many, 0), (few, 0), (many, 1))
     ]
     pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
@@ -129,8 +129,8 @@ class Drawing:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken = 0
-        self._drawn = prompts.drawn
-        monkeypatch.setattr(prompts, "drawn", self)
+        self._drawn = prompts.draw
+        monkeypatch.setattr(prompts, "draw", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Pictures:
         pictures = self._drawn(*arguments, **options)
@@ -221,7 +221,7 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
     )
     monkeypatch.setattr(
         prompts,
-        "drawn",
+        "draw",
         lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])),
     )
     request = replace(ask(metrics="rprecision,clip", clip="nano", n=130), **named)
@@ -253,7 +253,7 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
     found, encoder = runs.find(run), load(find(str(tiny_encoder)))
     prompted = prompts.of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
     drawn = np.concatenate(
-        list(prompts.drawn(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0))
+        list(prompts.draw(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0))
     )
     cosines = encoder.images(drawn) @ encoder.texts(names[:100]).T
     own = cosines[np.arange(120), np.arange(120) % 100]
@@ -344,7 +344,7 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
     )[0]
     assert np.allclose(head.weights, augmented, atol=1e-4)
     assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
-    with pytest.raises(UserError, match="needs pictures of two at least"):
+    with pytest.raises(UserError, match="needs pictures of at least two families"):
         agreement.fit(x, ["a"] * 60)
 
 
@@ -373,7 +373,7 @@ def test_agreement_says_what_real_renders_and_chance_give(
     )  # A run that draws what the judge has as real renders.
     monkeypatch.setattr(
         prompts,
-        "drawn",
+        "draw",
         lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])),
     )
     known = completion.finish(agreement.agreement(str(run), sets, **terms))
@@ -427,7 +427,7 @@ def test_what_is_drawn_is_the_averaged_generator(run: Path, undisturbed: Path, c
     """By the law that README states: Philox with the key (seed, 0) and the picture's number in its counter."""
     found = runs.find(run)
     prompted = prompts.of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
-    [picture] = list(prompts.drawn(found, found.checkpoint(), prompted, seed=5, device="cpu").batches(0))
+    [picture] = list(prompts.draw(found, found.checkpoint(), prompted, seed=5, device="cpu").batches(0))
     average = Generator(found.config.groups.model)
     average.load_state_dict(load_file(found.checkpoint() / "ema.safetensors"))
     streams = [np.random.Generator(np.random.Philox(key=[5, 0], counter=[0, 0, i, 0])) for i in range(2)]

@@ -8,7 +8,7 @@ import pytest
 from evaluate.detectors import Output
 from evaluate.features import Features
 from evaluate.figures import Conditions, Figure, named
-from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
+from evaluate.metrics import METRICS, TEXT_METRICS, conditions, measure, measure_texts, parse
 from synth.errors import UserError
 from tests.kit_evaluate import PIXELS, Means, extracted, stream_of
 
@@ -43,7 +43,7 @@ def test_fid_kid_and_is_are_names_of_inception_alone(metric: str, detector: str,
 
 
 def test_terms_are_taken_from_what_was_measured(sets: tuple[Features, Features]) -> None:
-    found = terms(*sets, split="test", seed=7, captions="one picture a caption")
+    found = conditions(*sets, split="test", seed=7, captions="one picture a caption")
     assert found == replace(TERMS, reference_digest=sets[1].digest)
 
 

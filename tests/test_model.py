@@ -218,11 +218,11 @@ def test_a_checkpoint_restores_parts_averages_and_state(trained: Any, tmp_path: 
             Needs(whole=True),
             {"micro_batch": 2},
             1,
-            "couples the whole batch; leave run.micro_batch at 0",
+            "couples the whole batch; give --set run.micro_batch=0",
             id="whole",
         ),
         pytest.param(
-            Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy asks", id="multiple"
+            Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy needs", id="multiple"
         ),
         pytest.param(
             Needs(groups=(4,)),

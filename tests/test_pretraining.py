@@ -135,7 +135,7 @@ def test_a_finished_run_is_left_alone(asked: TrainRequest, trained: Path) -> Non
     for images in (160, 100):
         done = replace(asked, out=str(trained), images_seen=images)
         notes = [event.text for event in train(done) if isinstance(event, Note)]
-        assert notes == [f"finished: 160 images are seen, of {images} asked for; nothing is left to do"]
+        assert notes == [f"finished: 160 of {images} images are seen; nothing is left to do"]
     assert {
         p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)
     } == before
@@ -183,14 +183,14 @@ def test_another_seed_is_another_run(asked: TrainRequest, trained: Path) -> None
         (("run.micro_batch=2",), "2 samples at once are not divided by groups of 4"),
         (
             ("training.batch=7", "loss.contrastive_group=7", "model.mbstd_group=7"),
-            "7 samples at once are not divided by 2, as stylegan2 asks",
+            "7 samples at once are not divided by 2, as stylegan2 needs",
         ),
         (
             ("model.resolution=64",),
             "have 32 pixels a side, no power-of-two multiple of model.resolution = 64",
         ),
         (("model.resolution=48",), "must be a power of two"),
-        (("model.text_dim=64",), "has embeddings of 32, and model.text_dim is 64"),
+        (("model.text_dim=64",), "has embeddings of 32 dimensions, and model.text_dim is 64"),
         (("loss.gamma=1",), "unknown setting 'gamma'; known are .*cond_weight.*r1"),
         (
             ("losses.r1=1",),
@@ -429,7 +429,7 @@ def test_a_source_that_reads_another_encoders_texts_is_refused(
     changed = (*SETTINGS, "model.text_dim=128")
     refused(
         replace(asked, captions=(str(tmp_path / "nano"),), source=str(trained), settings=changed),
-        "whose vectors mean other things",
+        "give captions of these shards by",
     )
 
 

@@ -219,7 +219,7 @@ def test_tables_of_two_encoders_are_not_read_as_one(
     mixed = replace(asked, captions=(*asked.captions[:2], str(tmp_path / "tables")))
     refused(
         mixed,
-        "was made by .*tiny and .*tables by .*other, which differ in preprocessing; sets that are read as one need",
+        "was made by .*tiny and .*tables was made by .*other, which differ in preprocessing; give tables of one encoder",
     )
     assert encoders.find(str(other)).sha256 == encoders.find(str(tiny_encoder)).sha256
     make_tables(three[2][0], tmp_path / "nano", "nano")

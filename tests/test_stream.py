@@ -120,7 +120,7 @@ def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, wo
     tar = finished / "visual_atoms-000001.tar"
     whole = tar.read_bytes()
     for data, sentence in (
-        (whole[:-512], "has [0-9,]+ bytes where the manifest says"),
+        (whole[:-512], "has [0-9,]+ bytes, and the manifest records"),
         (whole.replace(b"IDAT", b"IDAX"), r"sample \d+ of .*000001\.tar does not decode"),
     ):
         tar.write_bytes(data)

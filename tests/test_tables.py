@@ -185,7 +185,7 @@ def test_terms_and_notes_stand_below(make: Make) -> None:
     text = tables.markdown(1, [tables.row_of(runs.find(place))])
     assert cells(text)["run"][-2:] == ["30,000, 400", "0.125 ± 0.01*"]
     below = text.split("\n\n")[-1].splitlines()
-    assert below[0] == "Figures compare only where all of this agrees:"
+    assert below[0] == "Figures compare only if all of these conditions agree:"
     assert below[1:] == ["- reference val, detector inception", "- reference other", "- * KID: few pictures"]
 
 

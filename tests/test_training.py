@@ -182,7 +182,7 @@ def test_what_one_of_two_ranks_finds_is_told_once(
     odd = command(2, undisturbed, captioned, tmp_path / "b", "--set", "training.batch=9")
     run = subprocess.run(odd, capture_output=True, text=True, check=False, timeout=240)
     assert [line for line in run.stderr.splitlines() if line.startswith("error: ")] == [
-        "error: a batch of 9 is not divided by 2 ranks; give another training.batch"
+        "error: a batch of 9 is not divided by 2 ranks; give another --set training.batch=N"
     ]
     assert run.returncode and not (tmp_path / "b").exists()
 

@@ -239,7 +239,7 @@ def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
     step = Step("odd step", "what", (module,), tmp_path / "nothing")
     with (
         (tmp_path / "lock").open("w") as lock,
-        pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has what it said"),
+        pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has its output"),
     ):
         list(workers.do([step], Journal(tmp_path), tmp_path, lock.fileno()))
     assert not Journal(tmp_path).done(step)

@@ -1,157 +1,192 @@
 """The commands of caption: captions, audit, show, fit-encoder."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
-from synth import console
+from synth import console, options
 from synth.errors import UserError
+from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
 
-SET = click.argument("tables", metavar="DIR")
+PROGRAM = "python -m caption"
+USUAL = ["visual_atoms"]  # sets of a command that names none
+
+Tables = Annotated[str, typer.Argument(metavar="TABLES", help="Finished caption tables: a folder or URL.")]
+
+app = console.app(
+    "Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key.",
+    "python -m caption captions visual_atoms --encoder nano",
+)
 
 
 def main() -> None:
     """Runs `python -m caption`."""
-    console.run(commands, "python -m caption")
+    console.run(app, PROGRAM)
 
 
-def _example(text: str) -> str:
-    return f"\b\nExample:\n  {text}"
-
-
-@click.group(epilog=_example("python -m caption captions data/shards/visual_atoms --encoder nano"))
-def commands() -> None:
-    """Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key."""
-
-
-@commands.command(
-    epilog=_example("python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8")
+@app.command(
+    epilog=console.epilog(
+        "python -m caption captions s3://bucket/atoms --out s3://bucket/captions --workers 8"
+    )
 )
-@click.argument("shards")
-@click.option("--out", help="A folder or URL; by default data/captions/DATASET/ENCODER.")
-@click.option(
-    "--encoder",
-    default="ViT-B-32/openai",
-    show_default=True,
-    help="MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.",
-)
-@click.option(
-    "--xi", default="0.25", show_default=True, help="Noise of pseudo-captions: a number, lafite (3) or cos:C."
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of the noise.")
-@click.option(
-    "--workers",
-    type=int,
-    help="Ray tasks at once; 0: this process, no Ray. Default: one per GPU, else one per core.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    help="auto, fp32 or bf16; auto takes bf16 if it is as good.",
-)
-@click.option(
-    "--text-embeddings", is_flag=True, help="Embed attribute sentences too (people's captions always are)."
-)
-@click.option("--overwrite", is_flag=True, help="Replace the existing tables of another request.")
-@click.option("--dry-run", is_flag=True, help="Print the estimate and write nothing.")
-@click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
-def captions(dry_run: bool, **options: object) -> None:
-    """Makes the caption tables of a finished set of shards, or the missing ones.
+def captions(
+    sets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SET", help="Sets of shards: names, such as emoji (all its splits), folders or URLs."
+        ),
+    ] = USUAL,
+    out: Annotated[
+        list[str],
+        options.text(
+            "--out", "PLACE", "A folder or URL, once for each set.  [default: data/captions/DATASET/ENCODER]"
+        ),
+    ] = EMPTY,
+    encoder: Annotated[
+        str, options.text("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
+    ] = "ViT-B-32/openai",
+    xi: Annotated[
+        str, options.text("--xi", "X", "Noise of pseudo-captions: a number, lafite (3) or cos:C.")
+    ] = "0.25",
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        options.integer("--workers", "Ray tasks at once; 0: no Ray.  [default: one for each GPU, else core]"),
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str, options.text("--precision", "NAME", "auto, fp32 or bf16; auto takes bf16 if it is as good.")
+    ] = "auto",
+    text_embeddings: Annotated[
+        bool,
+        options.flag("--text-embeddings", "Embed attribute sentences too. Captions of people always are."),
+    ] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    ray_address: RayAddress = None,
+) -> None:
+    """Makes the caption tables of finished sets of shards, or the missing ones.
 
-    The command is idempotent and resumable: it does nothing if the tables are finished. After the shards have
-    grown, it makes the tables of the changed shards."""
+    The command is idempotent and resumable: finished tables are left alone. After the shards have grown, it
+    makes the tables of the changed shards."""
+    from synth.sets import places
+
+    address = options.cluster(ray_address, workers)
+    shards = [place for name in sets for place in places.sets(name)]
+    targets = options.pair(shards, out, "sets of shards")
     from caption import pipeline
 
-    request = pipeline.CaptionRequest(**options)  # type: ignore[arg-type]
-    if dry_run:
-        console.show(pipeline.estimate(request)._asdict())
-        return
-    summary = console.watched("pictures", pipeline.make_captions(request))
-    if not summary.pictures:
-        console.note(f"{summary.out} is finished: nothing to do")
-    if summary.cut:
-        console.note(
-            f"{summary.cut:,} captions are longer than the encoder's context; their embeddings are of what comes before"
+    for place, target in targets:
+        request = pipeline.CaptionRequest(
+            shards=place,
+            out=target,
+            encoder=encoder,
+            xi=xi,
+            seed=seed,
+            workers=workers,
+            device=device,
+            precision=precision,
+            text_embeddings=text_embeddings,
+            overwrite=overwrite,
+            ray_address=address,
         )
-    console.show(summary.row())
+        if dry_run:
+            console.show({"shards": place, **pipeline.estimate(request)._asdict()})
+            continue
+        summary = console.watched("pictures", pipeline.make_captions(request))
+        if not summary.pictures:
+            console.note(f"{summary.out} is finished: nothing to do")
+        if summary.cut:
+            console.note(
+                f"{summary.cut:,} captions exceed the encoder's context; their embeddings are of the beginning"
+            )
+        console.show(summary.row())
 
 
-@commands.command(epilog=_example("python -m caption audit data/captions/visual_atoms/nano --out audit.html"))
-@SET
-@click.option("--out", default="audit.html", show_default=True, help="The page to write.")
-@click.option(
-    "--sample", default=4096, show_default=True, help="Pictures compared with one another, 32 to 16,384."
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
-@click.option(
-    "--shards",
-    help="The set of shards: the page then shows the nearest pairs. For --captioner by default data/shards/DATASET.",
-)
-@click.option(
-    "--captioner",
-    "folder",
-    metavar="FOLDER",
-    help="Folder of an image-to-text model of transformers to compare with.",
-)
-@click.option("--pictures", default=1000, show_default=True, help="Pictures for the captioner.")
-@click.option(
-    "--device", default="auto", show_default=True, help="Device of the captioner: auto, cpu or cuda."
+@app.command(
+    epilog=console.epilog("python -m caption audit data/captions/visual_atoms/nano --out audit.html")
 )
 def audit(
-    tables: str,
-    out: str,
-    sample: int,
-    seed: int,
-    shards: str | None,
-    folder: str | None,
-    pictures: int,
-    device: str,
+    tables: Tables,
+    out: Annotated[str, options.text("--out", "FILE", "The page to write.")] = "audit.html",
+    sample: Annotated[
+        int, options.integer("--sample", "Pictures to compare with one another, 32 to 16384.")
+    ] = 4096,
+    seed: Annotated[int, options.integer("--seed", "Seed of the sample.")] = 0,
+    shards: Annotated[
+        str | None, options.text("--shards", "PLACE", "The set of shards, to show the nearest pairs.")
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        options.text("--captioner", "DIR", "An image-to-text model of transformers, to compare with."),
+    ] = None,
+    pictures: Annotated[
+        int | None, options.integer("--pictures", "Pictures for the captioner.  [default: 1000]")
+    ] = None,
+    device: Annotated[
+        str | None,
+        options.text("--device", "NAME", "Device of the captioner: auto, cpu or cuda.  [default: auto]"),
+    ] = None,
 ) -> None:
     """Measures caption tables before anybody trains on them.
 
-    Writes a page of plots and warns if they collapse."""
+    Writes a page of plots and warns if they collapse. --captioner needs the pictures, by default those in
+    data/shards/DATASET."""
     target = _target(out, ".html")
-    for name, value, least in (("--seed", seed, 0), ("--pictures", pictures, 1)):
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
-    from caption.audit import captioner, gallery, page
+    options.require_least(0, seed=seed)
+    options.require_least(1, pictures=pictures)
+    if captioner is None and (pictures is not None or device is not None):
+        raise UserError(
+            "--pictures and --device belong to --captioner; give --captioner DIR, or leave them out"
+        )
+    from caption.audit import captioner as captioning
+    from caption.audit import gallery, page
     from caption.audit import report as measuring
     from caption.table import CaptionSet
 
     caption_set = CaptionSet(tables)
-    shard_set = gallery.shards_of(caption_set, shards) if shards or folder else None
-    model = captioner.load(folder, device) if folder else None
-    found = console.watched("rows", measuring.audit(caption_set, sample=sample, seed=seed), len(caption_set))
+    shard_set = gallery.shards_of(caption_set, shards) if shards or captioner else None
+    model = captioning.load(captioner, device or "auto") if captioner else None
+    events = measuring.audit(caption_set, sample=sample, seed=seed)
+    report = console.watched("rows", events, len(caption_set))
+
+    # Captions of the captioner.
     if model and shard_set:
         texts = {}
+        most = min(1000 if pictures is None else pictures, len(shard_set))
         with console.Bar("pictures") as bar:
-            bar.start(min(pictures, len(shard_set)))
-            for name, text in captioner.captions(model, shard_set, pictures=pictures, seed=seed):
+            bar.start(most)
+            for name, text in captioning.captions(model, shard_set, pictures=most, seed=seed):
                 texts[name] = text
                 bar.advance(1)
-        found = found.beside(model.name, texts)
-    _write(
-        target,
-        page.page(found, gallery.pictures(shard_set, found.closest_keys) if shard_set else {}).encode(),
-    )
-    for sentence in found.warnings():
+        report = report.beside(model.name, texts)
+
+    # Page and figures.
+    closest = gallery.pictures(shard_set, report.closest_keys) if shard_set else {}
+    _write(target, page.page(report, closest).encode())
+    for sentence in report.warnings():
         console.note(f"warning: {sentence}")
-    console.show({**found.row(), "out": out})
-    for name, figures in found.wordings.items():
+    console.show({**report.row(), "out": out})
+    for name, figures in report.wordings.items():
         console.show(
-            {"captions_of": name, **{figure: round(value, 4) for figure, value in figures._asdict().items()}}
+            {"captions_of": name, **{key: round(value, 4) for key, value in figures._asdict().items()}}
         )
 
 
-@commands.command(epilog=_example("python -m caption show data/captions/visual_atoms/nano 000000123"))
-@SET
-@click.argument("key")
-@click.option("--out", help="The PNG to write; by default KEY.png.")
-@click.option("--shards", help="The set of shards; by default data/shards/DATASET.")
-@click.option("--neighbours", default=8, show_default=True, help="Number of nearest pictures, 1 to 64.")
-def show(tables: str, key: str, out: str | None, shards: str | None, neighbours: int) -> None:
+@app.command(epilog=console.epilog("python -m caption show data/captions/visual_atoms/nano 000000123"))
+def show(
+    tables: Tables,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The sample.")],
+    out: Annotated[str | None, options.text("--out", "FILE", "The PNG to write.  [default: KEY.png]")] = None,
+    shards: Annotated[
+        str | None,
+        options.text("--shards", "PLACE", "The set of shards.  [default: data/shards/DATASET]"),
+    ] = None,
+    neighbours: Annotated[int, options.integer("--neighbours", "Nearest pictures to show, 1 to 64.")] = 8,
+) -> None:
     """Draws a picture with its sentences and its nearest pictures by embedding."""
     out = out or f"{key.replace('/', '-')}.png"
     target = _target(out, ".png")
@@ -165,52 +200,77 @@ def show(tables: str, key: str, out: str | None, shards: str | None, neighbours:
     row = gallery.row_of(caption_set, key)
     near = gallery.neighbours(caption_set, row, neighbours)
     pixels = gallery.pictures(shard_set, {row.number: row.key, **{n.number: n.key for n in near}})
-    about = f"index {row.number:,}, one of {len(caption_set):,} pictures of {caption_set.identity['shards']['dataset']}, "
-    about += f"embedded by {caption_set.identity['encoder']}, xi = {caption_set.identity['xi']:g}"
-    _write(target, sheet.png(sheet.sheet(row, near, pixels, about)))
+    identity = caption_set.identity
+    title = f"index {row.number:,}, one of {len(caption_set):,} pictures of {identity['shards']['dataset']}, "
+    title += f"embedded by {identity['encoder']}, xi = {identity['xi']:g}"
+    _write(target, sheet.png(sheet.sheet(row, near, pixels, title)))
     nearest = {n.key: round(n.cosine, 4) for n in near}
     console.show({"out": out, "key": key, "captions": [text for text, _ in row.captions], "nearest": nearest})
 
 
-@commands.command(
-    epilog=_example(
-        "python -m caption fit-encoder data/shards/nano/fitted --exam data/shards/nano/exam --out my_nano"
+@app.command(
+    epilog=console.epilog(
+        "python -m caption fit-encoder data/shards/fractals --exam data/shards/fractaldb --out my_nano"
     )
 )
-@click.argument("shards", nargs=-1, required=True, metavar="SHARDS...")
-@click.option(
-    "--from",
-    "start",
-    default="",
-    metavar="FOLDER",
-    help="Encoder to start from: nano, or one that fit-encoder wrote.",
-)
-@click.option(
-    "--exam",
-    multiple=True,
-    metavar="SHARDS",
-    help="Sets to measure the encoder on, with other seeds or concepts; may be repeated.",
-)
-@click.option("--out", required=True, help="The folder to write; --encoder FOLDER then takes it.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all randomness.")
-@click.option(
-    "--visits", default=700_000, show_default=True, help="Pictures seen, each visit of a picture counted."
-)
-@click.option(
-    "--threads",
-    default=1,
-    show_default=True,
-    help="Threads of this process; the weights depend on their number.",
-)
-def fit_encoder(**options: object) -> None:
+def fit_encoder(
+    shards: Annotated[
+        list[str], typer.Argument(metavar="SHARDS", help="Finished sets, or local folders of such sets.")
+    ] = EMPTY,
+    recipe: Annotated[
+        str | None,
+        options.text(
+            "--recipe", "NAME", "Make the sets of a shipped encoder and fit it: nano or nano-emoji."
+        ),
+    ] = None,
+    start: Annotated[
+        str, options.text("--from", "FOLDER", "Encoder to start from: nano, or one that fit-encoder wrote.")
+    ] = "",
+    exam: Annotated[
+        list[str],
+        options.text(
+            "--exam", "SHARDS", "Sets to measure on, of other classes or concepts; may be repeated."
+        ),
+    ] = EMPTY,
+    out: Annotated[
+        str | None,
+        options.text("--out", "FOLDER", "The folder to write.  [default with --recipe: data/RECIPE]"),
+    ] = None,
+    seed: Seed = 0,
+    visits: Annotated[
+        int | None,
+        options.integer("--visits", "Pictures seen, each visit counted.  [default: 700000, or the recipe's]"),
+    ] = None,
+    threads: Annotated[
+        int, options.integer("--threads", "Threads of this process; the weights depend on their number.")
+    ] = 1,
+) -> None:
     """Fits nano, a small image-text encoder, to finished sets.
 
-    The sets hold formula pictures with attribute sentences, captioned pictures with captions, or both. SHARDS
-    are sets made by `python -m synth shards`, captioned sets, or local folders of such sets. `make encoder`
-    and `make nano-emoji` make the shipped encoders."""
-    from caption.nano import fitting
+    The sets hold formula pictures with attribute sentences, captioned pictures, or both. `--encoder FOLDER`
+    of other commands takes the result."""
+    if recipe and (shards or exam or start):
+        raise UserError("--recipe names its own sets and start; leave SHARDS, --exam and --from out")
+    if not recipe and not (shards and out):
+        raise UserError("fit-encoder needs SHARDS and --out FOLDER, or --recipe NAME")
+    from caption.nano import fitting, recipes
 
-    request = fitting.FitRequest(**options)  # type: ignore[arg-type]
+    if recipe:
+        chosen = recipes.get(recipe)
+        request = chosen.request(out or f"data/{recipe}", seed=seed, visits=visits, threads=threads)
+        for words in chosen.commands():
+            if code := subprocess.run([sys.executable, "-m", *words], check=False).returncode:
+                sys.exit(code)
+    else:
+        request = fitting.FitRequest(
+            shards=tuple(shards),
+            out=str(out),
+            exam=tuple(exam),
+            start=start,
+            seed=seed,
+            visits=700_000 if visits is None else visits,
+            threads=threads,
+        )
     console.show(console.watched("pictures", fitting.fit(request), request.visits))
 
 

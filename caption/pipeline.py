@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -20,7 +19,7 @@ from caption.table import KIND, TableWriter
 from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
-from synth.sets import completion, ledger
+from synth.sets import completion, ledger, places
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.ledger import State
 from synth.sets.records import Part, Record
@@ -125,12 +124,6 @@ def _summary(work: Work, outcome: Outcome) -> CaptionSummary:
     )
 
 
-def default_place(dataset: str, encoder: str) -> str:
-    """Returns the default folder of tables. `encoder` is its recorded name."""
-    dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
-    return f"data/captions/{dataset}/{encoder}"
-
-
 def _terms(request: CaptionRequest) -> Execution:
     return Execution(request.workers, request.ray_address, request.overwrite)
 
@@ -151,7 +144,7 @@ class _Captioning(Work):
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
-        storage = open_storage(request.out or default_place(self._name, self._source.name))
+        storage = open_storage(request.out or places.tables(self._name, self._source.name))
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
         precision = self._precision(ledger.load(storage))
         self._encoder = encoders.load(self._source, self._device, precision)

@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.sets import ledger
 from synth.sets.records import Part
 from synth.sets.shards import ShardSet
-from synth.sets.storage import Storage, open_storage
+from synth.sets.storage import Folder, Storage, open_storage
 from synth.settings import canonical
 
 KIND = "captions"  # in the identity of such a set
@@ -127,6 +127,11 @@ class CaptionSet:
     def __len__(self) -> int:
         return int(self.manifest["samples"])
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the tables' columns."""
+        return _schema(self.dimensions, self.identity["text_embeddings"], {}).names
+
     def require_made_for(self, shard_set: ShardSet) -> None:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
         ours, theirs = self.manifest["shards"], shard_set.manifest["fingerprint"]
@@ -146,7 +151,9 @@ class CaptionSet:
         another shard, or has other keys."""
         name = self.storage.join(part.file)
         try:
-            table = read_table(self.storage.read(part.file), name, columns, keys)
+            # A local table is mapped, so that only the columns are read.
+            local = isinstance(self.storage, Folder)
+            table = read_table(name if local else self.storage.read(part.file), name, columns, keys)
         except FileNotFoundError:
             raise UserError(
                 f"{name} is missing though the manifest names it; give the command that made the tables again"

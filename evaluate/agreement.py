@@ -140,7 +140,7 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     names = tuple(sorted(set(families)))
     if len(names) < 2:
         problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
-        raise UserError(f"{problem}; give more --sets")
+        raise UserError(f"{problem}; give more sets by --on")
 
     # Standardised features and one-hot families.
     x = features_.astype(np.float64)

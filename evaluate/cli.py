@@ -1,188 +1,231 @@
-"""The commands of evaluate: metrics, compare, curve, table."""
+"""The commands of evaluate: metrics, compare, curve, agreement, table."""
 
 import sys
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from typing import Annotated, Any
 
-import click
+import typer
 
-from synth import console
+from synth import console, options
+from synth.errors import UserError
+from synth.options import EMPTY, Device, ImagesSeen
+
+PROGRAM = "python -m evaluate"
 
 Json = dict[str, Any]
 
-_DETECTOR = click.option(
-    "--detector",
-    default="inception",
-    show_default=True,
-    help="inception, efficientnet-lite0, nano, or an encoder.",
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run directory, an export, or the name of a shipped model.")
+]
+On = Annotated[
+    str,
+    options.text(
+        "--on", "SET", "The reference: a real set's name (its held-out part), a folder or URL of shards."
+    ),
+]
+Captions = Annotated[
+    str | None,
+    options.text(
+        "--captions", "TABLES", "Caption tables of the reference.  [default: those of the set's name]"
+    ),
+]
+Drawn = Annotated[int, options.integer("--n", "Pictures to draw, one for each caption.")]
+Detector = Annotated[
+    str, options.text("--detector", "NAME", "inception, efficientnet-lite0, nano, or an encoder.")
+]
+Weights = Annotated[
+    str | None, options.text("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
+]
+Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision.")]
+Clip = Annotated[
+    str | None, options.text("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
+]
+Seed = Annotated[int, options.integer("--seed", "Seed of the latents.")]
+Resamples = Annotated[int, options.integer("--resamples", "Bootstrap resamples for 95 % intervals; 0: none.")]
+Encoder = Annotated[
+    str | None,
+    options.text("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
+]
+
+app = console.app(
+    "Measures runs and sets of pictures.",
+    "python -m evaluate metrics runs/emoji --on emoji --detector efficientnet-lite0",
 )
-_WEIGHTS = click.option("--weights", metavar="FILE", help="Inception's weights; downloaded by default.")
-_METRICS = click.option(
-    "--metrics", default="fid,kid,is,pr,dc", show_default=True, help="Also fdinf, cmmd, clip, rprecision."
-)
-_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
 
 def main() -> None:
     """Runs `python -m evaluate`."""
-    console.run(commands, "python -m evaluate")
+    console.run(app, PROGRAM)
 
 
-def _example(text: str) -> str:
-    return f"\b\nExample:\n  {text}"
-
-
-def _of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that metrics and curve share."""
-    options = [
-        click.argument("run"),
-        click.option(
-            "--reference",
-            required=True,
-            help="Set of shards: its captions are the prompts, its pictures the reference.",
-        ),
-        click.option(
-            "--captions",
-            help="Caption tables of the reference by the run's encoder; without them this command encodes the texts.",
-        ),
-        click.option(
-            "--n", default=30_000, show_default=True, help="Number of pictures to draw, one per caption."
-        ),
-        _DETECTOR,
-        _WEIGHTS,
-        _METRICS,
-        click.option(
-            "--clip", default="ViT-L-14/openai", show_default=True, help="The encoder of clip and rprecision."
-        ),
-        click.option("--seed", default=0, show_default=True, help="Seed of the latents."),
-        click.option(
-            "--resamples",
-            default=0,
-            show_default=True,
-            help="Bootstrap resamples for 95 % intervals; 0: none.",
-        ),
-        click.option("--encoder", help="Path of the run's encoder, if it has moved."),
-        _DEVICE,
-    ]
-    return reduce(lambda made, option: option(made), reversed(options), command)
-
-
-@click.group(
-    epilog=_example(
-        "python -m evaluate metrics runs/emoji --reference data/real/emoji/test --detector efficientnet-lite0"
-    )
-)
-def commands() -> None:
-    """Measures runs and sets of pictures."""
-
-
-@commands.command(
-    epilog=_example(
-        "python -m evaluate metrics runs/coco --reference data/real/coco/val --metrics fid,kid,is"
-    )
-)
-@_of_a_run
-@click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
-def metrics(**options: Any) -> None:
+@app.command(epilog=console.epilog("python -m evaluate metrics runs/coco --on coco --metrics fid,kid,is"))
+def metrics(
+    run: Run,
+    *,
+    on: On,
+    captions: Captions = None,
+    n: Drawn = 30_000,
+    detector: Detector = "inception",
+    weights: Weights = None,
+    names: Metrics = "fid,kid,is,pr,dc",
+    clip: Clip = None,
+    seed: Seed = 0,
+    resamples: Resamples = 0,
+    images_seen: ImagesSeen = None,
+    encoder: Encoder = None,
+    device: Device = "auto",
+) -> None:
     """Measures a run: its pictures of a reference's captions against the reference.
 
-    Appends figures to metrics.jsonl."""
+    Appends the figures to the run's metrics.jsonl. Without tables, this command encodes the captions itself."""
     from evaluate import measuring
 
-    request = measuring.MeasureRequest(**options)
+    reference, tables = _reference(run, on, captions, encoder)
+    request = measuring.MeasureRequest(
+        run=run,
+        reference=reference,
+        captions=tables,
+        n=n,
+        detector=detector,
+        weights=weights,
+        metrics=names,
+        clip=clip,
+        seed=seed,
+        resamples=resamples,
+        images_seen=images_seen,
+        encoder=encoder,
+        device=device,
+    )
     _show(console.watched("pictures", measuring.metrics(request), measuring.pictures(request)))
 
 
-@commands.command(
-    epilog=_example(
-        "python -m evaluate compare data/shards/fractals data/shards/fractaldb --metrics kid --detector nano"
+@app.command(
+    epilog=console.epilog(
+        "python -m evaluate compare data/shards/fractals pictures --metrics kid --detector nano"
     )
 )
-@click.argument("a")
-@click.argument("b")
-@click.option("--n", type=int, help="Pictures of each; by default all.")
-@_DETECTOR
-@_WEIGHTS
-@click.option("--metrics", "names", default="fid,kid,pr,dc", show_default=True, help="Also is, fdinf, cmmd.")
-@_DEVICE
-def compare(a: str, b: str, **options: Any) -> None:
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A set of shards, or a folder of pictures.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The reference, likewise.")],
+    n: Annotated[int | None, options.integer("--n", "Pictures of each.  [default: all]")] = None,
+    detector: Detector = "inception",
+    weights: Weights = None,
+    names: Annotated[str, options.text("--metrics", "LIST", "Also is, fdinf, cmmd.")] = "fid,kid,pr,dc",
+    device: Device = "auto",
+) -> None:
     """Measures a folder or set of pictures against another."""
     from evaluate import measuring
 
-    _show(console.watched("pictures", measuring.compare(a, b, **options), 0))
+    events = measuring.compare(a, b, detector=detector, weights=weights, names=names, n=n, device=device)
+    _show(console.watched("pictures", events, 0))
 
 
-@commands.command(
-    epilog=_example(
-        "python -m evaluate curve runs/emoji --reference data/real/emoji/test --metrics kid --detector nano"
-    )
+@app.command(
+    epilog=console.epilog("python -m evaluate curve runs/emoji --on emoji --metrics kid --detector nano")
 )
-@_of_a_run
-@click.option("--out", help="The PNG to write, and a JSON of the same stem; by default RUN/curve.png.")
-def curve(out: str | None, **options: Any) -> None:
+def curve(
+    run: Run,
+    *,
+    on: On,
+    captions: Captions = None,
+    n: Drawn = 30_000,
+    detector: Detector = "inception",
+    weights: Weights = None,
+    names: Metrics = "fid,kid,is,pr,dc",
+    clip: Clip = None,
+    seed: Seed = 0,
+    resamples: Resamples = 0,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    out: Annotated[
+        str | None,
+        options.text(
+            "--out", "FILE", "The PNG to write, with a JSON of the same stem.  [default: RUN/curve.png]"
+        ),
+    ] = None,
+) -> None:
     """Measures every checkpoint of a run. Plots the metrics against images seen, with last and best."""
     from evaluate import curves, measuring
 
-    target = curves.target(out or f"{options['run']}/curve.png")
-    request = measuring.MeasureRequest(**options)
+    target = curves.target(out or f"{run}/curve.png")
+    reference, tables = _reference(run, on, captions, encoder)
+    request = measuring.MeasureRequest(
+        run=run,
+        reference=reference,
+        captions=tables,
+        n=n,
+        detector=detector,
+        weights=weights,
+        metrics=names,
+        clip=clip,
+        seed=seed,
+        resamples=resamples,
+        encoder=encoder,
+        device=device,
+    )
     rows = console.watched(
         "pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True)
     )
     _warn(rows)
-    for row in curves.write(target, {options["run"]: rows}):
+    for row in curves.write(target, {run: rows}):
         console.show(row)
 
 
-@commands.command(
-    epilog=_example(
-        "python -m evaluate agreement runs/tiny --sets data/shards/fractals --sets data/shards/visual_atoms"
-    )
+@app.command(
+    epilog=console.epilog("python -m evaluate agreement runs/tiny --on fractals --on visual_atoms --n 400")
 )
-@click.argument("run")
-@click.option(
-    "--sets",
-    multiple=True,
-    required=True,
-    metavar="SHARDS",
-    help="Set of formula pictures; repeat it for at least two families.",
-)
-@click.option(
-    "--n",
-    default=500,
-    show_default=True,
-    help="Pictures of each set; half of them fit the judge, the facts of the others are prompts.",
-)
-@click.option(
-    "--detector",
-    default="efficientnet-lite0",
-    show_default=True,
-    help="Detector of the features that tell families apart.",
-)
-@_WEIGHTS
-@click.option("--seed", default=0, show_default=True, help="Seed of the halves and the latents.")
-@click.option("--encoder", help="Path of the run's encoder, if it has moved.")
-@_DEVICE
-def agreement(run: str, sets: tuple[str, ...], **options: Any) -> None:
+def agreement(
+    run: Run,
+    *,
+    on: Annotated[
+        list[str],
+        options.text("--on", "SET", "Formula sets: names, folders or URLs of at least two families."),
+    ],
+    n: Annotated[
+        int, options.integer("--n", "Pictures of each set: half to fit the judge, half as prompts.")
+    ] = 500,
+    detector: Annotated[
+        str, options.text("--detector", "NAME", "Detector of the features that tell families apart.")
+    ] = "efficientnet-lite0",
+    weights: Weights = None,
+    seed: Annotated[int, options.integer("--seed", "Seed of the halves and the latents.")] = 0,
+    encoder: Annotated[
+        str | None, options.text("--encoder", "PATH", "The run's encoder, if it has moved.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
     """Measures attribute agreement: how often a run's pictures have the attributes in their prompts."""
     from evaluate import agreement as judging
+    from synth.sets import places
 
-    _show(console.watched("pictures", judging.agreement(run, sets, **options), 0))
+    events = judging.agreement(
+        run,
+        [places.training_set(name) for name in on],
+        n=n,
+        detector=detector,
+        weights=weights,
+        seed=seed,
+        encoder=encoder,
+        device=device,
+    )
+    _show(console.watched("pictures", events, 0))
 
 
-@commands.command(
-    epilog=_example("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md")
+@app.command(
+    epilog=console.epilog("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md")
 )
-@click.argument("number", type=click.IntRange(1, 3))
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option(
-    "--out",
-    default="table.md",
-    show_default=True,
-    help="The Markdown to write, and an HTML page with sample grids of the same stem.",
-)
-def table(number: int, runs: tuple[str, ...], out: str) -> None:
-    """Prints the paper's table 1 (sets), 2 (without colour) or 3 (contours), with the figures of runs."""
+def table(
+    number: Annotated[
+        int,
+        typer.Argument(metavar="NUMBER", parser=options.whole, help="1 sets, 2 without colour, 3 contours."),
+    ],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Measured runs.")] = EMPTY,
+    out: Annotated[
+        str, options.text("--out", "FILE", "The Markdown to write, and an HTML page with grids beside it.")
+    ] = "table.md",
+) -> None:
+    """Prints one of the paper's tables 1 to 3 with the figures of runs."""
+    if not 1 <= number <= 3:
+        raise UserError(f"there is no table {number}; the paper's tables are 1, 2 and 3")
     from evaluate import tables
     from train.runs import find
 
@@ -190,11 +233,24 @@ def table(number: int, runs: tuple[str, ...], out: str) -> None:
     rows = [tables.row_of(find(run)) for run in runs]
     page = tables.write(path, number, rows)
     if sys.stdout.isatty():
-        click.echo(tables.markdown(number, rows), nl=False)
+        print(tables.markdown(number, rows), end="")
     else:
         for row in tables.arms(number, rows):
             console.show(row)
     console.note(f"written: {path} and {page}")
+
+
+def _reference(run: str, on: str, captions: str | None, encoder: str | None) -> tuple[str, str | None]:
+    """Returns the reference's shards and caption tables.
+
+    Without --captions and --encoder, the tables of a real set's name are those of the run's encoder."""
+    from evaluate import measuring
+    from synth.sets import places
+
+    reference = places.held_out_set(on)
+    if captions is None and encoder is None and places.is_real(on):
+        captions = measuring.usual_tables(run, reference)
+    return reference, captions
 
 
 def _show(rows: list[Json]) -> None:

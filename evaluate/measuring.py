@@ -17,12 +17,14 @@ from evaluate.figures import Figure
 from evaluate.metrics import METRICS, TEXT_METRICS, conditions, measure, measure_texts, parse
 from evaluate.prompts import Prompts
 from synth.errors import UserError
+from synth.sets import places
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
 from train.sampling.draw import require_drawing
 
 _LARGE_IS_GOOD = ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision")
+CLIP = "ViT-L-14/openai"  # the usual encoder of text metrics
 
 Json = dict[str, Any]
 Events = Generator[Progress | list[Json], None, None]  # numbers of processed pictures, and last the rows
@@ -39,7 +41,7 @@ class MeasureRequest:
     detector: str = detectors.INCEPTION
     weights: str | None = None  # a file, for inception
     metrics: str = "fid,kid,is,pr,dc"
-    clip: str = "ViT-L-14/openai"  # encoder of the text metrics
+    clip: str | None = None  # encoder of the text metrics; None: ViT-L-14/openai
     seed: int = 0
     resamples: int = 0
     images_seen: int | None = None
@@ -71,6 +73,19 @@ class Bench:
     device: str
 
 
+def usual_tables(run: str, reference: str) -> str | None:
+    """Returns the finished tables of a reference by the run's encoder in the usual place, or None.
+
+    Raises UserError if the run or the reference is missing."""
+    shards, encoder = ShardSet(reference), find(run).metadata["encoder"] or {}
+    digests = (shards.digest, encoder.get("digest"))
+    for place in places.all_tables(str(shards.manifest["identity"].get("dataset", ""))):
+        tables = CaptionSet(place)
+        if (tables.manifest["shards"]["digest"], tables.identity["weights"]) == digests:
+            return place
+    return None
+
+
 def pictures(request: MeasureRequest, *, checkpoints: bool = False) -> int:
     """Returns the number of pictures to process: the reference's, and those that the checkpoints draw.
 
@@ -86,6 +101,11 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     Yields the number of processed pictures. Raises UserError if the request does not fit together."""
     # Run and reference.
     device, names = encoders.choose_device(request.device), parse(request.metrics)
+    if request.clip is not None and not set(names) & set(TEXT_METRICS):
+        names_of_texts = " and ".join(TEXT_METRICS)
+        raise UserError(f"--clip belongs to the metrics {names_of_texts}; add one, or leave it out")
+    if request.captions and request.encoder:
+        raise UserError("--captions holds the vectors of the prompts, so --encoder has no use; leave one out")
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
@@ -98,7 +118,7 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
         prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
-    judge = _text_judge(request.clip, prompted, device) if set(names) & set(TEXT_METRICS) else None
+    judge = _text_judge(request.clip or CLIP, prompted, device) if set(names) & set(TEXT_METRICS) else None
 
     # Features of the reference.
     detector = detectors.load(request.detector, weights=request.weights, device=device)

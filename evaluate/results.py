@@ -51,7 +51,7 @@ def read(run: Path) -> list[Json]:
     try:
         lines, _ = _split(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        advice = f"`python -m evaluate metrics {run} --reference SHARDS` writes it"
+        advice = f"`python -m evaluate metrics {run} --on SET` writes it"
         raise UserError(f"{run} has no {NAME}; {advice}") from None
 
     # Their rows.

@@ -128,7 +128,7 @@ def row_of(run: Run) -> Row:
     newest = max((row["images_seen"] for row in measured), default=0)
     latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}
     if not latest:
-        advice = f"`python -m evaluate metrics {run.path} --reference SHARDS` writes some"
+        advice = f"`python -m evaluate metrics {run.path} --on SET` writes some"
         raise UserError(f"{run.path / results.NAME} holds no figure; {advice}")
     return Row(run, _arm(run), str(run.metadata["shards"].get("dataset")), list(latest.values()))
 

@@ -3,89 +3,105 @@
 import json
 import os
 from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
-from synth import console
+from synth import console, options
 from synth.errors import UserError
+from synth.options import EMPTY, Codec, DryRun, Overwrite, RayAddress, Seed, Settings, ShardSize, Size
 
-SETTING = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting of the family; may be repeated.",
+PROGRAM = "python -m synth"
+USUAL = ["visual_atoms"]  # data sets of a command that names none
+
+Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A data set; `datasets` lists them.")]
+Datasets = Annotated[list[str], typer.Argument(metavar="NAME", help="Data sets; `datasets` lists them.")]
+Renderer = Annotated[
+    str, options.text("--device", "NAME", "Renderer of shaders: software, gpu or gpu:NUMBER.")
+]
+
+app = console.app(
+    "Draws pictures by formulas and renders them into WebDataset shards.",
+    "python -m synth shards visual_atoms --n 2000",
 )
-SIZE = click.option("--size", default=256, show_default=True, help="Pixels a side, 1 to 4096.")
-DEVICE = click.option(
-    "--device",
-    default="software",
-    show_default=True,
-    help="The renderer of shaders: software, gpu or gpu:NUMBER.",
-)
-SEED = click.option("--seed", default=0, show_default=True, help="The seed of all randomness.")
 
 
 def main() -> None:
     """Runs `python -m synth`."""
-    console.run(commands, "python -m synth")
+    console.run(app, PROGRAM)
 
 
-def _example(text: str) -> str:
-    return f"\b\nExample:\n  {text}"
-
-
-@click.group(epilog=_example("python -m synth shards visual_atoms --n 2000 --out data/shards/visual_atoms"))
-def commands() -> None:
-    """Draws pictures by formulas and renders them into WebDataset shards."""
-
-
-@commands.command(
-    epilog=_example("python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64")
+@app.command(
+    epilog=console.epilog(
+        "python -m synth shards visual_atoms --n 1000000 --out s3://bucket/atoms --workers 64"
+    )
 )
-@click.argument("dataset")
-@click.option("--n", "samples", type=int, required=True, help="Pictures in the finished set.")
-@click.option("--out", required=True, help="A folder, or a URL such as s3://bucket/prefix.")
-@SIZE
-@SEED
-@click.option(
-    "--workers",
-    type=int,
-    help="Ray tasks at once; 0: this process, no Ray. Default: a core each, if the shards allow.",
-)
-@click.option("--shard-size", default=4096, show_default=True, help="Pictures in a tar.")
-@click.option("--codec", default="png", show_default=True, help="png, webp (lossless) or jpeg (quality 95).")
-@SETTING
-@click.option("--overwrite", is_flag=True, help="Replace another set at the target.")
-@click.option("--dry-run", is_flag=True, help="Show the estimate and write nothing.")
-@DEVICE
-@click.option("--ray-address", envvar="RAY_ADDRESS", help="A Ray cluster to work on (or RAY_ADDRESS).")
-def shards(dry_run: bool, **options: object) -> None:
-    """Makes a set of shards, or its missing parts.
+def shards(
+    names: Datasets = USUAL,
+    n: Annotated[int, options.integer("--n", "Pictures in each finished set.")] = 10_000,
+    out: Annotated[
+        list[str],
+        options.text("--out", "PLACE", "A folder or URL, once for each NAME.  [default: data/shards/NAME]"),
+    ] = EMPTY,
+    size: Size = 256,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        options.integer("--workers", "Ray tasks at once; 0: no Ray.  [default: one for each core and shard]"),
+    ] = None,
+    shard_size: ShardSize = 4096,
+    codec: Codec = "png",
+    settings: Settings = EMPTY,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    device: Renderer = "software",
+    ray_address: RayAddress = None,
+) -> None:
+    """Makes sets of shards, or their missing parts.
 
-    The same command resumes after an interruption. On a finished set it does nothing. With a larger --n the
-    set grows."""
+    The command is idempotent and resumable: a finished set is left alone. With a larger --n, it grows."""
     from synth import pipeline
+    from synth.sets import places
 
-    request = pipeline.RenderRequest(**options)  # type: ignore[arg-type]
-    if dry_run:
-        console.show(pipeline.estimate(request)._asdict())
-        return
-    summary = console.watched("pictures", pipeline.make_shards(request))
-    if not summary.pictures:
-        console.note(f"{request.out} is finished: nothing to do")
-    console.show({"out": request.out, **summary.row()})
+    address = options.cluster(ray_address, workers)
+    requests = [
+        pipeline.RenderRequest(
+            dataset=name,
+            samples=n,
+            out=places.shards(name) if place is None else place,
+            size=size,
+            seed=seed,
+            workers=workers,
+            shard_size=shard_size,
+            codec=codec,
+            settings=tuple(settings),
+            overwrite=overwrite,
+            ray_address=address,
+            device=device,
+        )
+        for name, place in options.pair(names, out, "data sets")
+    ]
+    for request in requests:  # all are checked before the first is made
+        pipeline.check(request)
+    for request in requests:
+        if dry_run:
+            console.show({"out": request.out, **pipeline.estimate(request)._asdict()})
+            continue
+        summary = console.watched("pictures", pipeline.make_shards(request))
+        if not summary.pictures:
+            console.note(f"{request.out} is finished: nothing to do")
+        console.show({"out": request.out, **summary.row()})
 
 
-@commands.command(epilog=_example("python -m synth preview visual_atoms --n 64 --out grid.png"))
-@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
-@click.option("--n", "samples", default=64, show_default=True, help="Pictures of each data set, 1 to 1024.")
-@click.option("--out", required=True, help="The PNG to write.")
-@SIZE
-@SEED
-@SETTING
+@app.command(epilog=console.epilog("python -m synth preview visual_atoms --n 64 --out grid.png"))
 def preview(
-    datasets: tuple[str, ...], samples: int, out: str, size: int, seed: int, settings: tuple[str, ...]
+    names: Datasets,
+    n: Annotated[int, options.integer("--n", "Pictures of each data set, 1 to 1024.")] = 64,
+    out: Annotated[str, options.text("--out", "FILE", "The PNG to write.")] = "preview.png",
+    size: Size = 256,
+    seed: Seed = 0,
+    settings: Settings = EMPTY,
+    device: Renderer = "software",
 ) -> None:
     """Draws the first pictures of a data set side by side, or one row for each of several data sets."""
     from synth import pipeline
@@ -93,26 +109,29 @@ def preview(
     from synth.images.pictures import contact_sheet
     from synth.sets.storage import Folder
 
-    if not 1 <= samples <= 1024:
-        raise UserError(f"--n is {samples}; a sheet holds 1 to 1024 pictures")
+    if not 1 <= n <= 1024:
+        raise UserError(f"--n is {n}; a sheet holds 1 to 1024 pictures")
     if not out.endswith(".png") or "://" in out:
         raise UserError(f"--out is {out}; give the name of a .png file on this machine")
     requests = [
-        pipeline.RenderRequest(name, samples, out, size=size, seed=seed, settings=settings)
-        for name in datasets
+        pipeline.RenderRequest(name, n, out, size=size, seed=seed, settings=tuple(settings), device=device)
+        for name in names
     ]
+    for request in requests:
+        pipeline.check(request)
     recipes = [pipeline.recipe_of(request) for request in requests]
-    pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(samples))
-    sheet = contact_sheet(pictures, columns=samples if len(recipes) > 1 else max(1, round(samples**0.5)))
+    pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(n))
+    sheet = contact_sheet(pictures, columns=n if len(recipes) > 1 else max(1, round(n**0.5)))
     target = Path(out)
     Folder(str(target.parent)).write(target.name, codecs.encode_png(sheet))
-    console.show({"out": out, "pictures": samples * len(recipes)})
+    console.show({"out": out, "pictures": n * len(recipes)})
 
 
-@commands.command(epilog=_example("python -m synth inspect data/shards/visual_atoms 000000123"))
-@click.argument("path")
-@click.argument("key", required=False)
-def inspect(path: str, key: str | None) -> None:
+@app.command(epilog=console.epilog("python -m synth inspect data/shards/visual_atoms 000000123"))
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A set of shards, or one of its tars.")],
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="A sample of it.")] = None,
+) -> None:
     """Shows the content of a set or a tar, or the JSON of one sample."""
     from synth import verify
 
@@ -122,18 +141,13 @@ def inspect(path: str, key: str | None) -> None:
         print(json.dumps(verify.about_sample(path, key), indent=1 if os.isatty(1) else None))
 
 
-@commands.command(epilog=_example("python -m synth verify data/shards/visual_atoms"))
-@click.argument("path")
-@click.option(
-    "--redraw",
-    default=16,
-    show_default=True,
-    help="Pictures, spread over the set, to draw again and compare.",
-)
-def verify(path: str, redraw: int) -> None:
+@app.command(epilog=console.epilog("python -m synth verify data/shards/visual_atoms"))
+def verify(
+    path: Annotated[str, typer.Argument(metavar="PLACE", help="A finished set: a folder or URL.")],
+    redraw: Annotated[int, options.integer("--redraw", "Pictures to draw again, spread over the set.")] = 16,
+) -> None:
     """Compares every tar of a finished set with its checksum, and some pictures with new drawings of them."""
-    if redraw < 0:
-        raise UserError(f"--redraw is {redraw}; it must be at least 0")
+    options.require_least(0, redraw=redraw)
     from synth import verify as checks
     from synth.sets.shards import ShardSet
 
@@ -153,25 +167,26 @@ def verify(path: str, redraw: int) -> None:
     console.show({**row, "digest": shard_set.digest})
 
 
-@commands.command(epilog=_example("python -m synth classes fractals --out data/classes/fractals"))
-@click.argument("dataset")
-@click.option(
-    "--out", required=True, help="The folder to write, one CSV file a class with a row a,b,c,d,e,f,p a map."
-)
-@SEED
-@SETTING
-def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> None:
+@app.command(epilog=console.epilog("python -m synth classes fractals --out data/classes/fractals"))
+def classes(
+    name: Dataset,
+    out: Annotated[
+        str, options.text("--out", "DIR", "The folder to write: one CSV for each class, a,b,c,d,e,f,p a map.")
+    ],
+    seed: Seed = 0,
+    settings: Settings = EMPTY,
+) -> None:
     """Writes the iterated function systems of a data set's classes as CSV files.
 
-    --set table=DIR on the other commands reads such a folder, of exnihilo or of FractalDB, instead of drawing
-    classes at random."""
+    `--set table=DIR` on the other commands reads such a folder, of exnihilo or of FractalDB, instead of
+    drawing classes at random."""
     from synth import class_tables, pipeline
     from synth.datasets import sample_class
 
-    recipe = pipeline.recipe_of(pipeline.RenderRequest(dataset, 1, out, seed=seed, settings=settings))
+    recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, out, seed=seed, settings=tuple(settings)))
     if not hasattr(recipe.config, "table"):
         raise UserError(
-            f"the classes of {dataset} are not iterated function systems; those of fractals and fractaldb are"
+            f"the classes of {name} are not iterated function systems; those of fractals and fractaldb are"
         )
     systems = (
         sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes)
@@ -179,14 +194,14 @@ def classes(dataset: str, out: str, seed: int, settings: tuple[str, ...]) -> Non
     console.show({"out": out, "classes": class_tables.write(Path(out), systems)})
 
 
-@commands.command(epilog=_example("python -m synth vet shaders --out data/shaders"))
-@click.argument("dataset")
-@click.option("--out", required=True, help="The folder to write programs.json to.")
-@SETTING
-@DEVICE
-def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
-    """Tries the programs of a data set and accepts those that compile, end, are quick enough and show
-    something.
+@app.command(epilog=console.epilog("python -m synth vet shaders --out data/shaders"))
+def vet(
+    name: Dataset,
+    out: Annotated[str, options.text("--out", "DIR", "The folder of programs.json.")],
+    settings: Settings = EMPTY,
+    device: Renderer = "software",
+) -> None:
+    """Tries the programs of a data set. Accepts those that compile, end, are quick enough and show something.
 
     `shards` does this itself if neither exnihilo nor the target has the result, programs.json."""
     from synth import datasets
@@ -194,37 +209,45 @@ def vet(dataset: str, out: str, settings: tuple[str, ...], device: str) -> None:
     from synth.settings import with_settings
     from synth.vetting import programs
 
-    chosen = datasets.get(dataset)
-    if not hasattr(chosen.module, "vet"):
-        raise UserError(f"{dataset} is not drawn by programs; shaders and shaders21k are")
-    vetted = chosen.module.vet(with_settings(chosen.module.Config(**chosen.config), settings), device)
+    dataset = datasets.get(name)
+    if not hasattr(dataset.module, "vet"):
+        raise UserError(f"{name} is not drawn by programs; shaders and shaders21k are")
+    vetted = dataset.module.vet(with_settings(dataset.module.Config(**dataset.config), settings), device)
     Folder(out).write(programs.NAME, vetted.data)
     content = vetted.content
-    row = {
-        "out": out,
-        "accepted": len(content["programs"]),
-        "left_out": len(content["left_out"]),
-        "renderer": content["renderer"],
-    }
-    console.show({**row, "sha256": vetted.sha256})
+    row = {"out": out, "accepted": len(content["programs"]), "left_out": len(content["left_out"])}
+    console.show({**row, "renderer": content["renderer"], "sha256": vetted.sha256})
 
 
-@commands.command(epilog=_example("python -m synth doctor --device gpu"))
-@DEVICE
-def doctor(device: str) -> None:
-    """Shows the renderer of shaders on this machine and its speed, or names the packages to install."""
+@app.command(epilog=console.epilog("python -m synth doctor --device gpu"))
+def doctor(
+    device: Renderer = "software",
+    install: Annotated[
+        list[str],
+        options.text(
+            "--install", "WHAT", "Install the system packages of shaders or emoji; may be repeated."
+        ),
+    ] = EMPTY,
+) -> None:
+    """Shows the renderer of shaders on this machine and its speed, or names the packages to install.
+
+    With --install, installs missing packages by apt-get if this is Debian and you are root."""
+    from synth import system_packages
     from synth.glsl import checkup
 
-    console.show(checkup.examine(device))
+    for name in install:
+        if sentence := system_packages.install(name):
+            console.note(sentence)
+    if not install:
+        console.show(checkup.examine(device))
 
 
-@commands.command(epilog=_example("python -m synth datasets"))
-def datasets() -> None:
+@app.command("datasets", epilog=console.epilog("python -m synth datasets"))
+def list_datasets() -> None:
     """Lists the known data sets."""
     from synth.datasets import DATASETS
 
     for dataset in DATASETS.values():
         classes = dataset.module.Config(**dataset.config).classes
-        console.show(
-            {"name": dataset.name, "family": dataset.family, "classes": classes, "title": dataset.title}
-        )
+        row = {"name": dataset.name, "family": dataset.family, "classes": classes, "title": dataset.title}
+        console.show(row)

@@ -7,47 +7,76 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from types import FrameType
 from typing import Any, NoReturn, Self, TypeVar
 
-import click
+import typer
 from tqdm import tqdm
+from typer.exceptions import TyperException
 
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
 
+COLUMNS = 100  # of --help, if the terminal is as wide
 INTERRUPTED = 130
 
 T = TypeVar("T")
 
 
-def run(commands: click.Command, program: str) -> NoReturn:
-    """Runs a command, or a group of commands, and exits. Exit codes: 0 done, 1 a defect of the program, 2 one
-    sentence for the user, 130 interrupted, 143 terminated."""
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        commands(prog_name=program, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-    except click.ClickException as error:
-        fail(error.format_message())
-    except UserError as error:
-        fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-    except OSError as error:  # a file or folder that cannot be used: the user's to mend
-        fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
-    sys.exit(0)
+def app(summary: str, example: str) -> typer.Typer:
+    """Returns an empty group of commands. Its --help shows the summary and ends with the example."""
+    return typer.Typer(
+        help=summary,
+        epilog=epilog(example),
+        no_args_is_help=True,
+        context_settings={"max_content_width": COLUMNS},
+        add_completion=False,
+        # Rich joins the lines of an epilog, and its traceback would hide the one sentence of an error.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def epilog(example: str) -> str:
+    """Returns the end of a --help: an example, line by line as given."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
 
 def fail(sentence: str) -> NoReturn:
     """Prints one sentence on stderr and exits with code 2."""
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)
+
+
+def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn] = fail) -> NoReturn:
+    """Runs a command, or a group of commands, and exits.
+
+    Exit codes: 0 success, 1 a defect of the program, 2 an error of the user, 130 interrupted, 143 terminated.
+    `refuse` receives the sentence of a UserError or of a wrong command line, and exits."""
+    signal.signal(signal.SIGTERM, _end)
+    command = typer.main.get_command(commands)
+    try:
+        # Typer's own entry point turns Ctrl-C and closed pipes into return values, so it is not used.
+        with command.make_context(program, sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as ended:  # --help, too
+        sys.exit(ended.exit_code)
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(0)
+        refuse(error.format_message())
+    except UserError as error:
+        refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:  # a file or folder that cannot be used
+        fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+    sys.exit(0)
 
 
 def show(row: Mapping[str, Any]) -> None:

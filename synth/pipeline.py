@@ -50,7 +50,7 @@ class RenderRequest:
 
 
 class RenderJob(NamedTuple):
-    """One shard to be outcome."""
+    """The job of one shard."""
 
     recipe: Recipe
     part: Part
@@ -81,9 +81,10 @@ class RenderSummary(NamedTuple):
         return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
-def recipe_of(request: RenderRequest, storage: Storage | None = None) -> Recipe:
-    """Returns the checked recipe of a request. Vets programs if the storage does not hold them. Raises
-    UserError for anything that is not allowed."""
+def check(request: RenderRequest) -> Any:
+    """Returns the family's config of a request. Writes and vets nothing.
+
+    Raises UserError for anything that is not allowed."""
     dataset = datasets.get(request.dataset)
     if request.samples < 1:
         raise UserError(f"--n is {request.samples}; ask for at least one picture")
@@ -103,8 +104,17 @@ def recipe_of(request: RenderRequest, storage: Storage | None = None) -> Recipe:
     for name, value, least in least_of:
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
+    if request.device != "software" and not hasattr(dataset.module, "vet"):
+        raise UserError(f"{request.dataset} is not drawn by shaders, so --device has no use; leave it out")
     gl.choose(request.device)
-    family_config = settings.with_settings(dataset.module.Config(**dataset.config), request.settings)
+    return settings.with_settings(dataset.module.Config(**dataset.config), request.settings)
+
+
+def recipe_of(request: RenderRequest, storage: Storage | None = None) -> Recipe:
+    """Returns the checked recipe of a request. Vets programs if the storage does not hold them.
+
+    Raises UserError for anything that is not allowed."""
+    dataset, family_config = datasets.get(request.dataset), check(request)
     if hasattr(dataset.module, "ready"):
         family_config = dataset.module.ready(family_config, _stored(storage))
     return Recipe(dataset, family_config, request.size, request.seed, request.shard_size, request.codec)

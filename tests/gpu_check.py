@@ -159,9 +159,9 @@ def _two_processes(scratch: Path, device: str) -> str:
     # Two ranks.
     ranks = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command = [sys.executable, "-m", *ranks, "train", "pretrain", "tiny-32"]
-    command += ["--shards", str(scratch / "small"), "--captions", str(scratch / "small-tables")]
+    command += ["--on", str(scratch / "small"), "--captions", str(scratch / "small-tables")]
     command += ["--out", str(scratch / "two"), "--device", device, "--set", "run.tick=32"]
-    command += ["--images-seen", "64"]
+    command += ["--images", "64"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     images_seen = checkpoint.images_seen(checkpoint.require(scratch / "two"))

@@ -8,12 +8,13 @@ import contextlib
 import enum
 import errno
 import hashlib
-import importlib
 import io
 import json
 import os
 import random
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+import typer
 from PIL import Image
+from typer.testing import CliRunner, Result
 
 from synth import console
 from synth.images.codecs import encode_png
@@ -57,7 +58,7 @@ TINY_CLIP = {
 # The Makefile's stamps, passed as up to date.
 SET_UP = [
     word
-    for stamp in ("synth", "data", "caption", "train", "evaluate", "egl", "font")
+    for stamp in ("synth", "data", "caption", "train", "evaluate", "demo", "shaders", "emoji")
     for word in ("-o", f".venv/.{stamp}")
 ]
 
@@ -130,8 +131,10 @@ def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[i
 
 def prepare_set(name: str, root: Path, out: Path, *more: object) -> list[dict[str, Any]]:
     """Prepares a real set in this process and returns what the command prints; raises the UserError that it ends with."""
+    from data.cli import app
+
     words = ["--root", root, "--out", out, "--size", 16, "--workers", 0, *more]
-    return json_lines(invoke(importlib.import_module(f"data.{name}.prepare").main, *words, raising=True))
+    return json_lines(invoke(app, name, *words, raising=True))
 
 
 def samples(place: Path | str) -> list[Sample]:
@@ -190,10 +193,15 @@ def full_disk(file: str) -> Iterator[None]:
 # Commands, in this process and as processes of their own.
 
 
-def invoke(command: click.Command, *arguments: object, raising: bool = False) -> Result:
+def commands_of(app: typer.Typer) -> dict[str, Any]:
+    """Returns the commands of a package by name."""
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def invoke(app: typer.Typer, *arguments: object, raising: bool = False) -> Result:
     """Runs a command within this process; `raising` lets its UserError through."""
     words = [str(a) for a in arguments]
-    return CliRunner().invoke(command, words, catch_exceptions=not raising, standalone_mode=not raising)
+    return CliRunner().invoke(app, words, catch_exceptions=not raising, standalone_mode=not raising)
 
 
 def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
@@ -207,7 +215,7 @@ def json_lines(printed: Result | str | Path) -> list[dict[str, Any]]:
     ]
 
 
-def refusal(commands: click.Command, program: str, *arguments: object) -> str:
+def refusal(app: typer.Typer, program: str, *arguments: object) -> str:
     """Returns the sentence with which a command, run within this process as from a shell, is refused."""
     output, errors = io.StringIO(), io.StringIO()
     with (
@@ -218,7 +226,7 @@ def refusal(commands: click.Command, program: str, *arguments: object) -> str:
     ):
         patch.setattr(sys, "argv", [program, *(str(a) for a in arguments)])
         patch.setattr(signal, "signal", lambda *_: None)
-        console.run(commands, f"python -m {program}")
+        console.run(app, f"python -m {program}")
     assert ended.value.code == 2 and output.getvalue() == "" and "Traceback" not in errors.getvalue()
     sentence = errors.getvalue().splitlines()[-1]
     assert sentence.startswith("error: ")
@@ -321,6 +329,69 @@ def demo_command(out: Path, font: Path, *options: str) -> list[str]:
     ]
 
 
+# Pages that are followed in a copy of the checkout.
+
+
+@dataclass(frozen=True)
+class Step:
+    """A fenced block of a page: a file to write, a change of a file, or commands to run."""
+
+    kind: str  # python, diff, or nothing for commands
+    file: str  # named by the heading above
+    text: str
+
+    def follow(self, checkout: Path) -> list[str]:
+        """Does what the block says. Returns what each of its commands prints."""
+        target = checkout / self.file
+        if self.kind == "python":
+            assert not target.exists(), target
+            target.write_text(self.text)
+        elif self.kind == "diff":
+            changed = self.text.splitlines(keepends=True)
+            before, after = (
+                "".join(line[1:] for line in changed if line[0] in signs) for signs in (" -", " +")
+            )
+            assert target.read_text().count(before) == 1, f"{self.file} has no place for {self.text}"
+            target.write_text(target.read_text().replace(before, after))
+        else:
+            return [run_in(checkout, line) for line in self.commands]
+        return []
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of the block, one a line."""
+        return self.text.replace("\\\n", " ").splitlines()
+
+
+def steps(page: Path, title: str) -> list[Step]:
+    """Returns the blocks of a section of a page, in order."""
+    [section] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.finditer(r"^### .*?`(.+?)`.*?$|^```(\w*)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    blocks, file = [], ""
+    for match in found:
+        file = match[1] or file
+        blocks += [] if match[1] else [Step(match[2], file, match[3])]
+    return blocks
+
+
+def copy_checkout(place: Path) -> Path:
+    """Copies the packages and tests of the checkout, with the compiled kernels and without generated files."""
+    generated = shutil.ignore_patterns("*.png", "shards", "real", "captions", "runs", "fixtures")
+    for package in ("synth", "caption", "train", "evaluate", "data", "tests"):
+        shutil.copytree(ROOT / package, place / package, ignore=generated)
+    shutil.copy2(ROOT / "pyproject.toml", place)
+    return place
+
+
+def run_in(checkout: Path, line: str) -> str:
+    """Runs a command of a page in a copy of the checkout. Returns what it prints."""
+    words = [sys.executable if word == "python" else word for word in shlex.split(line)]
+    process = start(words, cwd=checkout, OMP_NUM_THREADS="1", PYTHONPATH=str(checkout))
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, (line, output, errors)
+    return output
+
+
 # Advice in texts.
 
 
@@ -338,13 +409,13 @@ ADVICE = {
     "setting": re.compile(r"--set ([a-z][\w.]*(?:=[^\s;,`\"\')]+)?)"),
     "option": re.compile(r"(?<![\w-])(--[a-z][\w-]*)"),
     "make": re.compile(r"\bmake ((?:[a-z][a-z-]*|[A-Z]+=[\w.$()/-]+)(?: [A-Z]+=[\w.$()/-]+)*)"),
-    "command": re.compile(r"python -m ((?:(?:synth|caption|train|evaluate)[ .]|data\.)[^`;\n]+)"),
+    "command": re.compile(r"python -m ((?:synth|data|caption|train|evaluate)[ .][^`;\n]+)"),
 }
 
 
 def advice(path: Path) -> list[Advice]:
-    """Returns all advice in the texts of a file: literals of a Python module except docstrings, messages of a Makefile."""
-    found = texts_of(path.read_text()) if path.suffix == ".py" else messages_of(path.read_text())
+    """Returns all advice in the texts of a Python module: its literals except docstrings."""
+    found = texts_of(path.read_text())
     place = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     return [
         Advice(f"{place}:{line}", kind, match[1].strip(), text)
@@ -369,15 +440,6 @@ def texts_of(source: str) -> list[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in aside:
             texts.append((node.lineno, node.value))
     return texts
-
-
-def messages_of(makefile: str) -> list[tuple[int, str]]:
-    """Returns (line, text) of what a Makefile refuses or prints."""
-    whole = makefile.replace("\\\n", "  ")  # line numbers stay: they are counted in the original
-    return [
-        (makefile.count("\n", 0, match.start()) + 1, match[1])
-        for match in re.finditer(r"(?:call refuse,|echo )(.*)", whole)
-    ]
 
 
 # Events.

@@ -8,27 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
+import typer
 
 import caption.cli
+import data.cli
 import evaluate.cli
 import synth.cli
 import train.cli
 from evaluate.experiments.demo import cli as demo
 from synth import datasets
-from tests.kit import ROOT, Advice, advice
+from tests.kit import ROOT, Advice, advice, commands_of
 from train import presets
 from train.config import RunConfig, with_settings
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
-FILES = [
-    *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))),
-    ROOT / "Makefile",
-]
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 ADVICE = [found for path in FILES for found in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
-SETS = [path.parent.name for path in (ROOT / "data").glob("*/prepare.py")]
-PREPARE = {name: importlib.import_module(f"data.{name}.prepare").main for name in SETS}
+PREPARE = commands_of(data.cli.app)
+DEMO = typer.main.get_command(demo.app)
 MODELS = {preset.model for preset in presets.PRESETS.values()}
 DRAWN_BY = [importlib.import_module(f"train.models.{name}") for name in MODELS]
 DRAWING = {
@@ -37,12 +35,12 @@ DRAWING = {
     if hasattr(m, "Options")
     for field in dataclasses.fields(m.Options)
 }
-COMMANDS: dict[str, Mapping[str, click.Command]] = {
-    "synth": synth.cli.commands.commands,
+COMMANDS: dict[str, Mapping[str, Any]] = {
+    "synth": commands_of(synth.cli.app),
     "data": PREPARE,
-    "caption": caption.cli.commands.commands,
-    "train": train.cli.commands.commands,
-    "evaluate": evaluate.cli.commands.commands,
+    "caption": commands_of(caption.cli.app),
+    "train": commands_of(train.cli.app),
+    "evaluate": commands_of(evaluate.cli.app),
 }
 FOREIGN = {"--output_format", "--nproc-per-node", "--help"}  # of img2dataset, of torchrun, of every command
 ENGLISH = {"a", "an", "it", "one", "room", "the", "them", "true"}  # as in "make room"
@@ -55,28 +53,22 @@ def of_kind(kind: str) -> list[Advice]:
     return list(found.values())
 
 
-def options(commands: list[click.Command]) -> set[str]:
+def options(commands: list[Any]) -> set[str]:
     """The options of commands, with the models' drawing options if one of them passes on what it does not know."""
-    own = {
-        name
-        for command in commands
-        for p in command.params
-        if isinstance(p, click.Option)
-        for name in (*p.opts, *p.secondary_opts)
-    }
+    own = {name for command in commands for p in command.params for name in (*p.opts, *p.secondary_opts)}
     passed_on = any("ignore_unknown_options" in command.context_settings for command in commands)
     return own | (DRAWING if passed_on else set())
 
 
 @functools.cache
-def reached_from(place: str) -> list[click.Command]:
+def reached_from(place: str) -> list[Any]:
     """The commands that can show a text: those of its package, and of those to the right if these import the file."""
     file = Path(place.partition(":")[0])
     package, name = file.parts[0], file.parts[1]
     if package == "data" and name in PREPARE:
         return [PREPARE[name]]
     if file.is_relative_to("evaluate/experiments/demo"):
-        return [demo.command]
+        return [DEMO]
     module = ".".join(file.with_suffix("").parts[:2])
     right = [
         p
@@ -112,14 +104,14 @@ def test_targets_and_variables_are_those_of_the_makefile() -> None:
         if target not in ENGLISH:
             assert "=" in target or re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), given
             for name, equals, _ in (word.partition("=") for word in (target, *more)):
-                assert not equals or f"$({name})" in MAKEFILE, given
+                assert not equals or re.search(rf"\$\({name}[:)]", MAKEFILE), given
 
 
 def test_commands_are_there_with_their_options() -> None:
     for given in of_kind("command"):
         module, *words = given.words.split(" ")
         package, *rooms = module.split(".")
-        chosen: Any = demo.command if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
+        chosen: Any = DEMO if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
         assert {word.strip(",.)") for word in words if word.startswith("--")} <= options(
             [chosen]
         ) | FOREIGN, given

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
 from caption.audit import captioner, measures, plots, wording
 from caption.audit import report as auditing
 from caption.audit.measures import Cosines, Retrieval, Spread
 from caption.audit.page import page as page_of
 from caption.audit.report import Audit
-from caption.cli import commands
+from caption.cli import app
 from caption.pseudo import noise, pseudo_caption
 from caption.table import KIND, CaptionSet, Rows, TableWriter, metadata
 from synth.errors import UserError
@@ -505,7 +505,7 @@ def test_what_is_no_captioner_gets_one_sentence(
 
 def invoke(*arguments: Any) -> Result:
     """The command within this process."""
-    return kit.invoke(commands, *arguments)
+    return kit.invoke(app, *arguments)
 
 
 @pytest.mark.slow

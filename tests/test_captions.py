@@ -14,6 +14,7 @@ from caption import encoders, pipeline, worker
 from caption.encoders import Encoder
 from caption.table import CaptionSet, text_vectors
 from synth.errors import UserError
+from synth.sets import places
 from synth.sets.shards import ShardSet
 from tests.kit import kill_driver, make_small, make_tables, start, tar_hashes, write_foreign
 
@@ -221,6 +222,7 @@ def test_each_distinct_sentence_is_encoded_once(
         return texts(self, given)
 
     worker._memory.cache_clear()
+    worker._encoder.cache_clear()
     monkeypatch.setattr(Encoder, "texts", counted)
     make_tables(undisturbed, tmp_path / "t", tiny_encoder, text_embeddings=True)
     tables = CaptionSet(str(tmp_path / "t"))
@@ -333,8 +335,5 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
 
 
 def test_the_default_place_is_within_the_captions_folder() -> None:
-    assert (
-        pipeline.default_place("visual_atoms", "ViT-B-32/openai")
-        == "data/captions/visual_atoms/ViT-B-32-openai"
-    )
-    assert pipeline.default_place("../../x", "a b") == "data/captions/-..-x/a-b"
+    assert places.tables("visual_atoms", "ViT-B-32/openai") == "data/captions/visual_atoms/ViT-B-32-openai"
+    assert places.tables("../../x", "a b") == "data/captions/-..-x/a-b"

@@ -94,7 +94,7 @@ def interrupt(out: Path, *options: str) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert "the same command goes on from here" in errors and "Traceback" not in errors
+    assert "run the same command again to resume" in errors and "Traceback" not in errors
     assert not list(out.glob(".*"))
 
 

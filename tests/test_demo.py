@@ -170,7 +170,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     family = children(process.pid)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=300)
-    assert process.returncode == 130 and "the same command goes on" in told
+    assert process.returncode == 130 and "run the same command again" in told
     assert not any(running(pid) for pid, _ in family)
 
     code, _, told = finish(demo_place, *command)
@@ -227,7 +227,7 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
     assert not any("shaders" in step.line for step in made)
     assert all("model.resolution=64" in step.line for step in made if step.stage == "train")
     [pretraining] = [step for step in made if step.name == "pretrain"]
-    assert pretraining.line.count("--shards") == pretraining.line.count("--captions") == 2
+    assert pretraining.line.count("--on") == pretraining.line.count("--captions") == 2
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,4 @@ def test_the_commands_at_scale_are_targets_of_the_makefile() -> None:
         for line in block.splitlines():
             _, target, *variables = shlex.split(line)
             assert f"\n{target}:" in targets
-            assert all(
-                f"$({name.partition('=')[0]})" in targets or f"({name.partition('=')[0]})" in targets
-                for name in variables
-            ), line
+            assert all(f"$({name.partition('=')[0]}" in targets for name in variables), line

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.cli import app
 from data.emoji import font, prepare
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
@@ -28,7 +29,7 @@ def made_font(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object) -> Any:
     """Runs the command in this process; the UserError that it ends with is raised."""
-    return invoke(prepare.main, *arguments, raising=True)
+    return invoke(app, "emoji", *arguments, raising=True)
 
 
 def samples(place: Path) -> dict[str, Any]:
@@ -129,7 +130,8 @@ def test_the_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> Non
     command = [
         sys.executable,
         "-m",
-        "data.emoji.prepare",
+        "data",
+        "emoji",
         "--font",
         str(tmp_path / "none.ttf"),
         "--out",

@@ -17,7 +17,7 @@ from caption import encoders
 from caption.encoders import find, load
 from caption.table import CaptionSet
 from evaluate import agreement, curves, features, measuring, prompts
-from evaluate.cli import commands
+from evaluate.cli import app
 from evaluate.measuring import MeasureRequest
 from evaluate.sources import Pictures
 from synth.errors import UserError
@@ -80,7 +80,6 @@ def ask(
         "captions": str(captioned),
         "n": 30,
         "detector": str(tiny_encoder),
-        "encoder": str(tiny_encoder),
         "metrics": "fid,kid",
     }
     return lambda **changes: MeasureRequest(str(run), str(undisturbed), **{**common, **changes})
@@ -156,8 +155,8 @@ def test_every_picture_is_drawn_once_for_all_metrics(
     both = ask(metrics="fid,clip,kid", clip="nano")
     assert drawing.count(both) == 30
     assert drawing.count(both) == 0  # Both kinds of features are in the cache.
-    assert drawing.count(replace(both, metrics="kid", detector="nano")) == 0
-    assert drawing.count(replace(both, seed=1, metrics="kid")) == 30
+    assert drawing.count(replace(both, metrics="kid", clip=None, detector="nano")) == 0
+    assert drawing.count(replace(both, seed=1, metrics="kid", clip=None)) == 30
     assert drawing.count(replace(both, seed=1)) == 30  # The embeddings are missing.
     assert drawing.count(replace(both, seed=1)) == 0
 
@@ -246,7 +245,13 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
     names = [f"picture {i % 100}" for i in range(120)]  # of 100 different texts all are candidates
     write_foreign(tmp_path / "named", [{"txt": name.encode()} for name in names])
     request = replace(
-        ask(captions=None, metrics="kid,rprecision,clip", clip=str(tiny_encoder), n=120),
+        ask(
+            captions=None,
+            encoder=str(tiny_encoder),
+            metrics="kid,rprecision,clip",
+            clip=str(tiny_encoder),
+            n=120,
+        ),
         reference=str(tmp_path / "named"),
     )
     made = {row["metric"]: row for row in rows(request)}
@@ -283,7 +288,7 @@ def test_another_detector_is_not_marked(ask: Callable[..., MeasureRequest]) -> N
 def test_texts_are_encoded_here_where_there_are_no_tables(
     ask: Callable[..., MeasureRequest], tiny_encoder: Path, undisturbed: Path
 ) -> None:
-    made = rows(ask(captions=None, metrics="clip", clip="nano"))
+    made = rows(ask(captions=None, encoder=str(tiny_encoder), metrics="clip", clip="nano"))
     assert [r["metric"] for r in made] == ["CLIP score (nano)"]
     assert made[0]["captions"] == "the first caption of each picture, encoded here" and made[0]["formula"]
     prompted = prompts.of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
@@ -389,23 +394,28 @@ def test_agreement_says_what_real_renders_and_chance_give(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["metrics", "{tmp}", "--reference", "{set}"], "is no run: it has no config.json"),
-        (["metrics", "{run}", "--reference", "{tmp}"], "has no manifest.json: it holds no finished set"),
+        (["metrics", "{tmp}", "--on", "{set}"], "is no run: it has no config.json"),
+        (["metrics", "{run}", "--on", "{tmp}"], "has no manifest.json: it holds no finished set"),
         (
-            ["metrics", "{run}", "--reference", "{set}", "--metrics", "fidd"],
+            ["metrics", "{run}", "--on", "{set}", "--metrics", "fidd"],
             "unknown metric 'fidd'; known are fid",
         ),
-        (["metrics", "{run}", "--reference", "{set}", "--n", "1"], "--n is 1; it must be at least 2"),
+        (["metrics", "{run}", "--on", "{set}", "--n", "1"], "--n is 1; it must be at least 2"),
         (
-            ["metrics", "{run}", "--reference", "{set}", "--images-seen", "7"],
+            ["metrics", "{run}", "--on", "{set}", "--images-seen", "7"],
             "has no checkpoint at 7 images; it has 16, 32",
         ),
         (
-            ["metrics", "{run}", "--reference", "{set}", "--encoder", "nano"],
+            ["metrics", "{run}", "--on", "{set}", "--encoder", "nano"],
             "the encoder nano has other weights than the one of",
         ),
         (["compare", "{set}", "{set}", "--metrics", "clip"], "clip need texts; compare knows"),
-        (["curve", "{run}", "--reference", "{set}", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
+        (
+            ["metrics", "{run}", "--on", "{set}", "--clip", "nano"],
+            "--clip belongs to the metrics clip and rprecision",
+        ),
+        (["metrics", "{run}", "--on", "{set}", "--captions", "x", "--encoder", "nano"], "leave one out"),
+        (["curve", "{run}", "--on", "{set}", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
         (["table", "1", "{run}", "--out", "x.txt"], "--out is x.txt; it must end in .md"),
     ],
 )
@@ -413,7 +423,7 @@ def test_bad_input_gets_a_sentence(
     run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     asked = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
-    result = invoke(commands, *asked)
+    result = invoke(app, *asked)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
 
 

@@ -95,5 +95,7 @@ def test_the_loops_of_the_readme_run(
     exec(script, {})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed[:4]] == [["(64,", "64,", "1)"]] * 4
-    assert printed[4].startswith("Estimate(") and printed[-1].startswith("RenderSummary(total=64, pictures=64,")
+    assert printed[4].startswith("Estimate(") and printed[-1].startswith(
+        "RenderSummary(total=64, pictures=64,"
+    )
     assert len(ShardSet("shards")) == 64

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.cli import app
 from data.img2dataset import prepare, tars
 from synth import verify
 from synth.errors import UserError
@@ -77,8 +78,8 @@ def fetched(place: Path, changes: dict[str, dict[str, bytes | None]] | None = No
 
 
 def run(*arguments: object) -> list[dict[str, Any]]:
-    words = (*arguments, *(() if "--workers" in arguments else ("--workers", 0)))
-    return json_lines(invoke(prepare.main, *words, raising=True))
+    words = ("--root", *arguments, *(() if "--workers" in arguments else ("--workers", 0)))
+    return json_lines(invoke(app, "img2dataset", *words, raising=True))
 
 
 OWN = {
@@ -524,7 +525,7 @@ def test_foreign_tars_go_through_captions_and_training_steps(
             (str(out),),
             str(tmp_path / "run"),
             (str(tmp_path / "tables"),),
-            images_seen=16,
+            images=16,
             settings=settings,
         )
     )

@@ -14,8 +14,18 @@ PIPELINE = [
     "evaluate",
 ]  # a package imports only itself and the packages before it
 DOORS = {  # folders and modules that other packages may import; everything else is private
-    "synth": {"families", "sets", "images", "settings", "console", "errors", "stopwatch", "checkout"},
-    "caption": {"table", "pseudo", "encoders", "contrast", "sentences"},
+    "synth": {
+        "families",
+        "sets",
+        "images",
+        "settings",
+        "options",
+        "console",
+        "errors",
+        "stopwatch",
+        "checkout",
+    },
+    "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},
 }
 

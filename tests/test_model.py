@@ -269,7 +269,7 @@ def test_a_gradient_through_gathered_rows_is_that_of_one_rank() -> None:
 
 
 def test_captions_of_a_model_without_texts_are_refused() -> None:
-    with pytest.raises(UserError, match="this model reads no captions; leave --captions out"):
+    with pytest.raises(UserError, match="this model reads no captions; leave --captions and --encoder out"):
         captioned_sets.find(["shards"], ["tables"], tables=False)
 
 

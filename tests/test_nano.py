@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from caption import contrast, encoders
-from caption.nano import card, exam, fitting, fitting_sets, formula_fitting, network, prompts
+from caption.nano import card, exam, fitting, fitting_sets, formula_fitting, network, prompts, recipes
 from caption.sentences import attributes
 from caption.sentences.grammar import Facts
 from caption.torchvision_ops import declare
 from synth import pipeline
 from synth.errors import UserError
 from synth.sets import completion
-from tests.kit import make_small
+from tests.kit import ROOT, make_small
 
 SHIPPED = Path(__file__).parent.parent / "data" / "nano"
 DRAWN = {  # data set: how many pictures, whose classes no set of another seed has; shaders have the same under every seed
@@ -232,3 +232,28 @@ def test_requests_that_cannot_be_met_get_a_sentence(
 ) -> None:
     with pytest.raises(UserError):
         fitted(sets, tmp_path, **changes)
+
+
+def test_a_recipe_is_a_table_of_sets_whose_exam_has_other_seeds() -> None:
+    commands = [" ".join(words) for words in recipes.get("nano").commands()]
+    assert len(commands) == len(set(commands)) == 40
+    assert commands[0] == (
+        "synth shards visual_atoms --size 256 --n 10000 --set classes=20000 --seed 1001 "
+        "--out data/shards/nano/fitted/visual_atoms-256 --shard-size 2048"
+    )
+    assert {(" --seed 1002 " in line) == ("/exam/" in line) for line in commands} == {True}
+    emoji = recipes.get("nano-emoji")
+    assert [*emoji.commands()][-2:] == [
+        ["data", "emoji", "--out", f"data/shards/nano/emoji-{size}", "--size", str(size)] for size in (64, 32)
+    ]
+    request = emoji.request("out", seed=0, visits=None, threads=1)
+    assert request.start == "nano" and request.visits == 320_000 and len(request.shards) == 3
+    with pytest.raises(UserError, match="unknown recipe 'micro'; known are nano, nano-emoji"):
+        recipes.get("micro")
+
+
+def test_the_cards_of_shipped_encoders_have_the_commands_of_their_recipes() -> None:
+    for name in recipes.RECIPES:
+        request = recipes.get(name).request(f"data/{name}", seed=0, visits=None, threads=1)
+        card = (ROOT / "data" / name / "README.md").read_text()
+        assert f"\n{fitting._command(request)}\n" in card

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
-from caption.cli import commands as caption_commands
+from caption.cli import app as caption_app
 from synth import verify
-from synth.cli import commands as synth_commands
+from synth.cli import app as synth_app
 from synth.sets.shards import ShardSet
 from tests.kit import invoke, json_lines
 from train import checkpoint, runs
-from train.cli import commands as train_commands
+from train.cli import app as train_app
 
 FIXTURE = Path(__file__).parent / "fixtures/at_2cbd3b2"
 GOLDEN = json.loads((FIXTURE / "golden.json").read_text())
@@ -83,7 +83,7 @@ def run(commands: Any, *words: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_is_finished_and_its_pictures_are_drawn_again(old: Path, name: str) -> None:
     before = contents(old / "shards" / name)
-    run(synth_commands, "shards", name, "--out", f"{PLACE}/shards/{name}", *made_by(name))
+    run(synth_app, "shards", name, "--out", f"{PLACE}/shards/{name}", *made_by(name))
     assert contents(old / "shards" / name) == before
     shard_set = ShardSet(f"{PLACE}/shards/{name}")
     assert shard_set.digest == GOLDEN["shards"][name]["digest"]
@@ -105,9 +105,9 @@ def test_tables_are_finished_and_their_numbers_come_again(old: Path) -> None:
         "0",
     ]
     command = ["captions", f"{PLACE}/shards/fractals", *options, "--out"]
-    run(caption_commands, *command, f"{PLACE}/captions/fractals/nano")
+    run(caption_app, *command, f"{PLACE}/captions/fractals/nano")
     assert contents(tables) == before
-    run(caption_commands, *command, "again")
+    run(caption_app, *command, "again")
     from caption.table import CaptionSet
 
     ours, theirs = (CaptionSet(place) for place in ("again", f"{PLACE}/captions/fractals/nano"))
@@ -127,9 +127,9 @@ def resumed(old: Path) -> Iterator[Path]:
     ]
     words = [word for setting in settings for word in ("--set", setting.replace("=None", "=none"))]
     shards, tables = f"{PLACE}/shards/fractals", f"{PLACE}/captions/fractals/nano"
-    places = ["--shards", shards, "--captions", tables, "--out", f"{PLACE}/run", "--device", "cpu"]
+    places = ["--on", shards, "--captions", tables, "--out", f"{PLACE}/run", "--device", "cpu"]
     result = CliRunner().invoke(
-        train_commands, ["pretrain", config["preset"], *places, *words], catch_exceptions=False
+        train_app, ["pretrain", config["preset"], *places, *words], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     yield old / "run"

@@ -288,12 +288,12 @@ def test_card_and_croissant_say_what_lies_there(undisturbed: Path) -> None:
 
 
 def test_the_command_of_the_card_makes_the_same_set(undisturbed: Path, tmp_path: Path) -> None:
-    from synth.cli import commands
+    from synth.cli import app
 
     card = (undisturbed / "README.md").read_text()
     command = card.split("```\n")[-2].replace("\\\n", " ").replace("DIR", str(tmp_path)).split()
     assert command[:3] == ["python", "-m", "synth"]
-    assert invoke(commands, *command[3:], "--workers", 0).exit_code == 0
+    assert invoke(app, *command[3:], "--workers", 0).exit_code == 0
     assert tar_hashes(tmp_path) == tar_hashes(undisturbed)
 
 

@@ -32,7 +32,7 @@ def asked(undisturbed: Path, captioned: Path, tmp_path: Path) -> TrainRequest:
         (str(undisturbed),),
         str(tmp_path / "run"),
         (str(captioned),),
-        images_seen=48,
+        images=48,
         settings=SETTINGS,
     )
 
@@ -44,7 +44,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
     run = tmp_path_factory.mktemp("trained") / "run"
     quiet(
         TrainRequest(
-            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=160, settings=SETTINGS
+            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images=160, settings=SETTINGS
         )
     )
     return run
@@ -94,7 +94,7 @@ def test_a_run_in_pieces_is_the_run_in_one(
 ) -> None:
     """Also where it was stopped between two lines of the log."""
     for images in (*stops, 160):
-        quiet(replace(asked, images_seen=images))
+        quiet(replace(asked, images=images))
     assert losses(Path(asked.out)) == losses(trained)
     assert weights(Path(asked.out)) == weights(trained)
 
@@ -104,12 +104,12 @@ def test_what_lies_behind_the_last_marked_checkpoint_is_seen_again(
     asked: TrainRequest, trained: Path
 ) -> None:
     run = Path(asked.out)
-    quiet(replace(asked, images_seen=120))
+    quiet(replace(asked, images=120))
     (run / "checkpoints" / "000000120" / "COMMITTED").unlink()  # killed before it was marked
     (run / "checkpoints" / ".000000120.tmp").mkdir()
     with (run / log.LOG).open("a") as file:
         file.write('{"images_seen": 112, "g/adv')  # and in the middle of a line
-    quiet(replace(asked, images_seen=160))
+    quiet(replace(asked, images=160))
     assert losses(run) == losses(trained) and weights(run) == weights(trained)
     assert not list((run / "checkpoints").glob(".*"))
 
@@ -119,11 +119,11 @@ def test_tensorboard_shows_every_image_once(asked: TrainRequest, trained: Path) 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = Path(asked.out)
-    quiet(replace(asked, images_seen=96))
+    quiet(replace(asked, images=96))
     shutil.rmtree(run / "checkpoints" / "000000096")
     [events] = (run / "tensorboard").iterdir()
     events.rename(events.with_name("events.out.tfevents.1"))  # they are read by the second of their start
-    quiet(replace(asked, images_seen=160))
+    quiet(replace(asked, images=160))
     accumulated = EventAccumulator(str(run / "tensorboard"))
     accumulated.Reload()
     shown = [(event.step, round(event.value, 4)) for event in accumulated.Scalars("g/adversarial")]
@@ -133,7 +133,7 @@ def test_tensorboard_shows_every_image_once(asked: TrainRequest, trained: Path) 
 def test_a_finished_run_is_left_alone(asked: TrainRequest, trained: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)}
     for images in (160, 100):
-        done = replace(asked, out=str(trained), images_seen=images)
+        done = replace(asked, out=str(trained), images=images)
         notes = [event.text for event in train(done) if isinstance(event, Note)]
         assert notes == [f"finished: 160 of {images} images are seen; nothing is left to do"]
     assert {
@@ -144,11 +144,7 @@ def test_a_finished_run_is_left_alone(asked: TrainRequest, trained: Path) -> Non
 @pytest.mark.slow
 def test_images_that_no_batch_ends_at_are_passed(asked: TrainRequest) -> None:
     """And periods shorter than a batch tell once a batch."""
-    quiet(
-        replace(
-            asked, images_seen=13, settings=(*SETTINGS, "run.tick=1", "run.checkpoint=3", "run.samples=5")
-        )
-    )
+    quiet(replace(asked, images=13, settings=(*SETTINGS, "run.tick=1", "run.checkpoint=3", "run.samples=5")))
     run = Path(asked.out)
     assert [row["images_seen"] for row in losses(run)] == [8, 16]
     assert [c.name for c in checkpoint.committed(run)] == ["000000008", "000000016"]
@@ -157,12 +153,8 @@ def test_images_that_no_batch_ends_at_are_passed(asked: TrainRequest) -> None:
 
 @pytest.mark.slow
 def test_how_a_run_is_carried_out_may_change(asked: TrainRequest, trained: Path) -> None:
-    quiet(
-        replace(
-            asked, images_seen=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")
-        )
-    )
-    quiet(replace(asked, images_seen=160))
+    quiet(replace(asked, images=40, settings=(*SETTINGS, "run.workers=1", "run.tick=8", "run.checkpoint=16")))
+    quiet(replace(asked, images=160))
     assert weights(Path(asked.out)) == weights(trained)
     assert losses(Path(asked.out))[-7:] == losses(trained)[-7:]
 
@@ -210,7 +202,7 @@ def test_another_seed_is_another_run(asked: TrainRequest, trained: Path) -> None
 def test_settings_that_make_no_run_are_refused(
     asked: TrainRequest, settings: tuple[str, ...], sentence: str
 ) -> None:
-    refused(replace(asked, images_seen=None, settings=(*SETTINGS, *settings)), sentence)
+    refused(replace(asked, images=None, settings=(*SETTINGS, *settings)), sentence)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +218,7 @@ def test_settings_that_make_no_run_are_refused(
         ({"source": "/nowhere"}, "/nowhere is no run"),
         ({"text": "mix:2"}, "--text is 'mix:2'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
-        ({"images_seen": 0}, "must be at least 1"),
+        ({"images": 0}, "must be at least 1"),
         ({"fraction": 1.5}, "must be above 0 and at most 1"),
     ],
 )
@@ -252,7 +244,7 @@ def test_captions_have_to_be_made_for_these_shards(
     asked: TrainRequest, finished: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
     other = replace(asked, shards=(str(finished),))
-    quiet(replace(other, images_seen=8))
+    quiet(replace(other, images=8))
     make_small(finished, samples=44)
     refused(other, "has changed since the tables of .* were made; make captions again")
     make_tables(finished, tmp_path / "tables", tiny_encoder)
@@ -277,7 +269,7 @@ def test_the_only_tables_are_found_and_several_are_listed(
     shutil.copytree(captioned, "data/captions/visual_atoms/two")
     refused(
         default,
-        "has several caption tables; choose by --captions: data/captions/visual_atoms/one, data/captions/visual_atoms/two",
+        "has several caption tables; choose by --encoder, or by --captions: .*visual_atoms/one, .*visual_atoms/two",
     )
 
 
@@ -338,7 +330,7 @@ def test_what_a_killed_start_leaves_is_no_obstacle(asked: TrainRequest) -> None:
 
 @pytest.mark.slow
 def test_two_trainers_do_not_share_a_run(asked: TrainRequest) -> None:
-    quiet(replace(asked, images_seen=8))
+    quiet(replace(asked, images=8))
     with log.locked(Path(asked.out)), pytest.raises(UserError, match="another process trains in"):
         quiet(asked)
     quiet(asked)
@@ -346,7 +338,7 @@ def test_two_trainers_do_not_share_a_run(asked: TrainRequest) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_that_was_cut_is_refused(asked: TrainRequest) -> None:
-    quiet(replace(asked, images_seen=40))
+    quiet(replace(asked, images=40))
     newest = checkpoint.require(Path(asked.out))
     for name in (
         "generator.safetensors",
@@ -369,16 +361,16 @@ def test_a_checkpoint_that_was_cut_is_refused(asked: TrainRequest) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_full_disk_ends_a_run_with_a_sentence(asked: TrainRequest, trained: Path) -> None:
     run = Path(asked.out)
-    quiet(replace(asked, images_seen=40))
+    quiet(replace(asked, images=40))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # the kernel refuses larger files
     try:
         with pytest.raises(UserError, match=r"cannot be (written|used)"):
-            quiet(replace(asked, images_seen=160))
+            quiet(replace(asked, images=160))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["000000040"]
-    quiet(replace(asked, images_seen=160))
+    quiet(replace(asked, images=160))
     assert losses(run) == losses(trained) and weights(run) == weights(trained)
 
 
@@ -407,8 +399,8 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
 ) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "source"))
     tuned = replace(asked, out=str(tmp_path / "tuned"), source=str(source))
-    quiet(replace(tuned, images_seen=16))
-    quiet(replace(asked, out=str(source), images_seen=168))
+    quiet(replace(tuned, images=16))
+    quiet(replace(asked, out=str(source), images=168))
     quiet(tuned)
     assert runs.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
@@ -499,3 +491,21 @@ def test_fine_tuning_presets_fit_what_they_are_tuned_from() -> None:
 
 def test_captions_of_a_run_decide_its_width(asked: TrainRequest, captioned: Path) -> None:
     assert prepare(asked, "cpu").config.groups.model.text_dim == CaptionSet(str(captioned)).dimensions == 32
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "setting"),
+    [
+        ("images", 8, "run.images=9"),
+        ("fraction", 0.5, "data.fraction=1"),
+        ("text", "stored", "data.text=pseudo"),
+        ("precision", "bf16", "training.precision=fp32"),
+    ],
+)
+def test_an_option_and_the_same_setting_are_refused(
+    asked: TrainRequest, option: str, value: Any, setting: str
+) -> None:
+    changed = replace(asked, settings=(*SETTINGS, setting), **{"images": None, option: value})
+    refused(
+        changed, f"--{option} and --set {setting.partition('=')[0]} are the same setting; give one of them"
+    )

@@ -17,8 +17,8 @@ SMALLER = {
     "shards": ["N=64", "SIZE=32"],
     "captions": [],
     "data": ["ARGS=--font made.ttf --test-share 0.3"],
-    "pretrain": ["ARGS=--images-seen 32 --set run.checkpoint=32"],
-    "finetune": ["ARGS=--images-seen 32 --set run.checkpoint=32"],
+    "pretrain": ["ARGS=--images 32 --set run.checkpoint=32"],
+    "finetune": ["ARGS=--images 32 --set run.checkpoint=32"],
     "evaluate": ["ARGS=--detector efficientnet-lite0 --metrics kid --n 8"],
 }
 

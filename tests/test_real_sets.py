@@ -452,7 +452,8 @@ def test_a_command_ends_with_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "data.coco.prepare",
+        "data",
+        "coco",
         "--root",
         str(tmp_path / "none"),
         "--out",

@@ -69,7 +69,7 @@ def test_a_run_without_figures_gets_a_sentence(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(
             UserError,
-            match=r"has no metrics.jsonl; `python -m evaluate metrics .* --reference SHARDS` writes it",
+            match=r"has no metrics.jsonl; `python -m evaluate metrics .* --on SET` writes it",
         ):
             results.read(place)
 

@@ -1,11 +1,11 @@
-"""A new model is one module and one preset line: two toys in a copy of the checkout go through every command.
+"""A new model is a module and a preset: train/README.md, "Add a model", followed in a copy of the checkout.
 
-train/README.md, "Add a model", shows the same two steps.
+The denoiser of the page, and a contrastive learner without texts, go through every command.
 """
 
 import json
 import os
-import shutil
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,82 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests import kit
-from tests.kit import ROOT, children, json_lines
+from tests.kit import ROOT, Step, children, copy_checkout, json_lines, run_in, steps
 
 pytestmark = pytest.mark.slow
 
 IMAGES = 320
-
-DENOISER = '''"""A denoiser of one linear layer, which reads caption vectors."""
-
-from dataclasses import dataclass, field
-
-import numpy as np
-import torch
-from torch import nn
-
-from train.model import Average, Model, Phase, Wanted
-from train.models import randomness
-
-
-@dataclass(frozen=True)
-class Sizes:
-    resolution: int = 16
-    text_dim: int = 32
-
-
-@dataclass(frozen=True)
-class Training:
-    batch: int = 16
-    lr: float = 1e-3
-    precision: str = "fp32"
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Config:
-    model: Sizes = field(default_factory=Sizes)
-    training: Training = field(default_factory=Training)
-
-
-@dataclass(frozen=True)
-class Options:
-    steps: int = 2
-
-
-def survey(config, samples):
-    return {"sigma": float(np.mean([sample.pixels.std() / 127.5 for sample in samples]))}
-
-
-def parts(config, context):
-    size = 3 * config.model.resolution**2
-    return {"denoiser": nn.Linear(size + config.model.text_dim, size).to(context.device, context.weights)}
-
-
-def build(parts, config, context):
-    net, sigma = parts["denoiser"], context.survey["sigma"]
-
-    def loss(micro):
-        clean = micro.pictures.flatten(1)
-        noise, _ = randomness.draw(config.training.seed, 0, micro.numbers, clean.shape[1], device=str(clean.device))
-        denoised = net(torch.cat([clean + sigma * noise, micro.vectors["text"]], 1))
-        yield {"mse": (denoised - clean).square().mean()}
-
-    adam = torch.optim.Adam(net.parameters(), lr=config.training.lr)
-    return Model({"denoiser": adam}, [Phase("d", ("denoiser",), loss)], {"ema": Average("denoiser", lambda *_: 0.9)}, Wanted())
-
-
-def start(config, numbers, seed):
-    return randomness.of_pictures(seed, numbers, 3 * config.model.resolution**2)
-
-
-def draw(parts, start, texts, options, context):
-    x = start
-    for _ in range(options.steps):
-        x = parts["denoiser"](torch.cat([x, texts.vectors], 1))
-    side = round((x.shape[1] / 3) ** 0.5)
-    return x.unflatten(1, (3, side, side))
-'''
 
 CONTRASTIVE = '''"""A contrastive learner of one linear layer: two views of a picture find each other in the global batch."""
 
@@ -144,36 +73,36 @@ def build(parts, config, context):
     return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=Wanted(vectors=(), views=2, augment=flipped))
 '''
 
-PERIODS = {"run.images": IMAGES, "run.tick": 16, "run.checkpoint": 160, "run.samples": 160, "run.workers": 0}
+STEPS = steps(ROOT / "train" / "README.md", "Add a model")
+PRETRAIN, SAMPLE, TESTS = [line for step in STEPS if not step.kind for line in step.commands]
+TWINS = 'Preset("twins-16", "twins", {}, "a toy", "0", "0")'
+SHORT = {"run.images": IMAGES, "run.tick": 16, "run.checkpoint": 160, "run.samples": 160, "run.workers": 0}
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout with two models more."""
-    place = tmp_path_factory.mktemp("house") / "checkout"
-    for package in ("synth", "caption", "train", "evaluate", "data"):
-        shutil.copytree(
-            ROOT / package,
-            place / package,
-            ignore=shutil.ignore_patterns("*.png", "shards", "real", "captions"),
-        )
-    (place / "train/models/linear.py").write_text(DENOISER)
+def house(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path, captioned: Path) -> Path:
+    """A copy of the checkout with two models more, and the set and tables that the page names."""
+    place = copy_checkout(tmp_path_factory.mktemp("house") / "checkout")
+    for step in STEPS:
+        if step.kind:
+            step.follow(place)
     (place / "train/models/twins.py").write_text(CONTRASTIVE)
-    table = place / "train/presets.py"
-    lines = "".join(
-        f'        Preset("{model}-16", "{model}", {PERIODS}, "a toy", "0", "0"),\n'
-        for model in ("linear", "twins")
-    )
-    table.write_text(table.read_text().replace("    for p in [\n", f"    for p in [\n{lines}", 1))
+    twins = Step("diff", "train/presets.py", f"     for p in [\n+        {TWINS},\n")
+    twins.follow(place)
+    for link, target in (
+        ("data/shards/visual_atoms", undisturbed),
+        ("data/captions/visual_atoms/nano", captioned),
+    ):
+        (place / link).parent.mkdir(parents=True)
+        (place / link).symlink_to(target)
     return place
 
 
 class Toy:
     """Commands about a toy, in the copied checkout."""
 
-    def __init__(self, house: Path, model: str, shards: Path, captions: Path | None) -> None:
-        self._house, self._model = house, model
-        self._places = ["--shards", str(shards), *(["--captions", str(captions)] if captions else [])]
+    def __init__(self, house: Path, pretrain: str) -> None:
+        self._house, self._pretrain = house, shlex.split(pretrain)[1:]
 
     def command(self, out: Path, *options: str, ranks: int = 1) -> list[str]:
         torchrun = (
@@ -181,18 +110,10 @@ class Toy:
             if ranks > 1
             else []
         )
-        train = [
-            "-m",
-            "train",
-            "pretrain",
-            f"{self._model}-16",
-            *self._places,
-            "--out",
-            str(out),
-            "--device",
-            "cpu",
-        ]
-        return [sys.executable, *torchrun, *train, *options]
+        short = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
+        # The options that come last hold.
+        pretrain = [*self._pretrain, "--out", str(out), "--device", "cpu", *short]
+        return [sys.executable, *torchrun, *pretrain, *options]
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         return kit.start(command, cwd=self._house, OMP_NUM_THREADS="1", PYTHONPATH=str(self._house))
@@ -233,19 +154,19 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def linear(house: Path, undisturbed: Path, captioned: Path) -> Toy:
-    return Toy(house, "linear", undisturbed, captioned)
+def linear(house: Path) -> Toy:
+    return Toy(house, PRETRAIN)
 
 
 @pytest.fixture(scope="module")
-def twins(house: Path, undisturbed: Path) -> Toy:
-    return Toy(house, "twins", undisturbed, None)
+def twins(house: Path) -> Toy:
+    return Toy(house, "python -m train pretrain twins-16 --on visual_atoms")
 
 
 @pytest.fixture(scope="module")
-def quiet(linear: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the denoiser that nobody disturbed."""
-    return linear.trained(tmp_path_factory.mktemp("linear") / "run")
+def quiet(linear: Toy, house: Path) -> Path:
+    """A run of the denoiser that nobody disturbed, in the folder that the page names."""
+    return linear.trained(house / "runs" / "linear")
 
 
 def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
@@ -274,22 +195,15 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
     assert all(torch.allclose(averages[0][key], value, atol=1e-5) for key, value in averages[1].items())
 
 
-def test_it_is_sampled_with_its_options(linear: Toy, quiet: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    sample = [
-        "-m",
-        "train",
-        "sample",
-        str(quiet),
-        "a red star",
-        "--encoder",
-        str(tiny_encoder),
-        "--n",
-        "2",
-        "--device",
-        "cpu",
-    ]
-    code, output, errors = linear.run(*sample, "--steps", "3", "--out", str(tmp_path / "grid.png"))
-    assert code == 0 and json.loads(output)["pictures"] == 2 and (tmp_path / "grid.png").exists(), errors
+@pytest.mark.usefixtures("quiet")
+def test_it_is_sampled_by_the_command_of_the_page(house: Path, tiny_encoder: Path) -> None:
+    printed = run_in(house, f"{SAMPLE} --steps 3 --encoder {tiny_encoder} --device cpu")
+    assert json.loads(printed)["pictures"] == 4 and (house / "linear.png").exists()
+
+
+def test_the_test_of_the_page_passes(house: Path) -> None:
+    assert "1 passed" in run_in(house, TESTS)
+    run_in(house, "python -m ruff check train/models/linear.py train/presets.py tests/test_linear.py")
 
 
 def test_it_is_measured(
@@ -308,7 +222,7 @@ def test_it_is_measured(
         "cpu",
     ]
     code, output, errors = linear.run(
-        "-m", "evaluate", "metrics", str(quiet), "--reference", str(undisturbed), *options
+        "-m", "evaluate", "metrics", str(quiet), "--on", str(undisturbed), *options
     )
     assert code == 0, errors
     [row] = [json.loads(line) for line in output.splitlines()]

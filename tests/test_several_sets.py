@@ -18,7 +18,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import TINY_CLIP, invoke, json_lines, make_small, make_tables, write_foreign
 from tests.kit_train import OPTIONS, PSEUDO, SETTINGS, first, joined, losses, quiet, refused, weights
 from train import runs
-from train.cli import commands
+from train.cli import app
 from train.start import TrainRequest, prepare
 from train.stream import captioned_sets
 from train.stream.cache import Cache
@@ -49,7 +49,7 @@ def three(
 def asked(three: list[tuple[str, str]], tmp_path: Path) -> TrainRequest:
     """A run of all three."""
     shards, captions = zip(*three, strict=True)
-    return TrainRequest("tiny-32", shards, str(tmp_path / "run"), captions, images_seen=48, settings=SETTINGS)
+    return TrainRequest("tiny-32", shards, str(tmp_path / "run"), captions, images=48, settings=SETTINGS)
 
 
 def opened(places: list[tuple[str, str]]) -> list[CaptionedSet]:
@@ -136,7 +136,7 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: TrainRequest, 
     quiet(asked)
     pieces = replace(asked, out=str(tmp_path / "pieces"))
     for images in (16, 24, 48):
-        quiet(replace(pieces, images_seen=images))
+        quiet(replace(pieces, images=images))
     assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(
         Path(asked.out)
     )
@@ -146,7 +146,7 @@ def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: TrainRequest, 
 def test_a_run_says_which_sets_it_is_of_and_refuses_others(
     asked: TrainRequest, three: list[tuple[str, str]]
 ) -> None:
-    quiet(replace(asked, images_seen=8))
+    quiet(replace(asked, images=8))
     about = runs.describe(Path(asked.out))
     assert about["shards"]["dataset"] == "visual_atoms + toy"
     assert [row["url"] for row in about["shards"]["sets"]] == [s for s, _ in three]
@@ -163,7 +163,7 @@ def test_evaluation_reads_runs_of_several_sets(asked: TrainRequest) -> None:
     from evaluate import tables
     from train.runs import find
 
-    quiet(replace(asked, images_seen=8))
+    quiet(replace(asked, images=8))
     (Path(asked.out) / "metrics.jsonl").write_text(
         json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n"
     )
@@ -247,7 +247,7 @@ def test_every_set_is_checked_for_size_and_captions(
 
 
 def test_the_command_line_takes_sets_by_repeating(three: list[tuple[str, str]], tmp_path: Path) -> None:
-    places = [word for s, c in three for word in ("--shards", s, "--captions", c)]
-    ended = invoke(commands, "pretrain", "tiny-32", *places, "--out", tmp_path / "run", *OPTIONS, "--dry-run")
+    places = [word for s, c in three for word in ("--on", s, "--captions", c)]
+    ended = invoke(app, "pretrain", "tiny-32", *places, "--out", tmp_path / "run", *OPTIONS, "--dry-run")
     assert any(row.get("samples_of_an_epoch") == 100 for row in json_lines(ended))
     assert not list(tmp_path.iterdir())

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image
+from typer.testing import Result
 
 from caption.audit import gallery, sheet
 from caption.audit.gallery import Neighbour, Row
-from caption.cli import commands
+from caption.cli import app
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets.shards import ShardSet, sample_key
@@ -22,7 +22,7 @@ from tests.kit import make_small, make_tables, pictures
 
 def invoke(*arguments: Any) -> Result:
     """The command within this process."""
-    return kit.invoke(commands, *arguments)
+    return kit.invoke(app, *arguments)
 
 
 def embeddings(tables: CaptionSet) -> np.ndarray:

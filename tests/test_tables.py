@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 
 from evaluate import results, tables
-from evaluate.cli import commands
+from evaluate.cli import app
 from synth.errors import UserError
 from tests.kit import ROOT, full_disk, invoke, json_lines
 from train import runs
@@ -191,7 +192,7 @@ def test_terms_and_notes_stand_below(make: Make) -> None:
 
 @pytest.mark.parametrize("number", PAPER)
 def test_without_runs_the_command_prints_the_papers_table(tmp_path: Path, number: int) -> None:
-    printed = json_lines(invoke(commands, "table", number, "--out", tmp_path / "t.md", raising=True))
+    printed = json_lines(invoke(app, "table", number, "--out", tmp_path / "t.md", raising=True))
     lines = [re.split(r"\s{2,}", line.strip()) for line in PAPER[number].strip().splitlines()]
     assert [row.pop("pre-trained on") for row in printed] == [name for name, _ in lines]
     assert [[cell["paper"] for cell in row.values()] for row in printed] == [
@@ -205,13 +206,13 @@ def test_a_person_sees_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    commands.main(["table", "2", "--out", str(tmp_path / "t.md")], standalone_mode=False)
+    typer.main.get_command(app).main(["table", "2", "--out", str(tmp_path / "t.md")], standalone_mode=False)
     assert capsys.readouterr().out == (tmp_path / "t.md").read_text()
 
 
 def test_the_command_prints_figures_with_all_their_terms(make: Make, tmp_path: Path) -> None:
     place = make("run", "cub", make("source", "visual_atoms"), FID=30.5)
-    printed = json_lines(invoke(commands, "table", 1, place, "--out", tmp_path / "t.md", raising=True))
+    printed = json_lines(invoke(app, "table", 1, place, "--out", tmp_path / "t.md", raising=True))
     [cell] = [row["CUB FID"] for row in printed if row["pre-trained on"] == "Visual Atoms"]
     assert cell == {"paper": 38.6, "ours": results.read(Path(place))}
 

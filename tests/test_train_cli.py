@@ -1,20 +1,19 @@
 """The trainer from the command line: what a run would take, presets, sampling, export."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
+from typer.testing import Result
 
 from synth.errors import UserError
 from tests.kit import invoke, json_lines
 from tests.kit_train import OPTIONS, SETTINGS, quiet
 from train import checkpoint, presets, runs
-from train.cli import commands
+from train.cli import app
 from train.model import Texts
 from train.models.stylegan2 import EMA
 from train.sampling import draw
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(*arguments: object) -> Result:
-    return invoke(commands, *arguments)
+    return invoke(app, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +40,17 @@ def trained(
         encoder=str(tiny_encoder),
         settings=SETTINGS,
     )
-    quiet(replace(request, images_seen=64))
+    quiet(replace(request, images=64))
     return out
 
 
 def test_a_dry_run_says_what_it_would_be_and_writes_nothing(
     undisturbed: Path, captioned: Path, tmp_path: Path
 ) -> None:
-    paths = ["--shards", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
+    paths = ["--on", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
     wide = ["--set", "model.channel_base=4096", "--set", "model.channel_max=128"]
     told = json_lines(
-        run("pretrain", "tiny-32", *paths, *OPTIONS, *wide, "--dry-run", "--images-seen", 10_000_000)
+        run("pretrain", "tiny-32", *paths, *OPTIONS, *wide, "--dry-run", "--images", 10_000_000)
     )
     groups = {row["group"]: row for row in told if "group" in row}
     assert groups.keys() == {"model", "loss", "training", "data", "run"}
@@ -75,7 +74,7 @@ def test_a_dry_run_says_what_it_would_be_and_writes_nothing(
 
 
 def test_a_dry_run_refuses_what_the_run_would(undisturbed: Path, captioned: Path, trained: Path) -> None:
-    paths = ["--shards", undisturbed, "--captions", captioned, "--dry-run"]
+    paths = ["--on", undisturbed, "--captions", captioned, "--dry-run"]
     for options, sentence in (
         (["--out", trained, *OPTIONS, "--set", "loss.r1=1"], "holds another run"),
         (["--out", "x", *OPTIONS, "--set", "training.batch=6"], "not divided by groups of 4"),
@@ -87,13 +86,6 @@ def test_presets_are_listed() -> None:
     told = json_lines(run("presets"))
     assert [row["name"] for row in told] == list(presets.PRESETS)
     assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in told)
-
-
-def test_every_command_shows_an_example() -> None:
-    for command in commands.commands:
-        assert re.search(
-            r"Example:\n +(python -m train|torchrun .*-m train) " + command, run(command, "--help").stdout
-        )
 
 
 def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:
@@ -217,7 +209,7 @@ def test_an_export_starts_no_fine_tuning_and_nothing_is_written(
 ) -> None:
     json_lines(run("export", trained, "--out", tmp_path / "exported"))
     places = [
-        "--shards",
+        "--on",
         undisturbed,
         "--captions",
         captioned,

@@ -30,7 +30,7 @@ def command(ranks: int, shards: object, captions: object, out: object, *options:
         "train",
         "pretrain",
         "tiny-32",
-        "--shards",
+        "--on",
         str(shards),
         "--captions",
         str(captions),
@@ -41,7 +41,7 @@ def command(ranks: int, shards: object, captions: object, out: object, *options:
         sys.executable,
         *(TORCHRUN if ranks == 2 else []),
         *run,
-        "--images-seen",
+        "--images",
         str(IMAGES),
         *OPTIONS,
         *options,
@@ -101,7 +101,7 @@ def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPa
     run = tmp_path_factory.mktemp("expected") / "run"
     quiet(
         TrainRequest(
-            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images_seen=IMAGES, settings=SETTINGS
+            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images=IMAGES, settings=SETTINGS
         )
     )
     torch.set_num_threads(threads)
@@ -116,7 +116,7 @@ def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
     for action, code in ((kill_all, -9), (told(signal.SIGINT), 130)):
         ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
         assert ended == code, errors
-        assert "Traceback" not in errors and ("the same command goes on from here" in errors) == (code > 0)
+        assert "Traceback" not in errors and ("run the same command again to resume" in errors) == (code > 0)
     assert 0 < told_so_far(out) < IMAGES
     finish(asked)
     assert losses(out) == losses(expected)
@@ -134,7 +134,7 @@ def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(
     for action in (told(signal.SIGTERM), kill_a_rank):
         ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
         assert ended, errors
-        assert (errors.count("the same command goes on from here") == 1) == (action is not kill_a_rank), (
+        assert (errors.count("run the same command again to resume") == 1) == (action is not kill_a_rank), (
             errors
         )
     finish(asked)
@@ -150,14 +150,14 @@ def test_a_signal_during_the_start_leaves_no_obstacle(
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)
-    assert process.returncode == 130 and "the same command goes on from here" in errors, errors
+    assert process.returncode == 130 and "run the same command again to resume" in errors, errors
     quiet(
         TrainRequest(
             "tiny-32",
             (str(undisturbed),),
             str(tmp_path / "run"),
             (str(captioned),),
-            images_seen=16,
+            images=16,
             settings=SETTINGS,
         )
     )

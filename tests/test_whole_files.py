@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 
 import caption.cli
@@ -40,11 +41,13 @@ def files(place: Path) -> dict[str, bytes]:
     return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-def command(commands: Any, *arguments: Any) -> Write:
+def command(app: typer.Typer, *arguments: Any) -> Write:
     """A command that writes to the place put in for OUT."""
 
     def write(place: Path) -> None:
-        commands.main([str(a).replace("OUT", str(place)) for a in arguments], standalone_mode=False)
+        typer.main.get_command(app).main(
+            [str(a).replace("OUT", str(place)) for a in arguments], standalone_mode=False
+        )
 
     return write
 
@@ -76,11 +79,9 @@ def writers(
         )
 
     return {
-        "page.html": command(
-            caption.cli.commands, "audit", captioned, "--out", "OUT/page.html", "--sample", 32
-        ),
+        "page.html": command(caption.cli.app, "audit", captioned, "--out", "OUT/page.html", "--sample", 32),
         "sheet.png": command(
-            caption.cli.commands,
+            caption.cli.app,
             "show",
             captioned,
             "000000003",
@@ -90,9 +91,9 @@ def writers(
             "OUT/sheet.png",
         ),
         "grid.png": command(
-            synth.cli.commands, "preview", "visual_atoms", "--n", 2, "--size", 32, "--out", "OUT/grid.png"
+            synth.cli.app, "preview", "visual_atoms", "--n", 2, "--size", 32, "--out", "OUT/grid.png"
         ),
-        "programs.json": command(synth.cli.commands, "vet", "shaders", "--out", "OUT"),
+        "programs.json": command(synth.cli.app, "vet", "shaders", "--out", "OUT"),
         "splits.json": prepare,
     }
 
@@ -141,7 +142,7 @@ def test_a_set_that_grows_on_a_full_disk_keeps_its_old_files_and_can_go_on(
 
 def test_a_class_table_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write, place = (
-        command(synth.cli.commands, "classes", "fractals", "--set", "classes=3", "--out", "OUT"),
+        command(synth.cli.app, "classes", "fractals", "--set", "classes=3", "--out", "OUT"),
         tmp_path / "new" / "table",
     )
     with full_disk("00001.csv"), pytest.raises(UserError, match="is full; make room"):

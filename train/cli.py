@@ -2,17 +2,58 @@
 
 import os
 import sys
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import click
+import typer
 
-from synth import console
+from synth import console, options
 from synth.errors import UserError
+from synth.options import EMPTY, Device, ImagesSeen
 
-_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-_ENCODER = click.option("--encoder", help="Path of the captions' encoder, if it has moved.")
+if TYPE_CHECKING:
+    from train.start import TrainRequest
+
+PROGRAM = "python -m train"
+USUAL = ["visual_atoms"]  # sets of a command that names none
+
+On = Annotated[
+    list[str],
+    options.text(
+        "--on", "SET", "A finished set: name, folder or URL; may be repeated, and all are read as one."
+    ),
+]
+Captions = Annotated[
+    list[str],
+    options.text(
+        "--captions", "TABLES", "Caption tables, once for each set.  [default: those in data/captions]"
+    ),
+]
+Images = Annotated[
+    int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]")
+]
+Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
+Text = Annotated[
+    str | None, options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption or mix:SHARE.")
+]
+Encoder = Annotated[
+    str | None,
+    options.text(
+        "--encoder", "NAME", "Encoder of the captions, if there are several, or its path if it has moved."
+    ),
+]
+Settings = Annotated[
+    list[str], options.text("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
+]
+DryRun = Annotated[bool, options.flag("--dry-run", "Print the config and the cost, and write nothing.")]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run directory, an export, or the name of a shipped model.")
+]
+
+app = console.app(
+    "Trains models on shards and caption tables, and draws from them.",
+    "python -m train pretrain tiny-32 --on fractals",
+)
 
 
 def main() -> None:
@@ -20,155 +61,176 @@ def main() -> None:
 
     A process of torchrun does not destroy its process group, because gloo's threads sometimes abort it
     then."""
+    if "WORLD_SIZE" not in os.environ:
+        console.run(app, PROGRAM)
     try:
-        console.run(commands, "python -m train")
+        console.run(app, PROGRAM, refuse=_refuse_once)
     except SystemExit as ended:
-        if "WORLD_SIZE" not in os.environ:
-            raise
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended.code if isinstance(ended.code, int) else 0)
 
 
-def _example(text: str) -> str:
-    return f"\b\nExample:\n  {text}"
-
-
-def _training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that pretrain and finetune share."""
-    options = [
-        click.option(
-            "--shards",
-            multiple=True,
-            required=True,
-            help="A finished set of shards, folder or URL; may be repeated, and all are read as one.",
-        ),
-        click.option(
-            "--captions",
-            multiple=True,
-            help="The caption tables of each set; by default the only ones in data/captions/DATASET.",
-        ),
-        click.option("--out", required=True, help="The run's folder."),
-        click.option("--images-seen", type=int, help="Images seen at the end of the run."),
-        click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16."),
-        click.option("--text", help="Vector of a text: pseudo, stored, caption or mix:SHARE."),
-        _ENCODER,
-        _DEVICE,
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="GROUP.KEY=VALUE",
-            help="Change a setting; may be repeated.",
-        ),
-        click.option("--dry-run", is_flag=True, help="Print the config and the cost, and write nothing."),
-    ]
-    return reduce(lambda made, option: option(made), reversed(options), command)
-
-
-class _Told(click.Group):
-    """A command group with one error message for all ranks, for errors before the ranks have joined."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        try:
-            return super().main(*args, **extra)
-        except (click.ClickException, UserError) as error:
-            if "WORLD_SIZE" not in os.environ:
-                raise
-            from train.distributed import Ranks
-
-            Ranks.join("cpu").end(
-                UserError(error.format_message() if isinstance(error, click.ClickException) else str(error))
-            )
-
-
-@click.group(
-    cls=_Told,
-    epilog=_example("python -m train pretrain tiny-32 --shards data/shards/fractals --out runs/tiny"),
-)
-def commands() -> None:
-    """Trains models on shards and caption tables, and draws from them."""
-
-
-@commands.command(
-    epilog=_example(
-        "torchrun --nproc-per-node 8 -m train pretrain paper-256 --shards data/shards/fractals --out runs/paper"
+@app.command(
+    epilog=console.epilog(
+        "torchrun --nproc-per-node 8 -m train pretrain paper-256 --on fractals --out runs/paper"
     )
 )
-@click.argument("preset")
-@_training
-def pretrain(dry_run: bool, **options: object) -> None:
-    """Trains a preset on a set of shards and its captions, or resumes the run in --out."""
-    _train(dry_run, options)
+def pretrain(
+    preset: Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")] = "paper-256",
+    on: On = USUAL,
+    captions: Captions = EMPTY,
+    out: Annotated[str | None, options.text("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
+    images: Images = None,
+    precision: Precision = "auto",
+    text: Text = None,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    settings: Settings = EMPTY,
+    dry_run: DryRun = False,
+) -> None:
+    """Trains a preset on sets of shards and their captions, or resumes the run in --out."""
+    from synth.sets import places
+    from train.start import TrainRequest
 
-
-@commands.command(
-    epilog=_example(
-        "python -m train finetune emoji-32 --from runs/tiny --shards data/real/emoji/train --fraction 0.1 --out runs/emoji"
+    request = TrainRequest(
+        preset=preset,
+        shards=tuple(places.training_set(name) for name in on),
+        captions=tuple(captions),
+        out=out or f"runs/{_names(on)}-{preset}",
+        images=images,
+        precision=precision,
+        text=text,
+        encoder=encoder,
+        device=device,
+        settings=tuple(settings),
     )
-)
-@click.argument("preset")
-@click.option(
-    "--from",
-    "source",
-    required=True,
-    metavar="RUN",
-    help="The run with the first weights, from its newest checkpoint.",
-)
-@click.option("--fraction", type=float, help="Share of the set to train on, chosen by the seed.")
-@_training
-def finetune(dry_run: bool, **options: object) -> None:
-    """Trains a preset from another run's weights, with new optimisers."""
-    _train(dry_run, options)
+    _train(request, dry_run)
 
 
-@commands.command(
+@app.command(epilog=console.epilog("python -m train finetune --on emoji --from runs/visual_atoms-tiny-32"))
+def finetune(
+    preset: Annotated[
+        str | None,
+        typer.Argument(metavar="PRESET", help="`presets` lists them.  [default: the set's usual one]"),
+    ] = None,
+    *,
+    on: On,
+    source: Annotated[
+        str,
+        options.text(
+            "--from", "RUN", "The run with the first weights, of its newest checkpoint; none: new ones."
+        ),
+    ],
+    fraction: Annotated[
+        float | None,
+        options.number(
+            "--fraction", "Share of the set to train on, chosen by the seed.  [default: the set's usual one]"
+        ),
+    ] = None,
+    captions: Captions = EMPTY,
+    out: Annotated[
+        str | None, options.text("--out", "DIR", "The run.  [default: runs/SET-PRESET-from-RUN]")
+    ] = None,
+    images: Images = None,
+    precision: Precision = "auto",
+    text: Text = None,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    settings: Settings = EMPTY,
+    dry_run: DryRun = False,
+) -> None:
+    """Trains a preset from another run's weights, with new optimisers.
+
+    The paper's sets (coco, cub, celeba_hq) have its presets and a tenth of their pictures as defaults."""
+    from synth.sets import places
+    from train import presets
+    from train.start import TrainRequest
+
+    origin = "scratch" if source == "none" else places.name_of(source)
+    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 else None
+    preset = preset or presets.usual(_names(on)).preset
+    if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
+        fraction = usual.fraction if usual else 1.0
+    request = TrainRequest(
+        preset=preset,
+        shards=tuple(places.training_set(name) for name in on),
+        captions=tuple(captions),
+        out=out or f"runs/{_names(on)}-{preset}-from-{origin}",
+        images=images,
+        precision=precision,
+        text=text,
+        encoder=encoder,
+        device=device,
+        settings=tuple(settings),
+        source=None if source == "none" else source,
+        fraction=fraction,
+    )
+    _train(request, dry_run)
+
+
+@app.command(
     context_settings={"ignore_unknown_options": True},
-    epilog=_example(
-        'python -m train sample runs/tiny "a red fractal on a blue background" --n 16 --truncation 0.7 --out grid.png'
+    epilog=console.epilog(
+        'python -m train sample runs/tiny "a red fractal on a blue background" --truncation 0.7 --n 16'
     ),
 )
-@click.argument("run")
-@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
-@click.option("--n", default=16, show_default=True, help="Pictures of each text.")
-@click.option("--out", default="grid.png", show_default=True, help="The PNG to write.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the latents.")
-@click.option("--images-seen", type=int, help="The checkpoint; by default the newest.")
-@_ENCODER
-@_DEVICE
-def sample(run: str, texts: tuple[str, ...], n: int, out: str, device: str, **options: Any) -> None:
+def sample(
+    run: Run,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
+    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.")] = 16,
+    out: Annotated[str, options.text("--out", "FILE", "The PNG to write.")] = "grid.png",
+    seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
+    images_seen: ImagesSeen = None,
+    encoder: Annotated[
+        str | None, options.text("--encoder", "PATH", "The captions' encoder, if it has moved.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
     """Draws pictures of texts.
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
     if not 1 <= n <= 1024 or not out.endswith(".png"):
         raise UserError("--n must lie in 1..1024, and --out end in .png")
-    prompts, further = _drawing_options(texts)
+    prompts, drawing_options = _split(texts)
     from pathlib import Path
 
     from caption import encoders
     from train import runs
     from train.sampling import draw, grid
 
-    chosen = encoders.choose_device(device)
-    pictures = draw.sample(runs.find(run), prompts, n=n, options=further, device=chosen, **options)
-    grid.save(Path(out), grid.captioned(pictures, [t for t in prompts for _ in range(n)]))
+    pictures = draw.sample(
+        runs.find(run),
+        prompts,
+        n=n,
+        seed=seed,
+        images_seen=images_seen,
+        encoder=encoder,
+        options=drawing_options,
+        device=encoders.choose_device(device),
+    )
+    grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
 
 
-@commands.command(epilog=_example("python -m train export runs/tiny --out generator.safetensors"))
-@click.argument("run")
-@click.option(
-    "--out", required=True, help="A .safetensors file for the averaged part, or a folder for a whole RUN."
-)
-def export(run: str, out: str) -> None:
+@app.command(epilog=console.epilog("python -m train export runs/tiny --out generator.safetensors"))
+def export(
+    run: Run,
+    out: Annotated[
+        str,
+        options.text(
+            "--out", "PATH", "A .safetensors file for the averaged part, or a folder for a whole RUN."
+        ),
+    ],
+) -> None:
     """Writes the newest model, averages in place, for drawing: one safetensors file, or a RUN folder."""
     from train import export as exporting
 
     console.show(exporting.export(run, out))
 
 
-@commands.command(epilog=_example("python -m train presets"))
-def presets() -> None:
+@app.command("presets", epilog=console.epilog("python -m train presets"))
+def list_presets() -> None:
     """Lists the presets."""
     from train.presets import PRESETS
 
@@ -184,12 +246,25 @@ def presets() -> None:
         console.show({**row, "hours": preset.hours, "disk": preset.disk, "result": preset.result})
 
 
-def _train(dry_run: bool, options: dict[str, Any]) -> None:
+def _names(on: Sequence[str]) -> str:
+    """Returns the part of a run's name that stands for its sets."""
+    from synth.sets import places
+
+    return "-".join(places.name_of(name) for name in on)
+
+
+def _refuse_once(sentence: str) -> NoReturn:
+    """Ends every rank, for an error before the ranks have joined. One rank prints the sentence."""
+    from train.distributed import Ranks
+
+    Ranks.join("cpu").end(UserError(sentence))
+
+
+def _train(request: "TrainRequest", dry_run: bool) -> None:
     from contextlib import closing
 
     from train import start
 
-    request = start.TrainRequest(**options)
     if dry_run:
         from train import estimate
 
@@ -210,22 +285,22 @@ def _train(dry_run: bool, options: dict[str, Any]) -> None:
                     sys.exit(128 + signal)
 
 
-def _drawing_options(words: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Splits prompts from `--name value` and `--name=value`.
+def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Splits prompts from drawing options, `--name value` or `--name=value`.
 
     Raises UserError if a value or all prompts are missing."""
     prompts: list[str] = []
-    options: dict[str, str] = {}
-    waiting = iter(words)
-    for word in waiting:
+    drawing_options: dict[str, str] = {}
+    remaining = iter(words)
+    for word in remaining:
         if not word.startswith("--"):
             prompts.append(word)
             continue
         name, equals, value = word.removeprefix("--").partition("=")
-        value = value if equals else next(waiting, "")
+        value = value if equals else next(remaining, "")
         if not value:
             raise UserError(f"--{name} has no value; write --{name} VALUE")
-        options[name.replace("-", "_")] = value
+        drawing_options[name.replace("-", "_")] = value
     if not prompts:
         raise UserError('no text is given; write one in quotes, as in "a red star"')
-    return prompts, options
+    return prompts, drawing_options

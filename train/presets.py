@@ -77,6 +77,32 @@ PRESETS = {
 }
 
 
+@dataclass(frozen=True)
+class Usual:
+    """The usual fine-tuning on a real set."""
+
+    preset: str
+    fraction: float  # of the set
+
+
+FINE_TUNING = {  # by real set; the paper fine-tunes on a tenth of each of its own
+    "coco": Usual("coco-256", 0.1),
+    "cub": Usual("cub-256", 0.1),
+    "celeba_hq": Usual("celeba_hq-256", 0.1),
+    "emoji": Usual("emoji-32", 1.0),
+}
+
+
+def usual(name: str) -> Usual:
+    """Returns the usual fine-tuning on a set. Raises UserError if there is none."""
+    if name not in FINE_TUNING:
+        known = f"those of {', '.join(FINE_TUNING)} are"
+        raise UserError(
+            f"no usual preset of {name} is known, {known}; give one, as in finetune coco-256 --on {name}"
+        )
+    return FINE_TUNING[name]
+
+
 def get(name: str) -> Preset:
     """Returns the preset of this name. Raises UserError if it is unknown, and lists the known."""
     if name not in PRESETS:

@@ -38,7 +38,7 @@ class TrainRequest:
     out: str
     # The tables of each set. Empty: the only tables of these shards under data/captions.
     captions: tuple[str, ...] = ()
-    images_seen: int | None = None
+    images: int | None = None  # length of the run
     precision: str = "auto"
     text: str | None = None
     encoder: str | None = None  # None: the one that made the captions
@@ -102,7 +102,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
     preset = presets.get(request.preset).make()
-    sets = captioned_sets.find(request.shards, request.captions, tables=preset.needs.tables)
+    tables = preset.needs.tables
+    sets = captioned_sets.find(request.shards, request.captions, tables=tables, encoder=request.encoder)
     captions = sets[0].captions
     run_config = _configured(request, preset, captions, device)
     config.require_divisible(run_config, ranks)
@@ -166,7 +167,7 @@ def train(request: TrainRequest) -> Generator[Event]:
             if ranks.rank == 0:
                 yield event
         if trainer.ended_by and ranks.rank == 0:
-            yield Note("stopped after a checkpoint; the same command goes on from here")
+            yield Note("stopped after a checkpoint; run the same command again to resume")
         yield Ended(trainer.ended_by)
 
 
@@ -222,6 +223,8 @@ def _configured(
     request: TrainRequest, preset: RunConfig, captions: CaptionSet | None, device: str
 ) -> RunConfig:
     """Returns the preset with the changes of the command."""
+    _require_no_duplicates(request)
+
     # The width of the text vectors follows the tables.
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
@@ -233,8 +236,8 @@ def _configured(
         raise UserError(f"{problem}, and model.text_dim is {width}; leave --set model.text_dim out")
 
     # Options that stand for settings.
-    if request.images_seen is not None:
-        run_config = config.with_settings(run_config, [f"run.images={request.images_seen}"])
+    if request.images is not None:
+        run_config = config.with_settings(run_config, [f"run.images={request.images}"])
     if request.text is not None:
         run_config = run_config.replaced("data", replace(run_config.data, text=request.text))
     if request.fraction is not None:
@@ -242,6 +245,20 @@ def _configured(
     Text.parse(run_config.data.text)
     training = replace(run_config.groups.training, precision=_precision(request, run_config, device))
     return run_config.replaced("training", training)
+
+
+def _require_no_duplicates(request: TrainRequest) -> None:
+    """Raises UserError if an option and --set give the same setting."""
+    options = {
+        "--images": (request.images, "run.images"),
+        "--text": (request.text, "data.text"),
+        "--fraction": (request.fraction, "data.fraction"),
+        "--precision": (None if request.precision == "auto" else request.precision, "training.precision"),
+    }
+    changed = {setting.partition("=")[0] for setting in request.settings}
+    for option, (value, setting) in options.items():
+        if value is not None and setting in changed:
+            raise UserError(f"{option} and --set {setting} are the same setting; give one of them")
 
 
 def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str:

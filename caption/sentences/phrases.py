@@ -13,7 +13,6 @@ from caption.sentences.shader_words import BENDS, FINISHES, MOTIFS
 Value = str | int
 
 MANY = "multicoloured"
-FAMILIES = ("contour", "fractal", "fractals", "speckled fractal", "shader")
 BACKGROUNDS = COLOURS
 COUNTS = range(2, 17)  # of fractals; the sentence begins with the count
 EDGES = ("top", "bottom", "left", "right")
@@ -81,6 +80,7 @@ _NOUNS: dict[Value, tuple[str, ...]] = {
     "speckled fractal": ("speckled fractal", "grainy fractal", "dotted fractal"),
     "shader": ("shader picture", "shader image"),
 }
+FAMILIES = tuple(map(str, _NOUNS))
 _CONTRASTS: dict[Value, tuple[str, ...]] = {
     "lighter": ("lighter than what lies behind", "brighter than the surroundings"),
     "darker": ("darker than what lies behind", "dimmer than the surroundings"),

@@ -3,13 +3,14 @@ captions from CelebA's attributes.
 """
 
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated
 
 from data import caption_files, command, originals, pickled_names
+from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
+from data.preparation import PrepareRequest
 from synth.errors import UserError
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 SOURCE = Source(
     "celeba_hq",
@@ -68,15 +69,25 @@ def _by_number(name: str) -> tuple[int, str]:
     return (int(name) if name.isdecimal() else 0, name)
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m data.celeba_hq.prepare --root ~/celeba-hq --size 256 --out data/real/celeba_hq"
-)
-@command.root("The folder that holds images, text, train/filenames.pickle and test/filenames.pickle.")
-@command.prepares("celeba_hq")
-def main(root: str, **options: Any) -> None:
+EXAMPLE = "python -m data celeba_hq --root ~/celeba-hq --size 256 --out data/real/celeba_hq"  # of --help
+
+
+def main(
+    root: Annotated[
+        str,
+        command.folder(
+            "--root", "The folder of images, text, train/filenames.pickle and test/filenames.pickle."
+        ),
+    ],
+    out: Out = "data/real/celeba_hq",
+    size: Size = 256,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
     """Prepares Multi-Modal CelebA-HQ as sets of shards: train (24,000 pictures) and test (6,000)."""
-    command.prepare(SOURCE, "the owner's: filenames.pickle", find(Path(root)), Files(root), **options)
-
-
-if __name__ == "__main__":
-    command.run(main, "data.celeba_hq.prepare")
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
+    law = "the owner's: filenames.pickle"
+    command.prepare(SOURCE, law, find(Path(root)), Files(root), request, dry_run)

@@ -8,15 +8,17 @@ are ordered by their number within the class. Thus every shard mixes the classes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import click
 import numpy as np
 from PIL import Image
 
 from data import command, originals
+from data.command import Out, Workers
 from data.originals import Files, Original, Pictures, Source, Splits
+from data.preparation import PrepareRequest
 from synth.errors import UserError
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 SOURCE = Source(
     "cifar10",
@@ -100,18 +102,25 @@ def _batch(file: Path, names: Sequence[str]) -> list[Original]:
     return [_original(f"{file.name}/{i:05d}", names[label], len(data)) for i, label in enumerate(labels)]
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m data.cifar10.prepare --root ~/cifar-10-batches-bin --out data/real/cifar10"
-)
-@command.root(
-    "The folder of the binary version, or one with train/CLASS/NAME.jpg and test/CLASS/NAME.jpg (or .png)."
-)
-@command.prepares("cifar10", size=SIDE)
-def main(root: str, **options: Any) -> None:
+EXAMPLE = "python -m data cifar10 --root ~/cifar-10-batches-bin --out data/real/cifar10"  # of --help
+
+
+def main(
+    root: Annotated[
+        str,
+        command.folder(
+            "--root", "The binary version, or a folder of train/CLASS/NAME.jpg and test/CLASS/NAME.jpg."
+        ),
+    ],
+    out: Out = "data/real/cifar10",
+    size: Size = SIDE,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
     """Prepares CIFAR-10 as sets of shards: train (50,000 pictures) and test (10,000)."""
-    found, pictures = find(Path(root))
-    command.prepare(SOURCE, "the owner's: training and test batches", found, pictures, **options)
-
-
-if __name__ == "__main__":
-    command.run(main, "data.cifar10.prepare")
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
+    splits, pictures = find(Path(root))
+    command.prepare(SOURCE, "the owner's: training and test batches", splits, pictures, request, dry_run)

@@ -8,14 +8,15 @@ Captions are in the order of their numbers.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated, Any
 
 from data import command, originals
 from data.caption_files import one_line
+from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
+from data.preparation import PrepareRequest
 from synth.errors import UserError
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 SOURCE = Source(
     "coco",
@@ -89,15 +90,20 @@ def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
     return tuple(parts)  # type: ignore[return-value]
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m data.coco.prepare --root ~/coco --size 256 --out data/real/coco"
-)
-@command.root("The folder that holds annotations, train2014 and val2014.")
-@command.prepares("coco")
-def main(root: str, **options: Any) -> None:
+EXAMPLE = "python -m data coco --root ~/coco --size 256 --out data/real/coco"  # of --help
+
+
+def main(
+    root: Annotated[str, command.folder("--root", "The folder of annotations, train2014 and val2014.")],
+    out: Out = "data/real/coco",
+    size: Size = 256,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
     """Prepares COCO 2014 as sets of shards: train (82,783 pictures) and val (40,504)."""
-    command.prepare(SOURCE, "the owner's: train2014 and val2014", find(Path(root)), Files(root), **options)
-
-
-if __name__ == "__main__":
-    command.run(main, "data.coco.prepare")
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
+    law = "the owner's: train2014 and val2014"
+    command.prepare(SOURCE, law, find(Path(root)), Files(root), request, dry_run)

@@ -8,13 +8,14 @@ test/filenames.pickle.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated
 
 from data import caption_files, command, originals, pickled_names
+from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
+from data.preparation import PrepareRequest
 from synth.errors import UserError
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 SOURCE = Source(
     "cub",
@@ -127,28 +128,28 @@ def _words(name: str) -> str:
     return name.partition(".")[2].replace("_", " ")
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m data.cub.prepare --root ~/birds --size 256 --out data/real/cub"
-)
-@command.root("The folder that holds CUB_200_2011.")
-@click.option(
-    "--captions",
-    metavar="FOLDER",
-    help="The folder of text_c10 (or text) and of the split; by default the root.",
-)
-@command.prepares("cub")
-def main(root: str, captions: str | None, **options: Any) -> None:
-    """Prepares CUB-200-2011 as sets of shards: train (8,855 pictures of 150 species) and test (2,933 of 50
-    others)."""
-    found = find(Path(root), Path(captions or root))
-    command.prepare(
-        SOURCE,
-        "by species, as Reed et al. (2016) have it",
-        found,
-        Files(str(birds(Path(root)) / "images")),
-        **options,
-    )
+EXAMPLE = "python -m data cub --root ~/birds --size 256 --out data/real/cub"  # of --help
 
 
-if __name__ == "__main__":
-    command.run(main, "data.cub.prepare")
+def main(
+    root: Annotated[str, command.folder("--root", "The folder that holds CUB_200_2011.")],
+    captions: Annotated[
+        str | None,
+        command.folder(
+            "--captions", "The folder of text_c10 (or text) and of the split.  [default: the root]"
+        ),
+    ] = None,
+    out: Out = "data/real/cub",
+    size: Size = 256,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Prepares CUB-200-2011 as sets of shards.
+
+    They are train (8,855 pictures of 150 species) and test (2,933 of 50 others)."""
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
+    splits, pictures = find(Path(root), Path(captions or root)), Files(str(birds(Path(root)) / "images"))
+    command.prepare(SOURCE, "by species, as Reed et al. (2016) have it", splits, pictures, request, dry_run)

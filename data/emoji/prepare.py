@@ -6,15 +6,16 @@ Variants of a concept in several skin tones are near copies of each other. All o
 
 import re
 from importlib.metadata import version
-from typing import Any, NamedTuple
-
-import click
+from typing import Annotated, Any, NamedTuple
 
 from data import command, splits
+from data.command import Out, Seed, TestShare, Workers
 from data.emoji import font
 from data.emoji.font import Font
 from data.originals import Original, Source, Splits
-from synth import console
+from data.preparation import PrepareRequest
+from synth import console, options
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 SOURCE = Source(
     "emoji",
@@ -89,24 +90,27 @@ def _words(name: str) -> str:
     return name.strip(":").replace("_", " ")
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.emoji.prepare --size 32 --out data/real/emoji")
-@click.option(
-    "--font", "path", metavar="FILE", help="A font with colour bitmaps; by default Debian's Noto Color Emoji."
-)
-@command.split_by_seed()
-@command.prepares("emoji", size=32)
-def main(path: str | None, seed: int, test_share: float, **options: Any) -> None:
+EXAMPLE = "python -m data emoji --size 32 --out data/real/emoji"  # of --help
+
+
+def main(
+    path: Annotated[
+        str | None,
+        options.text("--font", "FILE", "A font with colour bitmaps.  [default: Debian's Noto Color Emoji]"),
+    ] = None,
+    seed: Seed = 0,
+    test_share: TestShare = 0.1,
+    out: Out = "data/real/emoji",
+    size: Size = 32,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
     """Draws the emoji of a font as sets of shards, with their English names: train and test."""
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
     drawn_by = font.find(path)
-    found = originals(drawn_by, seed=seed, share=test_share)
-    command.prepare(
-        SOURCE,
-        f"concepts by blake2b of seed {seed} and name, {test_share:g} of them held out",
-        found,
-        drawn_by,
-        **options,
-    )
-
-
-if __name__ == "__main__":
-    command.run(main, "data.emoji.prepare")
+    law = f"concepts by blake2b of seed {seed} and name, {test_share:g} of them held out"
+    splits = originals(drawn_by, seed=seed, share=test_share)
+    command.prepare(SOURCE, law, splits, drawn_by, request, dry_run)

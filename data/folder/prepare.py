@@ -9,13 +9,15 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated
 
 from data import caption_files, command, originals, splits
+from data.command import Seed, Workers
 from data.originals import Files, Original, Source, Splits
+from data.preparation import PrepareRequest
+from synth import options
 from synth.errors import UserError
+from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 from synth.sets.storage import open_storage
 
 BESIDE, NONE = "beside", "none"
@@ -104,29 +106,33 @@ def _located(
     return found
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m data.folder.prepare --root ~/flickr8k --captions captions.txt --out data/real/flickr8k"
-)
-@command.root("The folder that holds the pictures, at any depth.")
-@click.option(
-    "--captions",
-    default=BESIDE,
-    show_default=True,
-    help="beside (a .txt each), FILE (.csv, .txt, .jsonl), or none.",
-)
-@click.option("--name", help="The set's name; by default the folder's.")
-@click.option("--licence", default=LICENCE, show_default=True, help="What its owner permits.")
-@command.split_by_seed("The share of pictures to hold out, below 1; 0: none, all is train.")
-@command.prepares(None)
+EXAMPLE = "python -m data folder --root ~/flickr8k --captions captions.txt"  # of --help
+
+
 def main(
-    root: str,
-    captions: str,
-    name: str | None,
-    licence: str,
-    seed: int,
-    test_share: float,
-    out: str | None,
-    **options: Any,
+    root: Annotated[str, command.folder("--root", "The folder that holds the pictures, at any depth.")],
+    captions: Annotated[
+        str, options.text("--captions", "FILE", "beside (a .txt each), a .csv, .txt or .jsonl, or none.")
+    ] = BESIDE,
+    name: Annotated[
+        str | None, options.text("--name", "NAME", "The set's name.  [default: the folder's]")
+    ] = None,
+    licence: Annotated[str, options.text("--licence", "TEXT", "The permission of its owner.")] = LICENCE,
+    seed: Seed = 0,
+    test_share: Annotated[
+        float,
+        options.number("--test-share", "Share of pictures to hold out, below 1; 0: none, all is train."),
+    ] = 0.1,
+    out: Annotated[
+        str | None,
+        command.folder("--out", "Each split becomes a set in OUT/SPLIT.  [default: data/real/NAME]"),
+    ] = None,
+    size: Size = 256,
+    codec: Codec = "png",
+    shard_size: ShardSize = 4096,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Prepares a folder of pictures as sets of shards: train and test."""
     source = source_of(Path(root), name, licence)
@@ -134,16 +140,9 @@ def main(
     place = open_storage(out).url
     if "://" not in place and Path(place).resolve().is_relative_to(Path(root).resolve()):
         raise UserError(
-            f"--out {out} lies within --root, where its preview would be taken for a picture; give another --out"
+            f"--out {out} is within --root, and its preview would count as a picture; give another --out"
         )
-    found = find(Path(root), source, captions, seed=seed, share=test_share)
-    law = (
-        f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out"
-        if test_share
-        else "all of them"
-    )
-    command.prepare(source, law, found, Files(root), out=out, **options)
-
-
-if __name__ == "__main__":
-    command.run(main, "data.folder.prepare")
+    request = PrepareRequest(out, size, codec, shard_size, workers, overwrite)
+    splits = find(Path(root), source, captions, seed=seed, share=test_share)
+    share = f"pictures by blake2b of seed {seed} and name, {test_share:g} of them held out"
+    command.prepare(source, share if test_share else "all of them", splits, Files(root), request, dry_run)

@@ -5,15 +5,15 @@ In place, the command writes records and a manifest into the same folder and doe
 --out, it crops and scales every picture.
 """
 
-from typing import Any
-
-import click
+from typing import Annotated, Any
 
 from data import command, originals
+from data.command import Workers
 from data.img2dataset import adoption, rewriting
 from data.originals import Source
-from synth import console
+from synth import console, options
 from synth.errors import UserError
+from synth.options import DryRun, Overwrite
 from synth.sets import ledger
 from synth.sets.completion import Execution
 from synth.sets.storage import open_storage
@@ -41,50 +41,44 @@ def _report(url: str) -> None:
         )
 
 
-@click.command(epilog="\b\nExample:\n  python -m data.img2dataset.prepare ~/cc3m --name cc3m")
-@click.argument("place", metavar="DIR", callback=command.at_home)
-@click.option(
-    "--out",
-    callback=command.at_home,
-    help="The place for rewritten tars; by default the tars are used in place.",
-)
-@click.option("--size", type=int, help="Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]")
-@click.option(
-    "--codec", help="Codec of rewritten pictures: png, webp (lossless) or jpeg (quality 95).  [default: png]"
-)
-@click.option("--name", help="The set's name; by default the folder's.")
-@click.option("--licence", default=LICENCE, show_default=True, help="What its owners permit.")
-@command.making
+EXAMPLE = "python -m data img2dataset --root ~/cc3m --name cc3m"  # of --help
+
+
 def main(
-    place: str,
-    out: str | None,
-    size: int | None,
-    codec: str | None,
-    name: str | None,
-    licence: str,
-    **options: Any,
+    root: Annotated[str, command.folder("--root", "The tars: a folder or URL.")],
+    out: Annotated[
+        str | None,
+        command.folder("--out", "A folder or URL of rewritten tars.  [default: the tars are used in place]"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        options.integer("--size", "Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]"),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        options.text("--codec", "NAME", "Codec of rewritten pictures: png, webp or jpeg.  [default: png]"),
+    ] = None,
+    name: Annotated[
+        str | None, options.text("--name", "NAME", "The set's name.  [default: the folder's]")
+    ] = None,
+    licence: Annotated[str, options.text("--licence", "TEXT", "The permission of its owners.")] = LICENCE,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Makes a set of shards of the tars in DIR, a folder or a URL."""
-    source, how = source_of(place, name, licence), Execution(options["workers"], None, options["overwrite"])
-    if how.workers is not None and how.workers < 0:
-        raise UserError(f"--workers is {how.workers}; it must be at least 0")
+    """Makes a set of shards of the tars in a folder or at a URL."""
+    options.require_least(0, workers=workers)
     if out is None and (size is not None or codec):
-        raise UserError(
-            "--size and --codec say how tars are rewritten; give --out too, or neither to use them where they lie"
-        )
+        raise UserError("--size and --codec describe rewritten tars; give --out too, or leave them out")
+    source, execution = source_of(root, name, licence), Execution(workers, None, overwrite)
     module: Any = adoption
-    request: Any = adoption.AdoptRequest(place, source, how)
+    request: Any = adoption.AdoptRequest(root, source, execution)
     if out is not None:
-        module, request = (
-            rewriting,
-            rewriting.RewriteRequest(place, source, out, 256 if size is None else size, codec or "png", how),
-        )
-    if options["dry_run"]:
-        console.show({"out": out or place, **module.estimate(request)._asdict()})
+        pixels = 256 if size is None else size
+        module = rewriting
+        request = rewriting.RewriteRequest(root, source, out, pixels, codec or "png", execution)
+    if dry_run:
+        console.show({"out": out or root, **module.estimate(request)._asdict()})
         return
-    command.finish(out or place, module.prepare(request))
-    _report(out or place)
-
-
-if __name__ == "__main__":
-    command.run(main, "data.img2dataset.prepare")
+    command.finish(out or root, module.prepare(request))
+    _report(out or root)

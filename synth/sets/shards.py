@@ -183,13 +183,17 @@ class MappedShard:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def picture(self, row: int, size: int) -> np.ndarray:
-        """Returns the picture of a row, box-averaged to `size` pixels a side: uint8 (S, S, C), C as stored.
-        Raises UserError if it does not decode, or its side is no multiple."""
+    def picture(self, row: int, size: int | None = None) -> np.ndarray:
+        """Returns the picture of a row: uint8 (H, W, C), C as stored.
+
+        With a `size` it is box-averaged to that many pixels a side. Raises UserError if it does not decode,
+        or its side is no multiple of `size`."""
         key = self.keys[row]
         offset, length = self._places[key]
         try:
             pixels = codecs.decode(self._data[offset : offset + length])
+            if size is None:
+                return pixels
             height, width, _ = pixels.shape
             if height != width or height % size:
                 raise UserError(
@@ -249,6 +253,17 @@ class ShardSet:
         try:
             with self.storage.open(shard.file) as file:
                 yield from _all_of(shard, name, read_shard(file, name))
+        except FileNotFoundError:
+            raise UserError(_MISSING.format(name)) from None
+
+    def mapped(self, shard: Shard) -> MappedShard:
+        """Returns one shard, mapped into memory. Fetches it first if it is remote.
+
+        Raises UserError if it is missing or damaged."""
+        name = self.storage.join(shard.file)
+        try:
+            with self.storage.whole(shard.file) as file:
+                return MappedShard(f"/proc/self/fd/{file.fileno()}", name)
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
 

@@ -1,4 +1,4 @@
-"""Speed of the stream: decoded pictures per CPU-second, beside webdataset's own pipeline in the same run."""
+"""Speed of the stream and of the join: pictures per CPU-second, beside webdataset's own pipeline in one run."""
 
 import tempfile
 import time
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caption.join import dataset
 from caption.table import CaptionSet
 from synth.sets.shards import ShardSet
 from tests.kit import make_small, make_tables
@@ -36,6 +37,16 @@ def ours(shards: Path, tables: Path, resolution: int) -> float:
     return best
 
 
+def joined(shards: Path, tables: Path, *columns: str) -> float:
+    """Returns pictures a CPU-second of caption.join, batched, with these columns of the tables."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        count = sum(len(b["key"]) for b in dataset(str(shards), str(tables), columns).batched(BATCH))
+        best = max(best, count / (time.process_time() - begun))
+    return best
+
+
 def webdatasets(shards: Path) -> float:
     """Returns pictures per CPU-second of WebDataset(...).decode("rgb8"), batched, without texts."""
     import webdataset as wds
@@ -55,15 +66,20 @@ def webdatasets(shards: Path) -> float:
 def main() -> None:
     """Prints the speed of both for two sets and two resolutions."""
     with tempfile.TemporaryDirectory() as folder:
-        for dataset in ("visual_atoms", "fractals"):
-            shards, tables = Path(folder) / dataset, Path(folder) / f"{dataset}-tables"
-            make_small(shards, dataset=dataset, samples=PICTURES, shard_size=PICTURES, size=256, settings=())
+        for dataset_name in ("visual_atoms", "fractals"):
+            shards, tables = Path(folder) / dataset_name, Path(folder) / f"{dataset_name}-tables"
+            make_small(
+                shards, dataset=dataset_name, samples=PICTURES, shard_size=PICTURES, size=256, settings=()
+            )
             make_tables(shards, tables, "nano")
             theirs = webdatasets(shards)
             for resolution in (256, 32):
                 rate = ours(shards, tables, resolution)
-                print(f"{dataset:<14} {resolution:>4} px  {rate:8,.0f} pictures a CPU-second", end="")
+                print(f"{dataset_name:<14} {resolution:>4} px  {rate:8,.0f} pictures a CPU-second", end="")
                 print(f"  webdataset {theirs:,.0f}  ratio {rate / theirs:.1f}")
+            rate, alone = joined(shards, tables, "pseudo_caption", "caption"), joined(shards, tables)
+            print(f"{dataset_name:<14}    join  {rate:8,.0f} pictures a CPU-second", end="")
+            print(f"  webdataset {theirs:,.0f}  ratio {rate / theirs:.1f}  without columns {alone:,.0f}")
 
 
 if __name__ == "__main__":

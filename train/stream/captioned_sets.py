@@ -1,9 +1,7 @@
 """Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.images.pictures import box_average
+from synth.sets import places
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.model import CaptionedPicture
@@ -27,23 +26,27 @@ class CaptionedSet(NamedTuple):
     captions: CaptionSet | None  # None: the model reads no texts
 
 
-def find(shards: Sequence[str], captions: Sequence[str], *, tables: bool = True) -> tuple[CaptionedSet, ...]:
+def find(
+    shards: Sequence[str], captions: Sequence[str], *, tables: bool = True, encoder: str | None = None
+) -> tuple[CaptionedSet, ...]:
     """Returns the sets at these places.
 
-    If `captions` is empty, takes each set's only tables under data/captions, or none if `tables` is False.
-    Raises UserError if shards and tables do not belong together, or if the tables are of two encoders."""
-    # Places.
-    if not tables and captions:
-        raise UserError("this model reads no captions; leave --captions out")
+    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Takes none
+    if `tables` is False. Raises UserError if shards and tables do not belong together, or if the tables are
+    of two encoders."""
+    # Shards.
+    if not tables and (captions or encoder):
+        raise UserError("this model reads no captions; leave --captions and --encoder out")
     if captions and len(captions) != len(shards):
         counts = f"{len(shards)} sets of shards and {len(captions)} of caption tables are given"
-        raise UserError(f"{counts}; give --captions once for each --shards, in the same order, or not at all")
+        raise UserError(f"{counts}; give --captions once for each --on, in the same order, or not at all")
     shard_sets = [ShardSet(url) for url in shards]
     if not tables:
         return tuple(CaptionedSet(shard_set, None) for shard_set in shard_sets)
 
     # Tables of these shards, by one encoder.
-    caption_sets = [CaptionSet(url) for url in captions or map(_only_captions, shard_sets)]
+    urls = captions or [_captions_of(shard_set, encoder) for shard_set in shard_sets]
+    caption_sets = [CaptionSet(url) for url in urls]
     for shard_set, caption_set in zip(shard_sets, caption_sets, strict=True):
         caption_set.require_made_for(shard_set)
         _require_same_encoder(caption_sets[0], caption_set)
@@ -116,21 +119,22 @@ def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
         raise UserError(f"{first} and {second}, which differ in {' and '.join(keys)}; {advice}")
 
 
-def _only_captions(shards: ShardSet) -> str:
-    """Returns the only finished tables of these shards in the default folder.
+def _captions_of(shards: ShardSet, encoder: str | None) -> str:
+    """Returns the only finished tables of these shards in the usual place. Of several, takes the encoder's.
 
-    Raises UserError if there are several or none, and lists them."""
-    # Tables that were made for these shards.
-    dataset, places = shards.manifest["identity"].get("dataset", ""), []
-    for manifest in sorted(Path("data/captions", str(dataset)).glob("*/manifest.json")):
-        made_for = json.loads(manifest.read_text()).get("shards", {}).get("digest")
-        places += [str(manifest.parent)] if made_for == shards.digest else []
+    Raises UserError if there are none, or still several."""
+    # Tables of these shards.
+    dataset, url = str(shards.manifest["identity"].get("dataset", "")), shards.storage.url
+    tables = [CaptionSet(place) for place in places.all_tables(dataset)]
+    tables = [table for table in tables if table.manifest["shards"]["digest"] == shards.digest]
+    if not tables:
+        problem = f"no caption tables of {url} are in {places.CAPTIONS}/{dataset}"
+        raise UserError(f"{problem}; `make captions` makes them, or give --captions")
 
     # Exactly one.
-    if not places:
-        problem = f"no caption tables of {shards.storage.url} are in data/captions/{dataset}"
-        raise UserError(f"{problem}; `make captions` makes them, or give --captions")
-    if len(places) > 1:
-        problem = f"{shards.storage.url} has several caption tables"
-        raise UserError(f"{problem}; choose by --captions: {', '.join(places)}")
-    return places[0]
+    if len(tables) > 1 and encoder:
+        tables = [table for table in tables if table.identity["encoder"] == encoder] or tables
+    if len(tables) > 1:
+        urls = ", ".join(table.storage.url for table in tables)
+        raise UserError(f"{url} has several caption tables; choose by --encoder, or by --captions: {urls}")
+    return tables[0].storage.url

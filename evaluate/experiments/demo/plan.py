@@ -146,7 +146,7 @@ def at_scale(plan: Plan) -> list[tuple[str, str]]:
 
 def _emoji(plan: Plan, at: Places) -> list[Step]:
     font = ("--font", plan.font) if plan.font else ()
-    command = ("data.emoji.prepare", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
+    command = ("data", "emoji", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
     emoji = Step("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
     return [emoji, _captions(plan, at, TRAIN, "emoji"), _captions(plan, at, TEST, "emoji")]
 
@@ -210,7 +210,7 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
 def _measuring(plan: Plan, at: Places) -> list[Step]:
     """Returns the steps of KID and of attribute agreement."""
     # KID of the four runs.
-    reference = ("--reference", str(at.shards(TEST)), "--captions", str(at.captions(TEST)))
+    reference = ("--on", str(at.shards(TEST)), "--captions", str(at.captions(TEST)))
     kid = (*reference, "--n", str(plan.measured), "--metrics", "kid", "--detector", DETECTOR)
     steps: list[Step] = []
     for name, kind, after in (
@@ -225,7 +225,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
 
     # Attribute agreement of the pre-trained run.
     run = at.run(PRETRAINED)
-    sets = tuple(word for family in plan.families for word in ("--sets", str(at.shards(family))))
+    sets = tuple(word for family in plan.families for word in ("--on", str(at.shards(family))))
     options = (*sets, "--n", str(plan.judged), "--detector", DETECTOR)
     agreement = ("evaluate", "agreement", str(run), *options)
     after_kid = ("kid pretrained",)
@@ -234,7 +234,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
 
 def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Returns the options that name sets and their tables."""
-    shards = [word for name in names for word in ("--shards", str(at.shards(name)))]
+    shards = [word for name in names for word in ("--on", str(at.shards(name)))]
     return (*shards, *(word for name in names for word in ("--captions", str(at.captions(name)))))
 
 
@@ -249,5 +249,5 @@ def _training(plan: Plan, at: Places, name: str, images: int) -> tuple[str, ...]
     # Tables record the name of an encoder, but not its path.
     has_path = "=" in plan.encoder or Path(plan.encoder).is_dir()
     encoder = ("--encoder", plan.encoder) if has_path else ()
-    options = ("--out", str(at.run(name)), "--images-seen", str(images), *encoder)
+    options = ("--out", str(at.run(name)), "--images", str(images), *encoder)
     return (*options, *(word for setting in settings for word in ("--set", setting)))

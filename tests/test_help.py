@@ -1,0 +1,90 @@
+"""Every --help of the product: an example at its end, 100 columns, and no heavy imports."""
+
+import importlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from tests.kit import ROOT, invoke
+
+PROGRAMS = {
+    **{f"python -m {name}": f"{name}.cli" for name in ("synth", "data", "caption", "train", "evaluate")},
+    "python -m evaluate.experiments.demo": "evaluate.experiments.demo.cli",
+}
+HEAVY = ("torch", "ray", "pyarrow", "matplotlib", "rich")
+
+
+def app_of(program: str) -> typer.Typer:
+    return importlib.import_module(PROGRAMS[program]).app
+
+
+def pages() -> Iterator[tuple[str, list[str]]]:
+    """Yields every program with the words that lead to one of its commands."""
+    for program in PROGRAMS:
+        command: Any = typer.main.get_command(app_of(program))
+        yield program, []
+        for name in getattr(command, "commands", ()):
+            yield program, [name]
+
+
+PAGES = [pytest.param(program, words, id=" ".join([program, *words])) for program, words in pages()]
+
+
+def example(text: str) -> str:
+    """Returns the example at the end of a help text, on one line."""
+    _, mark, last = text.rstrip().rpartition("Example:\n")
+    assert mark, "no example"
+    return last.replace("\\\n", " ").strip()
+
+
+@pytest.mark.parametrize(("program", "words"), PAGES)
+def test_help_ends_with_an_example_of_the_command(program: str, words: list[str]) -> None:
+    text = invoke(app_of(program), *words, "--help").output
+    line = example(text)
+    assert line.startswith(program) or (
+        line.startswith("torchrun") and program.removeprefix("python ") in line
+    )
+    assert not words or f" {words[0]} " in f"{line} "
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("program", "words"), PAGES)
+def test_the_example_is_understood(program: str, words: list[str]) -> None:
+    """The example's arguments are parsed by the command; nothing is run."""
+    line = example(invoke(app_of(program), *words, "--help").output)
+    module = program.removeprefix("python ")
+    arguments = shlex.split(line.partition(module)[2])
+    command: Any = typer.main.get_command(app_of(program))
+    with command.make_context(program, list(arguments)) as context:
+        if hasattr(command, "commands"):
+            name, chosen, rest = command.resolve_command(context, arguments)
+            with chosen.make_context(name, rest, parent=context) as inner:
+                assert not inner.args
+        else:
+            assert not context.args
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_is_light(program: str) -> None:
+    """No heavy package is imported, and the process takes less than 0.3 s of CPU."""
+    lines = [
+        "import sys, time",
+        f"from {PROGRAMS[program]} import app",
+        "import typer",
+        "command = typer.main.get_command(app)",
+        "names = [[n] for n in getattr(command, 'commands', ())] or [[]]",
+        "for words in names:",
+        "    try: command.main([*words, '--help'])",
+        "    except SystemExit: pass",
+        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 0.3, file=sys.stderr)",
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert run.stderr == "[] True\n"

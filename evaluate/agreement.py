@@ -120,12 +120,15 @@ def read(sets: Sequence[str], n: int) -> Real:
     for place in sets:
         shards, count = ShardSet(place), 0
         for sample in (s for shard in shards.shards for s in shards.read(shard)):
+            # Formula pictures of one size.
             if "stats" not in sample.about:
                 problem = f"sample {sample.key} of {place} states no facts"
                 raise UserError(f"{problem}; give sets that `python -m synth shards` made")
             if pixels and sample.pixels.shape != pixels[0].shape:
                 problem = f"the pictures of {place} have another size than those of {sets[0]}"
                 raise UserError(f"{problem}; give sets of one size")
+
+            # The first n.
             pixels.append(sample.pixels)
             facts.append(attributes.facts(sample.about))
             if (count := count + 1) == n:

@@ -207,6 +207,7 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
     if not file.is_file():
         raise UserError(f"the file of weights {file} is not there; give --weights the file of {name}")
+    # weights_only refuses pickles that would run code.
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -227,8 +228,11 @@ def _fetched() -> Path:
     declare()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
+    # torch's cache.
     host, name = urlsplit(URL_INCEPTION_V3).hostname or "", URL_INCEPTION_V3.rsplit("/", 1)[-1]
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
+
+    # The network. Without a proxy, a quick attempt to connect avoids the long timeouts of a download.
     if not file.exists():
         try:
             if not getproxies():

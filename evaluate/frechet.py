@@ -32,6 +32,7 @@ def distance(a: Moments, b: Moments) -> float:
     declare()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
+    # torch-fidelity's own function, so that the value is its FID.
     _require_same_dimensions(a.mean, b.mean)
     first, second = ({"mu": m.mean, "sigma": m.covariance} for m in (a, b))
     return float(fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID])

@@ -99,26 +99,29 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     """Loads everything that measures a run's checkpoints, and extracts the reference's features.
 
     Yields the number of processed pictures. Raises UserError if the request does not fit together."""
-    # Run and reference.
+    # Options.
     device, names = encoders.choose_device(request.device), parse(request.metrics)
-    if request.clip is not None and not set(names) & set(TEXT_METRICS):
-        names_of_texts = " and ".join(TEXT_METRICS)
-        raise UserError(f"--clip belongs to the metrics {names_of_texts}; add one, or leave it out")
+    text_names = set(names) & set(TEXT_METRICS)
+    if request.clip is not None and not text_names:
+        users = " and ".join(TEXT_METRICS)
+        raise UserError(f"--clip belongs to the metrics {users}; add one, or leave it out")
     if request.captions and request.encoder:
         raise UserError("--captions holds the vectors of the prompts, so --encoder has no use; leave one out")
+    if request.n < 2:
+        raise UserError(f"--n is {request.n}; it must be at least 2")
+
+    # Run and reference.
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
     n = min(request.n, len(shards))
-    if request.n < 2:
-        raise UserError(f"--n is {request.n}; it must be at least 2")
 
     # Prompts.
     if request.captions:
         prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
-    judge = _text_judge(request.clip or CLIP, prompted, device) if set(names) & set(TEXT_METRICS) else None
+    judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
 
     # Features of the reference.
     detector = detectors.load(request.detector, weights=request.weights, device=device)

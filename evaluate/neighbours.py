@@ -62,6 +62,7 @@ def _radii(features: np.ndarray, most: int) -> np.ndarray:
     A picture is no neighbour of itself."""
     import torch
 
+    # Nearest neighbours so far.
     nearest = torch.full((len(features), most), float("inf"))
 
     def offer(rows: slice, squares: torch.Tensor) -> None:

@@ -58,6 +58,7 @@ def of_shards(url: str, *, limit: int | None = None) -> Pictures:
     def batches(first: int) -> Iterator[np.ndarray]:
         return _decoded(islice(_stored(shard_set, first), count - first))
 
+    # A part of a set is another set of pictures.
     identity = shard_set.digest
     if count < len(shard_set):
         identity = digest({"manifest": shard_set.digest, "first": count})

@@ -171,11 +171,15 @@ def _arm(run: Run) -> str:
     source = run.metadata.get("from")
     if not source:
         return SCRATCH
+
+    # The pre-training may have been deleted since.
     try:
         origin = find(source["run"])
         text = origin.config.data.text
     except UserError:
         return f"the run {Path(source['run']).name}, which cannot be read"
+
+    # Set and captions.
     captions = "" if text in _NO_CAPTIONS else ", captions" if text == "caption" else f", {text}"
     return f"{origin.metadata['shards'].get('dataset')}{captions}"
 

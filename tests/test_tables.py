@@ -44,7 +44,7 @@ PAPER = {  # from the paper's text, line by line: Nakao et al., tables 1 to 3
 def make(tmp_path: Path) -> Make:
     """Makes a run of some set, started from a run of another, with figures; returns its place."""
 
-    def made(
+    def make_run(
         name: str, dataset: str, source: str | None = None, *, text: str = "pseudo", **figures: float
     ) -> str:
         run = tmp_path / "runs" / name
@@ -58,7 +58,7 @@ def make(tmp_path: Path) -> Make:
             results.append(run, {**terms, "metric": metric, "value": value})
         return str(run)
 
-    return made
+    return make_run
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -133,10 +133,10 @@ def test_several_runs_of_a_cell_stand_in_their_order(make: Make) -> None:
 
 def test_arms_that_the_paper_does_not_have_get_rows_below(make: Make) -> None:
     noise = make("noise-cub", "cub", make("noise", "noise"), FID=70.0)
-    told = make("told-cub", "cub", make("told", "fractals", text="caption"), FID=28.0)
+    captioned = make("told-cub", "cub", make("told", "fractals", text="caption"), FID=28.0)
     mixed = make("mixed-cub", "cub", make("mixed", "cc3m", text="mix:0.5"), FID=27.0)
     gone = make("gone-cub", "cub", "runs/nowhere", FID=26.0)
-    rows = table(1, [noise, told, mixed, gone])
+    rows = table(1, [noise, captioned, mixed, gone])
     for name, figure in {
         "noise": "70",
         "fractals, captions": "28",

@@ -112,11 +112,14 @@ def require(run: Path, images_seen_: int | None = None) -> Path:
     """Returns the checkpoint at these images, by default the newest.
 
     Raises UserError if there is none, and lists the others."""
+    # All checkpoints.
     if not run.is_dir():
         raise UserError(f"{run} is no run; `python -m train pretrain` makes one")
     checkpoints = {images_seen(c): c for c in committed(run)}
     if not checkpoints:
         raise UserError(f"{run} holds no committed checkpoint; let it train further, or give another run")
+
+    # The requested one, or the newest.
     if images_seen_ is not None and images_seen_ not in checkpoints:
         clocks = ", ".join(map(str, checkpoints))
         raise UserError(f"{run} has no checkpoint at {images_seen_} images; it has {clocks}")

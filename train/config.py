@@ -6,6 +6,7 @@ every start. `--set GROUP.KEY=VALUE` changes a setting. config.json keeps all.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -151,21 +152,24 @@ def require_divisible(config: RunConfig, ranks: int) -> int:
 
     Raises UserError if ranks, micro-batches and groups do not divide the batch."""
     batch, needs = config.groups.training.batch, config.needs
-
-    # Ranks and micro-batches.
     part, rest = divmod(batch, ranks)
     micro = config.run.micro_batch or part
-    other_batch = "give another --set training.batch=N"
+
+    # The next batch that every rank can divide, as advice.
+    unit = ranks * math.lcm(needs.multiple, *needs.groups)
+    other_batch = f"give --set training.batch={-(-batch // unit) * unit}"
+    larger = "give --set run.micro_batch=0" if config.run.micro_batch else other_batch
+
+    # Ranks and micro-batches.
     if rest or not part:
         raise UserError(f"a batch of {batch} is not divided by {ranks} ranks; {other_batch}")
     if part % micro:
         problem = f"the {part} samples of a rank are not divided by run.micro_batch = {micro}"
-        raise UserError(f"{problem}; give another --set run.micro_batch=N, or 0 for all at once")
+        raise UserError(f"{problem}; give --set run.micro_batch=0, or a divisor")
     if needs.whole and micro != part:
         raise UserError(f"the loss of {config.name} couples the whole batch; give --set run.micro_batch=0")
 
     # Samples that the model couples.
-    larger = "give a larger " + ("run.micro_batch" if config.run.micro_batch else "training.batch")
     if micro % needs.multiple:
         problem = f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} needs"
         raise UserError(f"{problem}; {larger}")

@@ -45,6 +45,8 @@ class Ranks:
         Returns a single rank without torchrun."""
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
+
+        # One GPU per rank of a node.
         local = int(os.environ["LOCAL_RANK"])
         if device == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
             problem = f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks"
@@ -52,6 +54,8 @@ class Ranks:
         if device == "cuda":
             torch.cuda.set_device(local)
             device = f"cuda:{local}"
+
+        # Process group.
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 

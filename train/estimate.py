@@ -93,6 +93,7 @@ def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> in
     """Takes a phase. Returns the bytes that it keeps for gradients."""
     kept = 0
 
+    # autograd calls this for each tensor that it saves.
     def count(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal kept
         kept += tensor.numel() * tensor.element_size()

@@ -63,9 +63,12 @@ def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: P
     """Writes config.json, the parts and their mark. The folder appears whole or not at all.
 
     Leaves an equal export alone."""
+    # An equal export.
     digest, clock = checkpoint.digest(newest), run.images_seen(newest)
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:
         return
+
+    # A new one, with the mark of a checkpoint.
     metadata = {**run.metadata, "model": run.model, "images_seen": clock, "exported": digest}
     with Folder(str(target)).filled() as folder:
         folder.write(CONFIG, (json.dumps(metadata, indent=1) + "\n").encode())

@@ -61,6 +61,7 @@ class Log:
 
     def _tick(self, tick: Tick) -> str:
         """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person."""
+        # Row.
         images, self._last = tick.images_seen - self._last, tick.images_seen
         row = {
             "images_seen": tick.images_seen,
@@ -80,6 +81,7 @@ class Log:
                 self._writer.add_scalar(name, value, tick.images_seen)
         self._writer.flush()
 
+        # Line.
         losses = "  ".join(f"{name} {value:.3f}" for name, value in tick.losses.items())
         return f"{tick.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}"
 

@@ -318,6 +318,7 @@ def _signals() -> Iterator[_Stop]:
     """Catches SIGTERM and SIGINT within the block, so that a step ends before the run does."""
     stop = _Stop()
 
+    # The handler only notes the signal. The loop looks at it between two steps.
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
 

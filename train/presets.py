@@ -96,10 +96,8 @@ FINE_TUNING = {  # by real set; the paper fine-tunes on a tenth of each of its o
 def usual(name: str) -> Usual:
     """Returns the usual fine-tuning on a set. Raises UserError if there is none."""
     if name not in FINE_TUNING:
-        known = f"those of {', '.join(FINE_TUNING)} are"
-        raise UserError(
-            f"no usual preset of {name} is known, {known}; give one, as in finetune coco-256 --on {name}"
-        )
+        problem = f"no usual preset of {name} is known, those of {', '.join(FINE_TUNING)} are"
+        raise UserError(f"{problem}; give one, as in finetune coco-256 --on {name}")
     return FINE_TUNING[name]
 
 

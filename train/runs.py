@@ -146,6 +146,7 @@ def load_part(path: str | Path) -> nn.Module:
 
 def describe(run: Path) -> Json:
     """Returns config.json. Raises UserError if the folder is no run."""
+    # A missing file is another error than a damaged one.
     try:
         metadata = json.loads((run / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError):

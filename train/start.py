@@ -233,7 +233,7 @@ def _configured(
     width = getattr(run_config.groups.model, "text_dim", None)
     if captions and width not in (None, captions.dimensions):
         problem = f"{captions.storage.url} has embeddings of {captions.dimensions} dimensions"
-        raise UserError(f"{problem}, and model.text_dim is {width}; leave --set model.text_dim out")
+        raise UserError(f"{problem}, and model.text_dim is {width}; leave model.text_dim out")
 
     # Options that stand for settings.
     if request.images is not None:
@@ -269,6 +269,8 @@ def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str
         if request.precision not in PRECISIONS:
             raise UserError(f"unknown precision {request.precision!r}; known are auto, fp32, bf16")
         return request.precision
+
+    # auto: a resumed run keeps its precision, because its numbers depend on it.
     if (Path(request.out) / runs.CONFIG).exists():
         return str(runs.describe(Path(request.out))["config"]["training"]["precision"])
     return "bf16" if encoders.has_bf16(device) else "fp32"

@@ -275,9 +275,13 @@ class Discriminator(nn.Module):
         super().__init__()
         c = sizes.channels
         self.sizes = sizes
+
+        # Body, down to a side of 4.
         self.colours = Conv(3, c(sizes.resolution), 1)
         blocks = [DiscriminatorBlock(c(side), c(side // 2)) for side in sizes.sides[:0:-1]]
         self.blocks = nn.Sequential(*blocks)
+
+        # The deviation's channel, then both heads.
         self.conv = Conv(c(4) + 1, c(4), 3)
         self.dense = DenseLrelu(c(4) * 16, c(4))
         self.score = Linear(c(4), 1)

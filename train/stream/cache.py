@@ -58,6 +58,8 @@ class Cache:
         Raises UserError if it is missing, truncated, or cannot be fetched."""
         if "://" not in file.url:
             return _in_place(file)
+
+        # The fetching process either renames the file into the cache or records a failure.
         kept, failure = self.place(file), self._failure(file)
         while not kept.exists():
             if failure.exists():
@@ -75,6 +77,8 @@ class Cache:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
         if self.place(file).exists():
             return
+
+        # Another process may read the file as soon as it has its name, so it is written under another one.
         self._failure(file).unlink(missing_ok=True)
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
@@ -120,10 +124,13 @@ class Fetcher(threading.Thread):
         """Fetches the files of each position as soon as there is room for them."""
         window: list[Needed] = []
         for ahead in self._needed:
+            # Room.
             window.append(ahead)
             while not self._make_room(window):
                 if self._ended.wait(_PAUSE):
                     return
+
+            # Files.
             for file in ahead.files:
                 self._cache.fetch(file)
                 if self._ended.is_set():

@@ -65,6 +65,7 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
 
 def describe(sets: Sequence[CaptionedSet]) -> Json:
     """Returns the entries `shards` and `captions` of config.json."""
+    # A row per set.
     shards, captions = [], []
     for pictures, tables in sets:
         dataset = pictures.manifest["identity"].get("dataset")
@@ -72,6 +73,8 @@ def describe(sets: Sequence[CaptionedSet]) -> Json:
         if tables:
             encoder = tables.identity["encoder"]
             captions.append({"url": tables.storage.url, "digest": tables.digest, "encoder": encoder})
+
+    # One row for all.
     joined = _as_one(captions, "encoder") if captions else None
     return {"shards": _as_one(shards, "dataset"), "captions": joined}
 

@@ -144,6 +144,7 @@ def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
     Yields a line if another start holds it. Raises UserError if that start does not end."""
     until, waiting = time.monotonic() + _PATIENCE, False
     while True:
+        # Workers of a killed start hold the lock until they have ended.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return

@@ -179,6 +179,7 @@ def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
 
 def _facts(at: Places, plan: Plan) -> Json:
     """Returns the facts for the foot of the page."""
+    # The first start of a run records commit and versions.
     run = json.loads((at.run(FINETUNED) / "config.json").read_text())
     made_by = run["made_by"]
     return {

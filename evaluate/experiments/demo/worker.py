@@ -21,9 +21,12 @@ _PATIENCE = 30  # seconds for a step to stop
 
 def main() -> None:
     """Runs `python -m evaluate.experiments.demo.worker`."""
+    # Steps redirect stdout to their logs, so answers need a copy of it.
     answers = os.fdopen(os.dup(1), "w")
     waiting: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(waiting,), daemon=True).start()
+
+    # Steps, until stdin ends or a signal ended one.
     while line := waiting.get():
         step, before = json.loads(line), _cpu_seconds()
         code = _run(step["command"], step["log"])

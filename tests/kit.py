@@ -198,6 +198,16 @@ def commands_of(app: typer.Typer) -> dict[str, Any]:
     return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
+def parse(app: typer.Typer, words: list[str]) -> None:
+    """Parses the words of a command line without running it. Raises TyperException if they are wrong."""
+    command: Any = typer.main.get_command(app)
+    with command.make_context("program", list(words)) as context:
+        if hasattr(command, "commands"):
+            name, chosen, rest = command.resolve_command(context, list(words))
+            with chosen.make_context(name, rest, parent=context):
+                pass
+
+
 def invoke(app: typer.Typer, *arguments: object, raising: bool = False) -> Result:
     """Runs a command within this process; `raising` lets its UserError through."""
     words = [str(a) for a in arguments]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.kit import ROOT, invoke
+from tests.kit import ROOT, invoke, parse
 
 PROGRAMS = {
     **{f"python -m {name}": f"{name}.cli" for name in ("synth", "data", "caption", "train", "evaluate")},
@@ -59,14 +59,7 @@ def test_the_example_is_understood(program: str, words: list[str]) -> None:
     line = example(invoke(app_of(program), *words, "--help").output)
     module = program.removeprefix("python ")
     arguments = shlex.split(line.partition(module)[2])
-    command: Any = typer.main.get_command(app_of(program))
-    with command.make_context(program, list(arguments)) as context:
-        if hasattr(command, "commands"):
-            name, chosen, rest = command.resolve_command(context, arguments)
-            with chosen.make_context(name, rest, parent=context) as inner:
-                assert not inner.args
-        else:
-            assert not context.args
+    parse(app_of(program), arguments)
 
 
 @pytest.mark.slow

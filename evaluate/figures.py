@@ -38,7 +38,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number."""
+    """A metric's value, with its conditions."""
 
     name: str  # by `named`
     value: float

@@ -73,7 +73,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _parsed(line: bytes) -> Json | None:
-    """Returns the object of a line, or None if it holds none."""
+    """Returns the JSON object of a line, or None if the line holds none."""
     try:
         row = json.loads(line)
     except ValueError:

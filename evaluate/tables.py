@@ -114,7 +114,9 @@ def target(out: str) -> Path:
 
 
 def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
-    """Writes the Markdown, and a page of the same stem, each whole or not at all. Returns the page's path."""
+    """Writes the Markdown and a page beside it. Returns the page's path.
+
+    Each file appears whole or not at all."""
     folder, other = Folder(str(path.parent)), path.with_suffix(".html")
     folder.write(path.name, markdown(number, rows).encode())
     folder.write(other.name, page(number, rows).encode())

@@ -17,7 +17,7 @@ import pytest
 
 from evaluate.experiments.demo import course, workers
 from evaluate.experiments.demo.journal import Journal
-from evaluate.experiments.demo.plan import FAMILIES, Plan, Step, at_scale, steps
+from evaluate.experiments.demo.plan import FAMILIES, DemoStep, Plan, at_scale, steps
 from synth.errors import UserError
 from tests.kit import ROOT, children, demo_command, running, start
 
@@ -241,7 +241,7 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
 def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
     module: str, how: str, tmp_path: Path
 ) -> None:
-    step = Step("odd step", "what", (module,), tmp_path / "nothing")
+    step = DemoStep("odd step", "what", (module,), tmp_path / "nothing")
     with (
         (tmp_path / "lock").open("w") as lock,
         pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has its output"),
@@ -252,23 +252,26 @@ def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
 
 def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
     all_steps = [
-        Step("last", "", ("platform",), tmp_path, ("first",)),
-        Step("first", "", ("platform",), tmp_path),
+        DemoStep("last", "", ("platform",), tmp_path, ("first",)),
+        DemoStep("first", "", ("platform",), tmp_path),
     ]
     with (tmp_path / "lock").open("w") as lock:
         events = list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno()))
-        assert [event.step.name for event in events if isinstance(event, workers.Ended)] == ["first", "last"]
+        assert [event.step.name for event in events if isinstance(event, workers.StepEnded)] == [
+            "first",
+            "last",
+        ]
         assert list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())) == []
 
 
 def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
     all_steps = [
-        Step("short", "", ("platform",), tmp_path),
-        Step("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
+        DemoStep("short", "", ("platform",), tmp_path),
+        DemoStep("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
     ]
     with (tmp_path / "lock").open("w") as lock:
         events = workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())
-        assert next(event for event in events if isinstance(event, workers.Ended)).step.name == "short"
+        assert next(event for event in events if isinstance(event, workers.StepEnded)).step.name == "short"
         family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.demo.worker" in line]
         assert len(family) == 2
         events.close()

@@ -242,7 +242,7 @@ def save_state(path: Path, values: Json) -> None:
 
 
 def _thin(run: Path, lasting: set[str]) -> None:
-    """Removes the files that only resuming needs from all except the last checkpoints."""
+    """Removes the files that only resuming needs. Keeps the last checkpoints whole."""
     for checkpoint in committed(run)[:-_FULL]:
         for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)

@@ -42,7 +42,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSettings:
     """Length, memory and outputs of a run. None of these settings changes a number."""
 
     images: int = 10_000_000  # seen in the end
@@ -65,7 +65,7 @@ class RunConfig:
     name: str  # of the model's module
     groups: Any  # the model's Config
     data: Data = field(default_factory=Data)
-    run: Run = field(default_factory=Run)
+    run: RunSettings = field(default_factory=RunSettings)
 
     @classmethod
     def of(cls, name: str, changes: Mapping[str, Any] | None = None) -> Self:
@@ -121,7 +121,9 @@ def from_json(values: Json, name: str | None = None) -> RunConfig:
     name = name or ADDED["model"]
     groups = groups_from_json({k: v for k, v in values.items() if k not in ("data", "run")}, name)
     values = with_added(values, name)
-    return RunConfig(name, groups, _from_json(Data, values.get("data")), _from_json(Run, values.get("run")))
+    return RunConfig(
+        name, groups, _from_json(Data, values.get("data")), _from_json(RunSettings, values.get("run"))
+    )
 
 
 def groups_from_json(values: Json, name: str) -> Any:

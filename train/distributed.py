@@ -83,13 +83,13 @@ class Ranks:
         sys.exit(2)
 
     def agree(self, state: int) -> tuple[int, int]:
-        """Returns the gravest state of all ranks, and the first rank in it."""
+        """Returns the most severe state of all ranks, and the first rank in it."""
         if self.count == 1:
             return state, 0
         # One maximum finds both: the lowest rank has the largest number within a state.
-        gravest = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
-        dist.all_reduce(gravest, dist.ReduceOp.MAX)
-        code, left = divmod(int(gravest), self.count)
+        severest = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
+        dist.all_reduce(severest, dist.ReduceOp.MAX)
+        code, left = divmod(int(severest), self.count)
         return code, self.count - 1 - left
 
     def average(self, tensors: Sequence[Tensor]) -> None:

@@ -142,7 +142,7 @@ def cut_back(run: Path, images_seen: int) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Holds a run for one process group. Raises UserError if another one holds it."""
+    """Locks a run within the `with` block. Raises UserError if another process group has locked it."""
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -212,7 +212,7 @@ class Context:
 
 
 def find(name: str) -> ModuleType:
-    """Returns the model's module. Raises UserError if the name is unknown, and lists the known."""
+    """Returns the model's module. Raises UserError if the name is unknown, and lists all names."""
     exists = name.isidentifier() and importlib.util.find_spec(f"train.models.{name}")
     module = importlib.import_module(f"train.models.{name}") if exists else None
     if module is None or not hasattr(module, "build"):

@@ -102,7 +102,7 @@ def usual(name: str) -> Usual:
 
 
 def get(name: str) -> Preset:
-    """Returns the preset of this name. Raises UserError if it is unknown, and lists the known."""
+    """Returns the preset of this name. Raises UserError if it is unknown, and lists all presets."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return PRESETS[name]

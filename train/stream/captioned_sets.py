@@ -31,8 +31,8 @@ def find(
 ) -> tuple[CaptionedSet, ...]:
     """Returns the sets at these places.
 
-    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Takes none
-    if `tables` is False. Raises UserError if shards and tables do not belong together, or if the tables are
+    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Takes no
+    tables if `tables` is False. Raises UserError if shards and tables do not belong together, or if they are
     of two encoders."""
     # Shards.
     if not tables and (captions or encoder):

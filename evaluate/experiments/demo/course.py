@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from evaluate.experiments.demo import workers
 from evaluate.experiments.demo.journal import WHOLE, Journal
-from evaluate.experiments.demo.plan import Plan, Step, steps
+from evaluate.experiments.demo.plan import DemoStep, Plan, steps
 from synth.errors import UserError
 from synth.sets.storage import Folder
 from synth.settings import digest
@@ -65,7 +65,7 @@ def run(plan: Plan, out: Path) -> Generator[str, None, None]:
 
 
 def _report(
-    runnable: Runnable, commands: Sequence[Step], journal: Journal, out: Path, diary: "_Diary"
+    runnable: Runnable, commands: Sequence[DemoStep], journal: Journal, out: Path, diary: "_Diary"
 ) -> None:
     """Writes the figures and, last, the page."""
     from evaluate.experiments.demo import page
@@ -77,7 +77,7 @@ def _report(
     _write(out / PAGE, page.render(content, journal.seconds(WHOLE), journal.starts, inputs))
 
 
-def _finished(runnable: Runnable, commands: Sequence[Step], journal: Journal, out: Path) -> bool:
+def _finished(runnable: Runnable, commands: Sequence[DemoStep], journal: Journal, out: Path) -> bool:
     """Returns True if every step is done and the report matches their results."""
     reported = (out / PAGE).exists() and (out / FIGURES).exists()
     if not reported or not all(journal.done(step) for step in commands):
@@ -86,7 +86,7 @@ def _finished(runnable: Runnable, commands: Sequence[Step], journal: Journal, ou
     return match is not None and match[1] == _digest(runnable, commands)
 
 
-def _digest(runnable: Runnable, commands: Sequence[Step]) -> str:
+def _digest(runnable: Runnable, commands: Sequence[DemoStep]) -> str:
     """Returns the sha256 of the plan, of the steps' results, and of the page's code."""
     left = {step.name: [_sha256(path) for path in step.marks] for step in commands}
     sources = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".html")]
@@ -167,15 +167,15 @@ class _Diary:
     """The progress lines of a start."""
 
     journal: Journal
-    steps: Sequence[Step]
+    steps: Sequence[DemoStep]
     begun: float
     last: float = field(default_factory=time.perf_counter)  # time of the last line about running steps
 
-    def line(self, event: workers.Alive | workers.Ended) -> str | None:
+    def line(self, event: workers.Alive | workers.StepEnded) -> str | None:
         """Returns the line about an event, or None if it needs none."""
         self.note()
         match event:
-            case workers.Ended(step, seconds):
+            case workers.StepEnded(step, seconds):
                 left = sum(not self.journal.done(s) for s in self.steps)
                 rest = f" ({left} steps to go)" if left else ""
                 return f"{self._clock()}  {step.what}: {seconds:.0f} s{rest}"
@@ -193,7 +193,7 @@ class _Diary:
         return f"{minutes:2}:{seconds:02}"
 
 
-def _seen(step: Step) -> str:
+def _seen(step: DemoStep) -> str:
     """Returns the progress of a run by the last line of its log, or nothing for other steps."""
     log = step.makes / "log.jsonl"
     if not step.images or not log.exists():

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluate.experiments.demo.plan import Step
+from evaluate.experiments.demo.plan import DemoStep
 
 WHOLE = "demo"  # the name of the whole demo among the steps
 
@@ -40,7 +40,7 @@ class Journal:
         self._torn = False
         self._keep(line)
 
-    def done(self, step: Step) -> bool:
+    def done(self, step: DemoStep) -> bool:
         """Returns True if a step's present command has succeeded and its result exists."""
         success = (step.name, step.line, 0)
         ended = any((r["step"], r["command"], r["code"]) == success for r in self._last.values())

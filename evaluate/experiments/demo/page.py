@@ -24,9 +24,9 @@ from evaluate.experiments.demo.plan import (
     SCRATCH,
     TEST,
     TRAIN,
+    DemoStep,
     Places,
     Plan,
-    Step,
     at_scale,
 )
 from synth.sets.shards import Sample, ShardSet
@@ -57,7 +57,7 @@ class Arm(NamedTuple):
     checkpoint: Path
 
 
-class Row(NamedTuple):
+class PromptRow(NamedTuple):
     """Pictures of a prompt, one sheet per checkpoint."""
 
     prompt: str
@@ -67,7 +67,7 @@ class Row(NamedTuple):
 class Timed(NamedTuple):
     """A step and its time."""
 
-    step: Step
+    step: DemoStep
     seconds: float  # of wall clock, over all starts
 
 
@@ -82,8 +82,8 @@ class Content:
     families: dict[str, list[Shown]]
     emoji: list[Shown]
     arms: list[Arm]
-    formula_prompts: list[Row]
-    emoji_prompts: list[Row]
+    formula_prompts: list[PromptRow]
+    emoji_prompts: list[PromptRow]
     held_out: list[Shown]  # sheets: the real pictures, and each arm's pictures of their names
     names: list[str]  # of the real pictures
     stages: dict[str, list[Timed]]
@@ -91,7 +91,7 @@ class Content:
 
 
 def gather(
-    plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path
+    plan: Plan, left_out: dict[str, str], steps: Sequence[DemoStep], journal: Journal, out: Path
 ) -> Content:
     """Returns the content of the page of a demo with finished steps."""
     # Figures and compared checkpoints. One thread is faster for small models.
@@ -152,12 +152,14 @@ def _arms(at: Places, measurements: DemoFigures) -> list[Arm]:
     return [Arm(n, f"{p.images_seen:,} emoji seen, KID {p}", folder) for n, (p, folder) in ends.items()]
 
 
-def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int) -> list[Row]:
+def _rows(
+    prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int
+) -> list[PromptRow]:
     """Returns a row per prompt, with `each` pictures by each arm."""
     pictures = [drawings.draw(arm.checkpoint, prompts, encoder, each=each) for arm in arms]
     by_prompt = zip(*(np.split(of_arm, len(prompts)) for of_arm in pictures), strict=True)
     sheets = [[drawings.sheet(group, columns=each) for group in groups] for groups in by_prompt]
-    return [Row(prompt, of_prompt) for prompt, of_prompt in zip(prompts, sheets, strict=True)]
+    return [PromptRow(prompt, of_prompt) for prompt, of_prompt in zip(prompts, sheets, strict=True)]
 
 
 def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
@@ -169,7 +171,7 @@ def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Enc
     return [Shown(originals, "the emoji themselves"), *(Shown(sheet, arm.name) for sheet, arm in pairs)]
 
 
-def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
+def _stages(steps: Sequence[DemoStep], journal: Journal) -> dict[str, list[Timed]]:
     """Returns the steps by stage, in the order of the stages."""
     stages: dict[str, list[Timed]] = {stage: [] for stage in _STAGES}
     for step in steps:

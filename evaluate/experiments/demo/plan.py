@@ -59,7 +59,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Step:
+class DemoStep:
     """A command and its result."""
 
     name: str
@@ -115,7 +115,7 @@ class Places:
         return self.out / "captions" / name
 
 
-def steps(plan: Plan, out: Path) -> list[Step]:
+def steps(plan: Plan, out: Path) -> list[DemoStep]:
     """Returns the steps of a demo. Independent steps begin in this order."""
     at = Places(out)
     pretrained = [_pretrain(plan, at), _finetune(plan, at)]
@@ -144,48 +144,50 @@ def at_scale(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def _emoji(plan: Plan, at: Places) -> list[Step]:
+def _emoji(plan: Plan, at: Places) -> list[DemoStep]:
     font = ("--font", plan.font) if plan.font else ()
     command = ("data", "emoji", "--out", str(at.out / "emoji"), "--size", str(plan.size), *font)
-    emoji = Step("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
+    emoji = DemoStep("emoji", "the emoji set", command, at.shards(TEST) / "manifest.json")
     return [emoji, _captions(plan, at, TRAIN, "emoji"), _captions(plan, at, TEST, "emoji")]
 
 
-def _formulas(plan: Plan, at: Places) -> list[Step]:
+def _formulas(plan: Plan, at: Places) -> list[DemoStep]:
     """Returns the steps of the families.
 
     All render before any is captioned, so that a missing renderer fails early."""
     sizes = ("--n", str(plan.pictures), "--size", str(plan.size), "--workers", "0")
-    shards: list[Step] = []
+    shards: list[DemoStep] = []
     for family in plan.families:
         command = ("synth", "shards", family, *sizes, "--out", str(at.shards(family)))
         result = at.shards(family) / "manifest.json"
-        shards.append(Step(f"shards {family}", f"pictures of {family}", command, result))
+        shards.append(DemoStep(f"shards {family}", f"pictures of {family}", command, result))
     return [*shards, *(_captions(plan, at, family, f"shards {family}") for family in plan.families)]
 
 
-def _captions(plan: Plan, at: Places, name: str, after: str) -> Step:
+def _captions(plan: Plan, at: Places, name: str, after: str) -> DemoStep:
     options = ("--encoder", plan.encoder, "--out", str(at.captions(name)), "--workers", "0")
     command = ("caption", "captions", str(at.shards(name)), *options)
     result = at.captions(name) / "manifest.json"
-    return Step(f"captions {name}", f"captions of {name}", command, result, (after,))
+    return DemoStep(f"captions {name}", f"captions of {name}", command, result, (after,))
 
 
-def _pretrain(plan: Plan, at: Places) -> Step:
+def _pretrain(plan: Plan, at: Places) -> DemoStep:
     options = (*_data(at, plan.families), *_training(plan, at, PRETRAINED, plan.pretraining))
     command = ("train", "pretrain", "tiny-32", *options)
     after = tuple(f"captions {family}" for family in plan.families)
-    return Step("pretrain", "pre-training on formulas", command, at.run(PRETRAINED), after, plan.pretraining)
+    return DemoStep(
+        "pretrain", "pre-training on formulas", command, at.run(PRETRAINED), after, plan.pretraining
+    )
 
 
-def _finetune(plan: Plan, at: Places) -> Step:
+def _finetune(plan: Plan, at: Places) -> DemoStep:
     options = (*_data(at, [TRAIN]), *_training(plan, at, FINETUNED, plan.finetuning))
     command = ("train", "finetune", "emoji-32", "--from", str(at.run(PRETRAINED)), *options)
     after = ("pretrain", f"captions {TRAIN}")
-    return Step("finetune", "fine-tuning on emoji", command, at.run(FINETUNED), after, plan.finetuning)
+    return DemoStep("finetune", "fine-tuning on emoji", command, at.run(FINETUNED), after, plan.finetuning)
 
 
-def _scratch(plan: Plan, at: Places) -> list[Step]:
+def _scratch(plan: Plan, at: Places) -> list[DemoStep]:
     """Returns the steps of training from scratch, of continuing it, and of an untrained generator.
 
     The untrained run takes one step at a learning rate of 0."""
@@ -201,18 +203,18 @@ def _scratch(plan: Plan, at: Places) -> list[Step]:
     what, never = "training on emoji from scratch", "a generator that was never trained"
     run, after = at.run(SCRATCH), (f"captions {TRAIN}",)
     return [
-        Step("scratch", what, scratch, run, after, short),
-        Step("scratch-long", f"{what}, continued", longer, run, ("scratch",), long),
-        Step("untrained", never, untrained, at.run(UNTRAINED), after, 1),
+        DemoStep("scratch", what, scratch, run, after, short),
+        DemoStep("scratch-long", f"{what}, continued", longer, run, ("scratch",), long),
+        DemoStep("untrained", never, untrained, at.run(UNTRAINED), after, 1),
     ]
 
 
-def _measuring(plan: Plan, at: Places) -> list[Step]:
+def _measuring(plan: Plan, at: Places) -> list[DemoStep]:
     """Returns the steps of KID and of attribute agreement."""
     # KID of the four runs.
     reference = ("--on", str(at.shards(TEST)), "--captions", str(at.captions(TEST)))
     kid = (*reference, "--n", str(plan.measured), "--metrics", "kid", "--detector", DETECTOR)
-    steps: list[Step] = []
+    steps: list[DemoStep] = []
     for name, kind, after in (
         (UNTRAINED, "metrics", UNTRAINED),
         (PRETRAINED, "metrics", "pretrain"),
@@ -221,7 +223,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
     ):
         command = ("evaluate", kind, str(at.run(name)), *kid)
         result = at.run(name) / results.NAME
-        steps.append(Step(f"kid {name}", f"KID, {name}", command, result, (after, f"captions {TEST}")))
+        steps.append(DemoStep(f"kid {name}", f"KID, {name}", command, result, (after, f"captions {TEST}")))
 
     # Attribute agreement of the pre-trained run.
     run = at.run(PRETRAINED)
@@ -229,7 +231,7 @@ def _measuring(plan: Plan, at: Places) -> list[Step]:
     options = (*sets, "--n", str(plan.judged), "--detector", DETECTOR)
     agreement = ("evaluate", "agreement", str(run), *options)
     after_kid = ("kid pretrained",)
-    return [Step("agreement", "attribute agreement", agreement, run / results.NAME, after_kid), *steps]
+    return [DemoStep("agreement", "attribute agreement", agreement, run / results.NAME, after_kid), *steps]
 
 
 def _data(at: Places, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluate.experiments.demo.journal import Journal
-from evaluate.experiments.demo.plan import Step
+from evaluate.experiments.demo.plan import DemoStep
 from synth.checkout import ROOT
 from synth.errors import UserError
 
@@ -40,13 +40,13 @@ Json = dict[str, Any]
 class Alive(NamedTuple):
     """An event every few seconds: steps are running."""
 
-    steps: list[Step]
+    steps: list[DemoStep]
 
 
-class Ended(NamedTuple):
+class StepEnded(NamedTuple):
     """An event: a step has succeeded."""
 
-    step: Step
+    step: DemoStep
     seconds: float
 
 
@@ -57,8 +57,8 @@ def environment() -> dict[str, str]:
 
 
 def do(
-    steps: Sequence[Step], journal: Journal, logs: Path, lock: int
-) -> Generator[Alive | Ended, None, None]:
+    steps: Sequence[DemoStep], journal: Journal, logs: Path, lock: int
+) -> Generator[Alive | StepEnded, None, None]:
     """Runs the steps that are not done. Yields events.
 
     Workers hold the lock, a file descriptor, as long as they live. They end with this generator. Raises
@@ -67,7 +67,7 @@ def do(
     waiting = [step for step in steps if step.name not in done]
     events: queue.Queue[tuple[Worker, Json]] = queue.Queue()
     with _workers(min(AT_ONCE, len(waiting)), events, lock) as idle:
-        busy: dict[Worker, tuple[Step, float]] = {}
+        busy: dict[Worker, tuple[DemoStep, float]] = {}
         while waiting or busy:
             # Steps that may begin.
             while idle and (step := next((s for s in waiting if set(s.after) <= done), None)):
@@ -96,7 +96,7 @@ def do(
                 raise UserError(_failure(step, code, logs))
             done.add(step.name)
             idle.append(worker)
-            yield Ended(step, seconds)
+            yield StepEnded(step, seconds)
 
 
 class Worker:
@@ -114,7 +114,7 @@ class Worker:
         )
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
 
-    def give(self, step: Step, logs: Path) -> None:
+    def give(self, step: DemoStep, logs: Path) -> None:
         """Sends a step to the worker."""
         assert self._process.stdin
         log = str(logs / f"{step.name.replace(' ', '-')}.log")
@@ -165,7 +165,7 @@ def _workers(count: int, events: "queue.Queue[tuple[Worker, Json]]", lock: int) 
             worker.leave(max(until - time.monotonic(), 0.1))
 
 
-def _failure(step: Step, code: int, logs: Path) -> str:
+def _failure(step: DemoStep, code: int, logs: Path) -> str:
     """Returns the error text of a failed step: the error in its log if there is one."""
     # Bad input.
     log = logs / f"{step.name.replace(' ', '-')}.log"

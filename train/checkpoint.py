@@ -208,7 +208,7 @@ def origin_of(path: Path) -> Json | None:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no readable safetensors file: {error}") from None
+        raise UserError(f"{path} is no readable safetensors file: {error}; give another") from None
     return dict(json.loads(text)) if text else None
 
 

@@ -92,7 +92,9 @@ class Run:
     def encoder_name(self) -> str:
         """The recorded name of the captions' encoder. Raises UserError if the run reads no captions."""
         if not self.metadata["encoder"]:
-            raise UserError(f"{self.path} is a run of {self.model}, which reads no captions")
+            raise UserError(
+                f"{self.path} is a run of {self.model}, which reads no captions; give another run"
+            )
         return str(self.metadata["encoder"]["name"])
 
     def load(self, folder: Path | None = None, device: str = "cpu") -> Loaded:
@@ -136,7 +138,9 @@ def load_part(path: str | Path) -> nn.Module:
     Raises UserError if it is no part of a model."""
     origin = checkpoint.origin_of(Path(path))
     if origin is None:
-        raise UserError(f"{path} is no part of a model: its metadata names none")
+        raise UserError(
+            f"{path} is no part of a model: its metadata names none; give PART.safetensors of a run"
+        )
     context = Context(torch.device("cpu"), torch.float32, origin["survey"])
     groups = config.groups_from_json(origin["config"], origin["model"])
     part = _bare(origin["model"], groups, context)[origin["part"]]

@@ -60,7 +60,8 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
         factor, rest = divmod(side, resolution)
         if rest or factor & (factor - 1) or not factor:
             problem = f"the pictures of {shards.storage.url} have {side} pixels a side"
-            raise UserError(f"{problem}, no power-of-two multiple of model.resolution = {resolution}")
+            allowed = f"no power-of-two multiple of model.resolution = {resolution}"
+            raise UserError(f"{problem}, {allowed}; give another preset or another set")
 
 
 def describe(sets: Sequence[CaptionedSet]) -> Json:

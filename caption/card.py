@@ -9,42 +9,55 @@ Json = dict[str, Any]
 
 FILES = ("README.md",)
 
-_FORMULAS_ONLY = "It was trained on formula pictures and their attribute sentences only: no photograph, nothing from the web."
-_AND_EMOJI = (
-    "It was trained on formula pictures, and on a drawn emoji font with its names: not on formulas only."
+_FORMULAS_ONLY = (
+    "Its training data are formula pictures and their attribute sentences only:"
+    " no photograph, nothing from the web."
 )
-_SEE_ITS_OWN = "What it was trained on is its owners' to say; the models of open_clip's list, OpenAI's among them, have seen the web."
+_AND_EMOJI = (
+    "Its training data are formula pictures, and a drawn emoji font with its names: not formulas only."
+)
+_SEE_ITS_OWN = (
+    "Its owners know its training data."
+    " The models of open_clip's list, OpenAI's among them, were trained on pictures from the web."
+)
 
-_SHIPPED = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI), strict=True))
+_TRAINING_DATA = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI), strict=True))
 
 
 def files(manifest: Json) -> dict[str, bytes]:
-    """Returns the card of a manifest, by file name."""
+    """Returns the card of finished tables, by file name."""
     identity, parts = manifest["identity"], manifest["parts"]
+
     # Shipped encoders are recognised by their weights, because any folder may be called nano.
-    shipped = {encoders.find(name).sha256: said for name, said in _SHIPPED.items()}
-    seen = shipped.get(identity["weights"], _SEE_ITS_OWN)
-    noise = f"moved by noise, xi = {identity['xi']:g} (draw 0 of seed {identity['seed']})"
-    captions = (
-        "sentences that the picture's parameters make true" if identity["sentences"] else "people's captions"
-    )
-    size = f"{manifest['samples']:,} rows in {len(parts):,} Parquet files, {sum(p['bytes'] for p in parts):,} bytes"
+    shipped = {encoders.find(name).sha256: sentence for name, sentence in _TRAINING_DATA.items()}
+    training_data = shipped.get(identity["weights"], _SEE_ITS_OWN)
+
+    # Columns.
+    vector = f"{identity['dimensions']} x float16, unit length"
+    noise = f"noise, xi = {identity['xi']:g} (draw 0 of seed {identity['seed']})"
+    captions = "true sentences, from the picture's parameters" if identity["sentences"] else "human captions"
+    texts = "| text_embedding | the encoder's embeddings of the captions, unit length |\n"
+
+    # Card.
+    size, precision = sum(p["bytes"] for p in parts), identity["precision"]
     text = f"""# Captions of {identity["shards"]["dataset"]}, by {identity["encoder"]}
 
-{size}: one a shard, of its stem and in its order.
+{manifest["samples"]:,} rows in {len(parts):,} Parquet files, {size:,} bytes. Each shard has one file, with
+the same stem and the same order of rows.
 
-| column | what |
+| column | content |
 | --- | --- |
 | key | the sample's key |
 | index | its row number in the set |
-| image_embedding | {identity["dimensions"]} x float16, unit length: the picture, by the encoder |
-| pseudo_caption | {identity["dimensions"]} x float16, unit length: that embedding {noise} |
+| image_embedding | {vector}: the encoder's embedding of the picture |
+| pseudo_caption | {vector}: that embedding moved by {noise} |
 | caption | {captions} |
-{"| text_embedding | theirs, unit length |" if identity["text_embeddings"] else ""}
+{texts if identity["text_embeddings"] else ""}
+Encoder: `{identity["encoder"]}`, in {precision}, weights sha256 `{identity["weights"]}`.
+{training_data}
 
-Encoder: `{identity["encoder"]}`, weights sha256 `{identity["weights"]}`, computed in {identity["precision"]}. {seen}
 Shards: manifest digest `{manifest["shards"]["digest"]}`. Licence: {manifest["licence"]}
-Digest of these tables (what later stages pin): `{ledger.manifest_digest(manifest)}`.
+Digest of these tables, to which later stages are pinned: `{ledger.manifest_digest(manifest)}`.
 
 ```python
 import pyarrow.parquet as pq

@@ -13,7 +13,10 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 def contrastive_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """Returns the loss of logits (B pictures, B texts).
 
-    `true`, bool (B, B), masks texts that are true of a picture although they belong to another."""
-    own = torch.arange(len(logits))
+    `true`, bool (B, B), marks texts that are true of a picture although they belong to another."""
+    # False negatives have no part in the softmax.
     logits = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), float("-inf"))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+    # Figure 3: the mean of both directions.
+    pairs = torch.arange(len(logits))
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2

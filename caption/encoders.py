@@ -5,7 +5,7 @@ An encoder's name is one of
     MODEL=FILE    that architecture with the weights of a local .pt or .safetensors file
     FOLDER        a folder with open_clip_config.json and weights, as open_clip writes them
     nano          data/nano: trained on formula pictures and their attribute sentences only
-    nano-emoji    data/nano-emoji: nano fitted further to an emoji font and its names, not to formulas only
+    nano-emoji    data/nano-emoji: nano, trained further on an emoji font and its names
 Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 """
 
@@ -67,11 +67,12 @@ def find(name: str) -> EncoderSource:
     """Returns the source of an encoder, after fetching hub weights.
 
     Raises UserError if the name is unknown."""
+    # Shipped encoders. Ray puts data/ on a node's path.
     if name in SHIPPED:
-        sent_along = (Path(place) / name for place in sys.path)  # Ray puts data/ on a node's path
-        return _in_folder(
-            next((f for f in (_DATA / name, *sent_along) if (f / _CONFIG).is_file()), _DATA / name), name
-        )
+        folders = (_DATA / name, *(Path(place) / name for place in sys.path))
+        return _in_folder(next((f for f in folders if (f / _CONFIG).is_file()), _DATA / name), name)
+
+    # Folders and files.
     if name and Path(name).is_dir():
         return _in_folder(Path(name).absolute(), Path(name).absolute().name)
     model, equals, file = name.partition("=")
@@ -79,7 +80,7 @@ def find(name: str) -> EncoderSource:
         return _of_file(model, Path(file))
     if name.endswith(_WEIGHTS):
         raise UserError(
-            f"the encoder {name} does not say its architecture; write it before the file: ViT-B-32={name}"
+            f"the encoder {name} has no architecture; write one before the file, such as ViT-B-32={name}"
         )
     return _on_hub(name)
 
@@ -98,28 +99,30 @@ class Encoder:
     def __init__(self, source: EncoderSource, device: str, precision: str) -> None:
         self.source, self.device, self.precision = source, torch.device(device), precision
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+        # Frozen model.
         with _open_clip() as open_clip:
             model = _built(open_clip, source)
             self._tokenizer = _tokenizer(open_clip, source)
         self.preprocessing: Json = {**model.visual.preprocess_cfg, "antialias": True}
         self._model = model.to(self.device, self._dtype).eval().requires_grad_(False)
+
+        # Its input and output.
         size = self.preprocessing["size"]
         self.size = int(size[0] if isinstance(size, Sequence) else size)  # pixels a side of the model's input
-        mean, std = (
-            torch.tensor(self.preprocessing[k], device=self.device).view(1, 3, 1, 1) for k in ("mean", "std")
-        )
-        self._mean, self._std = mean, std
+        self._mean, self._std = (self._channels("mean"), self._channels("std"))
         self.dimensions = int(self.features(torch.zeros(1, 3, 8, 8, device=self.device)).shape[1])  # D
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns embeddings float32 (N, D) of unit length, from float (N, 3, H, W) around 0..1, H = W.
 
         Nothing is clamped, so gradients reach every pixel."""
-        sized = F.interpolate(
-            pictures.float(), (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
-        )
+        size = (self.size, self.size)
+        sized = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True, align_corners=False)
+
+        # The gradient of fused attention in bf16 takes six times as long on a CPU.
         if self.device.type == "cpu" and self._dtype == torch.bfloat16:
-            with sdpa_kernel(SDPBackend.MATH):  # the fused one's gradient takes six times as long there
+            with sdpa_kernel(SDPBackend.MATH):
                 return self._embed(sized)
         return self._embed(sized)
 
@@ -148,8 +151,10 @@ class Encoder:
         """Returns the text, without its last words if it is longer than the context."""
         if self._fits(text):
             return text
+
+        # Bisection over the number of words. If not even one fits, the tokeniser cuts it.
         words = text.split()
-        least, most = 1, len(words)  # the tokeniser cuts a single word
+        least, most = 1, len(words)
         while most - least > 1:
             middle = (least + most) // 2
             least, most = (middle, most) if self._fits(" ".join(words[:middle])) else (least, middle)
@@ -160,11 +165,13 @@ class Encoder:
 
         With room for one more token, it then returns the same tokens and padding."""
         length = self._tokenizer.context_length
-        tight, [loose, empty] = (
-            self._tokenizer([text])[0],
-            self._tokenizer([text, ""], context_length=length + 1),
-        )
+        tight = self._tokenizer([text])[0]
+        loose, empty = self._tokenizer([text, ""], context_length=length + 1)
         return torch.equal(tight, loose[:length]) and bool(loose[length] == empty[length])
+
+    def _channels(self, name: str) -> torch.Tensor:
+        """Returns a preprocessing value per channel, (1, 3, 1, 1)."""
+        return torch.tensor(self.preprocessing[name], device=self.device).view(1, 3, 1, 1)
 
     def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""
@@ -172,15 +179,17 @@ class Encoder:
         return _unit(self._model.encode_image(normal.to(self._dtype)).float())
 
 
-def choose_device(asked: str) -> str:
+def choose_device(name: str) -> str:
     """Returns the torch device of `auto`, `cpu` or `cuda`. Raises UserError if it is not available."""
-    if asked == "auto":
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked not in ("cpu", "cuda"):
-        raise UserError(f"unknown device {asked!r}; known are auto, cpu and cuda")
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is here, or this torch is built without CUDA; give --device cpu")
-    return asked
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {name!r}; known are auto, cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "this machine has no CUDA device, or this torch is built without CUDA; give --device cpu"
+        )
+    return name
 
 
 def has_bf16(device: str) -> bool:
@@ -192,14 +201,12 @@ def has_bf16(device: str) -> bool:
 
 def _in_folder(folder: Path, name: str) -> EncoderSource:
     """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
-    weights = (
-        [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in _WEIGHTS]
-        if folder.is_dir()
-        else []
-    )
+    files = sorted(folder.glob("open_clip_*")) if folder.is_dir() else []
+    weights = [path for path in files if path.suffix in _WEIGHTS]
     if not (folder / _CONFIG).is_file() or not weights:
         raise UserError(
-            f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors, as open_clip writes them"
+            f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors,"
+            " as open_clip writes them"
         )
     return EncoderSource(name, f"local-dir:{folder}", str(weights[-1]))
 
@@ -207,9 +214,9 @@ def _in_folder(folder: Path, name: str) -> EncoderSource:
 def _of_file(model: str, file: Path) -> EncoderSource:
     """Returns the source of a known architecture with the weights of a file."""
     if not file.is_file():
-        raise UserError(f"the encoder's file {file} is not there")
+        raise UserError(f"the encoder's file {file} does not exist; give --encoder {model}=FILE")
     if file.suffix not in _WEIGHTS:
-        raise UserError(f"{file} is no weights file; it must end in {', '.join(_WEIGHTS)}")
+        raise UserError(f"{file} is no weights file; its name must end in {', '.join(_WEIGHTS)}")
     with _open_clip() as open_clip:
         _require_known(model, open_clip.list_models(), "architecture")
     return EncoderSource(f"{model}/{file.stem}", model, str(file.absolute()))
@@ -218,32 +225,41 @@ def _of_file(model: str, file: Path) -> EncoderSource:
 def _on_hub(name: str) -> EncoderSource:
     """Returns the source of a model of open_clip's list, with its weights in the local cache."""
     with _open_clip() as open_clip:
-        known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
-        _require_known(name, known, "encoder")
+        # Name.
+        names = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+        _require_known(name, names, "encoder")
         model, tag = name.split("/")
         config = open_clip.get_pretrained_cfg(model, tag)
+
+        # Weights.
         _do_not_wait_for_the_hub()
         try:
             weights = open_clip.download_pretrained(config)
         except Exception as error:
             raise UserError(_no_weights(name, config, error)) from None
-    # The tag knows which activation its weights were trained with; the architecture's own name need not.
-    return EncoderSource(
-        name, model, weights, (("force_quick_gelu", True),) if config.get("quick_gelu") else ()
-    )
+
+    # The activation that the weights were trained with belongs to the tag, not to the architecture.
+    options = (("force_quick_gelu", True),) if config.get("quick_gelu") else ()
+    return EncoderSource(name, model, weights, options)
 
 
 def _no_weights(name: str, config: Json, error: Exception) -> str:
-    where = (
-        f"https://huggingface.co/{config['hf_hub']}".rstrip("/")
-        if config.get("hf_hub")
-        else config.get("url")
+    """Returns the sentence of an error: the weights of a hub model can not be fetched."""
+    # Address.
+    address = config.get("url")
+    if config.get("hf_hub"):
+        address = f"https://huggingface.co/{config['hf_hub']}".rstrip("/")
+
+    # Architecture.
+    model = name.split("/")[0]
+    if config.get("quick_gelu") and "quickgelu" not in name:
+        model += "-quickgelu"
+
+    ways = f"run this once with a network, or download them from {address} and give --encoder {model}=FILE"
+    return (
+        f"the weights of {name} are not in the cache and cannot be fetched ({type(error).__name__}): {ways};"
+        f" --encoder {NANO} needs neither"
     )
-    model = name.split("/")[0] + (
-        "-quickgelu" if config.get("quick_gelu") and "quickgelu" not in name else ""
-    )
-    ways = f"run this once with a network, or download them from {where} and give --encoder {model}=FILE; --encoder {NANO} needs neither"
-    return f"the weights of {name} are not here and cannot be fetched ({type(error).__name__}): {ways}"
 
 
 def _do_not_wait_for_the_hub() -> None:
@@ -252,26 +268,26 @@ def _do_not_wait_for_the_hub() -> None:
     The client would retry for a minute."""
     from huggingface_hub import constants
 
+    # A direct connection is no test of a proxy.
     host = urlsplit(constants.ENDPOINT).hostname or ""
     if constants.HF_HUB_OFFLINE or getproxies():
         return
+
+    # One connection.
     try:
         socket.create_connection((host, 443), timeout=5).close()
     except OSError:
         constants.HF_HUB_OFFLINE = True
 
 
-def _require_known(name: str, known: Sequence[str], what: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, *SHIPPED], n=5, cutoff=0.3)
-        hint = (
-            f"near it are {', '.join(near)}"
-            if near
-            else f"known are {', '.join(SHIPPED)}, {DEFAULT} and what open_clip lists"
-        )
-        raise UserError(
-            f"unknown {what} {name!r}; {hint}; a file is given as MODEL=FILE, a folder by its path"
-        )
+def _require_known(name: str, names: Sequence[str], kind: str) -> None:
+    """Raises UserError, with similar names, if a name is none of the names."""
+    if name not in names:
+        near = difflib.get_close_matches(name, [*names, *SHIPPED], n=5, cutoff=0.3)
+        hint = f"known are {', '.join(SHIPPED)}, {DEFAULT} and the models of open_clip's list"
+        if near:
+            hint = f"similar names are {', '.join(near)}"
+        raise UserError(f"unknown {kind} {name!r}; {hint}; give a file as MODEL=FILE, a folder by its path")
 
 
 def _built(open_clip: Any, source: EncoderSource) -> Any:
@@ -284,24 +300,29 @@ def _built(open_clip: Any, source: EncoderSource) -> Any:
         )
     except UserError:
         raise
-    except Exception as error:  # open_clip and torch raise many kinds of errors for unknown weights
+    # open_clip and torch raise many kinds of errors for unknown weights.
+    except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"{source.weights} does not hold the weights of {source.model.removeprefix('local-dir:')}"
+        model = source.model.removeprefix("local-dir:")
         raise UserError(
-            f"{what} ({first[:200].rstrip(':')}); give the architecture that belongs to it"
+            f"{source.weights} does not hold the weights of {model} ({first[:200].rstrip(':')});"
+            " give the architecture of these weights as MODEL=FILE"
         ) from None
 
 
 def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
-    """Returns the tokeniser. Merges in the encoder's folder are found from any working directory."""
+    """Returns the tokeniser, with the merges of the encoder's folder if it has any."""
     merges = Path(source.model.removeprefix("local-dir:")) / MERGES
     return open_clip.get_tokenizer(source.model, **({"bpe_path": str(merges)} if merges.is_file() else {}))
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:
     """Returns pictures uint8 (N, 3, H, W) as (N, 3, S, S) in 0..255, antialiased bicubic as in Pillow."""
-    if planes.device.type == "cpu":  # ten times as fast in bytes as in floats
+    # On a CPU, bytes are ten times as fast as floats.
+    if planes.device.type == "cpu":
         return F.interpolate(planes, (size, size), mode="bicubic", antialias=True, align_corners=False)
+
+    # Other devices resize floats only.
     sized = F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
     return sized.clamp(0, 255).round()
 
@@ -313,7 +334,10 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def _open_clip() -> Iterator[Any]:
     """Yields open_clip, importable on any machine, without its log lines and warnings."""
+    # open_clip imports torchvision, which needs its operators declared first.
     declare()
+
+    # Silence.
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,7 @@
-"""Shard -> caption table: embeddings, pseudo-captions and sentences, committed as shards are."""
+"""Caption tables of a set of shards: the plan, and the commit protocol of every set.
+
+Each shard becomes one table of embeddings, pseudo-captions and sentences.
+"""
 
 import json
 import os
@@ -31,7 +34,7 @@ LAW = 1  # increased when the same request gives other vectors
 _PROBED_AT_ONCE = 8
 _PROBES = 32  # most pictures of the preflight
 _PROBE_SECONDS = 2.0  # of encoding, after which the preflight ends
-_AGREEMENT = 0.999  # least cosine of bf16 and fp32 embeddings at which bf16 is taken
+_AGREEMENT = 0.999  # least cosine of bf16 and fp32 embeddings for bf16
 
 Json = dict[str, Any]
 
@@ -54,7 +57,7 @@ class CaptionRequest:
 
 
 class CaptionSummary(NamedTuple):
-    """The result of a run. `pictures` and `bytes` count this run alone; `total` counts the set."""
+    """The result of a `captions` command. `pictures` and `bytes` count this command, `total` the set."""
 
     out: str
     total: int
@@ -67,17 +70,14 @@ class CaptionSummary(NamedTuple):
     precision: str
 
     def row(self) -> Json:
-        """Returns the summary as a person reads it."""
+        """Returns the rounded figures by name."""
         rate = round(self.pictures / self.cpu_seconds, 1) if self.cpu_seconds else 0
-        row = {
+        return {
             "out": self.out,
             "pictures": self.total,
             "captioned": self.pictures,
             "bytes": self.bytes,
             "seconds": round(self.seconds, 1),
-        }
-        return {
-            **row,
             "pictures_per_core_second": rate,
             "precision": self.precision,
             "retries": self.retries,
@@ -89,65 +89,68 @@ def estimate(request: CaptionRequest) -> Estimate:
     """Returns the estimate of a request (--dry-run).
 
     It encodes some pictures and writes nothing. Raises UserError."""
-    return completion.foresee(_Captioning(request), _terms(request))
+    return completion.foresee(_Captioning(request), _execution(request))
 
 
 def make_captions(request: CaptionRequest) -> Generator[Estimate | Progress | CaptionSummary, None, None]:
     """Makes the missing tables of a request. Leaves finished tables alone.
 
     If the set of shards has grown, makes only the tables of changed shards again. Yields the estimate before
-    anything is written, then the progress, and last the summary. Raises UserError."""
+    it writes anything, then the progress, and at the end the summary. Raises UserError."""
     work = _Captioning(request)
-    for event in completion.complete(work, _terms(request)):
+    for event in completion.complete(work, _execution(request)):
         yield _summary(work, event) if isinstance(event, Outcome) else event
 
 
 def _summary(work: Work, outcome: Outcome) -> CaptionSummary:
-    cpu_seconds = sum(r.run["cpu_seconds"] for r in outcome.records)
-    pictures, size, cut = (
-        sum(n)
-        for n in zip(
-            (0, 0, 0), *((r.count, r.bytes, r.content["cut"]) for r in outcome.records), strict=False
-        )
-    )
-    total = sum(p.count for p in work.parts)
+    records = outcome.records
     return CaptionSummary(
-        work.storage.url,
-        total,
-        pictures,
-        size,
-        outcome.seconds,
-        cpu_seconds,
-        outcome.retries,
-        cut,
-        str(work.identity["precision"]),
+        out=work.storage.url,
+        total=sum(part.count for part in work.parts),
+        pictures=sum(record.count for record in records),
+        bytes=sum(record.bytes for record in records),
+        seconds=outcome.seconds,
+        cpu_seconds=sum(record.run["cpu_seconds"] for record in records),
+        retries=outcome.retries,
+        cut=sum(record.content["cut"] for record in records),
+        precision=str(work.identity["precision"]),
     )
 
 
-def _terms(request: CaptionRequest) -> Execution:
+def _execution(request: CaptionRequest) -> Execution:
     return Execution(request.workers, request.ray_address, request.overwrite)
 
 
 class _Captioning(Work):
-    """A set of caption tables."""
+    """The plan of a set of caption tables."""
 
     packages = ("synth", "caption", *(f"data/{name}" for name in encoders.SHIPPED))
     companions = card.FILES
     task = staticmethod(caption_shard)
 
     def __init__(self, request: CaptionRequest) -> None:
+        # Options.
         _require_sound(request)
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(1)  # as in each worker; more threads slow small models down
         xi = Xi.parse(request.xi).value
         self._request, self._device = request, encoders.choose_device(request.device)
+        self.gpus = 1 if self._device.startswith("cuda") else 0
+
+        # One thread, as in each worker; more threads slow small models down.
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)
+
+        # Shards and tables.
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
         storage = open_storage(request.out or places.tables(self._name, self._source.name))
+
+        # Encoder. Its precision depends on existing tables and some pictures.
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
         precision = self._precision(ledger.load(storage))
         self._encoder = encoders.load(self._source, self._device, precision)
+
+        # Everything that decides the bytes of the tables.
         formula = is_formula(self._probes[0]) and not self._probes[0].captions
         identity = {
             "kind": KIND,
@@ -163,6 +166,8 @@ class _Captioning(Work):
             "text_embeddings": request.text_embeddings or not formula,
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
+
+        # One table per shard.
         sha256 = self._shard_set.sha256
         shards = self._shard_set.shards
         parts = [
@@ -170,30 +175,29 @@ class _Captioning(Work):
             for s in shards
         ]
         super().__init__(storage, json.loads(settings.canonical(identity)), parts)
-        self.gpus = 1 if self._device.startswith("cuda") else 0
 
     @property
     def places(self) -> int:
         return torch.cuda.device_count() if self.gpus else super().places
 
     def probe(self) -> Probe:
-        worker.caption(
-            self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity
-        )  # the first call is no measure
-        begun, done = time.process_time(), 0
+        # The first call is slower than the others, and is not measured.
+        worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)
+
+        # A table in a scratch folder.
+        start, done = time.process_time(), 0
+        texts = self.identity["text_embeddings"]
         with (
             plain_errors(f"the scratch folder {tempfile.gettempdir()}"),
             tempfile.TemporaryDirectory() as scratch,
         ):
             path = str(Path(scratch) / "probe.parquet")
-            with TableWriter(
-                path, self._encoder.dimensions, text_embeddings=self.identity["text_embeddings"], metadata={}
-            ) as writer:
-                while done < len(self._probes) and time.process_time() - begun < _PROBE_SECONDS:
+            with TableWriter(path, self._encoder.dimensions, text_embeddings=texts, metadata={}) as writer:
+                while done < len(self._probes) and time.process_time() - start < _PROBE_SECONDS:
                     batch = self._probes[done : done + _PROBED_AT_ONCE]
                     writer.add(worker.caption(self._encoder, batch, done, self.identity).rows)
                     done += len(batch)
-        return Probe(writer.size / done, (time.process_time() - begun) / done)
+        return Probe(writer.size / done, (time.process_time() - start) / done)
 
     def jobs(self, parts: Sequence[Part]) -> list[CaptionJob]:
         shards_of = {_table_of(s.file): s for s in self._shard_set.shards}
@@ -228,13 +232,15 @@ class _Captioning(Work):
         Else returns bf16 if the device computes in it and its embeddings agree with those of fp32."""
         if self._request.precision != "auto":
             return self._request.precision
-        decided = {
-            r.identity.get("precision")
-            for r in state.records.values()
-            if r.identity.get("weights") == self._source.sha256
-        }
-        if decided and not self._request.overwrite:
-            return str(decided.pop())
+
+        # Existing tables of the same encoder.
+        identities = (record.identity for record in state.records.values())
+        same = (identity for identity in identities if identity.get("weights") == self._source.sha256)
+        precisions = {identity.get("precision") for identity in same}
+        if precisions and not self._request.overwrite:
+            return str(precisions.pop())
+
+        # Agreement of the two precisions.
         if not encoders.has_bf16(self._device):
             return "fp32"
         pixels = stacked(self._probes[:_PROBED_AT_ONCE])
@@ -249,9 +255,8 @@ def _require_sound(request: CaptionRequest) -> None:
         if value < 0:
             raise UserError(f"{name} is {value}; it must be at least 0")
     if request.precision not in ("auto", *encoders.PRECISIONS):
-        raise UserError(
-            f"unknown precision {request.precision!r}; known are auto, {', '.join(encoders.PRECISIONS)}"
-        )
+        known = ", ".join(("auto", *encoders.PRECISIONS))
+        raise UserError(f"unknown precision {request.precision!r}; known are {known}")
 
 
 def _table_of(file: str) -> str:

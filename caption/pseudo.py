@@ -15,9 +15,11 @@ import numpy as np
 
 from synth.errors import UserError
 
-_LAFITE = 3.0  # LAFITE's code mixes 0.25 of the image and 0.75 of the noise, both of unit length: 0.75 / 0.25
-_FORMS = "a number, lafite (3, what LAFITE's code mixes) or cos:C (the xi whose mean cosine is C)"
-_MOST = 1_000_000  # of xi: more leaves nothing of the image in float32
+# LAFITE's code mixes 0.25 of the image and 0.75 of the noise, both of unit length: 0.75 / 0.25.
+_LAFITE = 3.0
+_FORMS = "a number, lafite (3, the mixture of LAFITE's code) or cos:C (the xi with the mean cosine C)"
+# A larger xi leaves nothing of the image in float32.
+_MOST = 1_000_000
 _KEY_BITS = 64
 _UNIFORM = 1  # a second use of randomness; noise is use 0
 
@@ -58,11 +60,10 @@ def mean_cosine(xi: float, dimensions: int) -> float:
 def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.ndarray:
     """Returns standard normal vectors, float32 (N, D), by the counter-based Philox.
 
-    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column; a training visit uses draw 1 +
+    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column. A training visit uses draw 1 +
     2 epoch + {0 for D, 1 for G}."""
-    return np.stack(
-        [stream.standard_normal(dimensions, dtype=np.float32) for stream in _streams(seed, indices, draw)]
-    )
+    streams = _streams(seed, indices, draw)
+    return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in streams])
 
 
 def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:
@@ -71,11 +72,11 @@ def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndar
 
 
 def pseudo_caption(image: Any, eps: Any, xi: Any) -> Any:
-    """Returns unit vectors (N, D) by equation 3, in the library (NumPy or torch), dtype and device of
-    `image`.
+    """Returns unit vectors (N, D) by equation 3.
 
-    `image` is (N, D), `eps` (N, D) normal noise, and `xi` a number or (N, 1), one per row. With xi = 0 the
-    result is the normalised image embedding."""
+    `image` is (N, D), `eps` (N, D) normal noise, and `xi` a number or (N, 1), one per row. The result has
+    the library (NumPy or torch), dtype and device of `image`. With xi = 0 it is the normalised image."""
+    # Equation 3: h = f + xi eps |f| / |eps|, then h / |h|.
     length = _length(image)
     moved = image + xi * eps * (length / _length(eps))
     return moved / _length(moved)
@@ -87,8 +88,10 @@ def _streams(seed: int, indices: Iterable[int], draw: int, use: int = 0) -> Iter
     All are one object, reset for each index: a new object takes longer than 256 numbers."""
     bits = np.random.Philox(key=np.array([seed % (1 << _KEY_BITS), draw], dtype=np.uint64))
     state, stream = bits.state, np.random.Generator(bits)
+
+    # The counter of 256 bits counts blocks of four words. The index in its upper half leaves 2^128 blocks to
+    # each picture.
     for index in indices:
-        # A counter of 256 bits counts blocks of four words: the index in its upper half leaves 2^128 blocks to each picture.
         state["state"]["counter"][:] = 0, 0, index, use
         bits.state = state
         yield stream
@@ -104,5 +107,5 @@ def _length(vectors: Any) -> Any:
 def _of_cosine(cosine: float) -> float:
     """Returns the xi with a given mean cosine c: the solution of 1 / sqrt(1 + xi^2) = c."""
     if not 0 < cosine <= 1:
-        raise UserError(f"--xi is cos:{cosine:g}; a mean cosine lies above 0 and is at most 1")
+        raise UserError(f"--xi is cos:{cosine:g}; the mean cosine must be above 0 and at most 1")
     return math.sqrt(1 / cosine / cosine - 1)

@@ -34,7 +34,7 @@ VECTORS = ("image_embedding", "pseudo_caption")
 
 _TEXT = "text_embedding"
 _DIGEST = "manifest_digest"
-_AGAIN = "remove it and give the command that made the tables again"
+_AGAIN = "remove it and repeat the command that made the tables"
 
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 
 class TableWriter:
-    """A writer of a table, some rows at a time. `size` (bytes) and `sha256` exist once it is closed."""
+    """A writer of one table, in slices of rows. `size` (bytes) and `sha256` exist once it is closed."""
 
     size: int
     sha256: str
@@ -61,14 +61,14 @@ class TableWriter:
     ) -> None:
         self._path, self._schema = path, _schema(dimensions, text_embeddings, metadata)
         self._waiting: list[pa.RecordBatch] = []
+
+        # Compression and dictionaries cost time and save nothing for vectors.
+        texts = ("key", "index", "caption")
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            use_dictionary=["caption.list.element"],  # a dictionary of vectors costs time and saves nothing
-            compression={
-                field: "zstd" if field in ("key", "index", "caption") else "none"
-                for field in self._schema.names
-            },
+            use_dictionary=["caption.list.element"],
+            compression={name: "zstd" if name in texts else "none" for name in self._schema.names},
             write_statistics=["key", "index"],
             write_page_checksum=True,
         )
@@ -86,6 +86,7 @@ class TableWriter:
 
     def add(self, rows: Rows) -> None:
         """Appends rows."""
+        # Columns.
         columns = [
             pa.array(rows.keys, pa.string()),
             pa.array(np.arange(rows.first, rows.first + len(rows.keys))),
@@ -96,6 +97,8 @@ class TableWriter:
         if rows.text_embedding is not None:
             columns.append(_lists_of_vectors(rows.text_embedding, rows.image_embedding.shape[1]))
         arrays = [column.cast(field.type) for column, field in zip(columns, self._schema, strict=True)]
+
+        # Row group.
         self._waiting.append(pa.record_batch(arrays, schema=self._schema))
         if sum(b.num_rows for b in self._waiting) >= ROWS_AT_ONCE:
             self._flush()
@@ -111,13 +114,17 @@ class CaptionSet:
     """A finished set of caption tables, read through its manifest. Raises UserError if there is none."""
 
     def __init__(self, url: str) -> None:
+        # Manifest.
         self.storage: Storage = open_storage(url)
         self.manifest = ledger.read_manifest(self.storage)
         self.identity: Json = self.manifest["identity"]
         if self.identity.get("kind") != KIND or "shards" not in self.manifest:
             raise UserError(
-                f"{self.storage.url} holds no caption tables; `python -m caption captions` makes them of a set of shards"
+                f"{self.storage.url} holds no caption tables;"
+                " `python -m caption captions SHARDS` makes them from a set of shards"
             )
+
+        # Tables.
         self.digest = ledger.manifest_digest(self.manifest)
         self.dimensions = int(self.identity["dimensions"])
         self.parts = [
@@ -134,14 +141,18 @@ class CaptionSet:
 
     def require_made_for(self, shard_set: ShardSet) -> None:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
-        ours, theirs = self.manifest["shards"], shard_set.manifest["fingerprint"]
-        if ours["fingerprint"] != theirs:
+        # The fingerprint decides the pictures. The digest also changes when the set grows.
+        shards, tables = shard_set.storage.url, self.storage.url
+        identity = self.manifest["shards"]
+        if identity["fingerprint"] != shard_set.manifest["fingerprint"]:
             raise UserError(
-                f"the tables of {self.storage.url} were made for another set of shards than {shard_set.storage.url}"
+                f"the tables of {tables} were made for another set of shards than {shards};"
+                f" `python -m caption captions {shards}` makes tables for these"
             )
-        if ours["digest"] != shard_set.digest:
+        if identity["digest"] != shard_set.digest:
             raise UserError(
-                f"{shard_set.storage.url} has changed since the tables of {self.storage.url} were made; make captions again"
+                f"{shards} has changed since the tables of {tables} were made;"
+                " repeat the command that made the tables"
             )
 
     def read(self, part: Part, columns: Sequence[str], keys: Sequence[str] | None = None) -> pa.Table:
@@ -149,6 +160,7 @@ class CaptionSet:
 
         If `keys` are given, compares its keys with them. Raises UserError if the table is damaged, belongs to
         another shard, or has other keys."""
+        # File.
         name = self.storage.join(part.file)
         try:
             # A local table is mapped, so that only the columns are read.
@@ -156,30 +168,30 @@ class CaptionSet:
             table = read_table(name if local else self.storage.read(part.file), name, columns, keys)
         except FileNotFoundError:
             raise UserError(
-                f"{name} is missing though the manifest names it; give the command that made the tables again"
+                f"{name} is missing though the manifest names it; repeat the command that made the tables"
             ) from None
-        differs = self._differing(part, table.schema.metadata or {})
-        if differs or table.num_rows != part.count:
-            what = (
-                f"its {differs} is another"
-                if differs
-                else f"it has {table.num_rows:,} rows and not {part.count:,}"
-            )
-            raise UserError(f"{name} is not the table that the manifest names: {what}; {_AGAIN}")
+
+        # Agreement with the manifest.
+        problem = None
+        if table.num_rows != part.count:
+            problem = f"it has {table.num_rows:,} rows and not {part.count:,}"
+        if field := self._differing(part, table.schema.metadata or {}):
+            problem = f"its {field} is another"
+        if problem:
+            raise UserError(f"{name} is not the table that the manifest names: {problem}; {_AGAIN}")
         return table
 
     def vectors(self, part: Part, column: str = VECTORS[0]) -> np.ndarray:
         """Returns a column of vectors of one table: float16 (N, D). Raises UserError as `read` does."""
         return vectors(self.read(part, [column])[column], self.dimensions)
 
-    def _differing(self, part: Part, said: dict[bytes, bytes]) -> str | None:
+    def _differing(self, part: Part, stored: dict[bytes, bytes]) -> str | None:
         """Returns the first metadata field of a table that differs from the manifest.
 
         The manifest digest is not compared, because the set may have grown since."""
         expected = metadata(self.identity, part.content["shard"], "")
-        return next(
-            (k for k, v in expected.items() if k != _DIGEST and said.get(k.encode()) != v.encode()), None
-        )
+        del expected[_DIGEST]
+        return next((k for k, v in expected.items() if stored.get(k.encode()) != v.encode()), None)
 
 
 def read_table(
@@ -189,30 +201,35 @@ def read_table(
 
     If `keys` are given, compares its keys with them. Raises UserError if the table is damaged or has other
     keys."""
-    wanted = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
+    names = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
         with pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
-            missing = [c for c in wanted if c not in parquet.schema_arrow.names]
-            table = None if missing else parquet.read(wanted, use_threads=False)
+            missing = [column for column in names if column not in parquet.schema_arrow.names]
+            table = None if missing else parquet.read(names, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise UserError(f"{name} is damaged ({str(error).splitlines()[0].rstrip('.')}); {_AGAIN}") from None
+
+    # Columns and keys.
     if table is None:
-        raise UserError(f"{name} has no column {missing[0]}; --text-embeddings adds {_TEXT} for sentences")
+        raise UserError(
+            f"{name} has no column {missing[0]};"
+            f" `python -m caption captions SHARDS --text-embeddings` adds {_TEXT} to sentences"
+        )
     if keys is not None:
         _require_keys(name, table["key"].to_pylist(), keys)
     return table
 
 
 def _in_memory(file: str | bytes) -> pa.BufferReader:
-    """Returns a reader of bytes, or of a file of this machine, mapped into memory.
+    """Returns a reader of bytes, or of a local file that it maps into memory.
 
     Arrow reads anything else in a thread. Now and then that aborts a process that ends soon after."""
     if isinstance(file, bytes) or not Path(file).stat().st_size:
         return pa.BufferReader(file if isinstance(file, bytes) else b"")
-    with open(file, "rb") as opened:
-        return pa.BufferReader(pa.py_buffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
+    with open(file, "rb") as stream:
+        return pa.BufferReader(pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
@@ -227,7 +244,7 @@ def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[st
 
 
 def vectors(column: pa.ChunkedArray, dimensions: int) -> np.ndarray:
-    """Returns a column of vectors as an array: float16 (N, D), not copied if it is one chunk."""
+    """Returns a column of vectors as an array, float16 (N, D). It is not copied if it is one chunk."""
     chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimensions)
 
@@ -241,39 +258,44 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
     ]
 
 
-def _require_keys(name: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
-    differ = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-    if differ or len(ours) != len(theirs):
-        what = (
-            f"key {differ[0]} stands where the shard has {differ[1]}"
-            if differ
-            else f"{len(ours)} keys and {len(theirs)}"
-        )
-        raise UserError(
-            f"{name} and {name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar do not agree: {what}; {_AGAIN}"
-        )
+def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str]) -> None:
+    """Raises UserError if the keys of a table are not those of its shard."""
+    # A different key is more precise than the counts.
+    pairs = zip(table_keys, shard_keys, strict=False)
+    different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
+    problem = None
+    if len(table_keys) != len(shard_keys):
+        problem = f"{len(table_keys)} keys and {len(shard_keys)}"
+    if different:
+        problem = f"the table has key {different[0]} and the shard has {different[1]} in the same row"
+    if problem:
+        shard = f"{name.rsplit('.', 1)[0].rsplit('/', 1)[-1]}.tar"
+        raise UserError(f"{name} and {shard} do not agree: {problem}; {_AGAIN}")
 
 
 def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:
+    # Types.
     vector = pa.list_(pa.field("element", pa.float16(), nullable=False), dimensions)
+    texts = pa.list_(pa.field("element", pa.string(), nullable=False))
+    vectors_of_texts = pa.list_(pa.field("element", vector, nullable=False))
+
+    # Columns.
     fields = [pa.field("key", pa.string(), nullable=False), pa.field("index", pa.int64(), nullable=False)]
     fields += [pa.field(name, vector, nullable=False) for name in VECTORS]
-    fields += [
-        pa.field("caption", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False)
-    ]
+    fields.append(pa.field("caption", texts, nullable=False))
     if text_embeddings:
-        fields.append(pa.field(_TEXT, pa.list_(pa.field("element", vector, nullable=False)), nullable=False))
+        fields.append(pa.field(_TEXT, vectors_of_texts, nullable=False))
     return pa.schema(fields, metadata=metadata)
 
 
 def _vectors(array: np.ndarray) -> pa.Array:
     """Returns vectors (N, D) as a column of fixed-size lists."""
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(array, np.float16).reshape(-1)), array.shape[1]
-    )
+    flat = pa.array(np.ascontiguousarray(array, np.float16).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
 
 
 def _lists_of_vectors(arrays: Sequence[np.ndarray], dimensions: int) -> pa.Array:
+    """Returns arrays (any number, D) as a column of lists of vectors."""
     offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
     flat = np.concatenate(arrays) if arrays else np.zeros((0, dimensions), np.float16)
     return pa.ListArray.from_arrays(offsets, _vectors(flat.reshape(-1, dimensions)))

@@ -21,14 +21,16 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 def declare() -> Any:
     """Returns the library of declared schemas, kept alive by the cache.
 
-    Returns None if torchvision is not installed, needs no help, or already has the operators."""
-    spec = importlib.util.find_spec("torchvision")  # does not import it
+    Returns None if torchvision is not installed, its own library loads, or the operators exist already."""
+    # The package is located without an import.
+    spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, _OPERATORS[0]):
         return None
-    # The file is _C.so in a wheel; a local build may have the platform in its name.
-    built = next(Path(spec.origin).parent.glob("_C.*so"), Path("_C.so"))
+
+    # The file is _C.so in a wheel. A local build may have the platform in its name.
+    binary = next(Path(spec.origin).parent.glob("_C.*so"), Path("_C.so"))
     try:
-        torch.ops.load_library(built)
+        torch.ops.load_library(binary)
         return None
     except OSError:
         library = torch.library.Library("torchvision", "DEF")

@@ -1,7 +1,7 @@
-"""One shard into its caption table: the task of a worker.
+"""The caption table of one shard: the task of a worker.
 
-For a GPU, threads decode the pictures a batch ahead. On a CPU, the encoding thread decodes them itself.
-Neither the tar nor the table is ever whole in memory.
+For a GPU, threads decode the pictures a batch ahead. On a CPU, the encoding thread decodes them itself. The
+memory never holds a whole tar or table.
 """
 
 import functools
@@ -29,7 +29,7 @@ from synth.stopwatch import Stopwatch
 BATCH = {"cpu": 32, "cuda": 256}  # pictures encoded at once
 
 _DECODERS = 8  # threads that decode for a GPU
-_REMEMBERED = 1 << 16  # sentences whose embeddings a worker keeps
+_REMEMBERED = 1 << 16  # embeddings of sentences that a worker keeps
 _VERSIONED = ("torch", "open_clip_torch", "pyarrow", "numpy")
 
 Json = dict[str, Any]
@@ -44,13 +44,13 @@ class CaptionJob(NamedTuple):
     shard: Shard
     shards: str
     out: str
-    encoder: str  # as the command names it
+    encoder: str  # name in the command
     device: str
     identity: Json
     manifest_digest: str  # of the set of shards
 
 
-class Captioned(NamedTuple):
+class CaptionedRows(NamedTuple):
     """Rows of a table, and the number of their captions that were longer than the encoder's context."""
 
     rows: Rows
@@ -64,68 +64,74 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     watch, cut = Stopwatch.start(), 0
-    about = metadata(identity, job.part.content["shard"], job.manifest_digest)
+
+    # Table.
+    fields = metadata(identity, job.part.content["shard"], job.manifest_digest)
+    texts = identity["text_embeddings"]
     with (
         storage.staged(job.part.file) as path,
-        TableWriter(
-            path, encoder.dimensions, text_embeddings=identity["text_embeddings"], metadata=about
-        ) as writer,
+        TableWriter(path, encoder.dimensions, text_embeddings=texts, metadata=fields) as writer,
     ):
-        first = job.part.first
-        for batch in _batched(
-            _decoded(shard_set, job.shard, encoder.device.type), BATCH[encoder.device.type]
-        ):
-            made = caption(encoder, batch, first, identity)
-            writer.add(made.rows)
-            first, cut = first + len(batch), cut + made.cut
+        first, device = job.part.first, encoder.device.type
+        for batch in _batched(_decoded(shard_set, job.shard, device), BATCH[device]):
+            captioned = caption(encoder, batch, first, identity)
+            writer.add(captioned.rows)
+            first, cut = first + len(batch), cut + captioned.cut
             yield len(batch)
-    content, about = {**job.part.content, "cut": cut}, {"device": str(encoder.device)}
+
+    # Record.
     record = Record.of(
         job.part,
         identity,
-        content,
+        {**job.part.content, "cut": cut},
         watch,
         bytes=writer.size,
         sha256=writer.sha256,
         packages=_VERSIONED,
-        about=about,
+        entries={"device": str(encoder.device)},
     )
     ledger.write_record(storage, record)
     yield record
 
 
-def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> Captioned:
-    """Returns the rows of consecutive samples; `first` is the index of the first.
+def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> CaptionedRows:
+    """Returns the rows of consecutive samples. `first` is the index of the first.
 
     Raises UserError if their sizes differ."""
-    # Pseudo-captions start from the rounded embeddings, so that a reader of the table gets the same ones for any draw.
+    # Pseudo-captions start from the rounded embeddings, so that a reader of the table gets the same ones.
     image = encoder.images(stacked(samples)).astype(np.float16)
     eps = noise(identity["seed"], range(first, first + len(samples)), 0, encoder.dimensions)
     pseudo = pseudo_caption(image.astype(np.float32), eps, identity["xi"]).astype(np.float16)
+
+    # Texts.
     captions = [captions_of(sample) for sample in samples]
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
-    return Captioned(Rows([s.key for s in samples], first, image, pseudo, captions, embedded), cut)
+    return CaptionedRows(Rows([s.key for s in samples], first, image, pseudo, captions, embedded), cut)
 
 
 def captions_of(sample: Sample) -> list[str]:
-    """Returns the texts of a sample: people's captions if its shard has any, else its true sentences.
+    """Returns the texts of a sample: human captions if its shard has any, else its true sentences.
 
-    Raises UserError if its JSON has something else in their place."""
-    if own := sample.captions or sample.about.get("caption"):
-        return _texts_alone(sample.key, [own] if isinstance(own, str) else own)
+    Raises UserError if its JSON has captions of another type, or unknown parameters."""
+    # Human captions.
+    if texts := sample.captions or sample.metadata.get("caption"):
+        return _texts_alone(sample.key, [texts] if isinstance(texts, str) else texts)
     if not is_formula(sample):
         return []
+
+    # Sentences.
     try:
-        return attributes.sentences(sample.about)
+        return attributes.sentences(sample.metadata)
     except KeyError as error:
         raise UserError(
-            f"sample {sample.key} has a JSON that this version of exnihilo makes no sentences of: {error} is unknown"
+            f"the JSON of sample {sample.key} has {error}, but this version of exnihilo has no sentences"
+            " of it; use the version that drew the shards, or a newer one"
         ) from None
 
 
 def is_formula(sample: Sample) -> bool:
     """Returns True if exnihilo drew the sample."""
-    return {"family", "params", "stats"} <= sample.about.keys()
+    return {"family", "params", "stats"} <= sample.metadata.keys()
 
 
 def _texts_alone(key: str, captions: object) -> list[str]:
@@ -134,13 +140,16 @@ def _texts_alone(key: str, captions: object) -> list[str]:
     Raises UserError unless they are a list of texts that can be stored."""
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise UserError(
-            f"the caption of sample {key} is {json.dumps(captions)[:60]}; its JSON may have a text or a list of texts"
+            f"the caption of sample {key} is {json.dumps(captions)[:60]};"
+            " its JSON may have a text or a list of texts"
         )
+
+    # JSON may contain half a surrogate pair, which UTF-8 cannot store.
     try:
         "".join(captions).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"a caption of sample {key} cannot be stored: {error}") from None
-    return [c for c in captions if c.strip()]
+    return [caption for caption in captions if caption.strip()]
 
 
 def stacked(samples: Sequence[Sample]) -> np.ndarray:
@@ -152,7 +161,8 @@ def stacked(samples: Sequence[Sample]) -> np.ndarray:
         if sample.pixels.shape != (side, side, 3):
             height, width, _ = sample.pixels.shape
             raise UserError(
-                f"sample {sample.key} is {width} x {height} where {side} x {side} pixels came before; a set has one square size"
+                f"sample {sample.key} has {width} x {height} pixels, but those before it {side} x {side};"
+                " a set has one square size"
             )
     return np.stack([sample.pixels for sample in samples])
 
@@ -161,26 +171,29 @@ def _texts(encoder: Encoder, captions: Sequence[Sequence[str]]) -> tuple[list[np
     """Returns each sample's embeddings, float16 (its captions, D), and the number of cut captions.
 
     Captions are cut at words."""
-    remembered, wanted = _memory(encoder), dict.fromkeys(c for row in captions for c in row)
-    for text in wanted.keys() & remembered.keys():
+    # Sentences that the worker remembers.
+    remembered, texts = _memory(encoder), dict.fromkeys(c for row in captions for c in row)
+    for text in texts.keys() & remembered.keys():
         remembered.move_to_end(text)
-    fitting = {text: encoder.cut(text) for text in wanted if text not in remembered}
+
+    # New sentences, each cut to the context and encoded once.
+    fitting = {text: encoder.cut(text) for text in texts if text not in remembered}
     new = list(dict.fromkeys(fitting.values()))
     vectors = dict(zip(new, encoder.texts(new).astype(np.float16), strict=True))
     remembered.update({text: (vectors[part], part != text) for text, part in fitting.items()})
-    found = [[remembered[c] for c in row] for row in captions]
+
+    # Rows, before the memory forgets its oldest sentences.
+    rows = [[remembered[c] for c in row] for row in captions]
     while len(remembered) > _REMEMBERED:
         remembered.popitem(last=False)
-    rows = [
-        np.stack([v for v, _ in row]) if row else np.zeros((0, encoder.dimensions), np.float16)
-        for row in found
-    ]
-    return rows, sum(was_cut for row in found for _, was_cut in row)
+    none = np.zeros((0, encoder.dimensions), np.float16)
+    embedded = [np.stack([vector for vector, _ in row]) if row else none for row in rows]
+    return embedded, sum(was_cut for row in rows for _, was_cut in row)
 
 
 @functools.lru_cache(maxsize=2)
 def _memory(encoder: Encoder) -> OrderedDict[str, tuple[np.ndarray, bool]]:
-    """Returns the encoder's cache: the latest sentences, their embeddings, and whether they were cut."""
+    """Returns the encoder's cache: an embedding and True for a cut sentence, by sentence."""
     return OrderedDict()
 
 
@@ -190,7 +203,8 @@ def _encoder(name: str, device: str, weights: str, precision: str) -> Encoder:
     source = encoders.find(name)
     if source.sha256 != weights:
         raise UserError(
-            f"{source.weights} holds other weights on this node than where the command was given; give all nodes the same file"
+            f"{source.weights} holds other weights on this node than on the node of the command;"
+            " copy the same file to all nodes"
         )
     return encoders.load(source, device, precision)
 
@@ -202,6 +216,8 @@ def _decoded(shard_set: ShardSet, shard: Shard, device: str) -> Iterator[Sample]
     if device == "cpu":
         yield from (shards.decode(key, files, name) for key, files in members)
         return
+
+    # Threads for a GPU.
     with ThreadPoolExecutor(_DECODERS) as pool:
         yield from _ahead(pool, lambda member: shards.decode(*member, name), members, 2 * BATCH[device])
 
@@ -210,6 +226,7 @@ def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], most: int
 ) -> Iterator[U]:
     """Yields function(item) for each item, in order. At most `most` calls run ahead."""
+    # The first calls, then a new one for each result.
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, most))
     while waiting:

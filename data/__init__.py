@@ -1,3 +1,4 @@
-"""Real captioned sets as shards, one folder a set. The package also holds shipped files, and files that
-commands make.
+"""Real captioned sets as shards, one folder per set.
+
+The package also holds shipped files, and by default all files that commands make.
 """

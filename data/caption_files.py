@@ -1,7 +1,7 @@
-"""Caption files in the usual forms: one .txt a picture, a table (CSV with a header), or one JSON object a
-line.
+"""Caption files in the usual forms.
 
-A caption is one line: line breaks within it become spaces. Blank captions are dropped.
+They are one .txt per picture, a table (CSV with a header), or one JSON object per line. A caption is one
+line: line breaks within it become spaces. Blank captions are dropped.
 """
 
 import csv
@@ -18,54 +18,63 @@ from synth.errors import UserError
 
 NAMES, TEXTS = ("file_name", "filename", "image"), ("caption", "text")  # columns of pictures and of captions
 
-Captions = Mapping[str, Sequence[str]]  # by the picture's name as the file gives it, in the file's order
+Captions = Mapping[str, Sequence[str]]  # by the picture's name in the file, in the file's order
 
 _BREAK = re.compile(r"\s*[\r\n\u2028\u2029\x0b\x0c\x85]+\s*")
 
 
 def one_line(text: str) -> str:
-    """Returns a caption without line breaks and without surrounding spaces. Raises UserError if it holds half
-    a surrogate pair, as JSON may."""
+    """Returns a caption without line breaks and surrounding spaces.
+
+    Raises UserError if it contains half a surrogate pair, as JSON may."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"the caption {text[:60]!a} holds half a character, which no file can store; correct it"
+            f"the caption {text[:60]!a} contains half a character, which no file can store; correct it"
         ) from None
     return _BREAK.sub(" ", text.strip())
 
 
 def beside(path: Path, source: Source) -> tuple[str, ...]:
-    """Returns the captions of a .txt, one a line. Raises UserError if the file is missing, not UTF-8, or
-    blank."""
-    found = tuple(one_line(line) for line in originals.lines(path, source))
-    if not found:
-        raise UserError(f"{path} holds no caption; write one a line, or remove the file and its picture")
-    return found
+    """Returns the captions of a .txt, one per line.
+
+    Raises UserError if the file is missing, not UTF-8, or blank."""
+    captions = tuple(one_line(line) for line in originals.lines(path, source))
+    if not captions:
+        raise UserError(f"{path} holds no caption; write one per line, or remove the file and its picture")
+    return captions
 
 
 def table(path: Path, source: Source) -> Captions:
-    """Returns the captions of a .csv, .txt (comma-separated, with a header) or .jsonl. Raises UserError,
-    which names file and line."""
+    """Returns the captions of a .csv, .txt (comma-separated, with a header) or .jsonl.
+
+    Raises UserError with file and line if the file is damaged."""
+    # Reader.
     rows = READERS.get(path.suffix.lower())
     if rows is None:
-        raise UserError(f"{path} is no kind of caption file that is read; known are {', '.join(READERS)}")
-    found: dict[str, list[str]] = {}
+        raise UserError(f"{path} is of no known kind of caption file; known are {', '.join(READERS)}")
+
+    # Captions, without blank ones.
+    captions: dict[str, list[str]] = {}
     for name, texts in rows(path, originals.text(path, source)):
-        found.setdefault(name, []).extend(line for text in texts if (line := one_line(text)))
-    return found
+        captions.setdefault(name, []).extend(line for text in texts if (line := one_line(text)))
+    return captions
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
+        # Header.
         header = next(reader, [])
         image, caption = _columns(path, [h.strip().lower() for h in header])
+
+        # Rows. Blank lines are skipped.
         for row in reader:
             if len(row) != len(header) and row:
-                quotes = "; texts that hold commas must stand in double quotes"
+                counts = f"has {len(row)} columns, but the header has {len(header)}"
                 raise UserError(
-                    f"{path}, line {reader.line_num:,} has {len(row)} columns where the header has {len(header)}{quotes}"
+                    f"{path}, line {reader.line_num:,} {counts}; put texts with commas in double quotes"
                 )
             if row:
                 yield row[image].strip(), [row[caption]]
@@ -74,8 +83,9 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
-    """Returns the numbers of the picture column and of the caption column. Without a known name, the pictures
-    are in the first column. Raises UserError if no column holds captions."""
+    """Returns the numbers of the picture column and of the caption column.
+
+    Without a known name, the pictures are in the first column. Raises UserError if no column has captions."""
     image = next((header.index(name) for name in NAMES if name in header), 0)
     caption = next((header.index(name) for name in TEXTS if name in header), None)
     if caption is None or caption == image:
@@ -93,10 +103,14 @@ def _jsonl(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _entry(place: str, line: str) -> tuple[str, Sequence[str]]:
+    """Returns name and texts of a line. Raises UserError, which names the place, if it has none."""
+    # Object.
     try:
         entry: Any = json.loads(line)
     except ValueError as error:
         raise UserError(f"{place} is no JSON: {error}") from None
+
+    # Its values. The first known key counts.
     name, texts = (
         next((entry[k] for k in keys if k in entry), None) if isinstance(entry, dict) else None
         for keys in (NAMES, TEXTS)

@@ -1,5 +1,6 @@
-"""Decoding of pictures from unknown sources, by Pillow. Every failure on a damaged picture becomes one error,
-with the same words on every machine.
+"""Decoding of pictures from unknown sources, by Pillow.
+
+Every failure on a damaged picture becomes one error, with the same words on every machine.
 """
 
 import contextlib
@@ -26,19 +27,22 @@ class UndecodableError(Exception):
 
 @contextlib.contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Turns the failures of a block that opens and decodes a picture into two errors. Raises UndecodableError
-    if the picture is damaged or of no known kind. Raises UserError if the file cannot be read, which says
-    nothing about the picture."""
+    """Turns the failures of a block that opens and decodes a picture into two errors.
+
+    Raises UndecodableError if the picture is damaged or of no known kind. Raises UserError if the file cannot
+    be read, because the picture may be whole."""
     try:
+        # Pillow warns about many pixels and about damaged EXIF.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about many pixels or damaged EXIF
+            warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:
         raise UndecodableError("its format is none that is known") from None
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged file leads to before its start
+        # EINVAL is a damaged file: it refers to a place before its start.
+        if error.errno not in (None, errno.EINVAL):
             raise UserError(
-                f"{name} cannot be read: {error.strerror}; when it can, give the same command again"
+                f"{name} cannot be read: {error.strerror}; make it readable and run the same command again"
             ) from None
         raise UndecodableError(_reason(error)) from None
     except _DAMAGED as error:

@@ -1,8 +1,8 @@
 """A set as its owner distributes it: its pictures, their captions, and a reader.
 
-A missing or mismatched file is a UserError before anything is written. The error names the file and the place
-that offers it. A picture that does not decode is no such error: it is left out and named
-(data/preparation.py).
+A missing or mismatched file is a UserError before anything is written. The error names the file and its
+owner's page. A picture that does not decode is no such error: the set is prepared without it, and its record
+names it (data/preparation.py).
 """
 
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from synth import console
 from synth.errors import UserError
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, in small letters
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, lower case
 
 Json = Mapping[str, Any]
 
@@ -44,9 +44,8 @@ class Original(NamedTuple):
 
     name: str  # unique in its set; for a file its path below the root
     captions: tuple[str, ...] = ()
-    about: Json = MappingProxyType(
-        {}
-    )  # more entries of its sample; never "caption", "params" or "stats", which other stages read
+    # More entries of its sample; never "caption", "params" or "stats", which other stages read.
+    metadata: Json = MappingProxyType({})
     bytes: int = 0  # of its file: another file under its name makes another set
 
 
@@ -59,7 +58,7 @@ class Pictures(Protocol):
     """A reader of originals that works in any process."""
 
     def open(self, name: str) -> Image.Image:
-        """Returns the picture. Raises the errors that `data.decoding.decoding` turns into one."""
+        """Returns the picture. Raises errors that `data.decoding.decoding` converts."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,16 @@ class Files:
 
 
 def set_name(name: str | None, place: str) -> str:
-    """Returns the requested name of a set, else the last part of its place. Raises UserError if it cannot
-    name files."""
-    found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", place.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
-    if not _NAME.fullmatch(found):
+    """Returns the requested name of a set, else the last part of its place.
+
+    Raises UserError if it cannot name files."""
+    last = place.rstrip("/").rsplit("/", 1)[-1]
+    file_name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")
+    if not _NAME.fullmatch(file_name):
         raise UserError(
-            f"--name is {found!r}; give letters, digits, dots, dashes and underscores, as flickr8k"
+            f"--name is {file_name!r}; give letters, digits, dots, dashes and underscores, such as flickr8k"
         )
-    return found
+    return file_name
 
 
 def require(path: Path, source: Source) -> Path:
@@ -92,11 +93,12 @@ def require(path: Path, source: Source) -> Path:
 
 
 def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES) -> dict[str, int]:
-    """Returns the bytes of every picture below a folder, by path relative to it, sorted. Names that begin
-    with a dot are skipped.
+    """Returns the bytes of every picture below a folder, by path relative to it, sorted.
 
-    Raises UserError if there is no such folder, or one holds a link to itself."""
-    found: dict[str, int] = {}
+    Names that begin with a dot are skipped. Raises UserError if there is no such folder, or one holds a link
+    to itself."""
+    # Every folder below.
+    bytes_of: dict[str, int] = {}
     waiting = [require(folder, source)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -107,26 +109,29 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
                     _require_no_loop(entry)
                     waiting.append(Path(entry.path))
                 elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                    found[os.path.relpath(entry.path, folder)] = _size(entry)
-    for name in found:
+                    bytes_of[os.path.relpath(entry.path, folder)] = _size(entry)
+
+    # Names must fit into JSON.
+    for name in bytes_of:
         if name.encode(errors="replace").decode() != name:
             raise UserError(f"the name of {name!a} in {folder} is not UTF-8; rename it")
-    return dict(sorted(found.items()))
+    return dict(sorted(bytes_of.items()))
 
 
 def _require_no_loop(entry: os.DirEntry[str]) -> None:
-    """Raises UserError if a folder is a link to one that holds it. Its pictures would repeat without end."""
+    """Raises UserError if a folder is a link to one that contains it: its pictures would repeat forever."""
     if entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()):
-        raise UserError(f"{entry.path} is a link to a folder that holds it; remove the link")
+        raise UserError(f"{entry.path} is a link to a folder that contains it; remove the link")
 
 
 def _size(entry: os.DirEntry[str]) -> int:
-    """Returns the bytes of a file. Raises UserError if it is not a regular file: opening a pipe would wait
-    forever."""
-    about = entry.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise UserError(f"{entry.path} is called like a file and is none; remove it")
-    return about.st_size
+    """Returns the bytes of a file.
+
+    Raises UserError if it is no regular file: opening a pipe would wait forever."""
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{entry.path} has the name of a picture, but is no regular file; remove it")
+    return status.st_size
 
 
 def text(path: Path, source: Source) -> str:
@@ -135,50 +140,54 @@ def text(path: Path, source: Source) -> str:
         return require(path, source).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is not UTF-8 (byte {error.start:,} is none of it); convert it, for example with iconv"
+            f"{path} is not UTF-8 (byte {error.start:,} is invalid); convert it, for example with iconv"
         ) from None
 
 
 def lines(path: Path, source: Source) -> Iterator[str]:
-    """Returns the lines of a text file that are not blank, without surrounding spaces. Raises UserError as
-    `text` does."""
+    """Returns the lines of a text file that are not blank, without surrounding spaces.
+
+    Raises UserError as `text` does."""
     return (line.strip() for line in text(path, source).split("\n") if line.strip())
 
 
 def require_pairs(pictures: Collection[str], captioned: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError if pictures (by name) have no captions, or captions no picture. `where` names the
-    place of the captions."""
+    """Raises UserError if pictures (by name) have no captions, or captions no picture.
+
+    `where` is the file or folder of the captions."""
+    # Both kinds of lonely names. The error names the least of them.
     pictures, captioned = set(pictures), set(captioned)
     bare, lost = pictures - captioned, captioned - pictures
-    for lone, what in (
+    for names, problem in (
         (bare, f"has no caption in {where}"),
-        (lost, f"has captions in {where} and is not there"),
+        (lost, f"has captions in {where}, but does not exist"),
     ):
-        if lone:
-            more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
-            raise UserError(f"{min(lone)} {what}{more}{source.advice}")
+        if names:
+            more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+            raise UserError(f"{min(names)} {problem}{more}{source.advice}")
 
 
-def require_all(named: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError if a named entry is not present. `where` is the file that names it."""
-    if lost := sorted(name for name in named if name not in present):
+def require_all(names: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
+    """Raises UserError if a name is not present. `where` is the file that names it."""
+    if lost := sorted(name for name in names if name not in present):
         more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
-        raise UserError(f"{lost[0]} is named in {where} and is not there{more}{source.advice}")
+        raise UserError(f"{lost[0]} is named in {where}, but does not exist{more}{source.advice}")
 
 
 def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:
-    """Returns the first of several paths below a folder that exists. Raises UserError, which names the first,
-    if none does."""
-    return next((path for name in names if (path := folder / name).exists()), None) or require(
-        folder / names[0], source
-    )
+    """Returns the first of several paths below a folder that exists.
+
+    Raises UserError, which names the first path, if none exists."""
+    existing = (path for name in names if (path := folder / name).exists())
+    return next(existing, None) or require(folder / names[0], source)
 
 
-def note_counts(found: Splits, whole: Mapping[str, int]) -> None:
-    """Notes the splits with another number of pictures than the whole set has. A part of the set may be
-    intended."""
-    for split, originals in found.items():
-        if len(originals) != whole[split]:
+def note_counts(originals: Splits, whole: Mapping[str, int]) -> None:
+    """Prints a note on every split that is smaller or larger than in the whole set.
+
+    A part of the set may be intended."""
+    for split, pictures in originals.items():
+        if len(pictures) != whole[split]:
             console.note(
-                f"note: {split} has {len(originals):,} pictures where the whole set has {whole[split]:,}"
+                f"note: {split} has {len(pictures):,} pictures; in the whole set it has {whole[split]:,}"
             )

@@ -1,5 +1,4 @@
-"""Originals -> shards: cropped, scaled, written with their captions, and committed as every set of exnihilo
-is.
+"""Shards of originals: cropped, scaled, and written with their captions, by the commit protocol of every set.
 
 A picture that does not decode is left out of its shard. Record, manifest and card name it and give the
 reason.
@@ -24,7 +23,7 @@ from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
-LAW = 1  # raised when the same originals give other samples
+LAW = 1  # increased when the same originals give other samples
 VERSIONED = ("numpy", "pillow")  # packages that records name
 
 _SPLITS = ("train", "val", "test")  # names that splits may have
@@ -38,18 +37,18 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """The form of the sets to prepare, and the terms."""
+    """The options of one `prepare` command."""
 
-    out: str  # its splits lie in OUT/SPLIT
+    out: str  # the splits are OUT/SPLIT
     size: int = 256
     codec: str = "png"
     shard_size: int = 4096
-    workers: int | None = None  # None: a core each, as far as there are shards
+    workers: int | None = None  # None: one per core, at most one per shard
     overwrite: bool = False
 
 
 class PrepareJob(NamedTuple):
-    """One shard to be made."""
+    """One shard to make."""
 
     part: Part
     originals: Sequence[Original]
@@ -59,62 +58,66 @@ class PrepareJob(NamedTuple):
 
 
 def prepare(
-    source: Source,
-    law: str,
-    found: Splits,
-    pictures: Pictures,
-    request: PrepareRequest,
+    source: Source, law: str, originals: Splits, pictures: Pictures, request: PrepareRequest
 ) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
-    """Makes a finished set of every split of a source, or its missing parts. `law` describes the split in
-    words.
+    """Makes a finished set of every split of a source, or its missing parts.
 
-    Yields for each split the estimate, before anything is written, and the progress. Yields last the
-    summaries. Raises UserError."""
-    works = _works(source, found, pictures, request)
+    `law` describes the split in words. Yields the estimate of each split before it writes anything, then its
+    progress, and at the end all summaries. Raises UserError."""
+    # Every place is checked before the first set is made.
+    works = _works(source, originals, pictures, request)
     for work in works:
-        completion.require_place(work, _terms(request))
+        completion.require_place(work, _execution(request))
+
+    # Sets.
     summaries = []
     for work in works:
-        for event in completion.complete(work, _terms(request)):
+        for event in completion.complete(work, _execution(request)):
             if isinstance(event, Outcome):
                 summaries.append(SetSummary.of(work.storage, event))
             else:
                 yield event
-    splits.write(request.out, source.name, law, found)
+    splits.write(request.out, source.name, law, originals)
     yield summaries
 
 
 def estimate(
-    source: Source, found: Splits, pictures: Pictures, request: PrepareRequest
+    source: Source, originals: Splits, pictures: Pictures, request: PrepareRequest
 ) -> Iterator[tuple[str, Estimate]]:
     """Yields the estimates of the preflight (--dry-run), by split. Raises UserError."""
-    for work in _works(source, found, pictures, request):
-        yield work.storage.url, completion.foresee(work, _terms(request))
+    for work in _works(source, originals, pictures, request):
+        yield work.storage.url, completion.foresee(work, _execution(request))
 
 
 def prepare_shard(job: PrepareJob) -> Iterator[int | Record]:
-    """Prepares, publishes and records one shard, as the task of a worker. Yields originals seen since the
-    last yield, then the record.
+    """Prepares, publishes and records one shard, as the task of a worker.
 
-    Raises UserError if none of them decodes."""
+    Yields the number of originals done since the last yield, then the record. Raises UserError if none of
+    them decodes."""
     watch = Stopwatch.start()
     storage, identity = open_storage(job.out), job.identity
     left_out: list[Json] = []
     grey = captions = 0
+
+    # Shard.
     with storage.staged(job.part.file) as path, shards.ShardWriter(path) as writer:
         for number, original in enumerate(job.originals):
             try:
-                made = _square(job.pictures, original, identity["size"])
+                picture = _square(job.pictures, original, identity["size"])
             except UndecodableError as error:
                 left_out.append({"name": original.name, "reason": str(error)})
             else:
-                writer.add(shards.sample_key(job.part.first + number), _files(original, made, identity))
-                grey, captions = grey + made.grey, captions + len(original.captions)
+                writer.add(shards.sample_key(job.part.first + number), _files(original, picture, identity))
+                grey, captions = grey + picture.grey, captions + len(original.captions)
             if (number + 1) % _ADVANCE == 0 or number + 1 == job.part.count:
                 yield number % _ADVANCE + 1
+
+        # A shard has at least one sample.
         if len(left_out) == job.part.count:
             first = f"{left_out[0]['name']}: {left_out[0]['reason']}"
             raise UserError(f"none of the {job.part.count:,} pictures of {job.part.file} decodes; {first}")
+
+    # Record.
     record = Record.of(
         job.part,
         identity,
@@ -130,9 +133,9 @@ def prepare_shard(job: PrepareJob) -> Iterator[int | Record]:
 
 
 def require_form(size: int, codec: str) -> None:
-    """Raises UserError for a size or a codec that pictures cannot be stored in."""
+    """Raises UserError for a size out of range or an unknown codec."""
     if not 1 <= size <= _LARGEST:
-        raise UserError(f"--size is {size}; it must lie in 1..{_LARGEST}")
+        raise UserError(f"--size is {size}; it must be 1 to {_LARGEST}")
     if codec not in CODECS:
         raise UserError(f"unknown codec {codec!r}; known are {', '.join(CODECS)}")
 
@@ -148,31 +151,34 @@ def _square(pictures: Pictures, original: Original, size: int) -> Square:
         return square(picture, size)
 
 
-def _files(original: Original, made: Square, identity: Json) -> dict[str, bytes]:
+def _files(original: Original, picture: Square, identity: Json) -> dict[str, bytes]:
     """Returns the members of a sample."""
+    # JSON.
+    names = {"dataset": identity["dataset"], "split": identity["split"], "source": original.name}
+    form = {"original_size": picture.size, "crop": picture.crop, "filter": FILTER, "size": identity["size"]}
+    metadata = {**names, **original.metadata, **form}
+
+    # Members. Only a sample with captions has a .txt.
     codec = CODECS[identity["codec"]]
-    about = {
-        "dataset": identity["dataset"],
-        "split": identity["split"],
-        "source": original.name,
-        **original.about,
-    }
-    about |= {"original_size": made.size, "crop": made.crop, "filter": FILTER, "size": identity["size"]}
-    files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
+    files = {codec.extension: codec.encode(picture.pixels), "json": settings.canonical(metadata)}
     return {**files, "txt": "\n".join(original.captions).encode()} if original.captions else files
 
 
 def _digest(originals: Sequence[Original]) -> str:
-    return settings.digest([[o.name, o.captions, dict(o.about), o.bytes] for o in originals])
+    return settings.digest([[o.name, o.captions, dict(o.metadata), o.bytes] for o in originals])
 
 
-def _terms(request: PrepareRequest) -> Execution:
+def _execution(request: PrepareRequest) -> Execution:
     return Execution(request.workers, None, request.overwrite)
 
 
-def _works(source: Source, found: Splits, pictures: Pictures, request: PrepareRequest) -> list["_Preparing"]:
-    """Returns the sets of a source. Raises UserError for a request that is not allowed, before the first set
-    is made."""
+def _works(
+    source: Source, originals: Splits, pictures: Pictures, request: PrepareRequest
+) -> list["_Preparing"]:
+    """Returns the sets of a source.
+
+    Raises UserError for an invalid request before the first set is made."""
+    # Options.
     require_form(request.size, request.codec)
     for name, value, least in (
         ("--workers", request.workers or 0, 0),
@@ -180,26 +186,29 @@ def _works(source: Source, found: Splits, pictures: Pictures, request: PrepareRe
     ):
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
-    for split, originals in found.items():
-        if not originals:
+
+    # Splits.
+    for split, members in originals.items():
+        if not members:
             raise UserError(f"{source.title} has no pictures for {split}{source.advice}")
-    _require_no_other_split(request.out, found)
-    return [_Preparing(source, split, originals, pictures, request) for split, originals in found.items()]
+    _require_no_other_split(request.out, originals)
+    return [_Preparing(source, split, members, pictures, request) for split, members in originals.items()]
 
 
-def _require_no_other_split(out: str, found: Splits) -> None:
-    """Raises UserError if OUT holds a split of an earlier division, which would share pictures with the new
-    ones."""
+def _require_no_other_split(out: str, originals: Splits) -> None:
+    """Raises UserError if OUT contains a split of another division.
+
+    It would share pictures with the new splits."""
     for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
-        if split not in found and ledger.MANIFEST in place.sizes():
+        if split not in originals and ledger.MANIFEST in place.sizes():
             raise UserError(
                 f"{place.url} holds a split that this command does not make; remove it, or give another --out"
             )
 
 
 class _Preparing(Work):
-    """A set of shards, prepared."""
+    """The plan of a set of prepared shards."""
 
     companions = card.FILES
     task = staticmethod(prepare_shard)
@@ -212,6 +221,7 @@ class _Preparing(Work):
         pictures: Pictures,
         request: PrepareRequest,
     ) -> None:
+        # Everything that decides the bytes of the set.
         dataset = f"{source.name}-{split}"
         identity = {
             "dataset": dataset,
@@ -222,22 +232,24 @@ class _Preparing(Work):
             "filter": FILTER,
             "codec": request.codec,
             "shard_size": request.shard_size,
-            "originals": {
-                "count": len(originals),
-                "digest": _digest(originals),
-            },
+            "originals": {"count": len(originals), "digest": _digest(originals)},
         }
+
+        # Shards.
         plan = shards.plan(dataset, len(originals), request.shard_size)
         super().__init__(open_storage(f"{request.out.rstrip('/')}/{split}"), identity, plan)
         self._source, self._originals, self._pictures = source, originals, pictures
 
     def probe(self) -> Probe:
+        # The first pictures also load code, and are not measured.
         probed = self._originals[:_PROBES]
         for original in probed[:8]:
-            self._bytes(original)  # the first pictures include loading of code
-        begun = time.process_time()
+            self._bytes(original)
+
+        # Bytes and seconds.
+        start = time.process_time()
         lengths = [self._bytes(original) for original in probed]
-        return Probe(sum(lengths) / len(probed), (time.process_time() - begun) / len(probed))
+        return Probe(sum(lengths) / len(probed), (time.process_time() - start) / len(probed))
 
     def _bytes(self, original: Original) -> int:
         """Returns the bytes of a sample in a tar, or 0 if the picture does not decode."""
@@ -248,16 +260,11 @@ class _Preparing(Work):
         return sample_bytes(files)
 
     def jobs(self, parts: Sequence[Part]) -> list[PrepareJob]:
-        return [
-            PrepareJob(
-                p,
-                self._originals[p.first : p.first + p.count],
-                self._pictures,
-                self.storage.url,
-                self.identity,
-            )
-            for p in parts
-        ]
+        out, jobs = self.storage.url, []
+        for part in parts:
+            originals = self._originals[part.first : part.first + part.count]
+            jobs.append(PrepareJob(part, originals, self._pictures, out, self.identity))
+        return jobs
 
     def statement(self, records: Sequence[Record]) -> Json:
         source = self._source

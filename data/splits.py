@@ -1,4 +1,4 @@
-"""Held-out pictures: by the owner's lists, else by a seed. The split is written to splits.json."""
+"""Held-out pictures, by the owner's lists or by a seed, and splits.json, which lists them."""
 
 import hashlib
 import json
@@ -12,28 +12,32 @@ FILE = "splits.json"
 
 
 def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
-    """Returns the held-out groups (pictures that belong together, by name): those with the least blake2b of
-    seed and name. They are at least one and never all. Raises UserError for a share outside (0, 1), or a
-    single group."""
+    """Returns the held-out groups (pictures that belong together, by name).
+
+    They have the least blake2b of seed and name. They are at least one and never all. Raises UserError for a
+    share outside (0, 1), or a single group."""
+    # Options.
     if not 0 < share < 1:
-        raise UserError(f"--test-share is {share:g}; it must lie between 0 and 1")
+        raise UserError(f"--test-share is {share:g}; it must be between 0 and 1")
     if seed < 0:
         raise UserError(f"--seed is {seed}; it must be at least 0")
-    ordered = sorted(
-        set(groups), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-    )
+
+    # Order by hash.
+    def digest(name: str) -> bytes:
+        return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+
+    ordered = sorted(set(groups), key=digest)
     if len(ordered) < 2:
-        raise UserError(f"{len(ordered)} group of pictures cannot be split; give more pictures")
+        raise UserError(f"{len(ordered)} group of pictures cannot be split; give at least 2")
     return set(ordered[: min(max(1, round(share * len(ordered))), len(ordered) - 1)])
 
 
 def write(out: str, dataset: str, law: str, splits: Mapping[str, Sequence[Original]]) -> None:
-    """Writes splits.json next to the sets: the originals of each split, and the law of the split."""
-    content = {
-        "set": dataset,
-        "law": law,
-        "splits": {split: [o.name for o in originals] for split, originals in splits.items()},
-    }
+    """Writes splits.json next to the sets: the originals of each split, and the law of the split.
+
+    Leaves a file with the same content alone."""
+    names = {split: [o.name for o in originals] for split, originals in splits.items()}
+    content = {"set": dataset, "law": law, "splits": names}
     data = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
     storage = open_storage(out)
     if storage.sizes().get(FILE) != len(data) or storage.read(FILE) != data:

@@ -1,4 +1,4 @@
-"""The summary of a prepared set and of the run that prepared it."""
+"""The summary of a prepared set and of the command that prepared it."""
 
 from typing import Any, NamedTuple, Self
 
@@ -10,32 +10,31 @@ Json = dict[str, Any]
 
 
 class SetSummary(NamedTuple):
-    """A finished set, and a run's part in it."""
+    """A finished set, and the work of one command on it."""
 
     out: str
     pictures: int
     captions: int
-    prepared: int  # by this run
+    prepared: int  # by this command
     grey: int
     left_out: list[Json]  # name and reason of originals that cannot be used
     seconds: float
 
     @classmethod
     def of(cls, storage: Storage, outcome: Outcome) -> Self:
-        """Returns the summary of a set that a run has finished."""
+        """Returns the summary of a set that a command has finished."""
         manifest = ledger.read_manifest(storage)
-        grey, captions = (sum(p["content"][name] for p in manifest["parts"]) for name in ("grey", "captions"))
-        prepared = sum(r.count for r in outcome.records)
+        contents = [part["content"] for part in manifest["parts"]]
         return cls(
-            storage.url,
-            manifest["samples"],
-            captions,
-            prepared,
-            grey,
-            manifest.get("left_out", []),
-            outcome.seconds,
+            out=storage.url,
+            pictures=manifest["samples"],
+            captions=sum(content["captions"] for content in contents),
+            prepared=sum(record.count for record in outcome.records),
+            grey=sum(content["grey"] for content in contents),
+            left_out=manifest.get("left_out", []),
+            seconds=outcome.seconds,
         )
 
     def row(self) -> Json:
-        """Returns the summary as a row for a person."""
+        """Returns the rounded figures by name, with the number of originals that were left out."""
         return {**self._asdict(), "left_out": len(self.left_out), "seconds": round(self.seconds, 1)}

@@ -121,7 +121,7 @@ def read(sets: Sequence[str], n: int) -> Real:
         shards, count = ShardSet(place), 0
         for sample in (s for shard in shards.shards for s in shards.read(shard)):
             # Formula pictures of one size.
-            if "stats" not in sample.about:
+            if "stats" not in sample.metadata:
                 problem = f"sample {sample.key} of {place} states no facts"
                 raise UserError(f"{problem}; give sets that `python -m synth shards` made")
             if pixels and sample.pixels.shape != pixels[0].shape:
@@ -130,7 +130,7 @@ def read(sets: Sequence[str], n: int) -> Real:
 
             # The first n.
             pixels.append(sample.pixels)
-            facts.append(attributes.facts(sample.about))
+            facts.append(attributes.facts(sample.metadata))
             if (count := count + 1) == n:
                 break
     return Real(np.stack(pixels), facts)

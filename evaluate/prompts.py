@@ -119,10 +119,10 @@ def _prompts(vectors: np.ndarray, texts: list[str], policy: str, origin: str) ->
 
 def _text(sample: Sample, shards: ShardSet) -> str:
     """Returns a sample's first caption, else its attribute sentence. Raises UserError if it has neither."""
-    captions = sample.captions or sample.about.get("caption")
+    captions = sample.captions or sample.metadata.get("caption")
     if captions:
         return captions if isinstance(captions, str) else captions[0]
-    if "stats" not in sample.about:
+    if "stats" not in sample.metadata:
         problem = f"sample {sample.key} of {shards.storage.url} has no caption"
         raise UserError(f"{problem}; give caption tables by --captions")
-    return attributes.sentences(sample.about)[0]
+    return attributes.sentences(sample.metadata)[0]

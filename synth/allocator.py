@@ -16,6 +16,7 @@ _KEPT = 32 << 20  # bytes: allocations up to it come from the heap, which may ke
 def keep_memory() -> None:
     """Makes this process keep freed memory for its next picture. Does nothing if the C library lacks mallopt,
     which glibc has."""
+    # Setting one threshold ends glibc's own adjustment of both, so both are set.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _KEPT)

@@ -13,21 +13,23 @@ LICENCE = "CC0-1.0"
 FILES = ("README.md", "croissant.json", "preview.png")
 
 _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
+_OPTIONS = ("size", "seed", "shard_size", "codec")  # of `shards`, by their names in an identity
 
 
 def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
     """Returns the companions of a manifest, by name. The sheet is uint8 (H, W, C)."""
+    # Croissant takes the URL of a licence that has one.
     identity, licence = manifest["identity"], manifest["licence"]
-    about = croissant.About(
+    entries = croissant.About(
         description=f"{manifest['samples']:,} pictures drawn by formulas: {manifest['title']}",
         licence=_LICENCE_URL if licence == LICENCE else licence,
-        made="drawn by exnihilo",
+        provenance="drawn by exnihilo",
         extension=CODECS[identity["codec"]].extension,
         record="How the picture was drawn, as JSON.",
     )
     return {
         "README.md": _card(manifest).encode(),
-        "croissant.json": croissant.document(manifest, about),
+        "croissant.json": croissant.document(manifest, entries),
         "preview.png": encode_png(sheet),
     }
 
@@ -35,30 +37,22 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
 def _card(manifest: Json) -> str:
     identity, parts = manifest["identity"], manifest["parts"]
     extension, classes = CODECS[identity["codec"]].extension, identity["config"]["classes"]
-    grey = manifest["channels"] == 1
-    channels = (
-        "Pictures are stored with one grey channel; widen them to three equal ones if your model wants RGB."
-        if grey and extension != "webp"
-        else "Pictures are RGB, with three equal channels."
-        if grey
-        else "Pictures are RGB."
-    )
+    size = f"{identity['size']} x {identity['size']}"
     settings = "\n".join(f"| {key} | {value} |" for key, value in identity["config"].items())
-    own = manifest["licence"] == LICENCE
-    origin = (
-        "No photograph, no crawled file and no person's work went into them."
-        if own
-        else "The formulas are other people's programs."
-    )
-    licence = (
-        f"pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved."
-        if own
-        else manifest["licence"]
-    )
-    warning = "" if own or not licence.startswith("NOT") else " (not for commercial use: see Licence)"
+
+    # Licence.
+    if manifest["licence"] == LICENCE:
+        origin = "No photograph, no crawled file and no person's work went into them."
+        licence = f"pictures, parameters and this card are {LICENCE} ({_LICENCE_URL}): no rights reserved."
+        warning = ""
+    else:
+        origin = "The formulas are other people's programs."
+        licence = manifest["licence"]
+        warning = " (not for commercial use: see Licence)" if licence.startswith("NOT") else ""
+
     return f"""# {identity["dataset"]}{warning}: {manifest["title"]}
 
-{manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels in {classes:,} classes, drawn by formulas.
+{manifest["samples"]:,} pictures of {size} pixels in {classes:,} classes, drawn by formulas.
 {origin}
 
 ![The first pictures](preview.png)
@@ -67,26 +61,30 @@ Licence: {licence}
 
 ## Files
 {len(parts):,} tar files in WebDataset's layout, {sum(p["bytes"] for p in parts):,} bytes.
-`000000123.{extension}` is a picture, `000000123.json` says how it was drawn: `class`, `instance`, every parameter
-(`params`), and measured `stats`: fill, bounding box [left, top, right, bottom), mean and modal colour of foreground and background.
-{channels}
-Picture i is instance i div {classes} of class i mod {classes}. `manifest.json` lists every tar with its sha256.
+`000000123.{extension}` is a picture. `000000123.json` holds its `class`, its `instance`, every parameter
+(`params`) and measured `stats`: fill, bounding box [left, top, right, bottom), mean and modal colour of
+foreground and background.
+{_channels(manifest["channels"], extension)}
+Picture i is instance i div {classes} of class i mod {classes}.
+`manifest.json` lists every tar with its sha256.
 
 ```python
 import webdataset as wds
-pictures = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False).decode("pil").to_tuple("{extension}", "json")
+
+shards = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False)
+samples = shards.decode("pil").to_tuple("{extension}", "json")
 ```
 
-## How it was made
-Family `{identity["family"]}`, law {identity["law"]}, seed {identity["seed"]}, codec {identity["codec"]}, fingerprint
-`{manifest["fingerprint"]}`.
-Manifest digest (what later stages pin): `{ledger.manifest_digest(manifest)}`.
+## Origin
+Family `{identity["family"]}`, law {identity["law"]}, seed {identity["seed"]}, codec {identity["codec"]}.
+Fingerprint `{manifest["fingerprint"]}`.
+Manifest digest, which caption tables and runs record: `{ledger.manifest_digest(manifest)}`.
 
 | setting | value |
 | --- | --- |
 {settings}
 
-Made again, from a checkout of exnihilo, picture by picture the same:
+This command, in a checkout of exnihilo, draws the same pictures again:
 
 ```
 {_command(manifest)}
@@ -94,17 +92,26 @@ Made again, from a checkout of exnihilo, picture by picture the same:
 """
 
 
+def _channels(channels: int, extension: str) -> str:
+    """Returns the sentence about the channels of stored pictures. WebP has no grey."""
+    if channels == 3:
+        return "Pictures are RGB."
+    if extension == "webp":
+        return "Pictures are RGB, with three equal channels."
+    return "Pictures have one grey channel; widen it to three equal ones if your model needs RGB."
+
+
 def _command(manifest: Json) -> str:
+    """Returns the command that draws the set again, one line a setting."""
     identity = manifest["identity"]
-    settings = [f"--set {key}={_setting(v)}" for key, v in identity["config"].items()]
-    return " \\\n    ".join(
-        [
-            f"python -m synth shards {identity['dataset']} --n {manifest['samples']} --out DIR",
-            f"--size {identity['size']} --seed {identity['seed']} --shard-size {identity['shard_size']} --codec {identity['codec']}",
-            *settings,
-        ]
-    )
+    options = [f"--{name.replace('_', '-')} {identity[name]}" for name in _OPTIONS]
+    settings = [f"--set {key}={_setting(value)}" for key, value in identity["config"].items()]
+    command = f"python -m synth shards {identity['dataset']} --n {manifest['samples']} --out DIR"
+    return " \\\n    ".join([command, " ".join(options), *settings])
 
 
 def _setting(value: Any) -> str:
-    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Returns a value of a config as --set takes it."""
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

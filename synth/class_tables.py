@@ -34,7 +34,9 @@ class Table:
         """Returns the table of a folder. Raises UserError if a file is not a table of this form."""
         files = sorted(Path(text).glob("*.csv"))
         if not files:
-            raise UserError(f"{text} holds no .csv files; give a folder with one a class, rows {_COLUMNS}")
+            raise UserError(
+                f"{text} holds no .csv files; give a folder with one file a class, rows {_COLUMNS}"
+            )
         systems = tuple(_read(file) for file in files)
         return cls(settings.digest(systems), systems)
 
@@ -48,9 +50,9 @@ def limit(config: Any) -> None:
     """Limits the classes of a config to those of its table, if it has one. Raises UserError if the config
     holds only the table's sha256, as a manifest's does."""
     if isinstance(config.table, str):
-        raise UserError(
-            f"the classes came from a table (sha256 {config.table[:12]}...) that only --set table=DIR can give"
-        )
+        table = f"a table with the sha256 {config.table[:12]}..."
+        raise UserError(f"the classes come from {table}; give its folder: --set table=DIR")
+    # A frozen dataclass is changed in its __post_init__ alone, which calls this.
     if config.table:
         object.__setattr__(config, "classes", min(config.classes, len(config.table.systems)))
 
@@ -60,13 +62,16 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 
     The folder appears whole or not at all, because a part of the classes would be another table. An equal
     table is left alone. Raises UserError if the folder has other files, or cannot be written."""
-    rows = ("".join(",".join(map(repr, row)) + "\n" for row in system) for system in systems)
-    files, target = (
-        {f"{number:05d}.csv": text.encode() for number, text in enumerate(rows)},
-        Folder(str(folder)),
-    )
+    # repr gives the shortest text that reads back as the same float.
+    texts = ("".join(",".join(map(repr, row)) + "\n" for row in system) for system in systems)
+    files = {f"{number:05d}.csv": text.encode() for number, text in enumerate(texts)}
+
+    # An equal table.
+    target = Folder(str(folder))
     if target.sizes().keys() == files.keys() and target.read_many(files) == files:
         return len(files)
+
+    # A new folder, which appears when it is complete.
     with target.filled() as scratch:
         for name, data in files.items():
             scratch.write(name, data)
@@ -74,11 +79,14 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 
 
 def _read(file: Path) -> System:
+    # Numbers.
     try:
         with open(file, newline="") as lines:
             rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{file} is no table of numbers: {error}; its rows must be {_COLUMNS}") from None
+
+    # Form and ranges.
     if not 1 <= len(rows) <= _MOST:
         raise UserError(f"{file} has {len(rows)} maps; a system has 1 to {_MOST}, a row each: {_COLUMNS}")
     for number, row in enumerate(rows, 1):

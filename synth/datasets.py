@@ -1,5 +1,6 @@
-"""The table of named data sets: presets of families (synth/families). The module also draws the parameters of
-their pictures.
+"""The table of named data sets: presets of families (synth/families).
+
+The module also draws the parameters of their pictures.
 """
 
 import importlib
@@ -21,7 +22,7 @@ class DataSet:
     family: str
     config: dict[str, Any]  # differences from the family's own Config
     title: str
-    base: str = ""  # the data set that shares its random streams; none: its own
+    base: str = ""  # the data set with the same random streams; empty: it has streams of its own
 
     @property
     def stream(self) -> str:
@@ -34,54 +35,34 @@ class DataSet:
         return cast("Family", importlib.import_module(f"synth.families.{self.family}"))
 
 
-DATASETS = {
-    dataset.name: dataset
-    for dataset in [
-        DataSet("visual_atoms", "visual_atoms", {}, "contours of superposed sine waves, grey on black"),
-        DataSet("fractals", "fractals", {}, "coloured fractals on coloured clouds"),
-        DataSet(
-            "fractals_without_color",
-            "fractals",
-            {"colour": "grey"},
-            "fractals on clouds, in grey",
-            "fractals",
-        ),
-        DataSet(
-            "fractals_without_background",
-            "fractals",
-            {"backdrop": "black"},
-            "coloured fractals on black",
-            "fractals",
-        ),
-        DataSet(
-            "fractals_corrupted_contour",
-            "fractals",
-            {"backdrop": "black", "lines": 100},
-            "coloured fractals on black, cut by lines",
-            "fractals",
-        ),
-        DataSet(
-            "fractals_multi",
-            "fractal_scenes",
-            {},
-            "one to five coloured fractals on coloured clouds",
-            "fractals",
-        ),
-        DataSet(
-            "shaders",
-            "shaders",
-            {},
-            "programs of our own on the graphics pipeline: fields, tilings, solids, fractals",
-        ),
-        DataSet(
-            "shaders21k",
-            "imported_shaders",
-            {},
-            "programs of other people, from a copy of Shaders21k or another folder",
-        ),
-        DataSet("fractaldb", "fractaldb", {}, "grey fractals of the original FractalDB"),
-    ]
-}
+# Differences of the ablations of the seed paper.
+_GREY = {"colour": "grey"}
+_BLACK = {"backdrop": "black"}
+_CUT = {"backdrop": "black", "lines": 100}
+
+# Titles, which manifests hold.
+_ATOMS = "contours of superposed sine waves, grey on black"
+_SCENES = "one to five coloured fractals on coloured clouds"
+_SHADERS = "programs of our own on the graphics pipeline: fields, tilings, solids, fractals"
+_IMPORTED = "programs of other people, from a copy of Shaders21k or another folder"
+_ON_CLOUDS = "coloured fractals on coloured clouds"
+_IN_GREY = "fractals on clouds, in grey"
+_ON_BLACK = "coloured fractals on black"
+_WITH_LINES = "coloured fractals on black, cut by lines"
+_ORIGINAL = "grey fractals of the original FractalDB"
+
+_TABLE = (
+    DataSet("visual_atoms", "visual_atoms", {}, _ATOMS),
+    DataSet("fractals", "fractals", {}, _ON_CLOUDS),
+    DataSet("fractals_without_color", "fractals", _GREY, _IN_GREY, base="fractals"),
+    DataSet("fractals_without_background", "fractals", _BLACK, _ON_BLACK, base="fractals"),
+    DataSet("fractals_corrupted_contour", "fractals", _CUT, _WITH_LINES, base="fractals"),
+    DataSet("fractals_multi", "fractal_scenes", {}, _SCENES, base="fractals"),
+    DataSet("shaders", "shaders", {}, _SHADERS),
+    DataSet("shaders21k", "imported_shaders", {}, _IMPORTED),
+    DataSet("fractaldb", "fractaldb", {}, _ORIGINAL),
+)
+DATASETS = {dataset.name: dataset for dataset in _TABLE}
 
 
 def get(name: str) -> DataSet:
@@ -102,7 +83,9 @@ def sample_params(dataset: DataSet, config: Any, *, seed: int, index: int, redra
     instance, number = divmod(index, config.classes)
     shared = sample_class(dataset, config, seed=seed, number=number)
     stream = seeds.stream(seed, dataset.stream, number, instance)
+    # A redraw takes the next numbers of the stream, so the rejected draws come first.
     for _ in range(redraws):
         dataset.module.sample_instance(config, shared, stream)
     params = dataset.module.sample_instance(config, shared, stream)
+    # Families that never redraw have no such field.
     return replace(params, redraws=redraws) if redraws else params

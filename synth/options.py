@@ -1,6 +1,7 @@
 """DOOR. Options that the commands of several packages share, as annotated types.
 
-A command's parameter is written `size: Size = 256`: the alias holds the option's name and help, the command its default.
+A command's parameter is written `size: Size = 256`. The alias holds the option's name and help, the command
+its default.
 """
 
 import math

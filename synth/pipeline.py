@@ -50,7 +50,7 @@ class RenderRequest:
 
 
 class RenderJob(NamedTuple):
-    """The job of one shard."""
+    """One shard to be rendered."""
 
     recipe: Recipe
     part: Part
@@ -67,18 +67,19 @@ class RenderSummary(NamedTuple):
     seconds: float
     cpu_seconds: float
     retries: int
-    redraws: int  # of pictures that had nothing to show
+    redraws: int  # of pictures that showed nothing
 
     def row(self) -> Json:
         """Returns the summary as a row for a person."""
-        rate = round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0
-        row = {
+        return {
             "pictures": self.total,
             "drawn": self.pictures,
             "bytes": self.bytes,
             "seconds": round(self.seconds, 1),
+            "pictures_per_core_second": round(self.pictures / self.cpu_seconds) if self.cpu_seconds else 0,
+            "retries": self.retries,
+            "redraws": self.redraws,
         }
-        return {**row, "pictures_per_core_second": rate, "retries": self.retries, "redraws": self.redraws}
 
 
 def check(request: RenderRequest) -> Any:
@@ -86,24 +87,24 @@ def check(request: RenderRequest) -> Any:
 
     Raises UserError for anything that is not allowed."""
     dataset = datasets.get(request.dataset)
+
+    # Ranges of options.
     if request.samples < 1:
         raise UserError(f"--n is {request.samples}; ask for at least one picture")
     if request.samples > 10**9:
-        raise UserError(
-            f"--n is {request.samples}; keys have nine digits, so a set holds at most {10**9:,} pictures"
-        )
+        most = f"{10**9:,} pictures"
+        raise UserError(f"--n is {request.samples}; keys have nine digits, so a set holds at most {most}")
     if not 1 <= request.size <= LARGEST:
         raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
     if request.codec not in CODECS:
         raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
-    least_of = [
-        ("--seed", request.seed, 0),
-        ("--workers", request.workers or 0, 0),
-        ("--shard-size", request.shard_size, 1),
-    ]
-    for name, value, least in least_of:
+    floors = {"--seed": (request.seed, 0), "--workers": (request.workers or 0, 0)}
+    floors["--shard-size"] = (request.shard_size, 1)
+    for name, (value, least) in floors.items():
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
+
+    # The renderer, then the family's settings.
     if request.device != "software" and not hasattr(dataset.module, "vet"):
         raise UserError(f"{request.dataset} is not drawn by shaders, so --device has no use; leave it out")
     gl.choose(request.device)
@@ -136,50 +137,50 @@ def make_shards(request: RenderRequest) -> Generator[Estimate | Progress | Rende
 
 
 def _summary(request: RenderRequest, outcome: Outcome) -> RenderSummary:
-    cpu_seconds, redraws = (
-        sum(r.run["cpu_seconds"] for r in outcome.records),
-        sum(r.content["redraws"] for r in outcome.records),
-    )
-    pictures, size = sum(r.count for r in outcome.records), sum(r.bytes for r in outcome.records)
+    records = outcome.records
     return RenderSummary(
-        request.samples, pictures, size, outcome.seconds, cpu_seconds, outcome.retries, redraws
+        total=request.samples,
+        pictures=sum(r.count for r in records),
+        bytes=sum(r.bytes for r in records),
+        seconds=outcome.seconds,
+        cpu_seconds=sum(r.run["cpu_seconds"] for r in records),
+        retries=outcome.retries,
+        redraws=sum(r.content["redraws"] for r in records),
     )
 
 
 def render_shard(job: RenderJob) -> Iterator[int | Record]:
-    """Renders, publishes and records one shard, as the task of a worker. Yields pictures drawn since the last
-    yield, then the record."""
+    """Renders, publishes and records one shard, as the task of a worker. Yields the number of pictures drawn
+    since the last yield, then the record."""
+    # The worker's process and its inputs.
     keep_memory()
     recipe, shard, out, device = job
     gl.choose(device)
     storage, identity = open_storage(out), recipe.identity
     watch = Stopwatch.start()
-    pixels, redraws = (
-        hashlib.sha256(),
-        0,
-    )  # pixels: a hash of the pictures' CRC-32s, quick and equal for every codec
+
+    # Samples. The hash of the pictures' CRC-32s is quick, and it is equal for every codec.
+    pixels, redraws = hashlib.sha256(), 0
     with storage.staged(shard.file) as path, shards.ShardWriter(path) as writer:
         for done in range(1, shard.count + 1):
             index = shard.first + done - 1
             try:
                 sample = recipe.encode(index)
             except DrawError as error:
+                # A worker's message must name its shard.
                 raise DrawError(f"{shard.file}: {error}") from None
             writer.add(shards.sample_key(index), sample.files)
             pixels.update(zlib_ng.crc32(sample.pixels).to_bytes(4, "big"))
             redraws += sample.redraws
             if done % _ADVANCE == 0 or done == shard.count:
+                # The last batch may be smaller.
                 yield (done - 1) % _ADVANCE + 1
+
+    # The record, which marks the published shard as done.
     content = {"pixels": pixels.hexdigest(), "redraws": redraws}
+    size, sha256, renderer = writer.size, writer.sha256, recipe.renderer
     record = Record.of(
-        shard,
-        identity,
-        content,
-        watch,
-        bytes=writer.size,
-        sha256=writer.sha256,
-        packages=_VERSIONED,
-        about=recipe.renderer,
+        shard, identity, content, watch, bytes=size, sha256=sha256, packages=_VERSIONED, entries=renderer
     )
     ledger.write_record(storage, record)
     yield record
@@ -195,17 +196,17 @@ def _stored(storage: Storage | None) -> bytes | None:
 def _with_programs_at(recipe: Recipe, storage: Storage) -> Recipe:
     """Writes programs that are not stored yet to the target, for the workers. Returns the recipe with their
     place."""
-    own = getattr(recipe.config, "programs", None)
-    if own is None or own.place:
+    vetted = getattr(recipe.config, "programs", None)
+    if vetted is None or vetted.place:
         return recipe
-    storage.write(programs.NAME, own.data)
-    return replace(recipe, config=replace(recipe.config, programs=own.at(storage.url)))
+    storage.write(programs.NAME, vetted.data)
+    return replace(recipe, config=replace(recipe.config, programs=vetted.at(storage.url)))
 
 
 def _licence(recipe: Recipe) -> str:
     """Returns the licence of a set: exnihilo's, or that of its family for programs of other people."""
-    stated = getattr(recipe.dataset.module, "licence", None)
-    return str(stated(recipe.config)) if stated else card.LICENCE
+    licence = getattr(recipe.dataset.module, "licence", None)
+    return str(licence(recipe.config)) if licence else card.LICENCE
 
 
 def _terms(request: RenderRequest) -> Execution:
@@ -221,25 +222,27 @@ class _Rendering(Work):
     def __init__(self, request: RenderRequest) -> None:
         storage = open_storage(request.out)
         self._recipe, self._device = recipe_of(request, storage), request.device
-        super().__init__(
-            storage,
-            self._recipe.identity,
-            shards.plan(self._recipe.dataset.name, request.samples, request.shard_size),
-        )
+        parts = shards.plan(self._recipe.dataset.name, request.samples, request.shard_size)
+        super().__init__(storage, self._recipe.identity, parts)
         self._probes = range(min(request.samples, _PROBES))
 
     def probe(self) -> Probe:
+        # Warm-up: one picture compiles or loads the kernels, and each shader program compiles by itself.
         for i in self._probes if self._recipe.renderer else (0,):
-            self._recipe.encode(i)  # compiles kernels, or loads them
+            self._recipe.encode(i)
+
+        # Measurement.
         begun = time.process_time()
         lengths = [
             _BLOCK + len(data) + -len(data) % _BLOCK
             for i in self._probes
             for data in self._recipe.encode(i).files.values()
         ]
+        # The mean sample, with its tar headers and padding.
         return Probe(sum(lengths) / len(self._probes), (time.process_time() - begun) / len(self._probes))
 
     def jobs(self, parts: Sequence[Part]) -> list[RenderJob]:
+        # Workers read large programs at the target, so these are stored before the jobs start.
         recipe = _with_programs_at(self._recipe, self.storage)
         return [RenderJob(recipe, part, self.storage.url, self._device) for part in parts]
 

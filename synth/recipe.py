@@ -1,6 +1,4 @@
-"""The recipe of a set: the settings that decide its pixels and bytes, and the samples that follow from
-them.
-"""
+"""The recipe of a set: the settings that decide its pixels and bytes, and the samples that follow."""
 
 import json
 import traceback
@@ -52,17 +50,12 @@ class Recipe:
     def of(cls, identity: Json) -> Self:
         """Returns the recipe of a manifest's or record's identity. Raises UserError if this checkout draws
         another law."""
+        # The law first, as another law may have other settings.
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
         family_config = settings.from_json(dataset.module.Config, identity["config"])
-        return cls(
-            dataset,
-            family_config,
-            identity["size"],
-            identity["seed"],
-            identity["shard_size"],
-            identity["codec"],
-        )
+        size, seed = identity["size"], identity["seed"]
+        return cls(dataset, family_config, size, seed, identity["shard_size"], identity["codec"])
 
     @property
     def identity(self) -> Json:
@@ -78,6 +71,7 @@ class Recipe:
             "shard_size": self.shard_size,
             "codec": self.codec,
         }
+        # Written and read, so that it equals the identity in a manifest: lists, and sha256s for tables.
         return json.loads(settings.canonical(identity))
 
     @property
@@ -102,30 +96,34 @@ class Recipe:
             params, picture = self.render(index)
             codec = CODECS[self.codec]
             encoded = codec.encode(picture.pixels)
-            about = {**self.describe(index, params, picture), "crc32": checksum(encoded)}
-            files = {codec.extension: encoded, "json": settings.canonical(about)}
+            metadata = {**self.describe(index, params, picture), "crc32": checksum(encoded)}
+            files = {codec.extension: encoded, "json": settings.canonical(metadata)}
             return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
         except UserError:
             raise
         except Exception as error:
+            # A defect of the family. Its traceback does not survive the way between processes.
             sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
             raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None
 
 
-def redraw(about: Json) -> np.ndarray:
+def redraw(metadata: Json) -> np.ndarray:
     """Draws a picture again from its sample's JSON alone: uint8 (S, S, C). Raises UserError if the JSON does
     not describe a picture."""
     try:
-        family = _family(about["family"], about["law"])
-        return family.render(settings.from_json(family.Params, about["params"]), about["size"]).pixels
+        family = _family(metadata["family"], metadata["law"])
+        return family.render(settings.from_json(family.Params, metadata["params"]), metadata["size"]).pixels
     except (KeyError, TypeError, ValueError, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 
 def _family(name: str, law: int) -> Family:
+    """Returns the module of a family. Raises UserError if this checkout has no such family or law."""
+    # Several data sets may share a family.
     module = next((d.module for d in datasets.DATASETS.values() if d.family == name), None)
     if module is None:
-        raise UserError(f"this checkout has no family {name!r}")
+        names = ", ".join(sorted({dataset.family for dataset in datasets.DATASETS.values()}))
+        raise UserError(f"this checkout has no family {name!r}; it has {names}")
     if law != module.LAW:
-        raise UserError(f"this was drawn by law {law} of {name}; this checkout draws law {module.LAW}")
+        raise UserError(f"these pictures follow law {law} of {name}; this checkout draws law {module.LAW}")
     return module

@@ -25,6 +25,7 @@ class Stream:
 
     def word(self) -> int:
         """Returns the next 64 random bits."""
+        # SplitMix64: the counter times the increment, then its mixing function.
         z = (self._key + self._counter * GOLDEN) & _MASK
         self._counter += 1
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -33,11 +34,13 @@ class Stream:
 
     def uniform(self, low: float, high: float) -> float:
         """Returns a float64 uniform on [low, high), with 53 random bits."""
+        # The order of operations is part of every law: another one changes last bits.
         return low + (high - low) * ((self.word() >> 11) * 2.0**-53)
 
     def integer(self, low: int, high: int) -> int:
-        """Returns an integer uniform on low..high, both ends included (bias below 2^-40 for ranges that fit
-        24 bits)."""
+        """Returns an integer uniform on low..high, both ends included. The bias is below 2^-40 for ranges of
+        24 bits."""
+        # The high half of the product, without rejection: each integer takes exactly one word.
         return low + ((self.word() * (high - low + 1)) >> 64)
 
     def at(self, *path: int) -> "Stream":
@@ -53,9 +56,8 @@ def stream(seed: int, name: str, *path: int) -> Stream:
     """Returns the stream of a data set (no path), of one of its classes (class) or of a picture (class,
     instance)."""
     label = "/".join([str(seed), name, *map(str, path)])
-    return Stream(
-        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little"), (seed, name), path
-    )
+    key = int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little")
+    return Stream(key, (seed, name), path)
 
 
 @njit(cache=True, inline="always")

@@ -15,26 +15,28 @@ T = TypeVar("T")
 
 
 def with_settings(config: T, settings: Iterable[str]) -> T:
-    """Returns the config with each `key=value` put in. Numbers are written plainly, ranges as `low,high`.
+    """Returns the config with the value of each `key=value`. Numbers are written plainly, ranges as
+    `low,high`.
 
-    Raises UserError for an unknown key (listing the known), a value of the wrong type, or one that the config
-    refuses."""
+    Raises UserError for an unknown key (with the list of keys), a value of the wrong type, or one that the
+    config refuses."""
     types_of = typing.get_type_hints(type(config))
     for setting in settings:
         key, equals, text = setting.partition("=")
+
+        # The key.
         if key not in types_of:
             raise UserError(f"unknown setting {key!r}; known are {', '.join(sorted(types_of))}")
+        default = _written(getattr(config, key))
         if not equals:
-            raise UserError(
-                f"setting {key!r} has no value; write {key}=VALUE, as in {key}={_written(getattr(config, key))}"
-            )
+            raise UserError(f"setting {key!r} has no value; write {key}=VALUE, as in {key}={default}")
+
+        # The value. The config's own checks raise ValueError too.
         try:
             config = dataclasses.replace(config, **{key: _parse(types_of[key], text)})  # type: ignore[type-var]
         except ValueError as error:
             reason = str(error) or "wrong type"
-            raise UserError(
-                f"setting {key} cannot be {text!r}: {reason}; the default is {_written(getattr(config, key))}"
-            ) from None
+            raise UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {default}") from None
     return config
 
 
@@ -43,9 +45,8 @@ def from_json(kind: type[T], values: dict[str, Any]) -> T:
     names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if names != set(values):
-        raise ValueError(
-            f"{kind.__name__} has the fields {', '.join(sorted(names))}, not {', '.join(sorted(values))}"
-        )
+        wanted, given = ", ".join(sorted(names)), ", ".join(sorted(values))
+        raise ValueError(f"{kind.__name__} has the fields {wanted}, not {given}")
     types_of = typing.get_type_hints(kind)
     return kind(**{name: _from_json(types_of[name], value) for name, value in values.items()})
 
@@ -62,10 +63,12 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Returns the JSON of a dataclass: its `stated`, or else its fields."""
     return value.stated if hasattr(value, "stated") else vars(value)
 
 
 def _from_json(kind: Any, value: Any) -> Any:
+    """Returns a value of this type from its JSON, with tuples for lists."""
     if isinstance(value, dict):
         return from_json(kind, value)
     if isinstance(value, list):
@@ -80,8 +83,12 @@ _ENCODER = json.JSONEncoder(
 
 
 def _parse(kind: Any, text: str) -> Any:
+    """Returns the value of a setting of this type. Raises ValueError with the reason."""
+    # Types with their own parser, such as class tables.
     if hasattr(kind, "parse"):
         return kind.parse(text)
+
+    # Ranges.
     if typing.get_origin(kind) is tuple:
         parts, kinds = text.split(","), typing.get_args(kind)
         if len(parts) != len(kinds):
@@ -90,8 +97,12 @@ def _parse(kind: Any, text: str) -> Any:
         if values[0] > values[1]:
             raise ValueError("the range ends before it starts")
         return values
+
+    # Optional values: the type comes first, None second.
     if isinstance(kind, types.UnionType):
         return None if text == "none" else _parse(typing.get_args(kind)[0], text)
+
+    # Plain values.
     if kind is bool:
         if text not in ("true", "false"):
             raise ValueError("it must be true or false")
@@ -99,13 +110,13 @@ def _parse(kind: Any, text: str) -> Any:
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError(
-            {int: "it must be a whole number", float: "it must be a number"}.get(kind, "wrong type")
-        ) from None
+        reasons = {int: "it must be a whole number", float: "it must be a number"}
+        raise ValueError(reasons.get(kind, "wrong type")) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("it must be finite")
     return value
 
 
 def _written(value: Any) -> str:
+    """Returns a value as a user types it after `key=`."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

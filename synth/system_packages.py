@@ -15,28 +15,32 @@ PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "emoji": ("fonts-noto-color-emoji", "libfribidi0"),
     }
 )
-_CHECKS = {  # commands that end well if the packages are there
+
+# Commands that end well if the packages are there.
+_CHECKS = {
     "shaders": "from synth.glsl import checkup; checkup.examine('software')",
     "emoji": "from data.emoji import font; font.find(None)",
 }
 
 
 def install(name: str) -> str | None:
-    """Installs the packages of a use by apt-get if they are missing. Returns a sentence, or None if nothing is missing.
+    """Installs the packages of a use by apt-get if they are missing.
 
-    Raises UserError if the use is unknown."""
+    Returns a sentence, or None if nothing is missing. Raises UserError if the use is unknown."""
     if name not in PACKAGES:
         raise UserError(f"unknown packages {name!r}; --install takes {' or '.join(PACKAGES)}")
     if _works(name):
         return None
-    wanted = " ".join(PACKAGES[name])
+
+    # Only root can install. Another user gets the command to pass on.
+    packages = " ".join(PACKAGES[name])
     if os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = ["apt-get", "-qq"]
         _run([*quiet, "update"])
         _run([*quiet, "install", "-y", "--no-install-recommends", *PACKAGES[name]])
         if _works(name):
-            return f"installed {wanted}"
-    return f"note: {name} need system packages; as root: apt-get install {wanted}"
+            return f"installed {packages}"
+    return f"note: {name} need system packages; as root: apt-get install {packages}"
 
 
 def _works(name: str) -> bool:
@@ -44,6 +48,6 @@ def _works(name: str) -> bool:
 
 
 def _run(command: list[str]) -> int:
-    return subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-    ).returncode
+    """Runs a command silently. Returns its exit code."""
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, stdout=nothing, stderr=nothing, check=False).returncode

@@ -25,41 +25,46 @@ _CHUNK = 1 << 20
 
 def about_path(path: str) -> Json:
     """Returns the summary of a finished set, or of a single tar. Raises UserError if it is damaged."""
-    if not path.endswith(".tar"):
-        shard_set = ShardSet(path)
-        manifest = shard_set.manifest
-        there = shard_set.storage.sizes()
-        for part in manifest["parts"]:
-            if there.get(part["file"]) != part["bytes"]:
-                held = f"has {there[part['file']]:,}" if part["file"] in there else "is missing"
-                raise UserError(
-                    f"{shard_set.storage.join(part['file'])} {held} where the manifest says {part['bytes']:,} bytes"
-                )
-        sizes = {
-            "pictures": len(shard_set),
-            "shards": len(shard_set.shards),
-            "bytes": sum(p["bytes"] for p in manifest["parts"]),
-        }
-        return {**manifest["identity"], **sizes, "licence": manifest["licence"], "digest": shard_set.digest}
+    return _tar_summary(path) if path.endswith(".tar") else _set_summary(ShardSet(path))
+
+
+def _set_summary(shard_set: ShardSet) -> Json:
+    manifest, sizes = shard_set.manifest, shard_set.storage.sizes()
+
+    # Missing or cut tars.
+    for part in manifest["parts"]:
+        name, size = shard_set.storage.join(part["file"]), sizes.get(part["file"])
+        if size != part["bytes"]:
+            fault = "is missing" if size is None else f"has {size:,}"
+            raise UserError(f"{name} {fault} where the manifest says {part['bytes']:,} bytes")
+
+    counts = {
+        "pictures": len(shard_set),
+        "shards": len(shard_set.shards),
+        "bytes": sum(p["bytes"] for p in manifest["parts"]),
+    }
+    return {**manifest["identity"], **counts, "licence": manifest["licence"], "digest": shard_set.digest}
+
+
+def _tar_summary(path: str) -> Json:
     keys = [_checked(path, key, files) and key for key, files in _members(path)]
+
+    # A tar that was cut between two samples reads without an error.
     record = _record_beside(path)
     if record and record.get("count") != len(keys):
-        raise UserError(
-            f"{path} holds {len(keys)} samples where its record says {record.get('count')}; it was cut after member {keys[-1]}"
-        )
-    return {
-        "path": path,
-        "samples": len(keys),
-        "first": keys[0] if keys else None,
-        "last": keys[-1] if keys else None,
-    }
+        counts = f"{len(keys)} samples where its record says {record.get('count')}"
+        raise UserError(f"{path} holds {counts}; it was cut after member {keys[-1]}")
+
+    first, last = (keys[0], keys[-1]) if keys else (None, None)
+    return {"path": path, "samples": len(keys), "first": first, "last": last}
 
 
 def about_sample(path: str, key: str) -> Json:
     """Returns a sample's JSON, after a check of its picture. Raises UserError if it is missing or damaged."""
+    # A tar, or the tars of a set that may hold the key.
     for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
-        for found, files in _members(tar):
-            if found == key:
+        for member, files in _members(tar):
+            if member == key:
                 return _checked(tar, key, files)
     raise UserError(
         f"{path} holds no sample {key!r}; keys of formula pictures are nine digits, such as 000000123"
@@ -69,17 +74,21 @@ def about_sample(path: str, key: str) -> Json:
 def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
     """Returns a sample's JSON. Raises UserError if there is none, or the picture differs from its checksum.
     Tars of other people, which a record adopts, may have neither."""
-    about = _parsed(files.get("json", b""))
-    if "crc32" not in about:
+    metadata = _parsed(files.get("json", b""))
+
+    # No checksum: allowed in adopted tars alone.
+    if "crc32" not in metadata:
         if not _drawn(_record_beside(path).get("identity", {"family": "unknown"})):
-            return about
+            return metadata
         raise UserError(
-            f"member {key}.json of {path} is not what exnihilo writes; the tar was changed, or is another program's"
+            f"member {key}.json of {path} has no checksum; the tar was changed, or is another program's"
         )
+
+    # The picture, or an empty file if there is none.
     extension = next((e for e in files if e in codecs.EXTENSIONS), "")
-    if checksum(files.get(extension, b"")) != about["crc32"]:
+    if checksum(files.get(extension, b"")) != metadata["crc32"]:
         raise UserError(f"member {key}.{extension} of {path} was changed: it differs from its checksum")
-    return about
+    return metadata
 
 
 def _record_beside(path: str) -> Json:
@@ -92,34 +101,39 @@ def _record_beside(path: str) -> Json:
 
 
 def redrawable(shard_set: ShardSet) -> int:
-    """Returns the number of pictures of a set that can be drawn again: all of formula pictures, none of
-    others."""
+    """Returns the number of pictures that can be drawn again: all of a set of formulas, none of any other."""
     return len(shard_set) if _drawn(shard_set.manifest["identity"]) else 0
 
 
 def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | None]]:
     """Yields every shard with a sentence about its damage, or None. Also draws `redrawn` formula pictures
     again and compares them."""
+    # Pictures evenly spread over the set.
     total = len(shard_set)
     chosen = {i * total // redrawn for i in range(redrawn)} if redrawn else set()
+
     for shard, part in zip(shard_set.shards, shard_set.manifest["parts"], strict=True):
-        wanted = {shards.sample_key(i) for i in chosen if shard.first <= i < shard.first + shard.count}
-        yield shard, _damage(shard_set, shard, part, wanted)
+        keys = {shards.sample_key(i) for i in chosen if shard.first <= i < shard.first + shard.count}
+        yield shard, _damage(shard_set, shard, part, keys)
 
 
-def _damage(shard_set: ShardSet, shard: Shard, part: Json, wanted: set[str]) -> str | None:
+def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> str | None:
+    """Returns a sentence about the damage of a shard, or None. Draws the samples of `keys` again."""
     name = shard_set.storage.join(shard.file)
     try:
         with shard_set.storage.open(shard.file) as file:
+            # Checksum of the tar.
             whole = hashlib.sha256()
             while chunk := file.read(_CHUNK):
                 whole.update(chunk)
-            file.seek(0)
             if whole.hexdigest() != part["sha256"]:
                 return f"{name} is not what was written: {_culprit(shard_set, shard)}"
-            if wanted:
+
+            # Pictures drawn again.
+            file.seek(0)
+            if keys:
                 codec = CODECS[shard_set.manifest["identity"]["codec"]]
-                return _misdrawn(shards.read_shard(file, name), wanted, name, codec)
+                return _misdrawn(shards.read_shard(file, name), keys, name, codec)
     except FileNotFoundError:
         return f"{name} is missing"
     except UserError as error:
@@ -127,14 +141,19 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, wanted: set[str]) -> 
     return None
 
 
-def _misdrawn(samples: Iterator[shards.Sample], wanted: set[str], name: str, codec: Codec) -> str | None:
+def _misdrawn(samples: Iterator[shards.Sample], keys: set[str], name: str, codec: Codec) -> str | None:
+    """Returns a sentence about the first sample of `keys` that its JSON does not draw as stored, or None."""
     for sample in samples:
-        if sample.key not in wanted:
+        if sample.key not in keys:
             continue
-        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.about))))
-        foreign = sample.about.get("renderer") and sample.about["renderer"] != gl.renderer()
+        # The codec may lose bits, so both pictures have gone through it.
+        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.metadata))))
+
+        # Renderers of shaders differ by a few levels.
+        foreign = sample.metadata.get("renderer") and sample.metadata["renderer"] != gl.renderer()
         if np.abs(drawn.astype(np.int16) - sample.pixels).mean() > (gl.TOLERANCE if foreign else 0):
-            return f"{name} holds {sample.key} as no longer drawn from its JSON: another machine type or law drew it"
+            cause = "another machine type or law drew it"
+            return f"sample {sample.key} of {name} is not the picture that its JSON draws: {cause}"
     return None
 
 
@@ -143,29 +162,33 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
     does not read."""
     identity = shard_set.manifest["identity"]
     if not _drawn(identity):
-        return "its sha256 is another"
+        return "its sha256 differs from the manifest's"
     try:
         recipe = Recipe.of(identity)
     except UserError as error:
-        return f"which member cannot be said, for {error}"
+        return f"its members cannot be compared, because {error}"
+
+    # Members one by one, beside the samples that the recipe draws.
     extension = CODECS[recipe.codec].extension
     index, end = shard.first, shard.first + shard.count
     with shard_set.storage.open(shard.file) as file:
         for key, files in shards.read_members(file, shard_set.storage.join(shard.file)):
             if index == end or key != shards.sample_key(index):
                 return f"member {key} does not belong there"
-            about = _parsed(files.get("json", b""))
+
+            # The JSON, apart from its checksum, then the picture.
+            metadata = _parsed(files.get("json", b""))
             expected = json.loads(settings.canonical(recipe.describe(index, *recipe.render(index))))
-            if {k: v for k, v in about.items() if k != "crc32"} != expected:
+            if {k: v for k, v in metadata.items() if k != "crc32"} != expected:
                 return f"member {key}.json was changed"
-            if checksum(files.get(extension, b"")) != about.get("crc32"):
+            if checksum(files.get(extension, b"")) != metadata.get("crc32"):
                 return f"member {key}.{extension} was changed"
             index += 1
-    return (
-        "its headers or padding were changed"
-        if index == end
-        else f"it ends before member {shards.sample_key(index)}"
-    )
+
+    # All members are as they were.
+    if index < end:
+        return f"it ends before member {shards.sample_key(index)}"
+    return "its headers or padding were changed"
 
 
 def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -187,12 +210,13 @@ def _shards_of(path: str, key: str) -> list[str]:
     shard_set = ShardSet(path)
     if not _drawn(shard_set.manifest["identity"]):
         return [shard_set.storage.join(s.file) for s in shard_set.shards]
+
+    # The one shard with that index.
     index = int(key) if key.isdecimal() else -1
     shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
     if shard is None:
-        raise UserError(
-            f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {shards.sample_key(len(shard_set) - 1)}"
-        )
+        last = shards.sample_key(len(shard_set) - 1)
+        raise UserError(f"{path} holds no sample {key!r}; its keys are {shards.sample_key(0)} to {last}")
     return [shard_set.storage.join(shard.file)]
 
 

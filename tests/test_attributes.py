@@ -51,7 +51,7 @@ def side(*mean: float, mode: tuple[int, ...] = ()) -> Json:
     return {"mean": list(mean), "mode": list(mode or map(round, mean))}
 
 
-def about(
+def sample_json(
     family: str,
     params: Json,
     *,
@@ -86,15 +86,15 @@ def random_stats(channels: int) -> Json:
 
 def random_samples(name: str, count: int) -> Iterator[Json]:
     """Samples with parameters of the law and stats of chance."""
-    made = recipe(name)
+    renderer = recipe(name)
     pool = [
-        as_json(vars(datasets.sample_params(made.dataset, made.config, seed=0, index=index)))
+        as_json(vars(datasets.sample_params(renderer.dataset, renderer.config, seed=0, index=index)))
         for index in range(300)
     ]
     for index in range(count):
-        stats = random_stats(made.config.channels)
+        stats = random_stats(renderer.config.channels)
         yield {
-            "family": made.dataset.family,
+            "family": renderer.dataset.family,
             "params": pool[index % 300],
             "stats": stats,
             "size": SIZE,
@@ -107,7 +107,7 @@ def random_samples(name: str, count: int) -> Iterator[Json]:
     "name", ["visual_atoms", "fractals_corrupted_contour", "fractals_multi", "fractaldb", "shaders"]
 )
 def test_sentences_parse_back_to_the_facts_of_random_samples(name: str, count: int) -> None:
-    said: set[str] = set()
+    stated: set[str] = set()
     for sample in random_samples(name, count):
         short, long = sentences(sample)
         known = facts(sample)
@@ -115,8 +115,8 @@ def test_sentences_parse_back_to_the_facts_of_random_samples(name: str, count: i
         assert parse(short) == {s.fact: known[s.fact] for s in SLOTS if s.short and s.fact in known} | only(
             known, "count"
         )
-        said |= known.keys()
-    assert len(said) >= 9
+        stated |= known.keys()
+    assert len(stated) >= 9
 
 
 def only(known: Json, *names: str) -> Json:
@@ -145,18 +145,12 @@ def test_every_phrase_of_the_table_parses_back() -> None:
 
 
 def test_facts_make_the_prompts_that_one_would_write() -> None:
-    assert (
-        state({"family": "fractal", "colour": "red", "background": "blue"})
-        == "a red fractal on a blue background"
-    )
-    assert (
-        state({"family": "fractal", "colour": "orange", "background": "orange"})
-        == "an orange fractal on an orange background"
-    )
-    assert (
-        state({"family": "fractals", "count": 3, "background": "green"})
-        == "three fractals on a green background"
-    )
+    red = {"family": "fractal", "colour": "red", "background": "blue"}
+    assert state(red) == "a red fractal on a blue background"
+    orange = {"family": "fractal", "colour": "orange", "background": "orange"}
+    assert state(orange) == "an orange fractal on an orange background"
+    three: dict[str, str | int] = {"family": "fractals", "count": 3, "background": "green"}
+    assert state(three) == "three fractals on a green background"
     contour = {"family": "contour", "colour": "grey", "waves": "14 and 9", "background": "black"}
     assert state(contour) == "a grey contour of fourteen and nine waves on a black background"
     assert state(contour, "short") == "a grey contour on a black background"
@@ -164,9 +158,10 @@ def test_facts_make_the_prompts_that_one_would_write() -> None:
 
 
 REFUSED = """
-a|fractal|a red|an red fractal|a orange fractal|A red fractal|a red fractal.|two fractal|a fractals|a fractal red|a red green fractal
-a fractal on a blue ground|a fractal on an blue background|a  fractal|a fractal |a photograph of a dog|seventeen fractals|a fractal,
-a fractal made of two copies of itself|some shader picture|two red contours
+a|fractal|a red|an red fractal|a orange fractal|A red fractal|a red fractal.|two fractal|a fractals
+a fractal red|a red green fractal|a fractal on a blue ground|a fractal on an blue background|a  fractal
+a fractal |a photograph of a dog|seventeen fractals|a fractal,|a fractal made of two copies of itself
+some shader picture|two red contours
 """
 
 
@@ -190,7 +185,7 @@ def test_facts_without_a_phrase_are_refused() -> None:
 
 
 def test_phrases_vary_with_the_index_and_state_the_same() -> None:
-    sample = about("fractals", FRACTAL, fore=side(*RED), back=side(*BLUE))
+    sample = sample_json("fractals", FRACTAL, fore=side(*RED), back=side(*BLUE))
     texts = {index: sentences({**sample, "index": index}) for index in range(200)}
     assert len({long for _, long in texts.values()}) > 50 and len({short for short, _ in texts.values()}) > 3
     assert all(parse(long) == facts(sample) for _, long in texts.values())
@@ -253,7 +248,7 @@ RED, BLUE, TEAL, BLACK = (220, 20, 30), (30, 60, 230), (0, 128, 128), (0, 0, 0)
 
 
 def test_a_colour_needs_mean_and_mode() -> None:
-    clear = facts(about("fractals", FRACTAL, fore=side(*RED), back=side(*BLUE)))
+    clear = facts(sample_json("fractals", FRACTAL, fore=side(*RED), back=side(*BLUE)))
     assert (clear["colour"], clear["background"]) == ("red", "blue")
     for front in (
         side(*RED, mode=BLUE),
@@ -262,28 +257,21 @@ def test_a_colour_needs_mean_and_mode() -> None:
         side(*TEAL, mode=RED),
         side(170, 90, 90, mode=RED),
     ):
-        assert "colour" not in facts(about("fractals", FRACTAL, fore=front, back=side(*BLUE)))
-    assert (
-        facts(about("fractals", FRACTAL, fore=side(110, 100, 95, mode=RED), back=side(*BLUE)))["colour"]
-        == MANY
-    )
+        assert "colour" not in facts(sample_json("fractals", FRACTAL, fore=front, back=side(*BLUE)))
+    mixed = sample_json("fractals", FRACTAL, fore=side(110, 100, 95, mode=RED), back=side(*BLUE))
+    assert facts(mixed)["colour"] == MANY
 
 
 def test_nothing_is_said_of_what_is_not_there() -> None:
     nothing: Json = {"mean": None, "mode": None}
-    known = facts(about("fractals", FRACTAL, fill=0.0, box=None, fore=nothing, back=side(*BLACK)))
+    known = facts(sample_json("fractals", FRACTAL, fill=0.0, box=None, fore=nothing, back=side(*BLACK)))
     assert known == {"family": "fractal", "background": "black", "maps": 3}
-    assert "background" not in facts(about("fractals", FRACTAL, fill=0.97, fore=side(*RED), back=side(*BLUE)))
-    assert "background" not in facts(
-        about("shaders", {"plan": "fields", "blocks": []}, fill=0.7, fore=side(*RED), back=side(*BLUE))
-    )
-    assert "cut" not in facts(
-        about("fractals", {**FRACTAL, "lines": 100}, fill=0.002, fore=side(*RED), back=side(*BLACK))
-    )
-    assert (
-        facts(about("fractals", {**FRACTAL, "lines": 100}, fore=side(*RED), back=side(*BLACK)))["cut"]
-        == "lines"
-    )
+    red, blue, black = side(*RED), side(*BLUE), side(*BLACK)
+    plain, lined = {"plan": "fields", "blocks": []}, {**FRACTAL, "lines": 100}
+    assert "background" not in facts(sample_json("fractals", FRACTAL, fill=0.97, fore=red, back=blue))
+    assert "background" not in facts(sample_json("shaders", plain, fill=0.7, fore=red, back=blue))
+    assert "cut" not in facts(sample_json("fractals", lined, fill=0.002, fore=red, back=black))
+    assert facts(sample_json("fractals", lined, fore=red, back=black))["cut"] == "lines"
 
 
 @pytest.mark.parametrize(
@@ -302,24 +290,19 @@ def test_nothing_is_said_of_what_is_not_there() -> None:
     ],
 )
 def test_a_place_is_said_where_the_box_leaves_no_doubt(box: Any, place: str | None) -> None:
-    assert facts(about("fractals", FRACTAL, box=box, fore=side(*RED), back=side(*BLUE))).get("place") == place
+    sample = sample_json("fractals", FRACTAL, box=box, fore=side(*RED), back=side(*BLUE))
+    assert facts(sample).get("place") == place
 
 
 def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     def scene(*boxes: tuple[float, ...]) -> Json:
-        figures = [
-            {**only(FRACTAL, "maps", "hue", "saturation", "value", "hue_mode"), "box": box} for box in boxes
-        ]
-        return facts(
-            about("fractal_scenes", {"figures": figures, "clouds": []}, fore=side(*RED), back=side(*BLUE))
-        )
+        figure = only(FRACTAL, "maps", "hue", "saturation", "value", "hue_mode")
+        params = {"figures": [{**figure, "box": box} for box in boxes], "clouds": []}
+        return facts(sample_json("fractal_scenes", params, fore=side(*RED), back=side(*BLUE)))
 
     apart = scene((0.1, 0.1, 0.3, 0.3), (0.6, 0.6, 0.9, 0.9))
-    assert (apart["family"], apart["count"], apart["mostly"]) == (
-        "fractals",
-        2,
-        "red",
-    ) and "colour" not in apart
+    assert (apart["family"], apart["count"], apart["mostly"]) == ("fractals", 2, "red")
+    assert "colour" not in apart
     half = scene((0.1, 0.1, 0.3, 0.3), (0.15, 0.1, 0.6, 0.6), (0.5, 0.5, 0.9, 0.9))
     assert half["family"] == "fractals" and "count" not in half
     hidden = scene((0.1, 0.1, 0.3, 0.3), (0.1, 0.1, 0.5, 0.5))
@@ -346,16 +329,16 @@ def test_a_scene_is_counted_where_no_figure_hides_another() -> None:
     ],
 )
 def test_settings_far_from_the_usual_get_sentences_too(name: str, settings: Json) -> None:
-    made = recipe(name)
-    made = replace(made, config=replace(made.config, **settings))
+    renderer = recipe(name)
+    renderer = replace(renderer, config=replace(renderer.config, **settings))
     for index in range(5):
-        sample = as_json(made.describe(index, *made.render(index)))
+        sample = as_json(renderer.describe(index, *renderer.render(index)))
         assert parse(sentences(sample)[1]) == facts(sample)
 
 
 def test_an_unknown_family_is_an_error() -> None:
     with pytest.raises(KeyError, match="poems"):
-        facts(about("poems", {}, fore=side(*RED), back=side(*BLUE)))
+        facts(sample_json("poems", {}, fore=side(*RED), back=side(*BLUE)))
 
 
 # ---- the words hold against the pixels
@@ -381,7 +364,9 @@ def hues(pixels: np.ndarray) -> np.ndarray:
 
 
 def shares(pixels: np.ndarray) -> dict[str, float]:
-    """For every colour word the share of pixels, uint8 (N, 3), that a generous reading of hue, saturation and value lets bear it."""
+    """Returns by colour word the share of pixels, uint8 (N, 3), of this word.
+
+    It reads hue, saturation and value generously."""
     hue, saturation, value = hsv(pixels)
 
     def hued(first: float, last: float, least: float = 0.1) -> np.ndarray:
@@ -400,7 +385,7 @@ def shares(pixels: np.ndarray) -> dict[str, float]:
         "pink": hued(285, 28) & (value > 0.5),
         "brown": hued(350, 65) & (value < 0.85),
     }
-    return {word: float(found.mean()) for word, found in bears.items()}
+    return {word: float(mask.mean()) for word, mask in bears.items()}
 
 
 def widened(pixels: np.ndarray) -> np.ndarray:
@@ -478,9 +463,8 @@ def check_contour(known: Json, params: Any, picture: Picture) -> None:
     if "waves" in known:
         spectrum = np.abs(np.fft.rfft(visual_atoms.ring(params)[4]))[1:]
         waves = [int(n) for n in str(known["waves"]).split(" and ")]
-        assert set(waves) <= set(np.argsort(spectrum)[-2:] + 1) and np.isclose(
-            spectrum[waves[0] - 1], params.vertices / 4, rtol=0.01
-        )
+        assert set(waves) <= set(np.argsort(spectrum)[-2:] + 1)
+        assert np.isclose(spectrum[waves[0] - 1], params.vertices / 4, rtol=0.01)
     if "hole" in known:
         across, down = (np.abs(np.arange(SIZE) + 0.5 - c * SIZE / 512) for c in params.centre)
         disc = np.hypot(across[None], down[:, None]) < 16 * SIZE / 512
@@ -490,9 +474,9 @@ def check_contour(known: Json, params: Any, picture: Picture) -> None:
 def check_scene(known: Json, params: Scene, picture: Picture) -> None:
     """Every counted figure shows: without it the picture is another."""
     if known["family"] == "fractals":
-        made = recipe("fractals_multi")
+        renderer = recipe("fractals_multi")
         figures = [params.figures[:i] + params.figures[i + 1 :] for i in range(len(params.figures))]
-        others = [made.dataset.module.render(replace(params, figures=f), SIZE).pixels for f in figures]
+        others = [renderer.dataset.module.render(replace(params, figures=f), SIZE).pixels for f in figures]
         shown = sum(int((other != picture.pixels).any(axis=2).sum() >= 4) for other in others)
         assert shown == known["count"] if "count" in known else shown >= 2
 
@@ -512,13 +496,13 @@ def check_fractal(known: Json, params: Any, picture: Picture) -> None:
     "name", [pytest.param(name, marks=pytest.mark.slow) if name not in FEW else name for name in SETS]
 )
 def test_what_is_said_holds_against_the_pixels(name: str) -> None:
-    made = recipe(name)
-    said: set[str] = set()
+    renderer = recipe(name)
+    stated: set[str] = set()
     for index in range(60 if name != "fractaldb" else 24):
-        params, picture = made.render(index)
-        sample = as_json(made.describe(index, params, picture))
+        params, picture = renderer.render(index)
+        sample = as_json(renderer.describe(index, params, picture))
         known = parse(sentences(sample)[1])
-        said |= known.keys()
+        stated |= known.keys()
         check_colours(known, picture)
         if known["family"] != "shader":
             check_frame(known, picture)
@@ -526,21 +510,22 @@ def test_what_is_said_holds_against_the_pixels(name: str) -> None:
             check_contour(known, params, picture)
         elif name == "fractals_multi":
             check_scene(known, params, picture)
-        elif made.dataset.family == "fractals":
+        elif renderer.dataset.family == "fractals":
             check_fractal(known, params, picture)
-    assert said >= {"family", "colour", "background"}
+    assert stated >= {"family", "colour", "background"}
 
 
 GOLDEN = {
     ("visual_atoms", 22): (
         "a grey contour on a black background",
-        "a little clean gray contour of ten waves in the lower part on a black background, covering less than a twentieth of the picture, "
-        "round an empty hole, made of nineteen closed lines",
+        "a little clean gray contour of ten waves in the lower part on a black background, "
+        "covering less than a twentieth of the picture, round an empty hole, made of nineteen closed lines",
     ),
     ("fractals", 25): (
         "a fractal figure on a green background",
-        "a large fractal figure on green, its thinnest parts red, with clouds behind, darker than what lies behind, "
-        "reaching the bottom, left and right edges, made of three copies of itself",
+        "a large fractal figure on green, its thinnest parts red, with clouds behind, "
+        "darker than what lies behind, reaching the bottom, left and right edges, "
+        "made of three copies of itself",
     ),
     ("fractals_without_color", 50): (
         "a grey fractal on a grey background",
@@ -549,17 +534,19 @@ GOLDEN = {
     ),
     ("fractals_without_background", 25): (
         "a red fractal figure on a black background",
-        "a large dark red fractal figure on black, reaching the bottom, left and right edges, made of three copies of itself",
+        "a large dark red fractal figure on black, reaching the bottom, left and right edges, "
+        "made of three copies of itself",
     ),
     ("fractals_corrupted_contour", 25): (
         "a red fractal figure on a black background",
-        "a large dark red fractal figure on black, crossed by black lines, touching the bottom, left and right edges, "
-        "made of three copies of itself",
+        "a large dark red fractal figure on black, crossed by black lines, "
+        "touching the bottom, left and right edges, made of three copies of itself",
     ),
     ("fractals_multi", 8): (
         "four multicoloured fractal figures against green",
-        "four colourful fractals against a green background, with clouds behind, dimmer than the surroundings, "
-        "covering about a quarter of the picture, reaching the top and left edges",
+        "four colourful fractals against a green background, with clouds behind, "
+        "dimmer than the surroundings, covering about a quarter of the picture, "
+        "reaching the top and left edges",
     ),
     ("fractaldb", 22): (
         "a grey speckled fractal on a black background",
@@ -570,23 +557,24 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("name", "index"), GOLDEN)
 def test_golden_sentences(name: str, index: int) -> None:
-    made = recipe(name)
-    sample = as_json(made.describe(index, *made.render(index)))
+    renderer = recipe(name)
+    sample = as_json(renderer.describe(index, *renderer.render(index)))
     assert tuple(sentences(sample)) == GOLDEN[name, index]
 
 
 def test_golden_sentences_of_shaders() -> None:
-    """Their stats are given, for a renderer's pixels are its own."""
+    """The stats are constants, because the pixels of shaders depend on the renderer."""
     params = {"plan": "views", "blocks": ["skyline", "scan_lines"]}
-    assert sentences(
-        about("shaders", params, fill=0.2, fore=side(200, 190, 90), back=side(6, 6, 14), index=58)
-    ) == [
+    yellow, black = side(200, 190, 90), side(6, 6, 14)
+    composed = sample_json("shaders", params, fill=0.2, fore=yellow, back=black, index=58)
+    assert sentences(composed) == [
         "a yellow shader picture of a view on a black background",
-        "a yellow shader image of a view against a black background, made from a skyline at night, with scan lines",
+        "a yellow shader image of a view against a black background, made from a skyline at night, "
+        "with scan lines",
     ]
-    assert sentences(
-        about("imported_shaders", IMPORTED, fill=0.7, fore=side(*RED), back=side(*BLUE), index=3)
-    ) == [
+    red, blue = side(*RED), side(*BLUE)
+    imported = sample_json("imported_shaders", IMPORTED, fill=0.7, fore=red, back=blue, index=3)
+    assert sentences(imported) == [
         "a red shader image",
         "a red shader picture, its commonest colour blue",
     ]
@@ -597,7 +585,7 @@ def test_a_program_is_described_by_the_plan_and_blocks_that_it_has() -> None:
     for words in (shader_words.MOTIFS, shader_words.BENDS, shader_words.FINISHES):
         assert words.keys() <= blocks().keys() and len(set(words.values())) == len(words)
     params = {"plan": "tilings", "blocks": ["kaleidoscope", "hexagons", "heart", "print", "halftone"]}
-    known = facts(about("shaders", params, fill=0.3, fore=side(*RED), back=side(*BLACK)))
+    known = facts(sample_json("shaders", params, fill=0.3, fore=side(*RED), back=side(*BLACK)))
     assert only(known, "kind", "motif", "second", "bend", "finish") == {
         "kind": "tiling",
         "motif": "hexagons",
@@ -610,5 +598,5 @@ def test_a_program_is_described_by_the_plan_and_blocks_that_it_has() -> None:
 def test_families_are_those_that_samples_get() -> None:
     assert set(FAMILIES) == set(next(s for s in SLOTS if s.fact == "family").phrases)
     assert FORMS == ("short", "long")
-    imported = facts(about("imported_shaders", IMPORTED, fill=0.3, fore=side(*RED), back=side(*BLACK)))
+    imported = facts(sample_json("imported_shaders", IMPORTED, fill=0.3, fore=side(*RED), back=side(*BLACK)))
     assert imported == {"family": "shader", "colour": "red", "background": "black"}

@@ -39,7 +39,7 @@ def test_the_sentences_are_those_of_the_sample(undisturbed: Path, captioned: Pat
 
     tables, shard_set = CaptionSet(str(captioned)), ShardSet(str(undisturbed))
     stored = [c for part in tables.parts for c in tables.read(part, ["caption"])["caption"].to_pylist()]
-    assert stored == [sentences(s.about) for shard in shard_set.shards for s in shard_set.read(shard)]
+    assert stored == [sentences(s.metadata) for shard in shard_set.shards for s in shard_set.read(shard)]
     assert all(len(row) == 2 for row in stored)
 
 
@@ -110,7 +110,7 @@ def test_a_picture_that_does_not_decode_is_named(tiny_encoder: Path, tmp_path: P
         make_tables(shards, tmp_path / "t", tiny_encoder)
     with pytest.raises(
         UserError,
-        match="sample photo_1 is 32 x 32 where 24 x 24 pixels came before; a set has one square size",
+        match="sample photo_1 has 32 x 32 pixels, but those before it 24 x 24; a set has one square size",
     ):
         make_tables(write_foreign(tmp_path / "u", [{}] * 2, sizes=(24, 32)), tmp_path / "v", tiny_encoder)
 
@@ -125,16 +125,16 @@ def test_peoples_captions_are_embedded_and_the_long_ones_cut_and_counted(
         {"txt": b"a red cat"},
         {},
     ]
-    made = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
+    summary = make_tables(write_foreign(tmp_path / "s", texts), tmp_path / "t", tiny_encoder)
     tables = CaptionSet(str(tmp_path / "t"))
     table = tables.read(tables.parts[0], ["key", "caption", "text_embedding"])
     assert table["key"].to_pylist() == [f"photo_{i}" for i in range(4)]
     assert table["caption"].to_pylist() == [["a red cat", long], ["a dog"], ["a red cat"], []]
-    found = text_vectors(table["text_embedding"], 32)
-    assert [len(v) for v in found] == [2, 1, 1, 0] and made.cut == 1
+    embedded = text_vectors(table["text_embedding"], 32)
+    assert [len(v) for v in embedded] == [2, 1, 1, 0] and summary.cut == 1
     encoder = encoders.load(encoders.find(str(tiny_encoder)), "cpu", tables.identity["precision"])
     expected = encoder.texts(["a red cat", " ".join(["red"] * 62)])
-    assert np.allclose(found[0], expected, atol=2e-3) and np.array_equal(found[0][0], found[2][0])
+    assert np.allclose(embedded[0], expected, atol=2e-3) and np.array_equal(embedded[0][0], embedded[2][0])
 
 
 def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_captions_are_lines_of_utf_8_and_blank_ones_are_none(tiny_encoder: Path,
         ({"json": b'{"caption": "\\ud83d"}'}, "a caption of sample photo_1 cannot be stored: .*surrogates"),
         (
             {"json": b'{"family": "x", "params": {}, "stats": {}}'},
-            "photo_1 has a JSON that .* makes no sentences of: .*family 'x'",
+            "the JSON of sample photo_1 has .*family 'x'.*, but .* has no sentences of it",
         ),
     ],
 )
@@ -196,29 +196,29 @@ def test_tables_never_take_the_place_of_shards(
 
 
 @pytest.mark.slow
-def test_the_card_says_what_the_weights_have_seen_whatever_they_are_called(
+def test_the_card_has_the_training_data_of_the_weights_under_any_name(
     undisturbed: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     false_friend = Path(shutil.copytree(tiny_encoder, tmp_path / "nano"))
-    seen: dict[Path | str, str] = {
-        false_friend: "have seen the web",
-        "nano": "trained on formula pictures and their attribute sentences only",
-        "nano-emoji": "on a drawn emoji font with its names: not on formulas only",
+    sentences: dict[Path | str, str] = {
+        false_friend: "were trained on pictures from the web",
+        "nano": "formula pictures and their attribute sentences only",
+        "nano-emoji": "a drawn emoji font with its names: not formulas only",
     }
-    for number, (encoder, said) in enumerate(seen.items()):
+    for number, (encoder, sentence) in enumerate(sentences.items()):
         make_tables(undisturbed, tmp_path / f"t{number}", encoder)
         card = (tmp_path / f"t{number}" / "README.md").read_text()
-        assert [sentence for sentence in seen.values() if sentence in card] == [said]
+        assert [other for other in sentences.values() if other in card] == [sentence]
 
 
 def test_each_distinct_sentence_is_encoded_once(
     undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    encoded: list[str] = []
     texts = Encoder.texts
 
     def counted(self: Encoder, given: list[str]) -> np.ndarray:
-        asked.extend(given)
+        encoded.extend(given)
         return texts(self, given)
 
     worker._memory.cache_clear()
@@ -232,11 +232,9 @@ def test_each_distinct_sentence_is_encoded_once(
         for row in tables.read(part, ["caption"])["caption"].to_pylist()
         for c in row
     }
-    assert len(asked) == len(set(asked)) and len(set(asked)) <= len(stored)
-    assert (
-        tables.vectors(tables.parts[0]).tobytes()
-        == CaptionSet(str(captioned)).vectors(tables.parts[0]).tobytes()
-    )
+    assert len(encoded) == len(set(encoded)) and len(set(encoded)) <= len(stored)
+    first = tables.parts[0]
+    assert tables.vectors(first).tobytes() == CaptionSet(str(captioned)).vectors(first).tobytes()
 
 
 @pytest.mark.slow

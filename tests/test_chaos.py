@@ -20,17 +20,8 @@ from tests.kit import kill_driver, kill_worker, make_small, start, tar_hashes
 pytestmark = pytest.mark.slow
 
 SAMPLES, SHARD_SIZE = 12000, 500
-COMMAND = [
-    sys.executable,
-    "-m",
-    "synth",
-    "shards",
-    "visual_atoms",
-    "--n",
-    str(SAMPLES),
-    "--shard-size",
-    str(SHARD_SIZE),
-]
+COMMAND = [sys.executable, "-m", "synth", "shards", "visual_atoms"]
+COMMAND += ["--n", str(SAMPLES), "--shard-size", str(SHARD_SIZE)]
 COMMAND += ["--size", "32", "--set", "canvas=64", "--set", "orbits=1,20"]
 
 
@@ -115,17 +106,15 @@ def test_a_driver_on_ray_killed_and_interrupted_and_workers_killed_lose_nothing(
 def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
+    # The kernel refuses larger files.
     def limit() -> None:
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY)
-        )  # the kernel refuses larger files
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
 
     options = ["--out", str(tmp_path / "set"), "--workers", "0"]
     run = subprocess.run([*COMMAND, *options], capture_output=True, text=True, preexec_fn=limit, check=False)
     assert run.returncode == 2, run.stderr
-    assert run.stderr.splitlines()[-1].startswith(
-        f"error: {tmp_path / 'set'} refuses files of this size; make room"
-    )
+    sentence = f"error: {tmp_path / 'set'} refuses files of this size; make room"
+    assert run.stderr.splitlines()[-1].startswith(sentence)
     assert not list(tmp_path.glob("set/*.tar")) and not list(tmp_path.glob("set/.*"))
     finish(tmp_path / "set", expected, "--workers", "0")
 
@@ -133,19 +122,8 @@ def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(
 def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    command = [
-        sys.executable,
-        "-m",
-        "synth",
-        "shards",
-        "visual_atoms",
-        "--n",
-        "3000",
-        "--shard-size",
-        "1000",
-        "--workers",
-        "2",
-    ]
+    command = [sys.executable, "-m", "synth", "shards", "visual_atoms"]
+    command += ["--n", "3000", "--shard-size", "1000", "--workers", "2"]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         node = cluster.add_node(num_cpus=1)

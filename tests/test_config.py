@@ -20,9 +20,8 @@ class Toy:
 
 
 def test_settings_are_read_by_type() -> None:
-    assert with_settings(Toy(), ["classes=3", "ratio=1e-3", "name=b", "span=4,9", "dark=true"]) == Toy(
-        3, 0.001, "b", (4, 9), True
-    )
+    settings = ["classes=3", "ratio=1e-3", "name=b", "span=4,9", "dark=true"]
+    assert with_settings(Toy(), settings) == Toy(3, 0.001, "b", (4, 9), True)
 
 
 @pytest.mark.parametrize(

@@ -150,10 +150,8 @@ def test_without_network_or_weights_it_says_how_to_get_them(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        UserError,
-        match=r"(?s)ViT-B-32/openai are not here .* from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE",
-    ):
+    advice = r"from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
+    with pytest.raises(UserError, match=rf"(?s)ViT-B-32/openai are not in the cache .* {advice}"):
         find("ViT-B-32/openai")
 
 
@@ -172,13 +170,13 @@ def test_nano_is_found_where_ray_puts_what_it_sends_along(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("ViT-B-32/opanai", "unknown encoder 'ViT-B-32/opanai'; near it are ViT-B-32/openai"),
-        ("nona", "near it are nano"),
-        ("vitb32=/tmp", "the encoder's file /tmp is not there"),
-        ("weights.pt", "does not say its architecture; write it before the file: ViT-B-32=weights.pt"),
+        ("ViT-B-32/opanai", "unknown encoder 'ViT-B-32/opanai'; similar names are ViT-B-32/openai"),
+        ("nona", "similar names are nano"),
+        ("vitb32=/tmp", "the encoder's file /tmp does not exist; give --encoder vitb32=FILE"),
+        ("weights.pt", "has no architecture; write one before the file, such as ViT-B-32=weights.pt"),
     ],
 )
-def test_unknown_names_get_what_is_near(name: str, sentence: str) -> None:
+def test_unknown_names_get_similar_ones(name: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         find(name)
 
@@ -199,7 +197,7 @@ def test_weights_of_another_architecture_are_refused(
     ):
         with pytest.raises(UserError, match="does not hold the weights of"):
             load(find(name))
-    with pytest.raises(UserError, match="unknown architecture 'ViT-B-23'; near it are ViT-B-32"):
+    with pytest.raises(UserError, match="unknown architecture 'ViT-B-23'; similar names are ViT-B-32"):
         find(f"ViT-B-23={tmp_path / 'cut.pt'}")
     (other / "open_clip_model.safetensors").unlink()
     with pytest.raises(UserError, match="holds no encoder: it needs"):
@@ -210,6 +208,6 @@ def test_devices_that_are_not_here_are_refused() -> None:
     with pytest.raises(UserError, match="unknown device 'tpu'"):
         encoders.choose_device("tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no CUDA device is here"):
+        with pytest.raises(UserError, match="has no CUDA device"):
             encoders.choose_device("cuda")
         assert encoders.choose_device("auto") == "cpu"

@@ -38,9 +38,8 @@ def test_every_data_set_is_of_a_family_that_keeps_the_contract() -> None:
         assert "redraws" in family.Params.__dataclass_fields__ or family is visual_atoms
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in datasets.DATASETS if name != "shaders21k"]
-)  # whose programs cannot be shipped
+# The programs of shaders21k cannot be shipped.
+@pytest.mark.parametrize("name", [name for name in datasets.DATASETS if name != "shaders21k"])
 def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> None:
     make_small(tmp_path, dataset=name, settings=("classes=3",), samples=8, shard_size=5, seed=4)
     shard_set = ShardSet(str(tmp_path))
@@ -50,7 +49,7 @@ def test_pictures_drawn_alone_are_those_of_shards(tmp_path: Path, name: str) -> 
     assert len(drawn) == len(stored) == 8
     for (pixels, sample), at_rest in zip(drawn, stored, strict=True):
         assert (rgb(pixels) == at_rest.pixels).all() and pixels.shape[:2] == (32, 32)
-        assert sample == {k: v for k, v in at_rest.about.items() if k != "crc32"}
+        assert sample == {k: v for k, v in at_rest.metadata.items() if k != "crc32"}
         assert (redraw(sample) == pixels).all()
 
 
@@ -71,14 +70,10 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 def test_drawing_needs_neither_ray_nor_object_stores_nor_opengl() -> None:
     heavy = "print([m for m in ('ray', 'fsspec', 'moderngl', 'torch') if m in sys.modules])"
     script = f"import sys\nfrom synth.families import draw\n{heavy}\n"
-    script += f"for name in ('visual_atoms', 'fractals', 'fractals_multi', 'fractaldb'): next(draw(name, None, 0, [0], size=32))\n{heavy}\n"
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-        check=True,
-    )
+    script += "names = ('visual_atoms', 'fractals', 'fractals_multi', 'fractaldb')\n"
+    script += f"for name in names: next(draw(name, None, 0, [0], size=32))\n{heavy}\n"
+    command, root = [sys.executable, "-c", script], Path(__file__).parent.parent
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     assert run.stdout == "[]\n[]\n"
 
 
@@ -86,16 +81,12 @@ def test_the_loops_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = Path(__file__).parent.parent / "synth" / "README.md"
-    [script] = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-        if "synth.families" in block
-    ]
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    [script] = [block for block in blocks if "synth.families" in block]
     monkeypatch.chdir(tmp_path)
     exec(script, {})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed[:4]] == [["(64,", "64,", "1)"]] * 4
-    assert printed[4].startswith("Estimate(") and printed[-1].startswith(
-        "RenderSummary(total=64, pictures=64,"
-    )
+    assert printed[4].startswith("Estimate(")
+    assert printed[-1].startswith("RenderSummary(total=64, pictures=64,")
     assert len(ShardSet("shards")) == 64

@@ -14,9 +14,12 @@ PICTURES = ["a/1.jpg", "a/2.JPG", "b/3.png"]
 SAID = {"a/1.jpg": ["a red cat", "a cat, red"], "a/2.JPG": ["a dog"], "b/3.png": ["a house"]}
 
 TABLES = {
-    "captions.csv": 'caption,image\na red cat,a/1.jpg\n"a cat, red",a/1.jpg\na dog,a/2.JPG\n"a\nhouse",b/3.png\n',
-    "captions.txt": '\ufeffimage,caption\r\n1.jpg,a red cat\r\n1.jpg,"a cat, red"\r\n2.JPG,a dog\r\n3.png, a house \r\n',
-    "first.csv": 'picture,text,rated\n1.jpg,a red cat,1\n1.jpg,"a cat, red",2\n2.JPG,a dog,3\n\n3.png,a house,4\n',
+    "captions.csv": 'caption,image\na red cat,a/1.jpg\n"a cat, red",a/1.jpg\n'
+    'a dog,a/2.JPG\n"a\nhouse",b/3.png\n',
+    "captions.txt": '\ufeffimage,caption\r\n1.jpg,a red cat\r\n1.jpg,"a cat, red"\r\n'
+    "2.JPG,a dog\r\n3.png, a house \r\n",
+    "first.csv": 'picture,text,rated\n1.jpg,a red cat,1\n1.jpg,"a cat, red",2\n'
+    "2.JPG,a dog,3\n\n3.png,a house,4\n",
     "metadata.jsonl": '{"file_name": "a/1.jpg", "caption": ["a red cat", "a cat, red"]}\n\n'
     '{"file_name": "./a/2.JPG", "text": "a dog", "more": 1}\n{"file_name": "b/3.png", "text": "a house"}\n',
     "a/metadata.jsonl": '{"file_name": "1.jpg", "text": ["a red cat", " ", "a cat, red"]}\n'
@@ -40,17 +43,17 @@ def test_captions_come_from_tables_of_each_kind(name: str, root: Path) -> None:
     write(root / name, TABLES[name])
     [row] = prepare(root, "--captions", name, "--test-share", 0)
     assert row["prepared"] == 3 and row["captions"] == 4
-    assert {s.about["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
+    assert {s.metadata["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
     before = states(root.parent)
     assert [row["prepared"] for row in prepare(root, "--captions", name, "--test-share", 0)] == [0]
     assert states(root.parent) == before
 
 
 def test_captions_lie_beside_their_pictures(root: Path) -> None:
-    for name, said in SAID.items():
-        write((root / name).with_suffix(".txt"), "\n".join(said) + "\n")
+    for name, texts in SAID.items():
+        write((root / name).with_suffix(".txt"), "\n".join(texts) + "\n")
     prepare(root, "--test-share", 0, "--licence", "CC BY 4.0", "--name", "cats.v1")
-    assert {s.about["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
+    assert {s.metadata["source"]: s.captions for s in samples(root.parent / "out/train")} == SAID
     manifest = json.loads((root.parent / "out/train/manifest.json").read_text())
     assert manifest["licence"] == "CC BY 4.0" and manifest["identity"]["dataset"] == "cats.v1-train"
 
@@ -61,16 +64,14 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     rows = prepare(root, "--captions", "none", "--test-share", 0.3)
     assert [(row["pictures"], row["captions"]) for row in rows] == [(7, 0), (3, 0)]
     train, test = (
-        {s.about["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test")
+        {s.metadata["source"] for s in samples(root.parent / "out" / split)} for split in ("train", "test")
     )
     assert not train & test and len(train | test) == 10
     manifest = json.loads((root.parent / "out/test/manifest.json").read_text())
-    assert (
-        manifest["identity"]["dataset"] == "my-set-test"
-        and manifest["licence"] == "unknown, as its owner states it"
-    )
+    assert manifest["identity"]["dataset"] == "my-set-test"
+    assert manifest["licence"] == "unknown, as its owner states it"
     prepare_set("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
-    assert {s.about["source"] for s in samples(root.parent / "other/test")} != test
+    assert {s.metadata["source"] for s in samples(root.parent / "other/test")} != test
 
 
 def test_a_split_of_an_earlier_division_is_not_left_beside_another(root: Path) -> None:
@@ -90,12 +91,12 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.csv", "image,caption\n1.jpg,a\n3.png,c\n"), r"a/2.JPG has no caption in .*c.csv$"),
     (
         table("c.csv", f"image,caption\n1.jpg,a\n9.jpg,z\n{REST}"),
-        r"9.jpg has captions in .*c.csv and is not there$",
+        r"9.jpg has captions in .*c.csv, but does not exist$",
     ),
     (table("c.csv", f"image,caption\n1.jpg, \n{REST}"), "a/1.jpg has no caption in"),
     (
         table("c.csv", f"image,caption\n1.jpg,a cat, red\n{REST}"),
-        r"c.csv, line 2 has 3 columns where the header has 2; texts",
+        r"c.csv, line 2 has 3 columns, but the header has 2; put texts",
     ),
     (
         table("c.csv", f'image,caption\n1.jpg,a\n2.JPG,"a\n{REST}'),
@@ -112,10 +113,10 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     (table("c.jsonl", '["a/1.jpg", "a"]\n'), "line 1 is no object"),
     (
         table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a \\ud83d"}\n'),
-        r"the caption 'a .ud83d' holds half a character",
+        r"the caption 'a .ud83d' contains half a character",
     ),
     (("none.csv", {}), r"there is no caption file none.csv, in .*my set or here"),
-    (table("c.xml", "<a/>"), "is no kind of caption file that is read; known are .csv, .txt, .jsonl"),
+    (table("c.xml", "<a/>"), "is of no known kind of caption file; known are .csv, .txt, .jsonl"),
     (("beside", {}), "has no .txt beside its pictures; give --captions FILE"),
     (("beside", {"a/1.txt": "a", "a/2.txt": "b"}), r"b/3.png has no .txt beside it"),
     (
@@ -152,11 +153,13 @@ def test_a_file_whose_name_is_not_utf_8_is_named(root: Path) -> None:
 
 def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
     (root / "a/again").symlink_to("..")
-    with pytest.raises(UserError, match=r"again is a link to a folder that holds it; remove the link$"):
+    with pytest.raises(UserError, match=r"again is a link to a folder that contains it; remove the link$"):
         prepare(root, "--captions", "none")
     (root / "a/again").unlink()
     os.mkfifo(root / "b/pipe.png")
-    with pytest.raises(UserError, match=r"pipe.png is called like a file and is none; remove it$"):
+    with pytest.raises(
+        UserError, match=r"pipe.png has the name of a picture, but is no regular file; remove"
+    ):
         prepare(root, "--captions", "none")
 
 

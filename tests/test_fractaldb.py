@@ -32,9 +32,8 @@ def test_two_candidates_in_a_hundred_are_accepted() -> None:
     for _ in range(8000):
         maps = draws.integer(2, 7)
         tried[maps] += 1
-        accepted[maps] += fractaldb.accepts(
-            fractaldb.candidate(np.uint64(draws.key()), maps), draws.key(), 0.2
-        )
+        candidate = fractaldb.candidate(np.uint64(draws.key()), maps)
+        accepted[maps] += fractaldb.accepts(candidate, draws.key(), 0.2)
     assert accepted.total() / tried.total() == pytest.approx(0.022, abs=0.005)  # three standard deviations
     # A2's acceptance by N, to three standard deviations
     for maps, rate in zip(range(2, 8), (0.041, 0.030, 0.034, 0.016, 0.008, 0.004), strict=True):
@@ -44,9 +43,8 @@ def test_two_candidates_in_a_hundred_are_accepted() -> None:
 @pytest.mark.slow
 def test_numbers_of_maps_are_those_of_the_published_list() -> None:
     published = {2: 231, 3: 294, 4: 218, 5: 146, 6: 77, 7: 34}
-    counts = Counter(
-        len(fractaldb.sample_class(Config(), stream(0, "fractaldb", number))) for number in range(300)
-    )
+    systems = [fractaldb.sample_class(Config(), stream(0, "fractaldb", number)) for number in range(300)]
+    counts = Counter(map(len, systems))
     for maps, share in published.items():
         assert abs(counts[maps] - 0.3 * share) <= 3.5 * (0.3 * share) ** 0.5
 
@@ -117,10 +115,8 @@ def test_redraws_are_counted_in_records_and_summary(tmp_path: Path) -> None:
     recipe = recipe_of(request)
     drawn = [recipe.render(index)[0].redraws for index in range(12)]
     shard_set = ShardSet(str(tmp_path))
-    assert [part["content"]["redraws"] for part in shard_set.manifest["parts"]] == [
-        sum(drawn[:8]),
-        sum(drawn[8:]),
-    ]
+    counts = [part["content"]["redraws"] for part in shard_set.manifest["parts"]]
+    assert counts == [sum(drawn[:8]), sum(drawn[8:])]
     assert summary.redraws == summary.row()["redraws"] == sum(drawn) > 0
     assert not any(sentence for _, sentence in damages(shard_set, 12))
 

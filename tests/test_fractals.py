@@ -37,9 +37,8 @@ def drawn(name: str, index: int, *, size: int = 128, settings: tuple[str, ...] =
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_pictures_are_what_they_were(name: str) -> None:
-    assert [
-        hashlib.sha256(drawn(name, index)[1].pixels.tobytes()).hexdigest()[:16] for index in (0, 1, 1002)
-    ] == GOLDEN[name]
+    pictures = [drawn(name, index)[1].pixels.tobytes() for index in (0, 1, 1002)]
+    assert [hashlib.sha256(pixels).hexdigest()[:16] for pixels in pictures] == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -47,9 +46,9 @@ def test_a_picture_is_drawn_again_from_its_json(name: str) -> None:
     recipe = recipe_of(RenderRequest(name, 1, "", size=64))
     for index in (0, 1001):
         params, picture = recipe.render(index)
-        about = json.loads(settings.canonical(recipe.describe(index, params, picture)))
-        assert (redraw(about) == picture.pixels).all()
-        assert settings.from_json(type(params), about["params"]) == params
+        metadata = json.loads(settings.canonical(recipe.describe(index, params, picture)))
+        assert (redraw(metadata) == picture.pixels).all()
+        assert settings.from_json(type(params), metadata["params"]) == params
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -70,9 +69,8 @@ def test_without_background_keeps_the_foreground(index: int) -> None:
     (params, finished), (bare, black) = (drawn(name, index) for name in (CHAIN[0], CHAIN[2]))
     assert bare == replace(params, clouds=()) and (black.foreground == finished.foreground).all()
     inner = ~dilated(~black.foreground) if params.sigma else black.foreground
-    assert (black.pixels[inner] == finished.pixels[inner]).all() and (
-        black.pixels[~dilated(black.foreground)] == 0
-    ).all()
+    assert (black.pixels[inner] == finished.pixels[inner]).all()
+    assert (black.pixels[~dilated(black.foreground)] == 0).all()
 
 
 @pytest.mark.parametrize("index", range(8))
@@ -100,11 +98,8 @@ def test_lines_have_the_width_and_length_of_their_law() -> None:
         rows, columns = np.nonzero(canvas == 0)
         assert len(rows) == 3 * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
         assert np.hypot(np.ptp(rows), np.ptp(columns)) == pytest.approx(30, abs=3)
-        assert (
-            (foreground == (canvas > 0)).all()
-            and abs(rows.mean() - 149.5) < 1
-            and abs(columns.mean() - 149.5) < 1
-        )
+        assert (foreground == (canvas > 0)).all()
+        assert abs(rows.mean() - 149.5) < 1 and abs(columns.mean() - 149.5) < 1
 
 
 def test_lines_are_scattered_evenly() -> None:
@@ -145,9 +140,8 @@ def test_hue_runs_once_round_from_the_rarest_to_the_densest() -> None:
     counts, palette = np.array([[0, 1, 128, 256]], np.uint32), np.arange(256, dtype=np.uint32)
     picture = np.full((1, 4), 999, np.uint32)
     lit = colour.paint_counts(counts, 200.0, palette, picture)
-    assert picture.tolist() == [[999, 200, (127 + 200) % 256, (255 + 200) % 256]] and lit.tolist() == [
-        [False, True, True, True]
-    ]
+    assert picture.tolist() == [[999, 200, (127 + 200) % 256, (255 + 200) % 256]]
+    assert lit.tolist() == [[False, True, True, True]]
 
 
 @pytest.mark.parametrize("orientation", range(8))
@@ -206,12 +200,10 @@ def cloud_twin(key: int, size: int, decay: float) -> np.ndarray:
         middles = ((grid[:-1, :-1] + grid[:-1, 1:] + grid[1:, :-1] + grid[1:, 1:]) >> 2) + noise(steps, steps)
         around = np.pad(middles, 1, mode="wrap")
         fine[1::2, 1::2] = middles
-        fine[::2, 1::2] = ((grid[:, :-1] + grid[:, 1:] + around[:-1, 1:-1] + around[1:, 1:-1]) >> 2) + noise(
-            steps + 1, steps
-        )
-        fine[1::2, ::2] = ((grid[:-1] + grid[1:] + around[1:-1, :-1] + around[1:-1, 1:]) >> 2) + noise(
-            steps, steps + 1
-        )
+        rows = (grid[:, :-1] + grid[:, 1:] + around[:-1, 1:-1] + around[1:, 1:-1]) >> 2
+        columns = (grid[:-1] + grid[1:] + around[1:-1, :-1] + around[1:-1, 1:]) >> 2
+        fine[::2, 1::2] = rows + noise(steps + 1, steps)
+        fine[1::2, ::2] = columns + noise(steps, steps + 1)
         grid, most = fine, most * exponential(-decay)
     return grid
 
@@ -239,15 +231,13 @@ def test_a_cloud_is_coloured_by_its_height() -> None:
 @pytest.mark.parametrize("side", [1, 2, 3, 40])
 def test_blur_is_gaussian_to_a_level(side: int) -> None:
     levels = np.random.default_rng(side).integers(0, 256, (side, side, 4)).astype(np.uint8)
-    blurred = (
-        colour.blur(levels.view(np.uint32).reshape(side, side), 0.7).view(np.uint8).reshape(side, side, 4)
-    )
+    packed = colour.blur(levels.view(np.uint32).reshape(side, side), 0.7)
+    blurred = packed.view(np.uint8).reshape(side, side, 4)
     weights = np.exp(-np.array([1, 0, 1]) / (2 * 0.7**2))
     weights /= weights.sum()
     padded = np.pad(levels.astype(float), ((1, 1), (1, 1), (0, 0)), mode="reflect" if side > 1 else "edge")
-    expected = sum(
-        weights[i] * weights[j] * padded[i : i + side, j : j + side] for i in range(3) for j in range(3)
-    )
+    shifts = [(i, j) for i in range(3) for j in range(3)]
+    expected = sum(weights[i] * weights[j] * padded[i : i + side, j : j + side] for i, j in shifts)
     assert abs(blurred - expected).max() < 2
 
 
@@ -258,11 +248,8 @@ def test_a_blank_view_is_drawn_anew_and_counted() -> None:
         fractals.render(first, 64)
     recipe = recipe_of(RenderRequest("fractals", 1, "", size=64))
     params, picture = recipe.render(index)
-    assert (
-        params.redraws == recipe.encode(index).redraws == 1
-        and picture.foreground.any()
-        and params.point_key != first.point_key
-    )
+    assert params.redraws == recipe.encode(index).redraws == 1
+    assert picture.foreground.any() and params.point_key != first.point_key
     assert {drawn(name, index)[0].redraws for name in CHAIN} == {1}
 
 
@@ -280,8 +267,8 @@ def test_a_scene_lists_its_fractals_with_classes_and_boxes() -> None:
         counts.append(len(params.figures))
         assert params.figures[0].number == index
         for figure in params.figures:
-            own = datasets.sample_class(single, Config(), seed=0, number=figure.number)
-            assert figure.maps == own
+            system = datasets.sample_class(single, Config(), seed=0, number=figure.number)
+            assert figure.maps == system
             left, top, right, bottom = figure.box
             assert 0.15 <= right - left <= 0.6 and bottom - top == pytest.approx(right - left)
             assert 0 <= (left + right) / 2 <= 1 and 0 <= (top + bottom) / 2 <= 1
@@ -293,10 +280,8 @@ def test_figures_are_drawn_within_their_boxes() -> None:
         params, picture = drawn("fractals_multi", index)
         allowed = np.zeros((128, 128), bool)
         for left, top, right, bottom in (figure.box for figure in params.figures):
-            rows, columns = (
-                slice(max(0, round(a * 128)), max(0, round(b * 128) + 1))
-                for a, b in ((top, bottom), (left, right))
-            )
+            sides = ((top, bottom), (left, right))
+            rows, columns = (slice(max(0, round(a * 128)), max(0, round(b * 128) + 1)) for a, b in sides)
             allowed[rows, columns] = True
         assert (picture.foreground <= allowed).all()
 
@@ -304,12 +289,10 @@ def test_figures_are_drawn_within_their_boxes() -> None:
 def test_dark_edges_outline_figures_and_clean_ones_do_not() -> None:
     luma = {}
     for edges in ("dark", "clean"):
-        pictures = [
-            drawn("fractals_multi", index, settings=(f"edges={edges}", "blur=0"))[1] for index in range(12)
-        ]
-        rims = [
-            p.pixels[p.foreground & dilated(~p.foreground)].mean() for p in pictures if p.foreground.any()
-        ]
+        settings = (f"edges={edges}", "blur=0")
+        pictures = [drawn("fractals_multi", index, settings=settings)[1] for index in range(12)]
+        pictures = [p for p in pictures if p.foreground.any()]
+        rims = [p.pixels[p.foreground & dilated(~p.foreground)].mean() for p in pictures]
         luma[edges] = np.mean(rims)
     assert luma["dark"] < 0.7 * luma["clean"]
 
@@ -328,10 +311,8 @@ def measure_twin(picture: Picture) -> dict[str, Any]:
         boxes = pixels // 16 @ np.array([256, 16, 1])
         modal = pixels[boxes == np.bincount(boxes).argmax()]
         mode = [round(Fraction(int(total), len(modal))) for total in modal.sum(axis=0)]
-        stats[name] = {
-            "mean": [round(int(total) / len(pixels), 2) for total in pixels.sum(axis=0)],
-            "mode": mode,
-        }
+        mean = [round(int(total) / len(pixels), 2) for total in pixels.sum(axis=0)]
+        stats[name] = {"mean": mean, "mode": mode}
     return stats
 
 
@@ -348,20 +329,11 @@ def test_colour_statistics_are_those_of_numpy(case: str) -> None:
     assert measure(picture) == measure_twin(picture)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "colour=sepia",
-        "backdrop=green",
-        "hue_mode=odd",
-        "maps=0,3",
-        "points=0",
-        "lines=-1",
-        "zoom=0,1",
-        "sigma=0,1",
-        "value=0,2",
-    ],
-)
+KINDS = ("colour=sepia", "backdrop=green", "hue_mode=odd")
+RANGES = ("maps=0,3", "points=0", "lines=-1", "zoom=0,1", "sigma=0,1", "value=0,2")
+
+
+@pytest.mark.parametrize("setting", KINDS + RANGES)
 def test_settings_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(UserError, match=f"setting {setting.split('=')[0]} cannot be"):
         drawn("fractals", 0, settings=(setting,))

@@ -13,10 +13,8 @@ from tests.kit import ROOT, run_synth
 
 HEAD = "#version 330\nuniform float side, x;\nuniform int n;\nuniform vec3 v;\nout vec4 colour;\n"
 PLACE = HEAD + "void main() { colour = vec4(gl_FragCoord.xy / side, x, 0.5); }\n"
-BUSY = (
-    HEAD
-    + "void main() { float s = x; for (int i = 0; i < n; i++) s = sin(s + gl_FragCoord.x * 1e-3); colour = vec4(s); }\n"
-)
+LOOP = "for (int i = 0; i < n; i++) s = sin(s + gl_FragCoord.x * 1e-3);"
+BUSY = f"{HEAD}void main() {{ float s = x; {LOOP} colour = vec4(s); }}\n"
 
 
 def place(size: int = 16, x: float = 0.4) -> np.ndarray:
@@ -28,9 +26,8 @@ def test_pixels_are_where_the_program_puts_them(size: int) -> None:
     levels = np.round((np.arange(size) + 0.5) / size * 255)
     pixels = place(size)
     assert pixels.shape == (size, size, 3) and pixels.dtype == np.uint8 and pixels.flags["C_CONTIGUOUS"]
-    assert (
-        np.abs(pixels[..., 0] - levels).max() <= 1 and np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
-    )
+    assert np.abs(pixels[..., 0] - levels).max() <= 1
+    assert np.abs(pixels[..., 1] - levels[::-1, None]).max() <= 1
     assert (pixels[..., 2] == 102).all()
 
 
@@ -63,14 +60,12 @@ def test_programs_beyond_the_limit_are_released_and_compiled_again(monkeypatch: 
 @pytest.mark.slow
 def test_a_program_that_does_not_end_stops_the_run_with_its_name() -> None:
     script = "from synth.glsl import gl\nfrom synth.errors import UserError\ngl.DEADLINE = 0.5\n"
-    script += f"try: gl.draw({BUSY!r}, {{'n': 60000, 'x': 1.0}}, 1024, 'structure 7')\nexcept UserError as error: print(error)\n"
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True, timeout=240
-    )
-    assert (
-        run.stdout
-        == "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again\n"
-    )
+    script += f"try: gl.draw({BUSY!r}, {{'n': 60000, 'x': 1.0}}, 1024, 'structure 7')\n"
+    script += "except UserError as error: print(error)\n"
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=240)
+    sentence = "shader program structure 7 drew nothing within 0 s; leave it out and vet the others again"
+    assert run.stdout == f"{sentence}\n"
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu:", "gpu:x", ""])
@@ -122,23 +117,16 @@ def test_doctor_without_a_renderer_says_so_in_a_sentence(
 
 @pytest.mark.slow
 def test_another_renderer_agrees_within_the_stated_tolerance(tmp_path: Path) -> None:
-    script = "import sys, numpy as np\nfrom synth.glsl import gl\nfrom synth.pipeline import RenderRequest, recipe_of\n"
-    script += "from synth.datasets import sample_params\nfrom synth.families.shaders import draw\n"
+    script = "import sys, numpy as np\nfrom synth.datasets import sample_params\nfrom synth.glsl import gl\n"
+    script += "from synth.pipeline import RenderRequest, recipe_of\nfrom synth.families.shaders import draw\n"
     script += "law = recipe_of(RenderRequest('shaders', 1, '-'))\n"
     script += "sample = [sample_params(law.dataset, law.config, seed=0, index=5 * i) for i in range(50)]\n"
-    script += (
-        "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(params, 48) for params in sample])\n"
-    )
+    script += "np.savez(sys.argv[1], renderer=gl.renderer(), pixels=[draw(params, 48) for params in sample])"
     drawn = []
     for name, driver in (("one", "llvmpipe"), ("other", "softpipe")):
-        environment = {**os.environ, "GALLIUM_DRIVER": driver}
-        subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / f"{name}.npz")],
-            cwd=ROOT,
-            env=environment,
-            check=True,
-        )
-        drawn.append(np.load(tmp_path / f"{name}.npz"))
+        file, environment = tmp_path / f"{name}.npz", {**os.environ, "GALLIUM_DRIVER": driver}
+        subprocess.run([sys.executable, "-c", script, str(file)], cwd=ROOT, env=environment, check=True)
+        drawn.append(np.load(file))
     one, other = drawn
     assert str(one["renderer"]) != str(other["renderer"])
     apart = np.abs(one["pixels"].astype(float) - other["pixels"]).mean(axis=(1, 2, 3))

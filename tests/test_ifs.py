@@ -20,9 +20,8 @@ FERN = np.array(
 
 
 def sampled(maps: int, number: int) -> np.ndarray:
-    return np.array(
-        [ifs.sample(np.uint64(key), maps, (5 + maps) / 2, (6 + maps) / 2) for key in range(number)]
-    )
+    low, high = (5 + maps) / 2, (6 + maps) / 2
+    return np.array([ifs.sample(np.uint64(key), maps, low, high) for key in range(number)])
 
 
 def singular_values(systems: np.ndarray) -> np.ndarray:
@@ -85,7 +84,8 @@ def dimension(system: np.ndarray) -> float:
 
 
 def affinity_dimension(system: np.ndarray, depth: int = 4) -> float:
-    """Falconer's (1988): where the singular value function, summed over all products of `depth` maps, is one."""
+    """Returns Falconer's dimension (1988): at it, the singular value function sums to one over all products
+    of `depth` maps."""
     maps = products = system[:, :4].reshape(-1, 2, 2)
     for _ in range(depth - 1):
         products = np.einsum("aij,bjk->abik", products, maps).reshape(-1, 2, 2)
@@ -112,9 +112,8 @@ def twin(system: np.ndarray, *, seed: int, count: int) -> np.ndarray:
     x, y = np.zeros(500), np.zeros(500)
     seen = []
     for step in range(100 + count // 500):
-        a, b, c, d, e, f = system[
-            rng.choice(len(system), size=500, p=system[:, 6] / system[:, 6].sum()), :6
-        ].T
+        choices = rng.choice(len(system), size=500, p=system[:, 6] / system[:, 6].sum())
+        a, b, c, d, e, f = system[choices, :6].T
         x, y = a * x + b * y + e, c * x + d * y + f
         if step >= 100:
             seen.append((x, y))
@@ -154,10 +153,8 @@ def test_histogram_counts_points_like_numpy() -> None:
     counts = ifs.histogram((x, y), window, 50, ifs.strides(0, 50))
     scale = (49 / window[:, 1]).astype(np.float32)
     shift = (2 - window[:, 0] * (49 / window[:, 1])).astype(np.float32)
-    rows, columns = (
-        np.clip(p * s + o, 0, np.float32(53.5)).astype(int)
-        for p, s, o in zip((x, y), scale, shift, strict=True)
-    )
+    placed = [p * s + o for p, s, o in zip((x, y), scale, shift, strict=True)]
+    rows, columns = (np.clip(p, 0, np.float32(53.5)).astype(int) for p in placed)
     expected = np.zeros((54, 54), int)
     np.add.at(expected, (rows, columns), 1)
     assert (counts == expected).all() and counts.sum() == 5001
@@ -173,6 +170,5 @@ def test_strides_turn_a_histogram(orientation: int) -> None:
 
 
 def test_exponential_is_right_to_twelve_digits() -> None:
-    assert [exponential(x / 7) for x in range(-100, 100)] == pytest.approx(
-        [math.exp(x / 7) for x in range(-100, 100)], rel=1e-12
-    )
+    numbers = [x / 7 for x in range(-100, 100)]
+    assert [exponential(x) for x in numbers] == pytest.approx([math.exp(x) for x in numbers], rel=1e-12)

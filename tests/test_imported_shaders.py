@@ -35,34 +35,26 @@ def twigl(mode: str) -> str:
     if name == "geekest":
         return BODY.format(out=OUTPUTS[manner])
     names = {"geeker": ("r", "t"), "geek": ("r", "t"), "classic": ("resolution", "time")}[name]
-    out = (
-        OUTPUTS[manner] if name == "geeker" else {"": "gl_FragColor", "300": "shown", "mrt": "shown"}[manner]
-    )
-    main = f"void main() {{ vec2 p = gl_FragCoord.xy / {names[0]}; {out} = vec4({WAVES.format(t=names[1])}, 1.0); }}\n"
+    shown = {"": "gl_FragColor", "300": "shown", "mrt": "shown"}
+    out = (OUTPUTS if name == "geeker" else shown)[manner]
+    colour = f"{out} = vec4({WAVES.format(t=names[1])}, 1.0);"
+    main = f"void main() {{ vec2 p = gl_FragCoord.xy / {names[0]}; {colour} }}\n"
     if name == "geeker":
         return main
     head = f"precision highp float;\nuniform vec2 {names[0]};\nuniform float {names[1]};\n"
     if not manner:
         return head + main
-    outputs = (
-        "layout(location = 0) out vec4 shown;\nlayout(location = 1) out vec4 second;\n"
-        if manner == "mrt"
-        else "out vec4 shown;\n"
-    )
+    outputs = "out vec4 shown;\n"
+    if manner == "mrt":
+        outputs = "layout(location = 0) out vec4 shown;\nlayout(location = 1) out vec4 second;\n"
     return "#version 300 es\n" + head + outputs + main
 
 
 def page(code: str, number: int = 0, **changes: Any) -> str:
     """A program in the JSON of Shadertoy's pages."""
     info = {"id": f"pAge{number:02d}", "username": "somebody", "date": "1600000000", "name": "waves"}
-    return json.dumps(
-        {
-            "ver": "0.1",
-            "info": info,
-            "renderpass": [{"code": code, "inputs": [], "outputs": [], "type": "image"}],
-            **changes,
-        }
-    )
+    passes = [{"code": code, "inputs": [], "outputs": [], "type": "image"}]
+    return json.dumps({"ver": "0.1", "info": info, "renderpass": passes, **changes})
 
 
 def varied(code: str, number: int) -> str:
@@ -76,7 +68,7 @@ def name_of(mode: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Shaders21k folder of programs of our own: a good one of every kind, and one of every kind of trouble."""
+    """A Shaders21k folder with programs of our own: a good one of every kind, and one with every fault."""
     root = tmp_path_factory.mktemp("copy")
     files: dict[str, str] = {}
     toys = {
@@ -162,17 +154,14 @@ def test_every_other_program_is_left_out_with_its_reason(vetted: Programs, name:
 
 def test_licences_come_from_comments_and_from_shadertoys_default(vetted: Programs) -> None:
     licences = {name: program["licence"] for name, program in accepted(vetted).items()}
-    assert (
-        licences["pAge01"] == "mit"
-        and licences["pAge09"] == "cc0"
-        and licences["pAge00"] == "cc-by-nc-sa-3.0"
-    )
+    assert licences["pAge01"] == "mit" and licences["pAge09"] == "cc0"
+    assert licences["pAge00"] == "cc-by-nc-sa-3.0"
     assert licences[name_of("geek")] == "unknown" and accepted(vetted)["pAge00"]["author"] == "somebody"
 
 
 def test_licences_filter(folder: Path) -> None:
-    found = shader_folders.allowed(shader_folders.read(str(folder)), "cc0, MIT")
-    assert [one.name for one in found if not one.fault] == ["pAge01", "pAge09"]
+    candidates = shader_folders.allowed(shader_folders.read(str(folder)), "cc0, MIT")
+    assert [program.name for program in candidates if not program.fault] == ["pAge01", "pAge09"]
 
 
 def test_a_licence_table_goes_before_comments(tmp_path: Path) -> None:
@@ -191,11 +180,8 @@ def test_bare_programs_are_wrapped(tmp_path: Path) -> None:
     programs = recipe_of(
         RenderRequest("shaders21k", 1, "-", settings=(f"programs={tmp_path}",))
     ).config.programs
-    assert {name: p["wrapper"] for name, p in accepted(programs).items()} == {
-        "a": "shadertoy",
-        "b": "bare",
-        "c": "bare",
-    }
+    wrappers = {name: p["wrapper"] for name, p in accepted(programs).items()}
+    assert wrappers == {"a": "shadertoy", "b": "bare", "c": "bare"}
 
 
 @pytest.mark.slow
@@ -206,9 +192,8 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
     few = tmp_path / "few"
     few.mkdir()
     for name in ("p/page00", "a/api001", "c/cc0toy"):
-        (few / f"{Path(name).name}.json").write_text(
-            (folder / "shader_codes" / "shadertoy" / f"{name}.fragment").read_text()
-        )
+        text = (folder / "shader_codes" / "shadertoy" / f"{name}.fragment").read_text()
+        (few / f"{Path(name).name}.json").write_text(text)
     out, request = tmp_path / "set", {"dataset": "shaders21k", "settings": (f"programs={few}",), "size": 64}
     make_small(out, samples=7, shard_size=4, **request)
     vetted = (out / NAME).read_bytes()
@@ -216,13 +201,12 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
     make_small(out, samples=9, shard_size=4, **request)
     shard_set = ShardSet(str(out))
     samples = [sample for shard in shard_set.shards for sample in shard_set.read(shard)]
-    assert [s.about["params"]["program"] for s in samples] == ["pAge01", "pAge09", "pAge00"] * 3
-    assert [s.about["params"]["licence"] for s in samples[:3]] == ["mit", "cc0", "cc-by-nc-sa-3.0"]
-    assert (redraw(samples[4].about) == samples[4].pixels).all()
+    assert [s.metadata["params"]["program"] for s in samples] == ["pAge01", "pAge09", "pAge00"] * 3
+    assert [s.metadata["params"]["licence"] for s in samples[:3]] == ["mit", "cc0", "cc-by-nc-sa-3.0"]
+    assert (redraw(samples[4].metadata) == samples[4].pixels).all()
     assert not any(sentence for _, sentence in damages(shard_set, 4))
-    assert (out / NAME).read_bytes() == vetted and shard_set.manifest["identity"]["config"][
-        "programs"
-    ] == Programs.of(vetted).sha256
+    assert (out / NAME).read_bytes() == vetted
+    assert shard_set.manifest["identity"]["config"]["programs"] == Programs.of(vetted).sha256
     assert "not for commercial use" in (out / "README.md").read_text().splitlines()[0]
 
 

@@ -64,10 +64,8 @@ def test_what_is_called_a_record_and_is_none_is_not_passed_over(tmp_path: Path, 
 def test_another_identity_is_refused_with_what_differs(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0))
     other = {"dataset": "toy", "config": {"classes": 12}, "seed": 1}
-    with pytest.raises(
-        UserError,
-        match=r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here; give another --out",
-    ):
+    differences = r"config\.classes is 10 there and 12 here; seed is 0 there and 1 here"
+    with pytest.raises(UserError, match=f"{differences}; give another --out"):
         ledger.require_same(ledger.load(folder), folder, other, 100)
 
 

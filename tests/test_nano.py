@@ -18,7 +18,8 @@ from synth.sets import completion
 from tests.kit import ROOT, make_small
 
 SHIPPED = Path(__file__).parent.parent / "data" / "nano"
-DRAWN = {  # data set: how many pictures, whose classes no set of another seed has; shaders have the same under every seed
+# The numbers of each data set. No set of another seed has their classes, except for shaders.
+DRAWN = {
     "visual_atoms": range(100),
     "fractals": range(70),
     "fractals_without_color": range(100, 130),
@@ -59,8 +60,8 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
         recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, "", size=128, seed=77, settings=settings))
         for index in indices:
             params, picture = recipe.render(index)
-            about = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
-            facts.append(attributes.facts(about))
+            sample = json.loads(json.dumps(recipe.describe(index, params, picture), default=vars))
+            facts.append(attributes.facts(sample))
             pixels.append(np.broadcast_to(picture.pixels, (128, 128, 3)))
     return fitting_sets.resized(np.stack(pixels)), facts
 
@@ -158,11 +159,9 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative_of_it() -> None:
 
 
 def test_the_schedule_and_the_batches_are_what_they_say() -> None:
-    assert (
-        fitting._schedule(0, 1000) == 1 / 40
-        and fitting._schedule(40, 1000) == 1
-        and fitting._schedule(999, 1000) < 1e-4
-    )
+    assert fitting._schedule(0, 1000) == 1 / 40
+    assert fitting._schedule(40, 1000) == 1
+    assert fitting._schedule(999, 1000) < 1e-4
     batches = list(fitting._batches(fitting.Share(0, 10, 4, formula_fitting.loss), seed=0, steps=5))
     assert sorted(np.concatenate(batches).tolist()) == sorted([*range(10)] * 2)
 
@@ -214,10 +213,8 @@ def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_p
     assert a == b != c
     assert first["first_loss"] == second["first_loss"] != other["first_loss"]
     text = (tmp_path / "a" / card.NAME).read_text()
-    assert (
-        f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text
-        and "128 pictures" in text
-    )
+    assert f"| zero-shot background | {100 * first['zero-shot background']:.1f} % |" in text
+    assert "128 formula pictures" in text
     assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
 
 

@@ -1,4 +1,4 @@
-"""Sets, tables and a run of commit 2cbd3b2 are good today: recognised as finished, redrawn, resumed. Refusing them is no way out.
+"""Sets, tables and a run of commit 2cbd3b2 are good today: recognised as finished, redrawn, resumed.
 
 tests/fixtures/at_2cbd3b2/README.md has the commands that made them.
 """
@@ -41,38 +41,23 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.is_file()
-    }
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def made_by(name: str) -> list[str]:
     """The options of the command that made a set, from its manifest."""
-    identity = json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())["identity"]
-    count = sum(
-        part["count"]
-        for part in json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())["parts"]
-    )
-    options = {
-        "--n": count,
-        "--size": identity["size"],
-        "--seed": identity["seed"],
-        "--shard-size": identity["shard_size"],
+    manifest = json.loads((FIXTURE / "shards" / name / "manifest.json").read_text())
+    identity = manifest["identity"]
+    options = {"--n": sum(part["count"] for part in manifest["parts"]), "--workers": 0}
+    options |= {
+        f"--{key.replace('_', '-')}": identity[key] for key in ("size", "seed", "shard_size", "codec")
     }
-    settings = (
-        [f"classes={identity['config']['classes']}"]
-        if name != "shaders21k"
-        else [f"programs={PLACE}/programs"]
-    )
+    settings = [f"classes={identity['config']['classes']}"]
+    if name == "shaders21k":
+        settings = [f"programs={PLACE}/programs"]
     settings += ["canvas=64"] if name == "visual_atoms" else []
-    words = [str(word) for pair in options.items() for word in pair] + [
-        "--codec",
-        identity["codec"],
-        "--workers",
-        "0",
-    ]
+    words = [str(word) for pair in options.items() for word in pair]
     return [*words, *(word for setting in settings for word in ("--set", setting))]
 
 
@@ -136,7 +121,8 @@ def resumed(old: Path) -> Iterator[Path]:
 
 
 def near(ours: dict[str, torch.Tensor], golden: dict[str, torch.Tensor], name: str) -> None:
-    """Raises AssertionError if tensors differ by more than 1e-4 of their size: other machines round otherwise."""
+    """Raises AssertionError if tensors differ by more than 1e-4 of their size, as machines round
+    differently."""
     assert ours.keys() == golden.keys(), name
     for key, value in golden.items():
         assert ((ours[key] - value).abs() <= 1e-4 * value.abs().clamp(min=1)).all(), f"{name} {key}"

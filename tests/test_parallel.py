@@ -56,9 +56,9 @@ def look_around(_: int) -> Iterator[Any]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_every_job_says_its_steps_and_its_result(workers: int) -> None:
-    said = list(parallel.run(count, range(5), workers=workers))
-    assert sorted(v for _, v in said if isinstance(v, str)) == [f"job {i}" for i in range(5)]
-    assert sum(v for _, v in said if isinstance(v, int)) == 25
+    values = [value for _, value in parallel.run(count, range(5), workers=workers)]
+    assert sorted(v for v in values if isinstance(v, str)) == [f"job {i}" for i in range(5)]
+    assert sum(v for v in values if isinstance(v, int)) == 25
 
 
 def test_jobs_are_pulled_one_by_one() -> None:
@@ -86,10 +86,10 @@ def test_the_first_failure_ends_the_run_after_what_is_under_way(workers: int) ->
 
 
 def test_a_job_whose_worker_died_is_given_out_again(tmp_path: Path) -> None:
-    said = [value for _, value in parallel.run(die_once, [str(tmp_path / "mark")], workers=1)]
-    retries = [v for v in said if isinstance(v, parallel.Retry)]
-    assert len(retries) == 1 and said[-1] == "lived"
-    assert sum(v for v in said if isinstance(v, int)) - retries[0].lost == 5
+    values = [value for _, value in parallel.run(die_once, [str(tmp_path / "mark")], workers=1)]
+    retries = [v for v in values if isinstance(v, parallel.Retry)]
+    assert len(retries) == 1 and values[-1] == "lived"
+    assert sum(v for v in values if isinstance(v, int)) - retries[0].lost == 5
 
 
 def test_a_job_that_always_dies_is_given_up() -> None:

@@ -47,11 +47,12 @@ def test_seed_and_settings_change_pictures(undisturbed: Path, tmp_path: Path) ->
 def test_the_class_law(tmp_path: Path) -> None:
     make_small(tmp_path, settings=("canvas=64", "orbits=1,9", "classes=3"), samples=8)
     shard_set = ShardSet(str(tmp_path))
-    about = [s.about for shard in shard_set.shards for s in shard_set.read(shard)]
-    assert [(a["class"], a["instance"]) for a in about] == [(i % 3, i // 3) for i in range(8)]
+    metadata = [s.metadata for shard in shard_set.shards for s in shard_set.read(shard)]
+    assert [(m["class"], m["instance"]) for m in metadata] == [(i % 3, i // 3) for i in range(8)]
+    params = [m["params"] for m in metadata]
     shared = [f.name for f in dataclasses.fields(visual_atoms.Class)]
-    assert all(about[i]["params"][n] == about[i + 3]["params"][n] for i in range(5) for n in shared)
-    assert len({a["params"]["noise_key"] for a in about}) == 8
+    assert all(params[i][n] == params[i + 3][n] for i in range(5) for n in shared)
+    assert len({p["noise_key"] for p in params}) == 8
 
 
 def test_a_finished_run_does_nothing(finished: Path) -> None:
@@ -200,9 +201,9 @@ def kill_after(calls: int, action, first=None):  # type: ignore[no-untyped-def]
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    estimate = pipeline.estimate(
-        pipeline.RenderRequest("visual_atoms", 1000, str(tmp_path / "x"), size=32, settings=("canvas=64",))
-    )
+    out, settings = str(tmp_path / "x"), ("canvas=64",)
+    request = pipeline.RenderRequest("visual_atoms", 1000, out, size=32, settings=settings)
+    estimate = pipeline.estimate(request)
     assert estimate.pictures == 1000 and estimate.seconds > 0 and not (tmp_path / "x").exists()
     assert 1000 * 1024 < estimate.bytes < 1000 * 4096
 
@@ -257,15 +258,12 @@ def test_a_failing_picture_is_named_with_its_index(tmp_path: Path, monkeypatch: 
             raise ZeroDivisionError("an edge")
         return render(params, size)
 
-    config = pipeline.recipe_of(
-        pipeline.RenderRequest("visual_atoms", 80, "x", settings=("canvas=64", "orbits=1,20"))
-    ).config
+    settings = ("canvas=64", "orbits=1,20")
+    config = pipeline.recipe_of(pipeline.RenderRequest("visual_atoms", 80, "x", settings=settings)).config
     bad = datasets.sample_params(datasets.get("visual_atoms"), config, seed=0, index=70).noise_key
     monkeypatch.setattr(visual_atoms, "render", fail)
-    with pytest.raises(
-        DrawError,
-        match=r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge",
-    ):
+    sentence = r"visual_atoms-000004\.tar: picture 70 could not be drawn: ZeroDivisionError: an edge"
+    with pytest.raises(DrawError, match=sentence):
         make_small(tmp_path, samples=80)
     monkeypatch.undo()
     assert make_small(tmp_path, samples=80).pictures == 16

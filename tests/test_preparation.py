@@ -41,9 +41,9 @@ def prepare(folder: Path, out: Path, **changes: object) -> list[SetSummary]:
     originals = [
         Original(p.name, (f"picture {p.stem}",), bytes=p.stat().st_size) for p in sorted(folder.iterdir())
     ]
-    found = {"train": originals[:7], "test": originals[7:]}
+    splits = {"train": originals[:7], "test": originals[7:]}
     request = PrepareRequest(**{"out": str(out), "size": 16, "shard_size": 4, "workers": 0, **changes})  # type: ignore[arg-type]
-    return completion.finish(preparation.prepare(SOURCE, "by hand", found, Files(str(folder)), request))
+    return completion.finish(preparation.prepare(SOURCE, "by hand", splits, Files(str(folder)), request))
 
 
 def test_samples_are_the_middle_of_their_originals_with_their_captions(folder: Path, tmp_path: Path) -> None:
@@ -51,22 +51,21 @@ def test_samples_are_the_middle_of_their_originals_with_their_captions(folder: P
     assert (train.pictures, test.pictures, train.grey, train.captions, train.left_out) == (7, 3, 1, 7, [])
     shard_set = ShardSet(str(tmp_path / "out/train"))
     samples = [s for shard in shard_set.shards for s in shard_set.read(shard)]
-    assert [s.key for s in samples] == [f"{i:09d}" for i in range(7)] and [s.captions for s in samples] == [
-        [f"picture {i}"] for i in range(7)
-    ]
+    assert [s.key for s in samples] == [f"{i:09d}" for i in range(7)]
+    assert [s.captions for s in samples] == [[f"picture {i}"] for i in range(7)]
     for i, sample in enumerate(samples):
-        own = picture(40 + i, 30, "L" if i == 3 else "RGB").convert("RGB")
+        original = picture(40 + i, 30, "L" if i == 3 else "RGB").convert("RGB")
         left = (10 + i) // 2
-        expected = own.crop((left, 0, left + 30, 30)).resize((16, 16), Image.Resampling.LANCZOS)
+        expected = original.crop((left, 0, left + 30, 30)).resize((16, 16), Image.Resampling.LANCZOS)
         assert (sample.pixels == np.asarray(expected)).all()
-        about = {
+        metadata = {
             "source": f"{i}.png",
             "split": "train",
             "original_size": [40 + i, 30],
             "crop": [left, 0, left + 30, 30],
             "filter": "lanczos",
         }
-        assert about.items() <= sample.about.items()
+        assert metadata.items() <= sample.metadata.items()
 
 
 def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(
@@ -76,12 +75,11 @@ def test_a_picture_that_does_not_decode_is_left_out_and_named_everywhere(
     (folder / "2.png").write_bytes(whole[: len(whole) // 2])
     (folder / "5.png").write_text("no picture")
     train, _ = prepare(folder, tmp_path / "out")
-    assert [o["name"] for o in train.left_out] == ["2.png", "5.png"] and all(
-        o["reason"] for o in train.left_out
-    )
+    assert [o["name"] for o in train.left_out] == ["2.png", "5.png"]
+    assert all(o["reason"] for o in train.left_out)
     shard_set = ShardSet(str(tmp_path / "out/train"))
     assert [(s.first, s.count) for s in shard_set.shards] == [(0, 3), (3, 2)]  # numbered without gaps
-    assert [s.about["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [
+    assert [s.metadata["source"] for shard in shard_set.shards for s in shard_set.read(shard)] == [
         f"{i}.png" for i in (0, 1, 3, 4, 6)
     ]
     assert shard_set.manifest["left_out"] == train.left_out
@@ -163,17 +161,17 @@ KINDS = [
 
 @pytest.mark.parametrize(("mode", "off"), KINDS)
 def test_every_kind_of_picture_becomes_rgb(mode: str, off: int) -> None:
-    made = square(picture(20, 20, mode), 20)
-    assert made.grey == (mode in ("L", "LA", "1"))
-    plain = picture(20, 20, "L" if made.grey else "RGB").convert("RGB")
-    assert np.abs(made.pixels.astype(int) - np.asarray(plain)).mean() <= off
+    stored = square(picture(20, 20, mode), 20)
+    assert stored.grey == (mode in ("L", "LA", "1"))
+    plain = picture(20, 20, "L" if stored.grey else "RGB").convert("RGB")
+    assert np.abs(stored.pixels.astype(int) - np.asarray(plain)).mean() <= off
 
 
 def test_sixteen_bits_become_eight() -> None:
     deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024)
-    made = square(deep, 8)
-    assert deep.mode == "I;16" and made.grey
-    assert (made.pixels[..., 0] == np.arange(64).reshape(8, 8) * 4).all()
+    stored = square(deep, 8)
+    assert deep.mode == "I;16" and stored.grey
+    assert (stored.pixels[..., 0] == np.arange(64).reshape(8, 8) * 4).all()
 
 
 def test_what_is_transparent_shows_white_and_exif_turns_are_undone() -> None:
@@ -231,7 +229,7 @@ def test_whatever_a_decoder_raises_is_a_reason(raised: Exception) -> None:
 def test_a_picture_that_is_gone_ends_the_run(folder: Path, tmp_path: Path) -> None:
     originals = [Original(f"{i}.png") for i in (1, 99, 2)]
     request = PrepareRequest(str(tmp_path / "out"), size=16, workers=0)
-    with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; when it can"):
+    with pytest.raises(UserError, match=r"^99.png cannot be read: No such file or directory; make it read"):
         list(preparation.estimate(SOURCE, {"train": originals}, Files(str(folder)), request))
     assert not (tmp_path / "out").exists()
 
@@ -244,11 +242,9 @@ def test_numbers_without_a_white_are_refused() -> None:
 def test_who_is_held_out_depends_on_seed_and_name_alone() -> None:
     names = [f"g{i}" for i in range(100)]
     chosen = held_out(names, 0.1, 0)
-    assert (
-        len(chosen) == 10
-        and held_out(reversed(names), 0.1, 0) == chosen
-        and held_out(names, 0.1, 1) != chosen
-    )
+    assert len(chosen) == 10
+    assert held_out(reversed(names), 0.1, 0) == chosen
+    assert held_out(names, 0.1, 1) != chosen
     assert chosen <= held_out(names, 0.2, 0)
     assert len(held_out(["a", "b"], 0.001, 0)) == len(held_out(["a", "b"], 0.999, 0)) == 1
 

@@ -254,7 +254,7 @@ def test_captions_have_to_be_made_for_these_shards(
     other = replace(train_request, shards=(str(finished),))
     quiet(replace(other, images=8))
     make_small(finished, samples=44)
-    refused(other, "has changed since the tables of .* were made; make captions again")
+    refused(other, "has changed since the tables of .* were made; repeat the command that made the tables")
     make_tables(finished, tmp_path / "tables", tiny_encoder)
     grown = replace(other, captions=(str(tmp_path / "tables"),))
     refused(

@@ -16,9 +16,9 @@ def unit(count: int, dimensions: int) -> np.ndarray:
 def test_pseudo_captions_have_unit_length_whatever_the_length_of_the_embedding() -> None:
     eps = noise(0, range(64), 0, 512)
     for length in (1e-3, 1.0, 40.0):
-        made = pseudo_caption(length * unit(64, 512), eps, 0.25)
-        assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-6)
-        assert np.allclose(made, pseudo_caption(unit(64, 512), eps, 0.25), atol=1e-6)
+        pseudo = pseudo_caption(length * unit(64, 512), eps, 0.25)
+        assert np.allclose(np.linalg.norm(pseudo, axis=1), 1, atol=1e-6)
+        assert np.allclose(pseudo, pseudo_caption(unit(64, 512), eps, 0.25), atol=1e-6)
 
 
 def test_without_noise_it_is_the_normalised_embedding() -> None:
@@ -27,10 +27,10 @@ def test_without_noise_it_is_the_normalised_embedding() -> None:
 
 
 def test_two_dimensions_by_hand() -> None:
-    made = pseudo_caption(
+    pseudo = pseudo_caption(
         np.array([[3.0, 0.0]]), np.array([[0.0, -7.0]]), 0.75
     )  # (3, -2.25) over its length 3.75
-    assert np.allclose(made, [[0.8, -0.6]])
+    assert np.allclose(pseudo, [[0.8, -0.6]])
 
 
 @pytest.mark.parametrize("xi", [0.1, 0.25, 1.0, 3.0])
@@ -57,9 +57,8 @@ def test_noise_depends_on_seed_index_and_draw_and_on_nothing_else() -> None:
 
 def test_noise_is_standard_normal_and_of_this_law() -> None:
     values = noise(0, range(500), 0, 512).astype(np.float64)
-    assert abs(values.mean()) < 3 / math.sqrt(values.size) and abs(values.var() - 1) < 3 * math.sqrt(
-        2 / values.size
-    )
+    assert abs(values.mean()) < 3 / math.sqrt(values.size)
+    assert abs(values.var() - 1) < 3 * math.sqrt(2 / values.size)
     assert values[0, :3].tolist() == pytest.approx(GOLDEN, abs=1e-6)
 
 
@@ -69,9 +68,9 @@ GOLDEN = [0.059911, 0.01556, -1.164438]
 def test_torch_agrees_with_numpy_and_lets_gradients_through() -> None:
     image, eps = unit(16, 64), noise(0, range(16), 0, 64)
     tensor = torch.from_numpy(image).requires_grad_(True)
-    made = pseudo_caption(tensor, torch.from_numpy(eps), 3.0)
-    assert np.allclose(made.detach().numpy(), pseudo_caption(image, eps, 3.0), atol=1e-6)
-    made.sum().backward()
+    pseudo = pseudo_caption(tensor, torch.from_numpy(eps), 3.0)
+    assert np.allclose(pseudo.detach().numpy(), pseudo_caption(image, eps, 3.0), atol=1e-6)
+    pseudo.sum().backward()
     assert tensor.grad is not None and tensor.grad.abs().sum() > 0
 
 

@@ -113,20 +113,18 @@ def test_a_set_is_prepared_once(layout: str, tmp_path: Path) -> None:
     name, lay_out = LAYOUTS[layout]
     lay_out(tmp_path / "root")
     rows = prepare_set(name, tmp_path / "root", tmp_path / "out")
-    assert [row["prepared"] for row in rows] == [row["pictures"] for row in rows] and all(
-        row["captions"] for row in rows
-    )
+    assert [row["prepared"] for row in rows] == [row["pictures"] for row in rows]
+    assert all(row["captions"] for row in rows)
     before = states(tmp_path)
     assert [row["prepared"] for row in prepare_set(name, tmp_path / "root", tmp_path / "out")] == [0, 0]
     assert states(tmp_path) == before
     written = json.loads((tmp_path / "out/splits.json").read_text())["splits"]
     for split, names in written.items():
-        found = samples(tmp_path / "out" / split)
-        assert [s.about["source"] for s in found] == names and [s.key for s in found] == [
-            f"{i:09d}" for i in range(len(names))
-        ]
+        stored = samples(tmp_path / "out" / split)
+        assert [s.metadata["source"] for s in stored] == names
+        assert [s.key for s in stored] == [f"{i:09d}" for i in range(len(names))]
         assert all(
-            s.pixels.shape == (16, 16, 3) and s.captions and s.about["filter"] == "lanczos" for s in found
+            s.pixels.shape == (16, 16, 3) and s.captions and s.metadata["filter"] == "lanczos" for s in stored
         )
         manifest = json.loads((tmp_path / "out" / split / "manifest.json").read_text())
         assert manifest["identity"]["dataset"] == f"{name}-{split}" and manifest["licence"]
@@ -136,16 +134,12 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
     write_coco(tmp_path / "root")
     rows = prepare_set("coco", tmp_path / "root", tmp_path / "out")
     train, val = samples(tmp_path / "out/train"), samples(tmp_path / "out/val")
-    assert [s.about["image_id"] for s in train] == [9, 25, 30] and [s.about["image_id"] for s in val] == [
-        42,
-        73,
-    ]
+    assert [s.metadata["image_id"] for s in train] == [9, 25, 30]
+    assert [s.metadata["image_id"] for s in val] == [42, 73]
     assert train[0].captions == ["caption 0 of 9.", "caption 1 of 9."]
-    licences = [s.about["licence"].split("/")[-3] for s in train]
-    assert (
-        licences == ["by", "by", "by-nc-sa"]
-        and train[0].about["licence"] == "http://creativecommons.org/licenses/by/2.0/"
-    )
+    licences = [s.metadata["licence"].split("/")[-3] for s in train]
+    assert licences == ["by", "by", "by-nc-sa"]
+    assert train[0].metadata["licence"] == "http://creativecommons.org/licenses/by/2.0/"
     assert [row["grey"] for row in rows] == [1, 0]
 
 
@@ -154,8 +148,9 @@ def test_cub_shares_no_species_between_its_splits(layout: str, tmp_path: Path) -
     LAYOUTS[layout][1](tmp_path / "root")
     prepare_set("cub", tmp_path / "root", tmp_path / "out")
     train, test = samples(tmp_path / "out/train"), samples(tmp_path / "out/test")
-    assert [s.about["class_name"] for s in train] == ["Black footed Albatross"] * 2 + ["Common Yellowthroat"]
-    assert [s.about["class_name"] for s in test] == ["Laysan Albatross"]
+    names = [s.metadata["class_name"] for s in train]
+    assert names == ["Black footed Albatross"] * 2 + ["Common Yellowthroat"]
+    assert [s.metadata["class_name"] for s in test] == ["Laysan Albatross"]
     assert test[0].captions == [f"bird 2 in words {k}" for k in range(10)]
 
 
@@ -173,7 +168,7 @@ def test_cub_takes_captions_from_elsewhere_and_pictures_from_the_folder_itself(t
 def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     write_celeba_hq(tmp_path / "root")
     prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
-    assert [s.about["source"] for s in samples(tmp_path / "out/train")] == [
+    assert [s.metadata["source"] for s in samples(tmp_path / "out/train")] == [
         f"images/{i}.jpg" for i in range(2, 12)
     ]
     assert samples(tmp_path / "out/test")[1].captions[3] == "face 1 in words 3"
@@ -189,7 +184,7 @@ def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> No
         .reshape(3, 32, 32)
         .transpose(1, 2, 0)
     )
-    assert (train[6].pixels == pixels).all() and train[6].about["source"] == "data_batch_2.bin/00002"
+    assert (train[6].pixels == pixels).all() and train[6].metadata["source"] == "data_batch_2.bin/00002"
     assert [s.captions for s in train[:3]] == [
         ["a photo of an airplane"],
         ["a photo of an automobile"],
@@ -197,7 +192,7 @@ def test_cifar10_is_stored_as_it_is_and_named_by_its_class(tmp_path: Path) -> No
     ]
     write_cifar10_tree(tmp_path / "tree")
     prepare_set("cifar10", tmp_path / "tree", tmp_path / "mixed")
-    assert [s.about["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
+    assert [s.metadata["class_name"] for s in samples(tmp_path / "mixed/train")] == CLASSES * 3
 
 
 def test_pictures_that_do_not_decode_are_left_out_and_named(tmp_path: Path) -> None:
@@ -244,7 +239,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "coco",
         spoil("train2014/COCO_train2014_000000000030.jpg"),
-        r"0030.jpg has captions in captions_train2014.json and is not there: is",
+        r"0030.jpg has captions in captions_train2014.json, but does not exist: is",
     ),
     (
         "coco",
@@ -288,7 +283,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil(f"CUB_200_2011/images/{BIRD}.jpg"),
-        r"_0046_18.jpg is named in images.txt and is not there: is Caltech",
+        r"_0046_18.jpg is named in images.txt, but does not exist: is Caltech",
     ),
     (
         "cub",
@@ -299,7 +294,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil("text_c10/001.Black_footed_Albatross/other.txt", "a\n"),
-        r"Albatross/other has captions in .*text_c10 and is not there",
+        r"Albatross/other has captions in .*text_c10, but does not exist",
     ),
     ("cub", spoil(f"text_c10/{BIRD}.txt", " \n"), "holds no caption"),
     (
@@ -320,7 +315,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "cub",
         spoil("testclasses.txt", "002.Laysan_Albatross\n003.Sooty\n"),
-        "003.Sooty is named in .*testclasses.txt and is not there",
+        "003.Sooty is named in .*testclasses.txt, but does not exist",
     ),
     (
         "cub",
@@ -349,7 +344,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         r"images holds 3.jpg and another picture of that number; keep one",
     ),
     ("celeba_hq", spoil("text/celeba-caption/3.txt"), "3 has no caption in"),
-    ("celeba_hq", spoil("images/3.jpg"), "3 has captions in .* and is not there"),
+    ("celeba_hq", spoil("images/3.jpg"), "3 has captions in .*, but does not exist"),
     ("celeba_hq", spoil("train/filenames.pickle"), "train/filenames.pickle is missing"),
     (
         "celeba_hq",
@@ -364,7 +359,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "celeba_hq",
         spoil("test/filenames.pickle", pickle.dumps(["0", "1", "77"])),
-        "77 is named in test/filenames.pickle and is not there",
+        "77 is named in test/filenames.pickle, but does not exist",
     ),
     (
         "cifar10",

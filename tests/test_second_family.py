@@ -37,8 +37,8 @@ def test_it_draws_shards_that_verify(printed: dict[str, list[str]], checkout: Pa
     )
     assert len(np.unique(np.asarray(Image.open(checkout / sheet["out"])))) > 8
     sample = samples(checkout / "data/shards/moire")[3]
-    params = sample.about["params"]
-    assert (sample.about["family"], sample.about["class"], params["redraws"]) == ("moire", 3, 0)
+    params = sample.metadata["params"]
+    assert (sample.metadata["family"], sample.metadata["class"], params["redraws"]) == ("moire", 3, 0)
     assert np.unique(sample.pixels).tolist() == [0, params["level"]]
 
 

@@ -7,11 +7,8 @@ from synth.seeds import GOLDEN, Stream, stream, word
 
 def test_words_are_splitmix64() -> None:
     published = [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-        4593380528125082431,
-        16408922859458223821,
+        *(6457827717110365317, 3203168211198807973, 9817491932198370423),
+        *(4593380528125082431, 16408922859458223821),
     ]
     numbers = Stream((1234567 + GOLDEN) % 2**64)  # the reference adds its increment before the first word
     assert [numbers.word() for _ in published] == published
@@ -19,9 +16,8 @@ def test_words_are_splitmix64() -> None:
 
 def test_kernels_read_the_same_stream() -> None:
     numbers = Stream(987654321)
-    assert [int(word(np.uint64(987654321), np.uint64(i))) for i in range(100)] == [
-        numbers.word() for _ in range(100)
-    ]
+    words = [int(word(np.uint64(987654321), np.uint64(i))) for i in range(100)]
+    assert words == [numbers.word() for _ in range(100)]
 
 
 def test_streams_of_different_paths_differ() -> None:

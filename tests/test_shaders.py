@@ -34,9 +34,8 @@ def recipe() -> Recipe:
 
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
-    params: shaders.Params = datasets.sample_params(
-        recipe.dataset, recipe.config, seed=recipe.seed, index=index
-    )
+    dataset, config = recipe.dataset, recipe.config
+    params: shaders.Params = datasets.sample_params(dataset, config, seed=recipe.seed, index=index)
     return params
 
 
@@ -47,30 +46,29 @@ def accepted() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def looks(accepted: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """The first class of every structure, drawn as it is vetted and with one thing changed: uint8 (structures, 128, 128, 3) each."""
+    """Pictures of the first class of every structure, as it is vetted and with one change: uint8
+    (structures, 128, 128, 3) each."""
     attempts = programs.shipped().content["attempts"]
     drawn: dict[str, list[np.ndarray]] = {}
     for number, program in enumerate(accepted):
-        plain = shaders.look(
-            program["structure"],
-            shaders.class_values(program["structure"], number, attempts.get(str(number), 0)),
-            2.9,
-        )
-        other = shaders.class_values(program["structure"], number + len(accepted), 0)
-        changes = {
+        structure = program["structure"]
+        values = shaders.class_values(structure, number, attempts.get(str(number), 0))
+        plain = shaders.look(structure, values, 2.9)
+        changes: dict[str, dict[str, Any]] = {
+            "plain": {},
             "again": {},
             "time": {"time": 7.1},
             "view": {"view": (0.1, 0.1, 1.2, 0.3)},
-            "values": {"values": other},
+            "values": {"values": shaders.class_values(structure, number + len(accepted), 0)},
         }
-        drawn.setdefault("plain", []).append(shaders.draw(plain, 128))
         for name, change in changes.items():
-            drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))  # type: ignore[arg-type]
-    return {name: np.stack(them) for name, them in drawn.items()}
+            drawn.setdefault(name, []).append(shaders.draw(dataclasses.replace(plain, **change), 128))
+    return {name: np.stack(pictures) for name, pictures in drawn.items()}
 
 
 def moved(looks: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """By how many levels the pictures of the structures differ in the mean, for a change: float64 (structures,)."""
+    """Returns the mean difference that a change makes to the picture of each structure, in levels: float64
+    (structures,)."""
     return np.abs(looks["plain"].astype(float) - looks[name]).mean(axis=(1, 2, 3))
 
 
@@ -102,17 +100,15 @@ def test_the_shipped_programs_are_those_that_are_composed(accepted: list[dict[st
 def test_every_plan_and_block_is_in_use() -> None:
     composed = [composer.compose(number) for number in range(400)]
     assert {p.plan for p in composed} == {plan.__name__.strip("_") for plan in composer.PLANS}
-    assert {b.name for b in blocks.blocks().values() if b.parameters} == {
-        name for p in composed for name in p.blocks
-    }
+    names = {block.name for block in blocks.blocks().values() if block.parameters}
+    assert names == {name for program in composed for name in program.blocks}
 
 
 def test_every_function_of_the_glsl_files_is_read() -> None:
     for file in blocks.FOLDER.glob("*.glsl"):
         if file.stem != "twigl":
-            assert file.read_text().count("\n}\n") == sum(
-                block.role == file.stem for block in blocks.blocks().values()
-            ), file
+            count = sum(block.role == file.stem for block in blocks.blocks().values())
+            assert file.read_text().count("\n}\n") == count, file
 
 
 def test_parameters_are_what_they_were(recipe: Recipe) -> None:
@@ -123,12 +119,10 @@ def test_parameters_are_what_they_were(recipe: Recipe) -> None:
 def test_parameters_lie_in_the_ranges_of_their_blocks(recipe: Recipe) -> None:
     for index in range(0, 21_000, 97):
         params = params_of(recipe, index)
-        for uniform, value in zip(
-            program_of(params).uniforms, program_of(params).bindings(params.values).values(), strict=True
-        ):
-            assert (np.array(value) >= uniform.parameter.low).all() and (
-                np.array(value) <= uniform.parameter.high
-            ).all()
+        program = program_of(params)
+        for uniform, value in zip(program.uniforms, program.bindings(params.values).values(), strict=True):
+            low, high = uniform.parameter.low, uniform.parameter.high
+            assert (np.array(value) >= low).all() and (np.array(value) <= high).all()
             assert (uniform.parameter.type == "int") == isinstance(value, int)
 
 
@@ -137,9 +131,8 @@ def program_of(params: shaders.Params) -> composer.Program:
 
 
 def test_classes_are_the_same_under_every_seed_but_times_and_views_are_not(recipe: Recipe) -> None:
-    ours, theirs = (
-        datasets.sample_params(recipe.dataset, recipe.config, seed=seed, index=77) for seed in (0, 1)
-    )
+    dataset, config = recipe.dataset, recipe.config
+    ours, theirs = (datasets.sample_params(dataset, config, seed=seed, index=77) for seed in (0, 1))
     assert (ours.structure, ours.values) == (theirs.structure, theirs.values)
     assert ours.time != theirs.time and ours.view != theirs.view
 
@@ -166,9 +159,9 @@ def test_a_class_with_nothing_to_show_at_first_uses_a_later_attempt(recipe: Reci
 
 def test_a_picture_is_drawn_again_from_its_json_which_names_the_renderer(recipe: Recipe) -> None:
     params, picture = recipe.render(12_345)
-    about = json.loads(settings.canonical(recipe.describe(12_345, params, picture)))
-    assert about["renderer"] == gl.renderer() and (redraw(about) == picture.pixels).all()
-    assert settings.from_json(shaders.Params, about["params"]) == params
+    metadata = json.loads(settings.canonical(recipe.describe(12_345, params, picture)))
+    assert metadata["renderer"] == gl.renderer() and (redraw(metadata) == picture.pixels).all()
+    assert settings.from_json(shaders.Params, metadata["params"]) == params
 
 
 def test_the_foreground_is_what_differs_from_the_modal_colour() -> None:
@@ -216,9 +209,8 @@ def test_vetting_twice_gives_the_same_file(accepted: list[dict[str, Any]]) -> No
     assert first.data == second.data
     assert first.content["programs"] == accepted[:3]
     shipped = programs.shipped().content
-    assert {int(k) for k in first.content["attempts"]} <= set(range(9)) and shipped["renderer"].startswith(
-        "llvmpipe"
-    )
+    assert {int(k) for k in first.content["attempts"]} <= set(range(9))
+    assert shipped["renderer"].startswith("llvmpipe")
 
 
 @pytest.mark.slow
@@ -242,7 +234,7 @@ def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_rea
     recipe: Recipe,
 ) -> None:
     assert Recipe.of(recipe.identity) == recipe
-    with pytest.raises(UserError, match="are not those that are shipped"):
+    with pytest.raises(UserError, match="are not the shipped ones"):
         Recipe.of({**recipe.identity, "config": {**recipe.identity["config"], "programs": "0" * 64}})
 
 
@@ -259,10 +251,8 @@ def test_records_name_the_renderer_and_the_fingerprint_the_programs(tmp_path: Pa
     make_small(tmp_path, **SMALL, samples=4)
     manifest = ShardSet(str(tmp_path)).manifest
     assert all(part["run"]["renderer"] == gl.renderer() for part in manifest["parts"])
-    assert (
-        manifest["identity"]["config"]["programs"] == programs.shipped().sha256
-        and manifest["licence"] == "CC0-1.0"
-    )
+    assert manifest["identity"]["config"]["programs"] == programs.shipped().sha256
+    assert manifest["licence"] == "CC0-1.0"
 
 
 @pytest.mark.soak

@@ -19,9 +19,8 @@ from tests.kit import make_small
 def test_shards_cover_every_index_once() -> None:
     plan = shards.plan("toy", 10, 4)
     assert plan == [Shard(f"toy-00000{i}.tar", i, 4 * i, count, of=3) for i, count in enumerate([4, 4, 2])]
-    assert [(s.file, s.first, s.count) for s in shards.plan("toy", 8, 4)] == [
-        (s.file, s.first, s.count) for s in plan[:2]
-    ]
+    smaller = shards.plan("toy", 8, 4)
+    assert [(s.file, s.first, s.count) for s in smaller] == [(s.file, s.first, s.count) for s in plan[:2]]
     assert len(shards.plan("toy", 1, 4)) == 1
 
 
@@ -70,16 +69,14 @@ def test_samples_are_read_as_rgb_with_their_json(undisturbed: Path) -> None:
     shard_set = ShardSet(str(undisturbed))
     assert len(shard_set) == 40 and [s.count for s in shard_set.shards] == [16, 16, 8]
     sample = next(shard_set.read(shard_set.shards[1]))
-    assert sample.key == "000000016" and sample.about["class"] == 16 and sample.captions == []
+    assert sample.key == "000000016" and sample.metadata["class"] == 16 and sample.captions == []
     assert sample.pixels.shape == (32, 32, 3) and sample.pixels.dtype == np.uint8
 
 
 def test_captions_are_one_a_line(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path / "a.tar")) as writer:
-        writer.add(
-            "a",
-            {"jpg": codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "txt": "a cat\nune bête\n".encode()},
-        )
+        picture = codecs.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+        writer.add("a", {"jpg": picture, "txt": "a cat\nune bête\n".encode()})
     with (tmp_path / "a.tar").open("rb") as file:
         assert next(shards.read_shard(file, "a.tar")).captions == ["a cat", "une bête"]
 
@@ -112,9 +109,8 @@ def test_a_cut_tar_names_the_member(finished: Path, cut: int) -> None:
     path = finished / "visual_atoms-000001.tar"
     path.write_bytes(path.read_bytes()[:cut])
     shard_set = ShardSet(str(finished))
-    with pytest.raises(
-        UserError, match=r"visual_atoms-000001\.tar (is damaged at 0000000\d\d\.|holds \d+ samples where)"
-    ):
+    faults = r"(is damaged at 0000000\d\d\.|holds \d+ samples where)"
+    with pytest.raises(UserError, match=rf"visual_atoms-000001\.tar {faults}"):
         list(shard_set.read(shard_set.shards[1]))
 
 
@@ -148,7 +144,7 @@ def test_every_codec_makes_readable_sets(tmp_path: Path, codec: str, extension: 
     make_small(tmp_path / codec, samples=4, codec=codec)
     shard_set = ShardSet(str(tmp_path / codec))
     for sample in shard_set.read(shard_set.shards[0]):
-        difference = np.abs(sample.pixels.astype(int) - codecs.rgb(redraw(sample.about)))
+        difference = np.abs(sample.pixels.astype(int) - codecs.rgb(redraw(sample.metadata)))
         assert difference.max() <= (0 if codec != "jpeg" else 40)
     with tarfile.open(tmp_path / codec / "visual_atoms-000000.tar") as tar:
         assert tar.getnames()[0] == f"000000000.{extension}"

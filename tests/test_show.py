@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import Result
 
 from caption.audit import gallery, sheet
-from caption.audit.gallery import Neighbour, Row
+from caption.audit.gallery import Neighbour, TableRow
 from caption.cli import app
 from caption.table import CaptionSet
 from synth.errors import UserError
@@ -26,8 +26,8 @@ def invoke(*arguments: Any) -> Result:
 
 
 def embeddings(tables: CaptionSet) -> np.ndarray:
-    found = np.concatenate([tables.vectors(part) for part in tables.parts]).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    vectors = np.concatenate([tables.vectors(part) for part in tables.parts]).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_neighbours_are_those_of_sorting_all_cosines(captioned: Path) -> None:
@@ -39,9 +39,8 @@ def test_neighbours_are_those_of_sorting_all_cosines(captioned: Path) -> None:
         cosines = every @ every[number]
         order = [i for i in np.argsort(-cosines, kind="stable") if i != number][:7]
         assert row.number == number and np.allclose(row.embedding, every[number])
-        assert [n.cosine for n in near] == pytest.approx(cosines[order].tolist()) and {
-            n.number for n in near
-        } == set(order)
+        assert [n.cosine for n in near] == pytest.approx(cosines[order].tolist())
+        assert {n.number for n in near} == set(order)
         assert [n.key for n in near] == [sample_key(n.number) for n in near]
     assert len(gallery.neighbours(tables, row, 64)) == 39
 
@@ -53,21 +52,19 @@ def test_a_row_has_its_captions_with_cosines_where_these_are_stored(
     bare, full = (
         gallery.row_of(CaptionSet(str(place)), "000000020") for place in (captioned, tmp_path / "t")
     )
-    assert [text for text, _ in bare.captions] == [text for text, _ in full.captions] and len(
-        full.captions
-    ) == 2
-    assert all(cosine is None for _, cosine in bare.captions) and all(
-        -1 <= (cosine or 9) <= 1 for _, cosine in full.captions
-    )
+    assert [text for text, _ in bare.captions] == [text for text, _ in full.captions]
+    assert len(full.captions) == 2
+    assert all(cosine is None for _, cosine in bare.captions)
+    assert all(-1 <= (cosine or 9) <= 1 for _, cosine in full.captions)
     assert 0.9 < full.pseudo_cosine < 1 and full.pseudo_cosine == bare.pseudo_cosine
 
 
 def test_pictures_are_those_of_the_shards(undisturbed: Path) -> None:
-    found = gallery.pictures(ShardSet(str(undisturbed)), {n: sample_key(n) for n in (39, 0, 15, 16, 17)})
+    drawn = gallery.pictures(ShardSet(str(undisturbed)), {n: sample_key(n) for n in (39, 0, 15, 16, 17)})
     every = pictures(undisturbed)
-    assert len(found) == 5 and all(found[key].tobytes() == every[key] for key in found)
+    assert len(drawn) == 5 and all(drawn[key].tobytes() == every[key] for key in drawn)
     with pytest.raises(
-        UserError, match=r"visual_atoms-000001.tar holds 000000016 where the tables have other"
+        UserError, match=r"visual_atoms-000001.tar holds 000000016, but the tables have other"
     ):
         gallery.pictures(ShardSet(str(undisturbed)), {16: "other"})
 
@@ -78,21 +75,20 @@ def test_the_sheet_shows_the_picture_its_sentences_and_its_neighbours(
     out = tmp_path / "a" / "sheet.png"
     result = invoke("show", captioned, "000000017", "--shards", undisturbed, "--out", out, "--neighbours", 5)
     assert result.exception is None
-    told = json.loads(result.stdout)
-    assert told["key"] == "000000017" and len(told["captions"]) == 2 and len(told["nearest"]) == 5
+    row = json.loads(result.stdout)
+    assert row["key"] == "000000017" and len(row["captions"]) == 2 and len(row["nearest"]) == 5
     image = np.asarray(Image.open(out).convert("RGB"))
     assert image.shape[1] == sheet.WIDTH and 600 < image.shape[0] < 1300
     every = {
         key: np.frombuffer(data, np.uint8).reshape(32, 32, 3) for key, data in pictures(undisturbed).items()
     }
-    assert found(image, every["000000017"], 384) and all(
-        found(image, every[key], sheet._TILE) for key in told["nearest"]
-    )
-    absent = next(key for key in every if key not in told["nearest"] and key != "000000017")
-    assert not found(image, every[absent], sheet._TILE)
+    assert contains(image, every["000000017"], 384)
+    assert all(contains(image, every[key], sheet._TILE) for key in row["nearest"])
+    absent = next(key for key in every if key not in row["nearest"] and key != "000000017")
+    assert not contains(image, every[absent], sheet._TILE)
 
 
-def found(image: np.ndarray, pixels: np.ndarray, side: int) -> bool:
+def contains(image: np.ndarray, pixels: np.ndarray, side: int) -> bool:
     """Returns True if a picture is in one of the columns of a sheet, scaled to that side."""
     wanted = np.asarray(sheet._scaled(pixels, side))
     lefts = [sheet._MARGIN + column * (sheet._TILE + sheet._GAP) for column in range(4)]
@@ -101,32 +97,34 @@ def found(image: np.ndarray, pixels: np.ndarray, side: int) -> bool:
     return any(np.array_equal(image[y : y + side, x : x + side], wanted) for y, x in first)
 
 
-def made(captions: list[str], neighbours: int = 3, key: str = "k") -> Image.Image:
+def drawing(captions: list[str], neighbours: int = 3, key: str = "k") -> Image.Image:
     vector = np.ones(4, np.float32) / 2
-    row = Row(key, 0, [(text, 0.25) for text in captions], vector, 0.97)
+    row = TableRow(key, 0, [(text, 0.25) for text in captions], vector, 0.97)
     near = [Neighbour(f"n{i}", i + 1, 0.9) for i in range(neighbours)]
     pixels = {name: np.full((16, 16, 3), 90, np.uint8) for name in (key, *(n.key for n in near))}
     return sheet.sheet(row, near, pixels, "about")
 
 
 def test_sheets_grow_with_captions_and_neighbours_and_keep_to_their_width() -> None:
-    plain, wordy, many = made(["a"]), made(["a long sentence of many words " * 9] * 5), made(["a"], 13)
+    plain, wordy, many = (
+        drawing(["a"]),
+        drawing(["a long sentence of many words " * 9] * 5),
+        drawing(["a"], 13),
+    )
     assert wordy.height > plain.height + 200 and many.height - plain.height == 3 * (sheet._TILE + 44)
-    for image in (plain, wordy, many, made(["x" * 400]), made([], 1), made(["a"], 1, key="k" * 300)):
+    for image in (plain, wordy, many, drawing(["x" * 400]), drawing([], 1), drawing(["a"], 1, key="k" * 300)):
         edges = np.asarray(image)[:, [0, 10, -10, -1]]
         assert image.width == sheet.WIDTH and (edges == 255).all()
-    assert Image.open(io.BytesIO(sheet.png(plain))).size == plain.size and sheet.png(plain) == sheet.png(
-        made(["a"])
-    )
-    assert np.asarray(made(["a red thing"])).tobytes() != np.asarray(made(["a bed thing"])).tobytes()
+    assert Image.open(io.BytesIO(sheet.png(plain))).size == plain.size
+    assert sheet.png(plain) == sheet.png(drawing(["a"]))
+    assert np.asarray(drawing(["a red thing"])).tobytes() != np.asarray(drawing(["a bed thing"])).tobytes()
 
 
 def test_wrapped_lines_fit_and_lose_nothing() -> None:
     text = "a short word and a " + "very" * 60 + " long one, then some more words " * 4
     lines = sheet.wrapped(text, 19, 300)
-    assert all(sheet._font(19).getlength(line) <= 300 for line in lines) and "".join(lines).replace(
-        " ", ""
-    ) == text.replace(" ", "")
+    assert all(sheet._font(19).getlength(line) <= 300 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert sheet.wrapped("", 19, 300) == []
 
 
@@ -135,9 +133,10 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     error = invoke("show", captioned, "000000001").exception
-    assert isinstance(
-        error, UserError
-    ) and "not in data/shards/visual_atoms, where they lie by default; say where" in str(error)
+    assert isinstance(error, UserError)
+    assert "data/shards/visual_atoms has no pictures of visual_atoms; give their folder as --shards" in str(
+        error
+    )
     shutil.copytree(undisturbed, tmp_path / "data" / "shards" / "visual_atoms")
     assert invoke("show", captioned, "000000001").exception is None and (tmp_path / "000000001.png").is_file()
 
@@ -179,6 +178,5 @@ def test_other_shards_than_those_of_the_tables_are_refused(
     error = invoke(
         "show", captioned, "000000001", "--shards", finished, "--out", tmp_path / "a.png"
     ).exception
-    assert isinstance(error, UserError) and f"{tar.name} is missing though the manifest names it" in str(
-        error
-    )
+    assert isinstance(error, UserError)
+    assert f"{tar.name} is missing though the manifest names it" in str(error)

@@ -146,7 +146,7 @@ def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Pa
     manifest = json.loads((tables / "manifest.json").read_text())
     manifest["parts"][0] |= {"bytes": writer.size, "sha256": writer.sha256}
     (tables / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="do not agree: key 000000001 stands where the shard has 000000000"):
+    with pytest.raises(UserError, match="has key 000000001 and the shard has 000000000 in the same row"):
         first(stream(finished, tables).batches(0, 40), 1)
 
 

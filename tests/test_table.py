@@ -21,10 +21,10 @@ def spoilt(captioned: Path, tmp_path: Path) -> Path:
 
 
 def rows(count: int, *, first: int = 0, texts: bool = False) -> Rows:
-    made = np.random.default_rng(first).standard_normal((count, 8)).astype(np.float16)
+    vectors = np.random.default_rng(first).standard_normal((count, 8)).astype(np.float16)
     captions = [["a b"] * (i % 3) for i in range(count)]
-    embedded = [made[:1].repeat(len(c), axis=0) for c in captions] if texts else None
-    return Rows([f"{first + i:09d}" for i in range(count)], first, made, -made, captions, embedded)
+    embedded = [vectors[:1].repeat(len(c), axis=0) for c in captions] if texts else None
+    return Rows([f"{first + i:09d}" for i in range(count)], first, vectors, -vectors, captions, embedded)
 
 
 @pytest.mark.parametrize("texts", [False, True])
@@ -43,9 +43,8 @@ def test_what_is_written_is_read_by_pyarrow_and_duckdb_alike(tmp_path: Path, tex
     assert [r[0] for r in read] == table["key"].to_pylist() == [f"{i:09d}" for i in range(9)]
     assert [r[1] for r in read] == table["index"].to_pylist() == list(range(9))
     assert np.array_equal(np.array([r[2] for r in read], np.float16), expected)
-    assert (
-        [list(r[4]) for r in read] == table["caption"].to_pylist() == [c for p in parts for c in p.captions]
-    )
+    expected_texts = [c for part in parts for c in part.captions]
+    assert [list(r[4]) for r in read] == table["caption"].to_pylist() == expected_texts
     if texts:
         assert [np.array(r[5], np.float16).reshape(-1, 8).tolist() for r in read] == [
             v.tolist() for v in text_vectors(table["text_embedding"], 8)
@@ -83,7 +82,7 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
         assert table["index"].to_pylist() == list(range(shard.first, shard.first + shard.count))
         with pytest.raises(
             UserError,
-            match=rf"{part.file} and {shard.file} do not agree: key {keys[0]} stands where the shard has 7",
+            match=rf"{part.file} and {shard.file} do not agree: .* has key {keys[0]} and the shard has 7",
         ):
             tables.read(part, ["caption"], ["7", *keys[1:]])
         with pytest.raises(UserError, match=f"{len(keys)} keys and {len(keys) - 1}"):
@@ -124,7 +123,7 @@ def test_a_table_of_the_same_shard_made_otherwise_is_told(
 
 def test_a_column_that_is_not_there_is_told(captioned: Path) -> None:
     tables = CaptionSet(str(captioned))
-    with pytest.raises(UserError, match="has no column text_embedding; --text-embeddings adds"):
+    with pytest.raises(UserError, match=r"has no column text_embedding; .* --text-embeddings` adds"):
         tables.read(tables.parts[0], ["text_embedding"])
 
 

@@ -25,41 +25,43 @@ from synth.vetting import judging
 from tests.kit import ROOT
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
-TWINS = {  # test: the kernels that it compares with plain twins
-    "test_twins.test_systems_are_sampled_as_by_their_twin": "ifs: sample singular_values rotation weigh _uniform",
-    "test_twins.test_the_chaos_game_is_its_twins_to_the_bit": "ifs: _iterate _thresholds",
-    "test_twins.test_fixed_points_and_stretches_are_those_of_linear_algebra": "ifs: fixed_point largest_stretch",
+
+# Test -> the kernels that it compares with plain twins. Tests of this module have no prefix.
+TWINS = {
+    "test_systems_are_sampled_as_by_their_twin": "ifs: sample singular_values rotation weigh _uniform",
+    "test_the_chaos_game_is_its_twins_to_the_bit": "ifs: _iterate _thresholds",
+    "test_fixed_points_and_stretches_are_those_of_linear_algebra": "ifs: fixed_point largest_stretch",
     "test_ifs.test_bounds_are_the_least_and_greatest_coordinates": "ifs: bounds",
     "test_ifs.test_histogram_counts_points_like_numpy": "ifs: histogram _within",
-    "test_twins.test_lines_are_scattered_as_by_their_twin": "lines: scatter",
-    "test_twins.test_lines_are_drawn_as_by_their_twin": "lines: draw_lines",
+    "test_lines_are_scattered_as_by_their_twin": "lines: scatter",
+    "test_lines_are_drawn_as_by_their_twin": "lines: draw_lines",
     "test_trigonometry.test_sine_agrees_with_the_library": "trigonometry: sine",
     "test_ifs.test_exponential_is_right_to_twelve_digits": "trigonometry: exponential",
-    "test_twins.test_a_circle_is_the_librarys": "trigonometry: circle",
+    "test_a_circle_is_the_librarys": "trigonometry: circle",
     "test_fractals.test_clouds_are_diamond_square": "clouds: heights _refine _noise",
     "test_fractals.test_colours_are_those_of_colorsys": "colour: pixel",
-    "test_twins.test_palettes_hold_a_colour_for_each_hue": "colour: hues",
-    "test_twins.test_counts_are_painted_as_by_their_twin": "colour: paint_counts",
-    "test_twins.test_heights_are_painted_as_by_their_twin": "colour: paint_heights",
+    "test_palettes_hold_a_colour_for_each_hue": "colour: hues",
+    "test_counts_are_painted_as_by_their_twin": "colour: paint_counts",
+    "test_heights_are_painted_as_by_their_twin": "colour: paint_heights",
     "test_fractals.test_blur_is_gaussian_to_a_level": "colour: blur",
-    "test_twins.test_levels_are_unpacked_and_weighed_as_by_their_twin": "colour: rgb grey",
-    "test_twins.test_points_are_spread_as_by_their_twin": "fractals: spread",
-    "test_twins.test_figures_are_put_on_a_canvas_as_by_their_twin": "fractal_scenes: put_dark put_clean _mix",
-    "test_twins.test_candidates_are_sampled_as_by_their_twin": "fractaldb: candidate",
-    "test_twins.test_points_are_placed_and_counted_as_by_their_twins": "fractaldb: place filled",
-    "test_twins.test_patches_are_pasted_as_by_their_twin": "fractaldb: paste",
+    "test_levels_are_unpacked_and_weighed_as_by_their_twin": "colour: rgb grey",
+    "test_points_are_spread_as_by_their_twin": "fractals: spread",
+    "test_figures_are_put_on_a_canvas_as_by_their_twin": "fractal_scenes: put_dark put_clean _mix",
+    "test_candidates_are_sampled_as_by_their_twin": "fractaldb: candidate",
+    "test_points_are_placed_and_counted_as_by_their_twins": "fractaldb: place filled",
+    "test_patches_are_pasted_as_by_their_twin": "fractaldb: paste",
     "test_visual_atoms.test_kernel_draws_the_pixels_of_its_plain_twin": "visual_atoms: draw_orbits push",
     "test_visual_atoms.test_polygons_are_pillows_even_across_the_frame": "visual_atoms: draw_polygon",
     "test_seeds.test_kernels_read_the_same_stream": "seeds: word",
     "test_pictures.test_box_average_is_the_mean_rounded_half_up": "pictures: _box_average",
     "test_fractals.test_colour_statistics_are_those_of_numpy": "pictures: _rgb_tallies _rgb_boxes _sum_rgb",
-    "test_twins.test_grey_statistics_are_those_of_numpy": "pictures: _grey_tallies _count _box",
-    "test_twins.test_differences_are_summed_as_by_numpy": "codecs: _summed",
-    "test_twins.test_deflated_bytes_are_those_of_their_twin": "huffman: _deflate _count _codes _heading _write",
-    "test_twins.test_code_lengths_are_those_of_their_twin": "huffman: code_lengths _depths",
-    "test_twins.test_judgements_are_those_of_numpy": "judging: _levels _likeness _boxes",
-    "test_twins.test_what_stands_out_is_that_of_numpy": "judging: _foreground",
-    "test_twins.test_rows_are_turned_upright_as_by_numpy": "gl: _upright",
+    "test_grey_statistics_are_those_of_numpy": "pictures: _grey_tallies _count _box",
+    "test_differences_are_summed_as_by_numpy": "codecs: _summed",
+    "test_deflated_bytes_are_those_of_their_twin": "huffman: _deflate _count _codes _heading _write",
+    "test_code_lengths_are_those_of_their_twin": "huffman: code_lengths _depths",
+    "test_judgements_are_those_of_numpy": "judging: _levels _likeness _boxes",
+    "test_what_stands_out_is_that_of_numpy": "judging: _foreground",
+    "test_rows_are_turned_upright_as_by_numpy": "gl: _upright",
 }
 
 
@@ -85,9 +87,8 @@ def kernels() -> list[str]:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.FunctionDef) and "jit" in "".join(
-                    map(ast.unparse, node.decorator_list)
-                ):
+                decorators = map(ast.unparse, getattr(node, "decorator_list", []))
+                if isinstance(node, ast.FunctionDef) and "jit" in "".join(decorators):
                     names.append(f"{path.stem}.{node.name}")
     return sorted(names)
 
@@ -119,7 +120,7 @@ def test_twins_run_the_kernels_that_they_stand_for() -> None:
     for path in [*(ROOT / "synth").rglob("*.py"), *(ROOT / "tests").glob("test_*.py")]:
         graph.update(uses(path))
     for test, names in TWINS.items():
-        reached, ahead = set(), [test]
+        reached, ahead = set(), [test if "." in test else f"test_twins.{test}"]
         while ahead:
             name = ahead.pop()
             if name not in reached:
@@ -374,7 +375,7 @@ def test_differences_are_summed_as_by_numpy() -> None:
 
 
 def code_lengths_twin(frequencies: Sequence[int], longest: int) -> list[int]:
-    """Builds Huffman's code with a heap. Of equal weights, symbols come before nodes, and older ones first."""
+    """Builds Huffman's code with a heap. Among equal weights, symbols come before nodes, older ones first."""
     weights = {symbol: count for symbol, count in enumerate(frequencies) if count}
     while True:
         order = sorted(weights, key=lambda symbol: (weights[symbol], symbol))

@@ -20,11 +20,8 @@ from tests.bench.plain import stream_words, visual_atom
 
 ATOMS = datasets.get("visual_atoms")
 RNG = np.random.default_rng(0)
-GOLDEN = [
-    "0685f8c4eaf85961",
-    "63b32ee13de5122e",
-    "d3cab160c5b5db1a",
-]  # of pictures 0, 1001 and 123456; raise LAW with these
+# Hashes of pictures 0, 1001 and 123456. Raise LAW with these.
+GOLDEN = ["0685f8c4eaf85961", "63b32ee13de5122e", "d3cab160c5b5db1a"]
 TOY = Params(60, 12, 2.0, 0.05, 35, (5, 9), (1.5, 1.2), (250.0, 260.5), noise_key=99, canvas=512)
 
 
@@ -91,9 +88,8 @@ def test_kernel_draws_the_pixels_of_its_plain_twin(canvas: int, centre: tuple[fl
     for key in range(3):
         params = dataclasses.replace(TOY, centre=centre, noise_key=key, orbits=12, vertices=60 + key)
         noise = np.float32(params.noise) * visual_atoms.perlin_quantiles()
-        drawn = visual_atoms.draw_orbits(
-            visual_atoms.ring(params), noise, params.orbits, np.uint64(key), canvas
-        )
+        ring = visual_atoms.ring(params)
+        drawn = visual_atoms.draw_orbits(ring, noise, params.orbits, np.uint64(key), canvas)
         assert np.array_equal(drawn, visual_atom(params, canvas, stream_words(key)))
 
 
@@ -110,9 +106,8 @@ def test_polygons_are_pillows_even_across_the_frame() -> None:
 
 def test_black_orbits_erase() -> None:
     pixels = np.full((20, 20), 200, np.uint8)
-    visual_atoms.draw_polygon(
-        pixels, np.array([2, 17, 9], np.int32), np.array([3, 3, 15], np.int32), np.uint8(0)
-    )
+    columns, rows = np.array([2, 17, 9], np.int32), np.array([3, 3, 15], np.int32)
+    visual_atoms.draw_polygon(pixels, columns, rows, np.uint8(0))
     assert (pixels[3, 2:18] == 0).all() and pixels[0, 0] == 200
 
 
@@ -155,10 +150,8 @@ def test_pictures_are_averaged_from_the_canvas() -> None:
 
 
 def pixel_hashes() -> list[str]:
-    return [
-        hashlib.sha256(visual_atoms.render(draw(i), 256).pixels.tobytes()).hexdigest()[:16]
-        for i in (0, 1001, 123456)
-    ]
+    pictures = [visual_atoms.render(draw(i), 256).pixels.tobytes() for i in (0, 1001, 123456)]
+    return [hashlib.sha256(pixels).hexdigest()[:16] for pixels in pictures]
 
 
 def test_pixels_never_change() -> None:
@@ -167,31 +160,18 @@ def test_pixels_never_change() -> None:
 
 @pytest.mark.slow
 def test_pixels_are_the_same_on_the_plainest_x86_64(tmp_path: Path) -> None:
-    script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s)"
-    script += "; s.loader.exec_module(m); print(*m.pixel_hashes())"
-    plainest = {
-        "NUMBA_CPU_NAME": "x86-64",
-        "NUMBA_CPU_FEATURES": "",
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "NPY_DISABLE_CPU_FEATURES": "AVX2",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", script, __file__],
-        env={**os.environ, **plainest},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    script = "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1])"
+    script += "; m = u.module_from_spec(s); s.loader.exec_module(m); print(*m.pixel_hashes())"
+    plainest = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NPY_DISABLE_CPU_FEATURES": "AVX2"}
+    environment = {**os.environ, **plainest, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script, __file__]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.split() == GOLDEN
 
 
 IMPOSSIBLE = [
-    {"canvas": 0},
-    {"canvas": 5000},
-    {"classes": 0},
-    {"vertices": (2, 9)},
-    {"radius": (-1, 3)},
-    {"noise": (0, 1e308)},
+    *({"canvas": 0}, {"canvas": 5000}, {"classes": 0}),
+    *({"vertices": (2, 9)}, {"radius": (-1, 3)}, {"noise": (0, 1e308)}),
 ]
 
 

@@ -38,8 +38,11 @@ def load(path: str, device: str) -> Captioner:
     folder, device = Path(path), encoders.choose_device(device)
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"--captioner {folder} holds no config.json; give the folder of an image-to-text model as transformers writes it"
+            f"--captioner {folder} holds no config.json;"
+            " give the folder of an image-to-text model as transformers writes it"
         )
+
+    # transformers may import torchvision, which needs its operators declared first.
     declare()
     try:
         import transformers
@@ -47,16 +50,20 @@ def load(path: str, device: str) -> Captioner:
         raise UserError(
             "--captioner needs the package transformers; install it with pip install transformers"
         ) from None
+
+    # Network, preprocessor and tokenizer.
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with _quiet(transformers):
         try:
             network: Any = transformers.AutoModelForImageTextToText.from_pretrained(folder, **local)
             prepare = transformers.AutoImageProcessor.from_pretrained(folder, **local)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
-        except Exception as error:  # transformers raises many kinds of errors for unknown folders
-            what = "BLIP, BLIP-2, GIT or a vision encoder with a text decoder, with its preprocessor and tokenizer"
+        # transformers raises many kinds of errors for unknown folders.
+        except Exception as error:
             raise UserError(
-                f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)}); give {what}"
+                f"--captioner {folder} holds no image-to-text model of transformers ({_line(error)});"
+                " give BLIP, BLIP-2, GIT or a vision encoder with a text decoder,"
+                " with its preprocessor and tokenizer"
             ) from None
     return Captioner(folder.resolve().name, prepare, network.to(device).eval(), tokenizer)
 
@@ -66,19 +73,22 @@ def captions(model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int)
 
     Raises UserError if the set is damaged, or the model needs more than pictures."""
     chosen = _chosen(shard_set, pictures, seed)
-    while some := list(islice(chosen, _AT_ONCE)):
-        yield from _described(model, some)
+    while batch := list(islice(chosen, _AT_ONCE)):
+        yield from _described(model, batch)
 
 
 def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
     """Yields keys and pictures, uint8 (H, W, 3), of a seeded choice from a seeded choice of shards."""
+    # Shards, then numbers of pictures within them.
     random = np.random.default_rng([seed, 2])
-    some = [shard_set.shards[i] for i in sorted(random.permutation(len(shard_set.shards))[:_SHARDS])]
-    chosen = set(random.permutation(sum(s.count for s in some))[:pictures].tolist())
+    chosen = [shard_set.shards[i] for i in sorted(random.permutation(len(shard_set.shards))[:_SHARDS])]
+    numbers = set(random.permutation(sum(shard.count for shard in chosen))[:pictures].tolist())
+
+    # Pictures.
     number = 0
-    for shard in some:
+    for shard in chosen:
         for key, files in shard_set.verified(shard):
-            if number in chosen:
+            if number in numbers:
                 yield key, shards.decode(key, files, shard_set.storage.join(shard.file)).pixels
             number += 1
 
@@ -89,6 +99,7 @@ def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iter
     import transformers
     from PIL import Image
 
+    # Greedy decoding.
     images = [Image.fromarray(pixels) for _, pixels in pictures]
     with _quiet(transformers), torch.inference_mode():
         try:
@@ -98,15 +109,18 @@ def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iter
             )
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             raise UserError(
-                f"--captioner {model.name} does not caption a picture by itself ({_line(error)}); give a model that needs no prompt"
+                f"--captioner {model.name} does not caption a picture by itself ({_line(error)});"
+                " give a model that needs no prompt"
             ) from None
-    for (key, _), text in zip(
-        pictures, model.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True
-    ):
+
+    # Texts.
+    texts = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    for (key, _), text in zip(pictures, texts, strict=True):
         yield key, " ".join(text.split())
 
 
 def _line(error: Exception) -> str:
+    """Returns the class of an error and the first line of its text."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:160]}" if text else type(error).__name__
 
@@ -116,10 +130,13 @@ def _quiet(transformers: Any) -> Iterator[None]:
     """Silences transformers within the block: no bars, log lines or warnings."""
     import warnings
 
+    # Log lines and bars.
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
+
+    # Warnings.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

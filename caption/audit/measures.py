@@ -1,7 +1,7 @@
 """Measures of embeddings: pure functions of arrays, and two tallies that take any number of rows.
 
 Axes: N rows, D dimensions of the embedding, Q queries, R results. All vectors are float32 of unit length
-unless a docstring says otherwise.
+unless a docstring names another type.
 """
 
 from typing import NamedTuple, Self
@@ -17,7 +17,7 @@ _TIE = 1e-6  # smaller differences of cosines are ties: the rounding of a float3
 
 
 class Retrieval(NamedTuple):
-    """Shares of queries that find their target first, or among the first five, of `among` targets."""
+    """Shares of queries with their target first, or among the first five, of `among` targets."""
 
     top_1: float
     top_5: float
@@ -26,8 +26,8 @@ class Retrieval(NamedTuple):
     @classmethod
     def of(cls, queries: np.ndarray, targets: np.ndarray) -> Self:
         """Returns the retrieval of query i (N, D) for target i (N, D)."""
-        found = ranks(queries, targets)
-        return cls(float((found < 1).mean()), float((found < 5).mean()), len(found))
+        places = ranks(queries, targets)
+        return cls(float((places < 1).mean()), float((places < 5).mean()), len(places))
 
 
 class Sweep(NamedTuple):
@@ -36,7 +36,7 @@ class Sweep(NamedTuple):
     xi: np.ndarray
     cosine: np.ndarray  # mean of cos(pseudo-caption, image)
     law: np.ndarray  # the mean by caption.pseudo.mean_cosine
-    top_1: np.ndarray  # share of pictures found by their pseudo-caption
+    top_1: np.ndarray  # share of pictures that are the nearest of their pseudo-caption
 
 
 class Cosines:
@@ -76,9 +76,12 @@ class Spread:
 
     def add(self, vectors: np.ndarray) -> None:
         """Counts vectors (N, D)."""
+        # A shift to near the mean keeps the digits of float32 products.
         if self._shift is None:
-            self._shift = vectors.mean(axis=0)  # near the mean, so that float32 products keep their digits
+            self._shift = vectors.mean(axis=0)
         moved = vectors - self._shift
+
+        # Sums.
         self.count += len(vectors)
         self._sum += moved.sum(axis=0, dtype=np.float64)
         self._products += moved.T @ moved
@@ -96,7 +99,7 @@ class Spread:
 
     @property
     def pair_cosine(self) -> float:
-        """The mean cosine of two different unit vectors: (N |m|^2 - 1) / (N - 1) with the mean m."""
+        """The mean cosine of two different unit vectors, (N |m|^2 - 1) / (N - 1) for the mean m."""
         return float((self.count * (self.mean @ self.mean) - 1) / (self.count - 1))
 
 
@@ -134,12 +137,15 @@ def nearest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The vectors are (N, D)."""
     best, which = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), _AT_ONCE):
+        # A row is not its own neighbour.
         rows = slice(start, start + _AT_ONCE)
         matrix = vectors[rows] @ vectors.T  # at once x N
-        own = np.arange(len(matrix))
-        matrix[own, start + own] = -np.inf
+        row = np.arange(len(matrix))
+        matrix[row, start + row] = -np.inf
+
+        # Largest cosines.
         which[rows] = matrix.argmax(axis=1)
-        best[rows] = matrix[own, which[rows]]
+        best[rows] = matrix[row, which[rows]]
     return best, which
 
 
@@ -147,13 +153,13 @@ def ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Returns the number of other targets nearer to query i than target i: int64 (N,), 0 if none.
 
     Queries and targets are (N, D)."""
-    found = np.empty(len(queries), np.int64)
+    nearer = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
         matrix = queries[rows] @ targets.T  # at once x N
-        own = np.arange(len(matrix))
-        found[rows] = (matrix > matrix[own, start + own, None] + _TIE).sum(axis=1)
-    return found
+        row = np.arange(len(matrix))
+        nearer[rows] = (matrix > matrix[row, start + row, None] + _TIE).sum(axis=1)
+    return nearer
 
 
 def sweep(image: np.ndarray, eps: np.ndarray, amounts: np.ndarray) -> Sweep:
@@ -171,8 +177,11 @@ def sweep(image: np.ndarray, eps: np.ndarray, amounts: np.ndarray) -> Sweep:
 
 def principal_plane(clouds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns each cloud (N, D) in the two principal directions of all clouds: float32 (N, 2)."""
+    # Two widest directions of the centred vectors.
     every = np.concatenate(list(clouds.values()))
     centre = every.mean(axis=0)
     axes = np.linalg.eigh(np.cov((every - centre).T))[1][:, :-3:-1].astype(np.float32)  # D 2
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # an eigenvector has no sign of its own
+
+    # The sign of an eigenvector is arbitrary; its largest component is made positive.
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
     return {name: (cloud - centre) @ axes for name, cloud in clouds.items()}

@@ -54,10 +54,11 @@ def cosines(audit: Audit) -> str:
         for ax, (pair, histogram) in zip(axes, audit.cosines.items(), strict=True):
             _bars(ax, *_coarse(histogram), _PAIR_COLOURS[pair])
             ax.axvline(histogram.mean, color=_INK, lw=1)
-            ax.set_title(
-                f"{_NAMES[pair[0]]} and {_NAMES[pair[1]]}\n{histogram.mean:.4f} ± {histogram.deviation:.4f}"
-            )
+            spread = f"{histogram.mean:.4f} ± {histogram.deviation:.4f}"
+            ax.set_title(f"{_NAMES[pair[0]]} and {_NAMES[pair[1]]}\n{spread}")
             ax.set_xlabel("cosine")
+
+        # The law of equation 3, for image and pseudo-caption.
         axes[0].axvline(audit.law, color=_ALARM, lw=1.4, ls="--")
         axes[0].set_ylabel("rows")
         return finished()
@@ -67,19 +68,14 @@ def gap(audit: Audit) -> str:
     """Plots images, pseudo-captions and texts of the sample in their two principal directions."""
     clouds = {IMAGE: audit.sample.image, PSEUDO: audit.sample.pseudo, TEXT: audit.sample.text}
     clouds = {kind: cloud[: 2 * _DOTS : 2] for kind, cloud in clouds.items() if len(cloud) > 1}
+    cross: Any = {"s": 130, "marker": "X", "ec": "white", "lw": 1.2, "zorder": 3}
     with _figure(1, 1, height=3.6) as ([ax], finished):
+        # Each kind's dots, with a cross at their mean.
         for kind, points in measures.principal_plane(clouds).items():
             ax.scatter(*points.T, s=7, color=_COLOURS[kind], alpha=0.45, lw=0)
-            ax.scatter(
-                *points.mean(axis=0),
-                s=130,
-                marker="X",
-                color=_COLOURS[kind],
-                ec="white",
-                lw=1.2,
-                zorder=3,
-                label=_NAMES[kind],
-            )
+            ax.scatter(*points.mean(axis=0), color=_COLOURS[kind], label=_NAMES[kind], **cross)
+
+        # Equal scales.
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_xlabel("first principal direction")
         ax.set_ylabel("second")
@@ -93,22 +89,16 @@ def spectrum(audit: Audit) -> str:
         for kind, values in audit.spectra.items():
             shares = values / values.sum()
             ax.plot(np.arange(1, len(values) + 1), shares.clip(1e-6), color=_COLOURS[kind], lw=1.8)
-            ax.axvline(
-                audit.ranks[kind],
-                color=_COLOURS[kind],
-                lw=1.2,
-                ls=":",
-                label=f"{_NAMES[kind]}: {audit.ranks[kind]:.1f}",
-            )
+            rank = audit.ranks[kind]
+            ax.axvline(rank, color=_COLOURS[kind], lw=1.2, ls=":", label=f"{_NAMES[kind]}: {rank:.1f}")
+
+        # Axes.
         ax.set_yscale("log")
         ax.set_xlim(0, audit.tables.dimensions + 1)
         ax.set_xlabel("direction, the widest first")
         ax.set_ylabel("share of the singular values")
-        ax.legend(
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            title=f"effective rank of {audit.tables.dimensions}\n(dotted)",
-        )
+        title = f"effective rank of {audit.tables.dimensions}\n(dotted)"
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=title)
         return finished()
 
 
@@ -118,9 +108,8 @@ def nearest(audit: Audit) -> str:
     with _figure(1, 1) as ([ax], finished):
         _bars(ax, *np.histogram(audit.nearest.clip(None, 1), bins=_BARS, range=(low, 1)), _COLOURS[IMAGE])
         ax.axvline(DUPLICATE, color=_ALARM, lw=1.2, ls="--")
-        ax.set_title(
-            f"{audit.duplicates:,} of {len(audit.nearest):,} above {DUPLICATE} (dashed)", loc="right"
-        )
+        title = f"{audit.duplicates:,} of {len(audit.nearest):,} above {DUPLICATE} (dashed)"
+        ax.set_title(title, loc="right")
         ax.set_xlabel("cosine to the nearest other picture of the sample")
         ax.set_ylabel("pictures")
         return finished()
@@ -128,41 +117,50 @@ def nearest(audit: Audit) -> str:
 
 def retrieval(audit: Audit) -> str:
     """Plots the shares of pseudo-captions and texts that find their own picture."""
-    rows = [
-        (f"{_NAMES[kind]}, top {k}", r[i], kind)
-        for kind, r in audit.retrieval.items()
-        for i, k in ((0, 1), (1, 5))
-    ]
+    rows = []
+    for kind, r in audit.retrieval.items():
+        rows += [(f"{_NAMES[kind]}, top {k}", share, kind) for k, share in ((1, r.top_1), (5, r.top_5))]
+
     with _figure(1, 1, height=0.75 + 0.42 * len(rows)) as ([ax], finished):
+        # A bar a row, the first at the top.
         places = np.arange(len(rows))[::-1]
-        ax.barh(
-            places, [share for _, share, _ in rows], color=[_COLOURS[kind] for *_, kind in rows], height=0.62
-        )
+        colours = [_COLOURS[kind] for *_, kind in rows]
+        ax.barh(places, [share for _, share, _ in rows], color=colours, height=0.62)
         for place, (_, share, _) in zip(places, rows, strict=True):
             ax.text(min(share, 1) + 0.008, place, f"{share:.1%}", va="center")
+
+        # Axes.
         ax.set_yticks(places, [name for name, *_ in rows])
         ax.grid(axis="y", visible=False)
         ax.set_xlim(0, 1.08)
         ax.set_xticks(np.linspace(0, 1, 6))
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         among = audit.retrieval[PSEUDO].among
-        ax.set_xlabel(f"found among {among:,} pictures (by chance {1 / among:.2%} and {5 / among:.2%})")
+        chance = f"{1 / among:.2%} and {5 / among:.2%} by chance"
+        ax.set_xlabel(f"share with their own among {among:,} pictures ({chance})")
         return finished()
 
 
 def sweep(audit: Audit) -> str:
     """Plots mean cosine and retrieval against the amount of noise, with the law and notable amounts."""
-    found, own = audit.sweep, float(audit.tables.identity["xi"])
+    # Notable amounts of noise.
+    amounts, set_xi = audit.sweep.xi, float(audit.tables.identity["xi"])
     marks = {0.25: ("the paper, 0.25", _INK), 3.0: ("LAFITE, 3", "#8a5fb0")}
-    if own not in marks:
-        marks[own] = (f"this set, {own:g}", _ALARM)
+    if set_xi not in marks:
+        marks[set_xi] = (f"this set, {set_xi:g}", _ALARM)
+
     with _figure(1, 2, height=3.4) as ((left, right), finished):
-        left.plot(found.xi, found.law, color=_PALE, lw=4, label="law")
-        left.plot(found.xi, found.cosine, "o", color=_COLOURS[PSEUDO], ms=4, label="measured")
+        # Mean cosine, with its law.
+        left.plot(amounts, audit.sweep.law, color=_PALE, lw=4, label="law")
+        left.plot(amounts, audit.sweep.cosine, "o", color=_COLOURS[PSEUDO], ms=4, label="measured")
         left.set_title("mean cosine of pseudo-caption and image")
-        right.plot(found.xi, found.top_1, "o-", color=_COLOURS[PSEUDO], ms=4, lw=1.4)
-        right.set_title("pictures found by their pseudo-caption, top 1")
+
+        # Retrieval.
+        right.plot(amounts, audit.sweep.top_1, "o-", color=_COLOURS[PSEUDO], ms=4, lw=1.4)
+        right.set_title("pictures nearest to their pseudo-caption")
         right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+        # Axes and marks.
         for ax in (left, right):
             ax.set_xscale("log")
             ax.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 3, 10], ["0.05", "0.1", "0.25", "0.5", "1", "3", "10"])
@@ -170,25 +168,28 @@ def sweep(audit: Audit) -> str:
             ax.set_ylim(-0.04, 1.06)
             ax.set_xlabel("xi")
             for xi, (name, colour) in marks.items():
-                if found.xi[0] <= xi <= found.xi[-1]:
+                if amounts[0] <= xi <= amounts[-1]:
                     ax.axvline(xi, color=colour, lw=1, ls="--", label=name if ax is left else None)
         left.figure.legend(loc="outside lower center", ncols=5)
         return finished()
 
 
 def vocabulary(words: Mapping[str, int]) -> str:
-    """Plots the number of distinct words in 1,000 captions with those of the paper's table 4.
+    """Plots the numbers of distinct words in 1,000 captions, and those of the paper's table 4.
 
-    `words` are ours, by name."""
-    rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()] + [
-        (name, count, _PALE) for name, count in TABLE_4.items()
-    ]
+    `words` has our numbers, by name."""
+    rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()]
+    rows += [(name, count, _PALE) for name, count in TABLE_4.items()]
+
     with _figure(1, 1, height=0.75 + 0.33 * len(rows)) as ([ax], finished):
+        # A bar a row, the first at the top.
         places = np.arange(len(rows))[::-1]
         ax.barh(places, [count for _, count, _ in rows], color=[colour for *_, colour in rows], height=0.64)
         most = max(count for _, count, _ in rows)
         for place, (_, count, _) in zip(places, rows, strict=True):
             ax.text(count + most * 0.008, place, f"{count:,}", va="center")
+
+        # Axes.
         ax.set_yticks(places, [name for name, *_ in rows])
         ax.grid(axis="y", visible=False)
         ax.set_xlim(0, most * 1.08)
@@ -203,11 +204,13 @@ def frequencies(audit: Audit) -> str:
         ranks = np.arange(1, len(times) + 1)
         ax.plot(ranks, times, "o-", color=_COLOURS[TEXT], ms=3, lw=1, label="all captions")
         ax.plot(ranks, times[0] / ranks, color=_PALE, lw=2, ls="--", label="1 / rank (Zipf)", zorder=1)
+
+        # Axes.
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_ylim(0.7, None)
         ax.set_xlabel("rank of the word")
-        ax.set_ylabel("times that it occurs")
+        ax.set_ylabel("occurrences")
         ax.legend(loc="lower left")
         return finished()
 
@@ -230,7 +233,9 @@ def _coarse(histogram: Cosines) -> tuple[np.ndarray, np.ndarray]:
     """Returns counts and edges of 60 bars over the filled range of a histogram."""
     filled = np.flatnonzero(histogram.counts)
     step = -(-(filled[-1] - filled[0] + 1) // _BARS)  # fine bins a bar
-    first = min((filled[0] + filled[-1] + 1 - step * _BARS) // 2, BINS - step * _BARS)  # no cosine is above 1
+
+    # The bars are centred on the filled range, but none is above a cosine of 1.
+    first = min((filled[0] + filled[-1] + 1 - step * _BARS) // 2, BINS - step * _BARS)
     counts = np.bincount((filled - first) // step, weights=histogram.counts[filled], minlength=_BARS)
     return counts, (first + step * np.arange(_BARS + 1)) * (2 / BINS) - 1
 

@@ -13,7 +13,7 @@ import numpy as np
 from caption.audit import measures
 from caption.audit.measures import Cosines, Retrieval, Spread, Sweep
 from caption.audit.scan import IMAGE, PSEUDO, TEXT, Pass, Sampled, slices
-from caption.audit.wording import Tally, Wording, named, wording
+from caption.audit.wording import Wording, WordTally, named, wording
 from caption.pseudo import mean_cosine, noise
 from caption.sentences import attributes
 from caption.table import CaptionSet
@@ -21,7 +21,7 @@ from synth.errors import UserError
 from synth.sets.completion import Progress
 
 SAMPLE = (32, 16384)  # least and most rows of a sample
-CAPTIONS = 1000  # as many as the paper's table 4 has
+CAPTIONS = 1000  # captions per form, the number of the paper's table 4
 DUPLICATE = 0.999  # two pictures with a greater cosine count as one
 EQUAL = 0.98  # above this mean cosine of different pictures, the encoder hardly tells them apart
 NARROW = 1 / 32  # below this effective rank per dimension, embeddings fill almost nothing of their space
@@ -58,7 +58,7 @@ class Audit:
     closest: list[Pair]
     retrieval: dict[str, Retrieval]
     sweep: Sweep
-    tally: Tally
+    tally: WordTally
     wordings: dict[str, Wording]  # of 1,000 captions each: by form, the longest last, and of captioners
     longest: str  # form
     captioners: dict[str, dict[str, str]]  # their captions by key
@@ -79,11 +79,10 @@ class Audit:
     @property
     def closest_keys(self) -> dict[int, str]:
         """The keys of the listed pairs, by row."""
-        return {
-            n: key
-            for pair in self.closest
-            for n, key in zip(pair.numbers, (pair.first, pair.second), strict=True)
-        }
+        keys: dict[int, str] = {}
+        for pair in self.closest:
+            keys |= dict(zip(pair.numbers, (pair.first, pair.second), strict=True))
+        return keys
 
     @property
     def duplicates(self) -> int:
@@ -106,33 +105,40 @@ class Audit:
 
     def warnings(self) -> list[str]:
         """Returns the signs of collapse, one sentence each."""
-        dimensions, found = self.tables.dimensions, []
+        dimensions, sentences = self.tables.dimensions, []
+
+        # Embeddings.
         for kind in (k for k in self.moments if k != PSEUDO):
-            alike, rank = self.moments[kind].pair_cosine, self.ranks[kind]
-            if alike > EQUAL:
-                found.append(
-                    f"{kind} embeddings are nearly equal: the mean cosine of two is {alike:.4f}, above {EQUAL}"
-                )
+            cosine, rank = self.moments[kind].pair_cosine, self.ranks[kind]
+            if cosine > EQUAL:
+                limit = f"{cosine:.4f}, above {EQUAL}"
+                sentences.append(f"{kind} embeddings are nearly equal: the mean cosine of two is {limit}")
             if rank < NARROW * dimensions:
                 limit = f"{rank:.1f} of {dimensions}, below {NARROW * dimensions:g}"
-                found.append(f"{kind} embeddings fill few directions: their effective rank is {limit}")
+                sentences.append(f"{kind} embeddings fill few directions: their effective rank is {limit}")
+
+        # Pictures.
         share = self.duplicates / len(self.nearest)
         if share > REPEATED:
-            found.append(
-                f"{share:.0%} of the sampled pictures have another with a cosine above {DUPLICATE}, more than {REPEATED:.0%}"
-            )
-        for name in (self.longest, *self.captioners):  # a short form is meant to say little
-            figures = self.wordings.get(name)
-            if figures and (figures.commonest > USUAL or figures.distinct < FEW * figures.captions):
-                few = f"{figures.distinct:,} distinct in {figures.captions:,}, the most frequent {figures.commonest:.0%} of them"
-                found.append(
-                    f"captions ({name}) are nearly all the same: {few}; the limits are {FEW:.0%} and {USUAL:.0%}"
-                )
-        return found
+            limit = f"a cosine above {DUPLICATE}, more than {REPEATED:.0%}"
+            sentences.append(f"{share:.0%} of the sampled pictures have another with {limit}")
+
+        # Captions. Short forms contain few facts by design, so that only the longest form counts.
+        for name in (self.longest, *self.captioners):
+            w = self.wordings.get(name)
+            if w and (w.commonest > USUAL or w.distinct < FEW * w.captions):
+                counts = f"{w.distinct:,} distinct in {w.captions:,}, the most frequent {w.commonest:.0%}"
+                limits = f"of them; the limits are {FEW:.0%} and {USUAL:.0%}"
+                sentences.append(f"captions ({name}) are nearly all the same: {counts} {limits}")
+        return sentences
 
     def row(self) -> Json:
-        """Returns the figures by name, as a person reads them."""
+        """Returns the rounded figures by name."""
         identity = self.tables.identity
+        retrieval = {}
+        for kind, r in self.retrieval.items():
+            retrieval[f"{kind}_finds_image_top_1"] = round(r.top_1, 4)
+            retrieval[f"{kind}_finds_image_top_5"] = round(r.top_5, 4)
         return {
             "tables": self.tables.storage.url,
             "dataset": identity["shards"]["dataset"],
@@ -147,11 +153,7 @@ class Audit:
             **{f"effective_rank_{kind}": round(rank, 1) for kind, rank in self.ranks.items()},
             "cosine_of_two_pictures": round(self.moments[IMAGE].pair_cosine, 4),
             "duplicates": self.duplicates,
-            **{
-                f"{kind}_finds_image_top_{k}": round(r[i], 4)
-                for kind, r in self.retrieval.items()
-                for i, k in ((0, 1), (1, 5))
-            },
+            **retrieval,
             "captions": self.tally.captions,
             "distinct_captions": self.tally.wording().distinct,
             "vocabulary": self.tally.wording().vocabulary,
@@ -160,7 +162,7 @@ class Audit:
 
 
 def audit(tables: CaptionSet, *, sample: int, seed: int) -> Generator[Progress | Audit, None, None]:
-    """Measures a set of tables. Yields the rows as they are read, and last the audit.
+    """Measures a set of tables. Yields the progress in rows, and at the end the audit.
 
     Raises UserError if they are damaged, or the sample is too small or too large."""
     passed = Pass(tables, _chosen(tables, sample, seed))
@@ -172,6 +174,7 @@ def audit(tables: CaptionSet, *, sample: int, seed: int) -> Generator[Progress |
 
 def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
     """Returns the row numbers of the sample, sorted. Raises UserError."""
+    # Bounds.
     least, most = SAMPLE
     if not least <= sample <= most:
         raise UserError(
@@ -179,26 +182,31 @@ def _chosen(tables: CaptionSet, sample: int, seed: int) -> np.ndarray:
         )
     if len(tables) < least:
         raise UserError(f"{tables.storage.url} holds {len(tables)} pictures; an audit needs at least {least}")
-    return np.sort(
-        np.random.default_rng([seed, 0]).choice(len(tables), min(sample, len(tables)), replace=False)
-    )
+
+    # Rows without repetition.
+    random = np.random.default_rng([seed, 0])
+    return np.sort(random.choice(len(tables), min(sample, len(tables)), replace=False))
 
 
 def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> Audit:
     """Returns the audit: the measures of the sample and the counts of the pass."""
+    # Neighbours and retrieval within the sample.
     sample = passed.sampled()
     near, which = measures.nearest(sample.image)
     retrieval = {PSEUDO: Retrieval.of(sample.pseudo, sample.image)}
     if len(sample.text) > 1:
         retrieval[TEXT] = Retrieval.of(sample.text, sample.image[sample.with_text])
-    some = np.sort(random.permutation(len(near))[:_SWEPT])
-    eps = noise(int(tables.identity["seed"]), sample.indices[some].tolist(), 0, tables.dimensions)
+
+    # Rows and amounts of noise of the sweep.
+    swept = np.sort(random.permutation(len(near))[:_SWEPT])
+    eps = noise(int(tables.identity["seed"]), sample.indices[swept].tolist(), 0, tables.dimensions)
     amounts = np.unique(np.append(_AMOUNTS, [0.25, 3.0]))
+
+    # Wording.
     codes = passed.tally.commonest(_COMMONEST)
     texts = named(codes, _captions(tables))
-    wordings = _wordings(
-        sample.captions, random, attributes.FORMS if tables.identity["sentences"] else ("first",)
-    )
+    forms = attributes.FORMS if tables.identity["sentences"] else ("first",)
+    wordings = _wordings(sample.captions, random, forms)
     return Audit(
         tables=tables,
         sample=sample,
@@ -207,7 +215,7 @@ def _measured(tables: CaptionSet, passed: Pass, random: np.random.Generator) -> 
         nearest=near,
         closest=_closest(sample, near, which),
         retrieval=retrieval,
-        sweep=measures.sweep(sample.image[some], eps, amounts),
+        sweep=measures.sweep(sample.image[swept], eps, amounts),
         tally=passed.tally,
         wordings=wordings,
         longest=next(reversed(wordings), ""),
@@ -225,6 +233,7 @@ def _closest(sample: Sampled, near: np.ndarray, which: np.ndarray) -> list[Pair]
     """Returns the nearest pairs, each once."""
     pairs: dict[tuple[int, int], Pair] = {}
     for i in np.argsort(-near, kind="stable").tolist():
+        # Two pictures that are each other's nearest make one pair.
         a, b = sorted((i, int(which[i])))
         numbers = int(sample.indices[a]), int(sample.indices[b])
         pairs.setdefault((a, b), Pair(sample.keys[a], sample.keys[b], float(near[i]), numbers))
@@ -237,6 +246,6 @@ def _wordings(
     captions: list[list[str]], random: np.random.Generator, forms: Sequence[str]
 ) -> dict[str, Wording]:
     """Returns the figures of 1,000 captions of each form. Form i is caption i of a picture."""
-    some = [captions[i] for i in random.permutation(len(captions))[:CAPTIONS]]
-    texts = {form: [row[i] for row in some if len(row) > i] for i, form in enumerate(forms)}
-    return {form: wording(found) for form, found in texts.items() if found}
+    chosen = [captions[i] for i in random.permutation(len(captions))[:CAPTIONS]]
+    texts = {form: [row[i] for row in chosen if len(row) > i] for i, form in enumerate(forms)}
+    return {form: wording(sentences) for form, sentences in texts.items() if sentences}

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from caption.audit.gallery import Neighbour, Row
+from caption.audit.gallery import Neighbour, TableRow
 
 WIDTH = 1000  # pixels
 
@@ -42,35 +42,34 @@ class _Sheet:
         self.draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_LINE)
 
 
-def sheet(row: Row, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], about: str) -> Image.Image:
+def sheet(
+    row: TableRow, near: Sequence[Neighbour], pixels: Mapping[str, np.ndarray], title: str
+) -> Image.Image:
     """Returns the sheet of a row, its neighbours and their pictures (uint8 (H, W, 3) by key).
 
-    `about` names the tables."""
-    paper = _Sheet()
-    top = paper.text(_MARGIN, _MARGIN - 8, row.key, size=26, width=WIDTH - 2 * _MARGIN)
-    top = paper.text(_MARGIN, top, about, size=14, width=WIDTH - 2 * _MARGIN, colour=_PALE) + 16
+    `title` names the tables."""
+    # The picture and its captions.
+    paper, width = _Sheet(), WIDTH - 2 * _MARGIN
+    top = paper.text(_MARGIN, _MARGIN - 8, row.key, size=26, width=width)
+    top = paper.text(_MARGIN, top, title, size=14, width=width, colour=_PALE) + 16
     paper.picture(_MARGIN, top, pixels[row.key], _PICTURE)
     top = max(top + _PICTURE, _captions(paper, row, top)) + 32
-    top = (
-        paper.text(
-            _MARGIN,
-            top,
-            "Nearest pictures by embedding, and their cosines",
-            size=18,
-            width=WIDTH - 2 * _MARGIN,
-        )
-        + 8
-    )
+
+    # Neighbours, four a line.
+    heading = "Nearest pictures by embedding, and their cosines"
+    top = paper.text(_MARGIN, top, heading, size=18, width=width) + 8
     for i, neighbour in enumerate(near):
         left = _MARGIN + i % _COLUMNS * (_TILE + _GAP)
         tile = top + i // _COLUMNS * (_TILE + 44)
         paper.picture(left, tile, pixels[neighbour.key], _TILE)
-        cosine = f"{neighbour.cosine:.4f}"
+
+        # Key and cosine below.
+        cosine, line = f"{neighbour.cosine:.4f}", tile + _TILE + 8
         room = _TILE - round(_font(13).getlength(cosine)) - 12
-        paper.draw.text(
-            (left, tile + _TILE + 8), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE
-        )
-        paper.draw.text((left + _TILE, tile + _TILE + 8), cosine, font=_font(13), fill=_INK, anchor="ra")
+        paper.draw.text((left, line), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE)
+        paper.draw.text((left + _TILE, line), cosine, font=_font(13), fill=_INK, anchor="ra")
+
+    # Unused paper is cut off.
     bottom = top + -(-len(near) // _COLUMNS) * (_TILE + 44) + _MARGIN - 16
     return paper.image.crop((0, 0, WIDTH, bottom))
 
@@ -88,12 +87,13 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
     lines: list[str] = []
     line = ""
     for word in text.split():
+        # Lines of a word that is too long.
         while font.getlength(word) > width:
             fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-            lines += [line] if line else []
-            line, rest = word[:fits], word[fits:]
-            lines.append(line)
-            line, word = "", rest
+            lines += [line, word[:fits]] if line else [word[:fits]]
+            line, word = "", word[fits:]
+
+        # The word joins the line, or begins the next one.
         longer = f"{line} {word}".strip()
         if font.getlength(longer) <= width:
             line = longer
@@ -103,36 +103,41 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _captions(paper: _Sheet, row: Row, top: int) -> int:
+def _captions(paper: _Sheet, row: TableRow, top: int) -> int:
     """Writes the captions to the right of the picture. Returns their lower end."""
     left = _MARGIN + _PICTURE + 32
     width = WIDTH - _MARGIN - left
+
+    # Captions.
     for text, cosine in row.captions:
         top = paper.text(left, top - 4, text, size=19, width=width)
         if cosine is not None:
-            top = paper.text(
-                left, top, f"cosine to the picture {cosine:.4f}", size=13, width=width, colour=_PALE
-            )
+            line = f"cosine to the picture {cosine:.4f}"
+            top = paper.text(left, top, line, size=13, width=width, colour=_PALE)
         top += 16
     if not row.captions:
         top = paper.text(left, top, "no captions", size=19, width=width, colour=_PALE) + 16
-    return paper.text(
-        left, top, f"cosine of the pseudo-caption {row.pseudo_cosine:.4f}", size=13, width=width, colour=_PALE
-    )
+
+    # Pseudo-caption.
+    line = f"cosine of the pseudo-caption {row.pseudo_cosine:.4f}"
+    return paper.text(left, top, line, size=13, width=width, colour=_PALE)
 
 
 def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
     """Returns a picture that fills a square. The pixels of a small one stay visible."""
+    # Larger by a whole factor, so that pixels keep their edges.
     height, width = pixels.shape[:2]
-    larger = -(-side // max(height, width))  # by whole pixels, and then back to size
+    larger = -(-side // max(height, width))
     image = Image.fromarray(pixels).resize((width * larger, height * larger), Image.Resampling.NEAREST)
+
+    # Back to size.
     factor = side / max(image.size)
-    return image.resize(
-        (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS
-    )
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _shortened(text: str, size: int, width: int) -> str:
+    """Returns text that fits a width in pixels, cut and followed by dots if it is too long."""
     if _font(size).getlength(text) <= width:
         return text
     while text and _font(size).getlength(f"{text}...") > width:
@@ -143,6 +148,5 @@ def _shortened(text: str, size: int, width: int) -> str:
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Returns DejaVu Sans from matplotlib's files."""
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
-    )
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)

@@ -29,7 +29,7 @@ class Wording(NamedTuple):
     commonest: float  # share of the most frequent caption
 
 
-class Tally:
+class WordTally:
     """A count of words, pairs of words and captions.
 
     It takes 8 bytes per distinct pair and 16 per distinct caption."""
@@ -45,12 +45,17 @@ class Tally:
         counted = Counter(captions)
         pairs: list[int] = []
         for caption, times in counted.items():
-            found = words(caption)
-            self._words += times * len(found)
-            for word in found:
+            # Words.
+            caption_words = words(caption)
+            self._words += times * len(caption_words)
+            for word in caption_words:
                 self.frequency[word] += times
-            numbers = [self._numbers.setdefault(word, len(self._numbers)) for word in found]
+
+            # Pairs of neighbouring words, as one code.
+            numbers = [self._numbers.setdefault(word, len(self._numbers)) for word in caption_words]
             pairs += [a << 32 | b for a, b in pairwise(numbers)]
+
+        # Captions.
         self.captions += counted.total()
         self._pairs.add(pairs, [1] * len(pairs))
         self._sentences.add([_code(c) for c in counted], list(counted.values()))
@@ -59,6 +64,8 @@ class Tally:
         """Returns the figures of all captions so far."""
         sentences, times = self._sentences.merged()
         pairs, _ = self._pairs.merged()
+
+        # No captions give zeros.
         total, length = max(1, self.captions), max(1, self._words)
         commonest = float(times.max(initial=0)) / total
         vocabulary = len(self.frequency)
@@ -74,7 +81,7 @@ class Tally:
 
 def wording(captions: Iterable[str]) -> Wording:
     """Returns the figures of some captions."""
-    tally = Tally()
+    tally = WordTally()
     tally.add(captions)
     return tally.wording()
 
@@ -85,16 +92,17 @@ def words(caption: str) -> list[str]:
 
 
 def named(codes: Iterable[int], captions: Iterable[str]) -> dict[int, str]:
-    """Returns those of the given captions that have these codes, by code. A tally keeps codes only."""
-    wanted = set(codes)
-    found: dict[int, str] = {}
+    """Returns the captions with these codes, by code. A tally keeps codes only."""
+    remaining = set(codes)
+    texts: dict[int, str] = {}
     for caption in captions:
         code = _code(caption)
-        if code in wanted:
-            found[code] = caption
-            if len(found) == len(wanted):
+        if code in remaining:
+            texts[code] = caption
+            remaining.remove(code)
+            if not remaining:
                 break
-    return found
+    return texts
 
 
 class _Codes:
@@ -114,12 +122,13 @@ class _Codes:
     def merged(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns codes and counts, uint64 and int64 (distinct codes,), sorted by code."""
         if self._waiting:
-            codes, times = (
-                np.concatenate(a) for a in zip((self._codes, self._times), *self._waiting, strict=True)
-            )
-            self._codes, where = np.unique(codes, return_inverse=True)
+            columns = zip((self._codes, self._times), *self._waiting, strict=True)
+            codes, times = (np.concatenate(column) for column in columns)
+
+            # Counts of equal codes are added up.
+            self._codes, places = np.unique(codes, return_inverse=True)
             self._times = np.zeros(len(self._codes), np.int64)
-            np.add.at(self._times, where, times)
+            np.add.at(self._times, places, times)
             self._waiting, self._many = [], 0
         return self._codes, self._times
 

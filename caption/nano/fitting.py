@@ -23,7 +23,7 @@ import torch
 
 from caption import encoders
 from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
-from caption.nano.exam import Score, examine
+from caption.nano.exam import ExamScore, examine
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.storage import Folder
@@ -60,17 +60,21 @@ class Share:
 
 
 def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]:
-    """Fits a model and writes its folder. Yields the pictures of each step, and last the figures by name.
+    """Fits a model and writes its folder.
 
-    Raises UserError for sets that cannot be used."""
+    Yields the pictures of each step, and at the end the figures by name. Raises UserError if a set has
+    neither parameters nor captions, or a number is out of range."""
+    # Options.
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
         raise UserError(
             f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread"
         )
-    target, started = Folder(request.out), time.process_time()
+    target, begin = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
+
     with target.exclusive(), tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+        # Model and sets.
         scratch = Folder(place)
         torch.manual_seed(request.seed)
         model = network.carried_on(start) if start else network.build()
@@ -88,25 +92,23 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
         files = network.files(model)
         for name, data in files.items():
             scratch.write(name, data)
-        minutes = (time.process_time() - started) / 60
+        minutes = (time.process_time() - begin) / 60
         figures = _examine(encoders.load(encoders.find(place)), exam) if exam else {}
+
+        # Folder, with its card.
         tenth = max(1, len(losses) // 10)
         ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
         fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
         files[card.NAME] = card.text(Path(request.out).absolute().name, fitted, sets, start, figures).encode()
         for name, data in files.items():
             target.write(name, data)
-    row = {
-        "out": request.out,
-        "pictures": len(sets),
-        "minutes": round(minutes, 1),
-        "first_loss": ends[0],
-        "last_loss": ends[1],
-    }
+    row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1)}
+    row |= {"first_loss": ends[0], "last_loss": ends[1]}
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
-def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Score]:
+def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, ExamScore]:
+    """Returns the figures of both exams by name."""
     formulas, captioned = exam.formulas, exam.captioned
     named = naming_exam.examine(encoder, captioned) if captioned.concepts else {}
     return {**named, **(examine(encoder, formulas.pixels, formulas.facts) if formulas.facts else {})}
@@ -114,20 +116,21 @@ def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, Sc
 
 def _shares(sets: fitting_sets.Sets, request: FitRequest, tokenizer: Any) -> list[Share]:
     """Returns the parts of every batch: formula pictures, captioned pictures, or both."""
+    # Pictures of each kind.
     formulas, captioned = sets.formulas, sets.captioned
     concepts = captioned.by_concept()
     both = len(formulas.facts) and len(concepts)
     named = round(_CAPTIONED * request.batch) if both else request.batch
     drawn = request.batch - named if both else request.batch
+
+    # Their losses.
     shares = []
     if formulas.facts:
-        shares.append(
-            Share(0, len(formulas.facts), drawn, partial(formula_fitting.loss, formulas, tokenizer))
-        )
+        loss = partial(formula_fitting.loss, formulas, tokenizer)
+        shares.append(Share(0, len(formulas.facts), drawn, loss))
     if concepts:
-        shares.append(
-            Share(1, len(concepts), named, partial(captioned_fitting.loss, captioned, concepts, tokenizer))
-        )
+        loss = partial(captioned_fitting.loss, captioned, concepts, tokenizer)
+        shares.append(Share(1, len(concepts), named, loss))
     return shares
 
 
@@ -138,13 +141,17 @@ def _train(model: Any, shares: list[Share], request: FitRequest) -> Iterator[flo
     steps = request.visits // request.batch
     batches = [_batches(share, request.seed, steps) for share in shares]
     for number in range(steps):
+        # Learning rate.
         for group in optimiser.param_groups:
             group["lr"] = request.rate * _schedule(number, steps)
+
+        # Loss over all kinds of pictures.
         loss = torch.zeros(())
         for share, chosen in zip(shares, batches, strict=True):
-            loss = loss + share.loss(
-                model, next(chosen), np.random.default_rng([request.seed, 2 * share.number + 1, number])
-            )
+            stream = np.random.default_rng([request.seed, 2 * share.number + 1, number])
+            loss = loss + share.loss(model, next(chosen), stream)
+
+        # Step, with clipped gradients and a clamped logit scale.
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -158,10 +165,10 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
     """Yields `steps` batches of indices. Every epoch has a new order, and its rest opens the next batch."""
     epoch, waiting = 0, np.empty(0, np.int64)
     for _ in range(steps):
+        # A batch may be larger than an epoch.
         while len(waiting) < share.batch:
-            waiting = np.concatenate(
-                [waiting, np.random.default_rng([seed, 2 * share.number, epoch]).permutation(share.count)]
-            )
+            random = np.random.default_rng([seed, 2 * share.number, epoch])
+            waiting = np.concatenate([waiting, random.permutation(share.count)])
             epoch += 1
         yield waiting[: share.batch]
         waiting = waiting[share.batch :]
@@ -170,11 +177,9 @@ def _batches(share: Share, seed: int, steps: int) -> Iterator[np.ndarray]:
 def _schedule(number: int, steps: int) -> float:
     """Returns the share of the highest rate at a step: a linear warm-up, then half a cosine."""
     warm = max(1, round(_WARM_UP * steps))
-    return (
-        (number + 1) / warm
-        if number < warm
-        else 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
-    )
+    if number < warm:
+        return (number + 1) / warm
+    return 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
 
 
 def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
@@ -201,19 +206,12 @@ def _reproducible(count: int) -> Iterator[None]:
 
 
 def _command(request: FitRequest) -> str:
-    exam = [word for url in request.exam for word in ("--exam", url)]
-    start = ["--from", request.start] if request.start else []
-    options = [
-        "--out",
-        request.out,
-        "--seed",
-        str(request.seed),
-        "--visits",
-        str(request.visits),
-        "--threads",
-        str(request.threads),
-    ]
-    return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *start, *exam, *options])
+    """Returns the command line of a request."""
+    options = ["--from", request.start] if request.start else []
+    options += [word for url in request.exam for word in ("--exam", url)]
+    options += ["--out", request.out, "--seed", str(request.seed)]
+    options += ["--visits", str(request.visits), "--threads", str(request.threads)]
+    return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *options])
 
 
 def _mean(numbers: list[float]) -> float:

@@ -27,6 +27,8 @@ from synth.sets.shards import Sample, ShardSet
 _DECODED = 256  # pictures that are resized together
 _NOTHING = np.empty((0, network.SIZE, network.SIZE, 3), np.uint8)
 
+Json = dict[str, Any]
+
 
 class Formulas(NamedTuple):
     """Pictures with facts that follow from their parameters."""
@@ -61,7 +63,7 @@ class Captioned(NamedTuple):
         return list(rows.values())
 
 
-class Origin(NamedTuple):
+class SetOrigin(NamedTuple):
     """A captioned set, as its manifest describes it."""
 
     dataset: str  # with its size
@@ -76,7 +78,7 @@ class Sets:
 
     formulas: Formulas
     captioned: Captioned
-    origins: list[Origin]  # of the captioned
+    origins: list[SetOrigin]  # of the captioned
 
     def __len__(self) -> int:
         return len(self.formulas.facts) + len(self.captioned.concepts)
@@ -89,35 +91,43 @@ def read(urls: Sequence[str]) -> Sets:
     drawn: list[np.ndarray] = [_NOTHING]
     named: list[np.ndarray] = [_NOTHING]
     sets = Sets(Formulas(_NOTHING, [], []), Captioned(_NOTHING, [], [], []), [])
-    for url in (set_url for given in urls for set_url in _sets(given)):
+
+    for url in (set_url for place in urls for set_url in _sets(place)):
+        # Pictures, facts and captions of one set.
         shards, before = ShardSet(url), len(sets.captioned.concepts)
         for batch in _batches(shards):
             formulas = [worker.is_formula(sample) for sample in batch]
-            seen = resized(worker.stacked(batch))
-            drawn.append(seen[formulas])
-            named.append(seen[np.logical_not(formulas)])
+            pixels = resized(worker.stacked(batch))
+            drawn.append(pixels[formulas])
+            named.append(pixels[np.logical_not(formulas)])
             for sample, formula in zip(batch, formulas, strict=True):
                 _add(sample, url, sets.formulas if formula else sets.captioned)
+
+        # Its origin.
         if pictures := len(sets.captioned.concepts) - before:
             sets.origins.append(_origin(shards.manifest, pictures))
-    pixels = (np.concatenate(drawn), np.concatenate(named))
-    return Sets(
-        sets.formulas._replace(pixels=pixels[0]), sets.captioned._replace(pixels=pixels[1]), sets.origins
-    )
+
+    # Pixels of all sets.
+    formula_set = sets.formulas._replace(pixels=np.concatenate(drawn))
+    return Sets(formula_set, sets.captioned._replace(pixels=np.concatenate(named)), sets.origins)
 
 
 def held_out(exam: Sets, fitted: Sets) -> Sets:
     """Returns the pictures of an exam in classes and concepts outside the fitted sets.
 
     Raises UserError if one of its kinds has none."""
+    # New classes and concepts.
     classes, concepts = set(fitted.formulas.classes), set(fitted.captioned.concepts)
     drawn = [i for i, name in enumerate(exam.formulas.classes) if name not in classes]
     named = [i for i, name in enumerate(exam.captioned.concepts) if name not in concepts]
+
+    # Each kind of the exam has some.
     if len(drawn) < bool(exam.formulas.classes):
-        raise UserError("the exam has no class that is not fitted to; draw its sets with another seed")
+        raise UserError("the exam has no class outside the fitted sets; draw its sets with another seed")
     if len(named) < bool(exam.captioned.concepts):
         raise UserError(
-            "the exam has no concept that is not fitted to; give the test split of a set whose train split is fitted"
+            "the exam has no concept outside the fitted sets; fit to the train split of a set,"
+            " and give its test split as --exam"
         )
     return Sets(exam.formulas.some(drawn), exam.captioned.some(named), exam.origins)
 
@@ -130,9 +140,9 @@ def resized(pixels: np.ndarray) -> np.ndarray:
     return batch.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _sets(given: str) -> list[str]:
+def _sets(place: str) -> list[str]:
     """Returns the set itself, or the sets in a folder without a manifest."""
-    return sorted(str(path.parent) for path in Path(given).glob("*/manifest.json")) or [given]
+    return sorted(str(path.parent) for path in Path(place).glob("*/manifest.json")) or [place]
 
 
 def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
@@ -143,34 +153,35 @@ def _batches(shards: ShardSet) -> Iterator[list[Sample]]:
             yield batch
 
 
-def _origin(manifest: dict[str, Any], pictures: int) -> Origin:
+def _origin(manifest: Json, pictures: int) -> SetOrigin:
     identity = manifest["identity"]
     size = f", {identity['size']} px" if "size" in identity else ""
-    return Origin(
-        f"{identity['dataset']}{size}",
-        manifest.get("title", ""),
-        manifest.get("licence", "unknown"),
-        pictures,
-    )
+    title, licence = manifest.get("title", ""), manifest.get("licence", "unknown")
+    return SetOrigin(f"{identity['dataset']}{size}", title, licence, pictures)
 
 
-def _class(about: dict[str, Any]) -> str:
-    """Returns the name of a picture's class. Classes of shaders are the same under every seed."""
-    params = about["params"]
-    return f"{about['family']} {params.get('structure', about['seed'])} {about['class']}"
+def _class(sample: Json) -> str:
+    """Returns the name of the class of a sample, from its JSON.
+
+    Classes of shaders are the same under every seed."""
+    params = sample["params"]
+    return f"{sample['family']} {params.get('structure', sample['seed'])} {sample['class']}"
 
 
-def _add(sample: Sample, url: str, to: Formulas | Captioned) -> None:
+def _add(sample: Sample, url: str, target: Formulas | Captioned) -> None:
     """Adds the facts or captions of a sample. Raises UserError if it has neither."""
-    if isinstance(to, Formulas):
-        to.facts.append(attributes.facts(sample.about))
-        to.classes.append(_class(sample.about))
+    if isinstance(target, Formulas):
+        target.facts.append(attributes.facts(sample.metadata))
+        target.classes.append(_class(sample.metadata))
         return
+
+    # Captioned picture.
     captions = worker.captions_of(sample)
     if not captions:
         raise UserError(
-            f"sample {sample.key} of {url} has neither parameters nor captions; fit-encoder reads sets that have either"
+            f"sample {sample.key} of {url} has neither parameters nor captions;"
+            " fit-encoder reads sets with either"
         )
-    to.captions.append(captions)
-    to.concepts.append(str(sample.about.get("concept") or captions[0]))
-    to.nouns.append("emoji" if "emoji" in sample.about else "picture")
+    target.captions.append(captions)
+    target.concepts.append(str(sample.metadata.get("concept") or captions[0]))
+    target.nouns.append("emoji" if "emoji" in sample.metadata else "picture")

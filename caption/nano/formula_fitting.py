@@ -23,19 +23,24 @@ def loss(
     pictures: Formulas, tokenizer: Any, model: Any, rows: np.ndarray, stream: np.random.Generator
 ) -> torch.Tensor:
     """Returns the loss of these rows, over their sentences and their phrases."""
+    # Sentences and phrases.
     facts = [pictures.facts[row] for row in rows]
-    drawn = [prompts.draw(known, stream) for known in facts]
+    sentences = [prompts.draw(picture, stream) for picture in facts]
     phrases, groups = prompts.phrases(facts, stream)
+    texts = sentences + phrases
+
+    # Logits and truth.
     with network.quick():
         images = network.embed_images(model, pictures.pixels[rows])
-        texts = network.embed_texts(model, tokenizer([prompt.text for prompt in drawn + phrases]))
-    logits = model.logit_scale.exp() * images @ texts.T  # (B, sentences and phrases)
-    known, stated = prompts.codes(facts), prompts.codes(prompt.stated for prompt in drawn + phrases)
-    true = torch.from_numpy(_truth(known, stated))
-    own = len(facts)
-    return contrastive_loss(logits[:, :own], true[:, :own]) + _phrase_loss(
-        logits[:, own:], true[:, own:], groups
-    )
+        embedded = network.embed_texts(model, tokenizer([prompt.text for prompt in texts]))
+    logits = model.logit_scale.exp() * images @ embedded.T  # (B, sentences and phrases)
+    true = _truth(prompts.codes(facts), prompts.codes(prompt.stated for prompt in texts))
+    truth = torch.from_numpy(true)
+
+    # Both terms.
+    count = len(sentences)
+    contrast = contrastive_loss(logits[:, :count], truth[:, :count])
+    return contrast + _phrase_loss(logits[:, count:], truth[:, count:], groups)
 
 
 def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) -> torch.Tensor:
@@ -44,8 +49,11 @@ def _phrase_loss(logits: torch.Tensor, true: torch.Tensor, groups: list[slice]) 
     A value with n pictures has the weight sqrt(n), so a picture of a rare value counts more."""
     total, weights = torch.zeros(()), torch.zeros(())
     for group in groups:
+        # Values of the pictures that have the fact.
         rows = true[:, group].any(dim=1)
         value = true[rows, group].float().argmax(dim=1)
+
+        # A picture has the weight 1 / sqrt(n).
         weight = torch.bincount(value).float().rsqrt()[value]
         total = total + (weight * F.cross_entropy(logits[rows, group], value, reduction="none")).sum()
         weights = weights + weight.sum()

@@ -57,18 +57,22 @@ def carried_on(source: EncoderSource) -> Any:
     """Returns a model with the weights of an encoder, fp32.
 
     Raises UserError if the encoder has another architecture or tokenizer than nano."""
-    folder = Path(source.weights).parent
-    for name, own in ((CONFIG, _config()), (MERGES, merges())):
-        if not (folder / name).is_file() or (folder / name).read_bytes() != own:
+    # Architecture and tokenizer.
+    folder, advice = Path(source.weights).parent, "give --from nano, or a folder that fit-encoder wrote"
+    for name, content in ((CONFIG, _config()), (MERGES, merges())):
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
             raise UserError(
-                f"fit-encoder cannot carry {source.name} on: its {name} is not nano's; give nano, or what fit-encoder wrote"
+                f"fit-encoder cannot start from {source.name}: its {name} is not that of nano; {advice}"
             )
+
+    # Weights.
     model = build()
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(source.weights).items()})
     except (RuntimeError, SafetensorError):
-        sentence = f"{source.weights} does not hold the weights of nano's architecture; give nano, or what fit-encoder wrote"
-        raise UserError(sentence) from None
+        raise UserError(
+            f"{source.weights} does not hold the weights of nano's architecture; {advice}"
+        ) from None
     return model
 
 
@@ -77,6 +81,7 @@ def merges() -> bytes:
     declare()
     from open_clip.tokenizer import default_bpe
 
+    # A gzip file without its time has the same bytes in every call.
     lines = gzip.decompress(Path(default_bpe()).read_bytes()).split(b"\n")[: _MERGES + 1]
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as file:
@@ -91,9 +96,8 @@ def tokenizer(folder: Path) -> Any:
     declare()
     from open_clip.tokenizer import SimpleTokenizer
 
-    return SimpleTokenizer(
-        bpe_path=str(folder / MERGES), context_length=ARCHITECTURE["text_cfg"]["context_length"]
-    )
+    length = ARCHITECTURE["text_cfg"]["context_length"]
+    return SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=length)
 
 
 def files(model: Any) -> dict[str, bytes]:
@@ -105,24 +109,24 @@ def files(model: Any) -> dict[str, bytes]:
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
     """Returns unit embeddings of pictures uint8 (B, 64, 64, 3): float32 (B, D)."""
     middle, spread = PREPROCESSING["mean"][0], PREPROCESSING["std"][0]
-    return F.normalize(
-        model.encode_image((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread).float(),
-        dim=-1,
-    )
+    planes = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - middle) / spread
+    return F.normalize(model.encode_image(planes).float(), dim=-1)
 
 
 def embed_texts(model: Any, tokens: Any) -> torch.Tensor:
     """Returns unit embeddings of tokens (B, L): float32 (B, D).
 
-    They equal encode_text's, normalised, without its work on the padding."""
-    ends = tokens.argmax(dim=1)  # (B,): the end has the greatest number
+    They equal the normalised result of encode_text, without its work on the padding."""
+    # Lengths. The token of the end has the greatest number.
+    ends = tokens.argmax(dim=1)  # (B,)
     order = ends.argsort(stable=True)
+
+    # Chunks of texts of similar length.
     parts = []
     for rows in order.chunk(_CHUNKS):
         length = int(ends[rows[-1]]) + 1
-        x = (
-            model.token_embedding(tokens[rows, :length]) + model.positional_embedding[:length]
-        )  # (rows, length, width)
+        embedded = model.token_embedding(tokens[rows, :length])
+        x = embedded + model.positional_embedding[:length]  # (rows, length, width)
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         parts.append(x[torch.arange(len(rows)), ends[rows]] @ model.text_projection)
     return F.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
@@ -139,6 +143,5 @@ def quick() -> Iterator[None]:
 
 def _config() -> bytes:
     """Returns open_clip_config.json."""
-    return (
-        json.dumps({"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}, indent=1) + "\n"
-    ).encode()
+    config = {"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}
+    return f"{json.dumps(config, indent=1)}\n".encode()

@@ -1,7 +1,7 @@
-"""Recipes of the shipped encoders: the sets that an encoder is fitted to, and those that it is measured on.
+"""Recipes of the shipped encoders: their training sets, and the sets of their exam.
 
-Nearly every formula picture is of a class of its own. The shaders of the exam are of one program less than those
-of the fit, so that their classes are others.
+Nearly every formula picture has a class of its own. The shaders of the exam have one program less than those
+of the fit, so that their classes differ.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _ONE_CLASS_A_PICTURE = "classes=20000"
 
 
 class FormulaSet(NamedTuple):
-    """A set that `python -m synth shards` makes."""
+    """A set of formula pictures, made by `python -m synth shards`."""
 
     dataset: str
     size: int  # pixels a side
@@ -33,7 +33,7 @@ class FormulaSet(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EncoderRecipe:
     """A fit: its formula sets, the sides of its emoji, and its length."""
 
     fit: tuple[FormulaSet, ...]
@@ -52,25 +52,30 @@ class Recipe:
             yield ["data", "emoji", "--out", f"{_PLACE}/emoji-{size}", "--size", str(size)]
 
     def request(self, out: str, *, seed: int, visits: int | None, threads: int) -> FitRequest:
-        """Returns the request of the fit; `visits` replaces the recipe's."""
+        """Returns the request of the fit. `visits` replaces the recipe's number."""
+        # Sets.
         shards = [f"{_PLACE}/fitted", *(f"{_PLACE}/emoji-{size}/train" for size in self.emoji)]
         exam = [f"{_PLACE}/exam", *(f"{_PLACE}/emoji-{size}/test" for size in self.emoji[:1])]
+
+        # Request.
         visits = self.visits if visits is None else visits
         return FitRequest(
             tuple(shards), out, tuple(exam), start=self.start, seed=seed, visits=visits, threads=threads
         )
 
 
-def get(name: str) -> Recipe:
-    """Returns the recipe of this name. Raises UserError if it is unknown, and lists the known."""
+def get(name: str) -> EncoderRecipe:
+    """Returns the recipe of this name. Raises UserError, which lists all names, if it is unknown."""
     if name not in RECIPES:
         raise UserError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def _families(size: int, most: int, grey: int, black: int) -> list[FormulaSet]:
-    """Returns sets of visual atoms and fractals: `grey` pictures of those without colour or contour, `black`
-    of those without background."""
+    """Returns sets of visual atoms and fractals of one size.
+
+    Sets without colour or with corrupted contours have `grey` pictures, the set without background has
+    `black`, and all others have `most`."""
     pictures = {
         "visual_atoms": most,
         "fractals": most,
@@ -98,6 +103,6 @@ _EXAM = (
 )
 
 RECIPES = {
-    "nano": Recipe(_FIT, _EXAM, visits=700_000),
-    "nano-emoji": Recipe(_FIT, _EXAM, visits=320_000, start="nano", emoji=(64, 32)),
+    "nano": EncoderRecipe(_FIT, _EXAM, visits=700_000),
+    "nano-emoji": EncoderRecipe(_FIT, _EXAM, visits=320_000, start="nano", emoji=(64, 32)),
 }

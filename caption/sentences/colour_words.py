@@ -62,10 +62,9 @@ def clear_word(rgb: Sequence[float]) -> str | None:
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:
     """Returns the index in COLOURS of the word of every pixel, -1 for none: uint8 (..., 3) -> int8 (...)."""
-    box = pixels.astype(np.int32) >> 2
-    return np.frombuffer(_names(0.0), np.int8)[box[..., 0] << 12 | box[..., 1] << 6 | box[..., 2]] - np.int8(
-        1
-    )
+    levels = pixels.astype(np.int32) >> 2
+    boxes = levels[..., 0] << 12 | levels[..., 1] << 6 | levels[..., 2]
+    return np.frombuffer(_names(0.0), np.int8)[boxes] - np.int8(1)
 
 
 def lightness(rgb: Sequence[float]) -> float:
@@ -81,12 +80,14 @@ def saturation(rgb: Sequence[float]) -> float:
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
     """Returns OKLab of sRGB levels 0 to 255: float64 (..., 3) -> float64 (..., 3)."""
+    # Linear light, then the two matrices of Ottosson 2020.
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ np.array(_FROM_LINEAR).T) @ np.array(_TO_LAB).T
 
 
 def _box(rgb: Sequence[float]) -> int:
+    """Returns the number of the box of a colour."""
     red, green, blue = rgb if len(rgb) == 3 else (rgb[0], rgb[0], rgb[0])
     return int(red) >> 2 << 12 | int(green) >> 2 << 6 | int(blue) >> 2
 
@@ -103,17 +104,16 @@ def _names(margin: float) -> bytes:
     """Returns by box the number of its word in COLOURS, from 1.
 
     The number is 0 if the box is in no region, or nearer than the margin to the region's faces."""
+    # OKLCh, with the margin as an angle.
     light, a, b = _middles().T
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a)) % 360
-    gap = np.degrees(margin / np.maximum(chroma, 1e-3))  # the margin as an angle
+    gap = np.degrees(margin / np.maximum(chroma, 1e-3))  # degrees
+
+    # Boxes within each region.
     names = np.zeros(light.size, np.uint8)
     for word, (dark, bright), (pale, vivid), (first, last) in _REGIONS:
-        inside = (
-            (light >= dark + margin)
-            & (light < bright - margin)
-            & (chroma >= pale + margin)
-            & (chroma < vivid - margin)
-        )
+        inside = (light >= dark + margin) & (light < bright - margin)
+        inside &= (chroma >= pale + margin) & (chroma < vivid - margin)
         inside &= ((hue - first - gap) % 360 <= last - first - 2 * gap) | (last - first == 360)
         names[inside] = COLOURS.index(word) + 1
     return names.tobytes()

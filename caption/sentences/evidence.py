@@ -10,15 +10,15 @@ from caption.sentences.phrases import EDGES, MANY
 Json = dict[str, Any]
 
 LEAST_SEEN = 0.02  # share of a picture that has a colour worth naming
-# By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that of
-# the mode. Mixed hues lower the mean's saturation, so words of many hues need less of it. Greys have almost none,
-# but mixed hues are grey on average.
+# By word: the largest distance of mean and mode in a channel, and the least saturation of the mean over that
+# of the mode. Mixed hues lower the mean's saturation, so words of many hues need less of it. Greys have
+# almost none, but mixed hues are grey on average.
 _EVIDENCE = {
     **dict.fromkeys(("green", "blue", "purple"), (50, 0.6)),
     **dict.fromkeys(("black", "white"), (36, 0.0)),
     "grey": (20, 0.0),
 }
-_NARROW = (36, 0.75)  # of the others
+_NARROW = (36, 0.75)  # of all other words
 _SHADES = {  # lightness below which a colour is dark, and above which it is light
     "red": (0.48, 0.69),
     "green": (0.50, 0.85),
@@ -48,20 +48,23 @@ def colours(stats: Json, mixed: float = 0.0) -> Facts:
     """Returns colour and shade of the drawing and of the background.
 
     The colour is MANY if the ratio of saturations is below `mixed`."""
-    found: Facts = {}
+    facts: Facts = {}
     front, back = stats["foreground"], stats["background"]
     word, behind = word_of(front), word_of(back)
-    if word and not (
-        mixed and word == "grey" and len(front["mean"]) == 3
-    ):  # coloured pixels may be grey on average
-        found |= {"colour": word} | _shade(front, word, "shade")
+
+    # The drawing. Pixels of many hues may be grey on average.
+    average = mixed and word == "grey" and len(front["mean"]) == 3
+    if word and not average:
+        facts |= {"colour": word} | _shade(front, word, "shade")
     elif mixed and front["mean"] and stats["fill"] >= LEAST_SEEN:
         pale, strong = saturation(front["mean"]), saturation(front["mode"])
         if strong > 0.3 and pale < mixed * strong:
-            found["colour"] = MANY
+            facts["colour"] = MANY
+
+    # The background.
     if behind and stats["fill"] < 0.95:
-        found |= {"background": behind} | _shade(back, behind, "behind")
-    return found
+        facts |= {"background": behind} | _shade(back, behind, "behind")
+    return facts
 
 
 def word_of(side: Json) -> str | None:
@@ -72,14 +75,11 @@ def word_of(side: Json) -> str | None:
     word = clear_word(mean) if mean else None
     if word is None or len(mean) == 1:
         return word
+
+    # Mean and mode agree.
     most, least = _EVIDENCE.get(word, _NARROW)
-    return (
-        word
-        if word == clear_word(mode)
-        and near(mean, mode, most)
-        and saturation(mean) >= least * saturation(mode)
-        else None
-    )
+    same = word == clear_word(mode) and near(mean, mode, most)
+    return word if same and saturation(mean) >= least * saturation(mode) else None
 
 
 def near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
@@ -88,9 +88,11 @@ def near(first: Sequence[float], second: Sequence[float], most: float) -> bool:
 
 
 def _shade(side: Json, word: str, fact: str) -> Facts:
-    """Returns the fact that a side of a picture is a dark or light one of its colour, if clear."""
+    """Returns the fact that a side of a picture has a dark or light tone of its colour, if clear."""
     if word not in _SHADES:
         return {}
+
+    # Mean and mode agree. A grey mode has the mean's hue.
     dark, light = _SHADES[word]
     lights = [lightness(side["mean"]), lightness(side["mode"] if len(side["mode"]) == 3 else side["mean"])]
     if max(lights) < dark or min(lights) > light:
@@ -100,31 +102,36 @@ def _shade(side: Json, word: str, fact: str) -> Facts:
 
 def frame(stats: Json, size: int) -> Facts:
     """Returns size, place, cover, shape and touched edges of the drawing in the frame."""
-    found: Facts = {}
+    facts: Facts = {}
     if stats["box"] is None:
-        return found
+        return facts
+
+    # Size.
     left, top, right, bottom = (edge / size for edge in stats["box"])
     wide, high = right - left, bottom - top
     if max(wide, high) < 0.38:
-        found["size"] = "tiny" if max(wide, high) < 0.15 else "small"
+        facts["size"] = "tiny" if max(wide, high) < 0.15 else "small"
     elif min(wide, high) > 0.8:
-        found["size"] = "large"
+        facts["size"] = "large"
+
+    # Place.
     across, down = _third(left, right), _third(top, bottom)
     if across is not None and down is not None:
-        found["place"] = _PLACES[down][across]
+        facts["place"] = _PLACES[down][across]
+
+    # Cover and shape.
     for least, most, share in _COVERS:
         if least <= stats["fill"] < most:
-            found["cover"] = share
+            facts["cover"] = share
     if max(wide, high) > 1.4 * min(wide, high):
-        found["shape"] = "wide" if wide > high else "tall"
-    touched = [
-        name
-        for name, reached in zip(EDGES, (top == 0, bottom == 1, left == 0, right == 1), strict=True)
-        if reached
-    ]
+        facts["shape"] = "wide" if wide > high else "tall"
+
+    # Touched edges.
+    at_edge = (top == 0, bottom == 1, left == 0, right == 1)
+    touched = [name for name, touches in zip(EDGES, at_edge, strict=True) if touches]
     if touched:
-        found["edges"] = " and ".join(touched)
-    return found
+        facts["edges"] = " and ".join(touched)
+    return facts
 
 
 def _third(low: float, high: float) -> int | None:

@@ -3,8 +3,8 @@
     sentence    = determiner slot slot ...
     determiner  = a | an | some | two | three | ...
 
-Slots are in the order of the table. A slot is left out if its fact is not given. `family` must be given. The
-determiner states the fact `count`. No phrase of a slot stands for two values, so parsing inverts stating.
+Slots are in the order of the table. A slot without a fact is left out. Only the fact `family` is required.
+The determiner states the fact `count`. No phrase of a slot stands for two values, so parsing inverts stating.
 """
 
 import re
@@ -24,23 +24,26 @@ _SHORT = tuple(slot for slot in SLOTS if slot.short)
 
 
 def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) -> str:
-    """Returns the sentence that states these facts; the short form states those of its slots.
+    """Returns the sentence that states these facts. The short form has fewer slots.
 
     `choice` picks among equivalent phrases; 0 takes the plain ones. Raises UserError if there is no
     phrase."""
+    # Names of facts and form.
     unknown = facts.keys() - _FACTS
     if unknown or "family" not in facts or form not in FORMS:
         raise UserError(
-            f"cannot state {dict(facts)} in a {form} form; forms are {FORMS}, facts {sorted(_FACTS)}, family must be given"
+            f"cannot state {dict(facts)} in a {form} form; forms are {', '.join(FORMS)},"
+            f" facts are {', '.join(sorted(_FACTS))}, and family must be given"
         )
+
+    # Phrases.
     pieces = []
     for slot in SLOTS if form == "long" else _SHORT:
         if slot.fact in facts:
             phrases = slot.phrases.get(facts[slot.fact])
             if phrases is None:
-                raise UserError(
-                    f"{slot.fact} cannot be {facts[slot.fact]!r}; it may be {', '.join(map(str, slot.phrases))}"
-                )
+                values = ", ".join(map(str, slot.phrases))
+                raise UserError(f"{slot.fact} cannot be {facts[slot.fact]!r}; it may be {values}")
             choice, pick = divmod(choice, len(phrases))
             pieces.append(slot.glue + phrases[pick])
     text = "".join(pieces)
@@ -50,29 +53,36 @@ def state(facts: Mapping[str, Value], form: str = "long", *, choice: int = 0) ->
 def parse(sentence: str) -> Facts:
     """Returns the facts that a sentence states. Raises UserError if it is no sentence of the grammar."""
     match = _pattern().fullmatch(sentence)
-    facts: Facts = (
-        {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]} if match else {}
-    )
-    if match and match["determiner"] in _counts():
-        facts["count"] = _counts()[match["determiner"]]
-    counted = facts.get("family") == _COUNTED or "count" not in facts
-    if (
-        not match
-        or not counted
-        or match["determiner"] != _determiner(facts, sentence[match.end("determiner") :])
-    ):
-        raise UserError(
-            f"{sentence!r} is no sentence of the grammar, which has such as 'a red fractal on a blue background'"
-        )
+    if not match:
+        raise _refusal(sentence)
+
+    # Facts of the slots and of the determiner.
+    facts: Facts = {slot.fact: _values(slot)[match[slot.fact]] for slot in SLOTS if match[slot.fact]}
+    determiner = match["determiner"]
+    if determiner in _counts():
+        facts["count"] = _counts()[determiner]
+
+    # The determiner fits the rest.
+    countable = facts["family"] == _COUNTED or "count" not in facts
+    if not countable or determiner != _determiner(facts, sentence[match.end("determiner") :]):
+        raise _refusal(sentence)
     return facts
+
+
+def _refusal(sentence: str) -> UserError:
+    example = "'a red fractal on a blue background'"
+    return UserError(f"{sentence!r} is no sentence of the grammar; write sentences such as {example}")
 
 
 def _determiner(facts: Mapping[str, Value], text: str) -> str:
     """Returns the first word of a sentence. `text` is the rest of it, from its first space on."""
+    # Singular families have an article.
     if facts["family"] != _COUNTED:
         if "count" in facts:
             raise UserError(f"only {_COUNTED} are counted, not {facts['family']}")
         return article(text[1:])
+
+    # Plural.
     if "count" not in facts:
         return _UNCOUNTED
     if facts["count"] not in COUNTS:
@@ -96,9 +106,10 @@ def _pattern() -> re.Pattern[str]:
     """Returns a pattern that matches all sentences."""
     determiners = "|".join(["an", "a", _UNCOUNTED, *_counts()])
     parts = [f"(?P<determiner>{determiners})"]
+
+    # Longer phrases come first. Only the family is required.
     for slot in SLOTS:
         phrases = "|".join(map(re.escape, sorted(_values(slot), key=len, reverse=True)))
-        parts.append(
-            f"(?:{re.escape(slot.glue)}(?P<{slot.fact}>{phrases})){'' if slot.fact == 'family' else '?'}"
-        )
+        optional = "" if slot.fact == "family" else "?"
+        parts.append(f"(?:{re.escape(slot.glue)}(?P<{slot.fact}>{phrases})){optional}")
     return re.compile("".join(parts))

@@ -18,23 +18,9 @@ COUNTS = range(2, 17)  # of fractals; the sentence begins with the count
 EDGES = ("top", "bottom", "left", "right")
 
 _NUMBERS = (
-    *(
-        "no",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-    ),
-    *("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
 )
 _KINDS: dict[Value, tuple[str, ...]] = {
     "texture": ("of a texture", "of a pattern"),
@@ -62,17 +48,9 @@ _PLACES: dict[Value, tuple[str, ...]] = {
     "lower right": ("in the lower right", "at the lower right"),
 }
 _COVERS = (
-    *(
-        "less than a hundredth",
-        "less than a twentieth",
-        "less than a tenth",
-        "more than a tenth",
-        "about a quarter",
-        "about a third",
-    ),
-    *("about half", "more than half", "more than three quarters"),
+    *("less than a hundredth", "less than a twentieth", "less than a tenth", "more than a tenth"),
+    *("about a quarter", "about a third", "about half", "more than half", "more than three quarters"),
 )
-
 _NOUNS: dict[Value, tuple[str, ...]] = {
     "contour": ("contour", "contour picture", "contour drawing"),
     "fractal": ("fractal", "fractal figure"),
@@ -92,9 +70,9 @@ class Slot:
     """A place in the sentence for one fact."""
 
     fact: str
-    glue: str  # between it and the text before
+    glue: str  # between the phrase and the text before it
     phrases: Mapping[Value, tuple[str, ...]]  # by value; the first is the plain one
-    short: bool = False  # True: in the short form, too
+    short: bool = False  # True: the slot is in both forms
 
 
 def number(count: int) -> str:
@@ -127,11 +105,12 @@ def _waves() -> dict[Value, tuple[str, ...]]:
 
 def _edges() -> dict[Value, tuple[str, ...]]:
     texts = {" and ".join(EDGES): "all four edges"}
+
+    # Every other subset of the edges, by the bits of a number.
     for bits in range(1, 15):
         *names, last = [name for i, name in enumerate(EDGES) if bits >> i & 1]
-        texts[" and ".join([*names, last])] = (
-            f"the {', '.join(names)} and {last} edges" if names else f"the {last} edge"
-        )
+        text = f"the {', '.join(names)} and {last} edges" if names else f"the {last} edge"
+        texts[" and ".join([*names, last])] = text
     return {v: (f"touching {t}", f"reaching {t}") for v, t in texts.items()}
 
 
@@ -141,83 +120,57 @@ def _backdrops() -> dict[Value, tuple[str, ...]]:
 
 
 def _lines() -> dict[Value, tuple[str, ...]]:
+    # Exact numbers up to twenty, tens above.
     few = _counted(range(1, 21), "drawn in {} line{s}", "made of {} closed line{s}", "traced in {} line{s}")
-    many = _counted(
-        range(30, 310, 10),
-        "drawn in about {} lines",
-        "made of about {} closed lines",
-        "traced in about {} lines",
-    )
-    return few | many
+    tens = ("drawn in about {} lines", "made of about {} closed lines", "traced in about {} lines")
+    return few | _counted(range(30, 310, 10), *tens)
 
+
+def _colours() -> dict[Value, tuple[str, ...]]:
+    return {**_each(COLOURS, "{}"), "grey": ("grey", "gray"), MANY: (MANY, "many-coloured", "colourful")}
+
+
+_BACKGROUNDS = _each(BACKGROUNDS, "on {a} {} background", "on {}", "against {a} {} background", "against {}")
+_SHADES: dict[Value, tuple[str, ...]] = {
+    "dark": ("the background dark", "the background dim"),
+    "light": ("the background light", "the background pale"),
+}
+_MOSTLY = _each(COLOURS, "the figures mostly {}", "the figures {} for the most part")
+_SHARES = _each(_COVERS, "covering {} of the picture", "filling {} of the frame", "taking up {} of the image")
+_DOTS: dict[Value, tuple[str, ...]] = {
+    "few": ("with few dots", "thinly strewn"),
+    "many": ("with many dots", "thickly strewn"),
+}
+_SHAPES: dict[Value, tuple[str, ...]] = {
+    "wide": ("wider than tall", "broader than high"),
+    "tall": ("taller than wide", "higher than broad"),
+}
+_COPIES = ("made of {} copies of itself", "built from {} copies of itself", "a union of {} images of itself")
 
 SLOTS = (
     Slot("size", " ", {"tiny": ("tiny",), "small": ("small", "little"), "large": ("large", "big")}),
     Slot("outline", " ", {"smooth": ("smooth", "clean"), "jagged": ("jagged", "ragged")}),
     Slot("shade", " ", {"dark": ("dark",), "light": ("light", "pale")}),
-    Slot(
-        "colour",
-        " ",
-        {**_each(COLOURS, "{}"), "grey": ("grey", "gray"), MANY: (MANY, "many-coloured", "colourful")},
-        short=True,
-    ),
+    Slot("colour", " ", _colours(), short=True),
     Slot("family", " ", _NOUNS, short=True),
     Slot("kind", " ", _KINDS, short=True),
     Slot("waves", " ", _waves()),
     Slot("place", " ", _PLACES),
-    Slot(
-        "background",
-        " ",
-        _each(BACKGROUNDS, "on {a} {} background", "on {}", "against {a} {} background", "against {}"),
-        short=True,
-    ),
-    Slot(
-        "behind",
-        ", ",
-        {
-            "dark": ("the background dark", "the background dim"),
-            "light": ("the background light", "the background pale"),
-        },
-    ),
+    Slot("background", " ", _BACKGROUNDS, short=True),
+    Slot("behind", ", ", _SHADES),
     Slot("commonest", ", ", _each(COLOURS, "its commonest colour {}", "with {} as its commonest colour")),
-    Slot(
-        "mostly",
-        ", ",
-        _each(COLOURS, "the figures mostly {}", "the figures {} for the most part"),
-        short=True,
-    ),
+    Slot("mostly", ", ", _MOSTLY, short=True),
     Slot("thin", ", ", _each(COLOURS, "its sparsest parts {}", "its thinnest parts {}")),
     Slot("backdrop", ", ", _backdrops()),
     Slot("contrast", ", ", _CONTRASTS),
     Slot("cut", ", ", {"lines": ("cut by black lines", "crossed by black lines")}),
-    Slot(
-        "cover",
-        ", ",
-        _each(_COVERS, "covering {} of the picture", "filling {} of the frame", "taking up {} of the image"),
-    ),
-    Slot(
-        "dots",
-        ", ",
-        {"few": ("with few dots", "thinly strewn"), "many": ("with many dots", "thickly strewn")},
-    ),
-    Slot(
-        "shape",
-        ", ",
-        {"wide": ("wider than tall", "broader than high"), "tall": ("taller than wide", "higher than broad")},
-    ),
+    Slot("cover", ", ", _SHARES),
+    Slot("dots", ", ", _DOTS),
+    Slot("shape", ", ", _SHAPES),
     Slot("edges", ", ", _edges()),
     Slot("hole", ", ", {"hole": ("round an empty hole", "with an empty hole in it")}),
     Slot("lines", ", ", _lines()),
-    Slot(
-        "maps",
-        ", ",
-        _counted(
-            range(2, 17),
-            "made of {} copies of itself",
-            "built from {} copies of itself",
-            "a union of {} images of itself",
-        ),
-    ),
+    Slot("maps", ", ", _counted(range(2, 17), *_COPIES)),
     Slot("motif", ", ", _named(MOTIFS, "made from {}", "composed of {}", "built from {}")),
     Slot("second", " and ", _named(MOTIFS, "{}")),
     Slot("bend", ", ", _named(BENDS, "{}")),

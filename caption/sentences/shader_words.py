@@ -4,7 +4,8 @@ A block is left out if no picture shows it, or not every picture: shifts, palett
 effects.
 """
 
-KINDS = {  # by plan
+# By plan.
+KINDS = {
     "fields": "texture",
     "cells": "cells",
     "fractals": "self-similar pattern",
@@ -18,7 +19,8 @@ KINDS = {  # by plan
     "lights": "lights",
     "views": "view",
 }
-MOTIFS = {  # by block: the visible thing
+# The visible thing, by block.
+MOTIFS = {
     "round_tunnel": "a round tunnel",
     "square_tunnel": "a square shaft",
     "whirlpool": "a whirlpool",
@@ -117,7 +119,8 @@ MOTIFS = {  # by block: the visible thing
     "sea_sunset": "the sun over a sea",
     "meadow": "a meadow",
 }
-BENDS = {  # by block: the change of coordinates
+# The change of coordinates, by block.
+BENDS = {
     "kaleidoscope": "mirrored in a kaleidoscope",
     "log_polar": "wound into rings and spokes",
     "sine_bend": "bent by sines",
@@ -134,7 +137,8 @@ BENDS = {  # by block: the change of coordinates
     "strips": "cut into strips",
     "roll": "rolled on a cylinder",
 }
-FINISHES = {  # by block: the change of colours
+# The change of colours, by block.
+FINISHES = {
     "vignette": "with darker corners",
     "scan_lines": "with scan lines",
     "posterise": "posterised",

@@ -54,7 +54,9 @@ def find(root: Path) -> tuple[Splits, Pictures]:
     """Returns the pictures of both splits, and their reader. Raises UserError."""
     if (root / "train").is_dir():
         found: Splits = {split: _tree(root, split) for split in WHOLE}
-        classes = {split: {str(o.about["class_name"]) for o in pictures} for split, pictures in found.items()}
+        classes = {
+            split: {str(o.metadata["class_name"]) for o in pictures} for split, pictures in found.items()
+        }
         if lone := classes["train"] ^ classes["test"]:
             raise UserError(f"{root} has the class {min(lone)} in one of train and test only{SOURCE.advice}")
         pictures: Pictures = Files(str(root))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from synth.errors import UserError
 
-PIXELS = 109  # the size that Noto Color Emoji has bitmaps of, 136 x 128 pixels each
+PIXELS = 109  # the size of Noto Color Emoji's bitmaps, 136 x 128 pixels each
 
 NOTO = "fonts-noto-color-emoji"  # Debian's package
 PLACES = tuple(
@@ -26,28 +26,30 @@ _NOBODY = "\U0010ffff"  # a code point that no font has
 
 @dataclass(frozen=True)
 class Font:
-    """A font with colour bitmaps. It opens pictures by their code points, as "1F468-200D-1F680"."""
+    """A font with colour bitmaps. It opens pictures by their code points, such as "1F468-200D-1F680"."""
 
     path: str
 
     def open(self, name: str) -> Image.Image:
         """Returns the glyph in the middle of a white square, RGB."""
-        drawn = _draw(self.path, characters(name))
-        side = max(drawn.size)
+        glyph = _draw(self.path, characters(name))
+        side = max(glyph.size)
         square = Image.new("RGB", (side, side), "white")
-        square.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2), drawn)
+        square.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2), glyph)
         return square
 
     def missing(self, names: Iterable[str]) -> set[str]:
-        """Returns the names of emoji that the font cannot draw. It draws these as nothing, as its sign for an
-        unknown character, or as several glyphs."""
+        """Returns the names of emoji that the font cannot draw.
+
+        It draws these as nothing, as its sign for an unknown character, or as several glyphs."""
         font, widest = _load(self.path), _WIDEST * _load(self.path).getlength(_FACE)
         nothing = {_pixels(_draw(self.path, _NOBODY)), b""}
-        return {
-            n
-            for n in names
-            if font.getlength(characters(n)) > widest or _pixels(_draw(self.path, characters(n))) in nothing
-        }
+        missing = set()
+        for name in names:
+            emoji = characters(name)
+            if font.getlength(emoji) > widest or _pixels(_draw(self.path, emoji)) in nothing:
+                missing.add(name)
+        return missing
 
     @property
     def sha256(self) -> str:
@@ -56,29 +58,37 @@ class Font:
 
 
 def find(path: str | None) -> Font:
-    """Returns the font of that path, else Debian's Noto Color Emoji. Raises UserError if there is none, or it
-    has no colour bitmaps."""
-    found = path or next((place for place in PLACES if Path(place).exists()), None)
-    if found is None:
-        raise UserError(f"no emoji font is here; as root: apt-get install {NOTO}, or give one by --font FILE")
-    if not Path(found).is_file():
-        raise UserError(f"there is no font {found}; give the file of one with colour bitmaps by --font FILE")
+    """Returns the font of that path, else Debian's Noto Color Emoji.
+
+    Raises UserError if there is none, or it has no colour bitmaps."""
+    # File.
+    file = path or next((place for place in PLACES if Path(place).exists()), None)
+    if file is None:
+        raise UserError(
+            f"this machine has no emoji font; as root: apt-get install {NOTO}, or give one by --font FILE"
+        )
+    if not Path(file).is_file():
+        raise UserError(f"there is no font {file}; give the file of one with colour bitmaps by --font FILE")
+
+    # Joined emoji.
     if not features.check("raqm"):
         raise UserError(
             "Pillow cannot join the parts of emoji without FriBiDi; as root: apt-get install libfribidi0"
         )
+
+    # Colours.
     try:
-        drawn = _draw(found, _FACE)
+        face = _draw(file, _FACE)
     except OSError as error:
         raise UserError(
-            f"{found} is no font with colour bitmaps of {PIXELS} pixels ({error}); Debian's {NOTO} is one"
+            f"{file} is no font with colour bitmaps of {PIXELS} pixels ({error}); Debian's {NOTO} is one"
         ) from None
-    colours = np.asarray(drawn)[..., :3].astype(int)
+    colours = np.asarray(face)[..., :3].astype(int)
     if not (np.ptp(colours, axis=2) > 16).any():
         raise UserError(
-            f"{found} draws emoji without colours; give a font with colour bitmaps, as Debian's {NOTO}"
+            f"{file} draws emoji without colours; give a font with colour bitmaps, such as Debian's {NOTO}"
         )
-    return Font(found)
+    return Font(file)
 
 
 def code_points(emoji: str) -> str:
@@ -100,11 +110,11 @@ def _draw(path: str, emoji: str) -> Image.Image:
     """Returns the glyph of an emoji, RGBA, in its own size."""
     font = _load(path)
     left, top, right, bottom = map(round, font.getbbox(emoji))
-    drawn = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)))
-    ImageDraw.Draw(drawn).text((-left, -top), emoji, font=font, embedded_color=True)
-    return drawn
+    glyph = Image.new("RGBA", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(glyph).text((-left, -top), emoji, font=font, embedded_color=True)
+    return glyph
 
 
-def _pixels(drawn: Image.Image) -> bytes:
+def _pixels(glyph: Image.Image) -> bytes:
     """Returns the pixels of a glyph, or no bytes if it is transparent."""
-    return drawn.tobytes() if np.asarray(drawn)[..., 3].any() else b""
+    return glyph.tobytes() if np.asarray(glyph)[..., 3].any() else b""

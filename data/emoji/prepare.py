@@ -71,7 +71,7 @@ def originals(drawn_by: Font, *, seed: int, share: float) -> Splits:
     marks = {"font": drawn_by.sha256, "package": version("emoji")}
     made = [Original(font.code_points(e.emoji), e.captions, {**e.about, **marks}) for e in found]
     return {
-        split: [o for o in made if (o.about["concept"] in test) == (split == "test")]
+        split: [o for o in made if (o.metadata["concept"] in test) == (split == "test")]
         for split in ("train", "test")
     }
 

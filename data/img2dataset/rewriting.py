@@ -1,8 +1,7 @@
-"""Tars of other people rewritten: every picture cropped and scaled, each tar into one new tar, under its
-owner's keys.
+"""Tars of other people, rewritten.
 
-A sample that cannot be used is left out, and named in record, manifest and card. A sample without captions
-stays, and is counted.
+Each tar becomes one new tar with the same keys. Every picture is cropped and scaled. A sample that cannot be
+used is left out, and named in record, manifest and card. A sample without captions stays, and is counted.
 """
 
 import io
@@ -34,7 +33,7 @@ from synth.stopwatch import Stopwatch
 _PROBES = 32  # samples that the preflight prepares
 _ADVANCE = 32  # samples between two events of progress
 _LONGEST = 90  # bytes of a key; a tar's header holds little more, with the extension
-_NOT_KEPT = ("caption", "exif")  # of a sample's own JSON: the first is its .txt, the second long
+_NOT_KEPT = ("caption", "exif")  # entries of the owner's JSON: the first is in the .txt, the second is long
 
 Json = dict[str, Any]
 
@@ -48,11 +47,11 @@ class RewriteRequest:
     out: str
     size: int
     codec: str
-    terms: Execution
+    execution: Execution
 
 
 class RewriteJob(NamedTuple):
-    """A tar to be rewritten."""
+    """A tar to rewrite."""
 
     part: Part
     place: str
@@ -61,49 +60,54 @@ class RewriteJob(NamedTuple):
 
 
 def prepare(request: RewriteRequest) -> Generator[Estimate | Progress | list[SetSummary], None, None]:
-    """Makes a finished set of the tars of a place, or its missing parts. Yields the estimate, the progress,
-    and last the summary in a list. Raises UserError."""
+    """Makes a finished set of the tars of a place, or its missing parts.
+
+    Yields the estimate, the progress, and at the end the summary in a list. Raises UserError."""
     work = _Rewriting(request)
-    for event in completion.complete(work, request.terms):
+    for event in completion.complete(work, request.execution):
         yield [SetSummary.of(work.storage, event)] if isinstance(event, Outcome) else event
 
 
 def estimate(request: RewriteRequest) -> Estimate:
     """Returns the estimate of the preflight (--dry-run). Raises UserError."""
-    return completion.foresee(_Rewriting(request), request.terms)
+    return completion.foresee(_Rewriting(request), request.execution)
 
 
 def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
-    """Rewrites, publishes and records one tar, as the task of a worker. Yields samples seen since the last
-    yield, then the record.
+    """Rewrites, publishes and records one tar, as the task of a worker.
 
-    Raises UserError if the tar is damaged, or none of its samples can be used."""
+    Yields the number of samples read since the last yield, then the record. Raises UserError if the tar is
+    damaged, or none of its samples can be used."""
     watch, name = Stopwatch.start(), job.part.content["tar"]
     place, storage, identity = open_storage(job.place), open_storage(job.out), job.identity
     tally = Tally()
+
+    # New tar.
     with (
-        place.whole(name) as plain,
+        place.whole(name) as stream,
         storage.staged(job.part.file) as path,
         shards.ShardWriter(path) as writer,
     ):
-        file: Any = HashedFile(plain)
+        file: Any = HashedFile(stream)
         for key, members in tars.read(file, place.join(name)):
             try:
-                sample, files = _made(f"{name}/{key}", members, identity)
+                sample, files = _rewritten(f"{name}/{key}", members, identity)
                 writer.add(key, files)
                 tally.take(key, sample)
             except UnusableError as error:
                 tally.unusable.append((key, str(error)))
-            if tally.seen % _ADVANCE == 0:
+            if tally.total % _ADVANCE == 0:
                 yield _ADVANCE
-        yield tally.seen % _ADVANCE
-        tars.require_whole(place, name, tally.seen)
+        yield tally.total % _ADVANCE
+
+        # The old tar is whole, and some of its samples are usable.
+        tars.require_whole(place, name, tally.total)
         if not tally.keys:
-            raise UserError(
-                f"no sample of {place.join(name)} can be used"
-                + "".join(f"; {reason}" for _, reason in tally.unusable[:1])
-            )
+            reason = f"; {tally.unusable[0][1]}" if tally.unusable else ""
+            raise UserError(f"no sample of {place.join(name)} can be used{reason}")
         sha256 = file.sha256()
+
+    # Record.
     left_out = [{"name": f"{name}/{key}", "reason": reason} for key, reason in tally.unusable]
     record = Record.of(
         job.part,
@@ -119,79 +123,89 @@ def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
     yield record
 
 
-def _made(source: str, members: dict[str, bytes], identity: Json) -> tuple[RawSample, dict[str, bytes]]:
-    """Returns a sample, and the members that store it. Raises UnusableError."""
+def _rewritten(source: str, members: dict[str, bytes], identity: Json) -> tuple[RawSample, dict[str, bytes]]:
+    """Returns a sample, and its members in the new tar. Raises UnusableError."""
+    # Sample and key.
     sample = samples.examined(members, whole=False)
     if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
         raise UnusableError(f"its key is longer than {_LONGEST} bytes")
+
+    # Picture.
     try:
-        with decoding(source), Image.open(io.BytesIO(sample.picture)) as picture:
-            made = square(picture, identity["size"])
+        with decoding(source), Image.open(io.BytesIO(sample.picture)) as original:
+            picture = square(original, identity["size"])
     except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
+
+    # Members.
     try:
-        return sample, _files(source, sample, made, identity)
+        return sample, _files(source, sample, picture, identity)
     except ValueError as error:
         raise UnusableError(f"its .json cannot be stored: {error}") from None
 
 
-def _files(source: str, sample: RawSample, made: Square, identity: Json) -> dict[str, bytes]:
-    codec = CODECS[identity["codec"]]
-    about = {
+def _files(source: str, sample: RawSample, picture: Square, identity: Json) -> dict[str, bytes]:
+    """Returns the members of a sample."""
+    # JSON, with the owner's in it.
+    metadata = {
         "dataset": identity["dataset"],
         "source": source,
-        "original_size": made.size,
-        "crop": made.crop,
+        "original_size": picture.size,
+        "crop": picture.crop,
         "filter": FILTER,
-    }
-    about |= {
         "size": identity["size"],
-        "original": {k: v for k, v in sample.about.items() if k not in _NOT_KEPT},
+        "original": {k: v for k, v in sample.metadata.items() if k not in _NOT_KEPT},
     }
-    files = {codec.extension: codec.encode(made.pixels), "json": settings.canonical(about)}
+
+    # Members. Only a sample with captions has a .txt.
+    codec = CODECS[identity["codec"]]
+    files = {codec.extension: codec.encode(picture.pixels), "json": settings.canonical(metadata)}
     return {**files, "txt": "\n".join(sample.captions).encode()} if sample.captions else files
 
 
 class _Rewriting(Work):
-    """A set of shards, rewritten from others' tars."""
+    """The plan of a set of shards from other people's tars."""
 
     companions = card.FILES
     task = staticmethod(rewrite_tar)
 
     def __init__(self, request: RewriteRequest) -> None:
         require_form(request.size, request.codec)
+
+        # Tars, with the numbers of their samples.
         self._place, self._source = open_storage(request.place), request.source
-        found = tars.find(self._place)
-        self._first = next(iter(found))
-        guessed = adoption.planned(self._place, found, adoption.glance(self._place, self._first).bytes)
-        name, how = (
-            request.source.name,
-            {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec},
-        )
-        parts = [
-            replace(
-                part,
-                file=f"{name}-{part.number:06d}.tar",
-                content={"tar": part.file, "tar_bytes": found[part.file]},
-            )
-            for part in guessed
-        ]
-        super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **how}, parts)
+        sizes = tars.find(self._place)
+        self._first = next(iter(sizes))
+        old_parts = adoption.planned(self._place, sizes, adoption.glance(self._place, self._first).bytes)
+
+        # One new tar for each.
+        name = request.source.name
+        parts = []
+        for part in old_parts:
+            content = {"tar": part.file, "tar_bytes": sizes[part.file]}
+            parts.append(replace(part, file=f"{name}-{part.number:06d}.tar", content=content))
+
+        form = {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec}
+        super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **form}, parts)
 
     def probe(self) -> Probe:
         lengths: list[int] = []
-        begun = time.process_time()
+        start = time.process_time()
         with self._place.open(self._first) as file:
             for key, members in tars.read(file, self._place.join(self._first)):
+                # Bytes of a sample.
                 try:
-                    lengths.append(sample_bytes(_made(f"{self._first}/{key}", members, self.identity)[1]))
+                    _, files = _rewritten(f"{self._first}/{key}", members, self.identity)
+                    lengths.append(sample_bytes(files))
                 except UnusableError:
                     lengths.append(0)
+
+                # The first eight samples also load code, and are not measured.
                 if len(lengths) == 8:
-                    begun = time.process_time()  # the code is loaded by now
+                    start = time.process_time()
                 if len(lengths) == 8 + _PROBES:
                     break
-        return Probe(sum(lengths) / len(lengths), (time.process_time() - begun) / max(1, len(lengths) - 8))
+        return Probe(sum(lengths) / len(lengths), (time.process_time() - start) / max(1, len(lengths) - 8))
 
     def jobs(self, parts: Sequence[Part]) -> list[RewriteJob]:
         return [RewriteJob(part, self._place.url, self.storage.url, self.identity) for part in parts]
@@ -199,13 +213,12 @@ class _Rewriting(Work):
     def statement(self, records: Sequence[Record]) -> Json:
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         left_out = [original for r in records for original in r.content["left_out"]]
-        about = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
-        return {**about, "channels": 3, "left_out": left_out}
+        source = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
+        return {**source, "channels": 3, "left_out": left_out}
 
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         return card.files(manifest, self.storage)
 
     def is_closed(self, manifest: Json) -> bool:
-        return [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts] and bool(
-            manifest["licence"] == self._source.licence
-        )
+        same = [p["file"] for p in manifest["parts"]] == [p.file for p in self.parts]
+        return same and bool(manifest["licence"] == self._source.licence)

@@ -1,6 +1,4 @@
-"""A sample of img2dataset: KEY.jpg, KEY.txt and KEY.json. The module examines samples and counts those of a
-tar.
-"""
+"""Samples of img2dataset (KEY.jpg, KEY.txt and KEY.json), and a tally of the samples of a tar."""
 
 import io
 import json
@@ -13,7 +11,8 @@ from data.decoding import UndecodableError, decoding
 from data.squares import GREY
 from synth.images import codecs
 
-_FINEST = 8  # a JPEG is examined at an eighth of its size: all of its stream is read, but few pixels are made
+# A JPEG is examined at an eighth of its size. This reads all of its stream, but computes few pixels.
+_FINEST = 8
 
 Json = dict[str, Any]
 
@@ -29,11 +28,11 @@ class RawSample(NamedTuple):
     size: tuple[int, int]  # width and height
     grey: bool
     captions: Sequence[str]
-    about: Json  # its JSON; empty if it has none
+    metadata: Json  # its JSON; empty if it has none
 
 
 class Tally:
-    """The samples of a tar that a task has seen so far."""
+    """Counts of the samples of a tar that a task has read so far."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []  # of samples that can be used
@@ -41,8 +40,8 @@ class Tally:
         self._grey = self._captions = self._bare = 0
 
     @property
-    def seen(self) -> int:
-        """Samples so far."""
+    def total(self) -> int:
+        """The number of samples so far."""
         return len(self.keys) + len(self.unusable)
 
     def take(self, key: str, sample: RawSample) -> None:
@@ -52,30 +51,36 @@ class Tally:
         self._bare += not sample.captions
 
     def content(self) -> Json:
-        """Returns the counts for the tar's record, and its least and greatest key. At least one sample must
-        be usable."""
+        """Returns the counts for the tar's record, and its least and greatest key.
+
+        At least one sample must be usable."""
         counts = {"grey": self._grey, "captions": self._captions, "without_captions": self._bare}
         return {**counts, "keys": [min(self.keys), max(self.keys)]}
 
 
 def examined(files: dict[str, bytes], *, whole: bool) -> RawSample:
-    """Returns the sample of these members. With `whole` the picture is read to its end, else its header
-    alone. Raises UnusableError."""
+    """Returns the sample of these members. Raises UnusableError.
+
+    With `whole` it reads the picture to its end, else only its header."""
+    # Number of pictures.
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
     if len(pictures) != 1:
         raise UnusableError(f"it holds {len(pictures)} pictures instead of one")
+
+    # Text files. NaN is no JSON, but common.
     try:
-        about = json.loads(
-            files.get("json", b"{}"), parse_constant=lambda _: None
-        )  # NaN is no JSON, and common
+        metadata = json.loads(files.get("json", b"{}"), parse_constant=lambda _: None)
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
     except ValueError as error:
         raise UnusableError(f"its .txt or .json is damaged: {error}") from None
-    if not isinstance(about, dict):
+    if not isinstance(metadata, dict):
         raise UnusableError("its .json is no object")
-    captions = [caption for line in lines if (caption := line.strip())] or _captions(
-        about.get("caption") or []
-    )
+
+    # Captions of the .txt, else of the .json.
+    captions = [caption for line in lines if (caption := line.strip())]
+    captions = captions or _captions(metadata.get("caption") or [])
+
+    # Picture.
     try:
         with decoding("a sample"), Image.open(io.BytesIO(pictures[0])) as picture:
             size, grey = picture.size, picture.mode in GREY
@@ -84,16 +89,18 @@ def examined(files: dict[str, bytes], *, whole: bool) -> RawSample:
                 picture.load()
     except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
-    return RawSample(pictures[0], size, grey, captions, about)
+    return RawSample(pictures[0], size, grey, captions, metadata)
 
 
-def _captions(said: object) -> list[str]:
+def _captions(value: object) -> list[str]:
     """Returns the captions of a sample's JSON. Raises UnusableError if they are not texts."""
-    said = [said] if isinstance(said, str) else said
-    if not isinstance(said, list) or not all(isinstance(s, str) for s in said):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UnusableError("the caption in its .json is no text")
+
+    # JSON may contain half a surrogate pair, which UTF-8 cannot store.
     try:
-        "".join(said).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError as error:
         raise UnusableError(f"the caption in its .json cannot be stored: {error}") from None
-    return [" ".join(s.split("\n")).strip() for s in said if s.strip()]
+    return [" ".join(text.split("\n")).strip() for text in texts if text.strip()]

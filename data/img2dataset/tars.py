@@ -1,9 +1,8 @@
-"""Tars of img2dataset: 00000.tar, each with its 00000_stats.json. The module reads each tar once and checks
-that it is whole.
+"""Tars of img2dataset: 00000.tar, each with its 00000_stats.json.
 
-The reader is exnihilo's own (synth.sets.shards), not webdataset's. Later stages read the tars with it, so
-they find the same samples. It hashes the same bytes that it reads. It needs no torch.
-tests/test_img2dataset.py compares the two readers.
+The module reads each tar once and checks that it is whole. It uses exnihilo's reader (synth.sets.shards),
+not webdataset's: later stages use it too, so they read the same samples. The reader hashes the bytes that it
+reads, and needs no torch. tests/test_img2dataset.py compares the two readers.
 """
 
 import hashlib
@@ -20,12 +19,12 @@ _CHUNK = 1 << 20
 _STATS = "_stats.json"
 
 
-class UnfitError(UserError):
+class UnfitTarError(UserError):
     """Tars that cannot be used in place."""
 
 
 class HashedFile:
-    """A file that hashes itself while it is read from start to end. The reader may go back a little."""
+    """A file that hashes its bytes while it is read from start to end. The reader may go back a little."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._seen, self._sha256 = file, 0, hashlib.sha256()
@@ -40,7 +39,7 @@ class HashedFile:
         return data
 
     def seek(self, offset: int) -> int:
-        """Moves to an offset and returns it. The bytes skipped are hashed too."""
+        """Moves to an offset and returns it. Hashes the skipped bytes too."""
         if offset > self._seen:
             self._file.seek(self._seen)
             while self._seen < offset and self.read(min(_CHUNK, offset - self._seen)):
@@ -60,85 +59,107 @@ class HashedFile:
 
 
 def find(storage: Storage) -> dict[str, int]:
-    """Returns the tars of a place with their bytes, in the order of their names. Raises UserError if there
-    are none, or some are missing."""
+    """Returns the tars of a place with their bytes, in the order of their names.
+
+    Raises UserError if there are none, or some are missing."""
+    # Tars.
     sizes = storage.sizes()
-    found = {name: sizes[name] for name in sorted(sizes) if name.endswith(".tar")}
-    if not found:
+    tars = {name: sizes[name] for name in sorted(sizes) if name.endswith(".tar")}
+    if not tars:
         raise UserError(
             f"{storage.url} holds no .tar; img2dataset writes them with --output_format webdataset"
         )
+
+    # Each file of statistics has its tar.
     for name in sizes:
-        if name.endswith(_STATS) and f"{name.removesuffix(_STATS)}.tar" not in found:
-            lost = storage.join(name.removesuffix(_STATS) + ".tar")
-            raise UserError(f"{lost} is missing, and {name} lies there; fetch it, or let img2dataset go on")
-    return found
+        tar = f"{name.removesuffix(_STATS)}.tar"
+        if name.endswith(_STATS) and tar not in tars:
+            raise UserError(
+                f"{storage.join(tar)} is missing, but its {name} exists;"
+                " fetch the tar, or let img2dataset resume"
+            )
+    return tars
 
 
 def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yields the samples of a tar by key. Raises UserError if the tar is damaged, UnfitError if a key comes
-    twice."""
+    """Yields the samples of a tar by key.
+
+    Raises UserError if the tar is damaged, UnfitTarError if a key comes twice."""
     keys: set[str] = set()
     try:
         for key, files in shards.read_members(file, name):
             if key in keys:
-                raise UnfitError(f"{name} has the key {key} twice; keys must be unique")
+                raise UnfitTarError(f"{name} has the key {key} twice; keys must be unique")
             keys.add(key)
             yield key, files
-    except UnfitError:
+    except UnfitTarError:
         raise
+    # The tar is the owner's, so no command of exnihilo can make it again.
     except UserError as error:
         advice = "fetch it again, or let img2dataset write it again"
-        raise UserError(re.sub("remove it and give the command.*", advice, str(error))) from None
+        raise UserError(re.sub("remove it and .*", advice, str(error))) from None
 
 
 def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
-    """Returns the numbers of samples that img2dataset counted into tars, as far as its files name them.
-    Raises UserError if such a file is damaged."""
-    there = storage.sizes()
-    stats = {name.removesuffix(".tar") + _STATS: name for name in tars}
-    found = {}
-    for file, data in storage.read_many(file for file in stats if file in there).items():
+    """Returns the numbers of samples of tars, from img2dataset's statistics. Tars may have none.
+
+    Raises UserError if a file of statistics is damaged."""
+    # Existing files of statistics.
+    sizes = storage.sizes()
+    tar_of = {name.removesuffix(".tar") + _STATS: name for name in tars}
+    existing = [file for file in tar_of if file in sizes]
+
+    # Their counts.
+    samples = {}
+    for file, data in storage.read_many(existing).items():
         try:
-            found[stats[file]] = int(json.loads(data)["successes"])
+            samples[tar_of[file]] = int(json.loads(data)["successes"])
         except (ValueError, TypeError, KeyError):
             raise UserError(
                 f"{storage.join(file)} is not what img2dataset writes; remove it, or fetch it again"
             ) from None
-    return found
+    return samples
 
 
 def require_whole(storage: Storage, name: str, samples: int) -> None:
-    """Raises UserError if img2dataset counted another number of samples into a tar than it holds."""
-    counted = counts(storage, [name]).get(name, samples)
-    if counted != samples:
+    """Raises UserError if a tar has another number of samples than its statistics."""
+    expected = counts(storage, [name]).get(name, samples)
+    if expected != samples:
         raise UserError(
-            f"{storage.join(name)} holds {samples:,} samples where img2dataset counted {counted:,}; fetch it again"
+            f"{storage.join(name)} holds {samples:,} samples, but img2dataset counted {expected:,};"
+            " fetch it again"
         )
 
 
 def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None:
-    """Raises UnfitError if two tars hold the same key. `ranges` has the least and the greatest key of each.
-    Tars with ranges that do not overlap, as those of img2dataset, are not read again."""
+    """Raises UnfitTarError if two tars contain the same key.
+
+    `ranges` has the least and the greatest key of each. Only tars with overlapping ranges are read again;
+    those of img2dataset do not overlap."""
     ordered = sorted(ranges, key=lambda file: ranges[file])
-    place: dict[str, str] = {}
-    reach = ""
+    file_of: dict[str, str] = {}
+    greatest = ""
     for i, file in enumerate(ordered):
-        alone = (not reach or ranges[file][0] > reach) and (
-            i + 1 == len(ordered) or ranges[ordered[i + 1]][0] > ranges[file][1]
-        )
-        reach = max(reach, ranges[file][1])
-        if alone:
+        # Overlap with a range before or after.
+        least, most = ranges[file]
+        after_others = not greatest or least > greatest
+        before_others = i + 1 == len(ordered) or ranges[ordered[i + 1]][0] > most
+        greatest = max(greatest, most)
+        if after_others and before_others:
             continue
+
+        # Keys.
         for key in _keys(storage, file):
-            if key in place:
-                raise UnfitError(
-                    f"the key {key} lies in {place[key]} and in {file} of {storage.url}; keys must be unique over all tars"
+            if key in file_of:
+                raise UnfitTarError(
+                    f"{file_of[key]} and {file} of {storage.url} both hold the key {key};"
+                    " keys must be unique over all tars"
                 )
-            place[key] = file
+            file_of[key] = file
 
 
 def _keys(storage: Storage, name: str) -> Iterator[str]:
+    """Yields the keys of a tar."""
     with storage.whole(name) as file:
         for key, _ in shards.read_members(file, storage.join(name)):
             yield key

@@ -74,12 +74,15 @@ def draw(
     """Yields the pictures of these indices, uint8 (size, size, C), each with its sample's JSON, as shards
     hold them.
 
-    Without a config it is the data set's own. The JSON has no checksum, as there is no file. Raises UserError
-    if a class gives no picture."""
+    A config of None stands for the data set's own. The JSON has no checksum, as there is no file. Raises
+    UserError if a class gives no picture."""
+    # The data set and its settings.
     dataset = datasets.get(dataset) if isinstance(dataset, str) else dataset
     config = dataset.module.Config(**dataset.config) if config is None else config
     if hasattr(dataset.module, "ready"):
         config = dataset.module.ready(config, None)
+
+    # Pictures. Their JSON is written and read, so that tuples are lists, as in a shard.
     for index in indices:
         params, picture = render(dataset, config, seed=seed, index=index, size=size)
         sample = describe(dataset, config, params, picture, seed=seed, index=index, size=size)
@@ -94,15 +97,15 @@ def render(dataset: DataSet, config: Any, *, seed: int, index: int, size: int) -
             return params, dataset.module.render(params, size)
         except UnfitError as error:
             reason = error
-    raise UserError(
-        f"picture {index} was drawn {_REDRAWS} times in vain: {reason}; change the settings or the class table"
-    )
+    fault = f"picture {index} was drawn {_REDRAWS} times in vain: {reason}"
+    raise UserError(f"{fault}; change the settings or the class table")
 
 
 def describe(
     dataset: DataSet, config: Any, params: Any, picture: Picture, *, seed: int, index: int, size: int
 ) -> Json:
     """Returns the JSON of a sample, without the checksum of its picture file."""
+    # Picture i is instance i div C of class i mod C.
     instance, number = divmod(index, config.classes)
     return {
         "dataset": dataset.name,

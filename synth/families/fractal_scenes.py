@@ -67,12 +67,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Placed(FractalView):
-    """A fractal in its place."""
+    """A fractal with its square in the picture. The square may reach beyond the picture."""
 
     number: int  # of its class
-    box: tuple[
-        float, float, float, float
-    ]  # left, top, right, bottom of its square, in sides of the picture; it may stick out
+    box: tuple[float, float, float, float]  # left, top, right, bottom, in sides of the picture
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,17 @@ def sample_class(config: Config, stream: Stream) -> tuple[ifs.Row, ...]:
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
     """Returns the Params of a picture of a class. The first figure has its system, the others have systems of
     random classes."""
-    figures = []
-    for i in range(stream.integer(*config.figures)):
-        number = stream.integer(0, config.classes - 1) if i else stream.path[0]
-        own = fractals.sample_class(config, stream.at(number)) if i else system
-        figures.append(_placed(config, number, own, stream))
+    # Figures. Another class's system comes from its own stream, so that it is the same in every picture.
+    count = stream.integer(*config.figures)
+    figures = [_placed(config, stream.path[0], system, stream)]
+    for _ in range(1, count):
+        number = stream.integer(0, config.classes - 1)
+        figures.append(_placed(config, number, fractals.sample_class(config, stream.at(number)), stream))
+
+    # Background and blur.
     clouds, cloud_key = fractals.sample_clouds(stream)
-    return Params(
-        tuple(figures),
-        config.edges,
-        clouds,
-        cloud_key,
-        config.hue_mode,
-        fractals.sample_sigma(config, stream),
-    )
+    sigma = fractals.sample_sigma(config, stream)
+    return Params(tuple(figures), config.edges, clouds, cloud_key, config.hue_mode, sigma)
 
 
 def _placed(config: Config, number: int, system: tuple[ifs.Row, ...], stream: Stream) -> Placed:
@@ -125,14 +120,19 @@ def render(params: Params, size: int) -> Picture:
     canvas = fractals.backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
     foreground = np.zeros((size, size), np.bool_)
     for figure in params.figures:
+        # The figure at half the picture's side.
         half = max(1, size // 2)
         drawn = np.zeros((half, half), np.uint32)
         lit = fractals.paint(figure, fractals.density(figure, half), drawn)
+
+        # Its place, in whole pixels.
         left, top, right, _ = figure.box
         side = max(1, round((right - left) * size))
         place = np.array([round(left * size), round(top * size), side])
         put = put_dark if params.edges == "dark" else put_clean
         put(drawn, lit, place, canvas, foreground)
+
+    # Finish. The foreground keeps sharp edges.
     if not foreground.any():
         raise UnfitError("its figures lie outside the picture")
     if params.sigma:
@@ -164,11 +164,11 @@ def put_clean(
         for column in range(max(0, left), min(canvas.shape[1], left + side)):
             resized, cover = _mix(drawn, lit, (row - top + 0.5) / side, (column - left + 0.5) / side)
             if cover > 0:
+                # The resized colour is already multiplied by its coverage, as it is mixed with black.
                 behind, mixed = canvas[row, column], np.uint32(0)
                 for shift in (np.uint32(0), np.uint32(8), np.uint32(16)):
-                    level = ((resized >> shift) & np.uint32(255)) + ((behind >> shift) & np.uint32(255)) * (
-                        1.0 - cover
-                    )
+                    back = ((behind >> shift) & np.uint32(255)) * (1.0 - cover)
+                    level = ((resized >> shift) & np.uint32(255)) + back
                     mixed |= np.uint32(np.int32(min(255.0, level + 0.5))) << shift
                 canvas[row, column] = mixed
                 foreground[row, column] |= cover >= 0.5
@@ -178,12 +178,13 @@ def put_clean(
 def _mix(drawn: np.ndarray, lit: np.ndarray, down: float, across: float) -> tuple[np.uint32, float]:
     """Returns the bilinear colour of a figure (H, H) against black at a point given in sides, and the share
     of it that is lit."""
+    # The place among pixel centres, clamped to the outermost.
     last = drawn.shape[0] - 1
-    y, x = (
-        min(max(down * (last + 1) - 0.5, 0.0), float(last)),
-        min(max(across * (last + 1) - 0.5, 0.0), float(last)),
-    )
+    y = min(max(down * (last + 1) - 0.5, 0.0), float(last))
+    x = min(max(across * (last + 1) - 0.5, 0.0), float(last))
     top, left = int(y), int(x)
+
+    # Weighted sums over the four pixels round it.
     red = green = blue = cover = 0.0
     for i in range(2):
         for j in range(2):

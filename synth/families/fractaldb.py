@@ -55,7 +55,7 @@ class Config:
         if not 1 <= self.maps[0] <= self.maps[1] <= 16:
             raise ValueError(f"maps is {self.maps}; a system has 1 to 16")
         if not 0 <= self.fill <= 0.3:
-            raise ValueError(f"fill is {self.fill}; hardly any system is found beyond 0.3")
+            raise ValueError(f"fill is {self.fill}; it must lie in 0..0.3, as hardly any system fills more")
         if self.points < 1 or self.classes < 1:
             raise ValueError("classes and points must be at least 1")
         if not 0 <= self.margin < _SIDE / 2:
@@ -92,10 +92,13 @@ def sample_class(config: Config, stream: Stream) -> tuple[ifs.Row, ...]:
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
     """Returns the Params of a picture of a class."""
+    # One of 25 geometries: six coefficients times four factors, and the unchanged system.
     scaled, times = stream.integer(0, 24), (-2, -1, 1, 2)
     column, factor = (None, 1.0) if scaled == 24 else (scaled // 4, 1 + times[scaled % 4] * config.weight)
     rows = tuple(tuple(x * factor if i == column else x for i, x in enumerate(row)) for row in system)
-    point_key = stream.at(stream.path[0]).key()  # the class's own
+
+    # The points follow the class's stream, so that its pictures share the sequence of choices.
+    point_key = stream.at(stream.path[0]).key()
     flip = 2 * stream.integer(0, 3)
     name = "none" if column is None else "abcdef"[column]
     return Params(rows, name, factor, point_key, stream.key(), config.points, config.margin, flip)
@@ -104,9 +107,12 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 1), 0 or 127. Raises UnfitError if the points diverge or
     fill too little."""
+    # As many points a pixel at every size.
     count = max(1, round(params.points * (size / _SIDE) ** 2))
     points = ifs.points(ifs.array(params.maps), start=(0.0, 0.0), key=params.point_key, count=count)
     cells = place(points, _spans(points), size, params.margin * size / _SIDE)
+
+    # Patches. The frame of two pixels takes those beyond the edge.
     framed = paste(cells, np.uint64(params.patch_key), size)
     pixels = np.ascontiguousarray(ifs.turned(framed[2:-2, 2:-2], params.flip))
     foreground = pixels > 0
@@ -138,14 +144,15 @@ def candidate(key: np.uint64, count: int) -> np.ndarray:
 
 def accepts(system: np.ndarray, key: int, fill: float) -> bool:
     """Returns True if the points of a system fill the share `fill` of the search's picture."""
-    wanted = fill * _SEARCH_SIDE**2
+    target = fill * _SEARCH_SIDE**2  # cells
+    # A pilot with a quarter of the points gives up most candidates early.
     for part, share in ((4, _PILOT / 4), (1, 1.0)):
         points = ifs.points(system, start=(0.0, 0.0), key=key, count=_SEARCH_POINTS // part)
         try:
             cells = place(points, _spans(points), _SEARCH_SIDE, 6.0)
         except UnfitError:
             return False
-        if filled(cells, _SEARCH_SIDE) < share * wanted:
+        if filled(cells, _SEARCH_SIDE) < share * target:
             return False
     return True
 
@@ -163,13 +170,14 @@ def _spans(points: ifs.Points) -> np.ndarray:
 def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np.ndarray:
     """Returns the cell of each point, x to the right and y down, stretched to the frame inside the margin:
     int32 (P,)."""
+    # Scale and offset of each axis. The 2 is the frame's.
     cells = np.empty(points[0].size, np.int32)
     room = size - 2.0 * margin
     right, down = np.float32(room / spans[0, 1]), np.float32(room / spans[1, 1])
-    left, top = (
-        np.float32(margin + 2.0 - spans[0, 0] * room / spans[0, 1]),
-        np.float32(margin + 2.0 - spans[1, 0] * room / spans[1, 1]),
-    )
+    left = np.float32(margin + 2.0 - spans[0, 0] * room / spans[0, 1])
+    top = np.float32(margin + 2.0 - spans[1, 0] * room / spans[1, 1])
+
+    # Cells, clamped to the picture: rounding may put a point of the edge beyond it.
     least, most = np.float32(2.0), np.float32(size + 1.5)
     for i in range(cells.size):
         column = min(max(points[0][i] * right + left, least), most)
@@ -196,8 +204,10 @@ def paste(cells: np.ndarray, key: np.uint64, size: int) -> np.ndarray:
     side = size + 4
     pixels = np.zeros(side * side, np.uint8)
     for i in range(cells.size):
+        # A word gives the patches of four points, 16 bits each.
         bits = (word(key, np.uint64(i >> 2)) >> np.uint64(16 * (i & 3))) & np.uint64(0xFFFF)
         patch = np.uint64(1) + ((bits * np.uint64(511)) >> np.uint64(16))
+        # A cell of the patch lights its pixel or erases it.
         for k in range(9):
             place = cells[i] + (k // 3 - 1) * side + k % 3 - 1
             pixels[place] = _GREY if (patch >> np.uint64(k)) & np.uint64(1) else 0

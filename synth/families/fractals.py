@@ -8,7 +8,7 @@ draw the same numbers as `fractals`, so they form a chain over the index:
 
     without_color       colour=grey       the finished picture's luma, one channel
     without_background  backdrop=black    the same foreground on black, then the same blur
-    corrupted_contour   lines=100         the finished picture without background, then black lines, no blur after
+    corrupted_contour   lines=100         the picture without background, then black lines after the blur
 
 This law also defines the cases that the published program leaves open. Random numbers come from the index
 (there the kernel's generator is not seeded). The hue byte wraps by a modulo (there a float beyond 255 is
@@ -108,9 +108,12 @@ class Params(FractalView):
 def check(config: Any) -> None:
     """Raises ValueError if a setting of this family, or of its scenes, is not allowed. Limits the classes to
     those of the table."""
+    # Names.
     for name, allowed in _KINDS.items():
         if getattr(config, name, allowed[0]) not in allowed:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be {' or '.join(allowed)}")
+
+    # Ranges.
     if not 1 <= config.maps[0] <= config.maps[1] <= 16:
         raise ValueError(f"maps is {config.maps}; a system has 1 to 16")
     for name, least in (("classes", 1), ("points", 1), ("lines", 0), ("line_width", 0)):
@@ -122,6 +125,7 @@ def check(config: Any) -> None:
     for name in ("saturation", "value"):
         if not 0 <= getattr(config, name)[0] <= getattr(config, name)[1] <= 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must lie in 0..1")
+
     limit(config)
 
 
@@ -140,6 +144,7 @@ def random_system(count: int, key: int) -> tuple[ifs.Row, ...]:
 
 def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream) -> Params:
     """Returns the Params of a picture of a class. All data sets of the chain draw the same numbers."""
+    # All numbers are drawn in any case, whether or not the picture uses them.
     figure = sample_figure(config, system, stream)
     cloud_law, cloud_key = sample_clouds(stream)
     sigma = sample_sigma(config, stream)
@@ -158,6 +163,7 @@ def sample_instance(config: Config, system: tuple[ifs.Row, ...], stream: Stream)
 
 def sample_figure(config: Any, system: tuple[ifs.Row, ...], stream: Stream) -> FractalView:
     """Draws a fractal of a class: its jitter, window, turn and colours."""
+    # Python evaluates arguments in their order, which is the order of the stream's numbers.
     return FractalView(
         maps=jittered(system, config.jitter, stream),
         points=config.points,
@@ -181,6 +187,7 @@ def jittered(
     for _ in range(4):
         k, factor = stream.integer(0, len(system) - 1), stream.uniform(*factors)
         *numbers, p = system[k]
+        # The determinant has two factors, and p is proportional to it.
         scaled = (*(factor * number for number in numbers), factor * factor * p)
         if ifs.largest_stretch(*scaled[:4]) <= 1:
             return (*system[:k], scaled, *system[k + 1 :])
@@ -190,6 +197,7 @@ def jittered(
 def sample_clouds(stream: Stream) -> tuple[tuple[float, ...], int]:
     """Draws the law of a background (decay, then gain and offset of hue, saturation and value, in bytes) and
     its key."""
+    # The published ranges.
     decay = stream.uniform(0.4, 0.8)
     hue = (255 * stream.uniform(0.25, 1), 255 * stream.uniform(0, 1))
     saturation = (255 * stream.uniform(0.1, 0.3), 255 * stream.uniform(0.4, 0.6))
@@ -199,6 +207,7 @@ def sample_clouds(stream: Stream) -> tuple[tuple[float, ...], int]:
 
 def sample_sigma(config: Any, stream: Stream) -> float:
     """Draws the blur of a picture, 0 for none."""
+    # Both numbers are drawn in any case, so that the stream goes on at the same word.
     sigma = stream.uniform(*config.sigma)
     return sigma if stream.uniform(0, 1) < config.blur else 0.0
 
@@ -206,22 +215,29 @@ def sample_sigma(config: Any, stream: Stream) -> float:
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 1 or 3). Raises UnfitError if the picture shows too few
     points of the fractal."""
+    # Fractal on its background. The density comes first, as it may refuse the picture.
     counts = density(params, size)
     canvas = backdrop(params.clouds, params.cloud_key, params.hue_mode, size)
     foreground = paint(params, counts, canvas)
+
+    # Blur and lines.
     if params.sigma:
         canvas = colour.blur(canvas, params.sigma)
     if params.lines:
         lines = scatter(np.uint64(params.line_key), params.lines, *params.line_length)
         draw_lines(lines * size, max(1, round(params.line_width * size)), canvas, foreground)
+
     return Picture(colour.grey(canvas) if params.colour == "grey" else colour.rgb(canvas), foreground)
 
 
 def density(figure: FractalView, size: int) -> np.ndarray:
     """Counts the points at each pixel, spread by the stencil: uint32 (S, S). Raises UnfitError if there are
     too few."""
+    # The chaos game.
     system = ifs.array(figure.maps)
     points = ifs.points(system, start=ifs.fixed_point(system[0]), key=figure.point_key, count=figure.points)
+
+    # The points in the window, and their stencil.
     window = view(ifs.bounds(points), figure.shift, figure.zoom)
     counts = ifs.histogram(points, window, size, ifs.strides(figure.orientation, size))
     lit, seen = spread(counts, stencil(figure.stencil, figure.orientation))
@@ -240,6 +256,7 @@ def stencil(bits: int, orientation: int) -> np.ndarray:
 def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, float]) -> np.ndarray:
     """Returns the window of a picture: (2, 2), least coordinate and width by axis. An extent of 0 counts as
     1. Raises UnfitError if the points diverge."""
+    # The middle is shifted by a share of the extent, and the extent scaled by the zoom.
     window = np.empty((2, 2))
     for axis, (low, high) in enumerate(bounds.tolist()):
         if not math.isfinite(high - low):
@@ -257,9 +274,12 @@ def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
     size, seen = counts.shape[0] - 4, np.uint32(0)
     out = np.zeros((size, size), np.uint32)
     for i in range(size):
+        # Points within this row of the picture.
         row, within = out[i], counts[i + 2, 2:-2]
         for j in range(size):
             seen = np.uint32(seen + within[j])
+
+        # A convolution with the mirrored stencil: each cell adds a shifted row.
         for down in range(3):
             for across in range(3):
                 if stencil[down, across]:

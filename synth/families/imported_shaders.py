@@ -50,10 +50,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.classes < 1:
             raise ValueError(f"classes is {self.classes}; it must be at least 1")
+        # A manifest holds the sha256 of its programs alone.
         if isinstance(self.programs, str):
-            raise UserError(
-                f"its programs (sha256 {self.programs[:12]}...) lie beside the set; only --set programs=DIR can give them"
-            )
+            digest = f"sha256 {self.programs[:12]}..."
+            raise UserError(f"its programs ({digest}) come from a folder; give it: --set programs=DIR")
 
     @property
     def channels(self) -> int:
@@ -84,54 +84,54 @@ def ready(config: Config, stored: bytes | None) -> Config:
     """Returns the config with its programs. Vets them now unless the target's programs.json holds them."""
     if config.programs and config.programs.sha256:
         return config
+
+    # Stored programs count only if they were vetted from the same inputs.
     programs = Programs.of(stored) if stored else None
-    if programs is None or programs.content["asked"] != {**_asked(config)[1], "law": vetting.LAW}:
+    if programs is None or programs.content["asked"] != {**_inputs(config)[1], "law": vetting.LAW}:
         programs = vet(config)
+
+    # A class for each accepted program.
     classes = min(config.classes, len(programs.content["programs"]))
-    return replace(
-        config, classes=classes, programs=Collection(programs.sha256, programs.place, programs.data)
-    )
+    collection = Collection(programs.sha256, programs.place, programs.data)
+    return replace(config, classes=classes, programs=collection)
 
 
 def vet(config: Config, device: str = "software") -> Programs:
     """Vets the programs of the config's folder. Raises UserError if it has none."""
-    found, asked = _asked(config)
-    return vetting.sources(found, asked, config.slowest, device)
+    candidates, inputs = _inputs(config)
+    return vetting.sources(candidates, inputs, config.slowest, device)
 
 
-def _asked(config: Config) -> tuple[list[Candidate], Json]:
+def _inputs(config: Config) -> tuple[list[Candidate], Json]:
     """Returns the programs of the config's folder, and the inputs of their vetting as JSON."""
     if config.programs is None:
-        raise UserError(
-            "shaders21k cannot be shipped, for its programs belong to their authors; give a copy: --set programs=DIR"
-        )
-    found = shader_folders.allowed(shader_folders.read(config.programs.folder), config.licenses)
-    return found, {
-        "sources": settings.digest([(f.name, f.sources, f.licence, f.author, f.fault) for f in found]),
-        "slowest": config.slowest,
-    }
+        reason = "shaders21k cannot be shipped, because its programs belong to their authors"
+        raise UserError(f"{reason}; give a copy: --set programs=DIR")
+    candidates = shader_folders.allowed(shader_folders.read(config.programs.folder), config.licenses)
+    sources = [(c.name, c.sources, c.licence, c.author, c.fault) for c in candidates]
+    return candidates, {"sources": settings.digest(sources), "slowest": config.slowest}
 
 
 def licence(config: Config) -> str:
     """Returns the licence text for the card of a set."""
     assert config.programs is not None
-    found = sorted({program["licence"] for program in config.programs.content["programs"][: config.classes]})
-    bound = [name for name in found if "-nc" in name or name in (shader_folders.UNKNOWN, "proprietary")]
-    warning = (
-        f"NOT for commercial use without further leave: some samples stand under {', '.join(bound)}. "
-        if bound
-        else ""
-    )
-    return f"{warning}Every sample's JSON names its program's licence and author. All licences here: {', '.join(found)}"
+    programs = config.programs.content["programs"][: config.classes]
+    licences = sorted({program["licence"] for program in programs})
+
+    # The data card looks for this warning at the start of the text.
+    restricted = (shader_folders.UNKNOWN, "proprietary")
+    bound = [name for name in licences if "-nc" in name or name in restricted]
+    warning = "NOT for commercial use without further leave: some samples stand under "
+    warning = f"{warning}{', '.join(bound)}. " if bound else ""
+    terms = "Every sample's JSON names its program's licence and author."
+    return f"{warning}{terms} All licences here: {', '.join(licences)}"
 
 
 def sample_class(config: Config, stream: Stream) -> Class:
     """Returns the program of a class. The stream holds the class's number."""
     assert config.programs is not None
-    program: dict[str, Any] = config.programs.content["programs"][stream.path[0]]
-    return Class(
-        program["name"], program["wrapper"], program["licence"], program["author"], program["source"]
-    )
+    entry: dict[str, Any] = config.programs.content["programs"][stream.path[0]]
+    return Class(entry["name"], entry["wrapper"], entry["licence"], entry["author"], entry["source"])
 
 
 def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
@@ -142,7 +142,8 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
     pixels = gl.draw(params.source, wrappers.bindings(params.source, params.time, size), size, params.program)
+    # A smaller thumbnail may well be one colour.
     fault = judging.blank(pixels)
-    if fault and size >= 64:  # a thumbnail may well be one colour
+    if fault and size >= 64:
         raise UnfitError(f"program {params.program} is {fault}")
     return Picture(pixels, judging.foreground(pixels))

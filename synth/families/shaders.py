@@ -50,7 +50,7 @@ class Config:
         if not self.zoom[0] > 0:
             raise ValueError(f"zoom starts at {self.zoom[0]}; it must be above 0")
         if not isinstance(self.programs, Programs):
-            object.__setattr__(self, "programs", _known(self))
+            object.__setattr__(self, "programs", _shipped(self))
 
     @property
     def channels(self) -> int:
@@ -82,10 +82,13 @@ def ready(config: Config, stored: bytes | None) -> Config:
     has them."""
     if config.programs is not None:
         return config
-    found = Programs.of(stored) if stored else None
-    if found is None or found.content["asked"] != {"structures": config.structures, "law": vetting.LAW}:
-        found = vet(config)
-    return replace(config, programs=found)
+
+    # Stored programs count only if they were vetted for as many structures, by the same law.
+    inputs = {"structures": config.structures, "law": vetting.LAW}
+    vetted = Programs.of(stored) if stored else None
+    if vetted is None or vetted.content["asked"] != inputs:
+        vetted = vet(config)
+    return replace(config, programs=vetted)
 
 
 def vet(config: Config, device: str = "software") -> Programs:
@@ -96,9 +99,12 @@ def vet(config: Config, device: str = "software") -> Programs:
 def sample_class(config: Config, stream: Stream) -> Class:
     """Returns a class of the law. The stream holds its number."""
     assert config.programs is not None
+    # Class c has structure c mod P.
     number, content = stream.path[0], config.programs.content
     accepted = content["programs"]
     structure = accepted[number % min(config.structures, len(accepted))]["structure"]
+
+    # The first parameter vector that passed vetting.
     values = class_values(structure, number, content["attempts"].get(str(number), 0))
     program = composer.compose(structure)
     return Class(structure, program.plan, program.blocks, values)
@@ -116,8 +122,9 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
     pixels = draw(params, size)
+    # A smaller thumbnail may well be one colour.
     fault = judging.blank(pixels)
-    if fault and size >= 64:  # a thumbnail may well be one colour
+    if fault and size >= 64:
         raise UnfitError(f"structure {params.structure} is {fault}")
     return Picture(pixels, judging.foreground(pixels))
 
@@ -125,12 +132,8 @@ def render(params: Params, size: int) -> Picture:
 def draw(params: Params, size: int) -> np.ndarray:
     """Draws the pixels of a picture, without judging them: uint8 (size, size, 3)."""
     program = composer.compose(params.structure)
-    values = {
-        **program.bindings(params.values),
-        "side": float(size),
-        "time": params.time,
-        "view": params.view,
-    }
+    values = program.bindings(params.values)
+    values |= {"side": float(size), "time": params.time, "view": params.view}
     return gl.draw(program.text, values, size, f"structure {params.structure}")
 
 
@@ -146,12 +149,13 @@ def look(structure: int, values: tuple[float, ...], time: float) -> Params:
     return Params(structure, program.plan, program.blocks, values, time, (0.0, 0.0, 1.0, 0.0))
 
 
-def _known(config: Any) -> Programs | None:
+def _shipped(config: Any) -> Programs | None:
     """Returns the shipped programs if the config needs no others, else None. Raises UserError if the config
     holds another sha256, as a manifest may."""
-    ours = programs.shipped()
-    if isinstance(config.programs, str) and config.programs != ours.sha256:
+    shipped = programs.shipped()
+    if isinstance(config.programs, str) and config.programs != shipped.sha256:
+        digest = f"sha256 {config.programs[:12]}..."
         raise UserError(
-            f"its programs (sha256 {config.programs[:12]}...) are not those that are shipped, but lie beside the set"
+            f"its programs ({digest}) are not the shipped ones; give the set's folder: --set programs=DIR"
         )
-    return ours if config.programs or config.structures <= len(ours.content["programs"]) else None
+    return shipped if config.programs or config.structures <= len(shipped.content["programs"]) else None

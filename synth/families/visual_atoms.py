@@ -4,7 +4,8 @@ Transformers with Sinusoidal Waves, CVPR 2023), by the published law of VisualAt
 An atom is a ring of V vertices at the angles theta_v = 2 pi v / V, started on an ellipse and pushed outwards
 L times:
 
-    x_v = r ox cos theta_v + cx,  then for every orbit  x_v += cos theta_v (c (1 - P) + w + sin(n1 theta_v)/2 + sin(n2 theta_v)/2)
+    x_v = r ox cos theta_v + cx
+    x_v += cos theta_v (c (1 - P) + w + sin(n1 theta_v)/2 + sin(n2 theta_v)/2)    for every orbit
 
 and the same for y with sin theta_v and oy. After each push the closed polygon is drawn with 1-pixel lines in
 one grey level, 0 (which erases) included. P is the paper's 1-D Perlin noise at a fresh random position for
@@ -31,14 +32,17 @@ from synth.seeds import Stream, word
 LAW = 1  # raised when the golden pixels change
 UNIT = 512  # side of the canvas for the paper's lengths, in pixels
 
-# Gradient index (low four bits) of the 256 lattice points of Perlin's reference permutation (Improving Noise, SIGGRAPH 2002).
+# Gradient index (low four bits) of the 256 lattice points of Perlin's reference permutation (Improving Noise,
+# SIGGRAPH 2002), one hex digit each.
 _LATTICE = (
-    "709baf3d9f052971c47e5e83505a7e6478ab0a5eecbb53b09118d587e4d8b84fa576b0b6d2e73f5ac356c9c97e5846f619f118091c4b092984724cf644d6da30"
-    "492acb5a636ef254feb3f0a16dcaf7a57882ca36d95b7bc9167d32cef1082908a614b221e20cf321131b9efb106f57ad84c0392df46eacdde23d883d03e27dc4"
+    "709baf3d9f052971c47e5e83505a7e6478ab0a5eecbb53b09118d587e4d8b84f"
+    "a576b0b6d2e73f5ac356c9c97e5846f619f118091c4b092984724cf644d6da30"
+    "492acb5a636ef254feb3f0a16dcaf7a57882ca36d95b7bc9167d32cef1082908"
+    "a614b221e20cf321131b9efb106f57ad84c0392df46eacdde23d883d03e27dc4"
 )
 
-
 _REACH = 5000  # pixels of the 512 canvas: on one of 4096, lines stay short enough for their fixed-point slope
+# Least and most of each range.
 _BOUNDS = {
     "vertices": (3, 100_000),
     "orbits": (0, _REACH),
@@ -65,6 +69,7 @@ class Config:
     stretch: tuple[float, float] = (1.0, 2.0)  # ox, oy
 
     def __post_init__(self) -> None:
+        # Each setting by itself.
         if not 1 <= self.canvas <= 4096:
             raise ValueError(f"canvas is {self.canvas}; it must lie in 1..4096")
         if self.classes < 1:
@@ -73,11 +78,12 @@ class Config:
             low, high = getattr(self, name)
             if low < least or high > most:
                 raise ValueError(f"{name} is {low},{high}; it must lie within {least}..{most}")
+
+        # All together: the ellipse, and the longest push of every orbit, as P is at least -1.
         reach = self.radius[1] * self.stretch[1] + self.orbits[1] * (2 * self.noise[1] + self.spacing[1] + 1)
         if reach > _REACH:
-            raise ValueError(
-                f"these ranges reach {reach:,.0f} pixels from the centre; at most {_REACH:,} can be drawn"
-            )
+            limit = f"at most {_REACH:,} can be drawn"
+            raise ValueError(f"these ranges reach {reach:,.0f} pixels from the centre; {limit}")
 
     @property
     def channels(self) -> int:
@@ -112,9 +118,12 @@ def sample_class(config: Config, stream: Stream) -> Class:
     vertices, orbits = stream.integer(*config.vertices), stream.integer(*config.orbits)
     noise, spacing = stream.uniform(*config.noise), stream.uniform(*config.spacing)
     radius = stream.integer(*config.radius)
+
+    # Frequencies.
     first, second = stream.integer(*config.frequency), stream.integer(*config.frequency)
     while first == second != 0 and config.frequency[0] != config.frequency[1]:
         first, second = stream.integer(*config.frequency), stream.integer(*config.frequency)
+
     stretch = (stream.uniform(*config.stretch), stream.uniform(*config.stretch))
     return Class(vertices, orbits, noise, spacing, radius, (first, second), stretch)
 
@@ -130,21 +139,21 @@ def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 1). The foreground is the lit pixels."""
     canvas = size * -(-params.canvas // size)
     noise = np.float32(params.noise) * perlin_quantiles()
-    pixels = box_average(
-        draw_orbits(ring(params), noise, params.orbits, np.uint64(params.noise_key), canvas), size
-    )
+    drawn = draw_orbits(ring(params), noise, params.orbits, np.uint64(params.noise_key), canvas)
+    pixels = box_average(drawn, size)
     return Picture(pixels[..., None], pixels > 0)
 
 
 def ring(params: Params) -> np.ndarray:
     """Returns the starting ellipse and its pushes: float32 (5, V), in pixels of the 512 canvas. The rows are
     x, y, cos theta, sin theta and the push without noise."""
+    # The angles' sines. sin(n theta_v) is again a sine of the ring: that of vertex n v mod V.
     count = params.vertices
     cosines, sines = circle(count)
     turns = np.arange(count)
-    first, second = (
-        sines[turns * n % count] for n in params.frequencies
-    )  # sin(n theta_v) is again a sine of the ring
+    first, second = (sines[turns * n % count] for n in params.frequencies)
+
+    # The ellipse, and the push without its noise -c P.
     x = params.radius * params.stretch[0] * cosines + params.centre[0]
     y = params.radius * params.stretch[1] * sines + params.centre[1]
     push = params.noise + params.spacing + 0.5 * first + 0.5 * second
@@ -158,8 +167,11 @@ def perlin_quantiles() -> np.ndarray:
     P = 0.4 ((1 - u) g_i f + u g_{i+1} (f - 1)) at lattice point i and fraction f, with the fade u = f^3 (f (6
     f - 15) + 10). Gradients g are -1 for half of the indices and 1..8 for the rest. P is taken over 256
     fractions at each of the 256 points."""
+    # Gradients of the lattice points.
     index = np.array([int(digit, 16) for digit in _LATTICE])
     gradient = np.where(index & 8, -1, (index & 7) + 1).astype(float)
+
+    # The noise at 65,536 places, and the middle of every 16 in their order.
     fraction = (np.arange(256)[:, None] + 0.5) / 256
     fade = fraction * fraction * fraction * (fraction * (6 * fraction - 15) + 10)
     noise = 0.4 * ((1 - fade) * gradient * fraction + fade * np.roll(gradient, -1) * (fraction - 1))
@@ -194,6 +206,7 @@ def push(
     (V,) int32."""
     x, y, cosines, sines, steady = ring
     for v in range(columns.size):
+        # A word gives both axes their quantiles of the noise, 12 bits each.
         bits = word(key, np.uint64(first) + np.uint64(v))
         x[v] += cosines[v] * (steady[v] - noise[np.int64(bits >> np.uint64(52))])
         y[v] += sines[v] * (steady[v] - noise[np.int64((bits >> np.uint64(40)) & np.uint64(4095))])
@@ -212,18 +225,23 @@ def draw_polygon(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray, grey
     side, flat = pixels.shape[0], pixels.reshape(-1)
     x0, y0 = columns[-1], rows[-1]
     for v in range(columns.size):
+        # Longer and shorter extent of the line, and the steps along them in the flat picture.
         x1, y1 = columns[v], rows[v]
         wide, high = abs(x1 - x0), abs(y1 - y0)
         step_x, step_y = (1 if x1 >= x0 else -1), (side if y1 >= y0 else -side)
         steep = high >= wide
         length, rise = (high, wide) if steep else (wide, high)
         along, across = (step_y, step_x) if steep else (step_x, step_y)
+
         # A line that misses the frame on one side is skipped; one that may cross it is drawn pixel by pixel.
         missed = max(x0, x1) < 0 or max(y0, y1) < 0 or min(x0, x1) >= side or min(y0, y1) >= side
         inside = min(x0, x1) >= 0 and min(y0, y1) >= 0 and max(x0, x1) < side and max(y0, y1) < side
         if length > 0 and not missed:
+            # Fixed point: 2^32 is one pixel, and the sum starts at a half for rounding.
             slope = np.int64(np.float64(rise) * 4294967296.0 / np.float64(length)) + 1
             climbed, place = np.int64(1) << 31, np.int64(y0) * side + x0
+
+            # Within the frame the place moves by steps; otherwise every pixel is checked.
             if inside:
                 for _ in range(length):
                     flat[place + (climbed >> 32) * across] = grey

@@ -12,21 +12,14 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_ROLES = (  # in the order of their functions in a program
-    *(
-        "common",
-        "coordinates",
-        "tunnels",
-        "fields",
-        "cells",
-        "fractals",
-        "combinations",
-        "tilings",
-        "shapes",
-        "solids",
-    ),
-    *("palettes", "scatterings", "sights", "finishes", "scenes"),
+
+# In the order of their functions in a program.
+_ROLES = (
+    *("common", "coordinates", "tunnels", "fields", "cells", "fractals", "combinations"),
+    *("tilings", "shapes", "solids", "palettes", "scatterings", "sights", "finishes", "scenes"),
 )
+
+# A function with its note in the line above, and a parameter with its range.
 _FUNCTION = re.compile(
     r"^(?:// (?P<note>[^\n]*)\n)?(?P<head>(?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^{]*)\)) \{\n.*?^\}\n",
     re.M | re.S,
@@ -40,7 +33,7 @@ _PARAMETER = re.compile(
 class Parameter:
     """A number that a class chooses, uniform between its ends."""
 
-    type: str  # int, float, vec2 or vec3: so many floats, each of the range
+    type: str  # int, float, vec2 or vec3; each component has the same range
     name: str
     low: float
     high: float
@@ -66,16 +59,18 @@ class Block:
 @cache
 def blocks() -> dict[str, Block]:
     """Returns all blocks by name. Each stands after the functions that it calls."""
-    found: dict[str, Block] = {}
+    table: dict[str, Block] = {}
     for role in _ROLES:
         for match in _FUNCTION.finditer((FOLDER / f"{role}.glsl").read_text()):
+            # GLSL functions call earlier ones alone, so all callees are in the table already.
             body = match.group()[match.end("head") - match.start() :]
-            needs = tuple(name for name in found if re.search(rf"\b{name}\(", body))
+            needs = tuple(name for name in table if re.search(rf"\b{name}\(", body))
+
+            # The text without its note and its ranges.
             text = re.sub(r" /\* \S+ \*/", "", match.group()[match.start("type") - match.start() :])
-            found[match["name"]] = Block(
-                role, match["name"], text, match["note"], _parameters(match["parameters"]), needs
-            )
-    return found
+            name, parameters = match["name"], _parameters(match["parameters"])
+            table[name] = Block(role, name, text, match["note"], parameters, needs)
+    return table
 
 
 @cache
@@ -86,16 +81,15 @@ def of_role(role: str) -> tuple[Block, ...]:
 
 def with_needs(names: set[str]) -> list[Block]:
     """Returns these blocks and all that they need, in their order."""
-    wanted, waiting = set(names), list(names)
+    closure, waiting = set(names), list(names)
     while waiting:
-        fresh = set(blocks()[waiting.pop()].needs) - wanted
-        wanted |= fresh
+        fresh = set(blocks()[waiting.pop()].needs) - closure
+        closure |= fresh
         waiting += fresh
-    return [block for name, block in blocks().items() if name in wanted]
+    return [block for name, block in blocks().items() if name in closure]
 
 
 def _parameters(text: str) -> tuple[Parameter, ...]:
-    matches = _PARAMETER.finditer(text)
-    return tuple(
-        Parameter(m["type"], m["name"], float(m["low"]), float(m["high"])) for m in matches if m["low"]
-    )
+    """Returns the parameters that have a range."""
+    matches = [match for match in _PARAMETER.finditer(text) if match["low"]]
+    return tuple(Parameter(m["type"], m["name"], float(m["low"]), float(m["high"])) for m in matches)

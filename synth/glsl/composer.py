@@ -8,7 +8,7 @@ compilation. All programs are GLSL 330 and have these uniforms:
     side    pixels of the picture's side
     time    seconds, 0.1 to 10
     view    shift (x, y), zoom and turn of an instance
-    zero    0; as a part of a loop's bound it keeps compilers from unrolling the loop, which takes them long
+    zero    0; in a loop's bound it keeps compilers from unrolling the loop, which takes them long
 """
 
 import hashlib
@@ -35,7 +35,7 @@ float height(vec2 q, vec2 place);
 vec2 seen(vec2 place);
 
 {functions}
-{own}
+{definitions}
 vec2 seen(vec2 place) {{
     return turned(view.w) * place / view.z + view.xy;
 }}
@@ -69,6 +69,7 @@ class Program:
             low, high = uniform.parameter.low, uniform.parameter.high
             if uniform.parameter.type == "int":
                 values.append(float(stream.integer(int(low), int(high))))
+            # Six digits survive any JSON reader, and are enough for single precision.
             else:
                 values += [round(stream.uniform(low, high), 6) for _ in range(uniform.parameter.width)]
         return tuple(values)
@@ -76,14 +77,16 @@ class Program:
     def bindings(self, values: tuple[float, ...]) -> dict[str, int | float | tuple[float, ...]]:
         """Returns the values of the uniforms by name, for a parameter vector."""
         bound: dict[str, int | float | tuple[float, ...]] = {}
-        at = 0
+        start = 0
         for uniform in self.uniforms:
+            # moderngl takes integers and floats as they are, vectors as tuples.
             width = uniform.parameter.width
-            own = values[at : at + width]
-            bound[uniform.name] = (
-                int(own[0]) if uniform.parameter.type == "int" else own[0] if width == 1 else own
-            )
-            at += width
+            numbers = values[start : start + width]
+            start += width
+            if uniform.parameter.type == "int":
+                bound[uniform.name] = int(numbers[0])
+            else:
+                bound[uniform.name] = numbers[0] if width == 1 else numbers
         return bound
 
 
@@ -94,6 +97,7 @@ def compose(number: int) -> Program:
 
 @cache
 def _compose(number: int) -> Program:
+    # A plan draws from the structure's own stream, so the seed of a set does not change it.
     draft = Draft(seeds.stream(0, "shaders/structures", number))
     plan = PLANS[number % len(PLANS)]
     plan(draft)
@@ -102,17 +106,26 @@ def _compose(number: int) -> Program:
 
 
 def _text(number: int, plan: str, draft: Draft) -> str:
-    own = _function("float solid(vec3 p)", draft.solid or ["return 1.0;"])
-    own += _function("float height(vec2 q, vec2 place)", draft.height or ["return 0.0;"])
-    own += _function("vec3 picture(vec2 q, vec2 place)", [*draft.lines, "return colour;"])
-    names = {name for name in blocks() if f"{name}(" in own}
+    """Returns the GLSL text of a draft."""
+    # The structure's three functions.
+    definitions = _function("float solid(vec3 p)", draft.solid or ["return 1.0;"])
+    definitions += _function("float height(vec2 q, vec2 place)", draft.height or ["return 0.0;"])
+    definitions += _function("vec3 picture(vec2 q, vec2 place)", [*draft.lines, "return colour;"])
+
+    # The blocks that they call.
+    names = {name for name in blocks() if f"{name}(" in definitions}
     functions = "\n".join(block.text for block in with_needs({*names, "turned"}))
+
+    # The uniforms with their ranges.
     uniforms = "".join(
         f"uniform {u.parameter.type} {u.name};  // {u.parameter.low:g} to {u.parameter.high:g}\n"
         for u in draft.uniforms
     )
+
     title = f"{plan}: {', '.join(draft.blocks)}"
-    return _HEAD.format(number=number, title=title, uniforms=uniforms, functions=functions, own=own)
+    return _HEAD.format(
+        number=number, title=title, uniforms=uniforms, functions=functions, definitions=definitions
+    )
 
 
 def _function(head: str, lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A shader program during its composition: its blocks, their uniforms, its lines."""
+"""Shader programs during their composition: blocks, uniforms, lines."""
 
 from dataclasses import dataclass
 
@@ -38,6 +38,7 @@ class Draft:
     def call(self, block: Block, *arguments: str) -> str:
         """Adds a block, with uniforms of its own. Returns the expression that calls it with these
         arguments."""
+        # Names are numbered, because a program may call a block twice.
         self.blocks.append(block.name)
         fresh = [Uniform(f"{block.name}{len(self.blocks)}_{p.name.rstrip('_')}", p) for p in block.parameters]
         self.uniforms += fresh

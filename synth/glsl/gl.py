@@ -27,7 +27,12 @@ TOLERANCE = 4.0  # largest mean difference of a picture between two renderers, i
 DEADLINE = 30.0  # seconds that a picture may take
 
 _DEVICES = re.compile(r"software|gpu(:\d+)?")
-_VERTEX = "#version 330\nvoid main() { gl_Position = vec4(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1, 0, 1); }\n"
+
+# One triangle that covers the frame.
+_VERTEX = """#version 330
+void main() { gl_Position = vec4(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1, 0, 1); }
+"""
+
 _MISSING = "install Mesa's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
 _chosen = "software"
 
@@ -35,7 +40,7 @@ Values = Mapping[str, int | float | tuple[float, ...]]
 
 
 class ProgramError(Exception):
-    """A program does not compile, in the driver's words."""
+    """A program that does not compile. The message is the driver's."""
 
 
 def choose(device: str) -> None:
@@ -66,9 +71,10 @@ def draw(source: str, values: Values, size: int, name: str) -> np.ndarray:
 
 def cache_folder() -> str:
     """Returns the folder of compiled shaders: MESA_SHADER_CACHE_DIR, or a folder of the user's cache."""
+    # A user without a writable home, as in some containers, caches in the temporary folder.
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    own = home if os.access(Path(home).parent, os.W_OK) else tempfile.gettempdir()
-    return os.environ.get("MESA_SHADER_CACHE_DIR") or os.path.join(own, "exnihilo")
+    folder = home if os.access(Path(home).parent, os.W_OK) else tempfile.gettempdir()
+    return os.environ.get("MESA_SHADER_CACHE_DIR") or os.path.join(folder, "exnihilo")
 
 
 class _Screen:
@@ -82,21 +88,26 @@ class _Screen:
         self._driver = _Driver()
 
     def draw(self, source: str, values: Values, size: int, name: str) -> np.ndarray:
+        # Uniforms. Compilers drop those that a program does not use.
         frame, buffer = self._frame(size)
         program, triangle = self._program(source)
         for uniform, value in values.items():
             if uniform in program:
                 program[uniform].value = value
+
+        # Drawing, with a deadline for programs that do not end.
         frame.use()
         triangle.render(vertices=3)
         if not self._driver.finished(DEADLINE):
-            raise UserError(
-                f"shader program {name} drew nothing within {DEADLINE:.0f} s; leave it out and vet the others again"
-            )
+            fault = f"shader program {name} drew nothing within {DEADLINE:.0f} s"
+            raise UserError(f"{fault}; leave it out and vet the others again")
+
+        # Pixels, which OpenGL gives from the bottom up.
         frame.read_into(buffer, components=4)
         return _upright(np.frombuffer(buffer, np.uint8).reshape(size, size, 4))
 
     def _frame(self, size: int) -> tuple[Any, bytearray]:
+        # A process draws few sizes, so all frames stay.
         if size not in self._frames:
             texture = self.context.texture((size, size), 4)
             self._frames[size] = self.context.framebuffer([texture]), bytearray(4 * size * size)
@@ -111,6 +122,8 @@ class _Screen:
             except moderngl.Error as error:
                 raise ProgramError(str(error).strip()) from None
             self._driver.forget_shaders(program.glo)
+
+            # The newest program makes room. Sets use programs in a cycle, so the oldest is needed sooner.
             while len(self._programs) >= ALIVE:
                 for thing in reversed(self._programs.popitem()[1]):
                     thing.release()
@@ -122,25 +135,24 @@ class _Driver:
     """OpenGL calls that moderngl lacks: waiting for a picture with a deadline, and freeing the sources of a
     linked program. The sources take as much memory as the program."""
 
+    # GL_SYNC_GPU_COMMANDS_COMPLETE, GL_SYNC_FLUSH_COMMANDS_BIT and GL_TIMEOUT_EXPIRED.
     _COMPLETE, _FLUSH, _EXPIRED = 0x9117, 1, 0x911B
 
     def __init__(self) -> None:
         library = ctypes.CDLL("libGL.so.1")
-        self._create, self._wait, self._delete = (
-            library.glFenceSync,
-            library.glClientWaitSync,
-            library.glDeleteSync,
-        )
-        self._create.restype, self._create.argtypes = ctypes.c_void_p, [ctypes.c_uint, ctypes.c_uint]
-        self._wait.restype, self._wait.argtypes = (
-            ctypes.c_uint,
-            [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64],
-        )
-        self._delete.restype, self._delete.argtypes = None, [ctypes.c_void_p]
         self._library = library
+
+        # Types of the calls. A sync object is a pointer, which ctypes would cut to 32 bits by default.
+        uint, pointer = ctypes.c_uint, ctypes.c_void_p
+        self._create, self._wait = library.glFenceSync, library.glClientWaitSync
+        self._create.restype, self._create.argtypes = pointer, [uint, uint]
+        self._wait.restype, self._wait.argtypes = uint, [pointer, uint, ctypes.c_uint64]
+        self._delete = library.glDeleteSync
+        self._delete.restype, self._delete.argtypes = None, [pointer]
 
     def finished(self, seconds: float) -> bool:
         """Returns True if all drawing ends within these seconds."""
+        # A fence after the drawing. The flush starts the drawing, and the wait counts nanoseconds.
         sync = self._create(self._COMPLETE, 0)
         state = self._wait(sync, self._FLUSH, int(seconds * 1e9))
         self._delete(sync)
@@ -165,30 +177,35 @@ def _prepare_environment(device: str) -> None:
     folder = cache_folder()
     os.makedirs(folder, exist_ok=True)
     os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
+    # Software rendering takes one thread, as there is a worker on each core.
     if device == "software":
         os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
         os.environ.setdefault("LP_NUM_THREADS", "1")
 
 
 def _create_context(device: str) -> Any:
+    """Returns a context without a window. Raises UserError if the device has none."""
     try:
         import moderngl
     except ImportError:
         raise UserError("shaders need the Python package moderngl; install it with: make setup") from None
+
+    # The context. `_Driver` needs the GL library too, so a missing library counts as no renderer.
     options: Any = {"device_index": int(device.partition(":")[2] or 0)} if device != "software" else {}
     try:
         context = moderngl.create_context(standalone=True, **{"backend": "egl", **options})
         ctypes.CDLL("libGL.so.1")
-    except Exception as error:  # glcontext raises plain Exception
+    except Exception as error:
+        # glcontext raises plain Exception.
         reason = str(error).strip().replace("\n", " ")
-        raise UserError(
-            f"nothing here can draw shaders with --device {device} ({reason}); {_MISSING}"
-        ) from None
-    software = re.search("llvmpipe|softpipe|swrast", context.info["GL_RENDERER"])
-    if device != "software" and software:
-        raise UserError(
-            f"{device} is no GPU here but {context.info['GL_RENDERER']}; install the GPU's EGL driver, or take --device software"
-        )
+        fault = f"nothing here can draw shaders with --device {device} ({reason})"
+        raise UserError(f"{fault}; {_MISSING}") from None
+
+    # EGL may offer a software renderer under a GPU's number.
+    name = context.info["GL_RENDERER"]
+    if device != "software" and re.search("llvmpipe|softpipe|swrast", name):
+        advice = "install the GPU's EGL driver, or take --device software"
+        raise UserError(f"{device} is no GPU here but {name}; {advice}")
     return context
 
 

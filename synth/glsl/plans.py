@@ -21,6 +21,8 @@ def _colour(draft: Draft, number: str, other: str | None = None) -> None:
     """Adds a colour for a number from 0 to 1, in one of several manners."""
     manner = draft.stream.integer(0, 5)
     palette = draft.one_of("palettes")
+
+    # The palette alone, or embossed as a relief.
     if manner in (1, 2):
         draft.raise_relief(number)
     if manner <= 2:
@@ -28,15 +30,20 @@ def _colour(draft: Draft, number: str, other: str | None = None) -> None:
     if manner in (1, 2):
         depth, angle = draft.knob("depth", 0.15, 0.7), draft.knob("angle", 0, 6.28)
         draft.add(f"colour = embossed(colour, high, {depth}, {angle});")
+
+    # Two palettes, by the share of the other number.
     if manner == 3:
         second = draft.one_of("palettes")
         share = other or f"smoothstep(0.3, 0.7, {draft.call(draft.one_of('fields'), 'place')})"
         draft.add(f"vec3 colour = mix({draft.call(palette, number)}, {draft.call(second, number)}, {share});")
+
+    # Hue by the other number, light by this one.
     if manner == 4:
         hue = other or "0.5 + 0.35 * place.x + 0.2 * place.y"
-        draft.add(
-            f"vec3 colour = {draft.call(palette, f'0.35 * {number} + 0.6 * ({hue})')} * (0.5 + 0.6 * {number});"
-        )
+        paint = draft.call(palette, f"0.35 * {number} + 0.6 * ({hue})")
+        draft.add(f"vec3 colour = {paint} * (0.5 + 0.6 * {number});")
+
+    # Contour lines.
     if manner == 5:
         lines, thin = draft.knob("lines", 3, 9), draft.knob("thin", 0.1, 0.3)
         draft.add(f"vec3 colour = {draft.call(palette, number)};")
@@ -53,6 +60,8 @@ def _two_fields(draft: Draft, *roles: str) -> None:
     """Adds a field, or two combined, over bent coordinates, in colour."""
     _bend(draft, 0, 2)
     draft.add(f"float a = {draft.call(draft.one_of(*roles), 'q')};")
+
+    # A second field, over coordinates that the first one pulls or over others.
     if draft.chance(0.5):
         if draft.chance(0.4):
             draft.add(f"vec2 r = q + {draft.knob('pull', 0.2, 0.9)} * vec2(a, -a);")
@@ -76,9 +85,12 @@ def _cells(draft: Draft) -> None:
 
 
 def _fractals(draft: Draft) -> None:
+    """Adds an escape-time fractal or the like, alone or combined with a field."""
     if draft.chance(0.3):
         _bend(draft, 1, 1)
     draft.add(f"float a = {draft.call(draft.one_of('fractals'), 'q')};")
+
+    # Combination with a field.
     if draft.chance(0.35):
         draft.add(f"float b = {draft.call(draft.one_of('fields'), 'q')};")
         draft.add(f"float f = {draft.call(draft.one_of('combinations'), 'a', 'b')};")
@@ -89,7 +101,7 @@ def _fractals(draft: Draft) -> None:
 
 
 def _mirrors(draft: Draft) -> None:
-    """Coordinates bent three or four times: what is seen is the bending."""
+    """Coordinates bent three or four times, so that the picture shows the bending."""
     _bend(draft, 3, 4)
     draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
     _colour(draft, "a", "0.5 + 0.5 * sin(q.x + q.y)")
@@ -97,35 +109,42 @@ def _mirrors(draft: Draft) -> None:
 
 
 def _tilings(draft: Draft) -> None:
-    """Shapes in cells, each turned and coloured by the cell's chance."""
+    """Shapes in cells, each turned and coloured by the cell's random number, cell.z."""
     _bend(draft, 0, 1)
     draft.add(f"vec4 cell = {draft.call(draft.one_of('tilings'), 'q')};")
-    turn, own = draft.knob("turn", 0, 6.28), draft.knob("own", 0.2, 1)
-    draft.add(
-        f"vec2 at = turned({turn} * floor(4.0 * cell.z) + 0.6 * {own} * time * (cell.z - 0.5)) * cell.xy * (1.0 + {own} * cell.z);"
-    )
+
+    # The place in the cell, cell.xy. Cells differ in turn, speed and scale.
+    turn, variety = draft.knob("turn", 0, 6.28), draft.knob("own", 0.2, 1)
+    angle = f"{turn} * floor(4.0 * cell.z) + 0.6 * {variety} * time * (cell.z - 0.5)"
+    draft.add(f"vec2 at = turned({angle}) * cell.xy * (1.0 + {variety} * cell.z);")
+
+    # One shape, or two by turns.
     draft.add(f"float d = {draft.call(draft.one_of('shapes'), 'at')};")
     if draft.chance(0.5):
         draft.add(f"float e = {draft.call(draft.one_of('shapes'), 'at * 1.3')};")
         draft.add("d = cell.z < 0.5 ? d : e;")
+
+    # Colours of shape, ground and joints. The distance to the cell's edge is cell.w.
     palette = draft.one_of("palettes")
     inner = draft.call(palette, f"fract(3.7 * cell.z) + {draft.knob('rings', 0, 0.8)} * d")
     outer = draft.call(draft.one_of("palettes"), f"0.25 + 0.5 * cell.z * {draft.knob('ground', 0, 1.2)}")
     draft.add(f"vec3 colour = {outer} * {draft.knob('dim', 0.6, 1)};")
-    draft.add(
-        f"colour = laid(colour, d, {inner}, {draft.knob('shadow', 0.02, 0.3)}, {draft.knob('outline', 0, 1)});"
-    )
+    shadow, outline = draft.knob("shadow", 0.02, 0.3), draft.knob("outline", 0, 1)
+    draft.add(f"colour = laid(colour, d, {inner}, {shadow}, {outline});")
     draft.add(f"colour *= smoothstep(0.0, {draft.knob('joint', 0.01, 0.12)}, cell.w) * 0.6 + 0.4;")
     _finish(draft)
 
 
 def _tunnels(draft: Draft) -> None:
     """Writes a field on the walls of something deep, dark or bright at its end."""
+    # The wall: coordinates on it, and its depth wall.z.
     wall = f"vec3 wall = {draft.call(draft.one_of('tunnels'), 'q')};"
     draft.add(wall)
     draft.add("q = wall.xy;")
     if draft.chance(0.4):
         _bend(draft, 1, 1)
+
+    # The field, flat or as a relief. A relief moves the lines so far away, so the wall comes again.
     draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
     relief = draft.chance(0.5)
     if relief:
@@ -133,9 +152,10 @@ def _tunnels(draft: Draft) -> None:
         draft.add(wall)
     draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')};")
     if relief:
-        draft.add(
-            f"colour = embossed(colour, high, {draft.knob('depth', 0.1, 0.4)}, {draft.knob('angle', 0, 6.28)});"
-        )
+        depth, angle = draft.knob("depth", 0.1, 0.4), draft.knob("angle", 0, 6.28)
+        draft.add(f"colour = embossed(colour, high, {depth}, {angle});")
+
+    # Fog towards the end.
     end = f"tinted(vec3({draft.knob('hue', 0, 1)}, 0.6, {draft.knob('light', 0, 1)}))"
     draft.add(f"colour = mix({end}, colour, exp(-{draft.knob('fog', 0.08, 0.3)} * wall.z));")
     _finish(draft)
@@ -143,6 +163,7 @@ def _tunnels(draft: Draft) -> None:
 
 def _shapes(draft: Draft) -> None:
     """Shapes strewn over a ground."""
+    # Ground: a gradient, a field, or a picture of another plan.
     ground = draft.stream.integer(0, 2)
     if ground == 0:
         draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), '0.5 + 0.3 * q.y + 0.1 * q.x')};")
@@ -151,11 +172,10 @@ def _shapes(draft: Draft) -> None:
         draft.add(f"vec3 colour = {draft.call(draft.one_of('palettes'), 'a')} * {draft.knob('dim', 0.6, 1)};")
     else:
         draft.add(f"vec3 colour = {draft.call(draft.one_of('scatterings', 'sights'), 'q')};")
-    count, size, seed = (
-        draft.knob("count", 4, 11, "int"),
-        draft.knob("size", 0.18, 0.42),
-        draft.knob("seed", 0, 1000),
-    )
+
+    # Shapes, one after the other. Those far from the pixel are skipped.
+    count = draft.knob("count", 4, 11, "int")
+    size, seed = draft.knob("size", 0.18, 0.42), draft.knob("seed", 0, 1000)
     shape = draft.call(draft.one_of("shapes"), "at")
     paint = draft.call(draft.one_of("palettes"), f"chance(vec2(i, 77.0)) + {draft.knob('rings', 0, 0.5)} * d")
     draft.lines += [
@@ -171,27 +191,21 @@ def _shapes(draft: Draft) -> None:
     _finish(draft)
 
 
+# Solids that are seen from outside. The others have no end.
 _NEAR = (
-    "ball",
-    "box",
-    "torus",
-    "rings",
-    "drops",
-    "gyroid",
-    "schwarz",
-    "sponge",
-    "column",
-    "crystal_",
-    "helix",
-    "bulwark",
+    *("ball", "box", "torus", "rings", "drops", "gyroid"),
+    *("schwarz", "sponge", "column", "crystal_", "helix", "bulwark"),
 )
 
 
 def _solids(draft: Draft) -> None:
     """Writes one solid, or two, before a backdrop."""
+    # The first solid.
     things = [blocks()[name] for name in _NEAR]
     first = things[draft.stream.integer(0, len(things) - 1)]
     draft.solid.append(f"float d = {draft.call(first, 'p')};")
+
+    # The second: beside the first, melted into it, or cut out of it.
     if draft.chance(0.35):
         second = things[draft.stream.integer(0, len(things) - 1)]
         manner = draft.stream.integer(0, 2)
@@ -199,11 +213,13 @@ def _solids(draft: Draft) -> None:
         other = draft.call(second, f"(p - {offset}) * 1.4")
         joined = ["min(d, e)", "soft_min(d, e, 0.3)", "max(d, -e)"][manner]
         draft.solid += [f"float e = {other} / 1.4;", f"d = {joined};"]
-    floor_ = draft.chance(0.4)
-    draft.solid.append("return min(d, p.y + 1.45);" if floor_ else "return d;")
+
+    # Floor, light and colour.
+    floor = draft.chance(0.4)
+    draft.solid.append("return min(d, p.y + 1.45);" if floor else "return d;")
     _backdrop(draft)
     _march(draft, "vec3(0.0, 0.35, -3.4)", "1.75", 32, 8.0)
-    _surface(draft, floor_)
+    _surface(draft, floor)
     _finish(draft)
 
 
@@ -212,6 +228,8 @@ def _spaces(draft: Draft) -> None:
     things = [block for block in of_role("solids") if block.name not in _NEAR]
     block = things[draft.stream.integer(0, len(things) - 1)]
     draft.solid.append(f"return {draft.call(block, 'p')};")
+
+    # The eye is above the land, and within lattices and caves. Fog hides the end of the rays.
     _backdrop(draft)
     height = "0.0" if block.name in ("lattice", "cave") else "0.55"
     _march(draft, f"vec3(0.0, {height}, -2.0)", "1.3", 36, 11.0)
@@ -221,19 +239,21 @@ def _spaces(draft: Draft) -> None:
 
 
 def _backdrop(draft: Draft) -> None:
+    """Adds the colour behind solids: a field, lights, or (in half of the cases) a gradient."""
+    # A field, dimmed.
     manner = draft.stream.integer(0, 3)
     if manner == 0:
-        number = f"{draft.call(draft.one_of('fields'), 'place')}"
-        draft.add(
-            f"vec3 behind = {draft.call(draft.one_of('palettes'), f'0.6 * {number}')} * {draft.knob('dim', 0.5, 1)};"
-        )
+        number = draft.call(draft.one_of("fields"), "place")
+        paint = draft.call(draft.one_of("palettes"), f"0.6 * {number}")
+        draft.add(f"vec3 behind = {paint} * {draft.knob('dim', 0.5, 1)};")
+    # Lights.
     elif manner == 1:
         draft.add(f"vec3 behind = {draft.call(draft.one_of('scatterings'), 'place')};")
+    # A gradient from bottom to top.
     else:
         low, high = draft.knob("low", 0, 1, "vec3"), draft.knob("high", 0, 1, "vec3")
-        draft.add(
-            f"vec3 behind = mix(tinted({low}), tinted(vec3({high}.x, 0.7 * {high}.yz)), 0.5 + 0.5 * place.y);"
-        )
+        upper = f"tinted(vec3({high}.x, 0.7 * {high}.yz))"
+        draft.add(f"vec3 behind = mix(tinted({low}), {upper}, 0.5 + 0.5 * place.y);")
 
 
 def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
@@ -247,9 +267,10 @@ def _march(draft: Draft, eye: str, lens: str, steps: int, far: float) -> None:
     ]
 
 
-def _surface(draft: Draft, floor_: bool) -> None:
+def _surface(draft: Draft, floor: bool) -> None:
     """Adds the surface at the end of a ray: colour by place, facing or a field, and light. Rays without an
     end show the backdrop."""
+    # The number that chooses the colour. All are written, because each call adds a block and its uniforms.
     number = [
         "0.5 + 0.5 * normal.y",
         f"0.3 * length(p) + {draft.knob('shift', 0, 1)}",
@@ -258,31 +279,35 @@ def _surface(draft: Draft, floor_: bool) -> None:
         f"{draft.call(draft.one_of('cells', 'fields'), 'p.xz + 0.5 * p.y')}",
     ][draft.stream.integer(0, 4)]
     paint = draft.call(draft.one_of("palettes"), number)
-    sun = draft.knob("sun", -1, 1, "vec3")
+
+    # Light, and the floor's chequers and fog.
+    sun, gloss = draft.knob("sun", -1, 1, "vec3"), draft.knob("gloss", 0, 0.8)
+    light = f"normalize(vec3({sun}.xy, -0.4) + vec3(0.0, 1.2, -0.3))"
     far = "8.0" if draft.blocks[0] in _NEAR else "11.0"
+    chequers = "    if (p.y < -1.44) own = behind * (0.5 + 0.5 * mod(floor(p.x) + floor(p.z), 2.0));"
+    fog = f"    colour = mix(colour, behind, smoothstep(4.0, {far}, t));"
     draft.lines += [
         "vec3 colour = behind;",
         f"if (t < {far}) {{",
         "    vec3 p = eye + t * ray, normal = facing(p, 0.003 * t);",
         f"    vec3 own = {paint};",
-        *(
-            ["    if (p.y < -1.44) own = behind * (0.5 + 0.5 * mod(floor(p.x) + floor(p.z), 2.0));"]
-            if floor_
-            else []
-        ),
-        f"    colour = lit(own, p, normal, ray, normalize(vec3({sun}.xy, -0.4) + vec3(0.0, 1.2, -0.3)), {draft.knob('gloss', 0, 0.8)});",
-        *([f"    colour = mix(colour, behind, smoothstep(4.0, {far}, t));"] if floor_ else []),
+        *([chequers] if floor else []),
+        f"    colour = lit(own, p, normal, ray, {light}, {gloss});",
+        *([fog] if floor else []),
         "}",
     ]
 
 
 def _layers(draft: Draft) -> None:
     """Writes two pictures, one seen through the other."""
+    # The pictures.
     for name in ("a", "b"):
         draft.add(f"vec2 {name}_at = q;")
         _bend(draft, 0, 1, f"{name}_at")
         draft.add(f"float {name} = {draft.call(draft.one_of('fields', 'cells', 'fractals'), f'{name}_at')};")
         draft.add(f"vec3 {name}_colour = {draft.call(draft.one_of('palettes'), name)};")
+
+    # The hole in the upper one: a shape or a field.
     if draft.chance(0.5):
         put = draft.knob("put", -0.35, 0.35, "vec2")
         draft.add(f"float d = {draft.call(draft.one_of('shapes'), f'(q - {put}) * 1.15')};")
@@ -306,6 +331,7 @@ def _views(draft: Draft) -> None:
     _finish(draft)
 
 
+# Structure n has plan n mod 16. Some plans have two places.
 PLANS: tuple[Callable[[Draft], None], ...] = (
     *(_fields, _solids, _cells, _tilings, _fractals, _tunnels, _shapes, _spaces),
     *(_mirrors, _layers, _solids, _lights, _fields, _fractals, _views, _tilings),

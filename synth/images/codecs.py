@@ -36,6 +36,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     """Returns a PNG with one image chunk and the same filter for every row."""
     height, width, channels = pixels.shape
     rows, runs = _filtered(pixels)
+    # Eight bits a channel, no interlacing.
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     data = _run_lengths(rows) if runs else huffman.compress(rows.reshape(-1))
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
@@ -63,13 +64,15 @@ def decode(data: bytes) -> np.ndarray:
     """Returns the pixels of a picture file: uint8 (H, W, C), C as stored. Raises ValueError if it does not
     decode."""
     try:
-        pixels = _decode_own_png(data)
+        # PNGs of this module have a faster reader than Pillow's.
+        pixels = _decode_simple_png(data)
         if pixels is not None:
             return pixels
         with Image.open(io.BytesIO(data)) as picture:
             array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    # Pillow and zlib have exceptions of their own for damaged files.
     except UnidentifiedImageError:
-        raise ValueError("not a readable picture: its format is none that is known") from None
+        raise ValueError("not a readable picture: its format is unknown") from None
     except (OSError, SyntaxError, zlib_ng.error) as error:  # type: ignore[misc]
         raise ValueError(f"not a readable picture: {error}") from None
     return array if array.ndim == 3 else array[..., None]
@@ -80,26 +83,26 @@ def rgb(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def _decode_own_png(data: bytes) -> np.ndarray | None:
+def _decode_simple_png(data: bytes) -> np.ndarray | None:
     """Returns the pixels of a PNG of encode_png, or None for any other file. Raises ValueError if a checksum
     fails."""
+    # Header.
     if len(data) < 57 or data[:16] != _SIGNATURE + b"\0\0\0\rIHDR":
         return None
     width, height, depth, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
     channels = {0: 1, 2: 3}.get(colour)
-    end = 41 + int.from_bytes(data[33:37], "big")
-    if (
-        channels is None
-        or depth != 8
-        or any(rest)
-        or data[37:41] != b"IDAT"
-        or data[end + 8 : end + 12] != b"IEND"
-    ):
+    if channels is None or depth != 8 or any(rest):
         return None
-    if any(
-        zlib_ng.crc32(data[a:b]) != int.from_bytes(data[b : b + 4], "big") for a, b in ((12, 29), (37, end))
-    ):
-        raise ValueError("not a readable picture: a checksum fails")
+
+    # One image chunk, from byte 37 to `end`, then its checksum and the last chunk.
+    end = 41 + int.from_bytes(data[33:37], "big")
+    if data[37:41] != b"IDAT" or data[end + 8 : end + 12] != b"IEND":
+        return None
+    for start, stop in ((12, 29), (37, end)):
+        if zlib_ng.crc32(data[start:stop]) != int.from_bytes(data[stop : stop + 4], "big"):
+            raise ValueError("not a readable picture: a checksum fails")
+
+    # Rows, all with filter 0 or all with filter 1.
     rows = np.frombuffer(zlib_ng.decompress(data[41:end]), np.uint8)
     if rows.size != height * (1 + width * channels):
         return None
@@ -113,6 +116,7 @@ def _decode_own_png(data: bytes) -> np.ndarray | None:
 @njit(cache=True)
 def _summed(differences: np.ndarray) -> np.ndarray:
     """Undoes filter 1 by running sums along each row, modulo 256: uint8 (H, W, C) -> the same."""
+    # A running sum has a carry, so each channel goes along its row alone.
     height, width, channels = differences.shape
     pixels = np.empty((height, width, channels), np.uint8)
     for i in range(height):
@@ -130,10 +134,14 @@ def _filtered(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     height, width, channels = pixels.shape
     plain = pixels.reshape(height, -1)
     rows = np.empty((height, 1 + width * channels), np.uint8)
+
+    # Dark pictures: no filter.
     dark = np.count_nonzero(plain) < 0.75 * plain.size
     if dark:
         rows[:, 0], rows[:, 1:] = 0, plain
         return rows, True
+
+    # Others: differences to the pixel on the left, modulo 256.
     rows[:, 0], rows[:, 1 : 1 + channels] = 1, plain[:, :channels]
     np.subtract(plain[:, channels:], plain[:, :-channels], out=rows[:, 1 + channels :])
     return rows, bool(np.count_nonzero(rows) < 0.5 * rows.size)

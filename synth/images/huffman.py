@@ -12,9 +12,9 @@ from zlib_ng import zlib_ng
 END = 256
 _LONGEST = 15  # bits of a byte's code
 _LONGEST_OF_LENGTHS = 7  # bits of the code that writes code lengths
-_ORDER = np.array(
-    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]
-)  # the order of those lengths (RFC 1951, 3.2.7)
+
+# The order of the lengths of code lengths (RFC 1951, 3.2.7).
+_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
 
 
 def compress(data: np.ndarray) -> bytes:
@@ -26,10 +26,13 @@ def compress(data: np.ndarray) -> bytes:
 def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
     """Returns the bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). If one
     would be longer than `longest`, frequencies are halved until none is."""
+    # Only symbols that occur have a code.
     lengths = np.zeros(frequencies.size, np.int64)
     used = np.nonzero(frequencies)[0]
     weights = frequencies[used]
     depths = _depths(weights)
+
+    # Halving makes rare symbols relatively more frequent, and so the tree flatter.
     while depths.max() > longest:
         weights = (weights + 1) // 2
         depths = _depths(weights)
@@ -40,17 +43,23 @@ def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
 @njit(cache=True)
 def _deflate(data: np.ndarray) -> np.ndarray:
     """Returns one final block with a dynamic code: uint8 (M,)."""
+    # The code.
     frequencies = _count(data)
     frequencies[END] = 1
     lengths = code_lengths(frequencies, _LONGEST)
     codes = _codes(lengths)
     heading, widths = _heading(lengths)
+
     # A halved code may be longer than the plain one, but never than twice its data.
     out = np.empty(data.size // 4 + 256, np.uint64)
+
+    # Heading, data and END.
     place, held, bits = _write(out, 0, np.uint64(0), np.uint64(0), heading, widths, np.arange(heading.size))
     words, widths = codes.astype(np.uint64), lengths.astype(np.uint64)
     place, held, bits = _write(out, place, held, bits, words, widths, data)
     place, held, bits = _write(out, place, held, bits, words, widths, np.array([END]))
+
+    # The unfinished word, cut to whole bytes.
     out[place] = held
     return out.view(np.uint8)[: 8 * place + np.int64((bits + np.uint64(7)) >> np.uint64(3))].copy()
 
@@ -59,6 +68,7 @@ def _deflate(data: np.ndarray) -> np.ndarray:
 def _count(data: np.ndarray) -> np.ndarray:
     """Counts each byte: int64 (257,), the last 0. Four tables take turns, so that no count waits for the one
     before it."""
+    # Four bytes at a time, then the rest.
     first, second, third, fourth = np.zeros((4, END + 1), np.int64)
     whole = data.size // 4
     for i in range(whole):
@@ -79,18 +89,22 @@ def _depths(weights: np.ndarray) -> np.ndarray:
     count = weights.size
     if count == 1:
         return np.ones(1, np.int64)
+
+    # The tree. Leaves come before nodes, so children have smaller numbers than their parents.
     order = np.argsort(weights, kind="mergesort")
     heavy, parents = np.zeros(2 * count - 1, np.int64), np.zeros(2 * count - 1, np.int64)
     heavy[:count] = weights[order]
     leaf, node = 0, count
-    for made in range(count, 2 * count - 1):
+    for parent in range(count, 2 * count - 1):
         for _ in range(2):
-            if node >= made or (leaf < count and heavy[leaf] <= heavy[node]):
+            if node >= parent or (leaf < count and heavy[leaf] <= heavy[node]):
                 lightest, leaf = leaf, leaf + 1
             else:
                 lightest, node = node, node + 1
-            heavy[made] += heavy[lightest]
-            parents[lightest] = made
+            heavy[parent] += heavy[lightest]
+            parents[lightest] = parent
+
+    # Depths, from the root down.
     depths = np.zeros(2 * count - 1, np.int64)
     for i in range(2 * count - 3, -1, -1):
         depths[i] = depths[parents[i]] + 1
@@ -102,6 +116,7 @@ def _depths(weights: np.ndarray) -> np.ndarray:
 @njit(cache=True)
 def _codes(lengths: np.ndarray) -> np.ndarray:
     """Returns the canonical code of these lengths, first bit lowest: int64 (K,) (RFC 1951, 3.2.2)."""
+    # Codes of one length are consecutive numbers. Deflate writes a code's highest bit first.
     codes, code = np.zeros(lengths.size, np.int64), 0
     for bits in range(1, _LONGEST + 1):
         code <<= 1
@@ -117,16 +132,19 @@ def _codes(lengths: np.ndarray) -> np.ndarray:
 def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the block's heading as words and their widths, two uint64 (H,). It holds final, dynamic, 257
     code lengths and the length 0 of the one distance. The lengths are written in a code of their own."""
+    # The code of the code lengths.
     written = np.append(lengths, 0)
     frequencies = np.zeros(19, np.int64)
     for length in written:
         frequencies[length] += 1
-    own = code_lengths(frequencies, _LONGEST_OF_LENGTHS)
-    codes = _codes(own)
+    bits = code_lengths(frequencies, _LONGEST_OF_LENGTHS)
+    codes = _codes(bits)
+
+    # Final block, dynamic code, 257 lengths, 1 distance and 19 lengths of lengths: 17 bits.
     words, widths = np.empty(20 + written.size, np.uint64), np.empty(20 + written.size, np.uint64)
-    words[0], widths[0] = 1 | 2 << 1 | 15 << 13, 17  # 257 lengths, 1 distance, 19 lengths of lengths
-    words[1:20], widths[1:20] = own[_ORDER].astype(np.uint64), 3
-    words[20:], widths[20:] = codes[written].astype(np.uint64), own[written].astype(np.uint64)
+    words[0], widths[0] = 1 | 2 << 1 | 15 << 13, 17
+    words[1:20], widths[1:20] = bits[_ORDER].astype(np.uint64), 3
+    words[20:], widths[20:] = codes[written].astype(np.uint64), bits[written].astype(np.uint64)
     return words, widths
 
 
@@ -150,5 +168,6 @@ def _write(
             out[place] = held
             place += 1
             bits -= np.uint64(64)
-            held = word >> (width - bits)  # the bits that did not fit
+            # The bits that did not fit.
+            held = word >> (width - bits)
     return place, held, bits

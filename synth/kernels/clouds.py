@@ -21,9 +21,12 @@ UNIT = 65536  # of height
 @njit(cache=True)
 def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
     """Returns the cloud of a stream: int32 (G, G), the smallest grid with S or more steps a side."""
+    # Corners.
     grid, counter = np.empty((2, 2), np.int32), 4
     for i in range(4):
         grid[i // 2, i % 2] = np.int32(word(key, np.uint64(i)) >> np.uint64(48))
+
+    # Levels, each with smaller displacements.
     most, shrink = UNIT / 2.0, exponential(-decay)
     while grid.shape[0] <= size:
         grid, counter = _refine(grid, np.int32(most), key, counter)
@@ -38,42 +41,34 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
     steps = coarse.shape[0] - 1
     middles, fine = np.empty((steps, steps), np.int32), np.empty((2 * steps + 1, 2 * steps + 1), np.int32)
     noise = _noise(key, counter, 3 * steps + 1, steps // 4 + 1, most)
+
+    # The diamond step: the middles of the squares.
     for r in range(steps):
         above, below, push = coarse[r], coarse[r + 1], noise[r]
         for c in range(steps):
-            middles[r, c] = (
-                np.int32(above[c] + above[c + 1] + below[c] + below[c + 1]) >> np.int32(2)
-            ) + push[c]
+            total = np.int32(above[c] + above[c + 1] + below[c] + below[c + 1])
+            middles[r, c] = (total >> np.int32(2)) + push[c]
+
+    # The square step, on rows of old points: an edge point between each two.
     for r in range(steps + 1):
-        # The row of old points, with an edge point between each two.
-        old, above, below, push, row = (
-            coarse[r],
-            middles[r - 1],
-            middles[r % steps],
-            noise[steps + r],
-            fine[2 * r],
-        )
+        old, push, row = coarse[r], noise[steps + r], fine[2 * r]
+        above, below = middles[r - 1], middles[r % steps]
         for c in range(steps):
             row[2 * c] = old[c]
             row[2 * c + 1] = (np.int32(old[c] + old[c + 1] + above[c] + below[c]) >> np.int32(2)) + push[c]
         row[2 * steps] = old[steps]
+
+    # The square step, on rows of middles: edge points at their ends and between them.
     for r in range(steps):
-        # The row of middles, with edge points at its ends and between them.
-        old, under, own, push, row = (
-            coarse[r],
-            coarse[r + 1],
-            middles[r],
-            noise[2 * steps + 1 + r],
-            fine[2 * r + 1],
-        )
-        row[0] = ((old[0] + under[0] + own[steps - 1] + own[0]) >> 2) + push[0]
+        above, below, push = coarse[r], coarse[r + 1], noise[2 * steps + 1 + r]
+        middle, row = middles[r], fine[2 * r + 1]
+        row[0] = ((above[0] + below[0] + middle[steps - 1] + middle[0]) >> 2) + push[0]
         for c in range(steps - 1):
-            row[2 * c + 1] = own[c]
-            row[2 * c + 2] = (
-                np.int32(old[c + 1] + under[c + 1] + own[c] + own[c + 1]) >> np.int32(2)
-            ) + push[c + 1]
-        row[2 * steps - 1] = own[steps - 1]
-        row[2 * steps] = ((old[steps] + under[steps] + own[steps - 1] + own[0]) >> 2) + push[steps]
+            row[2 * c + 1] = middle[c]
+            total = np.int32(above[c + 1] + below[c + 1] + middle[c] + middle[c + 1])
+            row[2 * c + 2] = (total >> np.int32(2)) + push[c + 1]
+        row[2 * steps - 1] = middle[steps - 1]
+        row[2 * steps] = ((above[steps] + below[steps] + middle[steps - 1] + middle[0]) >> 2) + push[steps]
     return fine, counter + noise.size // 4
 
 

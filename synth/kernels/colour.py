@@ -19,11 +19,14 @@ HUE_MODES = {"byte-wrap": 2.0, "uniform": 360.0 / 256.0}  # degrees that a hue b
 @njit(cache=True)
 def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
     """Returns the packed colour of three bytes. A unit of hue is `degrees` degrees."""
+    # Sector 0..6 of the wheel, and the chroma.
     angle = hue * degrees
     sector = (angle - 360.0 if angle >= 360.0 else angle) / 60.0
     chroma = value * saturation / 255.0
+
+    # Red, green and blue have one formula, shifted by a third of the wheel.
     packed = np.uint32(0)
-    for channel, turned in enumerate((5.0, 3.0, 1.0)):  # red, green, blue: one formula, shifted
+    for channel, turned in enumerate((5.0, 3.0, 1.0)):
         place = turned + sector - (6.0 if turned + sector >= 6.0 else 0.0)
         level = value - chroma * max(0.0, min(1.0, min(place, 4.0 - place)))
         packed |= np.uint32(np.int32(level + 0.5)) << np.uint32(8 * channel)
@@ -43,16 +46,19 @@ def hues(saturation: int, value: int, degrees: float) -> np.ndarray:
 def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Paints the pixels of a picture, uint32 (S, S), at which counts (S, S) are not zero. Returns their mask:
     bool (S, S). The hue byte is (255 count / greatest count + start) mod 256."""
-    flat, most = counts.reshape(-1).view(np.int32), np.int32(1)  # signed, they compare side by side
+    # The greatest count. Vector units compare signed integers side by side.
+    flat, most = counts.reshape(-1).view(np.int32), np.int32(1)
     for i in range(flat.size):
         most = max(most, flat[i])
+
+    # Hues of a row first, without branches, then the colours of its lit pixels.
     scale, offset, lit = np.float32(255.0 / most), np.float32(start), np.empty(counts.shape, np.bool_)
     hue = np.empty(counts.shape[1], np.int32)
     for i in range(counts.shape[0]):
-        row, out, own = counts[i], picture[i], lit[i]
+        row, out, mask = counts[i], picture[i], lit[i]
         for j in range(row.size):
             hue[j] = np.int32(np.float32(np.int32(row[j])) * scale + offset) & np.int32(255)
-            own[j] = row[j] > 0
+            mask[j] = row[j] > 0
         for j in range(row.size):
             if row[j] > 0:
                 out[j] = palette[np.uint32(hue[j])]
@@ -70,19 +76,22 @@ def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: floa
     steps = np.empty(size, np.int32)
     for i in range(size):
         row, out = heights[i], picture[i]
+
+        # Steps of 1/1024, clamped to 0..8191.
         for j in range(size):
-            steps[j] = min(
-                np.int32(8191), max(np.int32(0), np.int32((row[j] >> np.int32(6)) + np.int32(4096)))
-            )
+            step = np.int32((row[j] >> np.int32(6)) + np.int32(4096))
+            steps[j] = min(np.int32(8191), max(np.int32(0), step))
+
+        # Colours. The highest byte marks those that are computed, so none is 0.
         for j in range(size):
-            step = np.uint32(steps[j])
-            if palette[step] == 0:
+            cell = np.uint32(steps[j])
+            if palette[cell] == 0:
                 x = (steps[j] - 4096) / 1024.0
                 hue = int(np.floor(law[0, 0] * x + law[0, 1])) & 255
                 saturation = min(255, max(0, int(law[1, 0] * x + law[1, 1])))
                 value = min(255, max(0, int(law[2, 0] * x + law[2, 1])))
-                palette[step] = pixel(hue, saturation, value, degrees) | np.uint32(1 << 24)  # never 0
-            out[j] = palette[step]
+                palette[cell] = pixel(hue, saturation, value, degrees) | np.uint32(1 << 24)
+            out[j] = palette[cell]
     return picture
 
 
@@ -90,6 +99,7 @@ def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: floa
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     """Blurs a picture, uint32 (S, S), by a 3 x 3 Gaussian, mirrored about its outermost pixels: columns, then
     rows, in whole levels."""
+    # Weights, of 256: exp(-1 / (2 sigma^2)) for a neighbour and 1 for the middle, over their sum.
     side = np.uint16(256.0 / (2.0 + exponential(0.5 / (sigma * sigma))) + 0.5)
     middle, half, eight = np.uint16(256 - 2 * side), np.uint16(128), np.uint16(8)
     height = picture.shape[0]
@@ -97,18 +107,20 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     out, width = np.empty_like(levels), levels.shape[1]
     sums = np.empty(width + 8, np.uint16)
     for i in range(height):
-        above, row, below = (
-            levels[min(abs(i - 1), height - 1)],
-            levels[i],
-            levels[min(i + 1, max(0, 2 * height - 3 - i))],
-        )
+        # Columns. The rows above the first and below the last are mirrored.
+        row, above = levels[i], levels[min(abs(i - 1), height - 1)]
+        below = levels[min(i + 1, max(0, 2 * height - 3 - i))]
         for j in range(width):
             sums[j + 4] = np.uint16(side * np.uint16(above[j] + below[j]) + middle * row[j] + half) >> eight
+
+        # Rows, mirrored in the same way by one pixel of four bytes at each end.
         for j in range(4):
             sums[j], sums[width + 4 + j] = sums[min(8, width) + j], sums[max(width - 4, 4) + j]
-        own = out[i]
+        line = out[i]
         for j in range(width):
-            own[j] = np.uint16(side * np.uint16(sums[j] + sums[j + 8]) + middle * sums[j + 4] + half) >> eight
+            line[j] = (
+                np.uint16(side * np.uint16(sums[j] + sums[j + 8]) + middle * sums[j + 4] + half) >> eight
+            )
     return out.view(np.uint32)
 
 

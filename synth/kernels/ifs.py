@@ -61,9 +61,12 @@ def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
 
     Linear parts are U diag(s1, s2) V. U and V are rotations by any angle, each with two random signs. b is
     uniform on [-1, 1]^2. p is proportional to |det|."""
+    # Alpha and the singular values.
     system = np.empty((count, 7))
     alpha = low + (high - low) * _uniform(key, 0)
     values = singular_values(key, 1, count, alpha)
+
+    # Maps: U diag(s1, s2) V and b.
     for k in range(count):
         first = 1 + 2 * count + 5 * k
         signs = word(key, np.uint64(first))
@@ -71,9 +74,9 @@ def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
         right = rotation(_uniform(key, first + 2), signs >> np.uint64(2))
         for i in range(2):
             for j in range(2):
-                system[k, 2 * i + j] = (
-                    left[i, 0] * values[k, 0] * right[0, j] + left[i, 1] * values[k, 1] * right[1, j]
-                )
+                larger = left[i, 0] * values[k, 0] * right[0, j]
+                smaller = left[i, 1] * values[k, 1] * right[1, j]
+                system[k, 2 * i + j] = larger + smaller
             system[k, 4 + i] = 2.0 * _uniform(key, first + 3 + i) - 1.0
     weigh(system)
     return system
@@ -86,16 +89,21 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
 
     The law is the published sequential one. p is the rest of alpha. q is the part of p beyond the capacity of
     the later maps."""
+    # All maps except the last.
     values = np.empty((count, 2))
     p, q = alpha, alpha - 3.0 * count + 3.0
     for k in range(count - 1):
         low, high = max(0.0, q / 3.0), min(1.0, p)
         s1 = low + (high - low) * _uniform(key, first + 2 * k)
         p, q = p - s1, q - s1
+
+        # The second value has the weight 2 in alpha, and is at most the first.
         low, high = max(0.0, q / 2.0), min(s1, p / 2.0)
         s2 = low + (high - low) * _uniform(key, first + 2 * k + 1)
         p, q = p - 2.0 * s2, q + 3.0 - 2.0 * s2
         values[k] = s1, s2
+
+    # The last map takes the rest of alpha.
     low, high = max(0.0, (p - 1.0) / 2.0), p / 3.0
     s2 = low + (high - low) * _uniform(key, first + 2 * count - 2)
     values[count - 1] = p - 2.0 * s2, s2
@@ -106,6 +114,7 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
 def rotation(turns: float, signs: np.uint64) -> np.ndarray:
     """Returns a rotation by `turns` turns times diag(+-1, +-1): float64 (2, 2). The signs are the two lowest
     bits of `signs`."""
+    # Bits 0 and 1 as +1 or -1.
     first = 1.0 - 2.0 * np.float64(signs & np.uint64(1))
     second = 1.0 - 2.0 * np.float64((signs >> np.uint64(1)) & np.uint64(1))
     cos, sin = sine(turns + 0.25), sine(turns)
@@ -126,6 +135,7 @@ def weigh(system: np.ndarray) -> None:
 @njit(cache=True)
 def fixed_point(row: np.ndarray) -> tuple[float, float]:
     """Returns the fixed point of a map (7,), or the origin if there is none or more than one."""
+    # Cramer's rule for (I - A) x = b.
     a, b, c, d, e, f = row[0], row[1], row[2], row[3], row[4], row[5]
     det = (1.0 - a) * (1.0 - d) - b * c
     return ((e * (1.0 - d) + b * f) / det, (f * (1.0 - a) + c * e) / det) if det != 0.0 else (0.0, 0.0)
@@ -134,6 +144,7 @@ def fixed_point(row: np.ndarray) -> tuple[float, float]:
 @njit(cache=True)
 def largest_stretch(a: float, b: float, c: float, d: float) -> float:
     """Returns the larger singular value of the linear part of a map."""
+    # s1^2 + s2^2 is the sum of squares, and s1 s2 is |det|.
     square = a * a + b * b + c * c + d * d
     det = a * d - b * c
     return np.sqrt(0.5 * (square + np.sqrt(max(0.0, square * square - 4.0 * det * det))))
@@ -148,6 +159,7 @@ def bounds(points: Points) -> np.ndarray:
     directly."""
     box = np.empty((2, 2))
     for axis in range(2):
+        # The first bit is the sign. Turning over the others of negative floats gives the order of the floats.
         bits = points[axis].view(np.int32)
         low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
         for i in range(bits.size):
@@ -167,10 +179,13 @@ def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray
     least) (S - 1) / width). Columns follow from y in the same way. The apron holds points at most a pixel
     off, the ring all others. `strides` (3,) places row r and column c of the apron's frame at strides[0] + r
     strides[1] + c strides[2]. So turned and mirrored pictures cost nothing."""
+    # Scale and offset of both axes. The 2 is the width of apron and ring.
     side, count = size + 4, points[0].size
     counts = np.zeros(side * side, np.uint32)
     scale = ((size - 1) / window[:, 1]).astype(np.float32)
     shift = (2.0 - window[:, 0] * ((size - 1) / window[:, 1])).astype(np.float32)
+
+    # Cells of a block of points first, which vector units compute, then their counts.
     first, down, across = np.int32(strides[0]), np.int32(strides[1]), np.int32(strides[2])
     most = np.float32(side - 0.5)
     cells = np.empty(_BLOCK, np.int32)
@@ -180,6 +195,8 @@ def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray
             row = np.int32(_within(x[i] * scale[0] + shift[0], most))
             column = np.int32(_within(y[i] * scale[1] + shift[1], most))
             cells[i] = first + row * down + column * across
+
+        # One by one, as two points of a block may have the same cell.
         for i in range(x.size):
             counts[np.uint32(cells[i])] += np.uint32(1)
     return counts.reshape(side, side)
@@ -196,9 +213,9 @@ def strides(orientation: int, size: int) -> np.ndarray:
     """Returns the strides for a `turned` histogram: int64 (3,), read-only by convention."""
     side = size + 4
     down, across = (1, side) if orientation & 1 else (side, 1)
-    flipped = [
-        axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit
-    ]  # the strides that run backwards
+
+    # Strides that run backwards start at the other end.
+    flipped = [axis for axis, bit in ((side, 2), (1, 4)) if orientation & bit]
     first = sum((side - 1) * axis for axis in flipped)
     return np.array([first, -down if down in flipped else down, -across if across in flipped else across])
 
@@ -214,16 +231,23 @@ def _iterate(
 ) -> None:
     """Plays the chaos game into xs and ys, float32 (steps, L). Maps are taken in pairs. An odd last map is
     paired with one that is never chosen."""
+    # Maps and the thresholds of their choice.
     count = system.shape[0]
+    # The odd map's threshold is beyond every choice.
     maps, least = np.zeros((count + count % 2, 7), np.float32), np.full(count + count % 2, 65536, np.int32)
     maps[:count], least[:count] = system, _thresholds(system[:, 6])
+
+    # Orbits.
     words = np.empty(_ORBITS // 4, np.uint64)
     choices = words.view(np.uint16)
     x, y = np.full(_ORBITS, start_x), np.full(_ORBITS, start_y)
     next_x, next_y = np.empty_like(x), np.empty_like(y)
     for step in range(-_SETTLING, xs.shape[0]):
+        # Choices, 16 bits each.
         for i in range(words.size):
             words[i] = word(key, np.uint64((step + _SETTLING) * words.size + i))
+
+        # Each point through all maps. The last map with a threshold up to the choice wins.
         for k in range(0, maps.shape[0], 2):
             a0, b0, c0, d0, e0, f0, _ = maps[k]
             a1, b1, c1, d1, e1, f1, _ = maps[k + 1]
@@ -233,10 +257,10 @@ def _iterate(
                 x0, y0 = a0 * u + b0 * v + e0, c0 * u + d0 * v + f0
                 x1, y1 = a1 * u + b1 * v + e1, c1 * u + d1 * v + f1
                 kept_x, kept_y = (x0 if choice >= first else kept_x), (y0 if choice >= first else kept_y)
-                next_x[j], next_y[j] = (
-                    (x1 if choice >= second else kept_x),
-                    (y1 if choice >= second else kept_y),
-                )
+                next_x[j] = x1 if choice >= second else kept_x
+                next_y[j] = y1 if choice >= second else kept_y
+
+        # Points. Steps that are not counted write to row 0, which the first counted one overwrites.
         row = max(0, step)
         for j in range(_ORBITS):
             xs[row, j] = x[j] = next_x[j]

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-# sin(2 pi t) = sum of (-1)^k (2 pi)^(2k+1) / (2k+1)! t^(2k+1), written out to k = 9: enough for a quarter turn
+# sin(2 pi t) = sum of (-1)^k (2 pi)^(2k+1) / (2k+1)! t^(2k+1), to k = 9, which is enough for a quarter turn.
 _POWERS = [1.0]
 for _ in range(19):
     _POWERS.append(_POWERS[-1] * 6.283185307179586)
@@ -19,11 +19,14 @@ _SERIES = np.array([(-1) ** k * _POWERS[2 * k + 1] / math.factorial(2 * k + 1) f
 @njit(cache=True)
 def sine(turns: float) -> float:
     """Returns sin(2 pi turns), float64."""
+    # The angle within a quarter turn of 0.
     t = turns - np.floor(turns + 0.5)  # within half a turn
     if t > 0.25:
         t = 0.5 - t
     elif t < -0.25:
         t = -0.5 - t
+
+    # The series, by Horner's rule.
     square, total = t * t, 0.0
     for k in range(9, -1, -1):
         total = total * square + _SERIES[k]
@@ -33,9 +36,12 @@ def sine(turns: float) -> float:
 @njit(cache=True)
 def exponential(x: float) -> float:
     """Returns e^x, float64, for x from -16 to 16."""
-    t, total = x / 1024.0, 1.0  # within 1/64
+    # The series at x / 1024, which is within 1/64.
+    t, total = x / 1024.0, 1.0
     for k in range(7, 0, -1):
         total = 1.0 + t * total / k
+
+    # Its power of 1024, by ten squarings.
     for _ in range(10):
         total *= total
     return total
@@ -43,7 +49,7 @@ def exponential(x: float) -> float:
 
 @njit(cache=True)
 def circle(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of the angles 2 pi v / steps, v = 0..steps-1: two float64 arrays (steps,)."""
+    """Returns cosines and sines of the angles 2 pi v / steps, v = 0..steps-1: two float64 arrays (steps,)."""
     cosines, sines = np.empty(steps), np.empty(steps)
     for v in range(steps):
         sines[v] = sine(v / steps)

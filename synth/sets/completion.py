@@ -25,7 +25,7 @@ from synth.sets.storage import Storage
 from synth.settings import digest
 
 _ROUNDS = 3  # of making parts that do not agree with their records
-_MARGIN = 1.1  # more space than the preflight's mean says
+_MARGIN = 1.1  # factor of the preflight's estimate for which there must be space
 
 T = TypeVar("T")
 
@@ -71,8 +71,7 @@ class Outcome(NamedTuple):
 
 
 class Work(ABC):
-    """A set that a stage wants to have at a place: its parts, their tasks, and the statement of the finished
-    set."""
+    """A set to be made at a place: its parts, their tasks, and the statement of the finished set."""
 
     packages: Sequence[str] = ("synth",)  # that a cluster's nodes need
     companions: Sequence[str] = ()  # files next to the manifest; a set that replaces this one removes them
@@ -108,14 +107,18 @@ class Work(ABC):
     def close(self, state: ledger.State, run: Json) -> None:
         """Writes the companions and, last, the manifest of a set that has all its parts. Removes parts that
         are no longer planned."""
+        # The manifest and its companions.
         records = [state.records[p.file] for p in self.parts]
         manifest = ledger.manifest(records, self.identity, self.statement(records), run)
         for name, data in self.documents(manifest).items():
             self.storage.write(name, data)
+
+        # Parts of an earlier plan, such as a partial last shard.
         planned = {p.file for p in self.parts}
-        gone = [r for r in state.records.values() if r.file not in planned]
-        files = [] if ledger.adopted(self.identity) else [r.file for r in gone]
-        self.storage.remove([*files, *(r.name for r in gone)])
+        obsolete = [r for r in state.records.values() if r.file not in planned]
+        files = [] if ledger.adopted(self.identity) else [r.file for r in obsolete]
+        self.storage.remove([*files, *(r.name for r in obsolete)])
+
         ledger.write_manifest(self.storage, manifest)
 
     @property
@@ -152,8 +155,9 @@ def require_place(work: Work, terms: Execution) -> None:
 def complete(work: Work, terms: Execution) -> Generator[Estimate | Progress | Outcome, None, None]:
     """Makes the missing parts of a set and closes it.
 
-    Yields the estimate before anything is written, then the progress, and last the outcome. A finished set is left alone: it yields
-    the outcome only. Raises UserError."""
+    Yields the estimate before anything is written, then the progress, and last the outcome. A finished set is
+    left alone: it yields the outcome only. Raises UserError."""
+    # A finished set is left alone, without a lock.
     begun = time.perf_counter()
     if _finished(work, _examine(work, terms)):
         yield Outcome([], 0, time.perf_counter() - begun)
@@ -162,30 +166,38 @@ def complete(work: Work, terms: Execution) -> Generator[Estimate | Progress | Ou
     records: list[Record] = []
     retries = 0
     with work.storage.exclusive():
-        found = _examine(work, terms)
-        yield _foresee(work, found, terms)
-        workers = _workers(work, terms, found)
-        with _engine(workers, terms, work):  # Ray fails to start before the first change, or never
+        # Another run may have changed the place before the lock was taken.
+        target = _examine(work, terms)
+        yield _foresee(work, target, terms)
+
+        # Ray starts before the first change, so that a failure to start leaves the place as it is.
+        workers = _workers(work, terms, target)
+        with _engine(workers, terms, work):
+            # The claim, which makes the place this set's.
             claim = ledger.claim(work.parts[0].file, work.identity, len(work.parts))
-            if found.other:
-                ledger.replace_by(found.state, work.storage, claim, work.companions)
-                found = Target(ledger.load(work.storage), found.missing)
+            if target.other:
+                ledger.replace_by(target.state, work.storage, claim, work.companions)
+                target = Target(ledger.load(work.storage), target.missing)
+
+            # Missing parts, until all of them agree with their records.
             for _ in range(_ROUNDS):
-                ledger.begin(found.state, work.storage, claim, [p.file for p in found.missing])
-                for event in _make(work, found.missing, workers, terms):
+                ledger.begin(target.state, work.storage, claim, [p.file for p in target.missing])
+                for event in _make(work, target.missing, workers, terms):
                     if isinstance(event, Record):
                         records.append(event)
                         continue
                     retries += event.retried is not None
                     yield event
-                found = _compare(work, ledger.load(work.storage))
-                if not found.missing:
+                target = _compare(work, ledger.load(work.storage))
+                if not target.missing:
                     break
             else:
-                _give_up(work, found)
+                _give_up(work, target)
+
+        # The manifest.
         seconds = time.perf_counter() - begun
-        _remove_strays(work, found.state)
-        work.close(found.state, {"seconds": round(seconds, 3), "retries": retries, "finished": _now()})
+        _remove_strays(work, target.state)
+        work.close(target.state, {"seconds": round(seconds, 3), "retries": retries, "finished": _now()})
     yield Outcome(records, retries, seconds)
 
 
@@ -199,8 +211,10 @@ def _examine(work: Work, terms: Execution) -> Target:
     """Returns the state of the target. Raises UserError if it is another set that may not be replaced."""
     state = ledger.load(work.storage)
     ledger.require_kind(state, work.storage, work.identity)
+
+    # The same set, or another one that --overwrite may replace.
+    samples = sum(p.count for p in work.parts) if all(p.counted for p in work.parts) else None
     try:
-        samples = sum(p.count for p in work.parts) if all(p.counted for p in work.parts) else None
         ledger.require_same(state, work.storage, work.identity, samples)
     except UserError:
         if not (terms.overwrite and state.records):
@@ -211,43 +225,51 @@ def _examine(work: Work, terms: Execution) -> Target:
 
 
 def _compare(work: Work, state: ledger.State) -> Target:
+    """Returns the target of the requested set, with the parts that are not done."""
     fingerprint = digest(work.identity)
     return Target(state, [p for p in work.parts if not state.done(p, fingerprint)])
 
 
-def _finished(work: Work, found: Target) -> bool:
-    return not found.missing and found.state.manifest is not None and work.is_closed(found.state.manifest)
+def _finished(work: Work, target: Target) -> bool:
+    manifest = target.state.manifest
+    return not target.missing and manifest is not None and work.is_closed(manifest)
 
 
-def _give_up(work: Work, found: Target) -> NoReturn:
-    file = work.storage.join(found.missing[0].file)
-    if found.missing[0].file not in found.state.sizes:
-        raise UserError(
-            f"{file} was written and is not there; is this folder shared by all nodes of the cluster?"
-        )
-    raise UserError(f"{file} differs from its record each time; does another program write there?")
+def _give_up(work: Work, target: Target) -> NoReturn:
+    """Raises UserError, which names a part that does not agree with its record after all rounds."""
+    file = target.missing[0].file
+    path = work.storage.join(file)
+    if file not in target.state.sizes:
+        question = "is this folder shared by all nodes of the cluster?"
+        raise UserError(f"{path} was written and is not there; {question}")
+    raise UserError(f"{path} differs from its record each time; does another program write there?")
 
 
-def _foresee(work: Work, found: Target, terms: Execution) -> Estimate:
+def _foresee(work: Work, target: Target, terms: Execution) -> Estimate:
+    """Returns the estimate for the missing parts. Raises UserError if there is too little space."""
     probe = work.probe()
-    pictures = sum(p.count for p in found.missing)
-    needed = int(pictures * probe.bytes)
-    free = work.storage.free_bytes()
-    freed = sum(found.state.sizes.get(r.file, 0) for r in found.state.records.values()) if found.other else 0
+    pictures = sum(p.count for p in target.missing)
+
+    # Space, with that of a set which is replaced.
+    needed, free = int(pictures * probe.bytes), work.storage.free_bytes()
+    state = target.state
+    freed = sum(state.sizes.get(r.file, 0) for r in state.records.values()) if target.other else 0
     if free is not None and needed * _MARGIN > free + freed:
-        place = f"{work.storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}"
-        raise UserError(f"{place}; make room or give another --out")
-    return Estimate(
-        pictures, needed, round(pictures * probe.seconds / (_workers(work, terms, found) or 1), 1), free
-    )
+        space = f"{work.storage.url} has {free:,} bytes free and needs about {int(needed * _MARGIN):,}"
+        raise UserError(f"{space}; make room or give another --out")
+
+    # Time.
+    seconds = pictures * probe.seconds / (_workers(work, terms, target) or 1)
+    return Estimate(pictures, needed, round(seconds, 1), free)
 
 
-def _workers(work: Work, terms: Execution, found: Target) -> int | None:
+def _workers(work: Work, terms: Execution, target: Target) -> int | None:
     """Returns the number of tasks at once: the requested one, else the smaller of this machine's places and
     the missing parts. None is all of a cluster."""
     if terms.workers is not None or terms.ray_address:
         return terms.workers
-    workers = min(work.places, len(found.missing))
+    workers = min(work.places, len(target.missing))
+    # One worker is this process, without Ray.
     return workers if workers > 1 else 0
 
 
@@ -258,26 +280,20 @@ def _require_ray(terms: Execution) -> None:
 
 def _engine(workers: int | None, terms: Execution, work: Work) -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which Ray is up, or an empty one if the run needs no Ray."""
-    return (
-        contextlib.nullcontext()
-        if workers == 0
-        else parallel.ray_session(workers, terms.ray_address, work.packages)
-    )
+    if workers == 0:
+        return contextlib.nullcontext()
+    return parallel.ray_session(workers, terms.ray_address, work.packages)
 
 
 def _make(
     work: Work, parts: Sequence[Part], workers: int | None, terms: Execution
 ) -> Generator[Progress | Record, None, None]:
     """Makes parts. Yields the progress and, as each is finished, its record."""
-    jobs = work.jobs(parts)
+    jobs, address = work.jobs(parts), terms.ray_address
     values = parallel.run(
-        work.task,
-        jobs,
-        workers=workers,
-        ray_address=terms.ray_address,
-        packages=work.packages,
-        gpus=work.gpus,
+        work.task, jobs, workers=workers, ray_address=address, packages=work.packages, gpus=work.gpus
     )
+    # Closing the generator ends the tasks of a run that is interrupted.
     with contextlib.closing(values):
         for job, value in values:
             if isinstance(value, Record):
@@ -293,6 +309,7 @@ def _remove_strays(work: Work, state: ledger.State) -> None:
     may be its owner's."""
     if ledger.adopted(work.identity):
         return
+    # The set's name, a number of at least five digits, and the ending.
     stem, _, suffix = work.parts[0].file.partition(".")
     like = re.compile(rf"{re.escape(stem.rstrip('0123456789'))}\d{{5,}}\.{re.escape(suffix)}")
     work.storage.remove(f for f in state.sizes if like.fullmatch(f) and f not in state.records)

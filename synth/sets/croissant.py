@@ -17,28 +17,31 @@ class About:
 
     description: str
     licence: str
-    made: str  # by whom, for citing
+    provenance: str  # for citing, such as "drawn by exnihilo"
     extension: str  # of its pictures
     record: str  # description of a sample's JSON
     captions: bool = False  # samples have a .txt
     numbered: bool = True  # keys are indices in nine digits
 
 
-def document(manifest: Json, about: About) -> bytes:
+def document(manifest: Json, entries: About) -> bytes:
     """Returns Croissant 1.1 metadata (MLCommons): every tar with its sha256, the pictures, their JSON and
     captions within, and their fields."""
-    return json.dumps(_document(manifest, about), indent=1, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(_document(manifest, entries), indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def pattern(parts: list[Json]) -> str:
     """Returns the tars of a set as readers of WebDataset take them: NAME-{000000..000012}.tar."""
+    # Names end in a number of at least six digits.
     first, last = parts[0]["file"], parts[-1]["file"]
     stem = first[: -len("000000.tar")]
     return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"
 
 
-def _document(manifest: Json, about: About) -> Json:
-    identity, extension = manifest["identity"], about.extension
+def _document(manifest: Json, entries: About) -> Json:
+    identity, extension = manifest["identity"], entries.extension
+
+    # Files: the tars, and the sets of files within them.
     tars = [
         {
             "@type": "cr:FileObject",
@@ -56,40 +59,42 @@ def _document(manifest: Json, about: About) -> Json:
         _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
         _file_set("record-files", "application/json", "*.json", within),
     ]
-    key = "The sample's key: its index in nine digits." if about.numbered else "The sample's key."
-    regex = {"regex": "([0-9]{9})" if about.numbered else r"([^./]+)\.[^/]*$"}
+    if entries.captions:
+        sets.append(_file_set("caption-files", "text/plain", "*.txt", within))
+
+    # Fields, each from one set of files.
+    key = "The sample's key: its index in nine digits." if entries.numbered else "The sample's key."
+    regex = {"regex": "([0-9]{9})" if entries.numbered else r"([^./]+)\.[^/]*$"}
     pictures = [
         _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform=regex),
         _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
     ]
     records = [
         _field("records/key", "sc:Text", key, "record-files", "filename", transform=regex),
-        _field("records/record", "sc:Text", about.record, "record-files", "content"),
+        _field("records/record", "sc:Text", entries.record, "record-files", "content"),
     ]
-    texts = []
-    if about.captions:
-        sets.append(_file_set("caption-files", "text/plain", "*.txt", within))
-        texts = [
-            _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
-            _field(
-                "captions/captions", "sc:Text", "People's captions, one a line.", "caption-files", "content"
-            ),
-        ]
+    sentences = "People's captions, one a line."
+    captions = [
+        _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
+        _field("captions/captions", "sc:Text", sentences, "caption-files", "content"),
+    ]
+
+    citation = f"{entries.provenance}, manifest digest {ledger.manifest_digest(manifest)}"
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": identity["dataset"],
-        "description": about.description,
-        "license": about.licence,
-        "citeAs": f"{identity['dataset']}, {about.made}, manifest digest {ledger.manifest_digest(manifest)}",
+        "description": entries.description,
+        "license": entries.licence,
+        "citeAs": f"{identity['dataset']}, {citation}",
         "version": f"{identity['law']}.0.0",
         "datePublished": manifest["run"]["finished"][:10],
         "distribution": [*tars, *sets],
         "recordSet": [
             _record_set("pictures", pictures),
             _record_set("records", records),
-            *([_record_set("captions", texts)] if texts else []),
+            *([_record_set("captions", captions)] if entries.captions else []),
         ],
     }
 
@@ -110,6 +115,7 @@ def _record_set(name: str, fields: list[Json]) -> Json:
 
 
 def _field(name: str, kind: str, description: str, source: str, extract: str, **origin: Json) -> Json:
+    # The property of a file that holds the value, and how to cut it out.
     origin = {"fileSet": {"@id": source}, "extract": {"fileProperty": extract}, **origin}
     return {
         "@type": "cr:Field",
@@ -121,6 +127,7 @@ def _field(name: str, kind: str, description: str, source: str, extract: str, **
     }
 
 
+# The context of Croissant 1.1, as its specification gives it.
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",

@@ -34,34 +34,38 @@ Json = dict[str, Any]
 class State:
     """The state of a place: its files, records and manifest."""
 
-    sizes: dict[str, int]
+    sizes: dict[str, int]  # bytes, by file
     records: dict[str, Record]  # by part file, whether its size agrees or not
     manifest: Json | None
 
     def done(self, part: Part, fingerprint: str) -> bool:
         """Returns True if a part of this set exists, whole, with the planned samples and content."""
+        # Whole, and a part of this set.
         record = self.records.get(part.file)
         if record is None or (record.fingerprint, record.bytes) != (fingerprint, self.sizes.get(part.file)):
             return False
-        return (
-            record.planned == (part.count if part.counted else record.planned)
-            and part.content.items() <= record.content.items()
-        )
+
+        # As planned. The count of a part may be unknown before it is made.
+        if part.counted and record.planned != part.count:
+            return False
+        return part.content.items() <= record.content.items()
 
 
 def load(storage: Storage) -> State:
     """Returns the state of a place, from its manifest or else from the records one by one. Raises UserError
     for a file that has a record's name and is none."""
     sizes = storage.sizes()
+
+    # A closed set.
     if MANIFEST in sizes:
         manifest = read_manifest(storage)
-        records = [
-            _record({**entry, "identity": manifest["identity"]}, storage.join(MANIFEST))
-            for entry in manifest["parts"]
-        ]
+        identity, name = manifest["identity"], storage.join(MANIFEST)
+        records = [_record({**entry, "identity": identity}, name) for entry in manifest["parts"]]
         return State(sizes, {r.file: r for r in records}, manifest)
-    found = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
-    records = [_record(_parsed(data), storage.join(name)) for name, data in found.items()]
+
+    # A set in progress, or none.
+    files = storage.read_many(name for name in sizes if _RECORD.fullmatch(name))
+    records = [_record(_parsed(data), storage.join(name)) for name, data in files.items()]
     return State(sizes, {r.file: r for r in records}, None)
 
 
@@ -83,26 +87,34 @@ def adopted(identity: Json) -> bool:
 def require_same(state: State, storage: Storage, identity: Json, samples: int | None) -> None:
     """Raises UserError if the set at a place is not the beginning of the requested one. `samples` is None if
     they are not counted yet."""
+    # A place with claims alone has nothing to lose.
     fingerprint = digest(identity)
     if state.sizes.keys() <= {r.name for r in state.records.values()}:
-        return  # nothing but claims: nothing can be lost
+        return
+
+    # Another set.
     for record in state.records.values():
         if record.fingerprint != fingerprint:
             differences = "; ".join(_differences(record.identity, identity))
             advice = _ELSEWHERE if adopted(record.identity) and not adopted(identity) else _GO_ON
             raise UserError(f"{storage.url} holds another set: {differences}; {advice}")
+
+    # The files of an adopted set are other people's, whatever their names and number.
     if adopted(identity):
-        return  # others' files lie there, and as many as there are
+        return
+
+    # Foreign files.
     if not state.records and state.sizes:
-        example = sorted(state.sizes)[0]
+        example = f"{sorted(state.sizes)[0]} lies there"
         raise UserError(
-            f"{storage.url} is not empty and holds no set of exnihilo ({example} lies there); give another --out"
+            f"{storage.url} is not empty and holds no set of exnihilo ({example}); give another --out"
         )
+
+    # A larger set.
     held = max((r.first + r.count for r in state.records.values()), default=0)
     if samples is not None and held > samples:
-        raise UserError(
-            f"{storage.url} already holds {held:,} samples, more than the {samples:,} asked for; sets only grow: {_GO_ON}"
-        )
+        counts = f"{held:,} samples, more than the {samples:,} asked for"
+        raise UserError(f"{storage.url} already holds {counts}; sets only grow: {_GO_ON}")
 
 
 def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
@@ -110,9 +122,8 @@ def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
     replaced. A set of exnihilo's own is never replaced by a description of it."""
     for record in state.records.values():
         if adopted(record.identity) and not adopted(identity):
-            raise UserError(
-                f"{storage.url} holds tars that exnihilo has not made and does not replace; {_ELSEWHERE}"
-            )
+            tars = "tars that exnihilo has not made and does not replace"
+            raise UserError(f"{storage.url} holds {tars}; {_ELSEWHERE}")
         if adopted(identity) and not adopted(record.identity):
             raise UserError(f"{storage.url} holds a set that exnihilo made; it needs no preparation")
 
@@ -121,10 +132,13 @@ def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -
     """Prepares a place for making these parts of a set. Removes the manifest and marks the existing records
     of the parts as not done. Writes the `claim` if the place has no records: a record of the first part that
     is not done."""
+    # The manifest goes first, as readers trust it.
     if state.manifest:
         storage.remove([MANIFEST])
     if not state.records:
         write_record(storage, claim)
+
+    # Records of another identity become claims of this one. Others lose their size and checksum alone.
     for file in files:
         record = state.records.get(file, claim)
         if record.fingerprint != claim.fingerprint:
@@ -139,10 +153,11 @@ def replace_by(state: State, storage: Storage, claim: Record, companions: Iterab
     of the new set first, so that the place has an owner at every moment."""
     storage.remove([MANIFEST, *companions])
     write_record(storage, claim)
-    files = [r.name for r in state.records.values()] + [
-        r.file for r in state.records.values() if not adopted(r.identity)
-    ]
-    storage.remove(name for name in files if name != claim.name)
+
+    # The claim may have the name of an old record, and has taken its place.
+    records = [r.name for r in state.records.values()]
+    parts = [r.file for r in state.records.values() if not adopted(r.identity)]
+    storage.remove(name for name in [*records, *parts] if name != claim.name)
 
 
 def claim(file: str, identity: Json, parts: int = 1) -> Record:
@@ -156,18 +171,18 @@ def write_record(storage: Storage, record: Record) -> None:
     storage.write(record.name, _readable(asdict(record)))
 
 
-def manifest(records: Iterable[Record], identity: Json, about: Json, run: Json) -> Json:
-    """Returns the manifest of a set: parts in order, the identity once, and the stage's entries `about` it.
-    Numbers the samples, so that samples left out leave no gap."""
+def manifest(records: Iterable[Record], identity: Json, entries: Json, run: Json) -> Json:
+    """Returns the manifest of a set: parts in order, the identity once, and the stage's `entries`. Numbers
+    the samples, so that samples left out leave no gap."""
+    # Parts, with their first samples.
     ordered = sorted(records, key=lambda r: r.number)
     firsts = accumulate((r.count for r in ordered), initial=0)
-    parts = [
-        _without(asdict(replace(r, first=first)), "identity")
-        for r, first in zip(ordered, firsts, strict=False)
-    ]
+    numbered = [replace(r, first=first) for r, first in zip(ordered, firsts, strict=False)]
+    parts = [_without(asdict(r), "identity") for r in numbered]
+
     samples = sum(p["count"] for p in parts)
     head = {"format": FORMAT, "samples": samples, "fingerprint": digest(identity), "identity": identity}
-    return {**head, **about, "parts": parts, "run": run}
+    return {**head, **entries, "parts": parts, "run": run}
 
 
 def write_manifest(storage: Storage, manifest: Json) -> None:
@@ -180,26 +195,32 @@ def read_manifest(storage: Storage) -> Json:
     try:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{storage.url} {_unfinished(storage)}; give the command that makes it (again)"
-        ) from None
-    kinds = {"parts": list, "identity": dict, "samples": int, "fingerprint": str}
-    whole = isinstance(manifest, dict) and all(
-        isinstance(manifest.get(name), kind) for name, kind in kinds.items()
-    )
-    if not whole or manifest.get("format") != FORMAT or not all(_is_part(p) for p in manifest["parts"]):
-        raise UserError(
-            f"{storage.join(MANIFEST)} is damaged or of another version; remove it and make the set again"
-        )
+        fault = f"{storage.url} {_unfinished(storage)}"
+        raise UserError(f"{fault}; give the command that makes it (again)") from None
+    if not _is_manifest(manifest):
+        fault = f"{storage.join(MANIFEST)} is damaged or of another version"
+        raise UserError(f"{fault}; remove it and make the set again")
     return manifest
+
+
+def _is_manifest(content: Any) -> bool:
+    """Returns True if the content of a file is a manifest of this version."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return False
+    kinds = {"parts": list, "identity": dict, "samples": int, "fingerprint": str}
+    whole = all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    return whole and all(_is_part(p) for p in content["parts"])
 
 
 def _unfinished(storage: Storage) -> str:
     """Returns the end of a sentence about a place without a manifest."""
+    # Every record holds the number of planned parts.
     records = load(storage).records.values() if storage.sizes() else []
     parts = max((r.run.get("parts", 0) for r in records), default=0)
     if not parts:
         return f"has no {MANIFEST}: it holds no finished set"
+
+    # Parts that agree with their records are done.
     sizes = storage.sizes()
     missing = parts - sum(r.bytes == sizes.get(r.file) for r in records)
     return f"holds no finished set: {missing:,} of {parts:,} parts are missing"
@@ -207,18 +228,19 @@ def _unfinished(storage: Storage) -> str:
 
 def manifest_digest(manifest: Json) -> str:
     """Returns the sha256 of the manifest's canonical JSON without its `run` parts. Later stages pin it."""
-    return digest(
-        _without({**manifest, "parts": [_without(part, "run") for part in manifest["parts"]]}, "run")
-    )
+    parts = [_without(part, "run") for part in manifest["parts"]]
+    return digest(_without({**manifest, "parts": parts}, "run"))
 
 
 def _differences(old: Json, new: Json) -> list[str]:
+    """Returns a phrase for each setting in which two identities differ."""
     old, new = _flat(old), _flat(new)
     rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
     return [f"{key} is {there} there and {here} here" for key, there, here in rows if there != here]
 
 
 def _flat(tree: Json, prefix: str = "") -> Json:
+    """Returns the leaves of a tree by their paths, such as config.classes."""
     flat: Json = {}
     for key, value in tree.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
@@ -226,16 +248,15 @@ def _flat(tree: Json, prefix: str = "") -> Json:
 
 
 def _record(values: Any, name: str) -> Record:
+    """Returns a record from its JSON. `name` is its file's. Raises UserError if it is none."""
+    numbers = ("number", "first", "count", "bytes")
     try:
         record = Record(**values)
     except TypeError:
         record = None
-    if record is None or not all(
-        isinstance(getattr(record, f), int) for f in ("number", "first", "count", "bytes")
-    ):
-        raise UserError(
-            f"{name} is no record that this version of exnihilo reads; remove it, or give another --out"
-        )
+    if record is None or not all(isinstance(getattr(record, field), int) for field in numbers):
+        fault = f"{name} is no record that this version of exnihilo reads"
+        raise UserError(f"{fault}; remove it, or give another --out")
     return record
 
 
@@ -256,6 +277,6 @@ def _without(tree: Json, key: str) -> Json:
 
 
 def _readable(tree: Json) -> bytes:
-    return (
-        json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-    )
+    """Returns the JSON of a record or manifest, one value a line."""
+    text = json.dumps(json.loads(canonical(tree)), indent=1, sort_keys=True, ensure_ascii=False)
+    return text.encode() + b"\n"

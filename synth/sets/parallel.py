@@ -22,17 +22,21 @@ Job = TypeVar("Job")
 Task = Callable[[Job], Iterator[Any]]
 
 RETRIES = 3  # of one job, after lost workers
-_ONE_THREAD = dict.fromkeys(
-    ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS"], "1"
+
+# Environment of a task: one thread, as Ray runs a task a core.
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "NUMBA", "LP")
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
+
+# Variables that a cluster's workers get. Credentials are the nodes' own.
+_FORWARDED = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+
+# The least that Ray accepts is 75 MB. Results are small.
+_OBJECT_STORE_BYTES = 100_000_000
+
+_LOST = (
+    "a task lost its worker {} times ({}); if memory is short, give fewer --workers, else see the log of Ray;"
+    " what is done is kept"
 )
-_FORWARDED = (
-    "AWS_ENDPOINT_URL",
-    "AWS_DEFAULT_REGION",
-)  # to a cluster's workers; credentials are the nodes' own
-_OBJECT_STORE_BYTES = 100_000_000  # the least that Ray accepts is 75 MB; results are small
-
-
-_LOST = "a task lost its worker {} times ({}); if memory is short, give fewer --workers, else see the log of Ray; what is done is kept"
 
 
 class Retry(NamedTuple):
@@ -43,6 +47,8 @@ class Retry(NamedTuple):
 
 
 class _Running(NamedTuple):
+    """A job that a worker has, with the progress that it has yielded."""
+
     job: Any
     retries: int
     advance: list[int]
@@ -78,27 +84,30 @@ def _places(resources: dict[str, float], gpus: float) -> int:
     """Returns the number of tasks that a cluster can run at once. Raises UserError if it is 0."""
     places = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
     if places < 1:
-        raise UserError(
-            f"the Ray cluster has no {'GPU' if gpus else 'core'} free for a task; give another --device, or start it with some"
-        )
+        fault = f"the Ray cluster has no {'GPU' if gpus else 'core'} for a task"
+        raise UserError(f"{fault}; give another --device, or start the cluster with some")
     return int(places)
 
 
 def _run_on_ray(
     ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float
 ) -> Iterator[tuple[Job, Any]]:
-    # max_calls=0: Ray would else end a worker after each task that had a GPU
+    """Runs the task on a cluster, with at most `workers` jobs at once. Yields and raises as `run` does."""
+    # max_calls=0 keeps a worker alive. Otherwise Ray ends it after each task that had a GPU.
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
     running: dict[Any, _Running] = {}
     failure: BaseException | None = None
     try:
         while True:
+            # New jobs, until each worker has one or a job has failed.
             while failure is None and len(running) < workers and (job := next(jobs, None)) is not None:
                 running[remote.remote(job)] = _Running(job, 0, [])
             if not running:
                 break
+
+            # The next value of any job: its end, its failure, a lost worker, or progress.
             [stream], _ = ray.wait(list(running), num_returns=1)
-            now = running[stream]
+            current = running[stream]
             try:
                 value = ray.get(next(stream))
             except StopIteration:
@@ -108,15 +117,15 @@ def _run_on_ray(
                 failure = failure or error.cause or error
             except ray.exceptions.RayError as error:
                 del running[stream]
-                if failure is None and now.retries < RETRIES:
-                    running[remote.remote(now.job)] = _Running(now.job, now.retries + 1, [])
-                    yield now.job, Retry(sum(now.advance), type(error).__name__)
+                if failure is None and current.retries < RETRIES:
+                    running[remote.remote(current.job)] = _Running(current.job, current.retries + 1, [])
+                    yield current.job, Retry(sum(current.advance), type(error).__name__)
                 else:
                     failure = failure or UserError(_LOST.format(RETRIES + 1, type(error).__name__))
             else:
                 if isinstance(value, int):
-                    now.advance.append(value)
-                yield now.job, value
+                    current.advance.append(value)
+                yield current.job, value
     finally:
         for stream in running:
             ray.cancel(stream, force=True)
@@ -128,6 +137,7 @@ def _run_on_ray(
 def ray_session(workers: int | None, address: str | None, packages: Iterable[str]) -> Iterator[Any]:
     """Starts Ray for this block, or joins a cluster. Uses a running Ray as it is. Ray is quiet, without usage
     statistics, with one thread a task. Raises UserError if the address leads to no cluster."""
+    # Ray reads its environment when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -135,6 +145,8 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
     if ray.is_initialized():
         yield ray
         return
+
+    # Options: a Ray of this machine, or a cluster that gets the packages.
     environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
     options: dict[str, Any] = {
         "address": "local",
@@ -146,6 +158,8 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})
         environment["py_modules"] = [str(ROOT / package) for package in packages]
         options = {"address": address}
+
+    # The start.
     logging.getLogger("ray").setLevel(logging.ERROR)
     on_end = signal.getsignal(signal.SIGTERM)
     try:
@@ -156,8 +170,11 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         if address:
             raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from None
         raise UserError(f"Ray does not start here: {reason}; --workers 0 does without it") from None
+
+    # ray.init replaces the handler of SIGTERM by one that prints a stack.
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_end)  # ray.init puts its own, which prints a stack
+        signal.signal(signal.SIGTERM, on_end)
+
     # Ray prints the failures of workers to standard output, which is for results. `run` yields them as Retry.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
@@ -170,12 +187,13 @@ def require_reachable(address: str | None) -> None:
     """Raises UserError if no Ray cluster answers at host:port. Ray itself waits minutes for a missing one."""
     if (address or "").startswith("ray://"):
         raise UserError(f"{address} is the address of a Ray client; give the cluster's own, HOST:6379")
+
+    # Addresses such as "auto" have no port to try.
     host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
     if not port.isdigit():
-        return  # "auto" and the like
+        return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({error}); start it, correct --ray-address, or leave it out"
-        ) from None
+        fault = f"no Ray cluster answers at {address} ({error})"
+        raise UserError(f"{fault}; start it, correct --ray-address, or leave it out") from None

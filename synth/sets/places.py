@@ -1,4 +1,4 @@
-"""The usual places of sets and tables, below the working directory: what a name stands for in every command.
+"""The usual places of sets and tables, below the working directory. Every command finds names there.
 
     data/shards/NAME                  a formula set, made by `python -m synth shards NAME`
     data/real/NAME/SPLIT              a real set, prepared by `python -m data NAME`
@@ -25,6 +25,7 @@ def shards(name: str) -> str:
 
 def tables(dataset: str, encoder: str) -> str:
     """Returns the folder of a set's caption tables; `dataset` and `encoder` are recorded names."""
+    # Characters that a folder's name should not have, such as the slash of ViT-B-32/openai.
     dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
     return f"{CAPTIONS}/{dataset}/{encoder}"
 
@@ -45,11 +46,13 @@ def name_of(text: str) -> str:
 
 
 def sets(text: str) -> list[str]:
-    """Returns the place itself, or the finished sets of a name: one formula set, or every split of a real set.
+    """Returns the place itself, or the finished sets of a name: one formula set, or every split of a real
+    set.
 
     Raises UserError if there is none, or the name stands for sets of both kinds."""
     if is_place(text):
         return [text]
+    # A name of both kinds is ambiguous, and one of neither is unknown.
     formula, splits = _formula(text), _splits(text)
     _require_one(text, formula, splits)
     return formula or splits
@@ -75,11 +78,12 @@ def is_real(text: str) -> bool:
     return not is_place(text) and bool(_splits(text))
 
 
-def _one(text: str, wanted: tuple[str, ...]) -> str:
+def _one(text: str, names: tuple[str, ...]) -> str:
+    """Returns the place itself, or the one set of a name. A real set gives the first split of `names`."""
     if is_place(text):
         return text
     formula = _formula(text)
-    splits = [place for split in wanted for place in _splits(text) if place.endswith(f"/{split}")]
+    splits = [place for name in names for place in _splits(text) if place.endswith(f"/{name}")]
     _require_one(text, formula, splits)
     return (formula or splits)[0]
 

@@ -52,23 +52,32 @@ class Record:
         sha256: str,
         packages: Sequence[str],
         count: int | None = None,
-        about: Json | None = None,
+        entries: Json | None = None,
     ) -> Self:
         """Returns the record of a part after its file is published.
 
-        `count` is the number of its samples if it differs from the plan. `run` gets the times since the watch began, the host, the
-        packages' versions, and `about`."""
+        `count` is the number of its samples if it differs from the plan. `run` gets the times since the watch
+        began, the host, the packages' versions, and the stage's `entries`."""
+        # No part of any digest, as times and hosts differ from run to run.
         run = {
             "parts": part.of,
             "seconds": round(watch.seconds(), 3),
             "cpu_seconds": round(watch.cpu_seconds(), 3),
             "host": platform.node(),
-            **(about or {}),
+            **(entries or {}),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         }
-        count = part.count if count is None else count
         return cls(
-            part.file, part.number, part.first, count, bytes, sha256, digest(identity), identity, content, run
+            part.file,
+            part.number,
+            part.first,
+            part.count if count is None else count,
+            bytes,
+            sha256,
+            digest(identity),
+            identity,
+            content,
+            run,
         )
 
     @property

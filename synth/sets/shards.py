@@ -27,6 +27,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
+_AGAIN = "give the command that made the set again"
 _MISSING = "{} is missing though the manifest names it; give the command that made the set again"
 
 
@@ -35,11 +36,11 @@ class Shard(Part):
 
 
 class Sample(NamedTuple):
-    """A sample as it was read."""
+    """A sample, read from a shard."""
 
     key: str
     pixels: np.ndarray  # uint8 (H, W, 3), grey widened
-    about: Json  # its JSON; empty if it has none
+    metadata: Json  # the content of its .json; empty if it has none
     captions: list[str]
 
 
@@ -67,6 +68,7 @@ class _HashedFile:
     """A file for writing that keeps the size and sha256 of its content."""
 
     def __init__(self, path: str) -> None:
+        # A few large writes, instead of two or three for each member.
         self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed by its owner)
         self.close = self._file.close
         self.size, self.sha256 = 0, hashlib.sha256()
@@ -96,6 +98,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing the tar writes its end. After a failure the file must stay incomplete.
         try:
             if kind is None:
                 self._tar.close()
@@ -109,7 +112,8 @@ class ShardWriter:
             member = _Member(f"{key}.{extension}")
             member.size = len(data)
             self._tar.addfile(member, io.BytesIO(data))
-            self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header, for readers
+            # tarfile keeps every header for readers, which a writer does not need.
+            self._tar.members.clear()  # type: ignore[attr-defined]
 
 
 def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -124,15 +128,15 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
                     continue
                 last = member.name.rsplit("/", 1)[-1]
                 data = tar.extractfile(member).read()  # type: ignore[union-attr]
+
+                # A sample ends at another key, or at an extension that it has already.
                 stem, _, extension = last.partition(".")
                 if (stem != key or extension in files) and files:
                     yield key, files
                     files = {}
                 key, files = stem, {**files, extension: data}
     except (tarfile.TarError, OSError) as error:
-        raise UserError(
-            f"{name} is damaged at {last}: {error}; remove it and give the command that made the set again"
-        ) from None
+        raise UserError(f"{name} is damaged at {last}: {error}; remove it and {_AGAIN}") from None
     if files:
         yield key, files
 
@@ -146,20 +150,22 @@ def read_shard(file: BinaryIO, name: str) -> Iterator[Sample]:
 def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
     """Returns a sample from its members. `name` is the tar's. Raises UserError, naming the sample, if it is
     damaged."""
+    # One picture, whatever its codec.
     pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
     if len(pictures) != 1:
         raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
+
+    # Captions end at "\n" alone, because splitlines would cut those of other scripts.
     try:
-        about = json.loads(files.get("json", b"{}"))
-        lines = (
-            files.get("txt", b"").decode("utf-8-sig").split("\n")
-        )  # others' line ends would cut captions of other scripts
+        metadata = json.loads(files.get("json", b"{}"))
+        lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
         pixels = codecs.rgb(codecs.decode(pictures[0]))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
-    if not isinstance(about, dict):
-        raise UserError(f"sample {key} of {name} has a .json that is no object, but {json.dumps(about)[:40]}")
-    return Sample(key, pixels, about, [caption for line in lines if (caption := line.strip())])
+    if not isinstance(metadata, dict):
+        excerpt = json.dumps(metadata)[:40]
+        raise UserError(f"sample {key} of {name} has a .json that is no object, but {excerpt}")
+    return Sample(key, pixels, metadata, [caption for line in lines if (caption := line.strip())])
 
 
 class MappedShard:
@@ -168,13 +174,16 @@ class MappedShard:
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
+        # An empty file cannot be mapped.
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
-                raise UserError(f"{name} is empty; give the command that made the set again")
+                raise UserError(f"{name} is empty; {_AGAIN}")
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        found = _members_by_header(self._data) or _members_by_tarfile(path, name)
-        self._places: dict[str, tuple[int, int]] = {}  # key -> offset and size of the picture
-        for member, offset, size in found:
+
+        # Offset and size of each picture, by key.
+        members = _members_by_header(self._data) or _members_by_tarfile(path, name)
+        self._places: dict[str, tuple[int, int]] = {}
+        for member, offset, size in members:
             key, _, extension = member.rsplit("/", 1)[-1].partition(".")
             if extension in codecs.EXTENSIONS:
                 self._places[key] = offset, size
@@ -194,11 +203,12 @@ class MappedShard:
             pixels = codecs.decode(self._data[offset : offset + length])
             if size is None:
                 return pixels
+
+            # Only whole boxes have an exact average.
             height, width, _ = pixels.shape
             if height != width or height % size:
-                raise UserError(
-                    f"sample {key} of {self._name} has {width} x {height} pixels, no multiple of {size} x {size}"
-                )
+                fault = f"{width} x {height} pixels, no multiple of {size} x {size}"
+                raise UserError(f"sample {key} of {self._name} has {fault}")
             return box_average(pixels, size)
         except ValueError as error:
             raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
@@ -207,16 +217,18 @@ class MappedShard:
 def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
     """Returns name, offset and size of every member of a plain USTAR archive. Returns None if a header is of
     another kind, or the tar is cut."""
-    members, at, end = [], 0, len(data)
-    while at + _BLOCK <= end and data[at]:
-        header = data[at : at + _BLOCK]
+    members, start, end = [], 0, len(data)
+    while start + _BLOCK <= end and data[start]:
+        # Fields of a USTAR header: name at 0, size at 124, type at 156, prefix of the name at 345.
+        header = data[start : start + _BLOCK]
         digits = header[124:136].strip(b" \0")
         if header[156] not in b"0\0" or header[345] or not digits.isdigit():
             return None
+
         size = int(digits, 8)
-        members.append((header[:100].rstrip(b"\0").decode(errors="replace"), at + _BLOCK, size))
-        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
-    return members if at <= end else None
+        members.append((header[:100].rstrip(b"\0").decode(errors="replace"), start + _BLOCK, size))
+        start += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    return members if start <= end else None
 
 
 def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
@@ -226,9 +238,7 @@ def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
         with tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
     except (tarfile.TarError, OSError) as error:
-        raise UserError(
-            f"{name} is damaged: {error}; remove it and give the command that made the set again"
-        ) from None
+        raise UserError(f"{name} is damaged: {error}; remove it and {_AGAIN}") from None
 
 
 class ShardSet:
@@ -239,6 +249,8 @@ class ShardSet:
         self.manifest = ledger.read_manifest(self.storage)
         if "dataset" not in self.manifest["identity"] or not self.manifest["parts"]:
             raise UserError(f"{self.storage.url} holds no shards; `python -m synth shards` makes some")
+
+        # What later stages need of the manifest.
         self.digest = ledger.manifest_digest(self.manifest)
         self.shards = [Shard(p["file"], p["number"], p["first"], p["count"]) for p in self.manifest["parts"]]
         self.sha256 = {p["file"]: str(p["sha256"]) for p in self.manifest["parts"]}
@@ -273,10 +285,12 @@ class ShardSet:
         name = self.storage.join(shard.file)
         try:
             with self.storage.whole(shard.file) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256[shard.file]:  # type: ignore[arg-type]
-                    raise UserError(
-                        f"{name} is not the file that its manifest describes; `python -m synth verify` says what was changed"
-                    )
+                # The checksum first, so that no changed sample is yielded.
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                if sha256 != self.sha256[shard.file]:
+                    advice = "`python -m synth verify` names the changed member"
+                    raise UserError(f"{name} is not the file that its manifest describes; {advice}")
+
                 file.seek(0)
                 yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:
@@ -284,6 +298,7 @@ class ShardSet:
 
 
 def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:
+    """Yields the samples of a shard. Raises UserError at the end if the manifest says another number."""
     count = 0
     for count, sample in enumerate(samples, 1):  # noqa: B007
         yield sample

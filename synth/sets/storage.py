@@ -28,32 +28,23 @@ T = TypeVar("T")
 ATTEMPTS = 5  # of a transfer that fails for a passing reason
 FIRST_PAUSE = 0.5  # seconds; doubles with every attempt
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+# Failures that no retry mends.
 _FULL = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is over its quota",
     errno.EFBIG: "refuses files of this size",
 }
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+# Failures that may pass: by number, and by parts of the names of HTTP libraries' exceptions.
 _PASSING = {
-    errno.EAGAIN,
-    errno.EBUSY,
-    errno.ECONNRESET,
-    errno.ECONNREFUSED,
-    errno.ECONNABORTED,
-    errno.EPIPE,
-    errno.ETIMEDOUT,
-    errno.EINTR,
+    *(errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED),
+    *(errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EINTR),
 }
-
-
 _PASSING_NAMES = (
-    "Connect",
-    "Timeout",
-    "IncompleteRead",
-    "ResponseStreaming",
-    "Disconnected",
-    "ClientPayload",
-    "SSLError",
+    *("Connect", "Timeout", "IncompleteRead", "ResponseStreaming"),
+    *("Disconnected", "ClientPayload", "SSLError"),
 )
 
 
@@ -118,6 +109,7 @@ def open_storage(url: str) -> Storage:
     """Returns the storage of a folder or URL. Creates nothing before the first write.
 
     Raises UserError for an unknown scheme, or one with a missing package."""
+    # Folders.
     if not url:
         raise UserError("the place is empty; give a folder or a URL")
     if "://" not in url:
@@ -128,14 +120,15 @@ def open_storage(url: str) -> Storage:
         if parts.netloc not in ("", "localhost"):
             raise UserError(f"{url} names the host {parts.netloc!r}; a file:// URL is local: file:///folder")
         return Folder(unquote(parts.path))
+
+    # Object stores, and what else fsspec opens.
     import fsspec
 
     try:
         fsspec.get_filesystem_class(scheme)
     except ValueError:
-        raise UserError(
-            f"unknown URL scheme {scheme}:// in {url}; use a folder, s3://, gs:// or what else fsspec knows"
-        ) from None
+        fault = f"unknown URL scheme {scheme}:// in {url}"
+        raise UserError(f"{fault}; use a folder, s3://, gs:// or another scheme of fsspec") from None
     except ImportError as error:
         raise UserError(f"{scheme}:// needs another package: {error}") from None
     with plain_errors(url):
@@ -154,12 +147,13 @@ class Folder(Storage):
             raise UserError(f"{self.url} is a file; give a folder or a URL")
         if not self._path.exists():
             return {}
+
+        # Temporary files of writers do not count.
         with plain_errors(self.url), os.scandir(self._path) as entries:
             names = [e.name for e in entries if not _TEMPORARY.fullmatch(e.name)]
             paths = {name: self._path / name for name in names}
-            return {
-                name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()
-            }  # 0: a link to nowhere
+            # A link to nowhere counts as an empty file.
+            return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
@@ -174,11 +168,14 @@ class Folder(Storage):
     def staged(self, name: str) -> Iterator[str]:
         temporary = self._path / f".{name}.{secrets.token_hex(4)}.tmp"
         with plain_errors(self.url):
+            # Some file systems, such as /proc, have folders that take no files.
             self._create()
             try:
                 temporary.touch()
             except FileNotFoundError:
                 raise UserError(f"{self.url} takes no files; give another folder") from None
+
+            # The content reaches the disk before the name, and the name before the block returns.
             try:
                 yield str(temporary)
                 sync(temporary)
@@ -194,6 +191,8 @@ class Folder(Storage):
         Raises UserError if this folder has files, or cannot be written."""
         if self.sizes():
             raise UserError(f"{self.url} already holds files; give another folder")
+
+        # A scratch folder beside this one, so that a rename can move it.
         Folder(str(self._path.parent))._create()
         scratch = Folder(str(self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.tmp")))
         scratch._create()
@@ -211,11 +210,13 @@ class Folder(Storage):
                 (self._path / name).unlink(missing_ok=True)
 
     def free_bytes(self) -> int | None:
+        # The folder may not exist yet, so its nearest parent is asked.
         return shutil.disk_usage(next(p for p in [self._path, *self._path.parents] if p.exists())).free
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Locks the folder itself, so the lock leaves no file and dies with the process."""
+        # The sweep comes before and after: a killed writer may have left files, and this one may fail.
         created = self._create()
         folder = os.open(self._path, os.O_RDONLY)
         try:
@@ -227,18 +228,21 @@ class Folder(Storage):
                 self._sweep()
         finally:
             os.close(folder)
-            with contextlib.suppress(OSError):  # a run that wrote nothing leaves nothing
+            # A run that wrote nothing leaves nothing. Folders with files do not go away.
+            with contextlib.suppress(OSError):
                 for path in created:
                     path.rmdir()
 
     def _create(self) -> list[Path]:
         """Makes the folder and its parents. Returns the new folders, innermost first."""
+        # The nearest folder that exists must take others.
         missing = [p for p in [self._path, *self._path.parents] if not p.exists()]
         nearest = [self._path, *self._path.parents][len(missing)]
         if not nearest.is_dir():
             raise UserError(f"{nearest} is a file; give a folder or a URL")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise UserError(f"{nearest} may not be written to; give another folder")
+
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -246,6 +250,7 @@ class Folder(Storage):
         return missing
 
     def _sweep(self) -> None:
+        """Removes the temporary files and folders of killed writers."""
         with os.scandir(self._path) as entries:
             for entry in entries:
                 if not _TEMPORARY.fullmatch(entry.name):
@@ -263,12 +268,14 @@ class ObjectStore(Storage):
     def __init__(self, url: str) -> None:
         import fsspec
 
+        # Object stores take a double slash for another prefix.
         self.url = re.sub(r"(?<!:)//+", "/", url).rstrip("/")
         if self.url.endswith(":"):
             raise UserError(f"{url} names no bucket; write it as {url.split(':')[0]}://bucket/prefix")
         self._fs, self._root = fsspec.core.url_to_fs(self.url)
 
     def sizes(self) -> dict[str, int]:
+        # fsspec caches listings, and other nodes write too.
         self._fs.invalidate_cache()
         try:
             entries = self._try(lambda: self._fs.ls(self._root, detail=True))
@@ -276,24 +283,27 @@ class ObjectStore(Storage):
             self._require_bucket()
             return {}
         named = {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
-        return {
-            name: size for name, size in named.items() if name
-        }  # an empty name is a console's mark of a folder
+        # An empty name is a web console's mark of a folder.
+        return {name: size for name, size in named.items() if name}
 
     def read(self, name: str) -> bytes:
         return self._try(lambda: self._fs.cat_file(self._path(name)))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        # One call, so that fsspec fetches them concurrently.
         names = list(names)
         paths = [self._path(name) for name in names]
-        found = self._try(lambda: self._fs.cat_ranges(paths, None, None, on_error="raise")) if paths else []
-        return dict(zip(names, found, strict=True))
+        if not paths:
+            return {}
+        contents = self._try(lambda: self._fs.cat_ranges(paths, None, None, on_error="raise"))
+        return dict(zip(names, contents, strict=True))
 
     def open(self, name: str) -> BinaryIO:
         return self._try(lambda: self._fs.open(self._path(name), "rb"))
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator[BinaryIO]:
+        # The path of the open file lets fsspec write to a file without a name.
         with plain_errors(f"the scratch folder {tempfile.gettempdir()}"), tempfile.TemporaryFile() as scratch:
             self._try(lambda: self._fs.get_file(self._path(name), f"/proc/self/fd/{scratch.fileno()}"))
             yield scratch
@@ -317,24 +327,25 @@ class ObjectStore(Storage):
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         if self.url.startswith(("http://", "https://")):
-            raise UserError(
-                f"{self.url} can only be read; give a folder or an object store such as s3://bucket/prefix"
-            )
+            advice = "give a folder or an object store such as s3://bucket/prefix"
+            raise UserError(f"{self.url} can only be read; {advice}")
         yield
 
     def _upload(self, local: str, path: str) -> None:
         self._fs.put_file(local, path)
         self._fs.invalidate_cache()
+
+        # A cut upload counts as a lost connection, and is tried again.
         sent, stored = os.path.getsize(local), self._fs.info(path)["size"]
         if sent != stored:
             raise ConnectionError(f"{path} has {stored} bytes after an upload of {sent}")
 
     def _require_bucket(self) -> None:
+        """Raises UserError if the bucket does not exist. Its absence looks like that of the prefix."""
         bucket = self._root.strip("/").split("/")[0]
         if self.url.startswith(("s3://", "gs://")) and not self._try(lambda: self._fs.exists(bucket)):
-            raise UserError(
-                f"there is no bucket {bucket!r} (or it may not be seen); make it first, or correct the URL {self.url}"
-            )
+            fault = f"there is no bucket {bucket!r} (or it may not be seen)"
+            raise UserError(f"{fault}; make it first, or correct the URL {self.url}")
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -354,6 +365,8 @@ def patiently(action: Callable[[], T]) -> T:
             if not may_pass(error):
                 raise
             time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+
+    # The last attempt raises what it raises.
     return action()
 
 
@@ -363,9 +376,11 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) in _PASSING:
         return True
-    return _status(error) in {408, 425, 429, 500, 502, 503, 504} or any(
-        word in type(error).__name__ for word in _PASSING_NAMES
-    )
+
+    # HTTP: timeouts, too many requests, failures of the server.
+    if _status(error) in {408, 425, 429, 500, 502, 503, 504}:
+        return True
+    return any(word in type(error).__name__ for word in _PASSING_NAMES)
 
 
 @contextlib.contextmanager
@@ -376,25 +391,24 @@ def plain_errors(place: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        number = getattr(error, "errno", None)
+        number, name = getattr(error, "errno", None), type(error).__name__
+
+        # Space.
         if number in _FULL:
-            raise UserError(
-                f"{place} {_FULL[number]}; make room, then give the same command again: it goes on where it stopped"
-            ) from None
-        if (
-            isinstance(error, PermissionError)
-            or number in _FORBIDDEN
-            or "Credentials" in type(error).__name__
-        ):
-            raise UserError(
-                f"{place} may not be read or written with these rights or credentials: {error}"
-            ) from None
+            advice = "make room, then give the same command again: it goes on where it stopped"
+            raise UserError(f"{place} {_FULL[number]}; {advice}") from None
+
+        # Rights.
+        if isinstance(error, PermissionError) or number in _FORBIDDEN or "Credentials" in name:
+            fault = "may not be read or written with these rights or credentials"
+            raise UserError(f"{place} {fault}: {error}") from None
+
+        # The place itself.
         if isinstance(error, NotADirectoryError):
             raise UserError(f"{place} lies below a file; give a folder or a URL") from None
         if may_pass(error):
-            raise UserError(
-                f"{place} cannot be reached: {error}; give the same command again when it can"
-            ) from None
+            advice = "give the same command again when it can"
+            raise UserError(f"{place} cannot be reached: {error}; {advice}") from None
         if type(error).__module__.startswith("botocore"):
             raise UserError(f"{place} cannot be used: {error}") from None
         raise
@@ -402,6 +416,7 @@ def plain_errors(place: str) -> Iterator[None]:
 
 def _status(error: BaseException) -> Any:
     """Returns the HTTP status of an object store's failure, or None."""
+    # botocore puts it in a response; others have it as an attribute. fsspec wraps either.
     for source in (error, error.__cause__):
         response = getattr(source, "response", None)
         if isinstance(response, dict):
@@ -412,12 +427,14 @@ def _status(error: BaseException) -> Any:
 
 
 def _lock(folder: int, url: str) -> None:
+    """Locks an open folder. Raises UserError if another process has the lock."""
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"another run is writing to {url}; wait for it, or give another folder") from None
     except OSError:
-        pass  # a file system without locks: the bytes of two runs are equal anyway
+        # The file system has no locks. The bytes of two runs are equal anyway.
+        pass
 
 
 def sync(path: Path) -> None:

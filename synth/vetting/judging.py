@@ -19,6 +19,7 @@ def fault(pixels: np.ndarray) -> str | None:
 
 def blank(pixels: np.ndarray) -> str | None:
     """Returns black, white or flat, the faults that hardly depend on a picture's size, or None."""
+    # Thresholds are those of the module's docstring.
     mean, deviation, alike = _levels(pixels)
     if mean < _BLACK:
         return "black"
@@ -46,15 +47,19 @@ def _boxes(pixels: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def _foreground(pixels: np.ndarray) -> np.ndarray:
+    # The mean colour of the fullest box.
     height, width, _ = pixels.shape
     mode = _boxes(pixels).argmax()
     red = green = blue = count = np.int64(0)
     for i in range(height):
         for j in range(width):
             r, g, b = np.int64(pixels[i, j, 0]), np.int64(pixels[i, j, 1]), np.int64(pixels[i, j, 2])
-            own = np.int64((r >> 4) << 8 | (g >> 4) << 4 | b >> 4 == mode)
-            red, green, blue, count = red + own * r, green + own * g, blue + own * b, count + own
+            modal = np.int64((r >> 4) << 8 | (g >> 4) << 4 | b >> 4 == mode)
+            red, green, blue = red + modal * r, green + modal * g, blue + modal * b
+            count += modal
     red, green, blue = red // count, green // count, blue // count
+
+    # Pixels far from it in any channel.
     out = np.empty((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
@@ -67,6 +72,7 @@ def _foreground(pixels: np.ndarray) -> np.ndarray:
 def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
     """Returns the mean level, the largest standard deviation of a channel, and the share of the fullest
     box."""
+    # Whole numbers, so that the order of the pixels does not matter.
     height, width, _ = pixels.shape
     sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for i in range(height):
@@ -84,13 +90,15 @@ def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
 def _likeness(pixels: np.ndarray) -> tuple[float, float]:
     """Returns the correlations of the sum of channels with its neighbour's to the right and below. Both are 1
     if nothing varies."""
+    # Deviations of the sum of channels from its mean.
     height, width, _ = pixels.shape
     light = np.empty((height, width))
     for i in range(height):
         for j in range(width):
             light[i, j] = float(pixels[i, j, 0]) + float(pixels[i, j, 1]) + float(pixels[i, j, 2])
     light -= light.mean()
-    own = (light * light).mean()
-    if own < 1e-6:
+
+    variance = (light * light).mean()
+    if variance < 1e-6:
         return 1.0, 1.0
-    return (light[:, 1:] * light[:, :-1]).mean() / own, (light[1:] * light[:-1]).mean() / own
+    return (light[:, 1:] * light[:, :-1]).mean() / variance, (light[1:] * light[:-1]).mean() / variance

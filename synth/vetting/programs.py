@@ -44,19 +44,15 @@ class Programs:
         try:
             return cls.of((Path(text) / NAME).read_bytes(), text)
         except OSError:
-            raise UserError(
-                f"{text} holds no {NAME}; make one with: python -m synth vet shaders --out {text}"
-            ) from None
+            advice = f"make one with: python -m synth vet shaders --out {text}"
+            raise UserError(f"{text} holds no {NAME}; {advice}") from None
 
     @classmethod
-    def made(cls, content: Json) -> Self:
+    def from_content(cls, content: Json) -> Self:
         """Returns the programs of a vetting's content."""
-        return cls.of(
-            json.dumps(
-                json.loads(settings.canonical({"format": FORMAT, **content})), indent=0, sort_keys=True
-            ).encode()
-            + b"\n"
-        )
+        # Canonical first, so that numbers and tuples have one form, then one value a line.
+        values = json.loads(settings.canonical({"format": FORMAT, **content}))
+        return cls.of(json.dumps(values, indent=0, sort_keys=True).encode() + b"\n")
 
     @property
     def content(self) -> Json:
@@ -79,6 +75,7 @@ class Programs:
         return f"Programs({self.sha256[:12]})"
 
     def __getstate__(self) -> tuple[str, str, bytes]:
+        # Small data always travels, so that workers need not open the place.
         return self.sha256, self.place, self.data if len(self.data) <= _TRAVELS or not self.place else b""
 
     def __setstate__(self, state: tuple[str, str, bytes]) -> None:
@@ -91,13 +88,14 @@ def shipped() -> Programs:
     try:
         return Programs.of(SHIPPED.read_bytes(), str(SHIPPED.parent))
     except FileNotFoundError:
-        raise UserError(
-            f"{SHIPPED} is missing; restore it, or make it: python -m synth vet shaders --out {SHIPPED.parent}"
-        ) from None
+        advice = f"restore it, or make it: python -m synth vet shaders --out {SHIPPED.parent}"
+        raise UserError(f"{SHIPPED} is missing; {advice}") from None
 
 
 @lru_cache(maxsize=4)
 def _content(programs: Programs) -> Json:
+    """Returns the content of programs. Raises UserError if the file at their place was changed."""
+    # A large file does not travel with the job. Its sha256 shows whether it is still the same.
     data = programs.data or open_storage(programs.place).read(NAME)
     content = _parsed(data, programs.place)
     if settings.digest(content) != programs.sha256:
@@ -106,12 +104,12 @@ def _content(programs: Programs) -> Json:
 
 
 def _parsed(data: bytes, place: str) -> Json:
+    """Returns the content of a programs.json. Raises UserError if it is damaged."""
     try:
         content = json.loads(data)
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.get("programs"):
-        raise UserError(
-            f"{place or 'this'}/{NAME} is damaged or of another version; remove it and vet the programs again"
-        )
+        fault = f"{place or 'this'}/{NAME} is damaged or of another version"
+        raise UserError(f"{fault}; remove it and vet the programs again")
     return content

@@ -27,16 +27,16 @@ SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
 UNKNOWN = "unknown"
 
 _ENDINGS = {".fragment", ".json", ".frag", ".glsl", ".fs"}
-_LICENCES = (  # pattern in a comment -> licence; the first match counts
+
+# Pattern in a comment -> licence. The first match counts.
+_MIT = r"\bmit license|\bthe mit\b|\bmit licence|licen[sc]e: *mit\b"
+_LICENCES = (
     (r"\bcc0\b|creative commons zero|public domain|unlicense", "cc0"),
     (r"\bcc[ -]by[ -]nc[ -]sa|attribution[ -]noncommercial[ -]sharealike", "cc-by-nc-sa"),
     (r"\bcc[ -]by[ -]nc", "cc-by-nc"),
     (r"\bcc[ -]by[ -]sa", "cc-by-sa"),
     (r"\bcc[ -]by\b", "cc-by"),
-    (
-        r"\bmit license|\bthe mit\b|\bmit licence|licen[sc]e: *mit\b|permission is hereby granted, free of charge",
-        "mit",
-    ),
+    (rf"{_MIT}|permission is hereby granted, free of charge", "mit"),
     (r"apache license", "apache-2.0"),
     (r"\bagpl|\blgpl|\bgpl|gnu general public", "gpl"),
     (r"\bbsd\b", "bsd"),
@@ -63,46 +63,47 @@ def read(folder: str) -> list[Candidate]:
         raise UserError(f"{folder} is no folder; give one with shader programs, such as a copy of Shaders21k")
     files = _files(root)
     if not files:
-        raise UserError(
-            f"{folder} holds no shader programs: no shaders_list, .fragment, .json, .frag, .glsl or .fs files"
-        )
+        kinds = "no shaders_list, .fragment, .json, .frag, .glsl or .fs files"
+        raise UserError(f"{folder} holds no shader programs: {kinds}")
+
+    # Programs, and the first one with each text.
     table = _licence_table(root)
     first: dict[str, str] = {}
     return [_once(_read(file, table), first) for file in files]
 
 
-def allowed(found: list[Candidate], licences: str) -> list[Candidate]:
+def allowed(candidates: list[Candidate], licences: str) -> list[Candidate]:
     """Returns the programs, and marks those of other licences than the named (commas between them, empty for
     all)."""
-    wanted = {name.strip().lower() for name in licences.split(",") if name.strip()}
+    names = {name.strip().lower() for name in licences.split(",") if name.strip()}
 
-    def judged(one: Candidate) -> Candidate:
-        if not wanted or one.fault or one.licence in wanted:
-            return one
-        return Candidate(
-            one.name, licence=one.licence, author=one.author, fault=f"licence {one.licence} is not asked for"
-        )
+    def judged(program: Candidate) -> Candidate:
+        if not names or program.fault or program.licence in names:
+            return program
+        return _refused(program, f"licence {program.licence} is not asked for")
 
-    return [judged(one) for one in found]
+    return [judged(program) for program in candidates]
+
+
+def _refused(program: Candidate, fault: str) -> Candidate:
+    """Returns the program with the reason against it, and without its text."""
+    return Candidate(program.name, licence=program.licence, author=program.author, fault=fault)
 
 
 def _files(root: Path) -> list[Path]:
-    listing = next(
-        (p for p in (root / "shaders_list", root / "shader_codes" / "shaders_list") if p.is_file()), None
-    )
-    if listing is None:
-        return sorted(
-            p
-            for p in root.rglob("*")
-            if p.suffix in _ENDINGS and p.is_file() and "modes" not in p.relative_to(root).parts[:-1]
-        )
-    above = listing.parent.parent
-    lines = (line.strip() for line in listing.read_text().splitlines())
-    return [
-        next((p for p in (above / line, listing.parent / line) if p.is_file()), above / line)
-        for line in lines
-        if line
-    ]
+    """Returns the files of the programs, in order."""
+    # A list of files, relative to the folder above it (as in Shaders21k) or to its own.
+    listings = (root / "shaders_list", root / "shader_codes" / "shaders_list")
+    listing = next((p for p in listings if p.is_file()), None)
+    if listing is not None:
+        above = listing.parent.parent
+        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        places = [(above / line, listing.parent / line) for line in lines]
+        return [next((p for p in pair if p.is_file()), pair[0]) for pair in places]
+
+    # All files of a known kind.
+    files = (p for p in root.rglob("*") if p.suffix in _ENDINGS and p.is_file())
+    return sorted(p for p in files if "modes" not in p.relative_to(root).parts[:-1])
 
 
 def _read(file: Path, table: dict[str, str]) -> Candidate:
@@ -111,7 +112,9 @@ def _read(file: Path, table: dict[str, str]) -> Candidate:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return Candidate(file.stem, fault=f"cannot be read: {error.strerror}")
-    licence = table.get(file.stem) or _stated(text)
+
+    # Shadertoy, TwiGL, or a bare program.
+    licence = table.get(file.stem) or _licence_of(text)
     if text.lstrip().startswith(("{", "[")):
         return _shadertoy(file.stem, text, table)
     if re.fullmatch("[0-9a-f]{32}", file.stem):
@@ -122,6 +125,7 @@ def _read(file: Path, table: dict[str, str]) -> Candidate:
 
 def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
     """Returns a program in Shadertoy's JSON, as the site's pages or its API have it."""
+    # Pages give a list, the API an object with the entry `Shader`. Passes have no type in some files.
     try:
         shader: Any = json.loads(text)
         shader = shader[0] if isinstance(shader, list) else shader
@@ -133,12 +137,13 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
         author, name = str(info.get("username") or UNKNOWN), str(info.get("id") or name)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return Candidate(name, fault="is not Shadertoy's JSON")
+
+    # One image, with the code that its passes share.
     code = "\n".join([*common, *images])
-    licence = table.get(name) or _stated(code) or SHADERTOY_DEFAULT
+    licence = table.get(name) or _licence_of(code) or SHADERTOY_DEFAULT
     if len(images) != 1 or set(kinds) - {"image", "common"}:
-        return Candidate(
-            name, licence=licence, author=author, fault=f"has several passes: {', '.join(kinds)}"
-        )
+        fault = f"has several passes: {', '.join(kinds)}"
+        return Candidate(name, licence=licence, author=author, fault=fault)
     return Candidate(name, (wrappers.shadertoy(code),), licence, author, _needs(code))
 
 
@@ -152,19 +157,22 @@ def _modes(file: Path) -> tuple[str, ...]:
     """Returns the modes to try for a TwiGL program: the one of its mode file, or all."""
     for place in (file.parent.parent / "modes", file.parent / "modes"):
         lines = (place / file.name).read_text().split() if (place / file.name).is_file() else []
+        # Mode, then True for GLSL ES 3.00, then True for several outputs.
         if lines and lines[0] in ("classic", "geek", "geeker", "geekest"):
             several, modern = lines[2:3] == ["True"], lines[1:2] == ["True"]
             return (f"{lines[0]} mrt" if several else f"{lines[0]} 300" if modern else lines[0],)
     return MODES
 
 
-def _stated(text: str) -> str | None:
+def _licence_of(text: str) -> str | None:
     """Returns the licence in the comments of a program, or None."""
+    # Comments alone, as code may use the same words.
     comments = " ".join(re.findall(r"//[^\n]*|/\*.*?\*/", text, re.S)).lower()
     return next((licence for pattern, licence in _LICENCES if re.search(pattern, comments)), None)
 
 
 def _licence_table(root: Path) -> dict[str, str]:
+    """Returns the folder's own table, name -> licence, or an empty one."""
     for name in ("licences.csv", "licenses.csv"):
         if (root / name).is_file():
             with open(root / name, newline="") as lines:
@@ -172,16 +180,11 @@ def _licence_table(root: Path) -> dict[str, str]:
     return {}
 
 
-def _once(found: Candidate, first: dict[str, str]) -> Candidate:
+def _once(program: Candidate, first: dict[str, str]) -> Candidate:
     """Returns the program, marked if an earlier one has the same text apart from comments and spaces."""
-    if found.fault or not found.sources:
-        return found
-    own = hashlib.sha256("".join(plain(found.sources[0].text).split()).encode()).hexdigest()
-    earlier = first.setdefault(own, found.name)
-    return (
-        found
-        if earlier == found.name
-        else Candidate(
-            found.name, licence=found.licence, author=found.author, fault=f"is a copy of {earlier}"
-        )
-    )
+    if program.fault or not program.sources:
+        return program
+    # The first wrapping stands for the text.
+    text = "".join(plain(program.sources[0].text).split())
+    earlier = first.setdefault(hashlib.sha256(text.encode()).hexdigest(), program.name)
+    return program if earlier == program.name else _refused(program, f"is a copy of {earlier}")

@@ -32,6 +32,7 @@ OFTEN = 0.5  # share of them that may have nothing to show
 
 def _serve(device: str) -> None:
     """Answers a line with a line until the input ends, as a child."""
+    # Prints of libraries must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     gl.choose(device)
     for line in sys.stdin:
@@ -50,13 +51,18 @@ def _judge_structure(structure: int) -> Json:
     faults: list[str] = []
     slowest = 0.0
     for trial in range(TRIALS):
+        # Attempt ATTEMPTS is one that no class has.
         params = shaders.look(structure, shaders.class_values(structure, trial, ATTEMPTS), TIMES[trial % 4])
         pixels = shaders.draw(params, SIZE)
         faults += filter(None, [judging.fault(pixels)])
-        slowest = max(slowest, _milliseconds(lambda params=params: shaders.draw(params, TIMED), SLOWEST))  # type: ignore[misc]
+        slowest = max(slowest, _milliseconds(partial(shaders.draw, params, TIMED), SLOWEST))
+
+        # Movement.
         later = shaders.draw(shaders.look(structure, params.values, TIMES[(trial + 1) % 4]), SIZE)
         if trial == 0 and np.array_equal(pixels, later):
             return {"fault": "still: time does not move it"}
+
+    # Time, and the most frequent fault of many trials.
     if slowest > SLOWEST:
         return {"fault": f"too slow: more than {SLOWEST:.0f} ms"}
     often = max(set(faults), key=lambda f: (faults.count(f), f)) if len(faults) > OFTEN * TRIALS else None
@@ -68,9 +74,8 @@ def _judge_classes(structure: int, classes: list[int]) -> Json:
     Leaves out attempts of 0. A class without such an attempt counts as 0."""
     attempts: dict[int, int] = {}
     for number in classes:
-        attempt = next(
-            (a for a in range(ATTEMPTS) if _shows(structure, shaders.class_values(structure, number, a))), 0
-        )
+        vectors = (shaders.class_values(structure, number, attempt) for attempt in range(ATTEMPTS))
+        attempt = next((i for i, values in enumerate(vectors) if _shows(structure, values)), 0)
         if attempt:
             attempts[number] = attempt
     return {"fault": None, "attempts": attempts}
@@ -81,15 +86,17 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
     of the times or more."""
     fault = ""
     for chosen, text in enumerate(texts):
+        # Pictures at several times, and the time of one.
         try:
-            pictures = [
-                gl.draw(text, wrappers.bindings(text, moment, SIZE), SIZE, "this") for moment in TIMES
-            ]
+            moments = [wrappers.bindings(text, moment, SIZE) for moment in TIMES]
+            pictures = [gl.draw(text, values, SIZE, "this") for values in moments]
             timed = wrappers.bindings(text, 1.0, TIMED)
             took = _milliseconds(partial(gl.draw, text, timed, TIMED, "this"), slowest)
         except gl.ProgramError as error:
             fault = fault or f"does not compile: {_first_error(str(error))}"
             continue
+
+        # The first text that compiles decides.
         faults = [f for f in map(judging.fault, pictures) if f]
         if 2 * len(faults) <= len(pictures) and took <= slowest:
             return {"fault": None, "chosen": chosen}
@@ -104,9 +111,9 @@ def _first_error(text: str) -> str:
 
 
 def _shows(structure: int, values: tuple[float, ...]) -> bool:
-    return not any(
-        judging.fault(shaders.draw(shaders.look(structure, values, moment), SIZE)) for moment in TIMES[1:3]
-    )
+    """Returns True if the pictures of a parameter vector have no fault at two times."""
+    looks = (shaders.look(structure, values, moment) for moment in TIMES[1:3])
+    return not any(judging.fault(shaders.draw(params, SIZE)) for params in looks)
 
 
 def _milliseconds(action: Callable[[], object], limit: float) -> float:

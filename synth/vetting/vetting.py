@@ -37,30 +37,33 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
     accepted: list[Json] = []
     left_out: list[Json] = []
     with _Children(device) as children:
+        # Structures, in batches until there are enough.
         step = min(64, count + 4)
         for first in range(0, 100 * count, step):
             batch = range(first, first + step)
             tasks = [{"do": "structure", "structure": number} for number in batch]
             for number, answer in zip(batch, children.run(tasks, _DEADLINE), strict=True):
+                # The rest of the last batch does not count, whatever its answers.
                 if len(accepted) == count:
                     break
                 name = f"{number:05d}"
                 if answer["fault"]:
                     left_out.append({"name": name, "reason": answer["fault"]})
                 else:
-                    accepted.append(
-                        {"name": name, "structure": number, "sha256": composer.compose(number).sha256}
-                    )
+                    sha256 = composer.compose(number).sha256
+                    accepted.append({"name": name, "structure": number, "sha256": sha256})
             if len(accepted) == count:
                 break
             console.note(f"{len(accepted)} of {count} structures accepted")
         else:
-            raise UserError(
-                f"of {100 * count} structures only {len(accepted)} could be drawn here; python -m synth doctor says more"
-            )
+            fault = f"of {100 * count} structures only {len(accepted)} could be drawn here"
+            raise UserError(f"{fault}; check the renderer: python -m synth doctor")
+
+        # The first parameter vectors of classes: class c has accepted structure c mod P.
+        numbers = [a["structure"] for a in accepted]
         tasks = [
-            {"do": "classes", "structure": a["structure"], "classes": [*range(i, classes, count)]}
-            for i, a in enumerate(accepted)
+            {"do": "classes", "structure": number, "classes": [*range(i, classes, count)]}
+            for i, number in enumerate(numbers)
         ]
         attempts: dict[str, int] = {}
         for answer in children.run(tasks, _CLASS_DEADLINE):
@@ -68,48 +71,42 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
                 raise UserError(f"vetting the classes failed: {answer['fault']}; give the command again")
             attempts.update(answer["attempts"])
         renderer = children.renderer()
-    asked = {"structures": count, "law": LAW}
-    content = {"asked": asked, "classes": classes, "renderer": renderer, "programs": accepted}
-    return Programs.made({**content, "attempts": attempts, "left_out": left_out})
+
+    inputs = {"structures": count, "law": LAW}
+    content = {"asked": inputs, "classes": classes, "renderer": renderer, "programs": accepted}
+    return Programs.from_content({**content, "attempts": attempts, "left_out": left_out})
 
 
-def sources(found: list[Candidate], asked: Json, slowest: float, device: str = "software") -> Programs:
+def sources(candidates: list[Candidate], inputs: Json, slowest: float, device: str = "software") -> Programs:
     """Vets the programs of a folder. Takes the first wrapping of each that compiles and shows something.
     Raises UserError if none does."""
     accepted: list[Json] = []
-    left_out = [{"name": one.name, "reason": one.fault} for one in found if one.fault]
-    usable = [one for one in found if not one.fault]
+    left_out = [{"name": c.name, "reason": c.fault} for c in candidates if c.fault]
+    usable = [c for c in candidates if not c.fault]
+
     with _Children(device) as children:
-        tasks = [
-            {"do": "sources", "texts": [s.text for s in one.sources], "slowest": slowest} for one in usable
-        ]
-        for one, answer in zip(usable, children.run(tasks, _DEADLINE), strict=True):
+        # Programs, each in all its wrappings.
+        texts = [[source.text for source in program.sources] for program in usable]
+        tasks = [{"do": "sources", "texts": wrappings, "slowest": slowest} for wrappings in texts]
+        for program, answer in zip(usable, children.run(tasks, _DEADLINE), strict=True):
             if answer["fault"]:
-                left_out.append({"name": one.name, "reason": answer["fault"]})
+                left_out.append({"name": program.name, "reason": answer["fault"]})
                 continue
-            wrapper, text = one.sources[answer["chosen"]]
-            accepted.append(
-                {
-                    "name": one.name,
-                    "wrapper": wrapper,
-                    "licence": one.licence,
-                    "author": one.author,
-                    "source": text,
-                }
-            )
+            wrapper, text = program.sources[answer["chosen"]]
+            terms = {"licence": program.licence, "author": program.author}
+            accepted.append({"name": program.name, "wrapper": wrapper, **terms, "source": text})
+
         if not accepted:
-            reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in left_out[:3])
-            raise UserError(
-                f"none of the {len(found):,} programs can be used ({reasons}); give another folder"
-            )
+            reasons = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in left_out[:3])
+            fault = f"none of the {len(candidates):,} programs can be used ({reasons})"
+            raise UserError(f"{fault}; give another folder")
         renderer = children.renderer()
-    console.note(
-        f"{len(accepted):,} of {len(found):,} programs accepted; programs.json says why not the others"
-    )
-    content = {"asked": {**asked, "law": LAW}, "renderer": renderer, "programs": accepted}
-    return Programs.made(
-        {**content, "attempts": {}, "left_out": sorted(left_out, key=lambda one: str(one["name"]))}
-    )
+
+    counts = f"{len(accepted):,} of {len(candidates):,}"
+    console.note(f"{counts} programs accepted; programs.json holds the reasons against the others")
+    content = {"asked": {**inputs, "law": LAW}, "renderer": renderer, "programs": accepted}
+    left_out.sort(key=lambda entry: str(entry["name"]))
+    return Programs.from_content({**content, "attempts": {}, "left_out": left_out})
 
 
 class _Children:
@@ -124,6 +121,7 @@ class _Children:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # communicate closes the pipes and collects the process.
         for child in self._idle:
             child.kill()
             child.communicate()
@@ -131,9 +129,10 @@ class _Children:
     def run(self, tasks: Iterable[Json], deadline: float) -> Iterator[Json]:
         """Yields the answers to tasks, in their order. A task without an answer in time, or with a dead
         child, has a `fault`."""
+        # A thread for each child, which waits for its answers. Progress is printed every ten seconds.
         with ThreadPoolExecutor(self._count) as pool:
             begun = time.monotonic()
-            for done, answer in enumerate(pool.map(lambda task: self._ask(task, deadline), tasks), 1):
+            for done, answer in enumerate(pool.map(lambda task: self._answer(task, deadline), tasks), 1):
                 if time.monotonic() - begun > 10:
                     console.note(f"vetting: {done:,} done")
                     begun = time.monotonic()
@@ -141,14 +140,18 @@ class _Children:
 
     def renderer(self) -> str:
         """Returns the renderer of the children."""
-        return str(self._ask({"do": "renderer"}, _DEADLINE)["renderer"])
+        return str(self._answer({"do": "renderer"}, _DEADLINE)["renderer"])
 
-    def _ask(self, task: Json, deadline: float) -> Json:
+    def _answer(self, task: Json, deadline: float) -> Json:
+        """Returns the answer of a child to a task. A child that gives none in time is killed."""
+        # The task. A dead child has closed its end, and gives an empty line below.
         child = self._idle.pop() if self._idle else self._start()
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(task).encode() + b"\n")
             child.stdin.flush()
+
+        # Its answer.
         ready, _, _ = select.select([child.stdout], [], [], deadline)
         line = child.stdout.readline() if ready else b""
         if line:
@@ -157,17 +160,15 @@ class _Children:
             if "sentence" in answer:
                 raise UserError(answer["sentence"])
             return answer
+
         child.kill()
         child.communicate()
         return {"fault": "ended the process that drew it" if ready else "endless"}
 
     def _start(self) -> subprocess.Popen[bytes]:
-        root = str(ROOT)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
+        # The checkout is not installed, so the child gets its folder.
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-m", "synth.vetting.trials", self._device]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)

@@ -1,7 +1,7 @@
 """Fractals against the clock: CPU time of one core, and the plain twins of the chaos game, run beside it.
 
 python -m tests.bench.bench_fractals            figures, and the stages of a picture
-python -m tests.bench.bench_fractals targets    the kernels compiled for narrower vector units than this machine has
+python -m tests.bench.bench_fractals targets    the kernels compiled for narrower vector units
 """
 
 import functools
@@ -29,8 +29,7 @@ from synth.sets.shards import ShardWriter, sample_key
 
 POINTS, SIZE = 100_000, 256
 
-
-# Processors to compile for: LLVM's name, and whether it may use AVX-512. skylake-avx512 prefers vectors of 256 bits.
+# Processors to compile for: LLVM's name, and True if AVX-512 is allowed. skylake-avx512 prefers 256 bits.
 TARGETS = {
     "AVX-512 in 256 bits (skylake-avx512)": ("skylake-avx512", True),
     "AVX2 (x86-64-v3)": ("x86-64-v3", False),
@@ -48,7 +47,8 @@ class Ratio(NamedTuple):
 
 @njit
 def naive(system: np.ndarray, count: int, scale: np.ndarray, shift: np.ndarray, size: int) -> np.ndarray:
-    """The chaos game from its equations: one orbit in float64, a linear search for the map, straight into the histogram."""
+    """Plays the chaos game from its equations: one orbit in float64, a linear search for the map, straight
+    into the histogram."""
     counts = np.zeros((size, size), np.uint32)
     passed = np.cumsum(system[:, 6])
     x = y = 0.0
@@ -66,7 +66,8 @@ def naive(system: np.ndarray, count: int, scale: np.ndarray, shift: np.ndarray, 
 
 @njit
 def naive_boxed(system: np.ndarray, count: int, size: int) -> np.ndarray:
-    """The same with its box found first: points stored, least and greatest, then the histogram."""
+    """Plays the same game in its own box: stored points, their least and greatest, then the histogram."""
+    # Points.
     points, passed = np.empty((count, 2)), np.cumsum(system[:, 6])
     x = y = 0.0
     for i in range(count):
@@ -76,13 +77,11 @@ def naive_boxed(system: np.ndarray, count: int, size: int) -> np.ndarray:
         a, b, c, d, e, f = system[k, :6]
         x, y = a * x + b * y + e, c * x + d * y + f
         points[i] = x, y
+
+    # Their box and histogram.
     counts = np.zeros((size, size), np.uint32)
-    low_x, high_x, low_y, high_y = (
-        points[:, 0].min(),
-        points[:, 0].max(),
-        points[:, 1].min(),
-        points[:, 1].max(),
-    )
+    low_x, high_x = points[:, 0].min(), points[:, 0].max()
+    low_y, high_y = points[:, 1].min(), points[:, 1].max()
     for i in range(count):
         row = int((points[i, 0] - low_x) * (size - 1) / (high_x - low_x))
         column = int((points[i, 1] - low_y) * (size - 1) / (high_y - low_y))
@@ -91,7 +90,8 @@ def naive_boxed(system: np.ndarray, count: int, size: int) -> np.ndarray:
 
 
 def seconds(call: Callable[[], object], *, repeats: int = 40) -> float:
-    """The least CPU time of a call."""
+    """Returns the least CPU time of a call."""
+    # Warm-up.
     call()
     times = []
     for _ in range(repeats):
@@ -102,11 +102,12 @@ def seconds(call: Callable[[], object], *, repeats: int = 40) -> float:
 
 
 def chaos_games(maps: int) -> tuple[float, float, float]:
-    """Returns how many times faster than its twins the chaos game is, in a given window and in its own box, and its points a
-    second in a given window, as means over eight systems."""
+    """Returns the ratios of the twins' times to the chaos game's, in a given window and in its own box, and
+    its points a second in a given window. All are means over eight systems."""
     key, strides = 7, ifs.strides(0, SIZE)
     times = np.zeros(4)
     for system in [ifs.sample(np.uint64(i), maps, (5 + maps) / 2, (6 + maps) / 2) for i in range(8)]:
+        # The window of the system's own box.
         points = ifs.points(system, start=(0, 0), key=key, count=POINTS)
         low, high = ifs.bounds(points).T
         window = np.stack([low, high - low], axis=1)
@@ -118,9 +119,8 @@ def chaos_games(maps: int) -> tuple[float, float, float]:
             return ifs.histogram(points, np.stack([low, high - low], axis=1), SIZE, strides)
 
         def windowed(system: np.ndarray = system, window: np.ndarray = window) -> np.ndarray:
-            return ifs.histogram(
-                ifs.points(system, start=(0, 0), key=key, count=POINTS), window, SIZE, strides
-            )
+            points = ifs.points(system, start=(0, 0), key=key, count=POINTS)
+            return ifs.histogram(points, window, SIZE, strides)
 
         times += [
             seconds(functools.partial(naive, system, POINTS, scale, -low * scale, SIZE), repeats=10),
@@ -132,7 +132,7 @@ def chaos_games(maps: int) -> tuple[float, float, float]:
 
 
 def picture(name: str) -> float:
-    """Milliseconds of a picture without encoding, parameters drawn included."""
+    """Returns the milliseconds of a picture with its parameters, without encoding."""
     recipe = recipe_of(RenderRequest(name, 1, "", size=SIZE))
 
     def draw() -> None:
@@ -143,7 +143,7 @@ def picture(name: str) -> float:
 
 
 def pipeline(name: str, samples: int) -> float:
-    """Pictures a CPU-second from the first draw to the committed shard."""
+    """Returns the pictures a CPU-second, from the first draw to the committed shard."""
     rates = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as out:
@@ -154,6 +154,7 @@ def pipeline(name: str, samples: int) -> float:
 
 def stages(name: str) -> Iterator[Ratio]:
     """Yields the milliseconds of each stage of a picture on its way into a shard."""
+    # The input of each stage.
     recipe, numbers = recipe_of(RenderRequest(name, 1, "", size=SIZE)), range(100)
     drawn = [recipe.render(i) for i in numbers]
     pngs = [encode_png(picture.pixels) for _, picture in drawn]
@@ -180,41 +181,36 @@ def stages(name: str) -> Iterator[Ratio]:
 
 def machine() -> str:
     """Returns one line: the processor, its vectors as LLVM sees them, and the load."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     widest = "AVX-512" if llvm.get_host_cpu_features().get("avx512f") else "no AVX-512"
     return f"{(models or ['?'])[0]} ({llvm.get_host_cpu_name()}, {widest}), load {os.getloadavg()[0]:.1f}"
 
 
 def targets() -> Iterator[str]:
-    """Yields a line for each target: the chaos game against its plain twin and the time of drawing, each compiled for it by a
-    process of its own. Pixels are the same for all."""
+    """Yields a line for each target: the ratio of the chaos game to its plain twin, and the time of drawing.
+    A process of its own compiles for each target. Pixels are the same for all."""
     yield f"{'compiled for':<40}{'chaos game, 3 maps':>20}{'6 maps':>10}{'fractals, ms':>14}"
+
+    # Features of this processor, with and without AVX-512.
     host = llvm.get_host_cpu_features()
     narrow = {name: on and not name.startswith(("avx512", "avx10", "evex512")) for name, on in host.items()}
     names = {"this processor": (llvm.get_host_cpu_name(), True), **TARGETS}
     for label, (name, wide) in names.items():
-        chosen = host if wide else narrow
-        flags = ",".join(("+" if on else "-") + feature for feature, on in chosen.items())
+        features = host if wide else narrow
+        flags = ",".join(("+" if on else "-") + feature for feature, on in features.items())
+        target = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": flags}
         with tempfile.TemporaryDirectory() as cache:
-            environment = {
-                **os.environ,
-                "NUMBA_CPU_NAME": name,
-                "NUMBA_CPU_FEATURES": flags,
-                "NUMBA_CACHE_DIR": cache,
-            }
+            environment = {**os.environ, **target, "NUMBA_CACHE_DIR": cache}
             command = [sys.executable, "-m", "tests.bench.bench_fractals", "target"]
-            line = subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True
-            ).stdout.split()
-        yield f"{label:<40}{line[0]:>18} x{line[1]:>8} x{line[2]:>14}"
+            run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        three, six, drawing = run.stdout.split()
+        yield f"{label:<40}{three:>18} x{six:>8} x{drawing:>14}"
 
 
 def ratios() -> list[Ratio]:
-    """Every figure beside its target."""
+    """Returns every figure with its target."""
+    # The chaos game.
     keep_memory()
     rows = []
     for maps in (3, 6):
@@ -224,28 +220,23 @@ def ratios() -> list[Ratio]:
             Ratio(f"chaos game, {maps} maps, own box: times the plain twin", boxed, ">= 18"),
             Ratio(f"chaos game, {maps} maps, given window: million points/s", rate / 1e6, ">= 900"),
         ]
-    sampling = seconds(
-        lambda: ifs.rows(ifs.sample(np.uint64(seeds.stream(0, "fractals", 1).key()), 3, 4.0, 4.5))
-    )
-    searching = (
-        seconds(lambda: [fractaldb._search.__wrapped__(key, 2, 7, 0.2) for key in range(20)], repeats=1) / 20
-    )
+
+    # Classes. The search is called without its cache.
+    key = np.uint64(seeds.stream(0, "fractals", 1).key())
+    sampling = seconds(lambda: ifs.rows(ifs.sample(key, 3, 4.0, 4.5)))
+    search = fractaldb._search.__wrapped__
+    searching = seconds(lambda: [search(key, 2, 7, 0.2) for key in range(20)], repeats=1) / 20
     rows += [
         Ratio("sampling a class, us", sampling * 1e6, "<= 30"),
         Ratio("searching a FractalDB class, ms", searching * 1e3, "3,200 as published"),
-        Ratio("fractals without encoding, ms", picture("fractals"), "<= 0.45"),
-        Ratio(
-            "fractals_without_background without encoding, ms",
-            picture("fractals_without_background"),
-            "<= 0.30",
-        ),
-        Ratio("fractals_multi without encoding, ms", picture("fractals_multi"), ""),
     ]
-    for name, target in (
-        ("fractals", ">= 900"),
-        ("fractals_without_background", ">= 1,700"),
-        ("fractaldb", ">= 60"),
-    ):
+
+    # Pictures and shards.
+    drawn = {"fractals": "<= 0.45", "fractals_without_background": "<= 0.30", "fractals_multi": ""}
+    for name, target in drawn.items():
+        rows.append(Ratio(f"{name} without encoding, ms", picture(name), target))
+    stored = {"fractals": ">= 900", "fractals_without_background": ">= 1,700", "fractaldb": ">= 60"}
+    for name, target in stored.items():
         rows.append(Ratio(f"{name} to committed shards, pictures/CPU-s", pipeline(name, 2000), target))
     return [*rows, *stages("fractals"), *stages("fractals_without_background")]
 

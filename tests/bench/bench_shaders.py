@@ -1,6 +1,9 @@
-"""Speed and memory of the shaders, `python -m tests.bench.bench_shaders`, and how diverse pictures are, with `diversity` behind it.
+"""Speed and memory of the shaders, and the diversity of all data sets' pictures.
 
-CPU time on one core. The bare draw is what moderngl does alone: uniforms, triangle, read-back into a buffer.
+python -m tests.bench.bench_shaders              CPU time on one core, and memory
+python -m tests.bench.bench_shaders diversity    a line for each data set
+
+The bare draw is moderngl's part alone: uniforms, triangle, read-back into a buffer.
 """
 
 import os
@@ -23,20 +26,38 @@ from tests.bench.bench_synth import Row
 PICTURES = 512  # of the law, each structure twice
 RENDERERS = 2000  # programs that memory is measured after
 
+# A process that draws the first picture of every structure and prints its seconds.
+FIRST_PICTURES = """
+import time
+from synth.datasets import sample_params
+from synth.families import shaders
+from synth.pipeline import RenderRequest, recipe_of
+
+recipe = recipe_of(RenderRequest("shaders", 1, "-"))
+params = [sample_params(recipe.dataset, recipe.config, seed=0, index=i) for i in range(256)]
+shaders.draw(params[0], 8)
+begun = time.process_time()
+for p in params:
+    shaders.draw(p, 8)
+print(time.process_time() - begun)
+"""
+
 
 def params_of(recipe: Recipe, index: int) -> shaders.Params:
-    params: shaders.Params = datasets.sample_params(
-        recipe.dataset, recipe.config, seed=recipe.seed, index=index
-    )
+    dataset, config = recipe.dataset, recipe.config
+    params: shaders.Params = datasets.sample_params(dataset, config, seed=recipe.seed, index=index)
     return params
 
 
 def steady_state(recipe: Recipe) -> Iterator[Row]:
-    """The pictures of the law drawn by the pipeline's own function and barely, with all programs alive; by turns, best of five."""
+    """Yields the time of pictures drawn by the pipeline's own function and by a bare draw, with all programs
+    alive. Both take turns. Each time is the best of five."""
+    # Warm-up: every program compiles.
     params = [params_of(recipe, i) for i in range(PICTURES)]
     ours, bare = np.full(PICTURES, np.inf), np.full(PICTURES, np.inf)
     for p in params:
         shaders.draw(p, 256)
+
     for _ in range(5):
         for i, p in enumerate(params):
             begun = time.process_time()
@@ -46,13 +67,10 @@ def steady_state(recipe: Recipe) -> Iterator[Row]:
             ours[i], bare[i] = min(ours[i], middle - begun), min(bare[i], time.process_time() - middle)
     yield Row("drawn and read back by the pipeline", 1000 * ours.mean(), "ms", "<= 8")
     yield Row("pipeline / bare draw and read-back", ours.sum() / bare.sum(), "x", "<= 1.15")
-    slowest = int(ours.argmax())
-    yield Row(
-        f"slowest of {PICTURES} classes (structure {params[slowest].structure})",
-        1000 * ours.max(),
-        "ms",
-        "<= 60",
-    )
+    slowest = params[int(ours.argmax())].structure
+    yield Row(f"slowest of {PICTURES} classes (structure {slowest})", 1000 * ours.max(), "ms", "<= 60")
+
+    # The whole way to a sample.
     begun = time.process_time()
     for i in range(PICTURES):
         recipe.encode(i)
@@ -60,6 +78,7 @@ def steady_state(recipe: Recipe) -> Iterator[Row]:
 
 
 def draw_barely(params: shaders.Params) -> None:
+    """Draws with moderngl alone, without the pipeline's look-ups, deadline and turning."""
     screen, program = gl._screen(), composer.compose(params.structure)
     values = {**program.bindings(params.values), "side": 256.0, "time": params.time, "view": params.view}
     compiled, triangle = screen._programs[program.text]
@@ -73,7 +92,7 @@ def draw_barely(params: shaders.Params) -> None:
 
 
 def worst_class(recipe: Recipe) -> Iterator[Row]:
-    """Every seventh class of the law, drawn once: those above 30 ms again, best of five."""
+    """Yields the slowest of every seventh class of the law. Those above 30 ms count with the best of five."""
     worst = (0.0, 0)
     for number in range(0, recipe.config.classes, 7):
         params = params_of(recipe, number)
@@ -94,23 +113,18 @@ def timed(params: shaders.Params, rounds: int) -> float:
 
 
 def compiling() -> Iterator[Row]:
-    """All structures' first pictures, in a fresh process: without a shader cache, and with the one that the first left."""
-    script = "import time\nfrom synth.datasets import sample_params\nfrom synth.families import shaders\nfrom synth.pipeline import *\n"
-    script += "r = recipe_of(RenderRequest('shaders', 1, '-'))\n"
-    script += "ps = [sample_params(r.dataset, r.config, seed=0, index=i) for i in range(256)]\n"
-    script += "shaders.draw(ps[0], 8); t = time.process_time()\n"
-    script += "for p in ps: shaders.draw(p, 8)\nprint(time.process_time() - t)"
+    """Yields the time of all structures' first pictures in a new process. The first process has an empty
+    shader cache, and the second uses it."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "MESA_SHADER_CACHE_DIR": folder}
         for name in ("without a cache", "with the node's cache"):
-            run = subprocess.run(
-                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-            )
+            command = [sys.executable, "-c", FIRST_PICTURES]
+            run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             yield Row(f"first pictures of 256 structures, {name}", float(run.stdout), "s", "")
 
 
 def memory() -> Iterator[Row]:
-    """The resident memory of a process that has drawn so many programs."""
+    """Yields the resident memory of a process that has drawn with RENDERERS programs."""
     script = "from tests.bench.bench_shaders import draw_many; draw_many()"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     yield Row(f"memory after {RENDERERS:,} programs", float(run.stdout), "MB", "< 500")
@@ -124,51 +138,59 @@ def draw_many() -> None:
 
 
 def diversity() -> Iterator[str]:
-    """Prints the diversity of the first 1,000 pictures of each data set.
+    """Yields the diversity of the first 1,000 pictures of each data set, a line each.
 
-    colour: spread of the pictures' mean colours in levels; hues: entropy of the hues of coloured pixels, of 24 bins (1: all alike often);
-    spectrum: spread of the slope of log power over log frequency; edges: spread of the share of pixels on an edge; rank: effective rank
-    (the exponential of the entropy of the covariance's eigenvalues) of 16 x 16 pictures and of 4 x 4 grids of edge directions."""
-    yield f"{'data set':<28}{'distinct':>9}{'colour':>8}{'hues':>7}{'spectrum':>10}{'edges':>8}{'rank 16x16':>12}{'rank edges':>12}"
+    colour      spread of the pictures' mean colours, in levels
+    hues        entropy of the hues of coloured pixels, in 24 bins (1: all are equally frequent)
+    spectrum    spread of the slope of log power over log frequency
+    edges       spread of the share of pixels on an edge
+    rank        effective rank (the exponential of the entropy of the covariance's eigenvalues) of 16 x 16
+                pictures and of 4 x 4 grids of edge directions
+    """
+    heads = f"{'colour':>8}{'hues':>7}{'spectrum':>10}{'edges':>8}{'rank 16x16':>12}{'rank edges':>12}"
+    yield f"{'data set':<28}{'distinct':>9}{heads}"
     for name in datasets.DATASETS:
         if name == "shaders21k":
             continue
+
+        # Pictures as RGB, and the number of different programs or classes.
         recipe = recipe_of(RenderRequest(name, 1, "-", size=128))
-        sample = [
-            np.broadcast_to(recipe.render(i)[1].pixels, (128, 128, 3)).astype(np.float32) for i in range(1000)
-        ]
-        kinds = (
-            len({params_of(recipe, i).structure for i in range(1000)})
-            if name == "shaders"
-            else min(1000, recipe.config.classes)
-        )
+        pixels = [recipe.render(i)[1].pixels for i in range(1000)]
+        sample = [np.broadcast_to(p, (128, 128, 3)).astype(np.float32) for p in pixels]
+        kinds = min(1000, recipe.config.classes)
+        if name == "shaders":
+            kinds = len({params_of(recipe, i).structure for i in range(1000)})
+
+        # Features, and their spreads and ranks.
+        colours = [p.mean(axis=(0, 1)) for p in sample]
+        slopes = [slope(p.mean(axis=2)) for p in sample]
         looks = np.stack([p.reshape(16, 8, 16, 8, 3).mean(axis=(1, 3)).ravel() for p in sample])
-        edges = [gradients(p.mean(axis=2)) for p in sample]
-        row = (
-            f"{np.std([p.mean(axis=(0, 1)) for p in sample], axis=0).mean():>8.1f}{hue_entropy(sample):>7.2f}"
-        )
-        row += (
-            f"{np.std([slope(p.mean(axis=2)) for p in sample]):>10.2f}{np.std([e[0] for e in edges]):>8.3f}"
-        )
-        yield f"{name:<28}{kinds:>9}{row}{rank(looks):>12.1f}{rank(np.stack([e[1] for e in edges])):>12.1f}"
+        shares, grids = zip(*(gradients(p.mean(axis=2)) for p in sample), strict=True)
+        row = f"{np.std(colours, axis=0).mean():>8.1f}{hue_entropy(sample):>7.2f}"
+        row += f"{np.std(slopes):>10.2f}{np.std(shares):>8.3f}"
+        yield f"{name:<28}{kinds:>9}{row}{rank(looks):>12.1f}{rank(np.stack(grids)):>12.1f}"
 
 
 def hue_entropy(sample: list[np.ndarray]) -> float:
+    """Returns the entropy of the hues of all coloured pixels, as a share of the largest possible."""
     counts = np.zeros(24)
     for picture in sample:
+        # Every sixteenth pixel, if its channels differ by more than 32 levels.
         p = picture[::4, ::4].reshape(-1, 3)
-        high, low = p.max(axis=1), p.min(axis=1)
-        p, width, high = p[high - low > 32], (high - low)[high - low > 32], high[high - low > 32]
+        p = p[np.ptp(p, axis=1) > 32]
+        high, width = p.max(axis=1), np.ptp(p, axis=1)
+
+        # The sector of the wheel, 0 to 6, by the largest channel.
         r, g, b = p.T
-        hue = np.where(
-            high == r, (g - b) / width % 6, np.where(high == g, (b - r) / width + 2, (r - g) / width + 4)
-        )
+        green, blue = (b - r) / width + 2, (r - g) / width + 4
+        hue = np.where(high == r, (g - b) / width % 6, np.where(high == g, green, blue))
         counts += np.bincount((hue * 4).astype(int) % 24, minlength=24)
     share = counts / max(counts.sum(), 1)
     return abs(float((share[share > 0] * np.log(share[share > 0])).sum() / np.log(24)))
 
 
 def slope(light: np.ndarray) -> float:
+    """Returns the slope of log power over log frequency, from eleven rings of frequencies."""
     power = np.abs(np.fft.rfft2(light - light.mean())) ** 2 + 1e-3
     frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.rfftfreq(128)[None])
     rings = np.digitize(frequency, np.geomspace(1 / 64, 0.5, 12))
@@ -177,7 +199,8 @@ def slope(light: np.ndarray) -> float:
 
 
 def gradients(light: np.ndarray) -> tuple[float, np.ndarray]:
-    """Share of pixels on an edge, and how much edge there is in each of 4 x 4 places and 8 directions."""
+    """Returns the share of pixels on an edge, and the strength of edges in each of 4 x 4 places and 8
+    directions: (128,)."""
     down, across = np.gradient(light)
     size, turn = np.hypot(down, across), ((np.arctan2(down, across) / np.pi + 1) * 4).astype(int) % 8
     place = (np.arange(128) // 32)[:, None] * 4 + np.arange(128) // 32
@@ -186,6 +209,7 @@ def gradients(light: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def rank(features: np.ndarray) -> float:
+    """Returns the effective rank of features (N, F)."""
     values = np.linalg.svd(features - features.mean(axis=0), compute_uv=False) ** 2
     share = values / values.sum()
     return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))

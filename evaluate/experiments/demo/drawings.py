@@ -34,7 +34,8 @@ class Shown(NamedTuple):
 
 def of_formulas(place: Path, count: int) -> list[Shown]:
     """Returns the first pictures of a family, each with its longest sentence."""
-    return [Shown(url(s.pixels), attributes.sentences(s.about)[-1]) for s in islice(_samples(place), count)]
+    samples = islice(_samples(place), count)
+    return [Shown(url(s.pixels), attributes.sentences(s.metadata)[-1]) for s in samples]
 
 
 def of_people(place: Path, count: int) -> list[Sample]:

@@ -100,9 +100,8 @@ def captions(
         if not summary.pictures:
             console.note(f"{summary.out} is finished: nothing to do")
         if summary.cut:
-            console.note(
-                f"{summary.cut:,} captions exceed the encoder's context; their embeddings are of the beginning"
-            )
+            cut = f"{summary.cut:,} captions exceed the encoder's context"
+            console.note(f"{cut}; their embeddings are of the beginning")
         console.show(summary.row())
 
 

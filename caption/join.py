@@ -1,4 +1,4 @@
-"""DOOR. Pictures and their caption tables, joined by key: a webdataset pipeline for a training loop of your own.
+"""DOOR. Pictures and their caption tables, joined by key: a webdataset pipeline for any training loop.
 
     samples = dataset("data/shards/fractals", "data/captions/fractals/nano")
     for sample in samples.shuffle(100):
@@ -119,10 +119,11 @@ class _Join:
 
     def require_shards(self, shards: Iterable[Json]) -> Iterator[Json]:
         """Yields the shards of this node. Raises UserError if there are none."""
-        own = 0
-        for own, shard in enumerate(shards, 1):  # noqa: B007
+        empty = True
+        for shard in shards:
+            empty = False
             yield shard
-        if not own:
+        if empty:
             place, count = self.shard_set.storage.url, len(self.shard_set.shards)
             raise UserError(f"{place} has {count} shards, fewer than nodes; use at most {count} nodes")
 

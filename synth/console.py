@@ -148,7 +148,8 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
 def _foreseen(unit: str, estimate: Estimate) -> str:
     """Returns an estimate as a sentence."""
     free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
-    return f"{estimate.pictures:,} {unit} to make: about {estimate.bytes / 1e6:,.1f} MB{free}, {estimate.seconds:,.0f} s"
+    size = f"about {estimate.bytes / 1e6:,.1f} MB{free}"
+    return f"{estimate.pictures:,} {unit} to make: {size}, {estimate.seconds:,.0f} s"
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -34,7 +34,7 @@ _AT_ONCE = 64
 
 
 class Real(NamedTuple):
-    """Pictures drawn by formulas, and their certain facts."""
+    """Pictures drawn by formulas, and their exact facts."""
 
     pixels: np.ndarray  # uint8 (N, H, W, 3)
     facts: list[dict[str, Any]]
@@ -65,32 +65,39 @@ def agreement(
     encoder: str | None,
     device: str,
 ) -> Events:
-    """Measures a run. Yields the pictures that are done, and last one row per fact.
+    """Measures a run. Yields the number of processed pictures, and at the end one row per fact.
 
-    A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts. Each
-    row is appended to the run's figures. Raises UserError."""
+    A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts.
+    Appends each row to the run's figures. Raises UserError if the run or a set is not suitable."""
+    # The run and the judge.
     device = encoders.choose_device(device)
     run, net = find(place), detectors.load(detector, weights=weights, device=device)
     require_drawing(run.model, place)
     folder, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
-    prompted = prompts.of(model, [attributes.state(_said(f), "short") for f in held_out.facts])
-    pictures = np.concatenate(list(prompts.drawn(run, folder, prompted, seed=seed, device=device).batches(0)))
+
+    # Pictures of the held-out facts.
+    prompted = prompts.of(model, [attributes.state(_prompted(f), "short") for f in held_out.facts])
+    pictures = np.concatenate(list(prompts.draw(run, folder, prompted, seed=seed, device=device).batches(0)))
+
+    # Answers of the judge.
     judged_real = judge(head, (yield from features(net, held_out.pixels)), held_out.pixels)
     judged_drawn = judge(head, (yield from features(net, pictures)), pictures)
-    turned = held_out.facts[1:] + held_out.facts[:1]
-    note = (prompts.JUDGED_BY_ITS_OWN,) if net.weights == run.about["encoder"]["digest"] else ()
+
+    # Shares. The shuffled prompts are those of the next picture.
+    shifted = held_out.facts[1:] + held_out.facts[:1]
+    note = (prompts.TRAINED_TOWARDS,) if net.weights == run.metadata["encoder"]["digest"] else ()
     table: list[Json] = []
     for fact in FACTS:
-        rows = [i for i, facts in enumerate(held_out.facts) if fact in _said(facts)]
-        both = [i for i in rows if fact in _said(turned[i])]
+        rows = [i for i, facts in enumerate(held_out.facts) if fact in _prompted(facts)]
+        both = [i for i in rows if fact in _prompted(shifted[i])]
         row = {
             "images_seen": run.images_seen(folder),
             "metric": f"attribute agreement: {fact}",
             "value": _share(judged_drawn, held_out.facts, fact, rows),
             "of_real_renders": _share(judged_real, held_out.facts, fact, rows),
-            "with_prompts_changed_round": _share(judged_drawn, turned, fact, both),
+            "with_prompts_changed_round": _share(judged_drawn, shifted, fact, both),
             "commonest_answer": _commonest(held_out.facts, fact, rows),
             "n": len(rows),
             "judge": f"ridge head on {net.name}" if fact == "family" else "pixels",
@@ -113,14 +120,15 @@ def read(sets: Sequence[str], n: int) -> Real:
     for place in sets:
         shards, count = ShardSet(place), 0
         for sample in (s for shard in shards.shards for s in shards.read(shard)):
+            # Formula pictures of one size.
             if "stats" not in sample.metadata:
-                raise UserError(
-                    f"sample {sample.key} of {place} states no facts; give sets that `python -m synth shards` made"
-                )
+                problem = f"sample {sample.key} of {place} states no facts"
+                raise UserError(f"{problem}; give sets that `python -m synth shards` made")
             if pixels and sample.pixels.shape != pixels[0].shape:
-                raise UserError(
-                    f"the pictures of {place} have another size than those of {sets[0]}; give sets of one size"
-                )
+                problem = f"the pictures of {place} have another size than those of {sets[0]}"
+                raise UserError(f"{problem}; give sets of one size")
+
+            # The first n.
             pixels.append(sample.pixels)
             facts.append(attributes.facts(sample.metadata))
             if (count := count + 1) == n:
@@ -134,18 +142,22 @@ def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     Raises UserError for fewer than two families."""
     names = tuple(sorted(set(families)))
     if len(names) < 2:
-        raise UserError(
-            f"the judge of families needs pictures of two at least, not of {', '.join(names)} alone; give more sets by --on"
-        )
+        problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
+        raise UserError(f"{problem}; give more sets by --on")
+
+    # Standardised features and one-hot families.
     x = features_.astype(np.float64)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
-    x = _with_one((x - mean) / spread)
-    y = np.array([[family == name for name in names] for family in families], np.float64)
-    return Head(names, mean, spread, np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ y))
+    x = _with_one((x - mean) / spread)  # (N, D + 1)
+    y = np.array([[family == name for name in names] for family in families], np.float64)  # (N, K)
+
+    # Ridge regression.
+    regularised = x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1])  # (D + 1, D + 1)
+    return Head(names, mean, spread, np.linalg.solve(regularised, x.T @ y))
 
 
 def features(net: Detector, pixels: np.ndarray) -> Generator[Progress, None, np.ndarray]:
-    """Yields the pictures (N, H, W, 3) that are done. Returns their features, float32 (N, D)."""
+    """Yields the number of processed pictures (N, H, W, 3). Returns their features, float32 (N, D)."""
     parts = []
     for start in range(0, len(pixels), _AT_ONCE):
         parts.append(net(pixels[start : start + _AT_ONCE]).features)
@@ -162,37 +174,40 @@ def judge(head: Head, features_: np.ndarray, pixels: np.ndarray) -> list[dict[st
 
 def colours_of(pixels: np.ndarray) -> tuple[str | None, str | None]:
     """Returns the words of colour and background of a picture uint8 (H, W, 3); None if it has no word."""
-    words = attributes.colour_numbers(pixels)  # H W
+    words = attributes.colour_numbers(pixels)  # (H, W)
+
+    # Background, by the four sides of the border.
     width = max(1, round(_BORDER * len(words)))
-    border = np.concatenate(
-        [words[:width].ravel(), words[-width:].ravel(), words[:, :width].ravel(), words[:, -width:].ravel()]
-    )
-    background = _mode(border)
+    sides = (words[:width], words[-width:], words[:, :width], words[:, -width:])
+    background = _mode(np.concatenate([side.ravel() for side in sides]))
+
+    # Colour, by all other pixels.
     colour = _mode(words[words != background])
     return _word(colour), _word(background)
 
 
 def _halves(real: Real, seed: int) -> tuple[Real, Real]:
     """Returns two random halves of the pictures."""
-    order = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64))).permutation(
-        len(real.facts)
-    )
-    first, second = np.array_split(order, 2)
-    return tuple(Real(real.pixels[part], [real.facts[i] for i in part]) for part in (first, second))  # type: ignore[return-value]
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, 1], np.uint64)))
+    halves = np.array_split(random.permutation(len(real.facts)), 2)
+    first, second = (Real(real.pixels[half], [real.facts[i] for i in half]) for half in halves)
+    return first, second
 
 
-def _said(facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns the facts of a prompt: those that the judge knows and that pixels show."""
+def _prompted(facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the facts of a prompt: those that the judge decides and that pixels show."""
     return {fact: facts[fact] for fact in FACTS if fact in facts and facts[fact] != attributes.MANY}
 
 
 def _share(
     judged: Sequence[dict[str, str | None]], facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]
 ) -> float | None:
+    """Returns the share of rows with the right answer, or None if there are no rows."""
     return round(sum(judged[i][fact] == facts[i][fact] for i in rows) / len(rows), 4) if rows else None
 
 
 def _commonest(facts: Sequence[dict[str, Any]], fact: str, rows: Sequence[int]) -> float | None:
+    """Returns the share of the most frequent answer, or None if there are no rows."""
     return round(Counter(facts[i][fact] for i in rows).most_common(1)[0][1] / len(rows), 4) if rows else None
 
 

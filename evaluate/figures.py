@@ -1,4 +1,4 @@
-"""Figures: a value with all terms that make it comparable."""
+"""Figures: values with the conditions that make them comparable."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,15 +14,9 @@ _NAMES = {
     "kid": ("KID", "KD"),
     "is": ("IS", "class score"),
 }
-_ELSEWHERE = {
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "cmmd": "MMD",
-    "clip": "CLIP score",
-    "rprecision": "R-precision",
-}
+# The names of metrics that always carry their detector.
+_OTHERS = {name: name for name in ("precision", "recall", "density", "coverage")}
+_OTHERS.update(cmmd="MMD", clip="CLIP score", rprecision="R-precision")
 
 Json = dict[str, Any]
 
@@ -44,41 +38,32 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number."""
+    """A metric's value, with its conditions."""
 
     name: str  # by `named`
     value: float
-    terms: Conditions
+    conditions: Conditions
     error: float | None = None  # standard error
     interval: tuple[float, float] | None = None  # 95 %
-    details: tuple[tuple[str, Any], ...] = ()  # of the metric: k, subsets, formula
+    details: tuple[tuple[str, Any], ...] = ()  # settings of the metric: k, subsets, formula
     notes: tuple[str, ...] = ()  # warnings for the reader
 
     def row(self) -> Json:
-        """Returns the figure and its terms as one flat JSON object, without empty fields."""
-        own = {
-            "metric": self.name,
-            "value": self.value,
-            "error": self.error,
-            "interval": self.interval,
-            **dict(self.details),
-        }
-        row = {**own, **asdict(self.terms), "notes": list(self.notes)}
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in row.items()
-            if value not in (None, [])
-        }
+        """Returns the figure and its conditions as one flat JSON object, without empty fields."""
+        interval = list(self.interval) if self.interval else None
+        row: Json = {"metric": self.name, "value": self.value, "error": self.error, "interval": interval}
+        row = {**row, **dict(self.details), **asdict(self.conditions), "notes": list(self.notes)}
+        return {key: value for key, value in row.items() if value not in (None, [])}
 
 
 def named(metric: str, detector: str) -> str:
     """Returns the name of a metric on a detector.
 
-    FID, KID and IS are names on inception; another detector has "FD (detector)" and the like. CMMD is the
-    name on its own encoder."""
+    FID, KID and IS are names for inception alone. Another detector has "FD (detector)" and the like. CMMD is
+    the name for CMMD_ENCODER alone."""
     if metric == "cmmd" and detector == CMMD_ENCODER:
         return "CMMD"
     if metric in _NAMES:
-        own, other = _NAMES[metric]
-        return own if detector == INCEPTION else f"{other} ({detector})"
-    return f"{_ELSEWHERE[metric]} ({detector})"
+        on_inception, elsewhere = _NAMES[metric]
+        return on_inception if detector == INCEPTION else f"{elsewhere} ({detector})"
+    return f"{_OTHERS[metric]} ({detector})"

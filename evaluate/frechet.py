@@ -11,8 +11,8 @@ import numpy as np
 from evaluate.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
-POINTS = 15  # of FD-infinity's line
-FEWEST = 20  # pictures of FD-infinity
+POINTS = 15  # subsets of FD-infinity
+FEWEST = 20  # pictures that FD-infinity needs
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all if that is less
 
 
@@ -32,23 +32,27 @@ def distance(a: Moments, b: Moments) -> float:
     declare()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
+    # torch-fidelity's own function, so that the value is its FID.
     _require_same_dimensions(a.mean, b.mean)
     first, second = ({"mu": m.mean, "sigma": m.covariance} for m in (a, b))
     return float(fid_statistics_to_metric(first, second, verbose=False)[KEY_METRIC_FID])
 
 
 def distance_of_features(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the distance from features (N, D) and (M, D), by the cheapest form.
+    """Returns the distance of features (N, D) and (M, D), by the cheapest formula.
 
-    With X and Y the centred features over sqrt(N - 1) and sqrt(M - 1), tr (S1 S2)^(1/2) is the nuclear norm
-    of X Y^T. If N and M are below D, that problem is smaller and takes no root of a singular product."""
+    Let X and Y be the centred features over sqrt(N - 1) and sqrt(M - 1). Then tr (S1 S2)^(1/2) is the nuclear
+    norm of X Y^T. If N and M are below D, that problem is smaller and takes no root of a singular product."""
     _require_same_dimensions(a[0], b[0])
     few_a, few_b = (len(features) < features.shape[1] for features in (a, b))
+
+    # Two small sets: the nuclear norm.
     if few_a and few_b:
         (mean_a, x), (mean_b, y) = _centred(a), _centred(b)
-        return _joined(
-            mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), np.linalg.svd(x @ y.T, compute_uv=False).sum()
-        )
+        root = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+        return _sum(mean_a - mean_b, np.vdot(x, x) + np.vdot(y, y), root)
+
+    # One small set, or none: moments.
     if few_a or few_b:
         return _few_and_many(a, moments_of(b)) if few_a else _few_and_many(b, moments_of(a))
     return distance(moments_of(a), moments_of(b))
@@ -60,30 +64,25 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
     N are sizes of random subsets of the generated features (N, D), from a tenth of them (5,000 at most) to
     all. Raises UserError for fewer than FEWEST pictures."""
     if len(generated) < FEWEST:
-        raise UserError(
-            f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}; give more, or leave it out"
-        )
+        problem = f"FD-infinity needs at least {FEWEST} generated pictures, not {len(generated)}"
+        raise UserError(f"{problem}; give more, or leave fdinf out")
     _require_same_dimensions(generated[0], reference[0])
+
+    # Sizes of the subsets.
     random = np.random.default_rng(seed)
-    sizes = np.unique(
-        np.linspace(max(2, min(len(generated) // 10, _LEAST)), len(generated), points).astype(int)
-    )
+    smallest = max(2, min(len(generated) // 10, _LEAST))
+    sizes = np.unique(np.linspace(smallest, len(generated), points).astype(int))
     mean, root = _root(reference)
 
+    # The root's product is symmetric, so it takes a sixth of the time of `distance`.
     def to_reference(subset: Moments) -> float:
-        values = np.linalg.eigvalsh(
-            root.T @ subset.covariance @ root
-        )  # of a symmetric matrix, a sixth of the time
-        return _joined(
-            subset.mean - mean,
-            np.trace(subset.covariance) + np.vdot(root, root),
-            np.sqrt(values.clip(min=0)).sum(),
-        )
+        values = np.linalg.eigvalsh(root.T @ subset.covariance @ root)
+        traces = np.trace(subset.covariance) + np.vdot(root, root)
+        return _sum(subset.mean - mean, traces, np.sqrt(values.clip(min=0)).sum())
 
-    distances = [
-        to_reference(moments_of(generated[random.choice(len(generated), size, replace=False)]))
-        for size in sizes
-    ]
+    # A line through the subsets' distances.
+    subsets = (generated[random.choice(len(generated), size, replace=False)] for size in sizes)
+    distances = [to_reference(moments_of(subset)) for subset in subsets]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
 
 
@@ -99,12 +98,9 @@ def bootstrap(
 
     Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
     covers spread, not bias."""
-    resampled = (
-        _resampled_by_rows
-        if max(len(generated), len(reference)) < generated.shape[1]
-        else _resampled_by_moments
-    )
-    value, distances = resampled(generated, reference, np.random.default_rng(seed), resamples)
+    few = max(len(generated), len(reference)) < generated.shape[1]
+    resample = _resampled_by_rows if few else _resampled_by_moments
+    value, distances = resample(generated, reference, np.random.default_rng(seed), resamples)
     tail = (1 - confidence) / 2
     low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
     return Interval(value + float(low), value + float(high))
@@ -113,10 +109,10 @@ def bootstrap(
 def _few_and_many(few: np.ndarray, many: Moments) -> float:
     """Returns the distance of fewer than D features (N, D) from moments.
 
-    It uses tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2), N x N."""
+    Takes the root of an N x N matrix: tr (S1 S2)^(1/2) = tr (X S2 X^T)^(1/2)."""
     mean, x = _centred(few)
     root = np.sqrt(np.linalg.eigvalsh(x @ many.covariance @ x.T).clip(min=0)).sum()
-    return _joined(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
+    return _sum(mean - many.mean, np.vdot(x, x) + np.trace(many.covariance), root)
 
 
 def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +127,7 @@ def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean (D,), and a matrix (D, R). Its product with its transpose is the covariance."""
+    """Returns the mean (D,), and a root R (D, K) of the covariance R R^T."""
     if len(features) < features.shape[1]:
         mean, x = _centred(features)
         return mean, x.T
@@ -140,7 +136,8 @@ def _root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return moments.mean, vectors * np.sqrt(values.clip(min=0))
 
 
-def _joined(step: np.ndarray, traces: float, root: float) -> float:
+def _sum(step: np.ndarray, traces: float, root: float) -> float:
+    """Returns |m1 - m2|^2 + tr(S1 + S2) - 2 tr (S1 S2)^(1/2), from the three terms."""
     return float(step @ step + traces - 2 * root)
 
 
@@ -149,10 +146,11 @@ def _resampled_by_moments(
 ) -> tuple[float, np.ndarray]:
     """Returns the distance, and those of resampled features."""
 
-    def drawn(features: np.ndarray) -> Moments:
+    def resampled(features: np.ndarray) -> Moments:
         return moments_of(features[np.sort(random.integers(len(features), size=len(features)))])
 
-    return distance_of_features(a, b), np.array([distance(drawn(a), drawn(b)) for _ in range(resamples)])
+    distances = [distance(resampled(a), resampled(b)) for _ in range(resamples)]
+    return distance_of_features(a, b), np.array(distances)
 
 
 def _resampled_by_rows(
@@ -161,32 +159,32 @@ def _resampled_by_rows(
     """Returns the distance, and those of resampled features, for fewer than D pictures.
 
     A resample needs only inner products of rows, which are computed once."""
+    # Inner products. Near the origin they keep their digits.
     middle = a.mean(axis=0, dtype=np.float64)
-    a, b = a - middle, b - middle  # near the origin, so that inner products keep their digits
-    aa, bb, ab = a @ a.T, b @ b.T, a @ b.T
+    a, b = a - middle, b - middle
+    aa, bb, ab = a @ a.T, b @ b.T, a @ b.T  # (N, N), (M, M), (N, M)
+    n, m = len(a), len(b)
     distances = []
     for _ in range(resamples):
-        i, j = (np.sort(random.integers(len(rows), size=len(rows))) for rows in (a, b))
-        p, q = (
-            np.bincount(chosen, minlength=length) / len(chosen)
-            for chosen, length in ((i, len(a)), (j, len(b)))
-        )
+        # Weight of each row: how often the resample has it.
+        i, j = (np.sort(random.integers(size, size=size)) for size in (n, m))
+        p, q = np.bincount(i, minlength=n) / n, np.bincount(j, minlength=m) / m  # (N,), (M,)
+
+        # |m1 - m2|^2 and tr(S1 + S2).
         step = p @ aa @ p + q @ bb @ q - 2 * (p @ ab @ q)
-        spread = (p @ aa.diagonal() - p @ aa @ p) * len(a) / (len(a) - 1) + (
-            q @ bb.diagonal() - q @ bb @ q
-        ) * len(b) / (len(b) - 1)
-        chosen_a, chosen_b = np.flatnonzero(p), np.flatnonzero(q)
-        cross = ab - (p @ ab) - (ab @ q)[:, None] + p @ ab @ q  # of the rows less the resample's means
-        cross = cross[np.ix_(chosen_a, chosen_b)] * np.sqrt(p[chosen_a])[:, None] * np.sqrt(q[chosen_b])
-        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(
-            len(a) / (len(a) - 1) * len(b) / (len(b) - 1)
-        )
-        distances.append(step + spread - 2 * root)
+        trace_a = (p @ aa.diagonal() - p @ aa @ p) * n / (n - 1)
+        trace_b = (q @ bb.diagonal() - q @ bb @ q) * m / (m - 1)
+
+        # tr (S1 S2)^(1/2), the nuclear norm of X Y^T: rows less the resample's means, by their weights.
+        rows, columns = np.flatnonzero(p), np.flatnonzero(q)
+        cross = ab - (p @ ab) - (ab @ q)[:, None] + p @ ab @ q
+        cross = cross[np.ix_(rows, columns)] * np.sqrt(p[rows])[:, None] * np.sqrt(q[columns])
+        root = np.linalg.svd(cross, compute_uv=False).sum() * np.sqrt(n / (n - 1) * m / (m - 1))
+        distances.append(step + (trace_a + trace_b) - 2 * root)
     return distance_of_features(a, b), np.array(distances)
 
 
 def _require_same_dimensions(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
-        raise UserError(
-            f"features of {len(a)} and of {len(b)} dimensions do not compare; take both from one detector"
-        )
+        problem = f"features of {len(a)} and of {len(b)} dimensions do not compare"
+        raise UserError(f"{problem}; take both from one detector")

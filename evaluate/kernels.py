@@ -18,7 +18,7 @@ class Kid(NamedTuple):
     """A kernel distance."""
 
     value: float  # mean over the subsets
-    error: float  # standard error, of the pictures and of the choice of subsets
+    error: float  # standard error, from the pictures and from the choice of subsets
     subsets: int
     subset_size: int
 
@@ -31,7 +31,7 @@ def kid(
     subset_size: int = 1000,
     seed: int = 2020,
 ) -> Kid:
-    """Returns the unbiased MMD^2 with the kernel (x.y / D + 1)^3, over subsets as torch-fidelity draws them.
+    """Returns the unbiased MMD^2 with the kernel (x.y / D + 1)^3. Draws subsets as torch-fidelity does.
 
     A subset has at most half of the smaller set. Raises UserError for fewer than four pictures.
 
@@ -43,6 +43,8 @@ def kid(
         raise UserError(f"KID needs at least 4 pictures of each set, not {smaller}; give more")
     for features in (generated, reference):
         require_finite(features)
+
+    # Subsets.
     size = min(subset_size, smaller // 2)
     random = np.random.RandomState(seed)
     values = []
@@ -50,10 +52,11 @@ def kid(
         x = generated[random.choice(len(generated), size, replace=False)]
         y = reference[random.choice(len(reference), size, replace=False)]
         values.append(_mmd2(x, y))
+
+    # Standard error.
     ratio, deviation = size / smaller, float(np.std(values, ddof=1)) if subsets > 1 else float("nan")
-    return Kid(
-        float(np.mean(values)), deviation * float(np.sqrt(ratio / (1 - ratio) + 1 / subsets)), subsets, size
-    )
+    error = deviation * float(np.sqrt(ratio / (1 - ratio) + 1 / subsets))
+    return Kid(float(np.mean(values)), error, subsets, size)
 
 
 def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -> float:
@@ -62,6 +65,7 @@ def cmmd(generated: np.ndarray, reference: np.ndarray, *, sigma: float = 10.0) -
     Computes it in blocks."""
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
+        # -|x - y|^2 / 2 = x.y - |x|^2 / 2 - |y|^2 / 2.
         a, b = a.astype(np.float64), b.astype(np.float64)
         halves_a, halves_b = ((m**2).sum(axis=1) / 2 for m in (a, b))
         total = 0.0
@@ -84,7 +88,8 @@ def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
 
 def _cubes(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Returns the sum of (x.y / D + 1)^3 over all pairs, and over the diagonal, summed in float64."""
-    k = x @ y.T  # half the work if x is y
+    # If x is y, the product takes half the work.
+    k = x @ y.T
     k /= x.shape[1]
     k += 1
     cubes = k * k

@@ -1,7 +1,8 @@
-"""The figures of one command: a run against a reference, a set against another, a run's curve."""
+"""Measuring: a run against a reference, one set against another, every checkpoint of a run."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from evaluate import detectors, prompts, results, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.figures import Figure
-from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
+from evaluate.metrics import METRICS, TEXT_METRICS, conditions, measure, measure_texts, parse
 from evaluate.prompts import Prompts
 from synth.errors import UserError
 from synth.sets import places
@@ -22,10 +23,11 @@ from synth.sets.shards import ShardSet
 from train.runs import Run, find
 from train.sampling.draw import require_drawing
 
-Json = dict[str, Any]
+_LARGE_IS_GOOD = ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision")
 CLIP = "ViT-L-14/openai"  # the usual encoder of text metrics
 
-Events = Generator[Progress | list[Json], None, None]  # pictures that are done, and last the rows
+Json = dict[str, Any]
+Events = Generator[Progress | list[Json], None, None]  # numbers of processed pictures, and last the rows
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class TextJudge:
     """An encoder that compares pictures with their texts."""
 
     detector: Detector
-    rows: list[int]  # of the pictures that have a text
+    rows: list[int]  # numbers of the pictures that have a text
     texts: np.ndarray  # float32 (len(rows), D), unit length
 
 
@@ -75,46 +77,53 @@ def usual_tables(run: str, reference: str) -> str | None:
     """Returns the finished tables of a reference by the run's encoder in the usual place, or None.
 
     Raises UserError if the run or the reference is missing."""
-    shards, encoder = ShardSet(reference), find(run).about["encoder"] or {}
-    wanted = (shards.digest, encoder.get("digest"))
+    shards, encoder = ShardSet(reference), find(run).metadata["encoder"] or {}
+    digests = (shards.digest, encoder.get("digest"))
     for place in places.all_tables(str(shards.manifest["identity"].get("dataset", ""))):
         tables = CaptionSet(place)
-        if (tables.manifest["shards"]["digest"], tables.identity["weights"]) == wanted:
+        if (tables.manifest["shards"]["digest"], tables.identity["weights"]) == digests:
             return place
     return None
 
 
 def pictures(request: MeasureRequest, *, checkpoints: bool = False) -> int:
-    """Returns the number of pictures to process: the reference's, and those drawn of the checkpoints.
+    """Returns the number of pictures to process: the reference's, and those that the checkpoints draw.
 
-    Raises UserError."""
+    Raises UserError if the reference or the run is missing."""
     reference = len(ShardSet(request.reference))
-    times = len(find(request.run).checkpoints()) if checkpoints else 1
-    return reference + times * min(request.n, reference)
+    count = len(find(request.run).checkpoints()) if checkpoints else 1
+    return reference + count * min(request.n, reference)
 
 
 def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
-    """Yields the reference's pictures that are done.
+    """Loads everything that measures a run's checkpoints, and extracts the reference's features.
 
-    Returns everything that figures need. Raises UserError."""
+    Yields the number of processed pictures. Raises UserError if the request does not fit together."""
+    # Options.
     device, names = encoders.choose_device(request.device), parse(request.metrics)
-    if request.clip is not None and not set(names) & set(TEXT_METRICS):
-        raise UserError(
-            f"--clip belongs to the metrics {' and '.join(TEXT_METRICS)}; add one, or leave it out"
-        )
+    text_names = set(names) & set(TEXT_METRICS)
+    if request.clip is not None and not text_names:
+        users = " and ".join(TEXT_METRICS)
+        raise UserError(f"--clip belongs to the metrics {users}; add one, or leave it out")
     if request.captions and request.encoder:
         raise UserError("--captions holds the vectors of the prompts, so --encoder has no use; leave one out")
+    if request.n < 2:
+        raise UserError(f"--n is {request.n}; it must be at least 2")
+
+    # Run and reference.
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
     run.checkpoint(request.images_seen)
     n = min(request.n, len(shards))
-    if request.n < 2:
-        raise UserError(f"--n is {request.n}; it must be at least 2")
+
+    # Prompts.
     if request.captions:
         prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
-    judge = _text_judge(request.clip or CLIP, prompted, device) if set(names) & set(TEXT_METRICS) else None
+    judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
+
+    # Features of the reference.
     detector = detectors.load(request.detector, weights=request.weights, device=device)
     split = sources.of_shards(request.reference)
     [reference] = yield from extract([detector], split)
@@ -122,40 +131,43 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
 
 
 def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure]]:
-    """Yields the pictures of a checkpoint that are done. Returns its figures. Draws each picture once.
+    """Measures a checkpoint. Draws each picture once. Returns the figures.
 
-    Raises UserError."""
+    Yields the number of processed pictures. Raises UserError if the checkpoint cannot be measured."""
+    # Features of the drawn pictures.
     request, reference, judge = bench.request, bench.reference, bench.judge
-    of_features, of_texts = (
-        [name for name in bench.metrics if name in group] for group in (METRICS, TEXT_METRICS)
-    )
-    nets = [*([bench.detector] if of_features else []), *([judge.detector] if judge else [])]
-    seen = yield from extract(
-        nets, prompts.drawn(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device)
-    )
-    agreed = [
-        terms(s, reference, split=bench.split, seed=request.seed, captions=bench.prompts.policy) for s in seen
-    ]
+    names = [name for name in bench.metrics if name in METRICS]
+    nets = [*([bench.detector] if names else []), *([judge.detector] if judge else [])]
+    images = prompts.draw(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device)
+    generated = yield from extract(nets, images)
+
+    # Metrics on a detector's features.
+    captions = bench.prompts.policy
+    of = partial(conditions, reference=reference, split=bench.split, seed=request.seed, captions=captions)
     rows: list[Figure] = []
-    if of_features:
-        rows += measure(seen[0], reference, of_features, agreed[0], resamples=request.resamples)
+    if names:
+        rows += measure(generated[0], reference, names, of(generated[0]), resamples=request.resamples)
+
+    # Metrics of pictures and texts.
     if judge:
-        images = seen[-1].matrix()[judge.rows]
-        rows += measure_texts(images, judge.texts, of_texts, replace(agreed[-1], n=len(images)))
-    own = bench.run.about["encoder"]["digest"]
-    return [
-        replace(f, notes=(*f.notes, prompts.JUDGED_BY_ITS_OWN)) if f.terms.weights == own else f for f in rows
-    ]
+        embeddings = generated[-1].matrix()[judge.rows]
+        shared = replace(of(generated[-1]), n=len(embeddings))
+        text_names = [name for name in bench.metrics if name in TEXT_METRICS]
+        rows += measure_texts(embeddings, judge.texts, text_names, shared)
+
+    # Figures by the encoder that made the run's captions.
+    encoder, note = bench.run.metadata["encoder"]["digest"], prompts.TRAINED_TOWARDS
+    return [replace(f, notes=(*f.notes, note)) if f.conditions.weights == encoder else f for f in rows]
 
 
 def metrics(request: MeasureRequest) -> Events:
-    """Measures a run. Appends its figures to its metrics.jsonl. Raises UserError."""
+    """Measures a run. Appends its figures to its metrics.jsonl. Raises UserError if it cannot be measured."""
     bench = yield from prepare(request)
     yield (yield from _written(bench, bench.run.checkpoint(request.images_seen)))
 
 
 def curve(request: MeasureRequest) -> Events:
-    """Measures every checkpoint of a run, oldest first. Raises UserError."""
+    """Measures every checkpoint of a run, oldest first. Raises UserError if one cannot be measured."""
     bench = yield from prepare(request)
     rows: list[Json] = []
     for folder in bench.run.checkpoints():
@@ -166,16 +178,19 @@ def curve(request: MeasureRequest) -> Events:
 def compare(
     a: str, b: str, *, detector: str, weights: str | None, names: str, n: int | None, device: str
 ) -> Events:
-    """Measures a set of pictures against another. Raises UserError."""
+    """Measures a set of pictures against another. Raises UserError if they do not compare."""
+    # Metrics.
     chosen = parse(names)
-    if of_texts := [name for name in chosen if name in TEXT_METRICS]:
-        raise UserError(f"{', '.join(of_texts)} need texts; compare knows {', '.join(METRICS)}")
+    if text_names := [name for name in chosen if name in TEXT_METRICS]:
+        raise UserError(f"{', '.join(text_names)} need texts; compare knows {', '.join(METRICS)}")
+
+    # Features of both sets.
     net = detectors.load(detector, weights=weights, device=encoders.choose_device(device))
     first, second = (sources.find(place, limit=n) for place in (a, b))
     [generated] = yield from extract([net], first)
     [reference] = yield from extract([net], second)
-    agreed = terms(generated, reference, split=second.name, seed=0, captions="none")
-    yield [figure.row() for figure in measure(generated, reference, chosen, agreed)]
+    shared = conditions(generated, reference, split=second.name, seed=0, captions="none")
+    yield [figure.row() for figure in measure(generated, reference, chosen, shared)]
 
 
 def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
@@ -184,20 +199,18 @@ def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:
     Raises UserError if there are none."""
     rows = [i for i, text in enumerate(prompted.texts) if text]
     if not rows:
-        raise UserError("the reference has no texts; clip and rprecision need some")
+        raise UserError("the reference has no texts; clip and rprecision need some, so leave them out")
     encoder = encoders.load(encoders.find(name), device)
     texts = encoder.texts([encoder.cut(prompted.texts[i]) for i in rows])
     return TextJudge(detectors.of_encoder(encoder), rows, texts)
 
 
 def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]]:
-    """Yields the pictures of a checkpoint that are done.
+    """Measures a checkpoint. Appends its figures to the run's, and returns them as rows.
 
-    Returns its figures as rows, each appended to the run's."""
-    rows = [
-        {"images_seen": bench.run.images_seen(folder), **figure.row()}
-        for figure in (yield from figures(bench, folder))
-    ]
+    Yields the number of processed pictures."""
+    clock = bench.run.images_seen(folder)
+    rows = [{"images_seen": clock, **figure.row()} for figure in (yield from figures(bench, folder))]
     for row in rows:
         results.append(bench.run.path, row)
     return rows
@@ -206,14 +219,9 @@ def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]
 def best_and_last(rows: Sequence[Json], name: str) -> tuple[Json, Json]:
     """Returns the best and the last of a metric's rows by images seen. Raises UserError if it has no rows.
 
-    More is better for scores, precision and the like, less for distances."""
-    own = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
-    if not own:
+    Large values are best for scores and shares, small ones for distances."""
+    metric_rows = sorted((r for r in rows if r["metric"] == name), key=lambda r: r["images_seen"])
+    if not metric_rows:
         raise UserError(f"there is no {name} among the figures; run metrics or curve first")
-    sign = (
-        -1
-        if name.split(" (")[0]
-        in ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision")
-        else 1
-    )
-    return min(own, key=lambda r: sign * r["value"]), own[-1]
+    sign = -1 if name.split(" (")[0] in _LARGE_IS_GOOD else 1
+    return min(metric_rows, key=lambda r: sign * r["value"]), metric_rows[-1]

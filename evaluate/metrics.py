@@ -14,7 +14,7 @@ from synth.errors import UserError
 
 METRICS = ("fid", "kid", "is", "pr", "dc", "fdinf", "cmmd")  # on a detector's features
 TEXT_METRICS = ("clip", "rprecision")  # on an encoder's embeddings of pictures and texts
-FEW = 10_000  # pictures below which FID is mostly bias
+FEW = 10_000  # FID of fewer pictures is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
 _K, _K_DENSITY = 3, 5
@@ -24,18 +24,20 @@ _BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # metrics added to FID, w
 def parse(text: str) -> list[str]:
     """Returns the metrics in a comma-separated text, once each. Raises UserError for an unknown one."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    known = (*METRICS, *TEXT_METRICS)
-    unknown = [name for name in names if name not in known]
+    every = (*METRICS, *TEXT_METRICS)
+    unknown = [name for name in names if name not in every]
     if unknown or not names:
-        raise UserError(f"unknown metric {', '.join(unknown) or text!r}; known are {', '.join(known)}")
+        raise UserError(f"unknown metric {', '.join(unknown) or text!r}; known are {', '.join(every)}")
     return names
 
 
-def terms(generated: Features, reference: Features, *, split: str, seed: int, captions: str) -> Conditions:
-    """Returns the terms of figures of these two sets.
+def conditions(
+    generated: Features, reference: Features, *, split: str, seed: int, captions: str
+) -> Conditions:
+    """Returns the conditions of figures of these two sets.
 
-    `split` names the reference, `seed` drew the generated pictures, `captions` is the policy."""
-    detector = {key: str(generated.about[key]) for key in ("detector", "weights", "resize")}
+    `split` names the reference, `seed` is that of the generated pictures, `captions` is the policy."""
+    detector = {key: str(generated.key[key]) for key in ("detector", "weights", "resize")}
     return Conditions(
         generated.count,
         reference=split,
@@ -48,36 +50,42 @@ def terms(generated: Features, reference: Features, *, split: str, seed: int, ca
 
 
 def measure(
-    generated: Features, reference: Features, metrics: Sequence[str], about: Conditions, *, resamples: int = 0
+    generated: Features,
+    reference: Features,
+    metrics: Sequence[str],
+    conditions: Conditions,
+    *,
+    resamples: int = 0,
 ) -> list[Figure]:
-    """Returns the figures of those METRICS, in order; with `resamples`, FID has an interval.
+    """Returns the figures of those METRICS, in order. FID has an interval if `resamples` is not 0.
 
-    FID below 10,000 pictures gets a note, and KID and FD-infinity as further figures. Raises UserError for
-    too few pictures, or a metric that the detector does not have."""
+    FID of fewer than 10,000 pictures gets a note, and KID and FD-infinity as further figures. Raises
+    UserError for too few pictures, or for a metric that the detector does not have."""
     _require_same_detector(generated, reference)
-    asked = list(dict.fromkeys(metrics))
-    if "fid" in asked and min(generated.count, reference.count) < FEW:
-        asked += [
-            m for m, least in _BESIDE_FID if m not in asked and min(generated.count, reference.count) >= least
-        ]
-    pair = _Pair(generated, reference, about, resamples)
-    return [figure for metric in asked for figure in _MEASURES[metric](pair)]
+    names, fewest = list(dict.fromkeys(metrics)), min(generated.count, reference.count)
+    if "fid" in names and fewest < FEW:
+        names += [name for name, least in _BESIDE_FID if name not in names and fewest >= least]
+    pair = _Pair(generated, reference, conditions, resamples)
+    return [figure for name in names for figure in _MEASURES[name](pair)]
 
 
 def measure_texts(
-    images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], about: Conditions
+    images: np.ndarray, texts: np.ndarray, metrics: Sequence[str], conditions: Conditions
 ) -> list[Figure]:
     """Returns the figures of those TEXT_METRICS, in order, from unit embeddings float32 (N, D).
 
     `images` are pictures and `texts` their prompts. Raises UserError for too few different texts."""
-    return [_TEXT_MEASURES[metric](images, texts, about) for metric in metrics]
+    return [_TEXT_MEASURES[metric](images, texts, conditions) for metric in metrics]
 
 
 class _Pair:
     """Two sets of features. It computes shared intermediate results once."""
 
-    def __init__(self, generated: Features, reference: Features, terms: Conditions, resamples: int) -> None:
-        self.generated, self.reference, self.terms, self.resamples = generated, reference, terms, resamples
+    def __init__(
+        self, generated: Features, reference: Features, conditions: Conditions, resamples: int
+    ) -> None:
+        self.generated, self.reference, self.resamples = generated, reference, resamples
+        self.conditions = conditions
 
     @cached_property
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
@@ -91,25 +99,24 @@ class _Pair:
 
     def figure(self, metric: str, value: float, **more: Any) -> Figure:
         """Returns a figure under its name."""
-        return Figure(named(metric, self.terms.detector), value, self.terms, **more)
+        return Figure(named(metric, self.conditions.detector), value, self.conditions, **more)
 
 
 def _fid(pair: _Pair) -> Iterator[Figure]:
-    sets, notes = (pair.generated, pair.reference), []
-    few = min(s.count for s in sets)
-    if any(s.count < s.dimensions for s in sets):
+    # Distance. Moments are cached, and enough unless a covariance is singular.
+    sets = (pair.generated, pair.reference)
+    if any(features.count < features.dimensions for features in sets):
         value = frechet.distance_of_features(*pair.matrices)
     else:
-        value = frechet.distance(*(s.moments() for s in sets))
-    if few < FEW:
-        notes.append(
-            f"of {few:,} pictures it is mostly bias: compare it at equal N only, or see the kernel distance and the limit"
-        )
+        value = frechet.distance(*(features.moments() for features in sets))
+
+    # Bias and interval.
+    fewest = min(features.count for features in sets)
+    bias = f"of {fewest:,} pictures it is mostly bias: compare it at equal N only"
+    notes = (f"{bias}, or see the kernel distance and the limit",) if fewest < FEW else ()
     interval = frechet.bootstrap(*pair.matrices, resamples=pair.resamples) if pair.resamples else None
     details = (("resamples", pair.resamples),) if interval else ()
-    yield pair.figure(
-        "fid", value, interval=interval and tuple(interval), details=details, notes=tuple(notes)
-    )
+    yield pair.figure("fid", value, interval=interval and tuple(interval), details=details, notes=notes)
 
 
 def _fdinf(pair: _Pair) -> Iterator[Figure]:
@@ -118,12 +125,8 @@ def _fdinf(pair: _Pair) -> Iterator[Figure]:
 
 def _kid(pair: _Pair) -> Iterator[Figure]:
     kid = kernels.kid(*pair.matrices)
-    yield pair.figure(
-        "kid",
-        kid.value,
-        error=kid.error,
-        details=(("subsets", kid.subsets), ("subset_size", kid.subset_size)),
-    )
+    details = (("subsets", kid.subsets), ("subset_size", kid.subset_size))
+    yield pair.figure("kid", kid.value, error=kid.error, details=details)
 
 
 def _cmmd(pair: _Pair) -> Iterator[Figure]:
@@ -145,18 +148,16 @@ def _density_coverage(pair: _Pair) -> Iterator[Figure]:
     yield pair.figure("coverage", pair.neighbours.coverage, details=(("k", _K_DENSITY),))
 
 
-def _clip_score(images: np.ndarray, texts: np.ndarray, about: Conditions) -> Figure:
-    score = scores.clip_score(images, texts)
+def _clip_score(images: np.ndarray, texts: np.ndarray, conditions: Conditions) -> Figure:
+    score, name = scores.clip_score(images, texts), named("clip", conditions.detector)
     details = (("formula", scores.CLIP_SCORE),)
-    return Figure(named("clip", about.detector), score.value, about, error=score.deviation, details=details)
+    return Figure(name, score.value, conditions, error=score.deviation, details=details)
 
 
-def _r_precision(images: np.ndarray, texts: np.ndarray, about: Conditions) -> Figure:
+def _r_precision(images: np.ndarray, texts: np.ndarray, conditions: Conditions) -> Figure:
     score = scores.r_precision(images, texts, candidates=CANDIDATES)
-    details = (("candidates", CANDIDATES),)
-    return Figure(
-        named("rprecision", about.detector), score.value, about, error=score.deviation, details=details
-    )
+    name, details = named("rprecision", conditions.detector), (("candidates", CANDIDATES),)
+    return Figure(name, score.value, conditions, error=score.deviation, details=details)
 
 
 _MEASURES: dict[str, Callable[[_Pair], Iterator[Figure]]] = {
@@ -176,7 +177,7 @@ _TEXT_MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Conditions], Figure]
 
 def _require_same_detector(a: Features, b: Features) -> None:
     for key in ("detector", "weights", "resize"):
-        if a.about[key] != b.about[key]:
-            raise UserError(
-                f"the features are of two detectors: {key} is {a.about[key]} and {b.about[key]}; take both from one"
-            )
+        one, other = a.key[key], b.key[key]
+        if one != other:
+            problem = f"the features are of two detectors: {key} is {one} and {other}"
+            raise UserError(f"{problem}; take both from one detector")

@@ -10,7 +10,7 @@ import numpy as np
 
 from synth.errors import UserError
 
-_BLOCK = 4096  # rows per update, which costs D x D even for a few
+_BLOCK = 4096  # rows per update; an update costs D x D even for a few rows
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,12 @@ class Moments:
         return self.scatter / (self.count - 1)
 
     def merged(self, other: "Moments") -> "Moments":
-        """Returns the moments of both together."""
+        """Returns the moments of both sets together (Chan et al.)."""
         count = self.count + other.count
-        step = other.mean - self.mean
-        between = np.outer(step, step * (self.count * other.count / count))
-        return Moments(
-            count, self.mean + step * (other.count / count), self.scatter + other.scatter + between
-        )
+        step = other.mean - self.mean  # (D,)
+        between = np.outer(step, step * (self.count * other.count / count))  # (D, D)
+        mean = self.mean + step * (other.count / count)
+        return Moments(count, mean, self.scatter + other.scatter + between)
 
 
 def moments_of(features: np.ndarray) -> Moments:
@@ -68,6 +67,7 @@ class Gathering:
         return self._sum
 
     def _fold(self) -> None:
+        """Merges the waiting rows into the moments."""
         if not self._waiting:
             return
         rows = np.concatenate(self._waiting)
@@ -82,6 +82,5 @@ def require_finite(features: np.ndarray, first: int = 0) -> None:
     """Raises UserError if a feature (N, D) of the pictures from number `first` on is not finite."""
     if not np.isfinite(features).all():
         row = first + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise UserError(
-            f"the features of picture {row} are not finite; the detector's weights are damaged or of another net, give others"
-        )
+        problem = f"the features of picture {row} are not finite"
+        raise UserError(f"{problem}; the detector's weights are damaged or of another net: give others")

@@ -21,38 +21,35 @@ class Neighbours(NamedTuple):
 
     A picture's ball reaches its k-th nearest neighbour in its own set."""
 
-    precision: float  # of the generated, in a ball of the reference
-    recall: float  # of the reference, in a ball of the generated
-    density: float  # balls of the reference about a generated picture, over k
-    coverage: float  # of the reference, with a generated picture in its ball
+    precision: float  # share of the generated pictures in a ball of the reference
+    recall: float  # share of the reference in a ball of the generated pictures
+    density: float  # mean number of the reference's balls around a generated picture, divided by k
+    coverage: float  # share of the reference with a generated picture in its ball
 
 
 def neighbours(generated: np.ndarray, reference: np.ndarray, *, k: int = 3, k_density: int = 5) -> Neighbours:
     """Returns the four shares of features (N, D) and (M, D).
 
     Raises UserError if a set has too few pictures."""
-    most = max(k, k_density)
-    if min(len(generated), len(reference)) <= most:
-        raise UserError(
-            f"{most} nearest neighbours need more than {most} pictures of each set, not {min(len(generated), len(reference))}"
-        )
+    most, fewest = max(k, k_density), min(len(generated), len(reference))
+    if fewest <= most:
+        problem = f"{most} nearest neighbours need more than {most} pictures of each set, not {fewest}"
+        raise UserError(f"{problem}; give more")
     for features in (generated, reference):
         require_finite(features)
-    middle = reference.mean(axis=0, dtype=np.float64).astype(
-        np.float32
-    )  # near the origin squares keep their digits
+
+    # Balls. Near the origin, squares keep their digits in float32.
+    middle = reference.mean(axis=0, dtype=np.float64).astype(np.float32)
     fakes, reals = (np.ascontiguousarray(f, np.float32) - middle for f in (generated, reference))
     fake_radii, real_radii = _radii(fakes, most), _radii(reals, most)
-    inside, reached, covered, pairs = (
-        np.zeros(len(fakes), bool),
-        np.zeros(len(reals), bool),
-        np.zeros(len(reals), bool),
-        0,
-    )
+
+    # Pictures in balls, block by block.
+    inside, reached, covered = (np.zeros(len(rows), bool) for rows in (fakes, reals, reals))
+    pairs = 0
     for i, j, squares in _blocks(fakes, reals):
-        inside[i] |= (squares <= real_radii[j, k - 1]).any(axis=1)
+        inside[i] |= (squares <= real_radii[j, k - 1]).any(axis=1)  # Kynkaanniemi et al., equation 1
         reached[j] |= (squares <= fake_radii[i, k - 1, None]).any(axis=0)
-        within = squares < real_radii[j, k_density - 1]
+        within = squares < real_radii[j, k_density - 1]  # open balls
         pairs += int(np.count_nonzero(within))
         covered[j] |= within.any(axis=0)
     density = pairs / (k_density * len(fakes))
@@ -65,12 +62,15 @@ def _radii(features: np.ndarray, most: int) -> np.ndarray:
     A picture is no neighbour of itself."""
     import torch
 
+    # Nearest neighbours so far.
     nearest = torch.full((len(features), most), float("inf"))
 
     def offer(rows: slice, squares: torch.Tensor) -> None:
-        found = squares.topk(min(most, squares.shape[1]), dim=1, largest=False).values
-        nearest[rows] = torch.cat((nearest[rows], found), dim=1).topk(most, dim=1, largest=False).values
+        candidates = squares.topk(min(most, squares.shape[1]), dim=1, largest=False).values
+        joined = torch.cat((nearest[rows], candidates), dim=1)
+        nearest[rows] = joined.topk(most, dim=1, largest=False).values
 
+    # Each block off the diagonal serves its rows and its columns.
     for i, j, block in _blocks(features, features, upper=True):
         if i == j:
             np.fill_diagonal(block, np.inf)
@@ -92,6 +92,8 @@ def _blocks(
         i = slice(start, min(start + _BLOCK, len(a)))
         for other in range(start if upper else 0, len(b), _BLOCK):
             j = slice(other, min(other + _BLOCK, len(b)))
+
+            # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, in place.
             block = a[i] @ b[j].T
             block *= -2
             block += squares_b[j]

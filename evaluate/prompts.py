@@ -1,7 +1,7 @@
-"""The prompts of a reference, and the pictures that a run draws of them.
+"""The prompts of a reference, and the pictures that a run draws from them.
 
-There is one picture per caption, in the reference's order. A picture depends on its prompt, the seed and its
-number alone (train/sampling/draw.py). Two compared runs draw from the same numbers.
+Each caption gets one picture, in the reference's order. A picture depends on its prompt, the seed and its
+number alone (train/sampling/draw.py). Two compared runs draw from the same random numbers.
 
 Axes: N pictures, D dimensions of an embedding.
 """
@@ -23,10 +23,11 @@ from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
 from train import checkpoint
 from train.runs import Run
-from train.sampling import draw
+from train.sampling import draw as sampling
 from train.sampling.draw import Texts, require_drawing
 
-JUDGED_BY_ITS_OWN = "computed by the encoder that made the run's captions: it was trained towards this number"
+# The note of a figure that the run was trained towards.
+TRAINED_TOWARDS = "computed by the encoder that made the run's captions: it was trained towards this number"
 
 Json = dict[str, Any]
 
@@ -36,8 +37,8 @@ class Prompts:
     """The texts and vectors of the pictures to draw."""
 
     vectors: np.ndarray  # float32 (N, D), unit length
-    texts: list[str]  # of each; empty if there is none
-    policy: str  # in words
+    texts: list[str]  # one per vector; "": the vector has no text
+    policy: str  # the choice of captions, in words
     digest: str
 
 
@@ -46,14 +47,17 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
 
     They are people's captions if the tables embed these, else stored pseudo-captions. Raises UserError if the
     tables are of other shards or of another encoder."""
+    # Tables that fit.
     tables.require_made_for(shards)
-    if tables.identity["weights"] != run.about["encoder"]["digest"]:
-        raise UserError(
-            f"{tables.storage.url} was made by {tables.identity['encoder']}, and {run.path} by {run.about['encoder']['name']}"
-        )
+    encoder, made_by = run.metadata["encoder"], tables.identity["encoder"]
+    if tables.identity["weights"] != encoder["digest"]:
+        problem = f"{tables.storage.url} was made by {made_by}, and {run.path} by {encoder['name']}"
+        raise UserError(f"{problem}; give captions by {encoder['name']}")
     people = tables.identity["text_embeddings"] and not tables.identity["sentences"]
+
+    # Vectors and texts.
     columns = ["text_embedding"] if people else ["pseudo_caption"]
-    found: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
     texts: list[str] = []
     for part in tables.parts:
         if len(texts) >= n:
@@ -61,17 +65,17 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
         table = tables.read(part, [*columns, "caption"])
         captions = table["caption"].to_pylist()
         if people:
-            found += [v[0] for v in text_vectors(table["text_embedding"], tables.dimensions) if len(v)]
+            rows += [v[0] for v in text_vectors(table["text_embedding"], tables.dimensions) if len(v)]
             texts += [c[0] for c in captions if c]
         else:
-            found += list(vectors(table["pseudo_caption"], tables.dimensions))
+            rows += list(vectors(table["pseudo_caption"], tables.dimensions))
             texts += [(c or [""])[0] for c in captions]
-    policy = (
-        "the first caption of each picture"
-        if people
-        else f"stored pseudo-captions, xi = {tables.identity['xi']:g}"
-    )
-    return _prompts(np.array(found[:n], np.float32), texts[:n], policy, tables.digest)
+
+    # Policy.
+    policy = "the first caption of each picture"
+    if not people:
+        policy = f"stored pseudo-captions, xi = {tables.identity['xi']:g}"
+    return _prompts(np.array(rows[:n], np.float32), texts[:n], policy, tables.digest)
 
 
 def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
@@ -83,12 +87,8 @@ def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
         for sample in shards.read(shard) if len(texts) < n else ():
             texts.append(_text(sample, shards))
     texts = texts[:n]
-    return _prompts(
-        encoder.texts([encoder.cut(t) for t in texts]),
-        texts,
-        "the first caption of each picture, encoded here",
-        shards.digest,
-    )
+    policy = "the first caption of each picture, encoded here"
+    return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, policy, shards.digest)
 
 
 def of(encoder: Encoder, texts: list[str]) -> Prompts:
@@ -96,33 +96,33 @@ def of(encoder: Encoder, texts: list[str]) -> Prompts:
     return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "texts", digest(texts))
 
 
-def drawn(run: Run, found: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
-    """Returns the pictures that a checkpoint draws of the prompts, in order.
+def draw(run: Run, folder: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
+    """Returns the pictures that a checkpoint draws from the prompts, in order.
 
     Raises UserError if the model draws none."""
+    # Drawing.
     require_drawing(run.model, str(run.path))
     texts = Texts(torch.from_numpy(prompts.vectors).to(device))
-    drawing = draw.drawing(run.load(found, device), texts, seed=seed)
-    identity = {"checkpoint": checkpoint.digest(found), "prompts": prompts.digest, **drawing.identity}
-    name = f"{run.path.name} at {run.images_seen(found):,} images"
+    drawing = sampling.drawing(run.load(folder, device), texts, seed=seed)
+
+    # Identity of the pictures.
+    identity = {"checkpoint": checkpoint.digest(folder), "prompts": prompts.digest, **drawing.identity}
+    name = f"{run.path.name} at {run.images_seen(folder):,} images"
     return Pictures(name, digest(identity), len(drawing), drawing.batches)
 
 
-def _prompts(found: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:
-    return Prompts(
-        found,
-        texts,
-        policy,
-        digest({"origin": origin, "policy": policy, "vectors": hashlib.sha256(found.tobytes()).hexdigest()}),
-    )
+def _prompts(vectors: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:
+    """Returns prompts with their digest. `origin` identifies the source of the texts."""
+    values = hashlib.sha256(vectors.tobytes()).hexdigest()
+    return Prompts(vectors, texts, policy, digest({"origin": origin, "policy": policy, "vectors": values}))
 
 
 def _text(sample: Sample, shards: ShardSet) -> str:
-    own = sample.captions or sample.metadata.get("caption")
-    if own:
-        return own if isinstance(own, str) else own[0]
+    """Returns a sample's first caption, else its attribute sentence. Raises UserError if it has neither."""
+    captions = sample.captions or sample.metadata.get("caption")
+    if captions:
+        return captions if isinstance(captions, str) else captions[0]
     if "stats" not in sample.metadata:
-        raise UserError(
-            f"sample {sample.key} of {shards.storage.url} has no caption; give caption tables by --captions"
-        )
+        problem = f"sample {sample.key} of {shards.storage.url} has no caption"
+        raise UserError(f"{problem}; give caption tables by --captions")
     return attributes.sentences(sample.metadata)[0]

@@ -24,31 +24,37 @@ def append(run: Path, row: Json) -> None:
     Raises UserError if the disk does not take all of it."""
     line = json.dumps(row).encode() + b"\n"
     with (run / NAME).open("a+b", buffering=0) as file:
-        with contextlib.suppress(OSError):  # A file system without locks: two commands on one run are rare.
+        # Some file systems have no locks, and two commands on one run are rare.
+        with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
+
+        # Torn last line.
         file.seek(0)
         lines, torn = _split(file.read())
         if torn:
             os.truncate(file.fileno(), len(lines))
         elif lines and not lines.endswith(b"\n"):
             line = b"\n" + line
+
+        # The new line.
         if file.write(line) != len(line):
-            raise UserError(
-                f"{run / NAME} could not be written to its end; make room, then give the command again"
-            )
+            problem = f"{run / NAME} could not be written to its end"
+            raise UserError(f"{problem}; make room, then give the command again")
 
 
 def read(run: Path) -> list[Json]:
     """Returns the rows of a run's figures, oldest first.
 
     Raises UserError if there are none, or a line is damaged."""
+    # Whole lines.
     path = run / NAME
     try:
         lines, _ = _split(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{run} has no {NAME}; `python -m evaluate metrics {run} --on SET` writes it"
-        ) from None
+        advice = f"`python -m evaluate metrics {run} --on SET` writes it"
+        raise UserError(f"{run} has no {NAME}; {advice}") from None
+
+    # Their rows.
     rows = []
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():
@@ -61,13 +67,13 @@ def read(run: Path) -> list[Json]:
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """Returns the whole lines, and the torn rest of a crash."""
+    """Returns the whole lines, and the torn line that a crash left at the end."""
     lines, end, last = data.rpartition(b"\n")
     return (data, b"") if not last or _parsed(last) is not None else (lines + end, last)
 
 
 def _parsed(line: bytes) -> Json | None:
-    """Returns the object of a line, or None if it holds none."""
+    """Returns the JSON object of a line, or None if the line holds none."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -11,7 +11,7 @@ import numpy as np
 from evaluate.moments import require_finite
 from synth.errors import UserError
 
-CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, in figures
+CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, as figures state it
 
 
 class Score(NamedTuple):
@@ -24,19 +24,22 @@ class Score(NamedTuple):
 class InceptionScore:
     """IS of a stream of logits of known length: exp(mean KL(p(y|x) || p(y))), mean over the splits.
 
-    torch-fidelity's shuffle assigns pictures to splits. A split keeps its number of pictures, the sum of p
-    log p and the sum of p. With q the mean of p, mean KL = sum p log p / n - q log q."""
+    torch-fidelity's shuffle assigns pictures to splits. A split keeps its number n of pictures, the sum of
+    p log p and the sum of p. Let q be the mean of p. Then mean KL = sum p log p / n - q log q."""
 
     def __init__(self, count: int, *, splits: int = 10, seed: int = 2020) -> None:
         """Raises UserError if there are fewer pictures than splits."""
         if count < splits:
-            raise UserError(
-                f"IS over {splits} splits needs at least as many pictures, not {count}; give more"
-            )
+            problem = f"IS over {splits} splits needs at least as many pictures, not {count}"
+            raise UserError(f"{problem}; give more")
+
+        # Split of each picture.
         bounds = np.array([i * count // splits for i in range(1, splits + 1)])
         order = np.random.RandomState(seed).permutation(count)
         self._split = np.empty(count, np.intp)
         self._split[order] = np.searchsorted(bounds, np.arange(count), side="right")
+
+        # Sums over each split.
         self._seen = np.zeros(splits, np.int64)
         self._entropy = np.zeros(splits)  # sums of p log p
         self._probabilities: np.ndarray | None = None  # sums of p, float64 (splits, C)
@@ -46,9 +49,13 @@ class InceptionScore:
 
         Raises UserError if one is not finite."""
         require_finite(logits, first)
+
+        # log softmax.
         shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        p, split = np.exp(log_p), self._split[first : first + len(logits)]
+        p, split = np.exp(log_p), self._split[first : first + len(logits)]  # (N, C), (N,)
+
+        # Sums.
         if self._probabilities is None:
             self._probabilities = np.zeros((len(self._seen), logits.shape[1]))
         for s in np.unique(split):
@@ -62,7 +69,7 @@ class InceptionScore:
         Raises UserError if pictures are missing."""
         if self._probabilities is None or self._seen.sum() != len(self._split):
             raise UserError(f"IS was promised {len(self._split)} pictures and got {self._seen.sum()}")
-        q = self._probabilities / self._seen[:, None]
+        q = self._probabilities / self._seen[:, None]  # (splits, C)
         q_log_q = (q * np.log(np.where(q > 0, q, 1))).sum(axis=1)
         scores = np.exp(self._entropy / self._seen - q_log_q)
         return Score(float(scores.mean()), float(scores.std()))
@@ -75,22 +82,24 @@ def clip_score(images: np.ndarray, texts: np.ndarray) -> Score:
 
 
 def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed: int = 0) -> Score:
-    """Returns the share of pictures with their own text nearest among `candidates`, and its standard error.
+    """Returns the share of pictures nearest to their prompt among `candidates`, and its standard error.
 
-    The other texts are drawn from the set. Texts of one embedding are one text. Raises UserError if there are
-    fewer different texts than candidates."""
-    different, own = np.unique(texts, axis=0, return_inverse=True)
-    own = own.reshape(-1)
+    The other candidates are random texts of the set. Texts of one embedding are one text. Raises UserError if
+    there are fewer different texts than candidates."""
+    # Different texts, and that of each picture.
+    different, prompts = np.unique(texts, axis=0, return_inverse=True)  # (T, D), (N,)
+    prompts = prompts.reshape(-1)
     if len(different) < candidates:
-        raise UserError(
-            f"R-precision among {candidates} needs as many different texts, not {len(different)}; give more captions"
-        )
+        problem = f"R-precision among {candidates} needs as many different texts, not {len(different)}"
+        raise UserError(f"{problem}; give more captions")
+
+    # Comparison with random other texts.
     right = np.empty(len(images))
     random = np.random.default_rng(seed)
-    for n, (image, text) in enumerate(zip(images, own, strict=True)):
+    for n, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         others = random.choice(len(different) - 1, candidates - 1, replace=False)
-        others += others >= text  # all texts but its own
-        right[n] = different[text] @ image > (different[others] @ image).max()
+        others += others >= prompt  # skips the prompt
+        right[n] = different[prompt] @ image > (different[others] @ image).max()
     return Score(float(right.mean()), _standard_error(right))
 
 

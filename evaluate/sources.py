@@ -28,21 +28,22 @@ Files = tuple[str, dict[str, bytes], str]  # key, files by extension, and the na
 
 @dataclass(frozen=True)
 class Pictures:
-    """A countable stream of pictures of one size."""
+    """A stream of a known number of pictures of one size."""
 
     name: str  # for people
     digest: str  # sha256 that identifies the pictures
     count: int
-    batches: Callable[[int], Iterator[np.ndarray]]  # from a picture's number on: uint8 (n, H, W, 3), any n
+    # Yields the pictures from a number on: uint8 (n, H, W, 3), any n.
+    batches: Callable[[int], Iterator[np.ndarray]]
 
 
 def find(place: str, *, limit: int | None = None) -> Pictures:
     """Returns the pictures of a set of shards or of a folder. Raises UserError if the place is neither."""
-    if (
-        "://" in place or (Path(place) / MANIFEST).is_file() or any(Path(place).glob("*.tar"))
-    ):  # an unfinished set has tars alone
+    # An unfinished set has tars and no manifest. `of_shards` refuses it.
+    folder = Path(place)
+    if "://" in place or (folder / MANIFEST).is_file() or any(folder.glob("*.tar")):
         return of_shards(place, limit=limit)
-    if Path(place).is_dir():
+    if folder.is_dir():
         return of_folder(place, limit=limit)
     raise UserError(f"{place} is not there; give a finished set of shards or a folder of pictures")
 
@@ -50,67 +51,61 @@ def find(place: str, *, limit: int | None = None) -> Pictures:
 def of_shards(url: str, *, limit: int | None = None) -> Pictures:
     """Returns the first pictures of a set, all by default.
 
-    Raises UserError if it is not finished, or has fewer."""
+    Raises UserError if the set is not finished, or has fewer pictures."""
     shard_set = ShardSet(url)
-    count = _counted(url, len(shard_set), limit)
+    count = _count(url, len(shard_set), limit)
 
     def batches(first: int) -> Iterator[np.ndarray]:
         return _decoded(islice(_stored(shard_set, first), count - first))
 
-    name = (
-        digest({"manifest": shard_set.digest, "first": count}) if count < len(shard_set) else shard_set.digest
-    )
-    return Pictures(url, name, count, batches)
+    # A part of a set is another set of pictures.
+    identity = shard_set.digest
+    if count < len(shard_set):
+        identity = digest({"manifest": shard_set.digest, "first": count})
+    return Pictures(url, identity, count, batches)
 
 
 def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
     """Returns the first pictures below a folder, sorted by name.
 
-    Raises UserError if there are none, or fewer."""
+    Raises UserError if the folder has no pictures, or fewer."""
+    # Files.
     root = Path(folder)
-    found = sorted(
-        p.relative_to(root).as_posix()
-        for p in root.rglob("*")
-        if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file()
-    )
-    count = _counted(folder, len(found), limit)
-    files = found[:count]
+    paths = [p for p in root.rglob("*") if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file()]
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
+    count = _count(folder, len(names), limit)
+    names = names[:count]
+
+    def files(name: str) -> Files:
+        return name, {Path(name).suffix.lower()[1:]: (root / name).read_bytes()}, folder
 
     def batches(first: int) -> Iterator[np.ndarray]:
-        return _decoded(
-            (file, {Path(file).suffix.lower()[1:]: (root / file).read_bytes()}, folder)
-            for file in files[first:]
-        )
+        return _decoded(map(files, names[first:]))
 
-    return Pictures(
-        folder,
-        digest([[file, hashlib.sha256((root / file).read_bytes()).hexdigest()] for file in files]),
-        count,
-        batches,
-    )
+    # Identity.
+    hashes = [[name, hashlib.sha256((root / name).read_bytes()).hexdigest()] for name in names]
+    return Pictures(folder, digest(hashes), count, batches)
 
 
-def _counted(place: str, there: int, limit: int | None) -> int:
+def _count(place: str, available: int, limit: int | None) -> int:
     """Returns the number of pictures to take."""
-    if not there:
-        raise UserError(
-            f"{place} holds no pictures; give a finished set of shards, or a folder of .png, .webp or .jpg files"
-        )
-    if limit is not None and not 0 < limit <= there:
-        raise UserError(
-            f"{place} holds {there:,} pictures, so {limit:,} cannot be taken; ask for 1 to {there:,}"
-        )
-    return there if limit is None else limit
+    if not available:
+        advice = "give a finished set of shards, or a folder of .png, .webp or .jpg files"
+        raise UserError(f"{place} holds no pictures; {advice}")
+    if limit is not None and not 0 < limit <= available:
+        problem = f"{place} holds {available:,} pictures, so {limit:,} cannot be taken"
+        raise UserError(f"{problem}; ask for 1 to {available:,}")
+    return available if limit is None else limit
 
 
 def _stored(shard_set: ShardSet, first: int) -> Iterator[Files]:
     """Yields the samples of a set from a number on, as stored."""
-    passed = 0
+    position = 0
     for shard in shard_set.shards:
-        if passed + shard.count > first:
-            samples = islice(shard_set.verified(shard), max(0, first - passed), None)
+        if position + shard.count > first:
+            samples = islice(shard_set.verified(shard), max(0, first - position), None)
             yield from ((key, files, shard_set.storage.join(shard.file)) for key, files in samples)
-        passed += shard.count
+        position += shard.count
 
 
 def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
@@ -128,7 +123,6 @@ def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
 
 def _require_same_size(sample: Sample, other: Sample, name: str) -> None:
     if sample.pixels.shape != other.pixels.shape:
-        sizes = " and ".join(
-            f"{s.key} has {s.pixels.shape[1]} x {s.pixels.shape[0]} pixels" for s in (other, sample)
-        )
-        raise UserError(f"{name} holds pictures of several sizes ({sizes}); bring them to one size first")
+        one, two = (f"{s.key} has {s.pixels.shape[1]} x {s.pixels.shape[0]} pixels" for s in (other, sample))
+        problem = f"{name} holds pictures of several sizes ({one} and {two})"
+        raise UserError(f"{problem}; resize them to one size first")

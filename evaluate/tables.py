@@ -1,7 +1,7 @@
-"""The paper's tables 1 to 3, with its figures and ours, as Markdown and as a page with sample grids.
+"""The paper's tables 1 to 3, with the paper's figures and ours, as Markdown and as a page with sample grids.
 
-A row is an arm: the pre-training set of a run. A column is a real set and a metric. A run belongs to a cell
-by its arm and by its fine-tuning set. A second table has all runs, with every figure outside of the cells.
+A row is an arm: the pre-training set of a run. A column is a real set and a metric. The arm and the
+fine-tuning set of a run determine its cell. A second table lists all runs with the figures that have no cell.
 """
 
 import base64
@@ -19,8 +19,24 @@ from train.runs import Run, find
 SCRATCH = "scratch"
 
 _ARM = "pre-trained on"
-_SETS = {"coco": "MSCOCO", "cub": "CUB", "celeba_hq": "CelebA-HQ"}  # as data/ and as the paper name them
+_SETS = {"coco": "MSCOCO", "cub": "CUB", "celeba_hq": "CelebA-HQ"}  # name in data/ -> name in the paper
 _NO_CAPTIONS = ("pseudo", "stored")  # settings of data.text that read the pictures' embeddings
+_CONDITIONS = (
+    "reference",
+    "reference_n",
+    "reference_digest",
+    "detector",
+    "weights",
+    "resize",
+    "seed",
+    "captions",
+)
+_DIGESTS = ("reference_digest", "weights")
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
+    "table{border-collapse:collapse}img{max-width:100%}"
+)
 
 Json = dict[str, Any]
 
@@ -98,7 +114,9 @@ def target(out: str) -> Path:
 
 
 def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
-    """Writes the Markdown, and a page of the same stem, each whole or not at all. Returns the page's path."""
+    """Writes the Markdown and a page beside it. Returns the page's path.
+
+    Each file appears whole or not at all."""
     folder, other = Folder(str(path.parent)), path.with_suffix(".html")
     folder.write(path.name, markdown(number, rows).encode())
     folder.write(other.name, page(number, rows).encode())
@@ -107,34 +125,30 @@ def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
 
 def row_of(run: Run) -> Row:
     """Returns a run with its newest figures. Raises UserError if it has none."""
+    # Of two rows of one metric, the later counts.
     measured = [row for row in results.read(run.path) if row.get("value") is not None]
     newest = max((row["images_seen"] for row in measured), default=0)
-    latest = {
-        row["metric"]: row for row in measured if row["images_seen"] == newest
-    }  # the later of two equal metrics
+    latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}
     if not latest:
-        raise UserError(
-            f"{run.path / results.NAME} holds no figure; `python -m evaluate metrics {run.path} --on SET` writes some"
-        )
-    return Row(run, _arm(run), str(run.about["shards"].get("dataset")), list(latest.values()))
+        advice = f"`python -m evaluate metrics {run.path} --on SET` writes some"
+        raise UserError(f"{run.path / results.NAME} holds no figure; {advice}")
+    return Row(run, _arm(run), str(run.metadata["shards"].get("dataset")), list(latest.values()))
 
 
 def arms(number: int, rows: Sequence[Row]) -> list[Json]:
     """Returns the paper's arms, then our others, with the paper's figure and ours of each column."""
     table, cells = TABLES[number], _cells(TABLES[number], rows)
-    found: list[Json] = []
+    lines: list[Json] = []
     for arm in dict.fromkeys([*table.arms, *(arm for arm, _ in cells)]):
         name, figures = table.arms.get(arm, (arm, (None,) * len(table.columns)))
-        beside = {
-            str(column): {"paper": figure, "ours": cells.get((arm, column), [])}
-            for column, figure in zip(table.columns, figures, strict=True)
-        }
-        found.append({_ARM: name, **beside})
-    return found
+        pairs = zip(table.columns, figures, strict=True)
+        both = {str(column): {"paper": f, "ours": cells.get((arm, column), [])} for column, f in pairs}
+        lines.append({_ARM: name, **both})
+    return lines
 
 
 def markdown(number: int, rows: Sequence[Row]) -> str:
-    """Returns the table as Markdown, and below it the runs and their terms."""
+    """Returns the table as Markdown, and below it the runs and the conditions of their figures."""
     parts = [f"# {TABLES[number].title}", _beside(TABLES[number], arms(number, rows))]
     if rows:
         parts += ["## Runs", _others(TABLES[number], rows), _notes(rows)]
@@ -143,30 +157,33 @@ def markdown(number: int, rows: Sequence[Row]) -> str:
 
 def page(number: int, rows: Sequence[Row]) -> str:
     """Returns the table as one self-contained HTML page, each run with its newest grid."""
-    body = "\n".join(
-        _html_table(block) if block.startswith("|") else _html_text(block)
-        for block in markdown(number, rows).split("\n\n")
-    )
+    # Content.
+    blocks = markdown(number, rows).split("\n\n")
+    body = "\n".join(_html_table(b) if b.startswith("|") else _html_text(b) for b in blocks)
     grids = "\n".join(_grid(row) for row in rows)
-    title = TABLES[number].title
-    style = "body{font:15px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    style += "td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}table{border-collapse:collapse}img{max-width:100%}"
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>'
+
+    # Frame.
+    meta = f'<meta charset="utf-8"><title>{TABLES[number].title}</title>'
+    head = f'<!doctype html><html lang="en"><head>{meta}<style>{_STYLE}</style></head>'
     return f"{head}<body>\n{body}\n{grids}\n</body></html>\n"
 
 
 def _arm(run: Run) -> str:
-    """Returns the pre-training set of a run, by its source. A set read with its captions is another arm."""
-    source = run.about.get("from")
+    """Returns the arm of a run: its pre-training set, and the captions if the pre-training read them."""
+    source = run.metadata.get("from")
     if not source:
         return SCRATCH
+
+    # The pre-training may have been deleted since.
     try:
         origin = find(source["run"])
         text = origin.config.data.text
     except UserError:
         return f"the run {Path(source['run']).name}, which cannot be read"
+
+    # Set and captions.
     captions = "" if text in _NO_CAPTIONS else ", captions" if text == "caption" else f", {text}"
-    return f"{origin.about['shards'].get('dataset')}{captions}"
+    return f"{origin.metadata['shards'].get('dataset')}{captions}"
 
 
 def _cells(table: Table, rows: Sequence[Row]) -> dict[tuple[str, Column], list[Json]]:
@@ -180,17 +197,18 @@ def _cells(table: Table, rows: Sequence[Row]) -> dict[tuple[str, Column], list[J
 
 
 def _has(table: Table, row: Row, figure: Json) -> bool:
-    """Returns True if a figure of a run has a cell."""
+    """Returns True if the table has a cell for a figure of a run."""
     return row.fitted_to in _SETS and figure["metric"] in table.metrics
 
 
 def _beside(table: Table, rows: Sequence[Json]) -> str:
-    """Returns the arms, the paper's figures and ours in adjacent columns."""
+    """Returns the arms, with the paper's figures and ours in adjacent columns."""
+    # Head.
     columns = [str(column) for column in table.columns]
-    lines = [
-        _line([_ARM, *(word for name in columns for word in (f"{name}, paper", "ours"))]),
-        _rule(1 + 2 * len(columns)),
-    ]
+    head = [_ARM, *(word for name in columns for word in (f"{name}, paper", "ours"))]
+    lines = [_line(head), _rule(len(head))]
+
+    # Arms.
     for row in rows:
         pairs = [(_papers(row[name]["paper"]), "; ".join(map(_value, row[name]["ours"]))) for name in columns]
         lines.append(_line([row[_ARM], *(word for pair in pairs for word in pair)]))
@@ -203,13 +221,16 @@ def _papers(figure: float | None) -> str:
 
 def _others(table: Table, rows: Sequence[Row]) -> str:
     """Returns all runs, with the figures that have no cell."""
+    # Head.
     names = list(dict.fromkeys(f["metric"] for row in rows for f in row.figures if not _has(table, row, f)))
     lines = [_line(["run", _ARM, "set", "images seen", "N", *names]), _rule(5 + len(names))]
+
+    # Runs.
     for row in rows:
         values = {f["metric"]: _value(f) for f in row.figures if not _has(table, row, f)}
         counts = ", ".join(f"{n:,}" for n in sorted({f["n"] for f in row.figures}, reverse=True))
-        terms = [row.run.path.name, row.arm, row.fitted_to, f"{row.figures[0]['images_seen']:,}", counts]
-        lines.append(_line([*terms, *(values.get(name, "") for name in names)]))
+        first = [row.run.path.name, row.arm, row.fitted_to, f"{row.figures[0]['images_seen']:,}", counts]
+        lines.append(_line([*first, *(values.get(name, "") for name in names)]))
     return "\n".join(lines)
 
 
@@ -227,44 +248,31 @@ def _value(figure: Json) -> str:
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    """Returns the terms that make the figures comparable, and the notes of figures."""
-    kept = (
-        "reference",
-        "reference_n",
-        "reference_digest",
-        "detector",
-        "weights",
-        "resize",
-        "seed",
-        "captions",
-    )
-    terms = dict.fromkeys(
-        tuple((k, str(f[k])) for k in kept if f.get(k) is not None) for row in rows for f in row.figures
-    )
-    lines = [
-        ", ".join(
-            f"{k.replace('_', ' ')} {v[:12] if k in ('weights', 'reference_digest') else v}" for k, v in t
-        )
-        for t in terms
-    ]
-    notes = dict.fromkeys(
-        f"* {f['metric']}: {note}" for row in rows for f in row.figures for note in f.get("notes") or ()
-    )
-    warning = ["Figures compare only where all of this agrees:"] if len(lines) > 1 else []
-    return "\n".join([*warning, *(f"- {line}" for line in lines), *(f"- {note}" for note in notes)])
+    """Returns the distinct conditions of the figures, and the figures' notes."""
+    figures = [figure for row in rows for figure in row.figures]
+    conditions = dict.fromkeys(map(_conditions, figures))
+    notes = dict.fromkeys(f"* {f['metric']}: {note}" for f in figures for note in f.get("notes") or ())
+    warning = ["Figures compare only if all of these conditions agree:"] if len(conditions) > 1 else []
+    return "\n".join([*warning, *(f"- {line}" for line in (*conditions, *notes))])
+
+
+def _conditions(figure: Json) -> str:
+    """Returns the conditions that make a figure comparable, in one line. Shortens digests."""
+    values = {key: figure[key] for key in _CONDITIONS if figure.get(key) is not None}
+    values.update({key: str(values[key])[:12] for key in _DIGESTS if key in values})
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
 
 
 def _html_table(block: str) -> str:
-    cells = [
-        [c.strip() for c in line.removeprefix("|").removesuffix("|").split("|")]
-        for line in block.splitlines()
-    ]
+    """Returns a Markdown table as HTML."""
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in block.splitlines()]
     rows = [f"<tr>{''.join(f'<th>{html.escape(c)}</th>' for c in cells[0])}</tr>"]
     rows += [f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in cells[2:]]
     return f"<table>{''.join(rows)}</table>"
 
 
 def _html_text(block: str) -> str:
+    """Returns a Markdown title, list or paragraph as HTML."""
     hashes, _, title = block.partition(" ")
     if hashes in ("#", "##"):
         return f"<h{len(hashes)}>{html.escape(title)}</h{len(hashes)}>"

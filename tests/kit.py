@@ -64,7 +64,7 @@ SET_UP = [
 
 
 def parameter_id(value: object, argument: str) -> str | None:
-    """Names a parameter of plain data by its content; None leaves it to pytest, which numbers all that it cannot name.
+    """Returns a name for a parameter of plain data, by its content. None leaves the naming to pytest.
 
     Raises UsageError for any other value, which needs `pytest.param(..., id="...")`.
     """
@@ -176,7 +176,7 @@ def write_picture(path: Path, number: int, *, size: tuple[int, int] = (30, 24), 
 
 @contextlib.contextmanager
 def full_disk(file: str) -> Iterator[None]:
-    """Lets whoever writes `file`, under its own or a temporary name, find the disk full after half of its bytes."""
+    """Fills the disk, for writers of `file` or of its temporary name, after half of the file's bytes."""
     write = Path.write_bytes
 
     def fail(path: Path, data: Any) -> int:
@@ -252,7 +252,7 @@ def run_synth(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 
 def start(command: list[str], *, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
-    """Starts a command in a session of its own, deaf to nothing: a test run in the background ignores SIGINT."""
+    """Starts a command in a new session, with SIGINT enabled: a test run in the background ignores it."""
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -294,7 +294,7 @@ def running(pid: int) -> bool:
 
 
 def kill_driver(process: subprocess.Popen[str]) -> None:
-    """Sends kill -9, waits until its Ray workers, if it had any, have noticed, and ends what else Ray leaves behind."""
+    """Sends SIGKILL, waits for the end of its Ray workers, and ends Ray's other processes."""
     family = children(process.pid)
     process.kill()
     process.communicate()

@@ -1,4 +1,4 @@
-"""Helpers of several test modules about evaluate: a quick detector, pictures of an array, weights of inception's shapes."""
+"""Fakes for tests of evaluate: a quick detector, pictures of an array, random weights for inception."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (1200, 6, 6, 3), np.uint8)
 
 
 class Means:
-    """A detector of means of cells, with logits, that counts what it sees."""
+    """A detector of means of cells, with logits. It counts the pictures that it sees."""
 
     name, weights, resize, dimensions = "inception", "0" * 64, "none", 27
 
@@ -31,7 +31,7 @@ class Means:
 
 
 def stream_of(pixels: np.ndarray, *, cut: int = 50, stop: int | None = None) -> Pictures:
-    """Returns pictures of an array as evaluate reads them; the stream fails at `stop`."""
+    """Returns an array as a stream of pictures. The stream fails at picture `stop`."""
 
     def batches(first: int) -> Iterator[np.ndarray]:
         for begin in range(first, len(pixels), cut):
@@ -49,7 +49,7 @@ def extracted(detector: Detector, pictures: Pictures, *, cache: Path) -> Feature
 
 
 def write_random_inception(file: Path) -> Path:
-    """Writes weights of the shapes of FID's inception, random but such that signals keep their size."""
+    """Writes random weights for FID's inception, scaled so that activations keep their size."""
     from caption.encoders import declare
 
     declare()

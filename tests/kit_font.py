@@ -1,4 +1,4 @@
-"""A font with colour bitmaps, from which emoji are drawn in tests on any machine."""
+"""A font with colour bitmaps, so that tests draw emoji on any machine."""
 
 import io
 from collections.abc import Mapping
@@ -17,25 +17,23 @@ from PIL import Image, ImageDraw
 PPEM, WIDTH, HEIGHT = 109, 136, 128
 _LINE = {"ascender": 101, "descender": -27, "widthMax": WIDTH}
 _UNUSED = (
-    "caretSlopeNumerator",
-    "caretSlopeDenominator",
-    "caretOffset",
-    "minOriginSB",
-    "minAdvanceSB",
-    "maxBeforeBL",
-    "minAfterBL",
-    "pad1",
-    "pad2",
+    *("caretSlopeNumerator", "caretSlopeDenominator", "caretOffset", "minOriginSB", "minAdvanceSB"),
+    *("maxBeforeBL", "minAfterBL", "pad1", "pad2"),
 )
 
 Colour = tuple[int, int, int]
 
 
 def write_font(path: Path, colours: Mapping[str, Colour], *, bitmaps: bool = True) -> Path:
-    """A font that shows each emoji, a sequence of code points too, as a disc of its colour; without `bitmaps`, as black boxes."""
+    """Writes a font that shows each emoji as a disc of its colour, or as a black box without `bitmaps`.
+
+    An emoji may be a sequence of code points."""
+    # Glyphs.
     names = {emoji: "_".join(f"u{ord(c):X}" for c in emoji) for emoji in colours}
     alone = sorted({c for emoji in colours for c in emoji})
     glyphs = [".notdef", *dict.fromkeys([*names.values(), *(f"u{ord(c):X}" for c in alone)])]
+
+    # Tables.
     builder = FontBuilder(2048, isTTF=True)
     builder.setupGlyphOrder(glyphs)
     builder.setupCharacterMap({ord(c): f"u{ord(c):X}" for c in alone})
@@ -45,13 +43,14 @@ def write_font(path: Path, colours: Mapping[str, Colour], *, bitmaps: bool = Tru
     builder.setupNameTable({"familyName": "Made Up", "styleName": "Regular"})
     builder.setupOS2(sTypoAscender=1900, sTypoDescender=-500)
     builder.setupPost()
-    joined = [
-        f"sub {' '.join(f'u{ord(c):X}' for c in emoji)} by {name};"
-        for emoji, name in names.items()
-        if len(emoji) > 1
-    ]
-    if joined:
-        addOpenTypeFeaturesFromString(builder.font, f"feature ccmp {{ {' '.join(joined)} }} ccmp;")
+
+    # Sequences of code points.
+    sequences = {emoji: name for emoji, name in names.items() if len(emoji) > 1}
+    rules = [f"sub {' '.join(f'u{ord(c):X}' for c in emoji)} by {name};" for emoji, name in sequences.items()]
+    if rules:
+        addOpenTypeFeaturesFromString(builder.font, f"feature ccmp {{ {' '.join(rules)} }} ccmp;")
+
+    # Bitmaps.
     if bitmaps:
         _add_bitmaps(builder.font, {names[emoji]: colour for emoji, colour in colours.items()}, glyphs)
     builder.save(path)

@@ -1,4 +1,4 @@
-"""Helpers of several test modules about training: the stream of a small set, and runs of a few steps in this process."""
+"""Helpers for tests of training: the stream of a small set, and short runs in this process."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -19,24 +19,14 @@ from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Batch, Stream, Text, Visit
 
 SIZES = (
-    "resolution=16",
-    "channel_base=128",
-    "channel_max=16",
-    "z_dim=16",
-    "w_dim=16",
-    "text_width=16",
-    "mapping_layers=1",
+    *("resolution=16", "channel_base=128", "channel_max=16", "mapping_layers=1"),
+    *("z_dim=16", "w_dim=16", "text_width=16"),
 )
 SETTINGS = (
     *(f"model.{size}" for size in SIZES),
-    *(
-        "training.batch=8",
-        "training.path_every=2",
-        "training.r1_every=3",
-        "loss.contrastive_group=4",
-        "loss.cong_weight=0",
-    ),
-    *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0", "training.precision=fp32"),
+    *(f"training.{value}" for value in ("batch=8", "path_every=2", "r1_every=3", "precision=fp32")),
+    *("loss.contrastive_group=4", "loss.cong_weight=0"),
+    *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0"),
 )
 OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
 LOSSES = ("g/", "d/", "path/", "r1/")
@@ -48,12 +38,8 @@ def stream(
     shards: object, tables: object, visit: Visit = PSEUDO, *, cache: str = "unused", fraction: float = 1.0
 ) -> Stream:
     """Opens the stream of one set."""
-    return Stream(
-        [CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))],
-        visit,
-        cache=Cache(cache),
-        fraction=fraction,
-    )
+    captioned = CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tables)))
+    return Stream([captioned], visit, cache=Cache(cache), fraction=fraction)
 
 
 def joined(parts: list[Batch]) -> list[bytes]:
@@ -63,24 +49,21 @@ def joined(parts: list[Batch]) -> list[bytes]:
 
 
 def first(batches: Iterator[Batch], count: int) -> list[Batch]:
-    """Takes the first batches of a stream and closes it."""
-    taken = list(islice(batches, count))
+    """Returns the first batches of a stream and closes it."""
+    head = list(islice(batches, count))
     batches.close()  # type: ignore[attr-defined]
-    return taken
+    return head
 
 
 def quiet(request: TrainRequest) -> int:
-    """Trains without telling anybody."""
+    """Trains without a display. Returns the number of the signal that ended the run."""
     return finish(train(request))
 
 
 def losses(run: Path) -> list[dict[str, float]]:
-    """Returns what a run's log contains that does not depend on the clock."""
-    rows = json_lines(run / log.LOG)
-    return [
-        {k: v for k, v in row.items() if k in ("images_seen", "skipped") or k.startswith(LOSSES)}
-        for row in rows
-    ]
+    """Returns the rows of a run's log without the values that depend on time."""
+    kept = ("images_seen", "skipped", *LOSSES)
+    return [{k: v for k, v in row.items() if k.startswith(kept)} for row in json_lines(run / log.LOG)]
 
 
 def weights(run: Path) -> dict[str, bytes]:
@@ -89,12 +72,12 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def refused(request: TrainRequest, sentence: str, *, ranks: int = 1) -> None:
-    """Asserts that a request is refused in one sentence and leaves nothing."""
-    there = Path(request.out).exists()
+    """Asserts that a request is refused in one sentence, and that it writes nothing."""
+    existed = Path(request.out).exists()
     with pytest.raises(UserError, match=sentence) as error:
         if ranks == 1:
             quiet(request)
         else:
             prepare(request, "cpu", ranks=ranks)
     assert "\n" not in str(error.value)
-    assert Path(request.out).exists() == there
+    assert Path(request.out).exists() == existed

@@ -17,7 +17,7 @@ import pytest
 
 from evaluate.experiments.demo import course, workers
 from evaluate.experiments.demo.journal import Journal
-from evaluate.experiments.demo.plan import FAMILIES, Plan, Step, at_scale, steps
+from evaluate.experiments.demo.plan import FAMILIES, DemoStep, Plan, at_scale, steps
 from synth.errors import UserError
 from tests.kit import ROOT, children, demo_command, running, start
 
@@ -26,8 +26,8 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 def finish(place: Path, *command: str) -> tuple[int, str, str]:
     process = start(list(command), cwd=place, PYTHONPATH=str(ROOT))
-    said, told = process.communicate(timeout=300)
-    return process.returncode, said, told
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
 
 
 def wait(until: Callable[[], bool], seconds: float = 200) -> None:
@@ -84,12 +84,14 @@ def spent() -> float:
 
 def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()}
-    begun = spent()
-    code, said, told = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
+    before_cpu = spent()
+    code, output, errors = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
     assert (
-        code == 0 and "nothing to do" in told and json.loads(said)["report"] == str(demo_done / "report.html")
+        code == 0
+        and "nothing to do" in errors
+        and json.loads(output)["report"] == str(demo_done / "report.html")
     )
-    assert spent() - begun < 10
+    assert spent() - before_cpu < 10
     assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
 
 
@@ -106,11 +108,11 @@ def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
 
     plan = Plan(64, 64, 32, measured=12, families=FAMILIES[:2])
     content = page.gather(plan, {}, steps(plan, demo_done), Journal(demo_done), demo_done)
-    told = page.render(replace(content, left_out={"shaders": "no renderer <is> here"}), 1.0, 1, "0" * 64)
+    text = page.render(replace(content, left_out={"shaders": "no renderer <is> here"}), 1.0, 1, "0" * 64)
     assert (
-        "<b>shaders are left out</b>" in told
-        and "no renderer &lt;is&gt; here" in told
-        and "2 &times; 32 pictures" in told
+        "<b>shaders are left out</b>" in text
+        and "no renderer &lt;is&gt; here" in text
+        and "2 &times; 32 pictures" in text
     )
 
 
@@ -118,7 +120,8 @@ def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
 def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(
     demo_done: Path, tmp_path: Path
 ) -> None:
-    count = "const all = [...document.images]; const shown = all.filter(i => i.naturalWidth && i.clientWidth > 20); "
+    count = "const all = [...document.images]; "
+    count += "const shown = all.filter(i => i.naturalWidth && i.clientWidth > 20); "
     count += "document.title = `${all.length} ${shown.length}`"
     page = tmp_path / "report.html"
     page.write_text(
@@ -169,12 +172,12 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     wait(lambda: done(out, "pretrain"))
     family = children(process.pid)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 130 and "run the same command again" in told
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130 and "run the same command again" in errors
     assert not any(running(pid) for pid, _ in family)
 
-    code, _, told = finish(demo_place, *command)
-    assert code == 0, told
+    code, _, errors = finish(demo_place, *command)
+    assert code == 0, errors
     assert (out / "figures.json").read_text() == (demo_done / "figures.json").read_text()
     assert Journal(out).starts == 3 and "in 3 starts" in (out / "report.html").read_text()
 
@@ -187,8 +190,10 @@ def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: 
 @pytest.mark.slow
 def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
     begun = spent()
-    code, _, told = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))
-    assert code == 2 and "none.ttf" in told.splitlines()[-1] and told.splitlines()[-1].startswith("error: ")
+    code, _, errors = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))
+    assert (
+        code == 2 and "none.ttf" in errors.splitlines()[-1] and errors.splitlines()[-1].startswith("error: ")
+    )
     assert spent() - begun < 20
 
 
@@ -221,12 +226,12 @@ def test_without_a_renderer_shaders_are_left_out_with_the_reason(monkeypatch: py
 
 
 def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it() -> None:
-    made = steps(Plan(families=FAMILIES[:2], size=64), Path("runs/demo"))
-    names = [step.name for step in made]
-    assert len(set(names)) == len(names) and all(set(step.after) <= set(names) for step in made)
-    assert not any("shaders" in step.line for step in made)
-    assert all("model.resolution=64" in step.line for step in made if step.stage == "train")
-    [pretraining] = [step for step in made if step.name == "pretrain"]
+    all_steps = steps(Plan(families=FAMILIES[:2], size=64), Path("runs/demo"))
+    names = [step.name for step in all_steps]
+    assert len(set(names)) == len(names) and all(set(step.after) <= set(names) for step in all_steps)
+    assert not any("shaders" in step.line for step in all_steps)
+    assert all("model.resolution=64" in step.line for step in all_steps if step.stage == "train")
+    [pretraining] = [step for step in all_steps if step.name == "pretrain"]
     assert pretraining.line.count("--on") == pretraining.line.count("--captions") == 2
 
 
@@ -236,7 +241,7 @@ def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it
 def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
     module: str, how: str, tmp_path: Path
 ) -> None:
-    step = Step("odd step", "what", (module,), tmp_path / "nothing")
+    step = DemoStep("odd step", "what", (module,), tmp_path / "nothing")
     with (
         (tmp_path / "lock").open("w") as lock,
         pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has its output"),
@@ -246,21 +251,27 @@ def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
 
 
 def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
-    made = [Step("last", "", ("platform",), tmp_path, ("first",)), Step("first", "", ("platform",), tmp_path)]
+    all_steps = [
+        DemoStep("last", "", ("platform",), tmp_path, ("first",)),
+        DemoStep("first", "", ("platform",), tmp_path),
+    ]
     with (tmp_path / "lock").open("w") as lock:
-        events = list(workers.do(made, Journal(tmp_path), tmp_path, lock.fileno()))
-        assert [event.step.name for event in events if isinstance(event, workers.Ended)] == ["first", "last"]
-        assert list(workers.do(made, Journal(tmp_path), tmp_path, lock.fileno())) == []
+        events = list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno()))
+        assert [event.step.name for event in events if isinstance(event, workers.StepEnded)] == [
+            "first",
+            "last",
+        ]
+        assert list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())) == []
 
 
 def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
-    made = [
-        Step("short", "", ("platform",), tmp_path),
-        Step("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
+    all_steps = [
+        DemoStep("short", "", ("platform",), tmp_path),
+        DemoStep("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
     ]
     with (tmp_path / "lock").open("w") as lock:
-        events = workers.do(made, Journal(tmp_path), tmp_path, lock.fileno())
-        assert next(event for event in events if isinstance(event, workers.Ended)).step.name == "short"
+        events = workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())
+        assert next(event for event in events if isinstance(event, workers.StepEnded)).step.name == "short"
         family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.demo.worker" in line]
         assert len(family) == 2
         events.close()

@@ -33,16 +33,16 @@ def test_inception_runs_end_to_end_on_a_weights_file(inception_file: Path, tmp_p
         "bare", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception_file)
     )
     features, logits = bare(torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
-    found = next(iter(sets[0].blocks()))
-    np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-4 * features.abs().max())
-    assert found.logits is not None
-    np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-4 * logits.abs().max())
+    output = next(iter(sets[0].blocks()))
+    np.testing.assert_allclose(output.features, features, rtol=1e-4, atol=1e-4 * features.abs().max())
+    assert output.logits is not None
+    np.testing.assert_allclose(output.logits, logits, rtol=1e-4, atol=1e-4 * logits.abs().max())
     terms = Conditions(
         5, "half as bright", 5, sets[1].digest, "inception", detector.weights, detector.resize, 0, "none"
     )
     figures = {f.name: f for f in measure(sets[0], sets[1], ["fid"], terms)}
     assert figures["FID"].value > 1e-3
-    assert figures["FID"].terms.weights == detector.weights
+    assert figures["FID"].conditions.weights == detector.weights
     assert "KID" in figures
     assert "mostly bias" in figures["FID"].notes[0]
 
@@ -63,7 +63,7 @@ def test_clean_inception_resizes_floats_as_pillow_does(inception_file: Path) -> 
             for c in range(3)
         ]
         sized = np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 255)[None]
-        found = clean(pixels)
+        output = clean(pixels)
         assert (
             np.abs(
                 detectors._bicubic(detectors._planes(pixels, "cpu"), 299).permute(0, 2, 3, 1).numpy() - sized
@@ -73,8 +73,8 @@ def test_clean_inception_resizes_floats_as_pillow_does(inception_file: Path) -> 
         rounded = plain(
             sized.round().astype(np.uint8)
         ).features  # of this size the other rule changes nothing
-        assert np.abs(found.features - rounded).max() < 0.02 * np.abs(rounded).max()
-        assert found.logits is None
+        assert np.abs(output.features - rounded).max() < 0.02 * np.abs(rounded).max()
+        assert output.logits is None
     assert (clean.weights, clean.name) == (plain.weights, "inception-clean")
 
 
@@ -87,10 +87,8 @@ def test_inception_without_weights_says_where_they_are(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(
-        UserError,
-        match=r"cannot be fetched \(OSError\): .*weights-inception-2015-12-05-6726825d.pth and give --weights",
-    ):
+    file = "weights-inception-2015-12-05-6726825d.pth"
+    with pytest.raises(UserError, match=rf"cannot be fetched \(OSError\): .*{file} and give --weights"):
         detectors.load("inception")
 
 

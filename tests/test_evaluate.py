@@ -52,7 +52,7 @@ def run(
 ) -> Path:
     """A run of 32 images, with two checkpoints."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    asked = TrainRequest(
+    training = TrainRequest(
         "tiny-32",
         (str(undisturbed),),
         str(out),
@@ -61,7 +61,7 @@ def run(
         encoder=str(tiny_encoder),
         settings=(*TINY, *SHORT),
     )
-    assert finish(train(asked)) == 0
+    assert finish(train(training)) == 0
     return out
 
 
@@ -92,10 +92,10 @@ def rows(request: MeasureRequest) -> list[dict[str, Any]]:
 def test_a_picture_depends_on_its_prompt_seed_and_number_alone(
     run: Path, undisturbed: Path, captioned: Path
 ) -> None:
-    found, shards, tables_ = runs.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
-    many, few = (prompts.of_tables(shards, tables_, found, n) for n in (40, 20))
+    opened, shards, tables_ = runs.find(run), ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    many, few = (prompts.of_tables(shards, tables_, opened, n) for n in (40, 20))
     drawn = [
-        prompts.drawn(found, found.checkpoint(), p, seed=s, device="cpu")
+        prompts.draw(opened, opened.checkpoint(), p, seed=s, device="cpu")
         for p, s in ((many, 0), (few, 0), (many, 1))
     ]
     pictures = [np.concatenate(list(d.batches(0))) for d in drawn]
@@ -109,14 +109,16 @@ def test_figures_say_all_that_makes_them_comparable_and_are_kept(
     ask: Callable[..., MeasureRequest], run: Path, undisturbed: Path
 ) -> None:
     request = ask(metrics="fid,kid,pr")
-    made, again = rows(request), rows(request)
-    assert made == again  # from the cache
+    figures, again = rows(request), rows(request)
+    assert figures == again  # from the cache
     lines = json_lines(run / "metrics.jsonl")
-    assert lines[-len(made) :] == made
-    assert made[0]["metric"] == "FD (tiny)" and {"KD (tiny)", "FD-infinity (tiny)", "precision (tiny)"} <= {
-        r["metric"] for r in made
-    }
-    for row in made:
+    assert lines[-len(figures) :] == figures
+    assert figures[0]["metric"] == "FD (tiny)" and {
+        "KD (tiny)",
+        "FD-infinity (tiny)",
+        "precision (tiny)",
+    } <= {r["metric"] for r in figures}
+    for row in figures:
         assert row["n"] == 30 and row["reference_n"] == 40 and row["seed"] == 0 and row["images_seen"] == 32
         assert row["reference_digest"] == ShardSet(str(undisturbed)).digest and len(row["weights"]) == 64
         assert row["captions"] == "stored pseudo-captions, xi = 0.25" and "bicubic" in row["resize"]
@@ -128,8 +130,8 @@ class Drawing:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken = 0
-        self._drawn = prompts.drawn
-        monkeypatch.setattr(prompts, "drawn", self)
+        self._drawn = prompts.draw
+        monkeypatch.setattr(prompts, "draw", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Pictures:
         pictures = self._drawn(*arguments, **options)
@@ -211,7 +213,7 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
 ) -> None:
     named = name_pictures(["any"] * 130, tmp_path, tiny_encoder)
     of_tables = prompts.of_tables
-    monkeypatch.setattr(prompts, "of_tables", lambda *asked: replace(of_tables(*asked), texts=TEXTS))
+    monkeypatch.setattr(prompts, "of_tables", lambda *arguments: replace(of_tables(*arguments), texts=TEXTS))
     numbers = np.array([(i + shift) % 110 for i in range(130)], np.uint8)
     pictures = np.broadcast_to(numbers[:, None, None, None], (130, 8, 8, 3))
     real = encoders.load
@@ -220,7 +222,7 @@ def test_text_metrics_compare_each_picture_with_its_own_text(
     )
     monkeypatch.setattr(
         prompts,
-        "drawn",
+        "draw",
         lambda *_, **__: Pictures("drawn", str(shift), 130, lambda first: iter([pictures[first:]])),
     )
     request = replace(ask(metrics="rprecision,clip", clip="nano", n=130), **named)
@@ -254,17 +256,17 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
         ),
         reference=str(tmp_path / "named"),
     )
-    made = {row["metric"]: row for row in rows(request)}
-    found, encoder = runs.find(run), load(find(str(tiny_encoder)))
+    figures = {row["metric"]: row for row in rows(request)}
+    opened, encoder = runs.find(run), load(find(str(tiny_encoder)))
     prompted = prompts.of_texts(ShardSet(str(tmp_path / "named")), encoder, 120)
     drawn = np.concatenate(
-        list(prompts.drawn(found, found.checkpoint(), prompted, seed=0, device="cpu").batches(0))
+        list(prompts.draw(opened, opened.checkpoint(), prompted, seed=0, device="cpu").batches(0))
     )
     cosines = encoder.images(drawn) @ encoder.texts(names[:100]).T
-    own = cosines[np.arange(120), np.arange(120) % 100]
-    assert made["R-precision (tiny)"]["value"] == pytest.approx(np.mean(own == cosines.max(axis=1)))
-    assert made["CLIP score (tiny)"]["value"] == pytest.approx(100 * own.clip(min=0).mean(), rel=1e-5)
-    assert "encoder that made the run's captions" in made["R-precision (tiny)"]["notes"][0]
+    matching = cosines[np.arange(120), np.arange(120) % 100]
+    assert figures["R-precision (tiny)"]["value"] == pytest.approx(np.mean(matching == cosines.max(axis=1)))
+    assert figures["CLIP score (tiny)"]["value"] == pytest.approx(100 * matching.clip(min=0).mean(), rel=1e-5)
+    assert "encoder that made the run's captions" in figures["R-precision (tiny)"]["notes"][0]
 
 
 def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
@@ -288,9 +290,11 @@ def test_another_detector_is_not_marked(ask: Callable[..., MeasureRequest]) -> N
 def test_texts_are_encoded_here_where_there_are_no_tables(
     ask: Callable[..., MeasureRequest], tiny_encoder: Path, undisturbed: Path
 ) -> None:
-    made = rows(ask(captions=None, encoder=str(tiny_encoder), metrics="clip", clip="nano"))
-    assert [r["metric"] for r in made] == ["CLIP score (nano)"]
-    assert made[0]["captions"] == "the first caption of each picture, encoded here" and made[0]["formula"]
+    figures = rows(ask(captions=None, encoder=str(tiny_encoder), metrics="clip", clip="nano"))
+    assert [r["metric"] for r in figures] == ["CLIP score (nano)"]
+    assert (
+        figures[0]["captions"] == "the first caption of each picture, encoded here" and figures[0]["formula"]
+    )
     prompted = prompts.of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
     assert len(prompted.texts) == 3 and np.allclose(np.linalg.norm(prompted.vectors, axis=1), 1, atol=1e-5)
 
@@ -298,13 +302,13 @@ def test_texts_are_encoded_here_where_there_are_no_tables(
 def test_a_curve_has_every_checkpoint_with_last_and_best(
     ask: Callable[..., MeasureRequest], run: Path, tmp_path: Path
 ) -> None:
-    made = completion.finish(measuring.curve(ask(metrics="kid")))
-    assert sorted({r["images_seen"] for r in made}) == [16, 32]
-    [ends] = curves.write(tmp_path / "curve.png", {str(run): made})
-    values = {r["images_seen"]: r["value"] for r in made}
+    points = completion.finish(measuring.curve(ask(metrics="kid")))
+    assert sorted({r["images_seen"] for r in points}) == [16, 32]
+    [ends] = curves.write(tmp_path / "curve.png", {str(run): points})
+    values = {r["images_seen"]: r["value"] for r in points}
     assert ends["last"] == values[32] and ends["best"] == min(values.values())
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
-    assert json.loads((tmp_path / "curve.json").read_text())["rows"][str(run)] == made
+    assert json.loads((tmp_path / "curve.json").read_text())["rows"][str(run)] == points
 
 
 @pytest.mark.parametrize("file", ["curve.json", "curve.png"])
@@ -325,9 +329,11 @@ def test_a_curve_on_a_full_disk_leaves_no_file_or_the_old_one(tmp_path: Path, fi
 
 def test_best_is_least_of_distances_and_most_of_scores() -> None:
     for metric, best in (("FID", 1.0), ("IS", 3.0), ("precision (nano)", 3.0), ("KD (nano)", 1.0)):
-        made = [{"metric": metric, "images_seen": i, "value": v} for i, v in enumerate((2.0, 1.0, 3.0, 2.5))]
-        found, last = measuring.best_and_last(made, metric)
-        assert (found["value"], last["value"]) == (best, 2.5)
+        points = [
+            {"metric": metric, "images_seen": i, "value": v} for i, v in enumerate((2.0, 1.0, 3.0, 2.5))
+        ]
+        least, last = measuring.best_and_last(points, metric)
+        assert (least["value"], last["value"]) == (best, 2.5)
 
 
 def test_the_judge_of_colours_reads_pixels() -> None:
@@ -349,7 +355,7 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
     )[0]
     assert np.allclose(head.weights, augmented, atol=1e-4)
     assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
-    with pytest.raises(UserError, match="needs pictures of two at least"):
+    with pytest.raises(UserError, match="needs pictures of at least two families"):
         agreement.fit(x, ["a"] * 60)
 
 
@@ -367,22 +373,22 @@ def test_agreement_says_what_real_renders_and_chance_give(
         "encoder": str(tiny_encoder),
         "device": "cpu",
     }
-    made = completion.finish(agreement.agreement(str(run), sets, **terms))
-    assert [r["metric"] for r in made] == [f"attribute agreement: {fact}" for fact in agreement.FACTS]
-    family, _, background = made
+    figures = completion.finish(agreement.agreement(str(run), sets, **terms))
+    assert [r["metric"] for r in figures] == [f"attribute agreement: {fact}" for fact in agreement.FACTS]
+    family, _, background = figures
     assert family["of_real_renders"] > 0.9 and family["n"] == 40 and background["of_real_renders"] > 0.7
-    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == made
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == figures
 
     _, renders = agreement._halves(
         agreement.read(sets, 40), 0
     )  # A run that draws what the judge has as real renders.
     monkeypatch.setattr(
         prompts,
-        "drawn",
+        "draw",
         lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])),
     )
     known = completion.finish(agreement.agreement(str(run), sets, **terms))
-    for row, drawn in zip(made, known, strict=True):
+    for row, drawn in zip(figures, known, strict=True):
         assert drawn["value"] == drawn["of_real_renders"] == row["of_real_renders"] != row["value"]
         assert drawn["commonest_answer"] == row["commonest_answer"]
     families = [facts["family"] for facts in renders.facts]
@@ -422,8 +428,8 @@ def test_agreement_says_what_real_renders_and_chance_give(
 def test_bad_input_gets_a_sentence(
     run: Path, undisturbed: Path, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    asked = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
-    result = invoke(app, *asked)
+    words = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
+    result = invoke(app, *words)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
 
 
@@ -434,12 +440,12 @@ def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp
 
 
 def test_what_is_drawn_is_the_averaged_generator(run: Path, undisturbed: Path, captioned: Path) -> None:
-    """By the law that README states: Philox with the key (seed, 0) and the picture's number in its counter."""
-    found = runs.find(run)
-    prompted = prompts.of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), found, 2)
-    [picture] = list(prompts.drawn(found, found.checkpoint(), prompted, seed=5, device="cpu").batches(0))
-    average = Generator(found.config.groups.model)
-    average.load_state_dict(load_file(found.checkpoint() / "ema.safetensors"))
+    """The law of README: Philox with the key (seed, 0) and the picture's number in its counter."""
+    opened = runs.find(run)
+    prompted = prompts.of_tables(ShardSet(str(undisturbed)), CaptionSet(str(captioned)), opened, 2)
+    [picture] = list(prompts.draw(opened, opened.checkpoint(), prompted, seed=5, device="cpu").batches(0))
+    average = Generator(opened.config.groups.model)
+    average.load_state_dict(load_file(opened.checkpoint() / "ema.safetensors"))
     streams = [np.random.Generator(np.random.Philox(key=[5, 0], counter=[0, 0, i, 0])) for i in range(2)]
     rows = [stream.standard_normal(8 + average.sizes.noise_size, dtype=np.float32) for stream in streams]
     normal = torch.from_numpy(np.stack(rows))

@@ -17,11 +17,13 @@ from tests.kit_evaluate import PIXELS, Means, extracted, stream_of
 
 
 def test_features_come_back_as_the_detector_gave_them(tmp_path: Path) -> None:
-    found = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
-    np.testing.assert_array_equal(found.matrix(), Means()(PIXELS).features)
-    np.testing.assert_array_equal(np.concatenate([b.logits for b in found.blocks()]), Means()(PIXELS).logits)
+    features = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
+    np.testing.assert_array_equal(features.matrix(), Means()(PIXELS).features)
+    np.testing.assert_array_equal(
+        np.concatenate([b.logits for b in features.blocks()]), Means()(PIXELS).logits
+    )
     whole = moments_of(Means()(PIXELS).features)
-    for moments in (found.moments(), found.moments()):  # streamed, and kept
+    for moments in (features.moments(), features.moments()):  # streamed, and kept
         np.testing.assert_allclose(
             moments.scatter, whole.scatter, rtol=0, atol=1e-12 * np.abs(whole.scatter).max()
         )
@@ -78,14 +80,14 @@ def test_a_pass_begins_at_the_first_picture_that_a_detector_lacks(tmp_path: Path
         extracted(Means(), stream_of(PIXELS, stop=800), cache=tmp_path)
     extracted(Corners(), stream_of(PIXELS), cache=tmp_path)
     counted, means, corners = Counted(PIXELS), Means(), Corners()
-    found = returned(extract([corners, means], counted.pictures, cache=tmp_path))
+    features = returned(extract([corners, means], counted.pictures, cache=tmp_path))
     assert (counted.taken, means.seen, corners.seen) == (len(PIXELS) - 512, len(PIXELS) - 512, 0)
     counted, other = Counted(PIXELS), Corners()
     other.weights = "1" * 64
-    found = returned(extract([means, other], counted.pictures, cache=tmp_path))
+    features = returned(extract([means, other], counted.pictures, cache=tmp_path))
     assert (counted.taken, means.seen, other.seen) == (len(PIXELS), len(PIXELS) - 512, len(PIXELS))
-    np.testing.assert_array_equal(found[0].matrix(), Means()(PIXELS).features)
-    np.testing.assert_array_equal(found[1].matrix(), Corners()(PIXELS).features)
+    np.testing.assert_array_equal(features[0].matrix(), Means()(PIXELS).features)
+    np.testing.assert_array_equal(features[1].matrix(), Corners()(PIXELS).features)
 
 
 def test_a_detector_that_is_given_twice_sees_pictures_once(tmp_path: Path) -> None:
@@ -113,9 +115,9 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
     part = next(tmp_path.rglob("000000512.safetensors"))
     whole = part.read_bytes()
     part.write_bytes(whole[:-5])
-    found = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
+    features = extracted(Means(), stream_of(PIXELS), cache=tmp_path)
     assert part.read_bytes() == whole
-    assert found.count == len(PIXELS)
+    assert features.count == len(PIXELS)
 
 
 @pytest.mark.parametrize("file", ["000000000.safetensors", "000000512.safetensors", "about.json"])
@@ -224,12 +226,13 @@ def test_pictures_to_figures_as_torch_fidelity_has_them(tiny_extractor: str, tmp
 
     fakes, reals = PIXELS[:600] // 2, PIXELS[600:]
     known = torch_fidelity.calculate_metrics(
-        input1=Set(fakes), input2=Set(reals), feature_extractor=tiny_extractor, isc=True, fid=True, kid=True, prc=True,
-        kid_subset_size=300, cuda=False, save_cpu_ram=True, verbose=False, cache=False,
+        input1=Set(fakes), input2=Set(reals), feature_extractor=tiny_extractor,
+        isc=True, fid=True, kid=True, prc=True, kid_subset_size=300,
+        cuda=False, save_cpu_ram=True, verbose=False, cache=False,
     )  # fmt: skip
     generated, reference = (extracted(Means(), stream_of(p), cache=tmp_path) for p in (fakes, reals))
     terms = Conditions(600, "reals", 600, reference.digest, "inception", "0" * 64, "none", 0, "none")
-    found = {f.name: f.value for f in measure(generated, reference, ["fid", "kid", "is", "pr"], terms)}
+    figures = {f.name: f.value for f in measure(generated, reference, ["fid", "kid", "is", "pr"], terms)}
     names: dict[str, tuple[str, float]] = {
         "FID": ("frechet_inception_distance", 1e-9),
         "KID": ("kernel_inception_distance_mean", 1e-6),
@@ -238,7 +241,7 @@ def test_pictures_to_figures_as_torch_fidelity_has_them(tiny_extractor: str, tmp
         "recall (inception)": ("recall", 1e-6),
     }
     for name, (theirs, tolerance) in names.items():
-        assert found[name] == pytest.approx(known[theirs], rel=tolerance), name
+        assert figures[name] == pytest.approx(known[theirs], rel=tolerance), name
 
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -271,12 +274,12 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.n
     """Fractals and atoms, uint8 (96, 64, 64, 3) each."""
     from tests.kit import make_small, pictures
 
-    made = []
+    sets = []
     for family in ("fractals", "visual_atoms"):
         out = tmp_path_factory.mktemp("families") / family
         make_small(out, dataset=family, samples=96, size=64, settings=("classes=48",))
-        made.append(np.stack([np.frombuffer(p, np.uint8).reshape(64, 64, 3) for p in pictures(out).values()]))
-    return made[0], made[1]
+        sets.append(np.stack([np.frombuffer(p, np.uint8).reshape(64, 64, 3) for p in pictures(out).values()]))
+    return sets[0], sets[1]
 
 
 @pytest.mark.slow

@@ -34,15 +34,15 @@ def symmetric_form(a: Moments, b: Moments) -> float:
 def test_covariances_of_one_basis_have_a_closed_form(dimensions: int) -> None:
     q, (a, b) = basis(dimensions, 0), random(1).uniform(0.1, 3, size=(2, dimensions))
     step = random(2).normal(size=dimensions)
-    found = frechet.distance(gaussian(np.zeros(dimensions), q * a @ q.T), gaussian(step, q * b @ q.T))
-    assert found == pytest.approx(step @ step + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum(), abs=1e-8)
+    distance = frechet.distance(gaussian(np.zeros(dimensions), q * a @ q.T), gaussian(step, q * b @ q.T))
+    assert distance == pytest.approx(step @ step + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum(), abs=1e-8)
 
 
 def test_equal_covariances_leave_the_squared_step_of_the_means() -> None:
     covariance = np.cov(random(3).normal(size=(500, 32)), rowvar=False)
     step = random(4).normal(size=32)
-    found = frechet.distance(gaussian(np.zeros(32), covariance), gaussian(step, covariance))
-    assert found == pytest.approx(step @ step, abs=1e-9)
+    distance = frechet.distance(gaussian(np.zeros(32), covariance), gaussian(step, covariance))
+    assert distance == pytest.approx(step @ step, abs=1e-9)
 
 
 @pytest.mark.parametrize("counts", [(200, 300), (20, 30), (20, 300)])  # above and below 40 dimensions
@@ -97,14 +97,14 @@ def test_the_limit_takes_the_bias_away(step: float) -> None:
     d, n, repeats = 16, 2000, 8
     reference = random(11).normal(size=(40_000, d))  # as good as exact: it adds a twentieth of the bias
     sets = [random((12, s)).normal(size=(n, d)) + step for s in range(repeats)]
-    plain, found = (
+    plain, limits = (
         [f(one, reference) for one in sets] for f in (frechet.distance_of_features, frechet.limit)
     )
     bias, truth = (d + d * (d + 1) / 4) / n, d * step**2
     assert abs(np.mean(plain) - truth - bias) < 0.15 * bias + 4 * np.std(plain) / np.sqrt(repeats)
-    assert abs(np.mean(found) - truth) < 0.15 * bias + 4 * np.std(found) / np.sqrt(repeats)
+    assert abs(np.mean(limits) - truth) < 0.15 * bias + 4 * np.std(limits) / np.sqrt(repeats)
     if step == 0:
-        assert abs(np.mean(found)) < 0.25 * bias < np.mean(plain)
+        assert abs(np.mean(limits)) < 0.25 * bias < np.mean(plain)
 
 
 @pytest.mark.parametrize("counts", [(60, 30), (60, 300), (200, 30), (200, 300)])  # around 64 dimensions

@@ -1,7 +1,7 @@
 """Losses and gradients of the four phases in float64, as the code of commit 2cbd3b2 computes them.
 
-tests/fixtures/at_2cbd3b2/golden_fp64.json holds that commit's numbers. Inputs and weights follow from names alone, by raw
-words of NumPy's Philox, so that they are the same on every machine.
+tests/fixtures/at_2cbd3b2/golden_fp64.json holds that commit's numbers. Inputs and weights follow from names
+alone, by raw words of NumPy's Philox, so they are the same on every machine.
 
 Axes: N samples, R resolution, Z width of z, P noise values of a sample, D width of a caption.
 """
@@ -30,14 +30,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def numbers(name: str, *shape: int) -> np.ndarray:
-    """Uniform float64 numbers of mean 0 and variance 1 that follow from a name: sqrt(12) (u - 1/2), u from Philox's raw words."""
+    """Returns uniform float64 numbers of mean 0 and variance 1 that follow from a name.
+
+    They are sqrt(12) (u - 1/2), with u from Philox's raw words."""
     key = np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], "<u8")
     raw = np.random.Philox(key=key.astype(np.uint64)).random_raw(math.prod(shape))
     return (math.sqrt(12) * ((raw >> np.uint64(11)) * 2.0**-53 - 0.5)).reshape(shape)
 
 
 def weight(network: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter: biases and noise strengths are small, those of styles are near 1, slow layers hold values 100 times as large."""
+    """Returns a parameter. Biases and noise strengths are small, and biases of styles are near 1.
+
+    Slow layers hold values 100 times as large."""
     value = numbers(f"{network}/{name}", *shape)
     if not name.endswith(("weight", "constant")):
         value = 0.1 * value
@@ -47,7 +51,7 @@ def weight(network: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def inputs() -> dict[str, Tensor]:
-    """Pictures (N, 3, R, R), captions (N, D) of unit length, latents and noise of each use, and the encoder's linear map."""
+    """Returns pictures (N, 3, R, R), unit captions (N, D), latents, noise, and the encoder's linear map."""
     n, sizes = ABOUT["samples"], ABOUT["model"]
     side, sides = sizes["resolution"], [2**k for k in range(2, sizes["resolution"].bit_length())]
     noise_size = sum(s**2 * (1 if s == 4 else 2) for s in sides)

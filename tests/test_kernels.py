@@ -12,7 +12,9 @@ random = np.random.default_rng
 
 
 def expected(c: float, v: float, d: int) -> float:
-    """E (s / d + 1)^3 of s with mean c and variance v that is a sum of many products: E s^3 = c^3 + 3 c v + 6 c."""
+    """Returns E (s / d + 1)^3 for a sum s of many products with mean c and variance v.
+
+    E s^3 = c^3 + 3 c v + 6 c."""
     return (c**3 + 3 * c * v + 6 * c) / d**3 + 3 * (c**2 + v) / d**2 + 3 * c / d + 1
 
 
@@ -23,35 +25,39 @@ def test_kid_of_gaussians_is_its_closed_form(d: int, shift: float) -> None:
 
     zero, step = np.zeros(d), np.full(d, 2 * shift)
     truth = inner(step, step) + inner(zero, zero) - 2 * inner(step, zero)
-    found = kid(random(0).normal(size=(8000, d)) + step, random(1).normal(size=(8000, d)), subsets=60)
-    assert abs(found.value - truth) < 4 * found.error
-    assert found.error < 0.05 * truth
+    distance = kid(random(0).normal(size=(8000, d)) + step, random(1).normal(size=(8000, d)), subsets=60)
+    assert abs(distance.value - truth) < 4 * distance.error
+    assert distance.error < 0.05 * truth
 
 
 def test_kid_of_one_distribution_is_zero_within_its_error() -> None:
-    found = [
+    distances = [
         kid(random((2, s)).normal(size=(600, 32)), random((3, s)).normal(size=(600, 32)), subsets=30)
         for s in range(12)
     ]
-    assert abs(np.mean([f.value for f in found])) < 3 * np.mean([f.error for f in found]) / np.sqrt(12)
+    assert abs(np.mean([f.value for f in distances])) < 3 * np.mean([f.error for f in distances]) / np.sqrt(
+        12
+    )
 
 
 @pytest.mark.slow
 def test_the_standard_error_is_that_of_repeated_experiments() -> None:
-    found = [
+    distances = [
         kid(random((4, s)).normal(size=(400, 8)) + 0.5, random((5, s)).normal(size=(500, 8)), subsets=40)
         for s in range(80)
     ]
-    assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
+    assert np.mean([f.error for f in distances]) == pytest.approx(
+        np.std([f.value for f in distances]), rel=0.3
+    )
 
 
 def test_a_set_is_below_zero_from_itself_by_its_equal_pairs() -> None:
     a = random(12).normal(size=(50, 4))
     k = (a @ a.T / 4 + 1) ** 3
-    own, others = k.trace() / 50, (k.sum() - k.trace()) / (50 * 49)
-    found = kid(a, a, subsets=4000)
-    assert found.value == pytest.approx(
-        -2 * (own - others) / 50, rel=0.1
+    equal, others = k.trace() / 50, (k.sum() - k.trace()) / (50 * 49)
+    distance = kid(a, a, subsets=4000)
+    assert distance.value == pytest.approx(
+        -2 * (equal - others) / 50, rel=0.1
     )  # an unbiased estimate takes the sets for independent
 
 
@@ -64,8 +70,8 @@ def test_torch_fidelity_finds_the_same_kid(dtype: Any) -> None:
     a, b = (random(6).gamma(shape, size=(400, 32)).astype(dtype) for shape in (1.0, 1.3))
     terms = {"kid_subsets": 10, "kid_subset_size": 150, "rng_seed": 2020, "verbose": False}
     known = kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **terms)
-    found = kid(a, b, subsets=10, subset_size=150)
-    assert found.value == pytest.approx(
+    ours = kid(a, b, subsets=10, subset_size=150)
+    assert ours.value == pytest.approx(
         known["kernel_inception_distance_mean"], rel=1e-9 if dtype is np.float64 else 2e-5
     )
 
@@ -90,8 +96,8 @@ def test_cmmd_of_gaussians_is_its_closed_form() -> None:
         return (sigma2 / below) ** (d / 2) * np.exp(-(step @ step) / (2 * below))
 
     truth = 1000 * (kernel(0 * m1, v1, v1) + kernel(0 * m1, v2, v2) - 2 * kernel(m1, v1, v2))
-    found = cmmd(random(9).normal(size=(4000, d)) + m1, np.sqrt(v2) * random(10).normal(size=(4000, d)))
-    assert found == pytest.approx(truth, rel=0.02)
+    distance = cmmd(random(9).normal(size=(4000, d)) + m1, np.sqrt(v2) * random(10).normal(size=(4000, d)))
+    assert distance == pytest.approx(truth, rel=0.02)
 
 
 def test_a_set_has_no_cmmd_from_itself() -> None:

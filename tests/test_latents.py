@@ -7,10 +7,8 @@ SMALL = Sizes(resolution=16, z_dim=32)
 
 
 def test_a_sample_draws_its_own_numbers_in_any_batch() -> None:
-    whole, part = (
-        latents.draw_latents(SMALL, 1, 0, range(100, 116)),
-        latents.draw_latents(SMALL, 1, 0, range(108, 112)),
-    )
+    numbers = (range(100, 116), range(108, 112))
+    whole, part = (latents.draw_latents(SMALL, 1, 0, chosen) for chosen in numbers)
     for name in ("z", "cutoff", "noise"):
         assert torch.equal(getattr(whole, name)[8:12], getattr(part, name))
     assert torch.equal(

@@ -66,11 +66,8 @@ def test_blur_is_the_direct_sum(padding: int) -> None:
 
 
 def test_blur_has_its_gradients_to_the_second_order() -> None:
-    x = (
-        torch.randn(1, 2, 5, 5, dtype=torch.float64)
-        .contiguous(memory_format=torch.channels_last)
-        .requires_grad_()
-    )
+    x = torch.randn(1, 2, 5, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: layers.blur(x, 1), x)
     assert torch.autograd.gradgradcheck(lambda x: layers.blur(x, 2).pow(3), x)
 
@@ -87,9 +84,8 @@ def test_upsampling_is_the_direct_sum() -> None:
 )
 def test_downsampling_is_the_direct_sum(dtype: torch.dtype, tolerance: float) -> None:
     x = pictures(2, 3, 8, 8)
-    assert torch.allclose(
-        layers.downsample(x.to(dtype)).float(), correlated(x, FIR, 1)[:, :, ::2, ::2], atol=tolerance
-    )
+    plain = correlated(x, FIR, 1)[:, :, ::2, ::2]
+    assert torch.allclose(layers.downsample(x.to(dtype)).float(), plain, atol=tolerance)
 
 
 def test_up_and_down_keep_a_constant_picture_within() -> None:
@@ -107,9 +103,8 @@ def test_a_down_convolution_is_blur_then_stride_2() -> None:
 def test_a_skip_is_the_halved_picture_mixed() -> None:
     layer, x = DownSkip(3, 2), pictures(2, 3, 8, 8)
     halved = correlated(x, FIR, 1)[:, :, ::2, ::2]
-    assert torch.allclose(
-        layer(x), torch.einsum("oi,nihw->nohw", layer.weight[:, :, 0, 0] / math.sqrt(3), halved), atol=1e-5
-    )
+    mixed = torch.einsum("oi,nihw->nohw", layer.weight[:, :, 0, 0] / math.sqrt(3), halved)
+    assert torch.allclose(layer(x), mixed, atol=1e-5)
 
 
 def modulated_by_sample(layer: ModulatedConv, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
@@ -119,7 +114,7 @@ def modulated_by_sample(layer: ModulatedConv, x: Tensor, style: Tensor, noise: T
         weight = layer.weight * s[None, :, None, None]
         weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
         if isinstance(layer, ModulatedUpConv):
-            # a transposed convolution of stride 2 is the correlation of the picture with zeros, its kernel turned round
+            # A transposed convolution of stride 2 inserts zeros and correlates with the reversed kernel.
             wide = with_zeros(x_n[None])[:, :, :-1, :-1]
             y = 4 * correlated(torch.nn.functional.conv2d(wide, weight.flip(2, 3), padding=2), FIR, 1)
         else:
@@ -130,24 +125,16 @@ def modulated_by_sample(layer: ModulatedConv, x: Tensor, style: Tensor, noise: T
 
 @pytest.mark.parametrize(("kind", "side"), [(ModulatedConv, 6), (ModulatedUpConv, 12)])
 def test_a_modulated_convolution_is_each_samples_own(kind: type[ModulatedConv], side: int) -> None:
-    layer, x, style, noise = (
-        kind(3, 4),
-        pictures(2, 3, 6, 6),
-        torch.randn(2, 3),
-        torch.randn(2, 1, side, side),
-    )
+    layer, x = kind(3, 4), pictures(2, 3, 6, 6)
+    style, noise = torch.randn(2, 3), torch.randn(2, 1, side, side)
     layer.bias.data.normal_()
     layer.noise_strength.data.fill_(0.7)
     assert torch.allclose(layer(x, style, noise), modulated_by_sample(layer, x, style, noise), atol=1e-4)
 
 
 def test_its_gradients_are_those_of_each_samples_own() -> None:
-    layer, x, style, noise = (
-        ModulatedUpConv(3, 4),
-        pictures(2, 3, 4, 4),
-        torch.randn(2, 3),
-        torch.randn(2, 1, 8, 8),
-    )
+    layer, x = ModulatedUpConv(3, 4), pictures(2, 3, 4, 4)
+    style, noise = torch.randn(2, 3), torch.randn(2, 1, 8, 8)
     layer.noise_strength.data.fill_(0.7)
     inputs = [x.requires_grad_(), style.requires_grad_(), *layer.parameters()]
     target = torch.randn(2, 4, 8, 8)
@@ -158,22 +145,16 @@ def test_its_gradients_are_those_of_each_samples_own() -> None:
 
 
 def test_demodulated_features_do_not_know_the_styles_scale() -> None:
-    layer, x, style, noise = (
-        ModulatedConv(3, 4),
-        pictures(2, 3, 6, 6),
-        torch.randn(2, 3),
-        torch.zeros(2, 1, 6, 6),
-    )
+    layer, x = ModulatedConv(3, 4), pictures(2, 3, 6, 6)
+    style, noise = torch.randn(2, 3), torch.zeros(2, 1, 6, 6)
     assert torch.allclose(layer(x, style, noise), layer(x, 100 * style, noise), atol=1e-4)
 
 
 def test_colours_are_each_samples_own_product() -> None:
     layer, x, style = ToRGB(5), pictures(2, 5, 4, 4), torch.randn(2, 5)
     layer.bias.data.normal_()
-    plain = (
-        torch.einsum("ci,ni,nihw->nchw", layer.weight / math.sqrt(5), style, x) + layer.bias[:, None, None]
-    )
-    assert torch.allclose(layer(x, style), plain, atol=1e-5)
+    plain = torch.einsum("ci,ni,nihw->nchw", layer.weight / math.sqrt(5), style, x)
+    assert torch.allclose(layer(x, style), plain + layer.bias[:, None, None], atol=1e-5)
 
 
 def test_the_deviation_of_a_group_by_hand() -> None:
@@ -193,12 +174,8 @@ def test_groups_must_divide_a_batch() -> None:
 
 
 def test_bfloat16_is_float32_but_for_rounding() -> None:
-    layer, x, style, noise = (
-        ModulatedUpConv(16, 8),
-        pictures(2, 16, 8, 8),
-        torch.randn(2, 16),
-        torch.randn(2, 1, 16, 16),
-    )
+    layer, x = ModulatedUpConv(16, 8), pictures(2, 16, 8, 8)
+    style, noise = torch.randn(2, 16), torch.randn(2, 1, 16, 16)
     exact, rounded = layer(x, style, noise), layer(x.bfloat16(), style, noise)
     assert rounded.dtype == torch.bfloat16
     assert (exact - rounded.float()).abs().max() < 0.02 * exact.abs().max()

@@ -55,20 +55,17 @@ def trained(config: RunConfig, encoder: Any = None) -> Trainer:
 
 
 def batch(number: int, config: RunConfig, *, size: int | None = None) -> Batch:
-    """Pictures and texts that nothing but NumPy decides."""
-    chance, n, side = (
-        np.random.default_rng(number),
-        size or config.groups.training.batch,
-        config.groups.model.resolution,
-    )
+    """Returns pictures and texts from NumPy's random numbers alone."""
+    # Pictures and embeddings.
+    chance, n = np.random.default_rng(number), size or config.groups.training.batch
+    side, width = config.groups.model.resolution, config.groups.model.text_dim
     pictures = torch.from_numpy(chance.integers(0, 256, (n, 1, 3, side, side), dtype=np.uint8))
-    image = chance.standard_normal((n, config.groups.model.text_dim)).astype(np.float32)
+    image = chance.standard_normal((n, width)).astype(np.float32)
     image /= np.linalg.norm(image, axis=1, keepdims=True)
+
+    # Pseudo-captions.
     index = list(range(number * n, number * n + n))
-    texts = [
-        pseudo_caption(image, noise(0, index, draw, config.groups.model.text_dim), config.data.xi)
-        for draw in (1, 2)
-    ]
+    texts = [pseudo_caption(image, noise(0, index, draw, width), config.data.xi) for draw in (1, 2)]
     return Batch(pictures, {"d": torch.from_numpy(texts[0]), "g": torch.from_numpy(texts[1])})
 
 
@@ -89,9 +86,9 @@ def state(trainer: Trainer) -> list[Tensor]:
     [("sample", "softmax"), pytest.param("batch_sum", "sharpened", marks=pytest.mark.slow)],
 )
 def test_accumulation_changes_nothing_but_rounding(projection: str, contrast: str) -> None:
-    settled = changed(SMALL, "loss", projection=projection, contrast=contrast)
-    whole = steps(trained(settled, Projection()), 7)
-    parts = steps(trained(changed(settled, "run", micro_batch=8), Projection()), 7)
+    run_config = changed(SMALL, "loss", projection=projection, contrast=contrast)
+    whole = steps(trained(run_config, Projection()), 7)
+    parts = steps(trained(changed(run_config, "run", micro_batch=8), Projection()), 7)
     assert {"g/cong", "path/path", "r1/r1", "d/real_cond"} <= whole[0].keys()
     for ours, others in zip(parts, whole, strict=True):
         assert ours == pytest.approx(others, rel=2e-3)
@@ -117,9 +114,9 @@ def test_which_phases_come_depends_on_the_images_seen_alone(monkeypatch: pytest.
 
 
 def test_the_average_depends_on_the_images_seen_alone() -> None:
-    settled = changed(SMALL, "training", ema_half_life=100, ema_ramp_up=0.5)
+    run_config = changed(SMALL, "training", ema_half_life=100, ema_ramp_up=0.5)
     for seen in (0, 16, 8000):
-        trainer = trained(settled)
+        trainer = trained(run_config)
         trainer.images_seen = seen
         before = [p.clone() for p in trainer.averages[EMA].parameters()]
         steps(trainer, 1)
@@ -145,24 +142,22 @@ def test_the_same_images_give_the_same_step_from_whatever_start() -> None:
 
 
 def poisoned(number: int) -> Batch:
-    made = batch(number, SMALL)
-    return made._replace(vectors={name: vectors * float("nan") for name, vectors in made.vectors.items()})
+    clean = batch(number, SMALL)
+    return clean._replace(vectors={name: vectors * float("nan") for name, vectors in clean.vectors.items()})
 
 
 def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
     trainer = trained(SMALL)
     steps(trainer, 2)
-    before, moments = (
-        state(trainer),
-        trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"].clone(),
-    )
+    optimiser, before = trainer.model.optimisers[GENERATOR], state(trainer)
+    moments = optimiser.state_dict()["state"][0]["step"].clone()
     average = len(trainer.parts[GENERATOR].state_dict())
     mean = trainer.model.state["path_mean"].clone()
     trainer.step(poisoned(2))  # with the path length
     assert trainer.skipped == 3 and trainer.images_seen == 48
     for old, new in list(zip(before, state(trainer), strict=True))[:-average]:
         assert torch.equal(old, new)
-    assert trainer.model.optimisers[GENERATOR].state_dict()["state"][0]["step"] == moments
+    assert optimiser.state_dict()["state"][0]["step"] == moments
     assert torch.equal(trainer.model.state["path_mean"], mean)
     trainer.config = changed(SMALL, "run", images=64)
     trainer.save = lambda run: None  # type: ignore[method-assign]
@@ -174,7 +169,8 @@ def test_a_step_without_finite_gradients_is_skipped_and_counted() -> None:
 @pytest.mark.slow
 def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> None:
     trainer = trained(changed(SMALL, "run", images=10_000))
-    sentence = r"the gradients of the (generator|discriminator) were not finite in 20 phases in a row, .* at \d+ images seen; lower"
+    problem = "the gradients of the (generator|discriminator) were not finite in 20 phases in a row"
+    sentence = rf"{problem}, .* at \d+ images seen; lower"
     with pytest.raises(UserError, match=sentence):
         list(trainer.run((poisoned(i) for i in range(100)), tmp_path))
     assert trainer.images_seen < 20 * 16 and not list(tmp_path.iterdir())
@@ -207,21 +203,19 @@ def kinds(number: int) -> Batch:
 
 @pytest.mark.slow
 def test_captions_matter() -> None:
-    settled = changed(changed(SMALL, "loss", r1=1.0), "training", r1_every=4, path_every=0)
-    trainer = trained(settled)
+    run_config = changed(changed(SMALL, "loss", r1=1.0), "training", r1_every=4, path_every=0)
+    trainer = trained(run_config)
     for number in range(60):
         trainer.step(kinds(number))
-    told = kinds(0)
-    real, h = told.pictures[:, 0].float() / 127.5 - 1, told.vectors["d"]
+    captioned = kinds(0)
+    real, h = captioned.pictures[:, 0].float() / 127.5 - 1, captioned.vectors["d"]
     red = real[:, 0].mean((1, 2)) > real[:, 2].mean((1, 2))
     shuffled = torch.empty_like(h)
     shuffled[red], shuffled[~red] = h[~red], h[red]  # each gets a caption of the other kind
     with torch.no_grad():
         score, meaning = trainer.parts[DISCRIMINATOR](real)
-        right, wrong = (
-            losses.real_losses(settled.groups.loss, losses.Judgement(score, meaning, t))
-            for t in (h, shuffled)
-        )
+        judgements = (losses.Judgement(score, meaning, t) for t in (h, shuffled))
+        right, wrong = (losses.real_losses(run_config.groups.loss, judged) for judged in judgements)
         drawn = trainer.parts[GENERATOR](torch.randn(16, 16, generator=torch.Generator().manual_seed(5)), h)
     assert wrong["adversarial"] > right["adversarial"] + 0.5
     assert wrong["cond"] > right["cond"] + 0.5
@@ -229,33 +223,27 @@ def test_captions_matter() -> None:
     assert redness[red].mean() > redness[~red].mean() + 0.1  # and the generator draws what it is told
 
 
-# Golden losses: what the code gave when they were written down. Where a gradient is nearly 0, Adam's first step has the
-# sign of its last bit, so another CPU's losses differ in the third digit, those of the second step by up to a hundredth.
+# Golden losses: recorded values of this code. If a gradient is nearly 0, Adam's first step has the sign of
+# its last bit. So losses of another CPU differ in the third digit, and those of the second step by up to 1 %.
 
 
 def sixteenth(name: str) -> RunConfig:
     """A preset at 32 px with a sixteenth of its widths, its switches as they are."""
-    made = presets.get(name).make()
-    model = replace(made.groups.model, resolution=32, text_dim=32)
+    full = presets.get(name).make()
+    model = replace(full.groups.model, resolution=32, text_dim=32)
     widths = ("z_dim", "w_dim", "text_width", "channel_base", "channel_max")
     model = replace(model, **{width: max(32, getattr(model, width) // 16) for width in widths})
-    return changed(made.replaced("model", model), "training", batch=16)
+    return changed(full.replaced("model", model), "training", batch=16)
 
 
-def golden(settled: RunConfig) -> list[dict[str, float]]:
-    rows = steps(trained(settled, Projection(settled.groups.model.text_dim)), 2)
+def golden(run_config: RunConfig) -> list[dict[str, float]]:
+    rows = steps(trained(run_config, Projection(run_config.groups.model.text_dim)), 2)
     return [{name: value for name, value in row.items() if name != "path/length"} for row in rows]
 
 
 FIRST = (
-    "g/adversarial",
-    "g/cond",
-    "g/cong",
-    "path/path",
-    "d/fake_adversarial",
-    "d/real_adversarial",
-    "d/real_cond",
-    "r1/r1",
+    *("g/adversarial", "g/cond", "g/cong", "path/path"),
+    *("d/fake_adversarial", "d/real_adversarial", "d/real_cond", "r1/r1"),
 )
 SECOND = tuple(name for name in FIRST if name not in ("path/path", "r1/r1"))
 GOLDEN = {
@@ -298,8 +286,8 @@ GOLDEN = {
 }
 
 
-def assert_golden(made: list[dict[str, float]], name: str) -> None:
-    for row, names, expected, near in zip(made, (FIRST, SECOND), GOLDEN[name], (1e-2, 2e-2), strict=True):
+def assert_golden(rows: list[dict[str, float]], name: str) -> None:
+    for row, names, expected, near in zip(rows, (FIRST, SECOND), GOLDEN[name], (1e-2, 2e-2), strict=True):
         assert row == pytest.approx(dict(zip(names, expected, strict=True)), rel=near, abs=1e-4)
 
 

@@ -27,21 +27,24 @@ def at_angle(*degrees: float) -> Tensor:
 def test_contrast_of_two_by_hand() -> None:
     # pictures at 0 and 60 degrees, captions at 0 and 90; cosines by caption: (1, .5) and (0, sqrt(3) / 2)
     a, h = 3 * at_angle(0, 60), at_angle(0, 90)
-    own = [math.exp(2) / (math.exp(2) + math.exp(1)), math.exp(math.sqrt(3)) / (1 + math.exp(math.sqrt(3)))]
+    matching = [
+        math.exp(2) / (math.exp(2) + math.exp(1)),
+        math.exp(math.sqrt(3)) / (1 + math.exp(math.sqrt(3))),
+    ]
     assert losses.contrast(a, h, PLAIN).item() == pytest.approx(
-        -0.5 * (math.log(own[0]) + math.log(own[1])) / 2, rel=1e-5
+        -0.5 * (math.log(matching[0]) + math.log(matching[1])) / 2, rel=1e-5
     )
 
 
 def test_sharpened_contrast_of_two_by_hand() -> None:
     a, h = at_angle(0, 60), at_angle(0, 90)
     e = math.exp
-    own = [
+    matching = [
         e(e(2)) / (e(e(2)) + e(e(1))),
         e(e(math.sqrt(3))) / (e(1) + e(e(math.sqrt(3)))),
     ]
     assert losses.contrast(a, h, SHARP).item() == pytest.approx(
-        -(math.log(0.5 * own[0]) + math.log(0.5 * own[1])) / 2, rel=1e-4
+        -(math.log(0.5 * matching[0]) + math.log(0.5 * matching[1])) / 2, rel=1e-4
     )
 
 
@@ -84,20 +87,18 @@ def test_contrast_knows_nothing_of_other_groups() -> None:
 
 
 def test_projection_by_hand() -> None:
-    meaning, h = (
-        torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]),
-        torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(2, 1),
-    )
+    meaning = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    h = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(2, 1)
     assert losses.project(meaning, h, form="sample", group=2).tolist() == [1, 4, 5, 8]
     assert losses.project(meaning, h, form="batch_sum", group=2).tolist() == [5, 5, 13, 13]
 
 
 def test_logits_summed_over_a_batch_do_not_know_whose_caption_is_wrong() -> None:
     score, meaning, h = torch.randn(16), torch.randn(16, 8), functional.normalize(torch.randn(16, 8), dim=1)
-    summed, own = replace(PLAIN, projection="batch_sum"), PLAIN
+    summed, plain = replace(PLAIN, projection="batch_sum"), PLAIN
     moves = [
         Judgement(score, meaning, h.roll(1, 0)).logits(c) - Judgement(score, meaning, h).logits(c)
-        for c in (summed, own)
+        for c in (summed, plain)
     ]
     assert moves[0].std() < 1e-5 < moves[1].std()
 
@@ -106,10 +107,8 @@ def test_adversarial_losses_are_logistic() -> None:
     """D = 2, 0 without a projection."""
     judged = Judgement(torch.tensor([2.0, 0.0]), torch.zeros(2, 2), at_angle(0, 90))
     config = replace(PLAIN, cond_weight=0.0)
-    real_enough, fake_enough = (
-        (math.log1p(math.exp(-2)) + math.log(2)) / 2,
-        (math.log1p(math.exp(2)) + math.log(2)) / 2,
-    )
+    real_enough = (math.log1p(math.exp(-2)) + math.log(2)) / 2
+    fake_enough = (math.log1p(math.exp(2)) + math.log(2)) / 2
     assert {k: v.item() for k, v in losses.generator_losses(config, judged, None).items()} == {
         "adversarial": pytest.approx(real_enough)
     }
@@ -160,11 +159,8 @@ def test_a_summed_projection_inflates_the_gradient_penalty_by_the_batch_squared(
     x = torch.randn(16, 3, 2, 2, requires_grad=True)
 
     def penalty(config: LossConfig) -> float:
-        return (
-            losses.gradient_penalty(Judgement(torch.zeros(16), body(x.flatten(1)), h).logits(config), x)
-            .mean()
-            .item()
-        )
+        judgement = Judgement(torch.zeros(16), body(x.flatten(1)), h)
+        return losses.gradient_penalty(judgement.logits(config), x).mean().item()
 
     assert penalty(replace(PLAIN, projection="batch_sum")) == pytest.approx(16**2 * penalty(PLAIN), rel=1e-4)
 

@@ -8,7 +8,7 @@ import pytest
 from evaluate.detectors import Output
 from evaluate.features import Features
 from evaluate.figures import Conditions, Figure, named
-from evaluate.metrics import METRICS, TEXT_METRICS, measure, measure_texts, parse, terms
+from evaluate.metrics import METRICS, TEXT_METRICS, conditions, measure, measure_texts, parse
 from synth.errors import UserError
 from tests.kit_evaluate import PIXELS, Means, extracted, stream_of
 
@@ -43,8 +43,8 @@ def test_fid_kid_and_is_are_names_of_inception_alone(metric: str, detector: str,
 
 
 def test_terms_are_taken_from_what_was_measured(sets: tuple[Features, Features]) -> None:
-    found = terms(*sets, split="test", seed=7, captions="one picture a caption")
-    assert found == replace(TERMS, reference_digest=sets[1].digest)
+    shared = conditions(*sets, split="test", seed=7, captions="one picture a caption")
+    assert shared == replace(TERMS, reference_digest=sets[1].digest)
 
 
 def test_every_figure_carries_what_makes_it_comparable(sets: tuple[Features, Features]) -> None:
@@ -80,11 +80,11 @@ def test_fid_of_few_pictures_brings_a_note_and_company(
 
 
 def test_identical_sets_have_no_distance(sets: tuple[Features, Features]) -> None:
-    found = {f.name: f for f in measure(sets[0], sets[0], METRICS, TERMS)}
-    assert found["FID"].value == pytest.approx(0, abs=1e-8)
-    assert found["KID"].value < 0  # test_kernels says by how much
-    assert [found[f"{n} (inception)"].value for n in ("precision", "recall", "coverage")] == [1, 1, 1]
-    assert found["MMD (inception)"].value == pytest.approx(0, abs=1e-9)
+    figures = {f.name: f for f in measure(sets[0], sets[0], METRICS, TERMS)}
+    assert figures["FID"].value == pytest.approx(0, abs=1e-8)
+    assert figures["KID"].value < 0  # test_kernels says by how much
+    assert [figures[f"{n} (inception)"].value for n in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert figures["MMD (inception)"].value == pytest.approx(0, abs=1e-9)
 
 
 class Units(Means):

@@ -59,15 +59,15 @@ def one_number(
 ) -> Any:
     """A model of one parameter a part, by plain gradient descent at rate 1, with one phase."""
 
-    def build(own: dict[str, Any], settled: Config, context: Context) -> Model:
+    def build(networks: dict[str, Any], run_config: Config, context: Context) -> Model:
         optimisers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.SGD(part.parameters(), lr=1.0) for name, part in own.items()
+            name: torch.optim.SGD(part.parameters(), lr=1.0) for name, part in networks.items()
         }
 
         def minus_value(micro: Micro) -> Iterator[Terms]:
-            yield {"minus": -own["number"].value}
+            yield {"minus": -networks["number"].value}
 
-        phases = [Phase("p", parts, loss(own) if loss else minus_value, **phase)]
+        phases = [Phase("p", parts, loss(networks) if loss else minus_value, **phase)]
         averages = {"slow": Average("number", lambda *_: 0.75), "fast": Average("number", lambda *_: 0.5)}
         return Model(optimisers, phases, averages, Wanted(vectors=()), {"seen": torch.zeros(())}, rate)
 
@@ -85,8 +85,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(module: Any, **run: Any) -> Trainer:
         monkeypatch.setattr(model, "find", lambda _: module)
-        settled = RunConfig.of("toy", {f"run.{name}": value for name, value in run.items()})
-        return Trainer(settled, Context(torch.device("cpu"), torch.float32), Ranks())
+        run_config = RunConfig.of("toy", {f"run.{name}": value for name, value in run.items()})
+        return Trainer(run_config, Context(torch.device("cpu"), torch.float32), Ranks())
 
     return make
 
@@ -133,10 +133,10 @@ def test_several_averages_are_kept_and_the_first_stands_for_its_part(trained: An
 
 
 def test_yields_are_differentiated_one_after_another_and_other_parts_are_frozen(trained: Any) -> None:
-    def loss(own: Any) -> Any:
+    def loss(networks: Any) -> Any:
         def terms(micro: Micro) -> Iterator[Terms]:
             for _ in range(2):
-                yield {"a": -own["number"].value, "told": own["number"].value.detach() + 7}
+                yield {"a": -networks["number"].value, "told": networks["number"].value.detach() + 7}
 
         return terms
 
@@ -146,8 +146,8 @@ def test_yields_are_differentiated_one_after_another_and_other_parts_are_frozen(
 
 
 def test_a_phase_of_two_parts_steps_both(trained: Any) -> None:
-    def loss(own: Any) -> Any:
-        return lambda micro: iter([{"sum": -(own["number"].value + 2 * own["other"].value)}])
+    def loss(networks: Any) -> Any:
+        return lambda micro: iter([{"sum": -(networks["number"].value + 2 * networks["other"].value)}])
 
     trainer = trained(one_number(loss, parts=("number", "other")))
     trainer.step(batch())
@@ -160,8 +160,8 @@ def test_large_gradients_are_finite_and_others_are_skipped(
 ) -> None:
     """The square of 1e25 is no float32, so a 2-norm would call it infinite."""
 
-    def loss(own: Any) -> Any:
-        return lambda micro: iter([{"large": gradient * own["number"].value}])
+    def loss(networks: Any) -> Any:
+        return lambda micro: iter([{"large": gradient * networks["number"].value}])
 
     trainer = trained(one_number(loss))
     trainer.step(batch())
@@ -171,8 +171,8 @@ def test_large_gradients_are_finite_and_others_are_skipped(
 def test_settle_receives_the_means_over_the_batch(trained: Any) -> None:
     means: list[Terms] = []
 
-    def loss(own: Any) -> Any:
-        return lambda micro: iter([{"first": -own["number"].value + micro.numbers.start}])
+    def loss(networks: Any) -> Any:
+        return lambda micro: iter([{"first": -networks["number"].value + micro.numbers.start}])
 
     trainer = trained(one_number(loss, settle=means.append), micro_batch=2)
     trainer.step(batch())
@@ -218,11 +218,11 @@ def test_a_checkpoint_restores_parts_averages_and_state(trained: Any, tmp_path: 
             Needs(whole=True),
             {"micro_batch": 2},
             1,
-            "couples the whole batch; leave run.micro_batch at 0",
+            "couples the whole batch; give --set run.micro_batch=0",
             id="whole",
         ),
         pytest.param(
-            Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy asks", id="multiple"
+            Needs(multiple=3), {}, 1, "4 samples at once are not divided by 3, as toy needs", id="multiple"
         ),
         pytest.param(
             Needs(groups=(4,)),
@@ -238,9 +238,9 @@ def test_batches_that_break_what_the_loss_couples_are_refused(
     monkeypatch: pytest.MonkeyPatch, needs: Needs, run: dict[str, int], ranks: int, sentence: str
 ) -> None:
     monkeypatch.setattr(model, "find", lambda _: one_number(needs=needs))
-    settled = RunConfig.of("toy", {f"run.{name}": value for name, value in run.items()})
+    run_config = RunConfig.of("toy", {f"run.{name}": value for name, value in run.items()})
     with pytest.raises(UserError, match=sentence):
-        config.require_divisible(settled, ranks)
+        config.require_divisible(run_config, ranks)
 
 
 def test_unknown_models_are_refused_and_the_known_listed() -> None:
@@ -251,14 +251,14 @@ def test_unknown_models_are_refused_and_the_known_listed() -> None:
 def test_a_setting_that_came_later_takes_the_value_that_reproduces_older_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settled = RunConfig.of("stylegan2")
-    old = config.to_json(settled)
+    run_config = RunConfig.of("stylegan2")
+    old = config.to_json(run_config)
     del old["loss"]["path_decay"]
     with pytest.raises(UserError, match="made by another version"):
         config.from_json(old, "stylegan2")
     monkeypatch.setitem(config.ADDED, "stylegan2 loss.path_decay", 0.5)
     groups = config.from_json(old, "stylegan2").groups
-    assert groups.loss == dataclasses.replace(settled.groups.loss, path_decay=0.5)
+    assert groups.loss == dataclasses.replace(run_config.groups.loss, path_decay=0.5)
 
 
 def test_a_gradient_through_gathered_rows_is_that_of_one_rank() -> None:

@@ -42,40 +42,42 @@ def test_torch_fidelity_finds_the_same_precision_and_recall() -> None:
         f.astype(np.float32)
         for f in (random(2).normal(size=(300, 16)), 1.3 * random(3).normal(size=(400, 16)))
     )
-    known = prc_features_to_metric(torch.from_numpy(fakes), torch.from_numpy(reals), verbose=False)
-    found = neighbours(fakes, reals)
-    assert (found.precision, found.recall) == pytest.approx((known["precision"], known["recall"]), rel=1e-6)
-    assert 0 < found.recall < 1
+    theirs = prc_features_to_metric(torch.from_numpy(fakes), torch.from_numpy(reals), verbose=False)
+    shares = neighbours(fakes, reals)
+    assert (shares.precision, shares.recall) == pytest.approx(
+        (theirs["precision"], theirs["recall"]), rel=1e-6
+    )
+    assert 0 < shares.recall < 1
 
 
 @pytest.mark.parametrize(("n", "m"), [(500, 500), (400, 1000)])
 def test_equal_distributions_are_covered_as_counting_says(n: int, m: int) -> None:
     k = 5  # a ball is free of the other set where the k nearest of all are of its own
     law = 1 - np.prod([(m - i) / (n + m - i) for i in range(1, k + 1)])
-    found = [
+    shares = [
         neighbours(random((4, s)).normal(size=(n, 6)), random((5, s)).normal(size=(m, 6))) for s in range(8)
     ]
-    assert np.mean([f.coverage for f in found]) == pytest.approx(law, abs=0.015)
-    assert np.mean([f.density for f in found]) == pytest.approx(1, abs=0.06)
+    assert np.mean([f.coverage for f in shares]) == pytest.approx(law, abs=0.015)
+    assert np.mean([f.density for f in shares]) == pytest.approx(1, abs=0.06)
 
 
 def test_dropped_modes_show_in_recall_and_coverage() -> None:
     centres = 30 * random(6).normal(size=(10, 2))
     reals = np.repeat(centres, 60, axis=0) + random(7).normal(size=(600, 2))
     fakes = np.repeat(centres[:2], 150, axis=0) + 0.6 * random(8).normal(size=(300, 2))
-    found, whole = neighbours(fakes, reals), np.repeat(centres, 30, axis=0) + random(9).normal(size=(300, 2))
-    assert found.precision > 0.95
-    assert found.recall == pytest.approx(0.2, abs=0.04)
-    assert found.coverage == pytest.approx(0.2, abs=0.04)
+    shares, whole = neighbours(fakes, reals), np.repeat(centres, 30, axis=0) + random(9).normal(size=(300, 2))
+    assert shares.precision > 0.95
+    assert shares.recall == pytest.approx(0.2, abs=0.04)
+    assert shares.coverage == pytest.approx(0.2, abs=0.04)
     assert distance_of_features(fakes, reals) > 20 * distance_of_features(whole, reals)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
 def test_identical_sets_lie_in_each_other(scale: float) -> None:
     a = (scale * (random(9).normal(size=(200, 32)) + 50)).astype(np.float32)
-    found = neighbours(a, a)
-    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
-    assert found.density == pytest.approx(1, abs=0.25)
+    shares = neighbours(a, a)
+    assert (shares.precision, shares.recall, shares.coverage) == (1, 1, 1)
+    assert shares.density == pytest.approx(1, abs=0.25)
 
 
 def test_a_collapsed_set_is_inside_itself_and_covers_nothing_else() -> None:

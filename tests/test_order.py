@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 
@@ -27,8 +27,7 @@ def test_any_position_can_be_gone_on_from() -> None:
 
 def test_blocks_keep_few_shards_in_use_and_mix_them() -> None:
     order = Order(COUNTS, seed=0)
-    found = iter(order.shards(0))
-    blocks = [next(found) for _ in range(6)]
+    blocks = list(islice(order.shards(0), 6))
     assert [len(shards) for _, shards in blocks] == [BLOCK] * 6
     assert sorted(s for _, shards in blocks[:3] for s in shards) == list(range(24))
     for (begins, shards), (ends, _) in pairwise(blocks):
@@ -39,8 +38,8 @@ def test_blocks_keep_few_shards_in_use_and_mix_them() -> None:
 
 def test_from_within_a_block_its_shards_come_first() -> None:
     order = Order(COUNTS, seed=0)
-    found = iter(order.shards(0))
-    (_, first), (begins, second) = next(found), next(found)
+    blocks = iter(order.shards(0))
+    (_, first), (begins, second) = next(blocks), next(blocks)
     assert next(iter(order.shards(begins - 1)))[1] == first
     assert next(iter(order.shards(begins))) == (begins, second)
 

@@ -14,8 +14,8 @@ def score_of(logits: np.ndarray, *, splits: int = 10, cut: int = 64) -> tuple[fl
     score = InceptionScore(len(logits), splits=splits)
     for first in range(0, len(logits), cut):
         score.add(logits[first : first + cut], first)
-    found = score.score()
-    return found.value, found.deviation
+    result = score.score()
+    return result.value, result.deviation
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 2.0, 4.0, 60.0])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 IMAGES = 320
 
-CONTRASTIVE = '''"""A contrastive learner of one linear layer: two views of a picture find each other in the global batch."""
+CONTRASTIVE = '''"""A contrastive learner with one linear layer. It matches two views in the global batch."""
 
 from dataclasses import dataclass, field
 
@@ -66,11 +66,13 @@ def parts(config, context):
 
 def build(parts, config, context):
     def loss(micro):
-        one, other = (context.gather(functional.normalize(parts["encoder"](micro.pictures[:, v].flatten(1)))) for v in (0, 1))
+        rows = (parts["encoder"](micro.pictures[:, view].flatten(1)) for view in (0, 1))
+        one, other = (context.gather(functional.normalize(row)) for row in rows)
         yield {"contrast": functional.cross_entropy(5 * one @ other.t(), torch.arange(len(one)))}
 
     sgd = torch.optim.SGD(parts["encoder"].parameters(), lr=0.1, momentum=0.9)
-    return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=Wanted(vectors=(), views=2, augment=flipped))
+    wanted = Wanted(vectors=(), views=2, augment=flipped)
+    return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=wanted)
 '''
 
 STEPS = steps(ROOT / "train" / "README.md", "Add a model")
@@ -173,8 +175,8 @@ def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
     rows = losses(quiet)
     assert [row["images_seen"] for row in rows] == list(range(16, IMAGES + 1, 16))
     assert rows[-1]["d/mse"] < 0.7 * rows[0]["d/mse"]
-    about = json.loads((quiet / "config.json").read_text())
-    assert about["model"] == "linear" and 0.05 < about["survey"]["sigma"] < 1
+    metadata = json.loads((quiet / "config.json").read_text())
+    assert metadata["model"] == "linear" and 0.05 < metadata["survey"]["sigma"] < 1
     assert len(list((quiet / "samples").iterdir())) == 3
 
 
@@ -239,8 +241,8 @@ def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(
     twins: Toy, alone: Path, tmp_path: Path
 ) -> None:
     two = twins.trained(tmp_path / "two", ranks=2)
-    about = json.loads((alone / "config.json").read_text())
-    assert about["captions"] is None and about["encoder"] is None
+    metadata = json.loads((alone / "config.json").read_text())
+    assert metadata["captions"] is None and metadata["encoder"] is None
     assert losses(alone)[-1]["c/contrast"] < losses(alone)[0]["c/contrast"]
     for ours, theirs in zip(losses(two), losses(alone), strict=True):
         assert ours == pytest.approx(

@@ -35,18 +35,18 @@ FIRSTS = (0, 40, 80)  # of the sets' samples
 def three(
     undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[str, str]]:
-    """Shards and tables of three sets: 40 pictures of 32 px, 40 of 64 px, and 20 foreign ones with captions."""
+    """Shards and tables of three sets: 40 pictures of 32 px, 40 of 64 px, 20 foreign ones with captions."""
     out = tmp_path_factory.mktemp("three")
     make_small(out / "large", size=64, settings=("canvas=64", "orbits=1,10"))
     write_foreign(out / "told", [{"txt": f"picture {i}".encode()} for i in range(20)], sizes=(32,))
     for name in ("large", "told"):
         make_tables(out / name, out / f"{name}-tables", tiny_encoder)
-    made = [(str(out / name), str(out / f"{name}-tables")) for name in ("large", "told")]
-    return [(str(undisturbed), str(captioned)), *made]
+    tables = [(str(out / name), str(out / f"{name}-tables")) for name in ("large", "told")]
+    return [(str(undisturbed), str(captioned)), *tables]
 
 
 @pytest.fixture
-def asked(three: list[tuple[str, str]], tmp_path: Path) -> TrainRequest:
+def train_request(three: list[tuple[str, str]], tmp_path: Path) -> TrainRequest:
     """A run of all three."""
     shards, captions = zip(*three, strict=True)
     return TrainRequest("tiny-32", shards, str(tmp_path / "run"), captions, images=48, settings=SETTINGS)
@@ -63,13 +63,13 @@ def stream(places: list[tuple[str, str]], visit: Visit = PSEUDO) -> Stream:
 def test_a_sample_is_that_of_its_set_and_its_noise_that_of_its_number_among_all(
     three: list[tuple[str, str]],
 ) -> None:
-    made, found = stream(three), opened(three)
-    assert made.order.samples == 100 and len(made._sources.tars) == 7
-    parts = [(n, shard) for n, (shards, _) in enumerate(found) for shard in shards.shards]
-    [batch] = first(made.batches(96, 32), 1)
-    for i, place in enumerate(made.order.places(96, 32)):
+    source, sets = stream(three), opened(three)
+    assert source.order.samples == 100 and len(source._sources.tars) == 7
+    parts = [(n, shard) for n, (shards, _) in enumerate(sets) for shard in shards.shards]
+    [batch] = first(source.batches(96, 32), 1)
+    for i, place in enumerate(source.order.places(96, 32)):
         number, shard = parts[place.shard]
-        shards, captions = found[number]
+        shards, captions = sets[number]
         sample = list(shards.read(shard))[place.row]
         assert np.array_equal(batch.pictures[i, 0].permute(1, 2, 0), box_average(sample.pixels, 16))
         assert captions
@@ -98,9 +98,9 @@ def test_the_first_of_several_sets_keeps_its_noise(three: list[tuple[str, str]])
 
 @pytest.mark.slow
 def test_ranks_and_workers_change_no_batch_of_several_sets(three: list[tuple[str, str]]) -> None:
-    made = stream(three)
-    alone = [joined([b]) for b in first(made.batches(24, 12), 4)]
-    parts = [first(made.batches(24, 12, rank=r, ranks=2, workers=r), 4) for r in range(2)]
+    source = stream(three)
+    alone = [joined([b]) for b in first(source.batches(24, 12), 4)]
+    parts = [first(source.batches(24, 12, rank=r, ranks=2, workers=r), 4) for r in range(2)]
     assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
 
 
@@ -109,65 +109,69 @@ def test_a_set_on_an_object_store_is_fetched_beside_local_ones(
 ) -> None:
     make_small(bucket)
     places = [three[1], (bucket, three[0][1])]
-    made = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
-    fetcher = made.fetcher(0, limit=10**9)
+    source = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
+    fetcher = source.fetcher(0, limit=10**9)
     assert fetcher is not None
     fetcher.start()
     local = [joined([b]) for b in first(stream([three[1], three[0]]).batches(0, 8), 10)]
-    assert [joined([b]) for b in first(made.batches(0, 8), 10)] == local
+    assert [joined([b]) for b in first(source.batches(0, 8), 10)] == local
     fetcher.end()
     assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".tar"] * 3
 
 
 def test_a_set_given_twice_counts_twice_with_noise_of_its_own(three: list[tuple[str, str]]) -> None:
-    made = stream([three[2], three[2]])
-    assert made.order.samples == 40 and made._sources.firsts == [0, 20]
+    source = stream([three[2], three[2]])
+    assert source.order.samples == 40 and source._sources.firsts == [0, 20]
 
 
-def test_a_fraction_is_one_of_all_sets_together(asked: TrainRequest, three: list[tuple[str, str]]) -> None:
-    found = prepare(replace(asked, fraction=0.25), "cpu").stream(PSEUDO.wanted).order
-    assert found.samples == 25 and found.places(0, 25) == Order(
+def test_a_fraction_is_one_of_all_sets_together(
+    train_request: TrainRequest, three: list[tuple[str, str]]
+) -> None:
+    order = prepare(replace(train_request, fraction=0.25), "cpu").stream(PSEUDO.wanted).order
+    assert order.samples == 25 and order.places(0, 25) == Order(
         [16, 16, 8, 16, 16, 8, 20], 0, fraction=0.25
     ).places(0, 25)
 
 
 @pytest.mark.slow
-def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(asked: TrainRequest, tmp_path: Path) -> None:
-    quiet(asked)
-    pieces = replace(asked, out=str(tmp_path / "pieces"))
+def test_a_run_of_several_sets_in_pieces_is_the_run_in_one(
+    train_request: TrainRequest, tmp_path: Path
+) -> None:
+    quiet(train_request)
+    pieces = replace(train_request, out=str(tmp_path / "pieces"))
     for images in (16, 24, 48):
         quiet(replace(pieces, images=images))
-    assert weights(Path(pieces.out)) == weights(Path(asked.out)) and losses(Path(pieces.out)) == losses(
-        Path(asked.out)
-    )
+    assert weights(Path(pieces.out)) == weights(Path(train_request.out)) and losses(
+        Path(pieces.out)
+    ) == losses(Path(train_request.out))
 
 
 @pytest.mark.slow
 def test_a_run_says_which_sets_it_is_of_and_refuses_others(
-    asked: TrainRequest, three: list[tuple[str, str]]
+    train_request: TrainRequest, three: list[tuple[str, str]]
 ) -> None:
-    quiet(replace(asked, images=8))
-    about = runs.describe(Path(asked.out))
-    assert about["shards"]["dataset"] == "visual_atoms + toy"
-    assert [row["url"] for row in about["shards"]["sets"]] == [s for s, _ in three]
-    assert [row["digest"] for row in about["captions"]["sets"]] == [CaptionSet(c).digest for _, c in three]
+    quiet(replace(train_request, images=8))
+    metadata = runs.describe(Path(train_request.out))
+    assert metadata["shards"]["dataset"] == "visual_atoms + toy"
+    assert [row["url"] for row in metadata["shards"]["sets"]] == [s for s, _ in three]
+    assert [row["digest"] for row in metadata["captions"]["sets"]] == [CaptionSet(c).digest for _, c in three]
     for chosen in (three[:2], three[:1], [*three[1:], three[0]]):
         shards, captions = zip(*chosen, strict=True)
-        other = replace(asked, shards=shards, captions=captions)
+        other = replace(train_request, shards=shards, captions=captions)
         refused(
             other, "the digest of shards is [0-9a-f]{12} there and [0-9a-f]{12} here; the digest of captions"
         )
 
 
-def test_evaluation_reads_runs_of_several_sets(asked: TrainRequest) -> None:
+def test_evaluation_reads_runs_of_several_sets(train_request: TrainRequest) -> None:
     from evaluate import tables
     from train.runs import find
 
-    quiet(replace(asked, images=8))
-    (Path(asked.out) / "metrics.jsonl").write_text(
+    quiet(replace(train_request, images=8))
+    (Path(train_request.out) / "metrics.jsonl").write_text(
         json.dumps({"images_seen": 8, "metric": "FID", "value": 1.0, "n": 2}) + "\n"
     )
-    assert tables.row_of(find(asked.out)).fitted_to == "visual_atoms + toy"
+    assert tables.row_of(find(train_request.out)).fitted_to == "visual_atoms + toy"
 
 
 def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
@@ -176,7 +180,7 @@ def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
         assert captions
         table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, 5)
         assert np.array_equal(vectors[n:15:3], np.array(table["pseudo_caption"].to_pylist(), np.float32))
-        assert texts[n:15:3] == [told[0] for told in table["caption"].to_pylist()]
+        assert texts[n:15:3] == [choices[0] for choices in table["caption"].to_pylist()]
     assert texts[15] != texts[12] and len(texts) == len(vectors) == 16
     assert (
         len(captioned_sets.stored_texts(opened(three), 99)[1]) == 16 + 16 + 20
@@ -184,10 +188,10 @@ def test_grids_show_the_sets_by_turns(three: list[tuple[str, str]]) -> None:
 
 
 def test_the_only_tables_of_each_set_are_found(
-    asked: TrainRequest, three: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_request: TrainRequest, three: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    default = replace(asked, captions=())
+    default = replace(train_request, captions=())
     shutil.copytree(three[0][1], "data/captions/visual_atoms/one")
     shutil.copytree(three[1][1], "data/captions/visual_atoms/large")
     refused(default, "no caption tables of .*told are in data/captions/toy")
@@ -197,46 +201,52 @@ def test_the_only_tables_of_each_set_are_found(
     ]
 
 
-def test_tables_belong_to_their_set_and_are_as_many(asked: TrainRequest) -> None:
+def test_tables_belong_to_their_set_and_are_as_many(train_request: TrainRequest) -> None:
     refused(
-        replace(asked, captions=asked.captions[:2]),
+        replace(train_request, captions=train_request.captions[:2]),
         "3 sets of shards and 2 of caption tables are given; give --captions once for each",
     )
     refused(
-        replace(asked, captions=(asked.captions[1], asked.captions[0], asked.captions[2])),
+        replace(
+            train_request,
+            captions=(train_request.captions[1], train_request.captions[0], train_request.captions[2]),
+        ),
         "were made for another set of shards",
     )
 
 
 @pytest.mark.slow
 def test_tables_of_two_encoders_are_not_read_as_one(
-    asked: TrainRequest, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
+    train_request: TrainRequest, three: list[tuple[str, str]], tiny_encoder: Path, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(tiny_encoder, tmp_path / "other"))
     config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.25] * 3, "std": [0.25] * 3}}
     (other / "open_clip_config.json").write_text(json.dumps(config))
     make_tables(three[2][0], tmp_path / "tables", other)
-    mixed = replace(asked, captions=(*asked.captions[:2], str(tmp_path / "tables")))
+    mixed = replace(train_request, captions=(*train_request.captions[:2], str(tmp_path / "tables")))
     refused(
         mixed,
-        "was made by .*tiny and .*tables by .*other, which differ in preprocessing; sets that are read as one need",
+        "was made by .*tiny and .*tables was made by .*other, which differ in preprocessing; "
+        "give tables of one encoder",
     )
     assert encoders.find(str(other)).sha256 == encoders.find(str(tiny_encoder)).sha256
     make_tables(three[2][0], tmp_path / "nano", "nano")
     refused(
-        replace(mixed, captions=(*asked.captions[:2], str(tmp_path / "nano"))),
+        replace(mixed, captions=(*train_request.captions[:2], str(tmp_path / "nano"))),
         "by nano, which differ in weights and dimensions",
     )
 
 
 def test_every_set_is_checked_for_size_and_captions(
-    asked: TrainRequest, three: list[tuple[str, str]]
+    train_request: TrainRequest, three: list[tuple[str, str]]
 ) -> None:
     refused(
-        replace(asked, settings=(*SETTINGS, "model.resolution=64")),
+        replace(train_request, settings=(*SETTINGS, "model.resolution=64")),
         "have 32 pixels a side, no power-of-two multiple",
     )
-    large_first = replace(asked, shards=(three[1][0], three[2][0]), captions=(three[1][1], three[2][1]))
+    large_first = replace(
+        train_request, shards=(three[1][0], three[2][0]), captions=(three[1][1], three[2][1])
+    )
     refused(
         replace(large_first, settings=(*SETTINGS, "model.resolution=64")),
         "pictures of .*told have 32 pixels a side",

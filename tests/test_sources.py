@@ -11,8 +11,8 @@ from synth.sets.shards import ShardSet
 from tests.kit import make_small, pictures
 
 
-def joined(found: sources.Pictures, first: int = 0) -> np.ndarray:
-    return np.concatenate(list(found.batches(first)))
+def joined(source: sources.Pictures, first: int = 0) -> np.ndarray:
+    return np.concatenate(list(source.batches(first)))
 
 
 def folder_of(pixels: np.ndarray, folder: Path, suffix: str = "png") -> Path:
@@ -48,11 +48,11 @@ def test_a_folder_comes_by_name_from_any_number(pixels: np.ndarray, tmp_path: Pa
     folder_of(pixels[:40], tmp_path / "a")
     folder_of(pixels[40:], tmp_path / "b" / "c", "webp")
     (tmp_path / "notes.txt").write_text("no picture")
-    found = sources.find(str(tmp_path))
-    assert found.count == 70
-    np.testing.assert_array_equal(joined(found)[:40], pixels[:40])
-    np.testing.assert_array_equal(joined(found, 41), joined(found)[41:])
-    before = found.digest
+    source = sources.find(str(tmp_path))
+    assert source.count == 70
+    np.testing.assert_array_equal(joined(source)[:40], pixels[:40])
+    np.testing.assert_array_equal(joined(source, 41), joined(source)[41:])
+    before = source.digest
     Image.fromarray(pixels[1]).save(tmp_path / "a" / "0000.png")
     assert sources.find(str(tmp_path)).digest != before
 

@@ -19,14 +19,11 @@ from train.stream.stream import Text, Visit
 
 
 def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:
-    made, shard_set, tables = (
-        stream(undisturbed, captioned),
-        ShardSet(str(undisturbed)),
-        CaptionSet(str(captioned)),
-    )
-    [batch] = first(made.batches(100, 24), 1)
+    source = stream(undisturbed, captioned)
+    shard_set, tables = ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    [batch] = first(source.batches(100, 24), 1)
     assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (24, 1, 3, 16, 16)
-    for i, place in enumerate(made.order.places(100, 24)):
+    for i, place in enumerate(source.order.places(100, 24)):
         sample = list(shard_set.read(shard_set.shards[place.shard]))[place.row]
         assert np.array_equal(batch.pictures[i, 0].permute(1, 2, 0), box_average(sample.pixels, 16))
         index = shard_set.shards[place.shard].first + place.row
@@ -39,18 +36,18 @@ def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, caption
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ranks_and_workers_change_no_batch(undisturbed: Path, captioned: Path, workers: int) -> None:
-    made = stream(undisturbed, captioned)
-    alone = [joined([b]) for b in first(made.batches(24, 12), 5)]
+    source = stream(undisturbed, captioned)
+    alone = [joined([b]) for b in first(source.batches(24, 12), 5)]
     for ranks in (1, 2, 3) if not workers else (2,):
-        parts = [first(made.batches(24, 12, rank=r, ranks=ranks, workers=workers), 5) for r in range(ranks)]
+        parts = [first(source.batches(24, 12, rank=r, ranks=ranks, workers=workers), 5) for r in range(ranks)]
         assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
 
 
 def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, captioned: Path) -> None:
-    made = stream(undisturbed, captioned)
-    whole = [joined([b]) for b in first(made.batches(0, 12), 12)]
+    source = stream(undisturbed, captioned)
+    whole = [joined([b]) for b in first(source.batches(0, 12), 12)]
     for step in (1, 3, 4, 11):
-        assert joined(first(made.batches(12 * step, 12), 1)) == whole[step]
+        assert joined(first(source.batches(12 * step, 12), 1)) == whole[step]
 
 
 def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) -> None:
@@ -63,7 +60,7 @@ def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) ->
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[Path, Path]:
+def captioned_in_part(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[Path, Path]:
     """A foreign set in which some pictures have captions, and its tables."""
     out = tmp_path_factory.mktemp("told")
     texts = [{"txt": f"picture {i}\nagain {i}".encode()} if i % 4 else {} for i in range(40)]
@@ -71,37 +68,38 @@ def told(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[
     return out / "s", out / "t"
 
 
-def test_texts_follow_their_policy(told: tuple[Path, Path]) -> None:
-    tables = CaptionSet(str(told[1]))
+def test_texts_follow_their_policy(captioned_in_part: tuple[Path, Path]) -> None:
+    tables = CaptionSet(str(captioned_in_part[1]))
     stored = tables.vectors(tables.parts[0], "pseudo_caption").astype(np.float32)
-    own = tables.read(tables.parts[0], ["text_embedding"])["text_embedding"].to_pylist()
+    captions = tables.read(tables.parts[0], ["text_embedding"])["text_embedding"].to_pylist()
     shares = {}
     for text in ("stored", "mix:0.5", "mix:1", "pseudo"):
-        made = stream(*told, Visit(16, 0, Text.parse(text), 0.25, 0.0, GAN))
-        [batch] = first(made.batches(0, 40), 1)
-        found = 0
-        for place, vector in zip(made.order.places(0, 40), batch.vectors["g"].numpy(), strict=True):
+        source = stream(*captioned_in_part, Visit(16, 0, Text.parse(text), 0.25, 0.0, GAN))
+        [batch] = first(source.batches(0, 40), 1)
+        count = 0
+        for place, vector in zip(source.order.places(0, 40), batch.vectors["g"].numpy(), strict=True):
             if text == "stored":
                 assert np.allclose(vector, stored[place.row], atol=1e-3)
-            found += any(np.allclose(vector, v, atol=1e-3) for v in own[place.row])
-        shares[text] = found
+            count += any(np.allclose(vector, v, atol=1e-3) for v in captions[place.row])
+        shares[text] = count
     assert shares["stored"] == shares["pseudo"] == 0 and shares["mix:1"] == 30 and 8 < shares["mix:0.5"] < 22
     with pytest.raises(UserError, match=r"sample photo_\d+ of .*00000\.tar has no caption; --text mix:0.5"):
-        first(stream(*told, Visit(16, 0, Text.parse("caption"), 0.25, 0.0, GAN)).batches(0, 40), 1)
+        first(
+            stream(*captioned_in_part, Visit(16, 0, Text.parse("caption"), 0.25, 0.0, GAN)).batches(0, 40), 1
+        )
 
 
-def test_captions_get_their_own_noise(told: tuple[Path, Path]) -> None:
+def test_captions_get_their_own_noise(captioned_in_part: tuple[Path, Path]) -> None:
     clean, noised = (
-        first(stream(*told, Visit(16, 0, Text.parse("mix:1"), 3.0, xi, GAN)).batches(0, 40), 1)[0]
+        first(stream(*captioned_in_part, Visit(16, 0, Text.parse("mix:1"), 3.0, xi, GAN)).batches(0, 40), 1)[
+            0
+        ]
         for xi in (0.0, 1 / 9)
     )
     cosines = (clean.vectors["d"] * noised.vectors["d"]).sum(dim=1)
-    assert (
-        sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10
-    )  # those without captions have the same pseudo-caption
-    assert cosines.sort().values[:30].mean() == pytest.approx(
-        0.9939, abs=0.003
-    )  # 0.9 of the text and 0.1 of noise
+    # Pictures without captions have the same pseudo-caption. Captions are 0.9 text and 0.1 noise.
+    assert sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10
+    assert cosines.sort().values[:30].mean() == pytest.approx(0.9939, abs=0.003)
 
 
 @pytest.mark.parametrize("text", ["", "captions", "mix:", "mix:1.5", "mix:nan"])
@@ -120,7 +118,7 @@ def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, wo
     tar = finished / "visual_atoms-000001.tar"
     whole = tar.read_bytes()
     for data, sentence in (
-        (whole[:-512], "has [0-9,]+ bytes where the manifest says"),
+        (whole[:-512], "has [0-9,]+ bytes, and the manifest records"),
         (whole.replace(b"IDAT", b"IDAX"), r"sample \d+ of .*000001\.tar does not decode"),
     ):
         tar.write_bytes(data)
@@ -133,20 +131,17 @@ def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, wo
 
 def test_sizes_that_the_shards_cannot_give_are_refused(undisturbed: Path, captioned: Path) -> None:
     for resolution in (64, 24):
-        with pytest.raises(
-            UserError, match=rf"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"
-        ):
-            first(
-                stream(undisturbed, captioned, Visit(resolution, 0, Text(), 0.25, 0.0, GAN)).batches(0, 4), 1
-            )
+        visit = Visit(resolution, 0, Text(), 0.25, 0.0, GAN)
+        sentence = f"has 32 x 32 pixels, no multiple of {resolution} x {resolution}"
+        with pytest.raises(UserError, match=sentence):
+            first(stream(undisturbed, captioned, visit).batches(0, 4), 1)
 
 
 def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Path, tmp_path: Path) -> None:
     tables = Path(shutil.copytree(captioned, tmp_path / "t"))
     vectors = np.ones((16, 32), np.float16)
-    with TableWriter(
-        str(tables / "visual_atoms-000000.parquet"), 32, text_embeddings=False, metadata={}
-    ) as writer:
+    file = str(tables / "visual_atoms-000000.parquet")
+    with TableWriter(file, 32, text_embeddings=False, metadata={}) as writer:
         writer.add(Rows([f"{i:09d}" for i in range(1, 17)], 0, vectors, vectors, [["a"]] * 16, None))
     manifest = json.loads((tables / "manifest.json").read_text())
     manifest["parts"][0] |= {"bytes": writer.size, "sha256": writer.sha256}
@@ -179,29 +174,26 @@ def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(
     store = ShardSet(bucket).storage
     store.write("visual_atoms-000001.tar", b"spoilt")
     store.remove(["visual_atoms-000002.tar"])
-    made = stream(bucket, captioned, cache=str(tmp_path / "cache"))
-    fetcher = made.fetcher(0, limit=10**9)
+    source = stream(bucket, captioned, cache=str(tmp_path / "cache"))
+    fetcher = source.fetcher(0, limit=10**9)
     assert fetcher is not None
     fetcher.start()
-    with pytest.raises(
-        UserError,
-        match=r"000001\.tar is not the file that its manifest describes|000002\.tar is missing though",
-    ):
-        first(made.batches(0, 40), 1)
+    spoilt, missing = r"000001\.tar is not the file that its manifest describes", r"000002\.tar is missing"
+    with pytest.raises(UserError, match=f"{spoilt}|{missing} though"):
+        first(source.batches(0, 40), 1)
     fetcher.end()
 
 
 @pytest.mark.slow
 def test_a_stream_that_is_left_keeps_no_worker_waiting(bucket: str, captioned: Path, tmp_path: Path) -> None:
     make_small(bucket)
-    made = stream(bucket, captioned, cache=str(tmp_path))
-    start = next(s for s in range(40) if len({p.shard for p in made.order.places(s, 2)}) == 1)
-    made._sources.cache.fetch(made._sources.tars[made.order.places(start, 1)[0].shard])
+    source = stream(bucket, captioned, cache=str(tmp_path))
+    start = next(s for s in range(40) if len({p.shard for p in source.order.places(s, 2)}) == 1)
+    source._sources.cache.fetch(source._sources.tars[source.order.places(start, 1)[0].shard])
     before = {pid for pid, _ in children(os.getpid())}
-    batches = made.batches(start, 2, workers=1)
+    batches = source.batches(start, 2, workers=1)
     assert len(next(batches).pictures) == 2
-    time.sleep(
-        0.5
-    )  # by now the worker waits for a shard that nobody fetches, which without an end it does for ever
+    # After this the worker waits for a shard that nobody fetches.
+    time.sleep(0.5)
     batches.close()
-    assert not {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before
+    assert not {pid for pid, command in children(os.getpid()) if "spawn_main" in command} - before

@@ -192,9 +192,11 @@ def test_path_lengths_are_those_of_an_explicit_jacobian() -> None:
     h, noise = embeddings(2, 8), draw_path_noise(TINY, 0, 1, range(2))
     ws = g.latents(torch.randn(2, 16)).detach().requires_grad_()
     lengths = losses.path_lengths(g.synthesise(ws, h), ws, noise)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda w: g.synthesise(w[None], h[:1])[0], ws[0]
-    )  # (3, 8, 8, L, W)
+
+    def picture(w: Tensor) -> Tensor:
+        return g.synthesise(w[None], h[:1])[0]
+
+    jacobian = torch.autograd.functional.jacobian(picture, ws[0])  # (3, 8, 8, L, W)
     products = torch.einsum("chw,chwlk->lk", noise[0] / 8, jacobian)
     assert lengths[0].item() == pytest.approx(products.square().sum(1).mean().sqrt().item(), rel=1e-4)
 
@@ -202,11 +204,8 @@ def test_path_lengths_are_those_of_an_explicit_jacobian() -> None:
 def test_the_path_penalty_reaches_the_weights_as_finite_differences_say() -> None:
     g, _ = networks(TINY)
     g.double()
-    h, z, noise = (
-        embeddings(2, 8).double(),
-        torch.randn(2, 16).double(),
-        draw_path_noise(TINY, 0, 1, range(2)).double(),
-    )
+    h, z = embeddings(2, 8).double(), torch.randn(2, 16).double()
+    noise = draw_path_noise(TINY, 0, 1, range(2)).double()
     weight = dict(g.named_parameters())["synthesis.convs.0.weight"]
 
     def penalty() -> Tensor:
@@ -236,7 +235,9 @@ def test_bfloat16_is_float32_but_for_rounding() -> None:
     assert torch.allclose(penalties[0], penalties[1], rtol=0.1)
 
 
-GOLDEN = {  # style, projection, contrast: G adversarial, cond; D adversarial on fake, on real, cond; mean of R1's norm and of path lengths
+# Style, projection, contrast -> G: adversarial, cond. D: adversarial on fake and on real pictures, cond.
+# Means of R1's norm and of path lengths.
+GOLDEN = {
     ("stylespace", "sample", "softmax"): (1.2031, 6.9082, 0.4002, 0.73848, 6.889, 0.0046602, 0.87014),
     ("w", "sample", "softmax"): (0.43957, 6.8836, 1.5126, 0.72493, 6.9516, 0.0071432, 0.7818),
     ("stylespace", "batch_sum", "softmax"): (3.4907, 6.9082, 0.031584, 1.0901, 6.889, 0.68472, 0.87014),

@@ -44,7 +44,7 @@ PAPER = {  # from the paper's text, line by line: Nakao et al., tables 1 to 3
 def make(tmp_path: Path) -> Make:
     """Makes a run of some set, started from a run of another, with figures; returns its place."""
 
-    def made(
+    def make_run(
         name: str, dataset: str, source: str | None = None, *, text: str = "pseudo", **figures: float
     ) -> str:
         run = tmp_path / "runs" / name
@@ -58,7 +58,7 @@ def make(tmp_path: Path) -> Make:
             results.append(run, {**terms, "metric": metric, "value": value})
         return str(run)
 
-    return made
+    return make_run
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -133,10 +133,10 @@ def test_several_runs_of_a_cell_stand_in_their_order(make: Make) -> None:
 
 def test_arms_that_the_paper_does_not_have_get_rows_below(make: Make) -> None:
     noise = make("noise-cub", "cub", make("noise", "noise"), FID=70.0)
-    told = make("told-cub", "cub", make("told", "fractals", text="caption"), FID=28.0)
+    captioned = make("told-cub", "cub", make("told", "fractals", text="caption"), FID=28.0)
     mixed = make("mixed-cub", "cub", make("mixed", "cc3m", text="mix:0.5"), FID=27.0)
     gone = make("gone-cub", "cub", "runs/nowhere", FID=26.0)
-    rows = table(1, [noise, told, mixed, gone])
+    rows = table(1, [noise, captioned, mixed, gone])
     for name, figure in {
         "noise": "70",
         "fractals, captions": "28",
@@ -186,7 +186,7 @@ def test_terms_and_notes_stand_below(make: Make) -> None:
     text = tables.markdown(1, [tables.row_of(runs.find(place))])
     assert cells(text)["run"][-2:] == ["30,000, 400", "0.125 ± 0.01*"]
     below = text.split("\n\n")[-1].splitlines()
-    assert below[0] == "Figures compare only where all of this agrees:"
+    assert below[0] == "Figures compare only if all of these conditions agree:"
     assert below[1:] == ["- reference val, detector inception", "- reference other", "- * KID: few pictures"]
 
 

@@ -1,4 +1,4 @@
-"""Signals and kills at random moments, under one rank and two: the same command then makes the same losses and weights."""
+"""Signals and kills at random moments, with one and two ranks: the same command gives the same numbers."""
 
 import json
 import os
@@ -48,21 +48,21 @@ def command(ranks: int, shards: object, captions: object, out: object, *options:
     ]
 
 
-def finish(asked: list[str]) -> str:
-    process = start(asked, OMP_NUM_THREADS="1")
+def finish(words: list[str]) -> str:
+    process = start(words, OMP_NUM_THREADS="1")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return errors
 
 
 def disturb(
-    asked: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]
+    words: list[str], out: Path, images: int, action: Callable[[subprocess.Popen[str]], None]
 ) -> tuple[int, str]:
-    """Does something to a run once it has logged that it has seen so many images: its exit code and what it said."""
-    process = start(asked, OMP_NUM_THREADS="1")
+    """Applies an action to a run once its log has reached `images`. Returns its exit code and its stderr."""
+    process = start(words, OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
-        if told_so_far(out) >= images:
+        if images_logged(out) >= images:
             break
         time.sleep(0.005)
     assert process.poll() is None, process.communicate()[1]
@@ -71,13 +71,13 @@ def disturb(
     return process.returncode, errors
 
 
-def told_so_far(out: Path) -> int:
+def images_logged(out: Path) -> int:
     """The images seen of the last whole line of a log."""
     lines = (out / log.LOG).read_text().splitlines() if (out / log.LOG).exists() else []
     return max([int(json.loads(line)["images_seen"]) for line in lines if line.endswith("}")], default=0)
 
 
-def told(number: int) -> Callable[[subprocess.Popen[str]], None]:
+def signalled(number: int) -> Callable[[subprocess.Popen[str]], None]:
     return lambda process: process.send_signal(number)
 
 
@@ -88,7 +88,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 def kill_a_rank(process: subprocess.Popen[str]) -> None:
     ranks = [
-        pid for pid, asked in children(process.pid) if "-m train" in asked and "multiprocessing" not in asked
+        pid for pid, words in children(process.pid) if "-m train" in words and "multiprocessing" not in words
     ]
     os.kill(ranks[-1], signal.SIGKILL)
 
@@ -112,13 +112,13 @@ def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
     undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
 ) -> None:
     out, chance = tmp_path / "run", random.Random(1)
-    asked = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
-    for action, code in ((kill_all, -9), (told(signal.SIGINT), 130)):
-        ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
+    words = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
+    for action, code in ((kill_all, -9), (signalled(signal.SIGINT), 130)):
+        ended, errors = disturb(words, out, images_logged(out) + chance.randrange(20, 120), action)
         assert ended == code, errors
         assert "Traceback" not in errors and ("run the same command again to resume" in errors) == (code > 0)
-    assert 0 < told_so_far(out) < IMAGES
-    finish(asked)
+    assert 0 < images_logged(out) < IMAGES
+    finish(words)
     assert losses(out) == losses(expected)
     assert weights(out) == weights(expected)
 
@@ -130,14 +130,14 @@ def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(
     for ours, alone in list(zip(losses(tmp_path / "quiet"), losses(expected), strict=True))[:3]:
         assert ours == pytest.approx(alone, rel=1e-4)  # two ranks and one are the same but for rounding
     out, chance = tmp_path / "run", random.Random(2)
-    asked = command(2, undisturbed, captioned, out)
-    for action in (told(signal.SIGTERM), kill_a_rank):
-        ended, errors = disturb(asked, out, told_so_far(out) + chance.randrange(20, 120), action)
+    words = command(2, undisturbed, captioned, out)
+    for action in (signalled(signal.SIGTERM), kill_a_rank):
+        ended, errors = disturb(words, out, images_logged(out) + chance.randrange(20, 120), action)
         assert ended, errors
         assert (errors.count("run the same command again to resume") == 1) == (action is not kill_a_rank), (
             errors
         )
-    finish(asked)
+    finish(words)
     assert losses(out) == losses(tmp_path / "quiet")
     assert weights(out) == weights(tmp_path / "quiet")
 
@@ -182,7 +182,7 @@ def test_what_one_of_two_ranks_finds_is_told_once(
     odd = command(2, undisturbed, captioned, tmp_path / "b", "--set", "training.batch=9")
     run = subprocess.run(odd, capture_output=True, text=True, check=False, timeout=240)
     assert [line for line in run.stderr.splitlines() if line.startswith("error: ")] == [
-        "error: a batch of 9 is not divided by 2 ranks; give another training.batch"
+        "error: a batch of 9 is not divided by 2 ranks; give --set training.batch=16"
     ]
     assert run.returncode and not (tmp_path / "b").exists()
 
@@ -192,8 +192,8 @@ def test_loader_workers_are_born_deaf_to_signals(undisturbed: Path, captioned: P
     before = {pid for pid, _ in children(os.getpid())}
     batches = stream(undisturbed, captioned).batches(0, 4, workers=1)
     next(batches)
-    [pid] = {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before
+    [pid] = {pid for pid, words in children(os.getpid()) if "spawn_main" in words} - before
     blocked = int(Path(f"/proc/{pid}/status").read_text().split("SigBlk:")[1].split()[0], 16)
     assert blocked & 1 << (signal.SIGTERM - 1) and blocked & 1 << (signal.SIGINT - 1)
     batches.close()
-    assert not {pid for pid, asked in children(os.getpid()) if "spawn_main" in asked} - before
+    assert not {pid for pid, words in children(os.getpid()) if "spawn_main" in words} - before

@@ -42,6 +42,7 @@ _METADATA = "exnihilo"  # the one key of a part's metadata: several keys have no
 _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
 _OPTIMISERS = "optimisers.safetensors"  # of all parts, until November 2026
 _OLD_AVERAGES = {"ema": "generator"}  # average -> part, of files without metadata
+_REMOVE = "remove the folder to go on from the checkpoint before"
 
 Json = dict[str, Any]
 Writers = Mapping[str, Callable[[Path], None]]  # by file name
@@ -68,21 +69,27 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
     final = run / _FOLDER / f"{images_seen:09d}"
     if (final / COMMITTED).exists():
         return final
-    for left_over in final.parent.glob(".*.tmp"):
-        shutil.rmtree(left_over)  # of a killed run
+
+    # Remains of a killed run.
+    for leftover in final.parent.glob(".*.tmp"):
+        shutil.rmtree(leftover)
+
+    # All files in a staging folder, then one rename.
     staged = final.with_name(f".{final.name}.tmp")
     staged.mkdir(parents=True)
     try:
         digests = {name: _written(staged / name, writer) for name, writer in files.items()}
         sync(staged)
-        shutil.rmtree(final, ignore_errors=True)  # unmarked, so never read
+        # An older folder of this name has no mark, so nothing reads it.
+        shutil.rmtree(final, ignore_errors=True)
         staged.rename(final)
     except SafetensorError as error:
-        raise UserError(
-            f"{final} cannot be written: {error}; the same command goes on from the checkpoint before"
-        ) from None
+        advice = "the same command goes on from the checkpoint before"
+        raise UserError(f"{final} cannot be written: {error}; {advice}") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+    # The mark.
     Folder(str(final)).write(COMMITTED, json.dumps(digests).encode())
     sync(final.parent)
     _thin(run, {*lasting, STATE, COMMITTED})
@@ -105,15 +112,17 @@ def require(run: Path, images_seen_: int | None = None) -> Path:
     """Returns the checkpoint at these images, by default the newest.
 
     Raises UserError if there is none, and lists the others."""
+    # All checkpoints.
     if not run.is_dir():
         raise UserError(f"{run} is no run; `python -m train pretrain` makes one")
     checkpoints = {images_seen(c): c for c in committed(run)}
     if not checkpoints:
         raise UserError(f"{run} holds no committed checkpoint; let it train further, or give another run")
+
+    # The requested one, or the newest.
     if images_seen_ is not None and images_seen_ not in checkpoints:
-        raise UserError(
-            f"{run} has no checkpoint at {images_seen_} images; it has {', '.join(map(str, checkpoints))}"
-        )
+        clocks = ", ".join(map(str, checkpoints))
+        raise UserError(f"{run} has no checkpoint at {images_seen_} images; it has {clocks}")
     return checkpoints[max(checkpoints) if images_seen_ is None else images_seen_]
 
 
@@ -123,7 +132,9 @@ def images_seen(checkpoint: Path) -> int:
 
 
 def digest(checkpoint: Path) -> str:
-    """Returns the sha256 of a checkpoint's mark, which covers every file. Raises UserError if it has none."""
+    """Returns the sha256 of a checkpoint's mark, which covers every file.
+
+    Raises UserError if it has none."""
     _digests(checkpoint)
     return hashlib.sha256((checkpoint / COMMITTED).read_bytes()).hexdigest()
 
@@ -139,42 +150,39 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     try:
         return load_file(checkpoint / name)
     except SafetensorError as error:
-        raise UserError(
-            f"{checkpoint / name} is damaged ({error}); remove the folder to go on from the checkpoint before"
-        ) from None
+        raise UserError(f"{checkpoint / name} is damaged ({error}); {_REMOVE}") from None
 
 
 def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
     """Returns the state of a part's optimiser, by PARAMETER:KEY.
 
     Raises UserError if it is damaged or was thinned out."""
-    if holds(checkpoint, _OPTIMISERS):
-        rows = tensors(checkpoint, _OPTIMISERS)
-        return {
-            key.removeprefix(f"{part}."): value for key, value in rows.items() if key.startswith(f"{part}.")
-        }
-    return tensors(checkpoint, optimiser_file(part))
+    if not holds(checkpoint, _OPTIMISERS):
+        return tensors(checkpoint, optimiser_file(part))
+    rows, prefix = tensors(checkpoint, _OPTIMISERS), f"{part}."
+    return {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
 
 
 def state(checkpoint: Path) -> tuple[Json, dict[str, Tensor]]:
     """Returns state.json and the further tensors of the model. Raises UserError if one is damaged."""
     _require_whole(checkpoint, STATE)
     values = dict(json.loads((checkpoint / STATE).read_text()))
-    if "path_mean" in values:  # until November 2026
+    if "path_mean" in values:  # a checkpoint from before November 2026
         return {**values, "terms": values["untold"]}, {"path_mean": torch.tensor(values["path_mean"])}
     return values, tensors(checkpoint, STATE_TENSORS) if holds(checkpoint, STATE_TENSORS) else {}
 
 
 def modules(checkpoint: Path) -> dict[str, str]:
-    """Returns by file name, without its ending, the part of the model that the file fills.
+    """Returns the part of the model that each file fills, by the file's name without its ending.
 
-    A part fills itself, an average its part. The order is that of writing. Removed files are left out."""
+    An average fills the part that it averages. The order is that of writing. Leaves removed files out."""
+    # Existing files of parts and averages.
     names = [n for n in _digests(checkpoint) if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
     names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS) and (checkpoint / n).exists()]
-    parts = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
-    return {
-        name: origin["part"] if origin else _OLD_AVERAGES.get(name, name) for name, origin in parts.items()
-    }
+
+    # Their parts, by their metadata.
+    origins = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
+    return {n: origin["part"] if origin else _OLD_AVERAGES.get(n, n) for n, origin in origins.items()}
 
 
 def part_file(name: str) -> str:
@@ -200,17 +208,13 @@ def origin_of(path: Path) -> Json | None:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no readable safetensors file: {error}") from None
+        raise UserError(f"{path} is no readable safetensors file: {error}; give another") from None
     return dict(json.loads(text)) if text else None
 
 
 def save_optimiser(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Writes an optimiser's state by parameter name."""
-    rows = {
-        f"{name}:{key}": value
-        for name, p in module.named_parameters()
-        for key, value in optimiser.state[p].items()
-    }
+    rows = {f"{n}:{key}": v for n, p in module.named_parameters() for key, v in optimiser.state[p].items()}
     save_tensors(path, rows)
 
 
@@ -220,13 +224,11 @@ def restore_optimiser(
     """Restores an optimiser's state."""
     parameters = dict(module.named_parameters())
     for name, value in saved.items():
-        parameter, _, key = name.rpartition(":")
-        target = (
-            value
-            if key == "step"
-            else value.to(parameters[parameter].device, memory_format=torch.preserve_format)
-        )
-        optimiser.state[parameters[parameter]][key] = target
+        parameter_name, _, key = name.rpartition(":")
+        parameter = parameters[parameter_name]
+        if key != "step":
+            value = value.to(parameter.device, memory_format=torch.preserve_format)
+        optimiser.state[parameter][key] = value
 
 
 def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -240,7 +242,7 @@ def save_state(path: Path, values: Json) -> None:
 
 
 def _thin(run: Path, lasting: set[str]) -> None:
-    """Removes the files that only resuming needs from all except the last checkpoints."""
+    """Removes the files that only resuming needs. Keeps the last checkpoints whole."""
     for checkpoint in committed(run)[:-_FULL]:
         for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)
@@ -250,21 +252,17 @@ def _digests(checkpoint: Path) -> dict[str, str]:
     try:
         return dict(json.loads((checkpoint / COMMITTED).read_text()))
     except (OSError, ValueError):
-        raise UserError(
-            f"{checkpoint} has no readable mark, {COMMITTED}: it was not written to its end; remove it"
-        ) from None
+        problem = f"{checkpoint} has no readable mark {COMMITTED}, so its writing was interrupted"
+        raise UserError(f"{problem}; remove it") from None
 
 
 def _require_whole(checkpoint: Path, name: str) -> None:
     expected, path = _digests(checkpoint).get(name), checkpoint / name
     if not path.exists():
-        raise UserError(
-            f"{path} is missing: older checkpoints keep only what drawing needs; give a newer one"
-        )
+        problem = f"{path} is missing: older checkpoints keep only the files for drawing"
+        raise UserError(f"{problem}; give a newer checkpoint")
     if _sha256(path) != expected:
-        raise UserError(
-            f"{path} is damaged: it differs from its mark; remove the folder to go on from the checkpoint before"
-        )
+        raise UserError(f"{path} is damaged: it differs from its mark; {_REMOVE}")
 
 
 def _written(path: Path, writer: Callable[[Path], None]) -> str:

@@ -6,6 +6,7 @@ every start. `--set GROUP.KEY=VALUE` changes a setting. config.json keeps all.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -41,7 +42,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSettings:
     """Length, memory and outputs of a run. None of these settings changes a number."""
 
     images: int = 10_000_000  # seen in the end
@@ -64,7 +65,7 @@ class RunConfig:
     name: str  # of the model's module
     groups: Any  # the model's Config
     data: Data = field(default_factory=Data)
-    run: Run = field(default_factory=Run)
+    run: RunSettings = field(default_factory=RunSettings)
 
     @classmethod
     def of(cls, name: str, changes: Mapping[str, Any] | None = None) -> Self:
@@ -78,8 +79,8 @@ class RunConfig:
     @property
     def by_group(self) -> dict[str, Any]:
         """Every group by its name: the model's own, then `data` and `run`."""
-        own = {f.name: getattr(self.groups, f.name) for f in dataclasses.fields(self.groups)}
-        return {**own, "data": self.data, "run": self.run}
+        groups = {f.name: getattr(self.groups, f.name) for f in dataclasses.fields(self.groups)}
+        return {**groups, "data": self.data, "run": self.run}
 
     @property
     def needs(self) -> Needs:
@@ -87,7 +88,7 @@ class RunConfig:
         return model.needs(self.name, self.groups)
 
     def replaced(self, group: str, values: Any) -> Self:
-        """Returns the config with another group of this name."""
+        """Returns the config with `values` as the group of this name."""
         if group in ("data", "run"):
             return dataclasses.replace(self, **{group: values})
         return dataclasses.replace(self, groups=dataclasses.replace(self.groups, **{group: values}))
@@ -96,14 +97,15 @@ class RunConfig:
 def with_settings(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """Returns the config with each `GROUP.KEY=VALUE` applied.
 
-    Raises UserError for an unknown key, and lists the known, and for a value that its group refuses."""
+    Raises UserError for an unknown key, and lists the known ones. Raises UserError for a value that its
+    group refuses."""
     for setting in changes:
-        group, dot, rest = setting.partition(".")
+        group, dot, assignment = setting.partition(".")
         groups = config.by_group
         if group not in groups or not dot:
             keys = [f"{name}.{f.name}" for name, values in groups.items() for f in dataclasses.fields(values)]
             raise UserError(f"unknown setting {setting!r}; known are {', '.join(keys)}")
-        config = config.replaced(group, settings.with_settings(groups[group], [rest]))
+        config = config.replaced(group, settings.with_settings(groups[group], [assignment]))
     return config
 
 
@@ -117,13 +119,10 @@ def from_json(values: Json, name: str | None = None) -> RunConfig:
 
     Raises UserError if this version has other settings."""
     name = name or ADDED["model"]
-    own = {group: rows for group, rows in values.items() if group not in ("data", "run")}
+    groups = groups_from_json({k: v for k, v in values.items() if k not in ("data", "run")}, name)
     values = with_added(values, name)
     return RunConfig(
-        name,
-        groups_from_json(own, name),
-        _from_json(Data, values.get("data")),
-        _from_json(Run, values.get("run")),
+        name, groups, _from_json(Data, values.get("data")), _from_json(RunSettings, values.get("run"))
     )
 
 
@@ -145,10 +144,7 @@ def with_added(values: Json, name: str) -> Json:
 
 def differences(there: Json, here: Json) -> list[str]:
     """Returns one sentence per setting that differs between two configs in JSON, except settings of `run`."""
-    old, new = (
-        {f"{g}.{k}": v for g, group in c.items() if g != "run" for k, v in group.items()}
-        for c in (there, here)
-    )
+    old, new = _flat(there), _flat(here)
     rows = [(key, old.get(key, "not set"), new.get(key, "not set")) for key in {**old, **new}]
     return [f"{key} is {before} there and {now} here" for key, before, now in rows if before != now]
 
@@ -160,26 +156,37 @@ def require_divisible(config: RunConfig, ranks: int) -> int:
     batch, needs = config.groups.training.batch, config.needs
     part, rest = divmod(batch, ranks)
     micro = config.run.micro_batch or part
+
+    # The next batch that every rank can divide, as advice.
+    unit = ranks * math.lcm(needs.multiple, *needs.groups)
+    other_batch = f"give --set training.batch={-(-batch // unit) * unit}"
+    larger = "give --set run.micro_batch=0" if config.run.micro_batch else other_batch
+
+    # Ranks and micro-batches.
     if rest or not part:
-        raise UserError(f"a batch of {batch} is not divided by {ranks} ranks; give another training.batch")
+        raise UserError(f"a batch of {batch} is not divided by {ranks} ranks; {other_batch}")
     if part % micro:
-        raise UserError(f"the {part} samples of a rank are not divided by run.micro_batch = {micro}")
+        problem = f"the {part} samples of a rank are not divided by run.micro_batch = {micro}"
+        raise UserError(f"{problem}; give --set run.micro_batch=0, or a divisor")
     if needs.whole and micro != part:
-        raise UserError(f"the loss of {config.name} couples the whole batch; leave run.micro_batch at 0")
+        raise UserError(f"the loss of {config.name} couples the whole batch; give --set run.micro_batch=0")
+
+    # Samples that the model couples.
     if micro % needs.multiple:
-        raise UserError(
-            f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} asks; give more"
-        )
+        problem = f"{micro} samples at once are not divided by {needs.multiple}, as {config.name} needs"
+        raise UserError(f"{problem}; {larger}")
     for group in needs.groups:
         if micro % group and micro != batch:
-            raise UserError(
-                f"{micro} samples at once are not divided by groups of {group}, which act on consecutive samples; give more"
-            )
+            problem = f"{micro} samples at once are not divided by groups of {group} consecutive samples"
+            raise UserError(f"{problem}; {larger}")
         if batch % min(group, batch):
-            raise UserError(
-                f"a batch of {batch} is not divided by groups of {group}; give another training.batch"
-            )
+            raise UserError(f"a batch of {batch} is not divided by groups of {group}; {other_batch}")
     return micro
+
+
+def _flat(groups: Json) -> Json:
+    """Returns the settings of a config in JSON by GROUP.KEY, without those of `run`."""
+    return {f"{group}.{k}": v for group, rows in groups.items() if group != "run" for k, v in rows.items()}
 
 
 def _from_json(kind: type[T], values: Any) -> T:

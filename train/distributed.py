@@ -42,22 +42,25 @@ class Ranks:
     def join(cls, device: str) -> Self:
         """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs.
 
-        Without torchrun returns a single rank."""
+        Returns a single rank without torchrun."""
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
+
+        # One GPU per rank of a node.
         local = int(os.environ["LOCAL_RANK"])
         if device == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
-            raise UserError(
-                f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks; give fewer, or --device cpu"
-            )
+            problem = f"a node has {torch.cuda.device_count()} CUDA devices, fewer than its ranks"
+            raise UserError(f"{problem}; start fewer ranks, or give --device cpu")
         if device == "cuda":
             torch.cuda.set_device(local)
             device = f"cuda:{local}"
+
+        # Process group.
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 
     def together(self, action: Callable[[], T]) -> T:
-        """Returns the result of an action of every rank. If it fails on any rank, all exit: see `end`."""
+        """Runs an action on every rank and returns its result. If it fails on a rank, all exit: see `end`."""
         failure, result = attempt(action)
         if self.agree(FAILS if failure else GOES_ON)[0] == FAILS:
             self.end(failure)
@@ -72,19 +75,21 @@ class Ranks:
         _, first = self.agree(FAILS if failure else GOES_ON)
         try:
             if failure and first == self.rank:
-                print(file=sys.stderr)  # below the first rank's progress bar
+                print(file=sys.stderr)  # ends the line of the first rank's progress bar
                 console.fail(str(failure))
         finally:
-            self.wait()  # because torchrun kills the others when one has exited
+            # torchrun kills the other ranks as soon as one has exited.
+            self.wait()
         sys.exit(2)
 
     def agree(self, state: int) -> tuple[int, int]:
-        """Returns the gravest state of all ranks, and the first rank in it."""
+        """Returns the most severe state of all ranks, and the first rank in it."""
         if self.count == 1:
             return state, 0
-        gravest = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
-        dist.all_reduce(gravest, dist.ReduceOp.MAX)
-        code, left = divmod(int(gravest), self.count)
+        # One maximum finds both: the lowest rank has the largest number within a state.
+        severest = torch.tensor(state * self.count + self.count - 1 - self.rank, device=self.device)
+        dist.all_reduce(severest, dist.ReduceOp.MAX)
+        code, left = divmod(int(severest), self.count)
         return code, self.count - 1 - left
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -113,6 +118,8 @@ class Ranks:
 
 
 class _Gather(torch.autograd.Function):
+    """The rows of all ranks. The gradient is the sum over ranks."""
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from caption import encoders
 from train import config
@@ -28,28 +29,28 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
     """Yields rows for a person: config, parameters, memory and time.
 
     Raises UserError as the run itself would."""
+    # The resolved config.
     device = encoders.choose_device(request.device)
     prepared = prepare(request, device)
     run_config = prepared.config
     for group, values in config.to_json(run_config).items():
         yield {"group": group, **values}
+
+    # Sizes of the networks and of the set.
     trainer = _small(prepared, device)
     counts = {name: parameters(part) for name, part in trainer.parts.items()}
     samples = prepared.stream(Wanted(vectors=())).order.samples
-    yield {
-        **{f"parameters_of_{name}": count for name, count in counts.items()},
-        "samples_of_an_epoch": samples,
-    }
-    seconds, saved = _step(trainer)
+    yield {**{f"parameters_of_{name}": n for name, n in counts.items()}, "samples_of_an_epoch": samples}
+
+    # Memory: weight, gradient and Adam's two moments of each parameter, and the kept activations.
+    seconds, kept = _step(trainer)
     averages = sum(parameters(average) for average in trainer.averages.values())
     trained = sum(counts.values())
-    at_once = config.require_divisible(run_config, 1)
+    memory = _BYTES * (4 * trained + averages) + kept * config.require_divisible(run_config, 1)
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),
         "hours": round(run_config.run.images * seconds / 3600, 2),
-        "memory_gb": round(
-            (_BYTES * (4 * trained + averages) + saved * at_once) / 1e9, 2
-        ),  # weight, gradient, two moments
+        "memory_gb": round(memory / 1e9, 2),
         "checkpoint_gb": round(_BYTES * (3 * trained + averages) / 1e9, 2),
     }
 
@@ -57,8 +58,8 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
 def _small(prepared: Prepared, device: str) -> Trainer:
     """Returns a trainer of the smallest batch that the model's groups allow."""
     run_config, needs = prepared.config, prepared.config.needs
-    few = math.lcm(needs.multiple, 2, *needs.groups)
-    training = replace(run_config.groups.training, batch=few)
+    batch = math.lcm(needs.multiple, 2, *needs.groups)
+    training = replace(run_config.groups.training, batch=batch)
     small = replace(run_config.replaced("training", training), run=replace(run_config.run, micro_batch=0))
     return Trainer(small, prepared.context(Ranks(device=device), surveyed(prepared)), Ranks(device=device))
 
@@ -66,15 +67,16 @@ def _small(prepared: Prepared, device: str) -> Trainer:
 def _step(trainer: Trainer) -> tuple[float, float]:
     """Returns seconds of wall clock and bytes kept for gradients, per sample.
 
-    A rare phase counts by its frequency."""
+    The seconds of a phase count by its frequency."""
+    # A random batch.
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
     width = getattr(groups.model, "text_dim", 1)
-    vectors = {
-        name: torch.nn.functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors
-    }
+    vectors = {name: functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
     micros = list(trainer._micros(Batch(pictures, vectors)))
+
+    # Each phase twice: once for its memory, which also warms up, and once for its time.
     seconds, most = 0.0, 0
     for phase in trainer.model.phases:
         kept = _kept_for_gradients(trainer, phase, micros)
@@ -91,6 +93,7 @@ def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> in
     """Takes a phase. Returns the bytes that it keeps for gradients."""
     kept = 0
 
+    # autograd calls this for each tensor that it saves.
     def count(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal kept
         kept += tensor.numel() * tensor.element_size()

@@ -20,14 +20,17 @@ Json = dict[str, Any]
 
 
 def export(run: str, out: str) -> Json:
-    """Writes the newest model of a run, averages in place. Returns a row about it.
+    """Writes the newest model of a run, averages in place. Returns a row that describes the export.
 
-    Raises UserError if OUT is of another kind or has other content. Raises UserError if it is one file and
+    Raises UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and
     the model draws with several parts."""
+    # The parts for drawing.
     source = runs.find(run)
     newest, target = source.checkpoint(), Path(out)
     model = source.load(newest)
     drawn = _drawn(model.parts, model.averages)
+
+    # One file, or a folder.
     if target.suffix == _SUFFIX:
         if len(drawn) > 1:
             raise UserError(f"{run} has the parts {', '.join(drawn)}; give a folder as --out")
@@ -42,10 +45,8 @@ def export(run: str, out: str) -> Json:
 
 def _drawn(parts: dict[str, nn.Module], averages: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Returns the parts for drawing: those with an average, or all parts of a model without averages."""
-    kept = {
-        name: part for name, part in parts.items() if any(part is average for average in averages.values())
-    }
-    return kept or parts
+    averaged = {name: part for name, part in parts.items() if any(part is a for a in averages.values())}
+    return averaged or parts
 
 
 def _origin(run: Run, part: str) -> Origin:
@@ -62,16 +63,15 @@ def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: P
     """Writes config.json, the parts and their mark. The folder appears whole or not at all.
 
     Leaves an equal export alone."""
-    about = {
-        **run.about,
-        "model": run.model,
-        "images_seen": run.images_seen(newest),
-        "exported": checkpoint.digest(newest),
-    }
-    if (target / CONFIG).exists() and runs.describe(target).get("exported") == about["exported"]:
+    # An equal export.
+    digest, clock = checkpoint.digest(newest), run.images_seen(newest)
+    if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:
         return
+
+    # A new one, with the mark of a checkpoint.
+    metadata = {**run.metadata, "model": run.model, "images_seen": clock, "exported": digest}
     with Folder(str(target)).filled() as folder:
-        folder.write(CONFIG, (json.dumps(about, indent=1) + "\n").encode())
+        folder.write(CONFIG, (json.dumps(metadata, indent=1) + "\n").encode())
         for name, module in parts.items():
             _write_file(Path(folder.join(checkpoint.part_file(name))), module, _origin(run, name))
         digests = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in sorted(folder.sizes())}

@@ -42,9 +42,10 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run, self._device, self._last = run, device, images_seen
-        self._writer = SummaryWriter(
-            str(run / "tensorboard"), purge_step=images_seen + 1
-        )  # later points will come again
+        # A resumed run writes the later points again.
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)
+
+        # Texts of the sample grids.
         self._texts: Texts | None = None
         self._captions: list[str] = []
         if sets[0].captions:
@@ -60,24 +61,27 @@ class Log:
 
     def _tick(self, tick: Tick) -> str:
         """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person."""
+        # Row.
         images, self._last = tick.images_seen - self._last, tick.images_seen
         row = {
             "images_seen": tick.images_seen,
-            **{
-                name: round(value, 6) if math.isfinite(value) else None for name, value in tick.losses.items()
-            },
+            **{name: round(mean, 6) if math.isfinite(mean) else None for name, mean in tick.losses.items()},
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
             "waited": round(tick.waited / tick.seconds, 4),
             "memory_mb": _memory(self._device),
             "skipped": tick.skipped,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+        # log.jsonl and TensorBoard.
         with (self._run / LOG).open("a") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
             if isinstance(value, int | float) and name != "images_seen":
                 self._writer.add_scalar(name, value, tick.images_seen)
         self._writer.flush()
+
+        # Line.
         losses = "  ".join(f"{name} {value:.3f}" for name, value in tick.losses.items())
         return f"{tick.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}"
 
@@ -87,44 +91,45 @@ class Log:
         if self._texts is None or not hasattr(model.module, "draw"):
             return
         pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
-        grid.save(
-            self._run / SAMPLES / f"{trainer.images_seen:09d}.png", grid.captioned(pictures, self._captions)
-        )
+        file = self._run / SAMPLES / f"{trainer.images_seen:09d}.png"
+        grid.save(file, grid.captioned(pictures, self._captions))
 
     def close(self) -> None:
         """Closes TensorBoard's file."""
         self._writer.close()
 
 
-def write_config(run: Path, about: Json) -> None:
+def write_config(run: Path, metadata: Json) -> None:
     """Writes config.json unless the run already has one."""
     if not (run / CONFIG).exists():
-        text = json.dumps({**about, "made_by": _made_by()}, indent=1) + "\n"
+        text = json.dumps({**metadata, "made_by": _made_by()}, indent=1) + "\n"
         Folder(str(run)).write(CONFIG, text.encode())
 
 
-def require_same(run: Path, about: Json) -> None:
-    """Raises UserError if the folder has another content than this run, and lists the differences."""
+def require_same(run: Path, metadata: Json) -> None:
+    """Raises UserError if the folder holds anything but this run, and lists the differences."""
+    # A new folder.
     if not (run / CONFIG).exists():
         if run.exists() and any(not path.name.startswith(".") for path in run.iterdir()):
             raise UserError(f"{run} is not empty and holds no run; give another --out")
         return
-    there, name = runs.find(run), about["model"]
-    if there.model != name:
+
+    # Another model.
+    existing, name = runs.find(run), metadata["model"]
+    if existing.model != name:
         raise UserError(
-            f"{run} holds a run of {there.model}, and this preset is of {name}; give another --out"
+            f"{run} holds a run of {existing.model}, and this preset is of {name}; give another --out"
         )
-    changed = config.differences(config.with_added(there.about["config"], name), about["config"])
+
+    # Other settings or inputs.
+    changes = config.differences(config.with_added(existing.metadata["config"], name), metadata["config"])
     for kind in ("shards", "captions", "encoder", "from"):
-        old, new = there.about.get(kind) or {}, about.get(kind) or {}
-        if old.get("digest") != new.get("digest"):
-            changed.append(
-                f"the digest of {kind} is {str(old.get('digest'))[:12]} there and {str(new.get('digest'))[:12]} here"
-            )
-    if changed:
-        raise UserError(
-            f"{run} holds another run: {'; '.join(changed)}; give another --out, or the same settings as before"
-        )
+        old, new = (str((m.get(kind) or {}).get("digest")) for m in (existing.metadata, metadata))
+        if old != new:
+            changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")
+    if changes:
+        advice = "give another --out, or the same settings as before"
+        raise UserError(f"{run} holds another run: {'; '.join(changes)}; {advice}")
 
 
 def cut_back(run: Path, images_seen: int) -> None:
@@ -137,7 +142,7 @@ def cut_back(run: Path, images_seen: int) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Holds a run for one process group. Raises UserError if another one holds it."""
+    """Locks a run within the `with` block. Raises UserError if another process group has locked it."""
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +152,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def _images(line: str) -> float:
-    """Returns the images seen of a line, or infinity for a line that a crash has torn."""
+    """Returns the images seen of a log line, or infinity if a crash cut the line short."""
     try:
         return float(json.loads(line)["images_seen"])
     except (ValueError, KeyError):
@@ -170,9 +175,8 @@ def _made_by() -> Json:
 def _commit() -> str | None:
     """Returns the commit of this checkout, or None if it has none or git is missing."""
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        command = ["git", "rev-parse", "HEAD"]
+        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
-    return answer.stdout.strip() or None
+    return git.stdout.strip() or None

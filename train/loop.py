@@ -28,7 +28,7 @@ from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
 from train.model import Context, Loaded, Micro, Model, Phase, Terms
 from train.stream.stream import Batch
 
-_NOT_FINITE = 20  # consecutive phases of a part without finite gradients, after which a run stops
+_NOT_FINITE = 20  # a run stops after this many consecutive phases of a part without finite gradients
 
 
 class Step(NamedTuple):
@@ -43,7 +43,7 @@ class Tick(NamedTuple):
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
-    waited: float  # seconds of these, for data
+    waited: float  # the part of these seconds that the loop waited for data
     skipped: int  # phases without finite gradients, of the whole run
 
 
@@ -63,10 +63,10 @@ class Trainer:
 
     def __init__(self, run_config: RunConfig, context: Context, ranks: Ranks) -> None:
         self.config, self.context, self.ranks = run_config, context, ranks
-        self._micro, self._training = (
-            config.require_divisible(run_config, ranks.count),
-            run_config.groups.training,
-        )
+        self._training = run_config.groups.training
+        self._micro = config.require_divisible(run_config, ranks.count)  # samples
+
+        # Parts, averages and optimisers.
         module = model.find(run_config.name)
         torch.manual_seed(self._training.seed)
         self.parts: dict[str, nn.Module] = module.parts(run_config.groups, context)
@@ -75,6 +75,8 @@ class Trainer:
             n: copy.deepcopy(self.parts[a.part]).requires_grad_(False) for n, a in self.model.averages.items()
         }
         self._rates = {part: [g["lr"] for g in o.param_groups] for part, o in self.model.optimisers.items()}
+
+        # Clock and counters.
         self.images_seen = self.skipped = self.ended_by = 0  # ended_by: number of the signal that ended `run`
         self._in_a_row = Counter[str]()  # phases without finite gradients, by part
         self._terms = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
@@ -86,18 +88,22 @@ class Trainer:
         run, waited, begun = self.config.run, 0.0, time.perf_counter()
         with _signals() as stop:
             while self.images_seen < run.images:
+                # Batch.
                 before = time.perf_counter()
                 batch = self._next(batches, stop)
                 if batch is None:
                     break
                 waited += time.perf_counter() - before
+
+                # Step.
                 for name, value in self.step(batch).items():
                     self._terms[name].append(value)
                 yield Step(self._training.batch)
+
+                # Log, grid and checkpoint, if due.
                 if self._reached(run.tick):
-                    yield Tick(
-                        self.images_seen, self._means(), time.perf_counter() - begun, waited, self.skipped
-                    )
+                    means, seconds = self._means(), time.perf_counter() - begun
+                    yield Tick(self.images_seen, means, seconds, waited, self.skipped)
                     waited, begun = 0.0, time.perf_counter()
                 if self._reached(run.samples):
                     yield Grid(self.images_seen)
@@ -110,9 +116,13 @@ class Trainer:
         """Takes every due phase. Returns the means of its loss terms over this rank's samples."""
         number, before, terms = self.images_seen // self._training.batch, self.images_seen, Terms()
         micros = list(self._micros(batch))
+
+        # Phases.
         for phase in self.model.phases:
             if number % phase.every == 0 and before >= phase.begins:
                 terms.update(self._take(phase, micros))
+
+        # Clock and averages.
         self.images_seen += self._training.batch
         for name, average in self.model.averages.items():
             ema.update(self.averages[name], self.parts[average.part], average.keep(before, self.images_seen))
@@ -128,16 +138,20 @@ class Trainer:
     # Phases.
 
     def _take(self, phase: Phase, micros: list[Micro]) -> Terms:
+        """Takes one optimiser step. Returns the means of the phase's terms over this rank's samples."""
+        # Gradients of this rank.
         for name, part in self.parts.items():
             part.requires_grad_(name in phase.parts)
-        rows = [self._differentiated(phase, micro, 1 / len(micros)) for micro in micros]
+        rows = [self._backward(phase, micro, 1 / len(micros)) for micro in micros]
         terms = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
+
+        # Step.
         self._apply(phase)
         if phase.settle:
             phase.settle(self._over_ranks(terms))
         return {f"{phase.name}/{name}": value for name, value in terms.items()}
 
-    def _differentiated(self, phase: Phase, micro: Micro, share: float) -> Terms:
+    def _backward(self, phase: Phase, micro: Micro, share: float) -> Terms:
         """Adds the gradients of a micro-batch, weighted by its share of the batch.
 
         Returns the terms without their graph."""
@@ -150,15 +164,15 @@ class Trainer:
 
     def _apply(self, phase: Phase) -> None:
         """Steps the optimisers by the gradients of all ranks. Skips the step if a gradient is not finite."""
-        gradients = [
-            p.grad for part in phase.parts for p in self.parts[part].parameters() if p.grad is not None
-        ]
+        # Gradients of all ranks.
+        parameters = [p for part in phase.parts for p in self.parts[part].parameters()]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         self.ranks.average(gradients)
         finite = _finite(gradients)
         if finite and phase.clip is not None:
-            nn.utils.clip_grad_norm_(
-                [p for part in phase.parts for p in self.parts[part].parameters()], phase.clip
-            )
+            nn.utils.clip_grad_norm_(parameters, phase.clip)
+
+        # Optimisers.
         for part in phase.parts:
             optimiser = self.model.optimisers[part]
             if self.model.rate:
@@ -169,11 +183,14 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
             self._in_a_row[part] = 0 if finite else self._in_a_row[part] + 1
         self.skipped += not finite
-        if max(self._in_a_row[part] for part in phase.parts) >= _NOT_FINITE:  # on all ranks alike
+
+        # Divergence. The averaged gradients are the same on all ranks, so all of them end here.
+        if max(self._in_a_row[part] for part in phase.parts) >= _NOT_FINITE:
             names = " and ".join(phase.parts)
-            failure = f"the gradients of the {names} were not finite in {_NOT_FINITE} phases in a row, lately in {phase.name},"
+            problem = f"the gradients of the {names} were not finite in {_NOT_FINITE} phases in a row"
+            clock = f"lately in {phase.name}, at {self.images_seen:,} images seen"
             advice = "lower the learning rates and begin again with another --out"
-            self.ranks.end(UserError(f"{failure} at {self.images_seen:,} images seen; {advice}"))
+            self.ranks.end(UserError(f"{problem}, {clock}; {advice}"))
 
     def _micros(self, batch: Batch) -> Iterator[Micro]:
         """Yields a rank's samples in micro-batches."""
@@ -182,12 +199,9 @@ class Trainer:
         for start in range(0, size, self._micro):
             rows = slice(start, start + self._micro)
             pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype) / 127.5 - 1
-            vectors = {
-                name: v[rows].to(device, non_blocking=True).to(dtype) for name, v in batch.vectors.items()
-            }
-            yield Micro(
-                pictures, vectors, range(first + start, first + start + len(pictures)), self.images_seen
-            )
+            vectors = {n: v[rows].to(device, non_blocking=True).to(dtype) for n, v in batch.vectors.items()}
+            numbers = range(first + start, first + start + len(pictures))
+            yield Micro(pictures, vectors, numbers, self.images_seen)
 
     def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
         """Returns the next batch, or None if a rank received a signal.
@@ -221,9 +235,8 @@ class Trainer:
             joined = torch.stack(list(chain.from_iterable(self._terms.values())))
             self.ranks.average([joined])
             pieces = joined.split([len(values) for values in self._terms.values()])
-            self._terms.update(
-                {name: list(piece) for name, piece in zip(list(self._terms), pieces, strict=True)}
-            )
+            for name, piece in zip(list(self._terms), pieces, strict=True):
+                self._terms[name] = list(piece)
 
     def _over_ranks(self, terms: Terms) -> Terms:
         joined = torch.stack(list(terms.values()))
@@ -236,64 +249,63 @@ class Trainer:
         """Writes a checkpoint, on rank 0. The other ranks wait. Raises UserError if it cannot be written."""
         self._join_terms()
         lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
-        self.ranks.together(
-            lambda: (
-                checkpoint.write(run, self.images_seen, self._files(), lasting)
-                if self.ranks.rank == 0
-                else None
-            )
-        )
+        write = partial(checkpoint.write, run, self.images_seen, lasting=lasting)
+        self.ranks.together(lambda: write(files=self._files()) if self.ranks.rank == 0 else None)
 
     def _files(self) -> checkpoint.Writers:
         """Returns the files of a checkpoint, each with its writer."""
+        files: dict[str, Callable[[Path], None]] = {}
+
+        # Averages, then parts.
+        for name, module in {**self.averages, **self.parts}.items():
+            part = self.model.averages[name].part if name in self.averages else name
+            origin = Origin(self.config.name, self.config.groups, self.context.survey, part)
+            files[checkpoint.part_file(name)] = partial(checkpoint.save_part, module=module, origin=origin)
+
+        # Optimisers.
+        for part, optimiser in self.model.optimisers.items():
+            save = partial(checkpoint.save_optimiser, module=self.parts[part], optimiser=optimiser)
+            files[checkpoint.optimiser_file(part)] = save
+
+        # The model's further tensors, and the clock.
+        if self.model.state:
+            files[checkpoint.STATE_TENSORS] = partial(checkpoint.save_tensors, values=self.model.state)
         clock = {
             "images_seen": self.images_seen,
             "skipped": self.skipped,
             "terms": {name: torch.stack(values).tolist() for name, values in self._terms.items()},
         }
-        files: dict[str, Callable[[Path], None]] = {}
-        for name, module in {**self.averages, **self.parts}.items():
-            part = self.model.averages[name].part if name in self.averages else name
-            files[checkpoint.part_file(name)] = partial(
-                checkpoint.save_part, module=module, origin=self._origin(part)
-            )
-        for part, optimiser in self.model.optimisers.items():
-            files[checkpoint.optimiser_file(part)] = partial(
-                checkpoint.save_optimiser, module=self.parts[part], optimiser=optimiser
-            )
-        if self.model.state:
-            files[checkpoint.STATE_TENSORS] = partial(checkpoint.save_tensors, values=self.model.state)
         return {**files, checkpoint.STATE: partial(checkpoint.save_state, values=clock)}
 
-    def _origin(self, part: str) -> Origin:
-        return Origin(self.config.name, self.config.groups, self.context.survey, part)
-
-    def restore(self, found: Path) -> None:
+    def restore(self, folder: Path) -> None:
         """Resumes from a checkpoint. Raises UserError if it is damaged."""
-        self.start_from(found)
+        # Weights and optimisers.
+        self.start_from(folder)
         for part, optimiser in self.model.optimisers.items():
-            checkpoint.restore_optimiser(self.parts[part], optimiser, checkpoint.optimiser(found, part))
-        clock, tensors = checkpoint.state(found)
+            checkpoint.restore_optimiser(self.parts[part], optimiser, checkpoint.optimiser(folder, part))
+
+        # The model's further tensors, and the clock.
+        clock, tensors = checkpoint.state(folder)
         for name, tensor in tensors.items():
             self.model.state[name].copy_(tensor)
         self.images_seen, self.skipped = clock["images_seen"], clock["skipped"]
-        device, dtype = self.context.device, self.context.weights
-        self._terms.update(
-            {n: list(torch.tensor(v, device=device, dtype=dtype)) for n, v in clock["terms"].items()}
-        )
 
-    def start_from(self, found: Path) -> None:
+        # Loss terms since the last log line.
+        device, dtype = self.context.device, self.context.weights
+        for name, values in clock["terms"].items():
+            self._terms[name] = list(torch.tensor(values, device=device, dtype=dtype))
+
+    def start_from(self, folder: Path) -> None:
         """Loads the weights of a checkpoint, and nothing else.
 
         Raises UserError if it is damaged or of another size."""
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
             try:
-                module.load_state_dict(checkpoint.tensors(found, file))
+                module.load_state_dict(checkpoint.tensors(folder, file))
             except RuntimeError:
-                raise UserError(
-                    f"{found / file} is of another model than this run's; give the preset that it was made by"
-                ) from None
+                problem = f"{folder / file} is of another model than this run's"
+                raise UserError(f"{problem}; give the preset that it was made by") from None
 
 
 @dataclass
@@ -306,6 +318,7 @@ def _signals() -> Iterator[_Stop]:
     """Catches SIGTERM and SIGINT within the block, so that a step ends before the run does."""
     stop = _Stop()
 
+    # The handler only notes the signal. The loop looks at it between two steps.
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
 
@@ -318,13 +331,12 @@ def _signals() -> Iterator[_Stop]:
 
 
 def _finite(gradients: list[Tensor]) -> bool:
-    """Returns True if all values are finite, by the largest ones of each tensor: a 2-norm of 1e25 overflows."""
+    """Returns True if all values are finite, by the extremes of each tensor: a 2-norm of 1e25 overflows."""
     if gradients[0].is_cuda:
         return bool(torch.stack(torch._foreach_norm(gradients, torch.inf)).isfinite().all())
     # On a CPU that norm takes 14 times as long as both extremes.
-    return bool(
-        torch.stack([torch.stack(torch.aminmax(gradient)) for gradient in gradients]).isfinite().all()
-    )
+    extremes = [torch.stack(torch.aminmax(gradient)) for gradient in gradients]
+    return bool(torch.stack(extremes).isfinite().all())
 
 
 def parameters(*modules: nn.Module) -> int:

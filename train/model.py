@@ -2,16 +2,18 @@
 
 A model is a module of train/models, found by its name. It holds
 
-    Config                        frozen dataclass of named groups. `model` has `resolution`, and `text_dim` if
-                                  the model reads caption vectors. `training` has `batch`, `precision`, `seed`
+    Config                        frozen dataclass of named groups. `model` has `resolution`, and `text_dim`
+                                  if the model reads caption vectors. `training` has `batch`, `precision`
+                                  and `seed`
     parts(config, context)        -> dict of nn.Module: the networks by name, with their first weights
     build(parts, config, context) -> Model: the training of these networks
 
 and, if the loop must know something before the networks exist,
 
     needs(config)                 -> Needs
-    survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data or
-                                  a vocabulary. Rank 0 calls it once; config.json and Context.survey hold it
+    survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data
+                                  or a vocabulary. Rank 0 calls it once. config.json and Context.survey
+                                  hold the result
 
 and, if it draws pictures from texts,
 
@@ -61,7 +63,7 @@ class Training(Protocol):
 
     @property
     def seed(self) -> int:
-        """The seed of the first weights, of the order of samples and of every random number of a step."""
+        """The seed of the first weights, the order of samples and every random number of a step."""
 
 
 class Sizes(Protocol):
@@ -69,7 +71,7 @@ class Sizes(Protocol):
 
     @property
     def resolution(self) -> int:
-        """Pixels a side of the pictures that the model reads."""
+        """The side, in pixels, of the pictures that the model reads."""
 
 
 class Config(Protocol):
@@ -104,11 +106,11 @@ class Needs:
 
     tables: bool = True  # caption tables; False: shards alone are enough
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
-    groups: tuple[
-        int, ...
-    ] = ()  # sizes of coupled groups of consecutive samples; a smaller batch is one group
-    multiple: int = 1  # every micro-batch is a multiple of it
-    whole: bool = False  # the loss couples the global batch: no micro-batches; Context.gather joins the ranks
+    # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
+    groups: tuple[int, ...] = ()
+    multiple: int = 1  # the size of every micro-batch is a multiple of it
+    # The loss couples the global batch: there are no micro-batches, and Context.gather joins the ranks.
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,8 @@ class Phase:
     every: int = 1  # steps
     begins: int = 0  # images seen
     clip: float | None = None  # largest gradient norm over its parts
-    settle: Callable[[Terms], None] | None = (
-        None  # receives the terms' means over the global batch, after the step
-    )
+    # Receives the terms' means over the global batch, after the step.
+    settle: Callable[[Terms], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,8 @@ class Average:
     """A moving average of a part."""
 
     part: str
-    keep: Callable[
-        [int, int], float
-    ]  # images seen before and after the step -> the share of the old average that stays
+    # Images seen before and after the step -> the share of the old average that stays.
+    keep: Callable[[int, int], float]
 
 
 @dataclass
@@ -161,16 +161,13 @@ class Model:
 
     optimisers: dict[str, Optimizer]  # by part
     phases: list[Phase]  # in the order of a step
-    averages: dict[str, Average] = field(
-        default_factory=dict
-    )  # by name; the first of a part stands for it in drawing
+    # By name. Drawing uses the first average of a part in its place.
+    averages: dict[str, Average] = field(default_factory=dict)
     wanted: Wanted = field(default_factory=Wanted)
-    state: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # kept in checkpoints besides weights, changed in place
-    rate: Callable[[str, int], float] | None = (
-        None  # (part, images seen) -> factor on the part's learning rates
-    )
+    # Checkpoints keep these tensors besides the weights. The model changes them in place.
+    state: dict[str, Tensor] = field(default_factory=dict)
+    # (part, images seen) -> factor on the part's learning rates.
+    rate: Callable[[str, int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,8 @@ class Loaded:
     name: str  # of the model's module
     config: Any
     survey: Json
-    parts: dict[str, nn.Module]  # averages in place, frozen
-    averages: dict[str, nn.Module]  # by their own names, frozen
+    parts: dict[str, nn.Module]  # frozen; an average stands in for its part
+    averages: dict[str, nn.Module]  # frozen, by the average's name
 
     @property
     def module(self) -> ModuleType:
@@ -205,9 +202,8 @@ class Context:
     survey: Json = field(default_factory=dict)
     encoder: PictureEncoder | None = None
     load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
-    gather: Callable[[Tensor], Tensor] = lambda rows: (
-        rows
-    )  # rows of all ranks in the order of sample numbers, with gradient
+    # Returns the rows of all ranks in the order of sample numbers, with gradient.
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows
 
     @property
     def weights(self) -> torch.dtype:
@@ -216,15 +212,15 @@ class Context:
 
 
 def find(name: str) -> ModuleType:
-    """Returns the model's module. Raises UserError if the name is unknown, and lists the known."""
-    there = name.isidentifier() and importlib.util.find_spec(f"train.models.{name}")
-    module = importlib.import_module(f"train.models.{name}") if there else None
+    """Returns the model's module. Raises UserError if the name is unknown, and lists all names."""
+    exists = name.isidentifier() and importlib.util.find_spec(f"train.models.{name}")
+    module = importlib.import_module(f"train.models.{name}") if exists else None
     if module is None or not hasattr(module, "build"):
-        raise UserError(f"unknown model {name!r}; known are {', '.join(known())}")
+        raise UserError(f"unknown model {name!r}; known are {', '.join(names())}")
     return module
 
 
-def known() -> list[str]:
+def names() -> list[str]:
     """Returns the names of all models: the modules of train/models that have a `build`."""
     import train.models
 

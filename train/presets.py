@@ -44,56 +44,31 @@ def _periods(images: int, tick: int, checkpoint: int, samples: int) -> Changes:
     return {"run.images": images, "run.tick": tick, "run.checkpoint": checkpoint, "run.samples": samples}
 
 
-_LAFITE = {
-    "model.style": "w",
-    "loss.projection": "batch_sum",
-    "loss.contrast": "sharpened",
-    "data.xi": 3.0,
-    "data.caption_xi": 1 / 9,
-}
-_TINY = {**_widths(32, 1024, 64, 128, 2), "training.batch": 32}
+_LAFITE_LOSS = {"loss.projection": "batch_sum", "loss.contrast": "sharpened"}
+_LAFITE = {"model.style": "w", **_LAFITE_LOSS, "data.xi": 3.0, "data.caption_xi": 1 / 9}
+_SMALL = {**_widths(64, 8192, 256, 256, 4), "run.images": 2_000_000}
+_NARROW = {**_widths(32, 1024, 64, 128, 2), "training.batch": 32}
+_TINY = {**_NARROW, **_periods(30_000, 1_000, 10_000, 5_000)}
 _TENTH = {"data.text": "caption", "data.fraction": 0.1}  # the part of its sets that the paper fine-tunes on
 _SLOW = {"training.g_lr": 1e-3, "training.d_lr": 1e-3}
 _COCO = {**_TENTH, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 100_000, 100_000)}
 _BIRDS = {**_TENTH, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
-_EMOJI = {**_TINY, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
+_EMOJI = {**_NARROW, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
 
 _GAN = "stylegan2"
 _HOURS = "0.1 on 2 cores"
+_PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
-_EMOJI_RESULT = (
-    "KD (efficientnet-lite0) in the demo: 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch; one run each"
-)
+_EMOJI_KD = "KD (efficientnet-lite0) in the demo: 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch"
+_EMOJI_RESULT = f"{_EMOJI_KD}; one run each"
 
 PRESETS = {
     p.name: p
     for p in [
-        Preset(
-            "paper-256",
-            _GAN,
-            {},
-            "the paper's pre-training: 10 epochs of a million, plain equations",
-            "100",
-            "13 GB",
-        ),
+        Preset("paper-256", _GAN, {}, _PAPER, "100", "13 GB"),
         Preset("lafite-256", _GAN, _LAFITE, "the same as LAFITE's program has it", "100", "13 GB"),
-        Preset(
-            "small-64",
-            _GAN,
-            {**_widths(64, 8192, 256, 256, 4), "run.images": 2_000_000},
-            "a quarter of the side and of the channels",
-            "5",
-            "1.5 GB",
-        ),
-        Preset(
-            "tiny-32",
-            _GAN,
-            {**_TINY, **_periods(30_000, 1_000, 10_000, 5_000)},
-            "for a laptop",
-            _HOURS,
-            "0.1 GB",
-            _TINY_RESULT,
-        ),
+        Preset("small-64", _GAN, _SMALL, "a quarter of the side and of the channels", "5", "1.5 GB"),
+        Preset("tiny-32", _GAN, _TINY, "for a laptop", _HOURS, "0.1 GB", _TINY_RESULT),
         Preset("coco-256", _GAN, _COCO, "fine-tuning on 10 % of MSCOCO", "10", "5 GB"),
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
@@ -121,15 +96,13 @@ FINE_TUNING = {  # by real set; the paper fine-tunes on a tenth of each of its o
 def usual(name: str) -> Usual:
     """Returns the usual fine-tuning on a set. Raises UserError if there is none."""
     if name not in FINE_TUNING:
-        known = f"those of {', '.join(FINE_TUNING)} are"
-        raise UserError(
-            f"no usual preset of {name} is known, {known}; give one, as in finetune coco-256 --on {name}"
-        )
+        problem = f"no usual preset of {name} is known, those of {', '.join(FINE_TUNING)} are"
+        raise UserError(f"{problem}; give one, as in finetune coco-256 --on {name}")
     return FINE_TUNING[name]
 
 
 def get(name: str) -> Preset:
-    """Returns the preset of this name. Raises UserError if it is unknown, and lists the known."""
+    """Returns the preset of this name. Raises UserError if it is unknown, and lists all presets."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -37,22 +37,22 @@ class Run:
     """A run and its folder."""
 
     path: Path
-    about: Json  # its config.json
+    metadata: Json  # the content of config.json
 
     @property
     def model(self) -> str:
         """The name of the model's module."""
-        return str(self.about.get("model", config.ADDED["model"]))
+        return str(self.metadata.get("model", config.ADDED["model"]))
 
     @property
     def config(self) -> RunConfig:
-        """Its config. Raises UserError if this version has other settings."""
-        return config.from_json(self.about["config"], self.model)
+        """The run's config. Raises UserError if this version has other settings."""
+        return config.from_json(self.metadata["config"], self.model)
 
     @property
     def survey(self) -> Json:
         """The measurements of the set before the first step."""
-        return dict(self.about.get("survey") or {})
+        return dict(self.metadata.get("survey") or {})
 
     @property
     def exported(self) -> bool:
@@ -64,10 +64,9 @@ class Run:
 
         Raises UserError if there is none."""
         if self.exported:
-            if images_seen not in (None, self.about["images_seen"]):
-                raise UserError(
-                    f"{self.path} has no checkpoint at {images_seen} images; it has {self.about['images_seen']}"
-                )
+            clock = self.metadata["images_seen"]
+            if images_seen not in (None, clock):
+                raise UserError(f"{self.path} has no checkpoint at {images_seen} images; it has {clock}")
             return self.path
         return checkpoint.require(self.path, images_seen)
 
@@ -75,52 +74,53 @@ class Run:
         """Returns all checkpoints, oldest first."""
         return [self.path] if self.exported else checkpoint.committed(self.path)
 
-    def images_seen(self, found: Path) -> int:
+    def images_seen(self, folder: Path) -> int:
         """Returns the clock of a checkpoint of this run."""
-        return int(self.about["images_seen"]) if self.exported else checkpoint.images_seen(found)
+        return int(self.metadata["images_seen"]) if self.exported else checkpoint.images_seen(folder)
 
     def encoder(self, name: str | None = None, device: str = "cpu") -> encoders.Encoder:
         """Returns the encoder of the run's captions.
 
         Raises UserError if it is missing or another one is given."""
         source = encoders.find(name or self.encoder_name)
-        if source.sha256 != self.about["encoder"]["digest"]:
-            raise UserError(
-                f"the encoder {source.name} has other weights than the one of {self.path}; give that one by --encoder"
-            )
+        if source.sha256 != self.metadata["encoder"]["digest"]:
+            problem = f"the encoder {source.name} has other weights than the one of {self.path}"
+            raise UserError(f"{problem}; give that one by --encoder")
         return encoders.load(source, device, "fp32")
 
     @property
     def encoder_name(self) -> str:
         """The recorded name of the captions' encoder. Raises UserError if the run reads no captions."""
-        if not self.about["encoder"]:
-            raise UserError(f"{self.path} is a run of {self.model}, which reads no captions")
-        return str(self.about["encoder"]["name"])
+        if not self.metadata["encoder"]:
+            raise UserError(
+                f"{self.path} is a run of {self.model}, which reads no captions; give another run"
+            )
+        return str(self.metadata["encoder"]["name"])
 
-    def load(self, found: Path | None = None, device: str = "cpu") -> Loaded:
-        """Returns a checkpoint's model, averages in place, frozen. Parts that thinning has removed are left
-        out.
+    def load(self, folder: Path | None = None, device: str = "cpu") -> Loaded:
+        """Returns a checkpoint's model, averages in place, frozen. Leaves out parts that thinning removed.
 
         Raises UserError if a file is damaged or of another version."""
-        found, groups = found or self.checkpoint(), self.config.groups
+        # Networks with first weights, and the part that each file fills.
+        folder, groups = folder or self.checkpoint(), self.config.groups
         context = Context(torch.device(device), torch.float32, self.survey)
-        bare, files = _bare(self.model, groups, context), checkpoint.modules(found)
+        bare, files = _bare(self.model, groups, context), checkpoint.modules(folder)
         averages = {name: copy.deepcopy(bare[part]) for name, part in files.items() if name != part}
-        standing = {
-            part: name for name, part in reversed(files.items()) if name != part
-        }  # of several averages the first
+
+        # Of several averages of a part, the first stands in for it.
+        stand_ins = {part: name for name, part in reversed(files.items()) if name != part}
         parts = {
-            part: averages[standing[part]] if part in standing else bare[part]
-            for part in bare
+            part: averages[stand_ins[part]] if part in stand_ins else module
+            for part, module in bare.items()
             if part in files.values()
         }
         for name, module in {**parts, **averages}.items():
-            _fill(module, found, standing.get(name, name))
+            _fill(module, folder, stand_ins.get(name, name))
         return Loaded(self.model, groups, self.survey, parts, averages)
 
 
 def find(place: str | Path) -> Run:
-    """Returns the run in a folder, or the shipped one of that name. Raises UserError if there is none."""
+    """Returns the run in a folder, or the shipped model of that name. Raises UserError if there is none."""
     path = Path(place)
     if not path.exists() and (ROOT / "data" / str(place) / CONFIG).exists():
         path = ROOT / "data" / str(place)
@@ -138,28 +138,29 @@ def load_part(path: str | Path) -> nn.Module:
     Raises UserError if it is no part of a model."""
     origin = checkpoint.origin_of(Path(path))
     if origin is None:
-        raise UserError(f"{path} is no part of a model: its metadata names none")
+        raise UserError(
+            f"{path} is no part of a model: its metadata names none; give PART.safetensors of a run"
+        )
     context = Context(torch.device("cpu"), torch.float32, origin["survey"])
-    part = _bare(origin["model"], config.groups_from_json(origin["config"], origin["model"]), context)[
-        origin["part"]
-    ]
+    groups = config.groups_from_json(origin["config"], origin["model"])
+    part = _bare(origin["model"], groups, context)[origin["part"]]
     part.load_state_dict(load_file(path))
     return part.requires_grad_(False)
 
 
 def describe(run: Path) -> Json:
     """Returns config.json. Raises UserError if the folder is no run."""
+    # A missing file is another error than a damaged one.
     try:
-        about = json.loads((run / CONFIG).read_text())
+        metadata = json.loads((run / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{run} is no run: it has no {CONFIG}; `python -m train pretrain` makes one"
-        ) from None
+        advice = "`python -m train pretrain` makes one"
+        raise UserError(f"{run} is no run: it has no {CONFIG}; {advice}") from None
     except ValueError:
-        about = None
-    if not isinstance(about, dict) or not about.keys() >= _NEEDED:
+        metadata = None
+    if not isinstance(metadata, dict) or not metadata.keys() >= _NEEDED:
         raise UserError(f"{run / CONFIG} is damaged; give another run")
-    return about
+    return metadata
 
 
 def _bare(name: str, groups: Any, context: Context) -> dict[str, nn.Module]:
@@ -168,12 +169,13 @@ def _bare(name: str, groups: Any, context: Context) -> dict[str, nn.Module]:
         return dict(model.find(name).parts(groups, context))
 
 
-def _fill(module: nn.Module, found: Path, name: str) -> None:
+def _fill(module: nn.Module, folder: Path, name: str) -> None:
     """Loads the weights of a file, frozen. Raises UserError if they are of another model."""
+    file = checkpoint.part_file(name)
     try:
-        module.load_state_dict(checkpoint.tensors(found, checkpoint.part_file(name)))
+        module.load_state_dict(checkpoint.tensors(folder, file))
     except RuntimeError:
         raise UserError(
-            f"{found / checkpoint.part_file(name)} is of another model than its config says"
+            f"{folder / file} is of another model than its config says; give another run"
         ) from None
     module.requires_grad_(False)

@@ -36,9 +36,8 @@ class TrainRequest:
     preset: str
     shards: tuple[str, ...]  # sets that are read as one
     out: str
-    captions: tuple[
-        str, ...
-    ] = ()  # the tables of each; none: the only ones of these shards under data/captions
+    # The tables of each set. Empty: the only tables of these shards under data/captions.
+    captions: tuple[str, ...] = ()
     images: int | None = None  # length of the run
     precision: str = "auto"
     text: str | None = None
@@ -57,7 +56,7 @@ class Prepared:
     sets: tuple[CaptionedSet, ...]
     encoder: encoders.Encoder | None
     source: Path | None  # checkpoint with the first weights
-    about: Json  # of config.json
+    metadata: Json  # the content of config.json
     run: Path
 
     def stream(self, wanted: Wanted) -> Stream:
@@ -93,43 +92,49 @@ class Note(NamedTuple):
 class Ended(NamedTuple):
     """The last event."""
 
-    signal: int  # that ended the run; 0: it is finished
+    signal: int  # number of the signal that ended the run; 0: it is finished
 
 
 Event = Started | Step | Note | Ended
 
 
 def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
-    """Returns the checked inputs of a run. Writes nothing. Raises UserError."""
+    """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
+    # Config and sets.
     preset = presets.get(request.preset).make()
-    sets = captioned_sets.find(
-        request.shards, request.captions, tables=preset.needs.tables, encoder=request.encoder
-    )
+    tables = preset.needs.tables
+    sets = captioned_sets.find(request.shards, request.captions, tables=tables, encoder=request.encoder)
     captions = sets[0].captions
     run_config = _configured(request, preset, captions, device)
     config.require_divisible(run_config, ranks)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
     source = _source(request, run_config, captions) if request.source else None
-    about = {
+
+    # The content of config.json.
+    metadata: Json = {
         "preset": request.preset,
         "model": run_config.name,
         "config": config.to_json(run_config),
-        **captioned_sets.about(sets),
-        "encoder": {"name": request.encoder or _recorded(captions), "digest": captions.identity["weights"]}
-        if captions
-        else None,
-        "from": {"run": request.source, "checkpoint": source.name, "digest": checkpoint.digest(source)}
-        if source
-        else None,
+        **captioned_sets.describe(sets),
+        "encoder": None,
+        "from": None,
     }
-    log.require_same(Path(request.out), about)
+    if captions:
+        name = request.encoder or _recorded(captions)
+        metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
+    if source:
+        digest = checkpoint.digest(source)
+        metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
+    log.require_same(Path(request.out), metadata)
+
+    # Encoder and stream.
     encoder = None
     if captions and run_config.needs.encoder:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
-    prepared = Prepared(run_config, sets, encoder, source, about, Path(request.out))
+    prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out))
     samples = prepared.stream(Wanted(vectors=())).order.samples
     if samples < ranks:
-        raise UserError(f"{ranks} ranks are more than the {samples} samples of the set")
+        raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
     return prepared
 
 
@@ -139,21 +144,26 @@ def train(request: TrainRequest) -> Generator[Event]:
     Raises UserError. Of several ranks, one raises it and the others exit with code 2."""
     device = encoders.choose_device(request.device)
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # sums depend on the number; more threads slow small models down
+        # Sums depend on the number of threads, and more threads slow small models down.
+        torch.set_num_threads(1)
     ranks = Ranks.join(device)
     with ExitStack() as stack:
+        # Inputs.
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
         run, images = prepared.run, prepared.config.run.images
         newest = ranks.together(lambda: _open(prepared, ranks, stack))
+
+        # A finished run.
         if newest and checkpoint.images_seen(newest) >= images:
             if ranks.rank == 0:
-                seen = f"{checkpoint.images_seen(newest):,} images are seen, of {images:,} asked for"
+                seen = f"{checkpoint.images_seen(newest):,} of {images:,} images are seen"
                 yield Note(f"finished: {seen}; nothing is left to do")
             yield Ended(0)
             return
+
+        # The loop.
         trainer = ranks.together(lambda: _trainer(prepared, ranks, newest))
-        trained = _trained(prepared, ranks, trainer, run, stack)
-        for event in trained:
+        for event in _train(prepared, ranks, trainer, run, stack):
             if ranks.rank == 0:
                 yield event
         if trainer.ended_by and ranks.rank == 0:
@@ -162,19 +172,20 @@ def train(request: TrainRequest) -> Generator[Event]:
 
 
 def finish(events: Iterator[Event]) -> int:
-    """Runs to the end without a display.
+    """Trains to the end without a display.
 
-    Returns the number of the signal that ended the run, 0 if it is finished."""
+    Returns the number of the signal that ended the run, or 0 if the run is finished."""
     signal = 0
     for event in events:
         signal = event.signal if isinstance(event, Ended) else signal
     return signal
 
 
-def _trained(
+def _train(
     prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack
 ) -> Iterator[Event]:
     """Runs the loop over the stream. Keeps the log on rank 0."""
+    # Stream. One process per node fetches remote files.
     begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
     stream = ranks.together(lambda: prepared.stream(wanted))
     limit = int(loop.cache_gb * 1e9)
@@ -185,6 +196,8 @@ def _trained(
     batch = prepared.config.groups.training.batch
     batches = stream.batches(begin, batch, rank=ranks.rank, ranks=ranks.count, workers=loop.workers)
     stack.callback(batches.close)
+
+    # Log.
     records = ranks.together(
         lambda: Log(run, begin, prepared.sets, ranks.device) if ranks.rank == 0 else None
     )
@@ -195,6 +208,7 @@ def _trained(
     def recorded(event: Tick | Grid) -> str:
         return records.record(event, trainer) if records else ""
 
+    # Loop.
     if not begin:
         ranks.together(partial(recorded, Grid(0)))
     with closing(trainer.run(batches, run)) as events:
@@ -210,14 +224,18 @@ def _configured(
 ) -> RunConfig:
     """Returns the preset with the changes of the command."""
     _require_no_duplicates(request)
+
+    # The width of the text vectors follows the tables.
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
         preset = preset.replaced("model", replace(sizes, text_dim=captions.dimensions))
     run_config = config.with_settings(preset, request.settings)
     width = getattr(run_config.groups.model, "text_dim", None)
     if captions and width not in (None, captions.dimensions):
-        sentence = f"{captions.storage.url} has embeddings of {captions.dimensions}"
-        raise UserError(f"{sentence}, and model.text_dim is {width}; leave it out")
+        problem = f"{captions.storage.url} has embeddings of {captions.dimensions} dimensions"
+        raise UserError(f"{problem}, and model.text_dim is {width}; leave model.text_dim out")
+
+    # Options that stand for settings.
     if request.images is not None:
         run_config = config.with_settings(run_config, [f"run.images={request.images}"])
     if request.text is not None:
@@ -251,6 +269,8 @@ def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str
         if request.precision not in PRECISIONS:
             raise UserError(f"unknown precision {request.precision!r}; known are auto, fp32, bf16")
         return request.precision
+
+    # auto: a resumed run keeps its precision, because its numbers depend on it.
     if (Path(request.out) / runs.CONFIG).exists():
         return str(runs.describe(Path(request.out))["config"]["training"]["precision"])
     return "bf16" if encoders.has_bf16(device) else "fp32"
@@ -266,13 +286,11 @@ def _encoder(request: TrainRequest, captions: CaptionSet, device: str, precision
     try:
         source = encoders.find(name)
     except UserError as error:
-        raise UserError(
-            f"L_ConG needs the captions' encoder: {error}; or --set loss.cong_weight=0 does without"
-        ) from None
+        advice = "or --set loss.cong_weight=0 does without"
+        raise UserError(f"L_ConG needs the captions' encoder: {error}; {advice}") from None
     if source.sha256 != captions.identity["weights"]:
-        raise UserError(
-            f"the encoder {name} has other weights than the one that made {captions.storage.url}; give that one by --encoder"
-        )
+        problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
+        raise UserError(f"{problem}; give that one by --encoder")
     return encoders.load(source, device, precision)
 
 
@@ -280,40 +298,46 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
+    # Kind and model of the run.
     source, run = runs.find(str(request.source)), Path(request.out)
     if source.exported:
-        raise UserError(
-            f"{source.path} is an export, which holds only the parts for drawing; give the run directory that it is of"
-        )
+        problem = f"{source.path} is an export, which holds only the parts for drawing"
+        raise UserError(f"{problem}; give the run directory that it is of")
     if source.model != run_config.name:
+        problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
+        raise UserError(f"{problem}; give a run of {run_config.name}")
+
+    # Encoder of its captions.
+    if captions and source.metadata["encoder"]["digest"] != captions.identity["weights"]:
+        tables, encoder = captions.storage.url, source.encoder_name
         raise UserError(
-            f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}; give a run of that model"
+            f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {encoder}; "
+            f"give captions of these shards by {encoder}"
         )
-    if captions and source.about["encoder"]["digest"] != captions.identity["weights"]:
-        sentence = f"{captions.storage.url} was made by {_recorded(captions)}, and {source.path} was trained with {source.encoder_name}"
-        raise UserError(f"{sentence}, whose vectors mean other things; make captions by that one")
+
+    # Sizes of its networks. The minibatch deviation has no weights, so its group may differ.
     theirs, ours = (dict(vars(c.groups.model), mbstd_group=0) for c in (source.config, run_config))
-    changed = [
+    changes = [
         f"model.{name} is {theirs.get(name)} there and {value} here"
         for name, value in ours.items()
         if theirs.get(name) != value
     ]
-    if changed:
-        raise UserError(
-            f"{source.path} is of another model: {'; '.join(changed)}; give the preset that it was made by, or --set"
-        )
-    begun = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
-    kept = source.path / "checkpoints" / str(begun.get("checkpoint"))
-    return (
-        kept if begun.get("run") == request.source and kept in source.checkpoints() else source.checkpoint()
-    )
+    if changes:
+        problem = f"{source.path} is of another model: {'; '.join(changes)}"
+        raise UserError(f"{problem}; give the preset that it was made by, or --set")
+
+    # A restart takes the checkpoint of the first start, though the other run may have newer ones.
+    origin = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
+    first = source.path / "checkpoints" / str(origin.get("checkpoint"))
+    same = origin.get("run") == request.source and first in source.checkpoints()
+    return first if same else source.checkpoint()
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
     """Writes the run's folder and config.json, on rank 0. Returns the checkpoint to resume from."""
     run = prepared.run
     if ranks.rank == 0:
-        log.write_config(run, {**prepared.about, "survey": surveyed(prepared)})
+        log.write_config(run, {**prepared.metadata, "survey": surveyed(prepared)})
         stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:

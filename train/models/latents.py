@@ -29,9 +29,11 @@ def draw_latents(
 
     A share `mixing` of them changes z at a uniform layer 1 .. L - 1."""
     width, layers = 2 * sizes.z_dim, sizes.layers
-    normal, uniform = draw(seed, use, numbers, width + sizes.noise_size, device=device)
-    chosen = 1 + (uniform[:, 1] * (layers - 1)).long().clamp(max=layers - 2)
-    cutoff = torch.where(uniform[:, 0] < mixing, chosen, layers)
+    normal, uniform = draw(seed, use, numbers, width + sizes.noise_size, device=device)  # (N, 2Z + P), (N, 2)
+
+    # Style mixing: Karras et al., StyleGAN, CVPR 2019, section 3.1.
+    layer = 1 + (uniform[:, 1] * (layers - 1)).long().clamp(max=layers - 2)
+    cutoff = torch.where(uniform[:, 0] < mixing, layer, layers)  # (N,)
     return Latents(normal[:, :width].unflatten(1, (2, -1)), cutoff, normal[:, width:])
 
 

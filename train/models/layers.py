@@ -3,10 +3,10 @@
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, here "SG2", and Progressive
 Growing of GANs, ICLR 2018, here "PG".
 
-Equalised (PG 4.1): a weight is kept as N(0, 1) and used times 1 / sqrt(fan in). The leaky ReLU has slope 0.2
-and a gain of sqrt(2) after it. Since lrelu(g x) = g lrelu(x), weights and biases contain that gain at no
-cost. Pictures of features are channels-last, in float32 or bfloat16. Styles, demodulation and the standard
-deviation have at least float32; float64 is for tests.
+Equalised (PG 4.1): a weight is stored as N(0, 1) and multiplied by 1 / sqrt(fan in) in use. The leaky ReLU
+has slope 0.2 and a gain of sqrt(2) after it. Since lrelu(g x) = g lrelu(x), weights and biases contain that
+gain at no cost. Feature maps are channels-last, in float32 or bfloat16. Styles, demodulation and the standard
+deviation have at least float32. Tests use float64.
 
 Axes: N samples, C channels (I of the input, O of the output), H rows, W columns, K features, k side of the
 kernel.
@@ -39,9 +39,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I) -> (N, O)."""
-        return torch.addmm(
-            self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale
-        )  # x is smaller than the weight
+        # x has fewer values than the weight, so the scale is applied to x.
+        return torch.addmm(self.bias, x * self.scale, self.weight.t(), beta=self.bias_scale)
 
 
 class DenseLrelu(Linear):
@@ -66,9 +65,8 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, H, W)."""
-        return lrelu_(
-            functional.conv2d(x, self._weight(x), self._bias(x), padding=self.weight.shape[-1] // 2)
-        )
+        padding = self.weight.shape[-1] // 2
+        return lrelu_(functional.conv2d(x, self._weight(x), self._bias(x), padding=padding))
 
     def _weight(self, x: Tensor) -> Tensor:
         return (self.weight * self.scale).to(x.dtype)
@@ -89,7 +87,7 @@ class DownConv(Conv):
 
 
 class DownSkip(nn.Module):
-    """A picture halved, then a convolution 1 x 1 without bias."""
+    """Downsampling to half the side, then a convolution 1 x 1 without bias."""
 
     def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0) -> None:
         super().__init__()
@@ -116,34 +114,36 @@ class ModulatedConv(nn.Module):
         """(N, I, H, W), style (N, I), noise (N, 1, H, W) -> (N, O, H, W).
 
         A ModulatedUpConv has noise and output of twice the side."""
+        # Modulation (SG2 equation 1), convolution, demodulation (SG2 equation 3).
         demodulation = GAIN * demodulate(self.weight, style)  # (N, O)
-        y = self.convolve(x * per_channel(style, x))
+        y = self.convolve(x * per_channel(style, x))  # (N, O, H, W)
         y = y * per_channel(demodulation, y)
+
+        # Bias, noise, leaky ReLU.
         bias, strength = (self.bias * GAIN).to(y.dtype), (self.noise_strength * GAIN).to(y.dtype)
         return lrelu_(y.add_(bias[:, None, None]).add_(noise.to(y.dtype) * strength))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """Returns the convolution alone."""
+        """Returns the bare convolution: (N, I, H, W) -> (N, O, H, W)."""
         return functional.conv2d(x, self.weight.to(x.dtype), padding=1)
 
 
 class ModulatedUpConv(ModulatedConv):
-    """A modulated convolution, transposed with stride 2, and a blur.
+    """A modulated, transposed convolution with stride 2, and a blur.
 
     Its kernel (O, I, 3, 3) has the orientation of a transposed convolution."""
 
     def convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, 2H, 2W)."""
-        y = functional.conv_transpose2d(
-            x, self.weight.to(x.dtype).transpose(0, 1), stride=2
-        )  # (N, O, 2H + 1, 2W + 1)
+        kernel = self.weight.to(x.dtype).transpose(0, 1)  # (I, O, 3, 3)
+        y = functional.conv_transpose2d(x, kernel, stride=2)  # (N, O, 2H + 1, 2W + 1)
         return blur(y, 1, gain=4)
 
 
 class ToRGB(nn.Module):
     """A modulated convolution 1 x 1 to colours, not demodulated (SG2 appendix B).
 
-    It is a product with every sample's own weights."""
+    It multiplies features with one weight matrix per sample."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -155,24 +155,23 @@ class ToRGB(nn.Module):
         """(N, I, H, W), style (N, I) -> float32 (N, 3, H, W)."""
         n, c, h, w = x.shape
         weight = self.weight * (self.scale * style)[:, None]  # (N, 3, I)
-        y = torch.bmm(
-            x.permute(0, 2, 3, 1).reshape(n, h * w, c), weight.to(x.dtype).transpose(1, 2)
-        )  # (N, HW, 3)
+        pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)  # (N, HW, I)
+        y = torch.bmm(pixels, weight.to(x.dtype).transpose(1, 2))  # (N, HW, 3)
         return at_least_float32(y).add(self.bias).reshape(n, h, w, 3).permute(0, 3, 1, 2)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Returns x in float32, or as it is if it is float64."""
+    """Returns x in float32, or unchanged if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def lrelu_(x: Tensor) -> Tensor:
-    """Applies the leaky ReLU in place. The layer before it contains its gain."""
+    """Applies the leaky ReLU in place. The layer before it multiplies by the gain."""
     return functional.leaky_relu_(x, SLOPE)
 
 
 def per_channel(scales: Tensor, x: Tensor) -> Tensor:
-    """Returns scales (N, C) as (N, C, 1, 1) of the type of x."""
+    """Returns scales (N, C) as (N, C, 1, 1) in the dtype of x."""
     return scales.to(x.dtype)[:, :, None, None]
 
 
@@ -198,18 +197,23 @@ def upsample(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """Applies the FIR, then takes every second pixel: (N, C, H, W) -> (N, C, H/2, W/2)."""
     if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-        return blur(x, 1)[:, :, ::2, ::2]  # a strided depthwise convolution is slow there
+        # A strided depthwise convolution in bfloat16 is slow on a CPU.
+        return blur(x, 1)[:, :, ::2, ::2]
     return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Returns x with a further channel: the mean standard deviation in its group, float32 (N, C + 1, H, W).
+    """Appends a channel with the mean standard deviation of the group: (N, C, H, W) -> (N, C + 1, H, W).
 
     PG section 3. Groups are consecutive samples. A batch smaller than a group is one group."""
     n, _, h, w = x.shape
+
+    # One number for each of G groups.
     groups = grouped(x, group)  # (G, group, C, H, W)
-    variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
+    variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # (G, C, H, W)
     deviation = (variance + _EPSILON).sqrt().mean((1, 2, 3))  # (G,)
+
+    # The same number at every pixel of the group's samples.
     channel = deviation.repeat_interleave(groups.shape[1])[:, None, None, None].expand(n, 1, h, w)
     return torch.cat([x, channel], 1)
 
@@ -225,7 +229,7 @@ def grouped(x: Tensor, group: int) -> Tensor:
 
 
 class _Blur(torch.autograd.Function):
-    """The FIR with its own gradient: itself with the other padding, faster than the general gradient."""
+    """The FIR. Its gradient is the FIR with the complementary padding, faster than autograd's."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
@@ -234,11 +238,8 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return (
-            blur(gradient.contiguous(memory_format=torch.channels_last), 3 - ctx.padding, gain=ctx.gain),
-            None,
-            None,
-        )
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        return blur(gradient, 3 - ctx.padding, gain=ctx.gain), None, None
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
@@ -247,6 +248,7 @@ def _kernel(x: Tensor, gain: float) -> Tensor:
 
 @cache
 def _fir(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # training may use it later
+    # The first call may be under inference_mode, and training uses the cached tensor later.
+    with torch.inference_mode(False):
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8  # sums to 1
         return (gain * torch.outer(taps, taps)).to(device, dtype)

@@ -9,7 +9,7 @@ actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2".
     L_ConD = L_Con(f_s(x)),  L_ConG = L_Con(F(x')), F the frozen image encoder
     L_Con(a) = -tau E_i log( exp(cos(a_i, h_i) / tau) / sum_j exp(cos(a_j, h_i) / tau) )
 
-All sums of the papers over a batch are means here. A setting names each difference of the authors' program:
+The papers' sums over a batch are means here. LAFITE's program differs from its paper in two settings:
 
     projection  "sample"     D(x_i, h_i) = f_d(x_i) + <h_i, f_s(x_i)>              the paper
                 "batch_sum"  every logit of a group gets sum_i <h_i, f_s(x_i)>     the program
@@ -60,7 +60,7 @@ class LossConfig:
         if self.contrastive_group < 1:
             raise ValueError(f"contrastive_group is {self.contrastive_group}; it must be at least 1")
         if not 0 < self.path_decay <= 1:
-            raise ValueError(f"path_decay is {self.path_decay}; it must lie above 0 and not above 1")
+            raise ValueError(f"path_decay is {self.path_decay}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ class Judgement:
 
     def logits(self, config: LossConfig) -> Tensor:
         """Returns D(x, h), (N,)."""
-        return self.score + project(
-            self.meaning, self.h, form=config.projection, group=config.contrastive_group
-        )
+        form, group = config.projection, config.contrastive_group
+        return self.score + project(self.meaning, self.h, form=form, group=group)
 
     def contrast(self, config: LossConfig) -> Tensor:
         """Returns L_ConD, a scalar."""
@@ -109,25 +108,26 @@ def real_losses(config: LossConfig, real: Judgement) -> dict[str, Tensor]:
 
 def project(meaning: Tensor, h: Tensor, *, form: str, group: int) -> Tensor:
     """Returns the captions' term of the logits: f_s (N, D), h (N, D) -> (N,)."""
-    products = (meaning * h).sum(1)
+    products = (meaning * h).sum(1)  # (N,)
     if form == "sample":
         return products
+    # Every sample of a group gets the group's sum.
     return grouped(products, group).sum(1, keepdim=True).expand(-1, min(group, len(h))).flatten()
 
 
 def contrast(a: Tensor, h: Tensor, config: LossConfig) -> Tensor:
-    """Returns L_Con, a scalar, of a (N, D) of pictures and h (N, D) of captions.
+    """Returns L_Con, a scalar, of vectors a (N, D) of pictures and h (N, D) of captions.
 
     Each caption has a softmax over its group's pictures."""
     return contrast_of(cosines(a, h, config.contrastive_group), config)
 
 
 def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
-    """Returns L_Con of cosines (G, g captions, g pictures). Own pairs are on the diagonal."""
+    """Returns L_Con of cosines (G, g captions, g pictures). The diagonal holds the matching pairs."""
     logits = cosines / config.temperature
     if config.contrast == "sharpened":
-        return -_own(logits.exp().log_softmax(2)) - math.log(config.temperature)
-    return -config.temperature * _own(logits.log_softmax(2))
+        return -_matching(logits.exp().log_softmax(2)) - math.log(config.temperature)
+    return -config.temperature * _matching(logits.log_softmax(2))
 
 
 def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
@@ -147,7 +147,8 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
     """Returns |J^T y| of each picture (SG2 equation 4), a root mean square over layers, (N,), differentiable.
 
-    The images (N, 3, R, R) are made of ws (N, L, W). y = noise / R with noise ~ N(0, 1), (N, 3, R, R)."""
+    J is the derivative of images (N, 3, R, R) by ws (N, L, W). y is noise / R with noise ~ N(0, 1),
+    (N, 3, R, R)."""
     (gradient,) = torch.autograd.grad((images * noise).sum() / images.shape[-1], ws, create_graph=True)
     return at_least_float32(gradient).square().sum(2).mean(1).sqrt()
 
@@ -155,9 +156,10 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
     """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,).
 
-    The mean is that before these lengths, and a constant here."""
+    The mean does not contain these lengths yet, and gets no gradient."""
     return (lengths - mean).square()
 
 
-def _own(log_probabilities: Tensor) -> Tensor:
+def _matching(log_probabilities: Tensor) -> Tensor:
+    """Returns the mean over the matching pairs: (G, g, g) -> a scalar."""
     return log_probabilities.diagonal(dim1=1, dim2=2).mean()

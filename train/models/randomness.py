@@ -1,9 +1,9 @@
 """Random numbers of models: in a training step by sample number, in drawing by picture number.
 
-Every sample has its own stream, a function of (seed, use, its global number). So a rank or a micro-batch
-draws the numbers of its samples alone, and they are those of the global batch. A training stream is torch's
-generator of the device, seeded with a 64-bit mix of the three; its numbers differ between devices. A drawing
-stream is NumPy's Philox, equal on every device.
+Every sample has its own stream, a function of (seed, use, global number). So a rank or a micro-batch draws
+only the numbers of its samples, and gets those of the global batch. A training stream is torch's generator
+of the device, seeded with a 64-bit mix of the three. Its numbers differ between devices. A drawing stream is
+NumPy's Philox, equal on every device.
 
 Axes: N samples or pictures.
 """
@@ -24,10 +24,8 @@ def draw(
 
     Each row has its sample's own stream."""
     generator = torch.Generator(device)
-    normal, uniform = (
-        torch.empty(len(numbers), size, device=device),
-        torch.empty(len(numbers), 2, device=device),
-    )
+    normal = torch.empty(len(numbers), size, device=device)
+    uniform = torch.empty(len(numbers), 2, device=device)
     for i, number in enumerate(numbers):
         generator.manual_seed(mixed(seed, use, number))
         normal[i].normal_(generator=generator)
@@ -38,7 +36,7 @@ def draw(
 def mixed(*numbers: int) -> int:
     """Returns 64 bits that change wholly with any number and with their order.
 
-    SplitMix64's finaliser, once per number."""
+    Applies SplitMix64's finaliser once per number."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _MASK
@@ -55,7 +53,6 @@ def of_pictures(seed: int, numbers: Sequence[int], size: int, *, use: int = 0) -
 
 
 def _of_picture(seed: int, use: int, number: int, size: int) -> np.ndarray:
-    stream = np.random.Philox(
-        key=np.array([seed, use], np.uint64), counter=np.array([0, 0, number, 0], np.uint64)
-    )
+    key, counter = np.array([seed, use], np.uint64), np.array([0, 0, number, 0], np.uint64)
+    stream = np.random.Philox(key=key, counter=counter)
     return np.random.Generator(stream).standard_normal(size, dtype=np.float32)

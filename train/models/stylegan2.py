@@ -10,7 +10,7 @@ drawing.
     R1                                                          phase r1      (Mescheder et al., 2018)
 
 Axes: N samples of a micro-batch, D dimensions of an embedding, R resolution, Z width of z, P noise values of
-a picture.
+a picture, L layers, W width of w.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ GENERATOR, DISCRIMINATOR, EMA = "generator", "discriminator", "ema"
 
 _G, _D, _PATH, _PATH_NOISE = range(4)  # uses of a step's random numbers
 _MEAN = 1  # use of a drawing's random numbers: the mean latent
-_MEAN_OF = 4096  # latents
+_MEAN_OF = 4096  # latents in the mean
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Training:
     g_lr: float = 2.5e-3
     d_lr: float = 2.5e-3
     beta2: float = 0.99  # of Adam; its first is 0
-    path_every: int = 4  # steps between two of the path length; 0: never
-    r1_every: int = 16
+    path_every: int = 4  # steps from one path-length step to the next; 0: never
+    r1_every: int = 16  # steps from one R1 step to the next; 0: never
     mixing: float = 0.9  # share of pictures with two latents
     ema_half_life: int = 20_000  # images
     ema_ramp_up: float = 0.05
@@ -51,15 +51,10 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "batch": 1,
-            **dict.fromkeys(
-                ("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr"), 0
-            ),
-        }
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {value}")
+        from_zero = ("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr")
+        for name, least in {"batch": 1, **dict.fromkeys(from_zero, 0)}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
         for name in ("mixing", "beta2"):
@@ -80,9 +75,8 @@ class Config:
 class Options:
     """Options of drawing."""
 
-    truncation: float = (
-        1.0  # below 1: latents nearer their mean, less varied (Karras et al., StyleGAN, 2019, appendix B)
-    )
+    # Below 1: latents nearer their mean, less varied pictures (Karras et al., StyleGAN, 2019, appendix B).
+    truncation: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.truncation <= 1:
@@ -98,30 +92,26 @@ def needs(config: Config) -> Needs:
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
     """Returns both networks."""
-    g, d = Generator(config.model), Discriminator(config.model)
-    return {
-        GENERATOR: g.to(context.device, context.weights),
-        DISCRIMINATOR: d.to(context.device, context.weights),
-    }
+    networks = {GENERATOR: Generator(config.model), DISCRIMINATOR: Discriminator(config.model)}
+    return {name: network.to(context.device, context.weights) for name, network in networks.items()}
 
 
 def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
-    """Returns the game between both networks."""
+    """Returns the training of both networks against each other."""
+    # Phases, without the regularisers that are switched off.
     game, training = _Game(parts, config, context), config.training
-    averages = {EMA: Average(GENERATOR, lambda before, after: _remains(training, before, after))}
+    path_every = training.path_every if config.loss.path_weight else 0
+    r1_every = training.r1_every if config.loss.r1 else 0
     phases = [
         Phase("g", (GENERATOR,), game.generator),
-        Phase(
-            "path",
-            (GENERATOR,),
-            game.path,
-            training.path_every if config.loss.path_weight else 0,
-            settle=game.move_path_mean,
-        ),
+        Phase("path", (GENERATOR,), game.path, path_every, settle=game.move_path_mean),
         Phase("d", (DISCRIMINATOR,), game.discriminator),
-        Phase("r1", (DISCRIMINATOR,), game.r1, training.r1_every if config.loss.r1 else 0),
+        Phase("r1", (DISCRIMINATOR,), game.r1, r1_every),
     ]
     phases = [phase for phase in phases if phase.every]
+
+    # Average and optimisers.
+    averages = {EMA: Average(GENERATOR, lambda before, after: _remains(training, before, after))}
     optimisers: dict[str, torch.optim.Optimizer] = {
         part: _adam(part, network, phases, training) for part, network in parts.items()
     }
@@ -136,10 +126,10 @@ def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
 def draw(
     parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
 ) -> Tensor:
-    """Returns the generator's pictures (N, 3, R, R) of z and noise (N, Z + P) and caption vectors (N, D)."""
+    """Returns pictures (N, 3, R, R) of z and noise in `start` (N, Z + P) and of caption vectors (N, D)."""
     generator = cast(Generator, parts[GENERATOR])
-    z, noise = start.split([generator.sizes.z_dim, generator.sizes.noise_size], dim=1)
-    ws = generator.latents(z)
+    z, noise = start.split([generator.sizes.z_dim, generator.sizes.noise_size], dim=1)  # (N, Z), (N, P)
+    ws = generator.latents(z)  # (N, L, W)
     if options.truncation < 1:
         ws = _mean_latent(generator, z).lerp(ws, options.truncation)
     return generator.synthesise(ws, texts.vectors, noise=noise, dtype=context.dtype)
@@ -151,9 +141,8 @@ class _Game:
     def __init__(self, parts: dict[str, nn.Module], config: Config, context: Context) -> None:
         self._g, self._d = cast(Generator, parts[GENERATOR]), cast(Discriminator, parts[DISCRIMINATOR])
         self._config, self._context = config, context
-        self.path_mean = torch.zeros(
-            (), device=context.device, dtype=context.weights
-        )  # running mean of path lengths
+        # Running mean of path lengths.
+        self.path_mean = torch.zeros((), device=context.device, dtype=context.weights)
 
     def generator(self, micro: Micro) -> Iterator[Terms]:
         """Yields the terms of L'_G."""
@@ -165,37 +154,35 @@ class _Game:
     def discriminator(self, micro: Micro) -> Iterator[Terms]:
         """Yields the terms of L'_D on generated pictures, then on real ones."""
         h, loss = micro.vectors["d"], self._config.loss
+
+        # Generated pictures.
         with torch.no_grad():
             images = self._generated(micro, h, _D)
-        yield {
-            f"fake_{name}": term for name, term in losses.fake_losses(loss, self._judged(images, h)).items()
-        }
-        yield {
-            f"real_{name}": term
-            for name, term in losses.real_losses(loss, self._judged(micro.pictures[:, 0], h)).items()
-        }
+        terms = losses.fake_losses(loss, self._judged(images, h))
+        yield {f"fake_{name}": term for name, term in terms.items()}
+
+        # Real pictures.
+        terms = losses.real_losses(loss, self._judged(micro.pictures[:, 0], h))
+        yield {f"real_{name}": term for name, term in terms.items()}
 
     def path(self, micro: Micro) -> Iterator[Terms]:
-        """Yields the penalty of path lengths, and their mean, on every other sample.
-
-        The global number chooses the samples, so micro-batches and ranks do not change the choice."""
-        model, training, device = self._config.model, self._config.training, self._context.device
+        """Yields the penalty (StyleGAN2, equation 4) and mean of path lengths, on every other sample."""
+        # Micro-batches and ranks do not change the choice of samples: those of even global number.
+        model, training, device = self._config.model, self._config.training, str(self._context.device)
         numbers = micro.numbers[micro.numbers.start % 2 :: 2]
         h = micro.vectors["g"][micro.numbers.start % 2 :: 2]
-        latents = draw_latents(
-            model, training.seed, _PATH, numbers, mixing=training.mixing, device=str(device)
-        )
+
+        # Their pictures.
+        latents = draw_latents(model, training.seed, _PATH, numbers, mixing=training.mixing, device=device)
         ws = self._g.latents(latents.z.to(h.dtype), latents.cutoff)
         images = self._g.synthesise(ws, h, noise=latents.noise.to(h.dtype), dtype=self._context.dtype)
-        noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=str(device)).to(
-            images.dtype
-        )
-        lengths = losses.path_lengths(images, ws, noise)
+
+        # Path lengths.
+        noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=device)
+        lengths = losses.path_lengths(images, ws, noise.to(images.dtype))
         penalty = losses.path_penalty(lengths, self.path_mean).mean()
-        yield {
-            "path": training.path_every * self._config.loss.path_weight * penalty,
-            "length": lengths.detach().mean(),
-        }
+        weight = training.path_every * self._config.loss.path_weight
+        yield {"path": weight * penalty, "length": lengths.detach().mean()}
 
     def move_path_mean(self, terms: Terms) -> None:
         """Moves the running mean towards the mean length of the global batch, unless that is not finite."""
@@ -203,17 +190,17 @@ class _Game:
             self.path_mean.lerp_(terms["length"], self._config.loss.path_decay)
 
     def r1(self, micro: Micro) -> Iterator[Terms]:
-        """Yields R1 on real pictures."""
+        """Yields R1 on real pictures (Mescheder et al., equation 9)."""
         real = micro.pictures[:, 0].clone().requires_grad_()
-        penalty = losses.gradient_penalty(
-            self._judged(real, micro.vectors["d"]).logits(self._config.loss), real
-        )
+        logits = self._judged(real, micro.vectors["d"]).logits(self._config.loss)
+        penalty = losses.gradient_penalty(logits, real)
         yield {"r1": self._config.training.r1_every * self._config.loss.r1 / 2 * penalty.mean()}
 
     def _generated(self, micro: Micro, h: Tensor, use: int) -> Tensor:
-        training, device = self._config.training, str(self._context.device)
+        """Returns pictures (N, 3, R, R) of h (N, D) and random latents."""
+        model, training, device = self._config.model, self._config.training, str(self._context.device)
         latents = draw_latents(
-            self._config.model, training.seed, use, micro.numbers, mixing=training.mixing, device=device
+            model, training.seed, use, micro.numbers, mixing=training.mixing, device=device
         )
         z, noise = latents.z.to(h.dtype), latents.noise.to(h.dtype)
         return self._g(z, h, cutoff=latents.cutoff, noise=noise, dtype=self._context.dtype)
@@ -225,10 +212,9 @@ class _Game:
 
 def _adam(part: str, network: nn.Module, phases: list[Phase], training: Training) -> torch.optim.Adam:
     """Returns a part's Adam, slowed down by its lazy regulariser."""
-    lazy = max((phase.every for phase in phases if part in phase.parts and phase.every > 1), default=0)
-    lr, betas = ema.lazy_adam(
-        training.g_lr if part == GENERATOR else training.d_lr, (0.0, training.beta2), lazy
-    )
+    every = max((phase.every for phase in phases if part in phase.parts and phase.every > 1), default=0)
+    lr = training.g_lr if part == GENERATOR else training.d_lr
+    lr, betas = ema.lazy_adam(lr, (0.0, training.beta2), every)
     return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
 

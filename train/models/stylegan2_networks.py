@@ -10,9 +10,10 @@ condition code c_l. The style that modulates the layer is (LAFITE's "conditional
     style = "w"             u_l = B_l [c_l ; w]                     the authors' program
 
 The discriminator has one body and two heads: D(x, h) = f_d(x) + <h, f_s(x)>. It returns f_d(x) and f_s(x),
-and train/models/losses.py joins them. Skip generator, residual discriminator, no clamping of features.
+and train/models/losses.py joins them. The generator has skip connections, the discriminator is residual
+(SG2 figure 7), and features are not clamped.
 
-Nothing here draws random numbers after initialisation: latents, cutoffs and noise are arguments
+The networks draw no random numbers after initialisation: latents, cutoffs and noise are arguments
 (train/models/latents.py).
 
 Axes: N samples, C channels, R resolution, L layers with a latent of their own, M modulated layers, P noise
@@ -66,21 +67,13 @@ class Sizes:
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 8 to 1024")
         if self.style not in ("stylespace", "w"):
             raise ValueError(f"style is {self.style}; it must be stylespace or w")
-        for name in (
-            "text_dim",
-            "z_dim",
-            "w_dim",
-            "mapping_layers",
-            "text_width",
-            "channel_max",
-            "mbstd_group",
-        ):
+        widths = ("text_dim", "z_dim", "w_dim", "text_width", "channel_max")
+        for name in (*widths, "mapping_layers", "mbstd_group"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.channel_base < self.resolution:
-            raise ValueError(
-                f"channel_base is {self.channel_base}; it must be at least the resolution, {self.resolution}"
-            )
+            least = f"the resolution, {self.resolution}"
+            raise ValueError(f"channel_base is {self.channel_base}; it must be at least {least}")
 
     @property
     def sides(self) -> list[int]:
@@ -91,7 +84,7 @@ class Sizes:
     def layers(self) -> int:
         """L: latents of a picture.
 
-        The colours of a side share theirs with the next side's first convolution."""
+        The colours of a side and the next side's first convolution share one latent."""
         return 2 * len(self.sides)
 
     @property
@@ -118,6 +111,7 @@ class Mapping(nn.Sequential):
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, Z) -> (N, W)."""
+        # Pixel norm of z: Karras et al., Progressive Growing of GANs, ICLR 2018, section 4.2.
         return super().forward(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
 
 
@@ -128,18 +122,17 @@ class ConditionCodes(nn.Module):
         super().__init__()
         self.width = sizes.text_width
         self.first = DenseLrelu(sizes.text_dim, count * self.width, pace=_PACE)
-        self.weight = nn.Parameter(
-            torch.randn(count, self.width, self.width) / _PACE
-        )  # (M, T, T), inputs first
+        # (M, T, T), inputs first.
+        self.weight = nn.Parameter(torch.randn(count, self.width, self.width) / _PACE)
         self.bias = nn.Parameter(torch.zeros(count, self.width))
 
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:
         """(N, D) -> M codes (N, T)."""
         hidden = self.first(h).unflatten(1, (-1, self.width)).transpose(0, 1)  # (M, N, T)
         gain = GAIN * _PACE
-        return lrelu_(
-            torch.baddbmm(self.bias[:, None], hidden * (gain / math.sqrt(self.width)), self.weight, beta=gain)
-        ).unbind()
+        scaled = hidden * (gain / math.sqrt(self.width))
+        codes = torch.baddbmm(self.bias[:, None], scaled, self.weight, beta=gain)  # (M, N, T)
+        return lrelu_(codes).unbind()
 
 
 class StyleSpace(nn.Module):
@@ -175,10 +168,14 @@ class Synthesis(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
+
+        # Convolutions: one at 4 x 4, then two per side.
         sides, c = sizes.sides, sizes.channels
         convs: list[ModulatedConv] = [ModulatedConv(c(4), c(4))]
         for side in sides[1:]:
             convs += [ModulatedUpConv(c(side // 2), c(side)), ModulatedConv(c(side), c(side))]
+
+        # Condition codes, styles and colours. Their order determines the first weights.
         style = {"stylespace": StyleSpace, "w": WStyle}[sizes.style]
         self.noise_sides = sizes.noise_sides
         self.constant = nn.Parameter(torch.randn(c(4), 4, 4))
@@ -190,15 +187,17 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, h: Tensor, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """ws (N, L, W), h (N, D), noise (N, P) -> float32 (N, 3, R, R)."""
-        w, codes = ws.unbind(1), self.codes(h)
-        pieces = noise.split([side**2 for side in self.noise_sides], 1)
+        # Conditions, noise and the constant.
+        w, codes = ws.unbind(1), self.codes(h)  # L (N, W), M (N, T)
+        noises = noise.split([side**2 for side in self.noise_sides], 1)  # (N, side^2) each
         x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+
+        # Convolutions. After the last one of a side, add its colours.
         image: Tensor | None = None
-        for i, (conv, style, side) in enumerate(
-            zip(self.convs, self.conv_styles, self.noise_sides, strict=True)
-        ):
-            x = conv(x, style(w[i], codes[i]), pieces[i].view(-1, 1, side, side))  # (N, C, side, side)
-            if i % 2 == 0:  # the last convolution of a side
+        for i, (conv, style) in enumerate(zip(self.convs, self.conv_styles, strict=True)):
+            side = self.noise_sides[i]
+            x = conv(x, style(w[i], codes[i]), noises[i].view(-1, 1, side, side))  # (N, C, side, side)
+            if i % 2 == 0:
                 k = i // 2
                 colours = self.colours[k](x, self.colour_styles[k](w[i + 1], codes[len(self.convs) + k]))
                 image = colours if image is None else upsample(image) + colours
@@ -214,9 +213,8 @@ class Generator(nn.Module):
         self.sizes = sizes
         self.mapping = Mapping(sizes)
         self.synthesis = Synthesis(sizes)
-        self.register_buffer(
-            "fixed_noise", torch.randn(sizes.noise_size)
-        )  # for pictures without noise of their own
+        # For pictures that are drawn without `noise`.
+        self.register_buffer("fixed_noise", torch.randn(sizes.noise_size))
 
     def forward(
         self,
@@ -229,7 +227,7 @@ class Generator(nn.Module):
     ) -> Tensor:
         """z (N, Z), h (N, D), noise (N, P) -> float32 (N, 3, R, R), about -1..1.
 
-        With z (N, 2, Z), `cutoff` (N,) is the first layer of the second z."""
+        If z is (N, 2, Z), `cutoff` (N,) is the first layer of the second z."""
         return self.synthesise(self.latents(z, cutoff), h, noise=noise, dtype=dtype)
 
     def latents(self, z: Tensor, cutoff: Tensor | None = None) -> Tensor:
@@ -239,6 +237,8 @@ class Generator(nn.Module):
         layers = self.sizes.layers
         if cutoff is None:
             return self.mapping(z)[:, None].expand(-1, layers, -1)
+
+        # Style mixing.
         w = self.mapping(z.flatten(0, 1)).unflatten(0, (-1, 2))  # (N, 2, W)
         mixed = torch.arange(layers, device=z.device) >= cutoff[:, None]  # (N, L)
         return torch.where(mixed[:, :, None], w[:, 1:], w[:, :1])
@@ -248,14 +248,14 @@ class Generator(nn.Module):
     ) -> Tensor:
         """ws (N, L, W), h (N, D) -> float32 (N, 3, R, R).
 
-        Features are in `dtype`; without noise, the fixed one is used."""
+        Features are in `dtype`. If `noise` is None, uses the fixed noise."""
         if noise is None:
             noise = self.fixed_noise.expand(len(ws), -1)  # type: ignore[operator]
         return self.synthesis(ws, h, noise, dtype)
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions and a parallel skip, half the side (SG2 figure 7c)."""
+    """Two convolutions and a parallel skip, to half the side (SG2 figure 7c)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -275,10 +275,13 @@ class Discriminator(nn.Module):
         super().__init__()
         c = sizes.channels
         self.sizes = sizes
+
+        # Body, down to a side of 4.
         self.colours = Conv(3, c(sizes.resolution), 1)
-        self.blocks = nn.Sequential(
-            *[DiscriminatorBlock(c(side), c(side // 2)) for side in sizes.sides[:0:-1]]
-        )
+        blocks = [DiscriminatorBlock(c(side), c(side // 2)) for side in sizes.sides[:0:-1]]
+        self.blocks = nn.Sequential(*blocks)
+
+        # The deviation's channel, then both heads.
         self.conv = Conv(c(4) + 1, c(4), 3)
         self.dense = DenseLrelu(c(4) * 16, c(4))
         self.score = Linear(c(4), 1)
@@ -286,7 +289,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """(N, 3, R, R) -> f_d (N,) and f_s (N, D), float32; features down to a side of 4 in `dtype`."""
-        x = self.colours(images.to(dtype, memory_format=torch.channels_last))
-        x = minibatch_deviation(at_least_float32(self.blocks(x)), self.sizes.mbstd_group)
+        x = self.colours(images.to(dtype, memory_format=torch.channels_last))  # (N, C, R, R)
+        x = minibatch_deviation(at_least_float32(self.blocks(x)), self.sizes.mbstd_group)  # (N, C + 1, 4, 4)
         q = self.dense(self.conv(x).flatten(1))  # (N, C)
         return self.score(q).squeeze(1), self.meaning(q)

@@ -1,8 +1,8 @@
 """The one path from texts to pictures. Grids, `train sample`, evaluate and reports draw by it.
 
-A picture depends on its text, the seed and its number alone. The law of random numbers is the models'
-`start`: Philox by picture number, equal on every device. LAW numbers it. The number is part of the digest of
-drawn pictures, and thereby of the key of their cached features.
+A picture depends on its text, the seed and its number alone. A model's `start` draws its random numbers, from
+Philox by picture number, equal on every device. LAW is the version of this rule. It is part of the digest of
+drawn pictures, and so of the key of their cached features.
 
 Axes: N pictures, R resolution.
 """
@@ -45,40 +45,33 @@ class Drawing:
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
         for start in range(first, len(self), _AT_ONCE):
-            yield self._drawn(range(start, min(start + _AT_ONCE, len(self))))
+            yield self._pictures(range(start, min(start + _AT_ONCE, len(self))))
 
     @torch.no_grad()
-    def _drawn(self, numbers: range) -> np.ndarray:
+    def _pictures(self, numbers: range) -> np.ndarray:
+        """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
         module, vectors = self.model.module, self.texts.vectors
         context = Context(vectors.device, torch.float32, self.model.survey)
         texts = replace(self.texts, vectors=vectors[numbers.start : numbers.stop])
         noise = module.start(self.model.config, numbers, self.seed).to(context.device)
-        images = module.draw(self.model.parts, noise, texts, self.options, context)  # N 3 R R
-        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        images = module.draw(self.model.parts, noise, texts, self.options, context)  # (n, 3, R, R)
+        levels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def drawing(
     model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run"
 ) -> Drawing:
-    """Returns the pictures that a model draws of texts, with `options` in their command-line form.
+    """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
     Raises UserError if the model draws no pictures, or does not know an option."""
     module = require_drawing(model.name, run)
     return Drawing(model, texts, seed, _options(module.Options(), options or {}, model.name))
 
 
-def pictures(pictures_of: Drawing) -> np.ndarray:
+def pictures(drawing: Drawing) -> np.ndarray:
     """Returns all pictures of a drawing at once: uint8 (N, R, R, 3)."""
-    return np.concatenate(list(pictures_of.batches()))
-
-
-def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
-    known = [field.name for field in dataclasses.fields(defaults)]
-    for option in options:
-        if option not in known:
-            names = ", ".join(f"--{k.replace('_', '-')}" for k in known) or "none"
-            raise UserError(f"{name} has no drawing option --{option.replace('_', '-')}; it has {names}")
-    return settings.with_settings(defaults, [f"{option}={value}" for option, value in options.items()])
+    return np.concatenate(list(drawing.batches()))
 
 
 def sample(
@@ -99,3 +92,13 @@ def sample(
     vectors = torch.from_numpy(run.encoder(encoder, device).texts(list(texts))).to(device)
     model = run.load(run.checkpoint(images_seen), device)
     return pictures(drawing(model, Texts(vectors.repeat_interleave(n, 0)), seed=seed, options=options))
+
+
+def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
+    """Returns the model's Options with these values. Raises UserError if it has no such option."""
+    fields = [field.name for field in dataclasses.fields(defaults)]
+    for option in options:
+        if option not in fields:
+            names = ", ".join(f"--{field.replace('_', '-')}" for field in fields) or "none"
+            raise UserError(f"{name} has no drawing option --{option.replace('_', '-')}; it has {names}")
+    return settings.with_settings(defaults, [f"{option}={value}" for option, value in options.items()])

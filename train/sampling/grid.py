@@ -17,24 +17,25 @@ def captioned(
 ) -> Image.Image:
     """Returns a grid of pictures (N, R, R, 3) with their captions.
 
-    Small pictures are enlarged by whole numbers."""
+    Enlarges small pictures by whole numbers, to at least `least` pixels a side."""
+    # Layout.
     side = pictures.shape[1] * max(1, -(-least // pictures.shape[1]))
     font = ImageFont.load_default(_TEXT)
     lines = [_wrapped(text, font, side) for text in captions]
     columns = min(columns, len(pictures))
     rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
     heights = [side + (2 + max(len(lines[i]) for i in row)) * round(1.25 * _TEXT) for row in rows]
+
+    # Pictures and their captions.
     sheet = Image.new("RGB", (columns * (side + _GAP) + _GAP, sum(heights) + _GAP), "white")
     draw, top = ImageDraw.Draw(sheet), _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, i in enumerate(row):
             left = _GAP + column * (side + _GAP)
-            sheet.paste(
-                Image.fromarray(pictures[i]).resize((side, side), Image.Resampling.NEAREST), (left, top)
-            )
-            draw.multiline_text(
-                (left, top + side + 3), "\n".join(lines[i]), fill="#333333", font=font, spacing=2
-            )
+            picture = Image.fromarray(pictures[i]).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left, top))
+            below, text = (left, top + side + 3), "\n".join(lines[i])
+            draw.multiline_text(below, text, fill="#333333", font=font, spacing=2)
         top += height
     return sheet
 

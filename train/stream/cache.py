@@ -20,7 +20,8 @@ from synth.errors import UserError
 from synth.sets.storage import Folder, open_storage
 
 _PAUSE = 0.02  # seconds between two checks for a file
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # bytes
+_MISSING = "is missing though the manifest names it; give the command that made the set again"
 
 
 class Remote(NamedTuple):
@@ -52,17 +53,19 @@ class Cache:
     ended: Event | None = None  # set when no process needs files any more
 
     def path(self, file: Remote) -> str:
-        """Returns a local path of a file. Waits while it is being fetched.
+        """Returns the local path of a file. Waits while it is being fetched.
 
         Raises UserError if it is missing, truncated, or cannot be fetched."""
         if "://" not in file.url:
             return _in_place(file)
+
+        # The fetching process either renames the file into the cache or records a failure.
         kept, failure = self.place(file), self._failure(file)
         while not kept.exists():
             if failure.exists():
                 raise UserError(failure.read_text())
             if self.ended and self.ended.is_set():
-                raise UserError(f"{file.name} was not there yet when the run ended")
+                raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
         return str(kept)
 
@@ -74,22 +77,21 @@ class Cache:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
         if self.place(file).exists():
             return
+
+        # Another process may read the file as soon as it has its name, so it is written under another one.
         self._failure(file).unlink(missing_ok=True)
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
+            # Copy, check, rename.
             with open_storage(file.url).whole(file.file) as source, part.open("wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
-                    raise UserError(
-                        f"{file.name} is not the file that its manifest describes; make the set again, or give another"
-                    )
+                    problem = f"{file.name} is not the file that its manifest describes"
+                    raise UserError(f"{problem}; make the set again, or give another")
             part.replace(self.place(file))
         except FileNotFoundError:
-            self._fail(
-                file,
-                f"{file.name} is missing though the manifest names it; give the command that made the set again",
-            )
+            self._fail(file, f"{file.name} {_MISSING}")
         except (UserError, OSError) as error:
             self._fail(file, str(error))
         finally:
@@ -119,12 +121,16 @@ class Fetcher(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        """Fetches the files of each position as soon as there is room for them."""
         window: list[Needed] = []
         for ahead in self._needed:
+            # Room.
             window.append(ahead)
             while not self._make_room(window):
                 if self._ended.wait(_PAUSE):
                     return
+
+            # Files.
             for file in ahead.files:
                 self._cache.fetch(file)
                 if self._ended.is_set():
@@ -138,21 +144,24 @@ class Fetcher(threading.Thread):
     def _make_room(self, window: list[Needed]) -> bool:
         """Removes files that are not needed soon.
 
-        Returns False if the last of the window does not fit yet."""
+        Returns False if the last files of the window do not fit yet."""
+        # Files that are needed soon.
         while len(window) > 1 and window[1].position <= self._position():
             del window[0]
         kept = {self._cache.place(f): f.bytes for step in window for f in step.files}
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
-        there = {
-            p: p.stat() for p in Path(self._cache.folder).iterdir() if p not in kept and p.suffix != ".failed"
-        }
-        spare = self._limit - sum(kept.values()) - sum(s.st_size for s in there.values())
-        for path in sorted(there, key=lambda p: there[p].st_mtime):
+
+        # All others, the oldest first, until the rest fits.
+        paths = [path for path in Path(self._cache.folder).iterdir() if path.suffix != ".failed"]
+        others = {path: path.stat() for path in paths if path not in kept}
+        spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
+        for path in sorted(others, key=lambda path: others[path].st_mtime):
             if spare >= 0:
                 break
-            path.unlink(missing_ok=True)  # processes that have mapped it keep it
-            spare += there[path].st_size
+            # Processes that have mapped the file keep it.
+            path.unlink(missing_ok=True)
+            spare += others[path].st_size
         return True
 
 
@@ -160,20 +169,18 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
     """Raises UserError if a block of an epoch's files is larger than the cache."""
     largest = max(sum(f.bytes for f in step.files) for step, _ in zip(needed, range(blocks), strict=False))
     if largest > limit:
-        enough = math.ceil(largest / 1e9)
-        raise UserError(
-            f"the cache of {limit / 1e9:.1f} GB is too small: {largest / 1e9:.1f} GB are in use at a time; give --set run.cache_gb={enough}"
-        )
+        cache, block = f"{limit / 1e9:.1f} GB", f"{largest / 1e9:.1f} GB"
+        problem = f"the cache of {cache} is too small: {block} are in use at a time"
+        raise UserError(f"{problem}; give --set run.cache_gb={math.ceil(largest / 1e9)}")
 
 
 def _in_place(file: Remote) -> str:
+    """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
     if not path.is_file():
-        raise UserError(
-            f"{path} is missing though the manifest names it; give the command that made the set again"
-        )
-    if path.stat().st_size != file.bytes:
-        raise UserError(
-            f"{path} has {path.stat().st_size:,} bytes where the manifest says {file.bytes:,}; make the set again"
-        )
+        raise UserError(f"{path} {_MISSING}")
+    size = path.stat().st_size
+    if size != file.bytes:
+        problem = f"{path} has {size:,} bytes, and the manifest records {file.bytes:,}"
+        raise UserError(f"{problem}; make the set again")
     return str(path)

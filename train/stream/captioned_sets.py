@@ -1,6 +1,6 @@
 """Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
 from typing import Any, NamedTuple
 
@@ -31,9 +31,10 @@ def find(
 ) -> tuple[CaptionedSet, ...]:
     """Returns the sets at these places.
 
-    Without named tables, takes each set's only ones under data/captions, or those of `encoder`, or none if
-    `tables` is False. Raises UserError if shards and tables do not belong together, or if the tables are of
-    two encoders."""
+    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Takes no
+    tables if `tables` is False. Raises UserError if shards and tables do not belong together, or if they are
+    of two encoders."""
+    # Shards.
     if not tables and (captions or encoder):
         raise UserError("this model reads no captions; leave --captions and --encoder out")
     if captions and len(captions) != len(shards):
@@ -42,9 +43,10 @@ def find(
     shard_sets = [ShardSet(url) for url in shards]
     if not tables:
         return tuple(CaptionedSet(shard_set, None) for shard_set in shard_sets)
-    caption_sets = [
-        CaptionSet(url) for url in captions or [_captions_of(shard_set, encoder) for shard_set in shard_sets]
-    ]
+
+    # Tables of these shards, by one encoder.
+    urls = captions or [_captions_of(shard_set, encoder) for shard_set in shard_sets]
+    caption_sets = [CaptionSet(url) for url in urls]
     for shard_set, caption_set in zip(shard_sets, caption_sets, strict=True):
         caption_set.require_made_for(shard_set)
         _require_same_encoder(caption_sets[0], caption_set)
@@ -57,42 +59,42 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
         side = next(iter(shards.read(shards.shards[0]))).pixels.shape[0]
         factor, rest = divmod(side, resolution)
         if rest or factor & (factor - 1) or not factor:
-            what = f"the pictures of {shards.storage.url} have {side} pixels a side"
-            raise UserError(f"{what}, no power-of-two multiple of model.resolution = {resolution}")
+            problem = f"the pictures of {shards.storage.url} have {side} pixels a side"
+            allowed = f"no power-of-two multiple of model.resolution = {resolution}"
+            raise UserError(f"{problem}, {allowed}; give another preset or another set")
 
 
-def about(sets: Sequence[CaptionedSet]) -> Json:
-    """Returns the entries of config.json about a run's shards and captions."""
-    shards = [
-        {"url": s.storage.url, "digest": s.digest, "dataset": s.manifest["identity"].get("dataset")}
-        for s, _ in sets
-    ]
-    captions = [
-        {"url": c.storage.url, "digest": c.digest, "encoder": c.identity["encoder"]} for _, c in sets if c
-    ]
-    return {
-        "shards": _as_one(shards, "dataset"),
-        "captions": _as_one(captions, "encoder") if captions else None,
-    }
+def describe(sets: Sequence[CaptionedSet]) -> Json:
+    """Returns the entries `shards` and `captions` of config.json."""
+    # A row per set.
+    shards, captions = [], []
+    for pictures, tables in sets:
+        dataset = pictures.manifest["identity"].get("dataset")
+        shards.append({"url": pictures.storage.url, "digest": pictures.digest, "dataset": dataset})
+        if tables:
+            encoder = tables.identity["encoder"]
+            captions.append({"url": tables.storage.url, "digest": tables.digest, "encoder": encoder})
+
+    # One row for all.
+    joined = _as_one(captions, "encoder") if captions else None
+    return {"shards": _as_one(shards, "dataset"), "captions": joined}
 
 
 def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[CaptionedPicture]:
-    """Yields the samples of the sets in order, each with its captions from its table, if there is one."""
-    for shards, captions in sets:
+    """Yields the samples of the sets in order, each with the captions of its table if there is one."""
+    for shards, tables in sets:
         for number, shard in enumerate(shards.shards):
-            texts = (
-                captions.read(captions.parts[number], ["caption"])["caption"].to_pylist()
-                if captions
-                else repeat(())
-            )
-            for sample, own in zip(shards.read(shard), texts, strict=bool(captions)):
-                yield CaptionedPicture(box_average(sample.pixels, resolution), tuple(own or ()))
+            column: Iterable[Sequence[str] | None] = repeat(())
+            if tables:
+                column = tables.read(tables.parts[number], ["caption"])["caption"].to_pylist()
+            for sample, captions in zip(shards.read(shard), column, strict=bool(tables)):
+                yield CaptionedPicture(box_average(sample.pixels, resolution), tuple(captions or ()))
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:
-    """Returns the stored vectors float32 (N, D) and first captions of the first samples of the sets in turn.
+    """Returns stored vectors float32 (N, D) and captions of the first samples, from the sets in turn.
 
-    N is at most `count`."""
+    Takes the first caption of each sample. N is at most `count`."""
     turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets if captions))
     rows = list(islice((row for row in chain.from_iterable(turns) if row is not None), count))
     return np.stack([vector for vector, _ in rows]), [caption for _, caption in rows]
@@ -106,7 +108,7 @@ def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str
 
 
 def _as_one(rows: Sequence[Json], name: str) -> Json:
-    """Returns the row of a single set; of several, their names, a digest of their digests, and the rows."""
+    """Returns the row of a single set, or one row for several: names, a digest of digests, and all rows."""
     if len(rows) == 1:
         return rows[0]
     names = dict.fromkeys(str(row[name]) for row in rows)
@@ -114,29 +116,29 @@ def _as_one(rows: Sequence[Json], name: str) -> Json:
 
 
 def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
-    differ = [key for key in _ENCODER if one.identity[key] != other.identity[key]]
-    if differ:
-        made = f"{one.storage.url} was made by {one.identity['encoder']} and {other.storage.url} by {other.identity['encoder']}"
-        raise UserError(
-            f"{made}, which differ in {' and '.join(differ)}; sets that are read as one need tables of one encoder"
-        )
+    keys = [key for key in _ENCODER if one.identity[key] != other.identity[key]]
+    if keys:
+        first, second = (f"{c.storage.url} was made by {c.identity['encoder']}" for c in (one, other))
+        advice = "give tables of one encoder for all sets"
+        raise UserError(f"{first} and {second}, which differ in {' and '.join(keys)}; {advice}")
 
 
 def _captions_of(shards: ShardSet, encoder: str | None) -> str:
-    """Returns the only finished tables of these shards in the usual place, of several those of the encoder.
+    """Returns the only finished tables of these shards in the usual place. Of several, takes the encoder's.
 
     Raises UserError if there are none, or still several."""
+    # Tables of these shards.
     dataset, url = str(shards.manifest["identity"].get("dataset", "")), shards.storage.url
     tables = [CaptionSet(place) for place in places.all_tables(dataset)]
-    tables = [t for t in tables if t.manifest["shards"]["digest"] == shards.digest]
+    tables = [table for table in tables if table.manifest["shards"]["digest"] == shards.digest]
     if not tables:
-        folder = f"{places.CAPTIONS}/{dataset}"
-        raise UserError(
-            f"no caption tables of {url} are in {folder}; `make captions` makes them, or give --captions"
-        )
+        problem = f"no caption tables of {url} are in {places.CAPTIONS}/{dataset}"
+        raise UserError(f"{problem}; `make captions` makes them, or give --captions")
+
+    # Exactly one.
     if len(tables) > 1 and encoder:
-        tables = [t for t in tables if t.identity["encoder"] == encoder] or tables
+        tables = [table for table in tables if table.identity["encoder"] == encoder] or tables
     if len(tables) > 1:
-        known = ", ".join(t.storage.url for t in tables)
-        raise UserError(f"{url} has several caption tables; choose by --encoder, or by --captions: {known}")
+        urls = ", ".join(table.storage.url for table in tables)
+        raise UserError(f"{url} has several caption tables; choose by --encoder, or by --captions: {urls}")
     return tables[0].storage.url

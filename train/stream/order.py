@@ -15,7 +15,7 @@ import numpy as np
 
 BLOCK = 8  # shards with mixed samples
 
-_SHARDS, _SAMPLES, _PART = range(3)  # uses of randomness
+_SHARDS, _SAMPLES, _FRACTION = range(3)  # uses of random numbers
 
 
 class Place(NamedTuple):
@@ -37,18 +37,19 @@ class Order:
 
     def places(self, start: int, count: int) -> list[Place]:
         """Returns the places of consecutive positions, from `start` images seen."""
-        found: list[Place] = []
-        while len(found) < count:
-            epoch, within = divmod(start + len(found), self.samples)
+        places: list[Place] = []
+        while len(places) < count:
+            # Block of the next position.
+            epoch, within = divmod(start + len(places), self.samples)
             _, ends = self._blocks(epoch)
             number = bisect_right(ends, within)
             first = ends[number - 1] if number else 0
-            rows = self._mixed(epoch, number)[within - first :][: count - len(found)]
-            found += [
-                Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row]))
-                for shard, row in rows.tolist()
-            ]
-        return found
+
+            # Its samples from there on. Rows of a fraction count its chosen samples only.
+            rows = self._mixed(epoch, number)[within - first :][: count - len(places)]
+            for shard, row in rows.tolist():
+                places.append(Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row])))
+        return places
 
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
         """Yields the first position of each block and its shards, from `start` images seen on, endlessly."""
@@ -84,16 +85,14 @@ def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.nd
 
 
 def _chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarray]:
-    """Returns the rows of each shard that belong to a random part of the set, at least one sample."""
+    """Returns the rows of each shard in a random fraction of the set, which has at least one sample."""
     total = sum(counts)
     chosen = np.zeros(total, bool)
-    chosen[_stream(seed, _PART, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True
+    chosen[_stream(seed, _FRACTION, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True
     return [np.flatnonzero(part) for part in np.split(chosen, np.cumsum(counts)[:-1])]
 
 
 def _stream(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:
-    return np.random.Generator(
-        np.random.Philox(
-            key=np.array([seed, use], np.uint64), counter=np.array([0, 0, epoch, number], np.uint64)
-        )
-    )
+    """Returns the random numbers of one use in one epoch, of a block or of the whole set."""
+    key, counter = np.array([seed, use], np.uint64), np.array([0, 0, epoch, number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -49,22 +49,26 @@ class Text:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the choice of pseudo, stored, caption or mix:SHARE. Raises UserError for anything else."""
+        """Returns the choice for pseudo, stored, caption or mix:SHARE. Raises UserError for other texts."""
+        # Names.
         named = {"pseudo": cls(), "stored": cls(stored=True), "caption": cls(captions=1.0, required=True)}
+        if text in named:
+            return named[text]
+
+        # A share.
         try:
             share = float(text.removeprefix("mix:")) if text.startswith("mix:") else 2.0
         except ValueError:
             share = 2.0
-        if text not in named and not 0 <= share <= 1:
-            raise UserError(
-                f"--text is {text!r}; give pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1"
-            )
-        return named.get(text) or cls(captions=share)
+        if not 0 <= share <= 1:
+            allowed = "pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1"
+            raise UserError(f"--text is {text!r}; give {allowed}")
+        return cls(captions=share)
 
 
 @dataclass(frozen=True)
 class Visit:
-    """The law of a visit of a sample."""
+    """The settings of a visit: one use of a sample in one epoch."""
 
     resolution: int
     seed: int
@@ -78,9 +82,8 @@ class Batch(NamedTuple):
     """A rank's part of a global batch."""
 
     pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
-    vectors: dict[
-        str, torch.Tensor
-    ]  # float32 (N, D) each, unit length: the model's draws of a caption vector, by name
+    # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
+    vectors: dict[str, torch.Tensor]
 
 
 class Failure(NamedTuple):
@@ -106,26 +109,25 @@ class Stream:
     def __init__(
         self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0
     ) -> None:
+        # Tables that fit.
         for shards, captions in sets:
             if captions:
                 captions.require_made_for(shards)
+        caption_sets = [captions for _, captions in sets if captions]
+        for captions in caption_sets if visit.text.captions else ():
+            captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
+
+        # Order.
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
         self._visit, self.position = visit, 0
-        self.order = Order(
-            [shard.count for shards, _ in sets for shard in shards.shards], visit.seed, fraction=fraction
-        )
+        counts = [shard.count for shards, _ in sets for shard in shards.shards]
+        self.order = Order(counts, visit.seed, fraction=fraction)
+
+        # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
-        tables = [
-            file
-            for _, captions in sets
-            if captions
-            for file in _files(captions.storage.url, captions.manifest)
-        ]
+        tables = [file for each in caption_sets for file in _files(each.storage.url, each.manifest)]
         self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
-        for _, captions in sets if visit.text.captions else ():
-            if captions:
-                captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
 
     def batches(
         self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0
@@ -133,9 +135,11 @@ class Stream:
         """Yields this rank's part of every global batch from `start` images seen on, without end.
 
         Raises UserError if a file is damaged."""
+        # Loader.
         ended = multiprocessing.get_context("spawn").Event() if workers else None
+        sources = self._sources._replace(cache=replace(self._sources.cache, ended=ended))
         loader = DataLoader(
-            Reader(self._sources._replace(cache=replace(self._sources.cache, ended=ended)), self._visit),
+            Reader(sources, self._visit),
             batch_sampler=_Slices(self.order, start, batch, rank, ranks),
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=workers,
@@ -143,11 +147,15 @@ class Stream:
             worker_init_fn=_begin_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+
+        # Workers.
         self.position = start
         others = multiprocessing.active_children()
         with _signals_kept_from_workers():
             iterator = iter(loader)
         coming = _ahead(iterator) if workers else iterator
+
+        # Batches.
         try:
             for batch_or_failure in coming:
                 if isinstance(batch_or_failure, Failure):
@@ -155,19 +163,21 @@ class Stream:
                 yield batch_or_failure
                 self.position += batch
         finally:
+            # A worker must not wait for a file that will not be fetched.
             if ended and isinstance(coming, Generator):
-                ended.set()  # so that no worker waits for a file that will not be fetched
+                ended.set()
                 coming.close()
-            del iterator, coming  # asks the workers to end
+
+            # The loader asks its workers to end, but a worker that still starts does not see the request.
+            del iterator, coming
             for worker in multiprocessing.active_children():
                 if worker not in others:
-                    worker.kill()  # a starting worker does not see the request
+                    worker.kill()
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
         """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
 
-        Returns None if all are local. Raises UserError if the files of a block do not fit into `limit`
-        bytes."""
+        Returns None if all files are local. Raises UserError if the files of a block exceed `limit` bytes."""
         if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
@@ -176,12 +186,10 @@ class Stream:
 
     def _needed(self, start: int) -> Iterator[Needed]:
         """Yields the remote files of the blocks from a position on."""
+        kinds = [files for files in (self._sources.tables, self._sources.tars) if files]
         for position, shards in self.order.shards(start):
-            files = [
-                files[s] for s in shards for files in (self._sources.tables, self._sources.tars) if files
-            ]
-            files = [file for file in files if "://" in file.url]
-            yield Needed(position, files)
+            block = [files[shard] for shard in shards for files in kinds]
+            yield Needed(position, [file for file in block if "://" in file.url])
 
 
 class Reader(Dataset):
@@ -199,13 +207,11 @@ class Reader(Dataset):
 
     def __getitems__(self, places: Sequence[Place]) -> Batch | Failure:
         """Returns the batch of these places, or its failure."""
+        names = self._visit.wanted.vectors
         try:
             opened = [self._open(place.shard) for place in places]
             pictures = torch.from_numpy(self._pictures(places, opened))
-            vectors = {
-                name: torch.from_numpy(self._vectors(places, opened, k))
-                for k, name in enumerate(self._visit.wanted.vectors)
-            }
+            vectors = {n: torch.from_numpy(self._vectors(places, opened, k)) for k, n in enumerate(names)}
         except UserError as error:
             return Failure(str(error))
         return Batch(pictures, vectors)
@@ -215,11 +221,10 @@ class Reader(Dataset):
         side, wanted = self._visit.resolution, self._visit.wanted
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
-            picture = shard.tar.picture(place.row, side)
+            picture = shard.tar.picture(place.row, side)  # (R, R, 3)
             for v in range(wanted.views):
-                views[v] = (
-                    self._augmented(picture, place, shard, v) if wanted.augment else picture
-                ).transpose(2, 0, 1)
+                view = self._augmented(picture, place, shard, v) if wanted.augment else picture
+                views[v] = view.transpose(2, 0, 1)
         return planes
 
     def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
@@ -234,16 +239,17 @@ class Reader(Dataset):
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
+        # A caption, or the picture's embedding.
         visit = self._visit
         draws = functools.partial(
             _by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors)
         )
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
-        vectors, xi = (
-            np.stack([v for v, _ in chosen]).astype(np.float32),
-            np.array([[x] for _, x in chosen], np.float32),
-        )
+        vectors = np.stack([vector for vector, _ in chosen]).astype(np.float32)  # (N, D)
+        xi = np.array([[amount] for _, amount in chosen], np.float32)  # (N, 1)
+
+        # Noise, by the paper's equation 3.
         eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
@@ -253,42 +259,47 @@ class Reader(Dataset):
         """Returns the vector (D,) of a visit, and its amount of noise.
 
         Raises UserError if a required caption is missing."""
+        # One of the sample's captions.
         text = self._visit.text
-        own = shard.texts[place.row] if chance < text.captions else ()
-        if len(own):
-            return own[int(which * len(own))], self._visit.caption_xi
+        captions = shard.texts[place.row] if chance < text.captions else ()
+        if len(captions):
+            return captions[int(which * len(captions))], self._visit.caption_xi
         if text.required:
-            name = self._sources.tars[place.shard].name
-            raise UserError(
-                f"sample {shard.tar.keys[place.row]} of {name} has no caption; --text mix:0.5 gives such ones a pseudo-caption"
-            )
+            key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
+            problem = f"sample {key} of {file} has no caption"
+            raise UserError(f"{problem}; --text mix:0.5 gives such samples a pseudo-caption")
+
+        # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
     def _opened(self, shard: int) -> "_Opened":
+        """Returns a shard with the columns of its table that visits read."""
+        # Pictures.
         sources, text = self._sources, self._visit.text
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
         if not self._visit.wanted.vectors:
             return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
-        table = sources.tables[shard]
-        columns = [
-            "image_embedding",
-            *(["pseudo_caption"] if text.stored else []),
-            *(["text_embedding"] if text.captions else []),
-        ]
-        read = read_table(sources.cache.path(table), table.name, columns, tar.keys)
-        width = read["image_embedding"].type.list_size
-        image = vectors(read["image_embedding"], width)
-        stored = vectors(read["pseudo_caption"], width) if text.stored else image
-        texts = text_vectors(read["text_embedding"], width) if text.captions else []
+
+        # Text vectors.
+        file = sources.tables[shard]
+        optional = {"pseudo_caption": text.stored, "text_embedding": text.captions}
+        names = ["image_embedding", *(name for name, needed in optional.items() if needed)]
+        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
+        width = columns["image_embedding"].type.list_size
+        image = vectors(columns["image_embedding"], width)
+        stored = vectors(columns["pseudo_caption"], width) if text.stored else image
+        texts = text_vectors(columns["text_embedding"], width) if text.captions else []
         return _Opened(tar, sources.firsts[shard], image, stored, texts)
 
 
 class _Opened(NamedTuple):
+    """A mapped shard and the vectors of its samples."""
+
     tar: MappedShard
-    first: int
+    first: int  # number of its first sample among those of all sets
     image: np.ndarray  # float16 (samples, D)
-    stored: np.ndarray
-    texts: Sequence[np.ndarray]
+    stored: np.ndarray  # float16 (samples, D)
+    texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
 
 
 class _Slices:
@@ -313,9 +324,9 @@ def _by_visit(
     of: int,
     count: int,
 ) -> np.ndarray:
-    """Returns random numbers (N, count) of the k-th `of` draws of these visits.
+    """Returns the random numbers (N, count) of draw `k` out of `of` draws per visit.
 
-    Draws those of an epoch together."""
+    Draws the visits of an epoch together."""
     visits = [(place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True)]
     epochs = itertools.groupby(visits, key=lambda visit: visit[0])
     return np.concatenate(
@@ -325,12 +336,9 @@ def _by_visit(
 
 def _firsts(sets: Sequence[CaptionedSet]) -> list[int]:
     """Returns the number of each shard's first sample: its index in its set, after all earlier sets."""
-    before = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
-    return [
-        offset + shard.first
-        for offset, (shards, _) in zip(before, sets, strict=False)
-        for shard in shards.shards
-    ]
+    offsets = itertools.accumulate((len(shards) for shards, _ in sets), initial=0)
+    pairs = zip(offsets, sets, strict=False)
+    return [offset + shard.first for offset, (shards, _) in pairs for shard in shards.shards]
 
 
 def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
@@ -338,9 +346,9 @@ def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
 
 
 def _ahead(items: Iterator[T]) -> Generator[T]:
-    """Yields the same items without end, one ahead in a thread.
+    """Yields the same items without end. A thread fetches one item ahead.
 
-    Receiving an item from a worker is little work, but takes milliseconds of waiting."""
+    It is little work to receive an item from a worker, but it takes milliseconds of waiting."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items)
         while True:
@@ -355,10 +363,11 @@ def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
 
 @contextmanager
 def _signals_kept_from_workers() -> Iterator[None]:
-    """Blocks signals within the block.
+    """Blocks SIGTERM and SIGINT within the `with` block.
 
-    Workers that start there inherit this; signals to this process are delayed."""
-    resource_tracker.ensure_running()  # its start would unblock them
+    Workers that start within it inherit this. Signals to this process are delayed."""
+    # Python starts its resource tracker with the first worker, and that would unblock the signals.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         yield

@@ -1,4 +1,4 @@
-"""The pictures of the report: stored ones, and those that checkpoints draw of texts.
+"""The pictures of the report: stored pictures, and pictures that checkpoints draw from texts.
 
 Axes: N pictures, D dimensions of an embedding, R pixels a side.
 """
@@ -18,10 +18,11 @@ from caption import encoders
 from caption.sentences import attributes
 from synth.sets.shards import Sample, ShardSet
 from train import runs
-from train.sampling import draw
+from train.sampling import draw as sampling
+from train.sampling.draw import Texts
 
-_GAP = 2  # pixels between two of a sheet
-_SEED = 7  # of the latents: the same for every checkpoint
+_GAP = 2  # pixels between two pictures of a sheet
+_SEED = 7  # of the latents; equal for all checkpoints
 
 
 class Shown(NamedTuple):
@@ -32,31 +33,31 @@ class Shown(NamedTuple):
 
 
 def of_formulas(place: Path, count: int) -> list[Shown]:
-    """Returns the first pictures of a family, each with the longest of its sentences."""
+    """Returns the first pictures of a family, each with its longest sentence."""
     samples = islice(_samples(place), count)
     return [Shown(url(s.pixels), attributes.sentences(s.metadata)[-1]) for s in samples]
 
 
 def of_people(place: Path, count: int) -> list[Sample]:
-    """Returns samples spread over a set with people's captions."""
+    """Returns evenly spaced samples of a set with people's captions."""
     every = max(1, len(ShardSet(str(place))) // count)
     return list(islice(_samples(place), every // 2, None, every))[:count]
 
 
-def drawn(found: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each: int = 1) -> np.ndarray:
-    """Returns the pictures that a checkpoint draws of texts: uint8 (texts each, R, R, 3)."""
-    vectors = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # N D
-    run = runs.find(found.parent.parent)
-    return draw.pictures(draw.drawing(run.load(found), draw.Texts(vectors), seed=_SEED))
+def draw(folder: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each: int = 1) -> np.ndarray:
+    """Returns the pictures that a checkpoint draws from texts: uint8 (texts each, R, R, 3)."""
+    vectors = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # (N, D)
+    run = runs.find(folder.parent.parent)
+    return sampling.pictures(sampling.drawing(run.load(folder), Texts(vectors), seed=_SEED))
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:
     """Returns pictures (N, R, R, 3) in a grid, as a data: URL."""
-    side = len(pictures[0])
-    rows = -(-len(pictures) // columns)
-    paper = np.full((rows * (side + _GAP) - _GAP, columns * (side + _GAP) - _GAP, 3), 255, np.uint8)
+    side, rows = len(pictures[0]), -(-len(pictures) // columns)
+    step = side + _GAP
+    paper = np.full((rows * step - _GAP, columns * step - _GAP, 3), 255, np.uint8)
     for i, picture in enumerate(pictures):
-        top, left = (side + _GAP) * (i // columns), (side + _GAP) * (i % columns)
+        top, left = step * (i // columns), step * (i % columns)
         paper[top : top + side, left : left + side] = picture
     return url(paper)
 

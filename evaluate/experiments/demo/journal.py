@@ -1,13 +1,14 @@
-"""The journal of a demo: one line of JSON per event of a step. The last line of each start and step counts.
+"""The journal of a demo: one line of JSON per event of a step.
 
-So an interrupted start keeps its times up to then. The time of a step is the sum over its starts.
+The last line of each start and step counts, so an interrupted start keeps its times. The time of a step is
+the sum over its starts.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from evaluate.experiments.demo.plan import Step
+from evaluate.experiments.demo.plan import DemoStep
 
 WHOLE = "demo"  # the name of the whole demo among the steps
 
@@ -17,7 +18,7 @@ Json = dict[str, Any]
 
 
 class Journal:
-    """The journal of a demo. The start that opens it is a new one."""
+    """The journal of a demo. Opening it begins a new start."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / _NAME
@@ -25,7 +26,7 @@ class Journal:
         text = self.path.read_text() if self.path.exists() else ""
         for line in text.splitlines():
             self._keep(line)
-        self._cut = text[-1:] not in ("", "\n")  # a crash has torn its last line
+        self._torn = text[-1:] not in ("", "\n")  # True if a crash cut the last line short
         self._start = 1 + max((start for start, _ in self._last), default=0)
 
     def note(
@@ -35,29 +36,27 @@ class Journal:
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
         with self.path.open("a") as file:
-            file.write("\n" * self._cut + line + "\n")
-        self._cut = False
+            file.write("\n" * self._torn + line + "\n")
+        self._torn = False
         self._keep(line)
 
-    def done(self, step: Step) -> bool:
+    def done(self, step: DemoStep) -> bool:
         """Returns True if a step's present command has succeeded and its result exists."""
-        ended = any(
-            r["step"] == step.name and r["command"] == step.line and r["code"] == 0
-            for r in self._last.values()
-        )
-        return ended and step.left
+        success = (step.name, step.line, 0)
+        ended = any((r["step"], r["command"], r["code"]) == success for r in self._last.values())
+        return ended and step.exists
 
     def seconds(self, name: str) -> float:
-        """Returns the wall clock seconds of a step, over all starts."""
+        """Returns the seconds of wall clock of a step, over all starts."""
         return float(sum(row["seconds"] for (_, step), row in self._last.items() if step == name))
 
     @property
     def starts(self) -> int:
-        """The number of starts, with this one if it has recorded something."""
+        """The number of starts. This one counts once it has recorded something."""
         return len({start for start, _ in self._last})
 
     def _keep(self, line: str) -> None:
-        """Keeps the row of a line. Ignores a torn line."""
+        """Remembers the row of a line. Ignores a torn line."""
         try:
             row = json.loads(line)
             self._last[int(row["start"]), str(row["step"])] = row

@@ -1,4 +1,4 @@
-"""The report of a demo as one HTML page with its pictures inside: no script, no requests."""
+"""The report of a demo: one HTML page that contains its pictures. It has no script and makes no requests."""
 
 import json
 import os
@@ -24,9 +24,9 @@ from evaluate.experiments.demo.plan import (
     SCRATCH,
     TEST,
     TRAIN,
+    DemoStep,
     Places,
     Plan,
-    Step,
     at_scale,
 )
 from synth.sets.shards import Sample, ShardSet
@@ -44,7 +44,7 @@ EMOJI_PROMPTS = ("a green frog", "a red heart", "a smiling face", "a yellow star
 _TEMPLATE = Path(__file__).with_name("page.html")
 _STAGES = ("synth", "data", "caption", "train", "evaluate")
 _OF_A_FAMILY, _OF_EMOJI, _SAMPLES = 5, 16, 16  # pictures
-_FORMULAS_EACH, _EMOJI_EACH = 8, 4  # of a prompt
+_FORMULAS_EACH, _EMOJI_EACH = 8, 4  # pictures per prompt
 
 Json = dict[str, Any]
 
@@ -57,7 +57,7 @@ class Arm(NamedTuple):
     checkpoint: Path
 
 
-class Row(NamedTuple):
+class PromptRow(NamedTuple):
     """Pictures of a prompt, one sheet per checkpoint."""
 
     prompt: str
@@ -67,7 +67,7 @@ class Row(NamedTuple):
 class Timed(NamedTuple):
     """A step and its time."""
 
-    step: Step
+    step: DemoStep
     seconds: float  # of wall clock, over all starts
 
 
@@ -82,34 +82,36 @@ class Content:
     families: dict[str, list[Shown]]
     emoji: list[Shown]
     arms: list[Arm]
-    formula_prompts: list[Row]
-    emoji_prompts: list[Row]
-    held_out: list[Shown]  # sheets: the real pictures, and each arm's of their names
-    names: list[str]
+    formula_prompts: list[PromptRow]
+    emoji_prompts: list[PromptRow]
+    held_out: list[Shown]  # sheets: the real pictures, and each arm's pictures of their names
+    names: list[str]  # of the real pictures
     stages: dict[str, list[Timed]]
     facts: Json
 
 
 def gather(
-    plan: Plan, left_out: dict[str, str], steps: Sequence[Step], journal: Journal, out: Path
+    plan: Plan, left_out: dict[str, str], steps: Sequence[DemoStep], journal: Journal, out: Path
 ) -> Content:
     """Returns the content of the page of a demo with finished steps."""
-    torch.set_num_threads(1)  # faster for small models
-    at, found = Places(out), figures.read(plan, Places(out))
+    # Figures and compared checkpoints. One thread is faster for small models.
+    torch.set_num_threads(1)
+    at = Places(out)
+    measurements = figures.read(plan, at)
     encoder = encoders.load(encoders.find(plan.encoder))
-    arms = _arms(at, found)
+    arms = _arms(at, measurements)
     pretrained = Arm("pre-trained alone", "no emoji seen", checkpoint.require(at.run(PRETRAINED)))
+
+    # Pictures of the sets.
+    seen = drawings.of_people(at.shards(TRAIN), _OF_EMOJI)
     real = drawings.of_people(at.shards(TEST), _SAMPLES)
     return Content(
         plan=plan,
         left_out=left_out,
-        figures=found,
-        curves=drawings.data_url(plot.curves(found, plan.pretraining)),
+        figures=measurements,
+        curves=drawings.data_url(plot.curves(measurements, plan.pretraining)),
         families={family: drawings.of_formulas(at.shards(family), _OF_A_FAMILY) for family in plan.families},
-        emoji=[
-            Shown(drawings.url(s.pixels), s.captions[0])
-            for s in drawings.of_people(at.shards(TRAIN), _OF_EMOJI)
-        ],
+        emoji=[Shown(drawings.url(sample.pixels), sample.captions[0]) for sample in seen],
         arms=arms,
         formula_prompts=_rows(FORMULA_PROMPTS, [pretrained], encoder, each=_FORMULAS_EACH),
         emoji_prompts=_rows(EMOJI_PROMPTS, arms, encoder, each=_EMOJI_EACH),
@@ -122,6 +124,7 @@ def gather(
 
 def render(content: Content, seconds: float, starts: int, digest: str) -> str:
     """Returns the page, with the demo's seconds, its starts and the digest of its inputs."""
+    # Template.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -130,53 +133,55 @@ def render(content: Content, seconds: float, starts: int, digest: str) -> str:
         "thousands": lambda n: f"{n:,}",
         "percent": lambda x: "-" if x is None else f"{x:.0%}",
     }
-    scale = at_scale(content.plan)
-    return environment.from_string(_TEMPLATE.read_text()).render(
-        c=content, seconds=seconds, starts=starts, digest=digest, detector=DETECTOR, at_scale=scale
-    )
+    template = environment.from_string(_TEMPLATE.read_text())
+
+    # Content.
+    facts = {"seconds": seconds, "starts": starts, "digest": digest, "detector": DETECTOR}
+    return template.render(c=content, at_scale=at_scale(content.plan), **facts)
 
 
-def _arms(at: Places, found: DemoFigures) -> list[Arm]:
+def _arms(at: Places, measurements: DemoFigures) -> list[Arm]:
     """Returns the three compared checkpoints."""
     scratch = {checkpoint.images_seen(c): c for c in checkpoint.committed(at.run(SCRATCH))}
-    ends = [(FINETUNED, found.finetuned[-1]), (SCRATCH, found.same), (SCRATCH, found.scratch[-1])]
-    told = ("pre-trained, then fine-tuned", "from scratch", "from scratch, carried on")
-    folders = [checkpoint.require(at.run(FINETUNED)), *(scratch[end.images_seen] for _, end in ends[1:])]
-    return [
-        Arm(name, f"{end.images_seen:,} emoji seen, KID {end}", f)
-        for name, (_, end), f in zip(told, ends, folders, strict=True)
-    ]
+    finetuned, same, longer = measurements.finetuned[-1], measurements.same, measurements.scratch[-1]
+    ends = {
+        "pre-trained, then fine-tuned": (finetuned, checkpoint.require(at.run(FINETUNED))),
+        "from scratch": (same, scratch[same.images_seen]),
+        "from scratch, continued": (longer, scratch[longer.images_seen]),
+    }
+    return [Arm(n, f"{p.images_seen:,} emoji seen, KID {p}", folder) for n, (p, folder) in ends.items()]
 
 
-def _rows(prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int) -> list[Row]:
-    drawn = [
-        np.split(drawings.drawn(arm.checkpoint, prompts, encoder, each=each), len(prompts)) for arm in arms
-    ]
-    return [
-        Row(prompt, [drawings.sheet(own[i], columns=each) for own in drawn])
-        for i, prompt in enumerate(prompts)
-    ]
+def _rows(
+    prompts: Sequence[str], arms: Sequence[Arm], encoder: encoders.Encoder, *, each: int
+) -> list[PromptRow]:
+    """Returns a row per prompt, with `each` pictures by each arm."""
+    pictures = [drawings.draw(arm.checkpoint, prompts, encoder, each=each) for arm in arms]
+    by_prompt = zip(*(np.split(of_arm, len(prompts)) for of_arm in pictures), strict=True)
+    sheets = [[drawings.sheet(group, columns=each) for group in groups] for groups in by_prompt]
+    return [PromptRow(prompt, of_prompt) for prompt, of_prompt in zip(prompts, sheets, strict=True)]
 
 
 def _held_out(real: Sequence[Sample], arms: Sequence[Arm], encoder: encoders.Encoder) -> list[Shown]:
     """Returns sheets of the real pictures and of each arm's pictures of their names."""
     names = [sample.captions[0] for sample in real]
-    sheets = [drawings.sheet(drawings.drawn(arm.checkpoint, names, encoder), columns=4) for arm in arms]
-    return [
-        Shown(drawings.sheet([sample.pixels for sample in real], columns=4), "the emoji themselves"),
-        *(Shown(sheet, arm.name) for sheet, arm in zip(sheets, arms, strict=True)),
-    ]
+    originals = drawings.sheet([sample.pixels for sample in real], columns=4)
+    sheets = [drawings.sheet(drawings.draw(arm.checkpoint, names, encoder), columns=4) for arm in arms]
+    pairs = zip(sheets, arms, strict=True)
+    return [Shown(originals, "the emoji themselves"), *(Shown(sheet, arm.name) for sheet, arm in pairs)]
 
 
-def _stages(steps: Sequence[Step], journal: Journal) -> dict[str, list[Timed]]:
+def _stages(steps: Sequence[DemoStep], journal: Journal) -> dict[str, list[Timed]]:
     """Returns the steps by stage, in the order of the stages."""
-    found = {
-        stage: [Timed(s, journal.seconds(s.name)) for s in steps if s.stage == stage] for stage in _STAGES
-    }
-    return {stage: timed for stage, timed in found.items() if timed}
+    stages: dict[str, list[Timed]] = {stage: [] for stage in _STAGES}
+    for step in steps:
+        stages[step.stage].append(Timed(step, journal.seconds(step.name)))
+    return {stage: timed for stage, timed in stages.items() if timed}
 
 
 def _facts(at: Places, plan: Plan) -> Json:
+    """Returns the facts for the foot of the page."""
+    # The first start of a run records commit and versions.
     run = json.loads((at.run(FINETUNED) / "config.json").read_text())
     made_by = run["made_by"]
     return {
@@ -191,12 +196,8 @@ def _facts(at: Places, plan: Plan) -> Json:
 
 
 def _clock(seconds: float) -> str:
-    """Returns seconds below two minutes, minutes and seconds above."""
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02} s"
-        if seconds >= 120
-        else f"{seconds:.0f} s"
-        if seconds >= 10
-        else f"{seconds:.1f} s"
-    )
+    """Returns a duration in words: in seconds below two minutes, else in minutes and seconds."""
+    if seconds >= 120:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

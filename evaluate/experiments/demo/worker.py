@@ -1,8 +1,8 @@
 """A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
 It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. It writes {"code",
-"cpu_seconds"} to stdout when the step has ended. When stdin ends, because the driver has ended, it stops the
-running step as by SIGTERM.
+"cpu_seconds"} to stdout at the end of the step. If stdin ends, the driver has ended, and the process sends
+itself SIGTERM.
 """
 
 import json
@@ -21,24 +21,30 @@ _PATIENCE = 30  # seconds for a step to stop
 
 def main() -> None:
     """Runs `python -m evaluate.experiments.demo.worker`."""
+    # Steps redirect stdout to their logs, so answers need a copy of it.
     answers = os.fdopen(os.dup(1), "w")
     waiting: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(waiting,), daemon=True).start()
+
+    # Steps, until stdin ends or a signal ended one.
     while line := waiting.get():
         step, before = json.loads(line), _cpu_seconds()
-        code = _done(step["command"], step["log"])
+        code = _run(step["command"], step["log"])
         answers.write(json.dumps({"code": code, "cpu_seconds": round(_cpu_seconds() - before, 2)}) + "\n")
         answers.flush()
         if code >= 128:
             sys.exit(code)
 
 
-def _done(command: list[str], log: str) -> int:
+def _run(command: list[str], log: str) -> int:
     """Runs a command with its output in the log. Returns its exit status."""
+    # Output.
     with open(log, "a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     print(f"$ python -m {' '.join(command)}", flush=True)
+
+    # Command.
     sys.argv = list(command)
     try:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
@@ -56,7 +62,7 @@ def _done(command: list[str], log: str) -> int:
 
 
 def _read(waiting: "queue.Queue[str]") -> None:
-    """Passes lines on. After the last, ends the process."""
+    """Passes lines on. Ends the process after the last line."""
     for line in sys.stdin:
         waiting.put(line)
     waiting.put("")
@@ -66,6 +72,7 @@ def _read(waiting: "queue.Queue[str]") -> None:
 
 
 def _cpu_seconds() -> float:
+    """Returns the CPU seconds of this process and its ended children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 

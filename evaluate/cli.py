@@ -76,7 +76,7 @@ def metrics(
 ) -> None:
     """Measures a run: its pictures of a reference's captions against the reference.
 
-    Appends the figures to the run's metrics.jsonl. Without tables, this command encodes the captions itself."""
+    Appends the figures to the run's metrics.jsonl. Without tables, it encodes the captions itself."""
     from evaluate import measuring
 
     reference, tables = _reference(run, on, captions, encoder)

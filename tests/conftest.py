@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_power_cut() -> Iterator[None]:
-    """Leaves out waiting for the disk, which would protect from a power cut alone: thousands of small files are written."""
+    """Leaves out waiting for the disk, which protects from power cuts alone. Tests write many files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -156,7 +156,7 @@ def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("demo")
     single = [
-        e for e, about in EMOJI_DATA.items() if len(e) == 1 and about["status"] == STATUS["fully_qualified"]
+        e for e, entry in EMOJI_DATA.items() if len(e) == 1 and entry["status"] == STATUS["fully_qualified"]
     ][:100]
     write_font(
         place / "made.ttf",

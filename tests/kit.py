@@ -130,7 +130,7 @@ def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[i
 
 
 def prepare_set(name: str, root: Path, out: Path, *more: object) -> list[dict[str, Any]]:
-    """Prepares a real set in this process and returns what the command prints; raises the UserError that it ends with."""
+    """Prepares a real set in this process. Returns the printed rows. Raises the UserError of the command."""
     from data.cli import app
 
     words = ["--root", root, "--out", out, "--size", 16, "--workers", 0, *more]
@@ -376,16 +376,16 @@ class Step:
 def steps(page: Path, title: str) -> list[Step]:
     """Returns the blocks of a section of a page, in order."""
     [section] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
-    found = re.finditer(r"^### .*?`(.+?)`.*?$|^```(\w*)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    matches = re.finditer(r"^### .*?`(.+?)`.*?$|^```(\w*)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     blocks, file = [], ""
-    for match in found:
+    for match in matches:
         file = match[1] or file
         blocks += [] if match[1] else [Step(match[2], file, match[3])]
     return blocks
 
 
 def copy_checkout(place: Path) -> Path:
-    """Copies the packages and tests of the checkout, with the compiled kernels and without generated files."""
+    """Copies the packages and tests of the checkout, with compiled kernels, without generated files."""
     generated = shutil.ignore_patterns("*.png", "shards", "real", "captions", "runs", "fixtures")
     for package in ("synth", "caption", "train", "evaluate", "data", "tests"):
         shutil.copytree(ROOT / package, place / package, ignore=generated)
@@ -425,11 +425,11 @@ ADVICE = {
 
 def advice(path: Path) -> list[Advice]:
     """Returns all advice in the texts of a Python module: its literals except docstrings."""
-    found = texts_of(path.read_text())
+    texts = texts_of(path.read_text())
     place = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     return [
         Advice(f"{place}:{line}", kind, match[1].strip(), text)
-        for line, text in found
+        for line, text in texts
         for kind, pattern in ADVICE.items()
         for match in pattern.finditer(text)
         if kind != "option" or match[0] != text  # else a name that code uses

@@ -1,4 +1,4 @@
-"""Everything that a text of the product advises can be typed: options, settings, targets of make, commands."""
+"""All advice in texts of the product can be typed: options, settings, targets of make, commands."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from train.config import RunConfig, with_settings
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-ADVICE = [found for path in FILES for found in advice(path)]
+ADVICE = [item for path in FILES for item in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 PREPARE = commands_of(data.cli.app)
 DEMO = typer.main.get_command(demo.app)
@@ -48,21 +48,21 @@ ENGLISH = {"a", "an", "it", "one", "room", "the", "them", "true"}  # as in "make
 
 def of_kind(kind: str) -> list[Advice]:
     """The advice of one kind, each once a line."""
-    found = {(a.place, a.words): a for a in ADVICE if a.kind == kind}
-    assert found, f"no advice of the kind {kind} is left: is it still found?"
-    return list(found.values())
+    items = {(a.place, a.words): a for a in ADVICE if a.kind == kind}
+    assert items, f"no advice of the kind {kind} is left: does the search still work?"
+    return list(items.values())
 
 
 def options(commands: list[Any]) -> set[str]:
-    """The options of commands, with the models' drawing options if one of them passes on what it does not know."""
-    own = {name for command in commands for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    """The options of commands, with the models' drawing options if one of them passes these on."""
+    names = {name for command in commands for p in command.params for name in (*p.opts, *p.secondary_opts)}
     passed_on = any("ignore_unknown_options" in command.context_settings for command in commands)
-    return own | (DRAWING if passed_on else set())
+    return names | (DRAWING if passed_on else set())
 
 
 @functools.cache
 def reached_from(place: str) -> list[Any]:
-    """The commands that can show a text: those of its package, and of those to the right if these import the file."""
+    """The commands that can show a text: of its package, and of later ones that import the file."""
     file = Path(place.partition(":")[0])
     package, name = file.parts[0], file.parts[1]
     if package == "data" and name in PREPARE:
@@ -118,10 +118,10 @@ def test_commands_are_there_with_their_options() -> None:
 
 
 def test_bad_advice_would_be_found(tmp_path: Path) -> None:
-    error = 'raise UserError(f"{x} is small; give --set cache_gb={n}, or --big, or `make all`: python -m synth draw")'
+    error = 'raise UserError(f"give --set cache_gb={n}, or --big, or `make all`: python -m synth draw")'
     (tmp_path / "module.py").write_text(f'"""Not this --docstring."""\n{error}\nNAME = "--name"\n')
-    found = {(a.kind, a.words) for a in advice(tmp_path / "module.py")}
-    assert found == {
+    items = {(a.kind, a.words) for a in advice(tmp_path / "module.py")}
+    assert items == {
         ("setting", "cache_gb={}"),
         ("option", "--set"),
         ("option", "--big"),

@@ -63,7 +63,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def lines_of(page: Path) -> Iterator[str]:
-    """Yields the command lines of a page: of its blocks, and between backquotes. Continued lines are joined."""
+    """Yields the lines of a page's blocks, continued lines joined, and its texts between backquotes."""
     text = page.read_text()
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     for block in blocks:
@@ -72,7 +72,7 @@ def lines_of(page: Path) -> Iterator[str]:
 
 
 def commands_in(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yields module and words of every command of a page; those that name no command, such as `python -m data SET`, aside."""
+    """Yields module and words of every command of a page, except `python -m data SET` and its like."""
     for line in lines_of(page):
         for program, rest in re.findall(r"(?:python|torchrun.*?) -m ([\w.]+) ?([^#;|]*)", line):
             if program in MODULES and rest and rest.split()[0] not in ("SET", "COMMAND", "--help"):

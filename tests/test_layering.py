@@ -74,7 +74,7 @@ def test_no_room_has_more_modules_than_can_be_held_in_the_head(package: str) -> 
 
 
 def test_test_modules_share_through_the_kit_alone() -> None:
-    """No test module is imported, not even by the code of a subprocess: a renamed test breaks nothing else."""
+    """No test module is imported, not even by code of a subprocess: a renamed test breaks nothing else."""
     modules = {
         path.stem
         for path in (ROOT / "tests").glob("*.py")

@@ -1,4 +1,4 @@
-"""The commands that make runs, printed by a stand-in for Python. Every variable becomes an option; nothing else is added."""
+"""The commands that make runs, printed by a stand-in for Python: every variable becomes an option."""
 
 import re
 import subprocess
@@ -45,17 +45,18 @@ CASES = {
     "data SET=coco ROOT='my pictures' SIZE=64": "data coco --root my pictures --size 64",
     "data": "data",
     "captions": "caption captions",
-    "captions SET=emoji ENCODER=nano XI=cos:0.3 WORKERS=0": "caption captions emoji --encoder nano --xi cos:0.3 --workers 0",
+    "captions SET=a ENCODER=x XI=3 WORKERS=0": "caption captions a --encoder x --xi 3 --workers 0",
     "captions DATASET='a b' CAPTIONS='x y'": "caption captions a b --out x --out y",
     "captions DATASET=a OUT=s3://b/a": "caption captions s3://b/a",
     "pretrain": "train pretrain",
-    "pretrain PRESET=tiny-32 DATASET='a b' ENCODER=nano": "train pretrain tiny-32 --on a --on b --encoder nano",
-    "pretrain OUT='x y' CAPTIONS='tx ty' NAME=n": "train pretrain --on x --on y --captions tx --captions ty --out runs/n",
+    "pretrain PRESET=tiny-32 DATASET='a b' ENCODER=x": "train pretrain tiny-32 --on a --on b --encoder x",
+    "pretrain OUT='x y' CAPTIONS='t u'": "train pretrain --on x --on y --captions t --captions u",
+    "pretrain NAME=n": "train pretrain --out runs/n",
     "pretrain GPUS=8": "torch.distributed.run --standalone --nproc-per-node 8 -m train pretrain",
     "finetune SET=coco FROM=runs/atoms": "train finetune --from runs/atoms --on coco",
-    "finetune SET=own PRESET=small-64 FROM=none FRACTION=0.5": "train finetune small-64 --from none --fraction 0.5 --on own",
+    "finetune SET=a PRESET=p FROM=none FRACTION=0.5": "train finetune p --from none --fraction 0.5 --on a",
     "evaluate": "evaluate metrics",
-    "evaluate RUN=runs/x SET=coco CAPTIONS=t ARGS='--n 8'": "evaluate metrics runs/x --on coco --captions t --n 8",
+    "evaluate RUN=r SET=coco CAPTIONS=t ARGS='--n 8'": "evaluate metrics r --on coco --captions t --n 8",
     "encoder": "caption fit-encoder --recipe nano",
     "encoder ENCODER=nano-emoji": "caption fit-encoder --recipe nano-emoji",
     "vet": "synth vet shaders --out data/shaders",

@@ -79,8 +79,13 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[start.TrainRequest]:
 
 @pytest.mark.parametrize(
     ("name", "preset", "fraction"),
-    [("coco", "coco-256", 0.1), ("cub", "cub-256", 0.1), ("celeba_hq", "celeba_hq-256", 0.1), ("emoji", "emoji-32", 1.0)],
-)  # fmt: skip
+    [
+        ("coco", "coco-256", 0.1),
+        ("cub", "cub-256", 0.1),
+        ("celeba_hq", "celeba_hq-256", 0.1),
+        ("emoji", "emoji-32", 1.0),
+    ],
+)
 def test_a_real_set_is_fine_tuned_on_with_its_usual_settings(
     requests: list[start.TrainRequest], name: str, preset: str, fraction: float
 ) -> None:
@@ -150,8 +155,10 @@ def test_a_real_sets_name_is_measured_on_its_held_out_part_with_the_tables_of_th
     identity = json.loads(Path("data/captions/visual_atoms/tiny/manifest.json").read_text())["identity"]
     for run, weights in (("same", identity["weights"]), ("other", "0" * 64)):
         Path(run).mkdir()
-        about = {"preset": "tiny-32", "model": "stylegan2", "encoder": {"name": "x", "digest": weights}}
-        monkeypatch.setattr(measuring, "find", lambda _, about=about: type("Run", (), {"about": about}))
+        metadata = {"preset": "tiny-32", "model": "stylegan2", "encoder": {"name": "x", "digest": weights}}
+        monkeypatch.setattr(
+            measuring, "find", lambda _, metadata=metadata: type("Run", (), {"metadata": metadata})
+        )
         ended = invoke(evaluate_app, "metrics", run, "--on", "toy")
         assert ended.exit_code == 0, ended.exception
     assert [request.reference for request in collected] == ["data/real/toy/test"] * 2

@@ -1,4 +1,4 @@
-"""Docstrings keep the first rules of the project's prose: a verb or a noun first, and no phrases to decode."""
+"""The rules of the project's prose: a verb or a noun first, no phrases to decode, variables by their noun."""
 
 import ast
 import importlib

@@ -55,15 +55,15 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
         target = words[1]
         if target in ELSEWHERE:
             continue
-        command = [*words, *SMALLER[target]]  # what stands last, holds
-        made = subprocess.run(
+        command = [*words, *SMALLER[target]]  # the last value counts
+        run = subprocess.run(
             [command[0], "-f", str(ROOT / "Makefile"), *SET_UP, *command[1:]],
             cwd=checkout,
             env=environment,
             capture_output=True,
             text=True,
         )
-        assert made.returncode == 0, (words, made.stderr)
+        assert run.returncode == 0, (words, run.stderr)
         ran.append(target)
     assert ran == ["shards", "captions", "pretrain", "data", "captions", "finetune", "evaluate"]
     assert (checkout / "data/real/emoji/splits.json").exists()
@@ -74,7 +74,7 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
 def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
     text = (ROOT / "README.md").read_text()
     [tree] = re.findall(r"```\ndata/shards/visual_atoms/\n(.*?)```", text, re.DOTALL)
-    said = {
+    named = {
         name
         for line in tree.splitlines()
         for name in line.split()
@@ -100,4 +100,4 @@ def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
     )
     there = {p.name for p in (checkout / "set").iterdir()}
     inside = {"000000000.png", "000000000.json", "000000001.png"}  # members of the tar
-    assert said - inside == there
+    assert named - inside == there

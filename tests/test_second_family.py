@@ -1,4 +1,4 @@
-"""A new family is a module, a data set and a noun: synth/README.md, "Add a family", followed in a copy of the checkout."""
+"""A new family is a module, a data set and a noun: the page "Add a family", in a copy of the checkout."""
 
 import json
 from pathlib import Path

@@ -49,26 +49,26 @@ def test_a_dry_run_says_what_it_would_be_and_writes_nothing(
 ) -> None:
     paths = ["--on", undisturbed, "--captions", captioned, "--out", tmp_path / "run"]
     wide = ["--set", "model.channel_base=4096", "--set", "model.channel_max=128"]
-    told = json_lines(
+    rows = json_lines(
         run("pretrain", "tiny-32", *paths, *OPTIONS, *wide, "--dry-run", "--images", 10_000_000)
     )
-    groups = {row["group"]: row for row in told if "group" in row}
+    groups = {row["group"]: row for row in rows if "group" in row}
     assert groups.keys() == {"model", "loss", "training", "data", "run"}
     assert (
         groups["model"]["resolution"] == 16
         and groups["model"]["text_dim"] == 32
         and groups["run"]["images"] == 10_000_000
     )
-    made = {key: value for row in told if "group" not in row for key, value in row.items()}
-    g, d = made["parameters_of_generator"], made["parameters_of_discriminator"]
+    costs = {key: value for row in rows if "group" not in row for key, value in row.items()}
+    g, d = costs["parameters_of_generator"], costs["parameters_of_discriminator"]
     assert g > 500_000 and d > 500_000
-    assert made["samples_of_an_epoch"] == 40
+    assert costs["samples_of_an_epoch"] == 40
     assert (
-        made["checkpoint_gb"] == round(4 * (3 * (g + d) + g) / 1e9, 2) > 0
+        costs["checkpoint_gb"] == round(4 * (3 * (g + d) + g) / 1e9, 2) > 0
     )  # weights and Adam's two moments, and the average
-    assert made["memory_gb"] >= round(4 * (4 * (g + d) + g) / 1e9, 2)  # and gradients
-    assert made["seconds_per_kimg"] > 0 and made["hours"] == pytest.approx(
-        10_000 * made["seconds_per_kimg"] / 3600, rel=0.01
+    assert costs["memory_gb"] >= round(4 * (4 * (g + d) + g) / 1e9, 2)  # and gradients
+    assert costs["seconds_per_kimg"] > 0 and costs["hours"] == pytest.approx(
+        10_000 * costs["seconds_per_kimg"] / 3600, rel=0.01
     )
     assert not list(tmp_path.iterdir())
 
@@ -83,14 +83,14 @@ def test_a_dry_run_refuses_what_the_run_would(undisturbed: Path, captioned: Path
 
 
 def test_presets_are_listed() -> None:
-    told = json_lines(run("presets"))
-    assert [row["name"] for row in told] == list(presets.PRESETS)
-    assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in told)
+    rows = json_lines(run("presets"))
+    assert [row["name"] for row in rows] == list(presets.PRESETS)
+    assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in rows)
 
 
 def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:
     def drawn(name: str, *texts: str, seed: int = 0, n: int = 3) -> bytes:
-        [told] = json_lines(
+        [row] = json_lines(
             run(
                 "sample",
                 trained,
@@ -105,7 +105,7 @@ def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path,
                 "cpu",
             )
         )
-        assert told == {"out": str(tmp_path / name), "pictures": n * len(texts)}
+        assert row == {"out": str(tmp_path / name), "pictures": n * len(texts)}
         with Image.open(tmp_path / name) as sheet:
             assert sheet.format == "PNG" and sheet.width > n * 128
         return (tmp_path / name).read_bytes()
@@ -169,11 +169,11 @@ def test_samples_that_cannot_be_drawn_are_refused(
 
 
 def test_the_export_is_the_average_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
-    [told] = json_lines(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
+    [row] = json_lines(run("export", trained, "--out", tmp_path / "made" / "generator.safetensors"))
     generator = runs.load_part(tmp_path / "made" / "generator.safetensors")
     average = checkpoint.tensors(trained / "checkpoints" / "000000064", "ema.safetensors")
     assert all(torch.equal(average[name], value) for name, value in generator.state_dict().items())
-    assert told["images_seen"] == 64 and told["parameters"] == sum(p.numel() for p in generator.parameters())
+    assert row["images_seen"] == 64 and row["parameters"] == sum(p.numel() for p in generator.parameters())
     assert (tmp_path / "made" / "generator.safetensors").read_bytes() == (
         trained / "checkpoints/000000064/ema.safetensors"
     ).read_bytes()

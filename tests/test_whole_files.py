@@ -67,14 +67,14 @@ def writers(
     def prepare(place: Path) -> None:
         # Each time another split, so that the file is written anew.
         names, held_out = sorted(p.name for p in originals.iterdir()), 1 + (place / "splits.json").exists()
-        found = {
+        splits = {
             "train": [Original(n) for n in names[held_out:]],
             "test": [Original(n) for n in names[:held_out]],
         }
         request = preparation.PrepareRequest(str(place), size=16, workers=0, overwrite=True)
         completion.finish(
             preparation.prepare(
-                Source("made", "made", "", "CC0-1.0"), "law", found, Files(str(originals)), request
+                Source("made", "made", "", "CC0-1.0"), "law", splits, Files(str(originals)), request
             )
         )
 

@@ -1,4 +1,4 @@
-"""Speed of the preparations, on made-up originals. CPU time on one core: `python -m tests.bench.bench_data`."""
+"""Speed of the preparations, on made-up originals, on one core: `python -m tests.bench.bench_data`."""
 
 import importlib
 import io

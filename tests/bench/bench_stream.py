@@ -1,4 +1,4 @@
-"""Speed of the stream and of the join: pictures per CPU-second, beside webdataset's own pipeline in one run."""
+"""Speed of the stream and of the join: pictures per CPU-second, beside webdataset's own pipeline."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""Plain twins of the kernels: written for reading, from the same equations, and used as reference by tests and benchmarks."""
+"""Plain twins of the kernels, from the same equations: the reference of tests and benchmarks."""
 
 import math
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def visual_atom(params: Params, canvas: int, words: Words) -> np.ndarray:
 
 
 def plain_atom(params: Params, canvas: int) -> np.ndarray:
-    """Visual Atoms as one writes it down first: Python floats, a loop over orbits and vertices, Pillow drawing every line. Its
+    """Visual Atoms in Python floats: a loop over orbits and vertices, and Pillow draws every line. Its
     noise (ready-made here) is other noise; uint8 (canvas, canvas)."""
     count, scale = params.vertices, canvas / UNIT
     generator = np.random.default_rng(params.noise_key)

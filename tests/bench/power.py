@@ -1,4 +1,4 @@
-"""Power of the protocol's test in evaluate/README.md: the exact one-sided sign-flip test of paired differences.
+"""Power of the test in evaluate/README.md: the exact one-sided sign-flip test of paired differences.
 
 `python -m tests.bench.power` prints README's table.
 """
@@ -22,7 +22,7 @@ _AT_ONCE = 100  # experiments
 
 
 def p_values(differences: np.ndarray) -> np.ndarray:
-    """The exact one-sided p-values of experiments (T, N): shares of sign flips with at least the observed sum."""
+    """The exact one-sided p-values of experiments (T, N): shares of sign flips at or above the sum."""
     signs = np.array(list(product((1.0, -1.0), repeat=differences.shape[1])))  # the first is the observed one
     shares = []
     for start in range(0, len(differences), _AT_ONCE):

@@ -52,7 +52,12 @@ def main(
     ] = None,
     size: Annotated[
         int | None,
-        options.integer("--size", "Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]"),
+        options.integer(
+            "--size",
+            "Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]",
+            least=1,
+            most=options.LARGEST,
+        ),
     ] = None,
     codec: Annotated[
         str | None,
@@ -67,7 +72,6 @@ def main(
     dry_run: DryRun = False,
 ) -> None:
     """Makes a set of shards of the tars in a folder or at a URL."""
-    options.require_least(0, workers=workers)
     if out is None and (size is not None or codec):
         raise UserError("--size and --codec describe rewritten tars; give --out too, or leave them out")
     source, execution = source_of(root, name, licence), Execution(workers, None, overwrite)

@@ -30,6 +30,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.torchvision_ops import declare
+from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
 
@@ -234,7 +235,10 @@ def _on_hub(name: str) -> EncoderSource:
         # Weights.
         _do_not_wait_for_the_hub()
         try:
-            weights = open_clip.download_pretrained(config)
+            # By itself, open_clip uses ~/.cache whatever the variables say.
+            folder = None if caches.home_holds(".cache") else caches.folder("clip")
+            moved = {"cache_dir": str(folder)} if folder else {}
+            weights = open_clip.download_pretrained(config, **moved)
         except Exception as error:
             raise UserError(_no_weights(name, config, error)) from None
 

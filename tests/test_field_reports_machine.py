@@ -3,24 +3,37 @@
 Homes, caches, locks, failing disks, umasks, encodings, places and numbers. Each test covers a kind of fault.
 """
 
+import errno
 import os
 import pwd
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from numba import njit
+from numba.core import caching
 from typer.main import get_command
 
+from caption import encoders
 from caption.cli import app as caption_app
 from data.cli import app as data_app
+from evaluate import features
 from evaluate.cli import app as evaluate_app
 from evaluate.experiments.demo.cli import app as demo_app
-from synth import options
+from synth import caches, options
 from synth.cli import app as synth_app
+from synth.compilation import cached_jit
 from synth.errors import UserError
-from tests.kit import commands_of, invoke, make_small, parse, refusal
+from synth.glsl import gl
+from synth.sets.shards import ShardSet
+from tests.kit import ROOT, commands_of, invoke, json_lines, make_small, parse, refusal
+from train import start
 from train.cli import app as train_app
+from train.stream.cache import Cache, Remote
 
 APPS = {
     "synth": synth_app,
@@ -153,12 +166,7 @@ def test_a_home_folder_that_nobody_knows_is_no_folder_of_that_name(
     ):
         options.located("--out", "~bob/x")
 
-    # A user without an entry in passwd.
-    def unknown(_: int) -> None:
-        raise KeyError
-
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    without_home(monkeypatch)
     for text in ("~", "~/x", "ViT-B-32=~/x.pt"):
         with pytest.raises(UserError, match="the home folder ~ is unknown"):
             options.located("--out", text)
@@ -188,3 +196,155 @@ def test_commands_write_to_the_home_folder(homes: Path, monkeypatch: pytest.Monk
     assert invoke(synth_app, *words).exit_code == 0
     assert (homes / "me/p.png").is_file() and (homes / "me/t.png").is_file()
     assert not os.listdir(homes / "work")
+
+
+# Homes and caches.
+
+
+@pytest.fixture
+def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of this user in the temporary folder. The home folder is below a file, so it cannot be used."""
+    (tmp_path / "file").touch()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "MESA_SHADER_CACHE_DIR", "RAY_TMPDIR"):
+        monkeypatch.setenv(name, "")  # removed again at the end, whatever `provide` sets
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "file/home"))
+    return tmp_path / "tmp" / f"exnihilo-{os.getuid()}"
+
+
+def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes HOME, and the user's entry in passwd."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+
+
+@pytest.mark.parametrize("home", ["missing", "no entry in passwd", "XDG_CACHE_HOME that cannot be made"])
+def test_caches_of_a_user_without_a_home_are_in_the_temporary_folder(
+    spare: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if home == "no entry in passwd":
+        without_home(monkeypatch)
+    elif home != "missing":
+        monkeypatch.setenv("HOME", str(spare.parent))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(spare.parent.parent / "file/cache"))
+    caches.provide()
+    assert os.environ["XDG_CACHE_HOME"] == str(spare) and spare.stat().st_mode & 0o777 == 0o700
+    assert caches.folder("exnihilo") == spare / "exnihilo"
+    if home != "XDG_CACHE_HOME that cannot be made":
+        assert os.environ["MPLCONFIGDIR"] == str(spare / "matplotlib")
+
+
+def test_a_usable_home_is_left_as_it_is(spare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "me").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    caches.provide()
+    assert "XDG_CACHE_HOME" not in os.environ and "MPLCONFIGDIR" not in os.environ and not spare.exists()
+    assert caches.folder("x") == tmp_path / "me/.cache/x" and not list((tmp_path / "me").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file", "no temporary folder"])
+def test_a_temporary_folder_that_others_could_fill_holds_no_compiled_code(
+    spare: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "open to others":
+        spare.mkdir()
+        spare.chmod(0o777)
+    elif kind == "a link":
+        spare.symlink_to(spare.parent)
+    elif kind == "a file":
+        spare.touch()
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(spare.parent / "gone"))
+    caches.provide()
+    assert caches.folder("numba") is None and "XDG_CACHE_HOME" not in os.environ
+
+
+def test_what_needs_a_cache_does_without(
+    spare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shaders, fetched files, features."""
+    spare.touch()
+    caches.provide()
+    assert gl.cache_folder() is None
+    gl._prepare_environment("software")
+    assert "MESA_SHADER_CACHE_DIR" not in os.environ
+
+    # Sets on this machine need no folder of fetched files. The cache itself is asked for late.
+    shards = make_small(tmp_path / "set", samples=2, workers=0) and tmp_path / "set"
+    [part] = ShardSet(str(shards)).manifest["parts"]
+    local = Remote(str(shards), part["file"], part["sha256"], part["bytes"])
+    assert Cache(start._fetched_files()).path(local) == str(shards / part["file"])
+    with pytest.raises(UserError, match="set EXNIHILO_CACHE to one"):
+        Cache(start._fetched_files()).path(local._replace(url="s3://bucket/set"))
+
+    # Features go to the user's cache if the working directory takes none.
+    monkeypatch.setattr(features, "CACHE", tmp_path / "file/data/features")
+    assert features._cache() == features.CACHE
+    spare.unlink()
+    caches.provide()
+    assert features._cache() == spare / "exnihilo/features"
+
+
+@pytest.mark.slow
+def test_libraries_that_insist_on_the_home_folder_get_another(
+    spare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open_clip's downloads, Ray's sessions and its token."""
+    given: list[Any] = []
+
+    def download(_: Any, **options: Any) -> str:
+        given.append(options)
+        return "w.pt"
+
+    caches.provide()
+    with encoders._open_clip() as open_clip:
+        monkeypatch.setattr(open_clip, "download_pretrained", download)
+    monkeypatch.setattr(encoders, "_do_not_wait_for_the_hub", lambda: None)
+    encoders.find("ViT-B-32/openai")
+    assert given == [{"cache_dir": str(spare / "clip")}]
+
+    monkeypatch.setenv("TMPDIR", str(spare.parent.parent / "file"))
+    assert caches.scratch_of_ray() == str(spare / "ray")
+    assert not caches.home_holds(".ray")
+    monkeypatch.setenv("TMPDIR", str(spare.parent))
+    assert caches.scratch_of_ray() is None
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+@pytest.mark.parametrize("fault", ["no folder", "full disk", "stale handle", "cut file"])
+def test_kernels_do_without_a_cache(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise EOFError if fault == "cut file" else OSError(errno.ESTALE, "Stale file handle")
+
+    if fault == "no folder":
+        monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+        with pytest.raises(RuntimeError, match="no locator"):
+            njit(cache=True)(double)
+    else:
+        monkeypatch.setattr(caching.IndexDataCacheFile, "save" if fault == "full disk" else "load", fail)
+    assert cached_jit()(double)(21) == 42
+
+
+@pytest.mark.slow
+def test_a_command_runs_from_a_checkout_that_cannot_be_written(tmp_path: Path) -> None:
+    lines = [
+        "import sys, numba.core.caching as caching",
+        "caching.CompileResultCacheImpl._locator_classes = []",
+        "from synth.cli import main",
+        "main()",
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines), "datasets"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "HOME": "/nonexistent", "TMPDIR": str(tmp_path)},
+        check=False,
+    )
+    assert run.returncode == 0 and not run.stderr and len(json_lines(run.stdout)) == 9
+    assert [path.name for path in tmp_path.iterdir()] == [f"exnihilo-{os.getuid()}"]

@@ -12,6 +12,7 @@ import torch
 
 from caption import encoders
 from caption.table import CaptionSet
+from synth import caches, options
 from synth.errors import UserError
 from train import checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
@@ -64,7 +65,7 @@ class Prepared:
         data, groups = self.config.data, self.config.groups
         text = Text.parse(data.text)
         visit = Visit(groups.model.resolution, groups.training.seed, text, data.xi, data.caption_xi, wanted)
-        cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
+        cache = Cache(_fetched_files())
         return Stream(self.sets, visit, cache=cache, fraction=data.fraction)
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
@@ -274,6 +275,14 @@ def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str
     if (Path(request.out) / runs.CONFIG).exists():
         return str(runs.describe(Path(request.out))["config"]["training"]["precision"])
     return "bf16" if encoders.has_bf16(device) else "fp32"
+
+
+def _fetched_files() -> str | None:
+    """Returns the folder of fetched files, or None if the user can write no cache."""
+    if place := os.environ.get(_CACHE):
+        return options.located(f"${_CACHE}", place)
+    folder = caches.folder("exnihilo")
+    return str(folder) if folder else None
 
 
 def _recorded(captions: CaptionSet) -> str:

@@ -49,7 +49,7 @@ class Needed(NamedTuple):
 class Cache:
     """The local files of sets on this machine. It is sent to loader workers."""
 
-    folder: str
+    folder: str | None  # None: no folder can be written, so only sets on this machine can be read
     ended: Event | None = None  # set when no process needs files any more
 
     def path(self, file: Remote) -> str:
@@ -71,7 +71,14 @@ class Cache:
 
     def place(self, file: Remote) -> Path:
         """Returns the path of a fetched file."""
-        return Path(self.folder) / f"{file.sha256}{Path(file.file).suffix}"
+        return self.root / f"{file.sha256}{Path(file.file).suffix}"
+
+    @property
+    def root(self) -> Path:
+        """The folder of fetched files. Raises UserError if the user can write none."""
+        if self.folder is None:
+            raise UserError("there is no folder for fetched files; set EXNIHILO_CACHE to one")
+        return Path(self.folder)
 
     def fetch(self, file: Remote) -> None:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
@@ -99,8 +106,8 @@ class Cache:
 
     def forget_failures(self) -> None:
         """Creates the cache, and removes the failures of earlier runs."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        for failure in Path(self.folder).glob("*.failed"):
+        self.root.mkdir(parents=True, exist_ok=True)
+        for failure in self.root.glob("*.failed"):
             failure.unlink(missing_ok=True)
 
     def _failure(self, file: Remote) -> Path:
@@ -152,8 +159,8 @@ class Fetcher(threading.Thread):
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
 
-        # All others, the oldest first, until the rest fits.
-        paths = [path for path in Path(self._cache.folder).iterdir() if path.suffix != ".failed"]
+        # All others, the oldest first, until the rest fits. Compiled shaders have a folder there too.
+        paths = [path for path in self._cache.root.iterdir() if path.suffix != ".failed" and path.is_file()]
         others = {path: path.stat() for path in paths if path not in kept}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):

@@ -137,8 +137,8 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
                 bar.start(event.pictures)
             elif isinstance(event, Progress):
                 bar.advance(event.amount)
-                if event.retried:
-                    note(event.retried)
+                for sentence in filter(None, (event.retried, event.note)):
+                    note(sentence)
             else:
                 outcomes.append(event)
     [outcome] = outcomes

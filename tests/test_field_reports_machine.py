@@ -4,6 +4,7 @@ Homes, caches, locks, failing disks, umasks, encodings, places and numbers. Each
 """
 
 import errno
+import fcntl
 import os
 import pwd
 import subprocess
@@ -21,8 +22,9 @@ from typer.main import get_command
 from caption import encoders
 from caption.cli import app as caption_app
 from data.cli import app as data_app
-from evaluate import features
+from evaluate import features, results
 from evaluate.cli import app as evaluate_app
+from evaluate.experiments.demo import course
 from evaluate.experiments.demo.cli import app as demo_app
 from synth import caches, options
 from synth.cli import app as synth_app
@@ -30,8 +32,9 @@ from synth.compilation import cached_jit
 from synth.errors import UserError
 from synth.glsl import gl
 from synth.sets.shards import ShardSet
+from synth.sets.storage import Folder
 from tests.kit import ROOT, commands_of, invoke, json_lines, make_small, parse, refusal
-from train import start
+from train import log, start
 from train.cli import app as train_app
 from train.stream.cache import Cache, Remote
 
@@ -348,3 +351,64 @@ def test_a_command_runs_from_a_checkout_that_cannot_be_written(tmp_path: Path) -
     )
     assert run.returncode == 0 and not run.stderr and len(json_lines(run.stdout)) == 9
     assert [path.name for path in tmp_path.iterdir()] == [f"exnihilo-{os.getuid()}"]
+
+
+# Locks.
+
+
+def flock_fails(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF]
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_a_file_system_without_locks_is_used_without_one_and_with_a_note(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sets, runs and demos; figures are written too."""
+    flock_fails(monkeypatch, number)
+    note = "note: the file system of {} has no locks; start no second command there"
+    with Folder(str(tmp_path)).exclusive() as sentence:
+        assert sentence and sentence.startswith(note.format(tmp_path))
+    with log.locked(tmp_path) as sentence:
+        assert sentence and sentence.startswith(note.format(tmp_path))
+    with (tmp_path / ".lock").open("wb") as lock:
+        [line] = course._hold(lock, tmp_path)
+        assert line.startswith(note.format(tmp_path))
+    results.append(tmp_path, {"metric": "kid"})
+    assert results.read(tmp_path) == [{"metric": "kid"}]
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES])
+def test_a_lock_that_another_process_holds_is_respected(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems say EACCES."""
+    flock_fails(monkeypatch, number)
+    monkeypatch.setattr(course, "_PATIENCE", -1)
+    with pytest.raises(UserError, match="another run is writing to"), Folder(str(tmp_path)).exclusive():
+        pass
+    with pytest.raises(UserError, match="another process trains in"), log.locked(tmp_path):
+        pass
+    with pytest.raises(UserError, match="another demo is running in"), (tmp_path / "lock").open("wb") as lock:
+        list(course._hold(lock, tmp_path))
+
+
+def test_commands_print_the_note_about_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock_fails(monkeypatch, errno.ENOSYS)
+    words = ["shards", "visual_atoms", "--n", 2, "--size", 16, "--workers", 0, "--out", tmp_path / "set"]
+    ended = invoke(synth_app, *words)
+    assert ended.exit_code == 0 and f"the file system of {tmp_path / 'set'} has no locks" in ended.stderr
+    assert len(ShardSet(str(tmp_path / "set"))) == 2
+
+
+def test_every_lock_is_taken_by_one_function() -> None:
+    users = [
+        path for package in APPS for path in (ROOT / package).rglob("*.py") if "fcntl" in path.read_text()
+    ]
+    assert users == [ROOT / "synth/sets/locks.py"]

@@ -152,7 +152,9 @@ def train(request: TrainRequest) -> Generator[Event]:
         # Inputs.
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
         run, images = prepared.run, prepared.config.run.images
-        newest = ranks.together(lambda: _open(prepared, ranks, stack))
+        newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
+        if note:
+            yield Note(note)
 
         # A finished run.
         if newest and checkpoint.images_seen(newest) >= images:
@@ -342,16 +344,18 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     return first if same else source.checkpoint()
 
 
-def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
-    """Writes the run's folder and config.json, on rank 0. Returns the checkpoint to resume from."""
-    run = prepared.run
+def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | None, str | None]:
+    """Writes the run's folder and config.json, and locks it, on rank 0.
+
+    Returns the checkpoint to resume from, and a sentence if there are no locks."""
+    run, note = prepared.run, None
     if ranks.rank == 0:
         log.write_config(run, {**prepared.metadata, "survey": surveyed(prepared)})
-        stack.enter_context(log.locked(run))
+        note = stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:
         log.cut_back(run, checkpoint.images_seen(newest) if newest else 0)
-    return newest
+    return newest, note
 
 
 def surveyed(prepared: Prepared) -> Json:

@@ -7,7 +7,6 @@ Nothing is ever streamed to a final name.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from synth.errors import UserError
+from synth.sets import locks
 
 T = TypeVar("T")
 
@@ -91,9 +91,10 @@ class Storage(ABC):
         """Returns the free space, or None if it is unknown."""
 
     @abstractmethod
-    def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Holds the place for one writer and clears the leftovers of killed writers. Raises UserError if
-        another writer is active."""
+    def exclusive(self) -> contextlib.AbstractContextManager[str | None]:
+        """Holds the place for one writer and clears the leftovers of killed writers.
+
+        Yields a sentence if the place has no locks. Raises UserError if another writer is active."""
 
     def write(self, name: str, data: bytes) -> None:
         """Publishes bytes."""
@@ -214,16 +215,21 @@ class Folder(Storage):
         return shutil.disk_usage(next(p for p in [self._path, *self._path.parents] if p.exists())).free
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[str | None]:
         """Locks the folder itself, so the lock leaves no file and dies with the process."""
         # The sweep comes before and after: a killed writer may have left files, and this one may fail.
         created = self._create()
         folder = os.open(self._path, os.O_RDONLY)
         try:
-            _lock(folder, self.url)
+            try:
+                locked = locks.lock(folder)
+            except BlockingIOError:
+                advice = "wait for it, or give another folder"
+                raise UserError(f"another run is writing to {self.url}; {advice}") from None
             self._sweep()
             try:
-                yield
+                # Without locks, the bytes of two runs are equal anyway.
+                yield None if locked else locks.note(self.url)
             finally:
                 self._sweep()
         finally:
@@ -325,11 +331,11 @@ class ObjectStore(Storage):
         return None
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[str | None]:
         if self.url.startswith(("http://", "https://")):
             advice = "give a folder or an object store such as s3://bucket/prefix"
             raise UserError(f"{self.url} can only be read; {advice}")
-        yield
+        yield None
 
     def _upload(self, local: str, path: str) -> None:
         self._fs.put_file(local, path)
@@ -424,17 +430,6 @@ def _status(error: BaseException) -> Any:
         if isinstance(status := getattr(source, "status", None), int):
             return status
     return None
-
-
-def _lock(folder: int, url: str) -> None:
-    """Locks an open folder. Raises UserError if another process has the lock."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another run is writing to {url}; wait for it, or give another folder") from None
-    except OSError:
-        # The file system has no locks. The bytes of two runs are equal anyway.
-        pass
 
 
 def sync(path: Path) -> None:

@@ -78,5 +78,5 @@ def _in_temporary_folder() -> Path | None:
         status = place.lstat()
     except OSError:
         return None
-    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-    return place if own and can_hold(place) else None
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return place if private and can_hold(place) else None

@@ -5,12 +5,17 @@ Homes, caches, locks, failing disks, umasks, encodings, places and numbers. Each
 
 import errno
 import fcntl
+import gc
+import hashlib
+import json
 import os
 import pwd
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +26,30 @@ from typer.main import get_command
 
 from caption import encoders
 from caption.cli import app as caption_app
+from caption.table import CaptionSet
 from data.cli import app as data_app
+from data.emoji import font
 from evaluate import features, results
 from evaluate.cli import app as evaluate_app
 from evaluate.experiments.demo import course
 from evaluate.experiments.demo.cli import app as demo_app
-from synth import caches, options
+from synth import caches, class_tables, options, verify
 from synth.cli import app as synth_app
 from synth.compilation import cached_jit
 from synth.errors import UserError
 from synth.glsl import gl
+from synth.sets import ledger, mapping
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
+from synth.vetting import programs, shader_folders
 from tests.kit import ROOT, commands_of, invoke, json_lines, make_small, parse, refusal
-from train import log, start
+from train import checkpoint, log, runs, start
 from train.cli import app as train_app
+from train.distributed import attempt
+from train.model import Wanted
 from train.stream.cache import Cache, Remote
+from train.stream.order import Place
+from train.stream.stream import Failure, Reader, StreamFiles, Text, Visit
 
 APPS = {
     "synth": synth_app,
@@ -412,3 +425,144 @@ def test_every_lock_is_taken_by_one_function() -> None:
         path for package in APPS for path in (ROOT / package).rglob("*.py") if "fcntl" in path.read_text()
     ]
     assert users == [ROOT / "synth/sets/locks.py"]
+
+
+# Files that cannot be read now.
+
+
+def fails_to_read(path: Path) -> Path:
+    """Replaces a file by one that opens and then fails with EIO, as on a broken disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+    return path
+
+
+def read_state(place: Path) -> Any:
+    (place / "COMMITTED").write_text(json.dumps({"state.json": "0" * 64}))
+    return checkpoint.state(place)
+
+
+def read_part(place: Path) -> Any:
+    (place / "COMMITTED").write_text(json.dumps({"g.safetensors": "0" * 64}))
+    return checkpoint.tensors(place, "g.safetensors")
+
+
+READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "manifest": ("manifest.json", lambda place: ShardSet(str(place))),
+    "record": ("set-00000.json", lambda place: ledger.load(Folder(str(place)))),
+    "lone tar": ("a.tar", lambda place: verify.about_path(str(place / "a.tar"))),
+    "mark of a checkpoint": ("COMMITTED", checkpoint.digest),
+    "state of a checkpoint": ("state.json", read_state),
+    "part of a model": ("g.safetensors", read_part),
+    "config of a run": ("config.json", runs.describe),
+    "class table": ("0.csv", lambda place: class_tables.Table.parse(str(place))),
+    "programs": ("programs.json", lambda place: programs.Programs.parse(str(place))),
+    "shader": ("a.frag", lambda place: shader_folders.read(str(place))),
+    "font": ("a.ttf", lambda place: font.find(str(place / "a.ttf"))),
+    "weights": ("w.pt", lambda place: encoders.EncoderSource("", "", str(place / "w.pt")).sha256),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_that_cannot_be_read_is_not_called_damaged(reader: str, tmp_path: Path) -> None:
+    file, read = READERS[reader]
+    fails_to_read(tmp_path / file)
+    with pytest.raises(UserError, match=rf"{file} cannot be read now: .*; run the command again$") as error:
+        read(tmp_path)
+    assert "damaged" not in str(error.value) and "remove" not in str(error.value)
+
+
+def test_verify_reports_a_tar_that_cannot_be_read_and_goes_on(finished: Path) -> None:
+    fails_to_read(finished / "visual_atoms-000001.tar")
+    sentences = [sentence for _, sentence in verify.damages(ShardSet(str(finished)), 0)]
+    assert sentences[0] is None and sentences[2] is None
+    assert "visual_atoms-000001.tar cannot be read now: Input/output error" in str(sentences[1])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_failures_of_the_machine_ask_for_the_same_command_again(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any place, of a folder or of a file that has no sentence of its own."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "x"))
+
+    again = f"cannot be used now: {os.strerror(number)}; run the command again"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=again):
+        patch.setattr(os, "scandir", fail)
+        Folder(str(tmp_path)).sizes()
+    failure, _ = attempt(fail)
+    assert failure and str(failure) == f"{tmp_path / 'x'} {again}"
+    monkeypatch.setattr(class_tables, "write", fail)
+    sentence = refusal(
+        synth_app, "synth", "classes", "fractals", "--set", "classes=1", "--out", tmp_path / "y"
+    )
+    assert sentence == f"error: {tmp_path / 'x'} {again}"
+
+
+def cut(place: Path, file: str, right: bool) -> None:
+    """Cuts a file of a set. If `right`, the manifest describes the cut file."""
+    data = (place / file).read_bytes()[:700]
+    (place / file).write_bytes(data)
+    manifest = json.loads((place / "manifest.json").read_text())
+    part = next(p for p in manifest["parts"] if p["file"] == file)
+    part["bytes"] = len(data)
+    if right:
+        part["sha256"] = hashlib.sha256(data).hexdigest()
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_damage_is_claimed_only_after_the_checksum_says_so(
+    right: bool, finished: Path, captioned: Path
+) -> None:
+    """Of a tar that is read, mapped or streamed, and of a table."""
+    tar, tables = "visual_atoms-000002.tar", Path(shutil.copytree(captioned, finished / "tables"))
+    cut(finished, tar, right)
+    cut(tables, "visual_atoms-000002.parquet", right)
+    sentence = "checksum is right; run the command again" if right else "is damaged .*; remove it and "
+    shard_set, caption_set = ShardSet(str(finished)), CaptionSet(str(tables))
+    shard = shard_set.shards[2]
+    remotes = [Remote(str(finished), tar, shard_set.sha256[tar], (finished / tar).stat().st_size)]
+    reader = Reader(
+        StreamFiles(Cache(None), remotes, [], [0]), Visit(32, 0, Text(), 0, 0, Wanted(vectors=()))
+    )
+    for read in (
+        lambda: list(shard_set.read(shard)),
+        lambda: shard_set.mapped(shard),
+        lambda: caption_set.read(caption_set.parts[2], ["caption"]),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            read()
+    failure = reader.__getitems__([Place(0, 0, 0)])
+    assert isinstance(failure, Failure) and re.search(sentence, failure.sentence), failure
+
+
+def test_shards_and_tables_that_are_held_need_no_open_files(undisturbed: Path, captioned: Path) -> None:
+    shard_set, tables = ShardSet(str(undisturbed)), CaptionSet(str(captioned))
+    before = len(os.listdir("/proc/self/fd"))
+    held = [
+        (shard_set.mapped(s), tables.read(p, ["key"]))
+        for s, p in zip(shard_set.shards, tables.parts, strict=True)
+    ]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [s.keys for s, _ in held] == [t["key"].to_pylist() for _, t in held]
+
+
+def test_a_map_lives_as_long_as_its_views(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789" * 1000)
+    view = mapping.mapped(tmp_path / "file")[5:15]
+    (tmp_path / "file").unlink()
+    gc.collect()
+    assert bytes(view) == b"5678901234" and view.readonly
+
+    def maps() -> bool:
+        return f"{tmp_path}/file" in Path("/proc/self/maps").read_text()
+
+    assert maps()
+    del view
+    assert not maps()
+    (tmp_path / "empty").touch()
+    assert bytes(mapping.mapped(tmp_path / "empty")) == b""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, open_storage
+from synth.sets.storage import Folder, open_storage, reading
 
 _PAUSE = 0.02  # seconds between two checks for a file
 _CHUNK = 1 << 22  # bytes
@@ -90,7 +90,11 @@ class Cache:
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
             # Copy, check, rename.
-            with open_storage(file.url).whole(file.file) as source, part.open("wb") as target:
+            with (
+                reading(file.name),
+                open_storage(file.url).whole(file.file) as source,
+                part.open("wb") as target,
+            ):
                 shutil.copyfileobj(source, target, _CHUNK)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
@@ -184,9 +188,10 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
 def _in_place(file: Remote) -> str:
     """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
-    if not path.is_file():
-        raise UserError(f"{path} {_MISSING}")
-    size = path.stat().st_size
+    with reading(str(path)):
+        if not path.is_file():
+            raise UserError(f"{path} {_MISSING}")
+        size = path.stat().st_size
     if size != file.bytes:
         problem = f"{path} has {size:,} bytes, and the manifest records {file.bytes:,}"
         raise UserError(f"{problem}; make the set again")

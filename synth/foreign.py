@@ -40,6 +40,15 @@ def alike(name: str) -> str:
     return unicodedata.normalize("NFC", stem) + extension.lower()
 
 
+def locate(path: Path) -> Path | None:
+    """Returns the path if it exists, else the only file of its folder with a name that looks equal, or
+    None."""
+    if path.exists() or not path.parent.is_dir():
+        return path if path.exists() else None
+    matched = matches([path.name], (entry.name for entry in path.parent.iterdir()))
+    return path.with_name(matched[path.name]) if path.name in matched else None
+
+
 def matches(names: Iterable[str], present: Iterable[str]) -> dict[str, str]:
     """Returns the present name of each name: the same one, else the only one that looks equal.
 

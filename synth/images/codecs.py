@@ -59,11 +59,6 @@ CODECS = {
 }
 EXTENSIONS = {"png", "webp", "jpg", "jpeg"}  # extensions that a reader takes for pictures
 _READ = "jpg, jpeg, png and webp"
-# Extensions of further pictures. Readers name such a file instead of passing over it.
-OTHER_EXTENSIONS = {
-    *("bmp", "gif", "tif", "tiff", "jfif", "jpe", "avif", "heic", "heif", "jp2", "jxl", "svg", "psd", "tga"),
-    *("ppm", "pgm", "pbm", "pnm", "ico", "exr", "hdr", "dng", "cr2", "nef"),
-}
 
 
 def only_picture(files: dict[str, bytes]) -> bytes:
@@ -73,7 +68,7 @@ def only_picture(files: dict[str, bytes]) -> bytes:
     read."""
     pictures = [data for extension, data in files.items() if extension in EXTENSIONS]
     if len(pictures) != 1:
-        others = sorted(OTHER_EXTENSIONS.intersection(files))[:1]
+        others = sorted((conversion.EXTENSIONS - EXTENSIONS).intersection(files))[:1]
         unread = "".join(f"; .{other} is of a kind that is not read ({_READ} are)" for other in others)
         raise ValueError(f"holds {len(pictures)} pictures instead of one{unread}")
     return pictures[0]

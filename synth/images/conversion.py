@@ -12,6 +12,28 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+# Extensions of pictures, those that no reader takes among them. Readers name such a file instead of passing
+# over it.
+EXTENSIONS = {
+    *(
+        "png",
+        "webp",
+        "jpg",
+        "jpeg",
+        "jfif",
+        "jpe",
+        "bmp",
+        "gif",
+        "tif",
+        "tiff",
+        "avif",
+        "heic",
+        "heif",
+        "jp2",
+    ),
+    *("jxl", "svg", "psd", "tga", "ppm", "pgm", "pbm", "pnm", "ico", "exr", "hdr", "dng", "cr2", "nef"),
+}
+
 GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
 
 # The errors that Pillow raises on damaged files. Its documentation promises none of them.

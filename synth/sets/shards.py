@@ -157,7 +157,7 @@ def read_members(file: BinaryIO, name: str, *, ended: bool = False) -> Iterator[
                 key, files = stem, {**files, extension: data}
 
             # The end mark is a block of zeros.
-            file.seek(tar.offset)  # type: ignore[attr-defined]
+            file.seek(tar.offset)
             if ended and len(file.read(_BLOCK)) < _BLOCK:
                 raise UserError(
                     f"{name} is cut after {last}: its end mark is missing; remove it and {_AGAIN}"

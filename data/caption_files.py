@@ -121,9 +121,13 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[str, Sequence
     # Captions between tabs or bars may hold quotes, which then mean nothing.
     bare, word = separator in "\t|", _SEPARATORS.get(separator, repr(separator))
     advice = f"columns are separated by {word}" if bare else f"put texts with {word} in double quotes"
-    quoting = csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL
 
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator, quoting=quoting)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        delimiter=separator,
+        quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL,
+    )
     try:
         # Header.
         header = next(reader, [])

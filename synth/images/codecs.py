@@ -93,7 +93,7 @@ def decode(data: bytes) -> np.ndarray:
     except ValueError:
         raise
     except (OSError, zlib_ng.error, *conversion.DAMAGED) as error:  # type: ignore[misc]
-        raise ValueError(f"not a readable picture: {error or type(error).__name__}") from None
+        raise ValueError(f"not a readable picture: {str(error) or type(error).__name__}") from None
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:

@@ -15,23 +15,8 @@ from PIL import ExifTags, Image, TiffImagePlugin
 # Extensions of pictures, those that no reader takes among them. Readers name such a file instead of passing
 # over it.
 EXTENSIONS = {
-    *(
-        "png",
-        "webp",
-        "jpg",
-        "jpeg",
-        "jfif",
-        "jpe",
-        "bmp",
-        "gif",
-        "tif",
-        "tiff",
-        "avif",
-        "heic",
-        "heif",
-        "jp2",
-    ),
-    *("jxl", "svg", "psd", "tga", "ppm", "pgm", "pbm", "pnm", "ico", "exr", "hdr", "dng", "cr2", "nef"),
+    *("png", "webp", "jpg", "jpeg", "jfif", "jpe", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif"),
+    *("jp2", "jxl", "svg", "psd", "tga", "ppm", "pgm", "pbm", "pnm", "ico", "exr", "hdr", "dng"),
 }
 
 GREY = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -45,7 +30,6 @@ DAMAGED = (
 _NO_PICTURES = {"I", "F"}  # 32-bit numbers without a defined white
 _DEEP = 16  # bits of a level
 _SENSOR = 12  # bits of most sensors with more than 8
-_MAX_SAMPLE_VALUE = 281  # TIFF's tag of that name
 
 _TURN = Image.Transpose
 # The transposition that makes a picture upright, by EXIF orientation.
@@ -64,10 +48,8 @@ def upright(picture: Image.Image) -> Image.Image:
     """Returns the picture turned by its EXIF orientation, in RGB.
 
     Raises ValueError for a mode without a defined white, and other errors (DAMAGED) if it does not decode."""
-    # No other tag is read, because EXIF may be damaged even if the picture is whole.
     picture.load()
-    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    converted = rgb(picture)
+    turn, converted = _turn(picture), rgb(picture)
     return converted if turn is None else converted.transpose(turn)
 
 
@@ -89,6 +71,15 @@ def rgb(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """Returns the transposition that makes a picture upright, or None if it is upright already."""
+    # No other tag is read, because EXIF may be damaged even if the picture is whole.
+    try:
+        return _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, *DAMAGED):
+        return None
+
+
 def _shallow(picture: Image.Image) -> Image.Image:
     """Returns 16-bit grey as 8-bit grey. TIFF files may have black as their greatest number."""
     levels = np.asarray(picture)
@@ -101,20 +92,14 @@ def _shallow(picture: Image.Image) -> Image.Image:
 def _bits(tags: Mapping[int, Any], levels: np.ndarray) -> int:
     """Returns the bits of the white of 16-bit grey: 16, but less in TIFF files of sensors with fewer bits.
 
-    PNG defines that white is 65,535. TIFF has two tags for it. Without them, a picture that uses none of its
-    upper four bits counts as one of 12 bits."""
+    PNG defines that white is 65,535. TIFF stores fewer bits, or 16 that are not all used. Then a picture that
+    uses none of its upper four bits counts as one of 12 bits."""
     # PNG.
     if not tags:
         return _DEEP
 
-    # Tags, a number or a tuple of one.
-    depth, white = (
-        int(np.atleast_1d(tags.get(tag, default))[0])
-        for tag, default in ((TiffImagePlugin.BITSPERSAMPLE, _DEEP), (_MAX_SAMPLE_VALUE, 0))
-    )
-    bits = white.bit_length() if white else depth
-    if bits < _DEEP:
-        return max(bits, 8)
-
-    # Levels.
+    # The tag is a number or a tuple of one.
+    depth = int(np.atleast_1d(tags.get(TiffImagePlugin.BITSPERSAMPLE, _DEEP))[0])
+    if depth < _DEEP:
+        return max(depth, 8)
     return _SENSOR if int(levels.max(initial=0)) < 1 << _SENSOR else _DEEP

@@ -16,7 +16,7 @@ from PIL import Image
 from data import command, originals
 from data.command import Out, Workers
 from data.originals import Files, Original, Pictures, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 

@@ -14,7 +14,7 @@ from data import command, originals
 from data.caption_files import one_line
 from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 

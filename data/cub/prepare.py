@@ -13,7 +13,7 @@ from typing import Annotated
 from data import caption_files, command, originals, pickled_names
 from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 

@@ -13,7 +13,7 @@ from data.command import Out, Seed, TestShare, Workers
 from data.emoji import font
 from data.emoji.font import Font
 from data.originals import Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth import console, options
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 

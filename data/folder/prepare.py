@@ -14,7 +14,7 @@ from typing import Annotated
 from data import caption_files, command, originals, splits
 from data.command import Seed, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth import options
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size

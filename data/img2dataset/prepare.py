@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from data import command, originals
 from data.command import Workers
-from data.img2dataset import adoption, rewriting
 from data.originals import Source
 from synth import console, options
 from synth.errors import UserError
@@ -67,6 +66,8 @@ def main(
 ) -> None:
     """Makes a set of shards of the tars in a folder or at a URL."""
     # Options.
+    from data.img2dataset import adoption, rewriting
+
     options.require_least(0, workers=workers)
     if out is None and (size is not None or codec):
         raise UserError("--size and --codec describe rewritten tars; give --out too, or leave them out")

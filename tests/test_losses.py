@@ -69,7 +69,9 @@ def test_contrast_of_pictures_all_alike_is_that_of_guessing(config: LossConfig, 
     )
 
 
-@pytest.mark.parametrize(("positive", "negative", "ratio"), [(0.32, 0.2, 3.74), (0.0, 0.0, 2.0), (1.0, 0.0, 0.54)])
+@pytest.mark.parametrize(
+    ("positive", "negative", "ratio"), [(0.32, 0.2, 3.74), (0.0, 0.0, 2.0), (1.0, 0.0, 0.54)]
+)
 def test_sharpening_stresses_hard_pairs_and_saturates(positive: float, negative: float, ratio: float) -> None:
     def slope(config: LossConfig) -> float:
         cosines = torch.full((1, 16, 16), negative)

@@ -233,8 +233,6 @@ def test_code_is_refused_and_not_run(tmp_path: Path, tiny_encoder: Path) -> None
 
 
 DOUBLED = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(1, 60))
-MODULE = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
-HEAD = b"(}(X\x0a\x00\x00\x00class_nameX\x09\x00\x00\x00GeneratorX\x05\x00\x00\x00state}(X\x08\x00\x00\x00_modules"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ def modules(module: Module) -> dict[str, Module]:
 
 
 def tensors(module: Module) -> dict[str, View]:
-    """Returns all parameters and buffers of a module by dotted name. Raises ValueError if there are too many."""
+    """Returns all parameters and buffers of a module by dotted name.
+
+    Raises ValueError if there are too many."""
     views = dict[str, View]()
     for prefix, one in modules(module).items():
         for values in (one.state.get("_parameters"), one.state.get("_buffers")):

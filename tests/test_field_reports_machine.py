@@ -3,6 +3,7 @@
 Homes, caches, locks, failing disks, umasks, encodings, places and numbers. Each test covers a kind of fault.
 """
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from numba import njit
 from numba.core import caching
+from safetensors.torch import save_file
 from typer.main import get_command
 
 from caption import encoders
@@ -43,7 +46,7 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
 from synth.vetting import programs, shader_folders
 from tests.kit import ROOT, commands_of, invoke, json_lines, make_small, parse, refusal
-from train import checkpoint, log, runs, start
+from train import checkpoint, export, log, runs, start
 from train.cli import app as train_app
 from train.distributed import attempt
 from train.model import Wanted
@@ -566,3 +569,49 @@ def test_a_map_lives_as_long_as_its_views(tmp_path: Path) -> None:
     assert not maps()
     (tmp_path / "empty").touch()
     assert bytes(mapping.mapped(tmp_path / "empty")) == b""
+
+
+# Modes of files.
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o027, 0o077])
+def test_every_file_follows_the_umask(mask: int, tmp_path: Path) -> None:
+    """Files of libraries that write private ones, in sets, checkpoints and exports; and all others."""
+    part, tensors = torch.nn.Linear(2, 2), {"x": torch.zeros(3)}
+    origin = checkpoint.Origin("stylegan2", {}, {}, "generator")
+    with umask(mask):
+        save_file(tensors, tmp_path / "as safetensors writes it")
+        with Folder(str(tmp_path / "set")).staged("x.safetensors") as path:
+            save_file(tensors, path)
+        make_small(tmp_path / "atoms", samples=2)
+        writers: dict[str, Callable[[Path], None]] = {
+            "generator.safetensors": lambda path: checkpoint.save_part(path, part, origin),
+            "state.safetensors": lambda path: checkpoint.save_tensors(path, tensors),
+            "state.json": lambda path: checkpoint.save_state(path, {}),
+        }
+        checkpoint.write(tmp_path / "run", 8, writers, ())
+        export._write_file(tmp_path / "generator.safetensors", part, origin)
+    files = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}
+    assert files.pop("as safetensors writes it") == 0o600
+    assert set(files.values()) == {0o666 & ~mask} and len(files) > 10
+
+
+def test_safetensors_are_written_by_one_function() -> None:
+    """Others would make private files."""
+    users = {
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for package in APPS
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\bsave_file\(|\bsave_pretrained\(|\bmkstemp\(|NamedTemporaryFile", line)
+    }
+    assert [path for path, _ in users] == ["train/checkpoint.py"]

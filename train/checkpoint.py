@@ -242,7 +242,7 @@ def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, s
 
 def save_state(path: Path, values: Json) -> None:
     """Writes state.json."""
-    path.write_text(json.dumps(values) + "\n")
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
 def _thin(run: Path, lasting: set[str]) -> None:

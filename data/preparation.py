@@ -6,16 +6,17 @@ reason.
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from data import card, splits
 from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
+from data.requests import PrepareRequest
 from data.squares import CROP, FILTER, Square, square
 from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
@@ -33,18 +34,6 @@ _ADVANCE = 32  # pictures between two events of progress
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PrepareRequest:
-    """The options of one `prepare` command."""
-
-    out: str  # the splits are OUT/SPLIT
-    size: int = 256
-    codec: str = "png"
-    shard_size: int = 4096
-    workers: int | None = None  # None: one per core, at most one per shard
-    overwrite: bool = False
 
 
 class PrepareJob(NamedTuple):
@@ -66,6 +55,7 @@ def prepare(
     progress, and at the end all summaries. Raises UserError."""
     # Every place is checked before the first set is made.
     works = _works(source, originals, pictures, request)
+    splits.require_place(request.out)
     for work in works:
         completion.require_place(work, _execution(request))
 
@@ -165,7 +155,14 @@ def _files(original: Original, picture: Square, identity: Json) -> dict[str, byt
 
 
 def _digest(originals: Sequence[Original]) -> str:
-    return settings.digest([[o.name, o.captions, dict(o.metadata), o.bytes] for o in originals])
+    """Returns the sha256 of all that originals are.
+
+    Raises UserError for a text that no file can store, such as half a surrogate pair in somebody's JSON."""
+    try:
+        return settings.digest([[o.name, o.captions, dict(o.metadata), o.bytes] for o in originals])
+    except UnicodeEncodeError as error:
+        text = escaped(str(error.object)[max(0, error.start - 30) : error.end + 30])
+        raise UserError(f"the text {text} of the originals is not UTF-8; correct it") from None
 
 
 def _execution(request: PrepareRequest) -> Execution:
@@ -201,7 +198,7 @@ def _require_no_other_split(out: str, originals: Splits) -> None:
     It would share pictures with the new splits."""
     for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
-        if split not in originals and ledger.MANIFEST in place.sizes():
+        if split not in originals and ledger.load(place).manifest:
             raise UserError(
                 f"{place.url} holds a split that this command does not make; remove it, or give another --out"
             )

@@ -1,7 +1,7 @@
 """DOOR. The folder of this user's caches, for exnihilo and for the libraries under it.
 
-It is $XDG_CACHE_HOME or ~/.cache. Users without a usable home, as in containers and cron jobs, get a folder of
-their own in the temporary folder. If they have none of both, everything works without a cache.
+It is $XDG_CACHE_HOME or ~/.cache. Users without a usable home, as in containers and cron jobs, get a folder
+of their own in the temporary folder. If they have none of both, everything works without a cache.
 """
 
 import os

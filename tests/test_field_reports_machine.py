@@ -235,7 +235,7 @@ def test_commands_write_to_the_home_folder(homes: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of this user in the temporary folder. The home folder is below a file, so it cannot be used."""
+    """This user's folder in the temporary folder. The home folder is below a file, so it has no use."""
     (tmp_path / "file").touch()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))

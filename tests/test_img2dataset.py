@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from data.cli import app
-from data.img2dataset import prepare, tars
+from data.img2dataset import adoption, prepare, tars
 from synth import verify
 from synth.errors import UserError
 from synth.images.codecs import decode, rgb
@@ -260,10 +260,8 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
         make_small(place, overwrite=True)
     for number in ("00007", "visual_atoms-000009"):  # what looks like a part, and no record names
         shutil.copy(place / "00000.tar", place / f"{number}.tar")
-    work = prepare.adoption._Adoption(
-        prepare.adoption.AdoptRequest(
-            str(place), prepare.source_of(str(place), "other", ""), completion.Execution(0)
-        )
+    work = adoption._Adoption(
+        adoption.AdoptRequest(str(place), prepare.source_of(str(place), "other", ""), completion.Execution(0))
     )
     completion._remove_strays(work, ledger.load(work.storage))
     assert records.items() <= states(place).items() and (place / "00007.tar").exists()
@@ -288,6 +286,13 @@ def shorten(place: Path) -> None:
     with tarfile.open(path) as tar:
         end = tar.getmembers()[6].offset
     path.write_bytes(path.read_bytes()[:end])
+
+
+def shorten_and_end(place: Path) -> None:
+    """Cuts a tar between two samples, and ends it as a whole one."""
+    shorten(place)
+    path = place / "00001.tar"
+    path.write_bytes(path.read_bytes() + bytes(1024))
 
 
 def again(place: Path) -> None:
@@ -345,7 +350,8 @@ BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
         True,
     ),
     (cut, r"00001.tar is damaged at .*fetch it again", False),
-    (shorten, r"00001.tar holds 2 samples, but img2dataset counted 5; fetch it again", False),
+    (shorten, r"00001.tar is cut after 000010001.txt: its end mark is missing; fetch it again", False),
+    (shorten_and_end, r"00001.tar holds 2 samples, but img2dataset counted 5; fetch it again", False),
     (again, "00000.tar and 00002.tar of .* both hold the key 000000003", True),
     (twice, "00001.tar has the key 000010004 twice", True),
     (unlink("00001.tar"), r"00001.tar is missing, but its 00001_stats.json exists", True),

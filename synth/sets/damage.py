@@ -1,7 +1,7 @@
 """Files that cannot be read, and files that are damaged. The two are never confused.
 
-A failing disk or network says nothing about the content of a file: see `storage.reading`. Content that does not
-parse is damage only if the checksum of the file differs as well, because reads can be wrong too.
+A failing disk or network says nothing about the content of a file: see `storage.reading`. Content that does
+not parse is damage only if the checksum of the file differs as well, because reads can be wrong too.
 """
 
 import hashlib

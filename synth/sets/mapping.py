@@ -1,7 +1,7 @@
 """Files mapped into memory without an open file.
 
-Python's mmap keeps a file descriptor for each map. A run maps a file for each of its shards, so a thousand shards
-would reach the limit of open files.
+Python's mmap keeps a file descriptor for each map. A run maps a file for each of its shards, so a thousand
+shards would reach the limit of open files.
 """
 
 import ctypes

@@ -33,7 +33,6 @@ def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, caption
             assert np.array_equal(texts[i], expected[0])
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ranks_and_workers_change_no_batch(undisturbed: Path, captioned: Path, workers: int) -> None:
     source = stream(undisturbed, captioned)

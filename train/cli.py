@@ -1,5 +1,6 @@
 """The commands of train: pretrain, finetune, sample, export, presets."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -66,9 +67,8 @@ def main() -> None:
     try:
         console.run(app, PROGRAM, refuse=_refuse_once)
     except SystemExit as ended:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code if isinstance(ended.code, int) else 0)
+        code = ended.code if isinstance(ended.code, int) else 0
+    _end_at_once(code)
 
 
 @app.command(
@@ -258,6 +258,19 @@ def _refuse_once(sentence: str) -> NoReturn:
     from train.distributed import Ranks
 
     Ranks.join("cpu").end(UserError(sentence))
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Exits without unloading libraries. Releases semaphores first: leaked ones cause a warning."""
+    from multiprocessing import util
+
+    # Python calls it at an ordinary exit.
+    util._exit_function()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may be closed.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _train(request: "TrainRequest", dry_run: bool) -> None:

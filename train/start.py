@@ -194,7 +194,14 @@ def _train(
         fetcher.start()
         stack.callback(fetcher.end)
     batch = prepared.config.groups.training.batch
-    batches = stream.batches(begin, batch, rank=ranks.rank, ranks=ranks.count, workers=loop.workers)
+    batches = stream.batches(
+        begin,
+        batch,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        workers=loop.workers,
+        stopped=lambda: bool(trainer.ended_by),
+    )
     stack.callback(batches.close)
 
     # Log.
@@ -210,12 +217,12 @@ def _train(
 
     # Loop.
     if not begin:
-        ranks.together(partial(recorded, Grid(0)))
+        trainer.together(partial(recorded, Grid(0)), run)
     with closing(trainer.run(batches, run)) as events:
         for event in events:
             if isinstance(event, Step):
                 yield event
-            elif line := ranks.together(partial(recorded, event)):
+            elif line := trainer.together(partial(recorded, event), run):
                 yield Note(line)
 
 

@@ -4,6 +4,7 @@ Files are verified, and named by their sha256 in the cache, so they outlive a ru
 process per node fetches. All others wait until it renames a file into the cache, or records a failure.
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -12,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,9 @@ from synth.errors import UserError
 from synth.sets.storage import Folder, open_storage
 
 _PAUSE = 0.02  # seconds between two checks for a file
+_PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
 _CHUNK = 1 << 22  # bytes
+_PROBE = "probe"  # a file that is written to see if the cache takes files
 _MISSING = "is missing though the manifest names it; give the command that made the set again"
 
 
@@ -47,10 +49,10 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class Cache:
-    """The local files of sets on this machine. It is sent to loader workers."""
+    """The local files of sets on this machine. It is sent to reader processes."""
 
     folder: str
-    ended: Event | None = None  # set when no process needs files any more
+    ended: threading.Event | None = None  # set when this process needs no more files
 
     def path(self, file: Remote) -> str:
         """Returns the local path of a file. Waits while it is being fetched.
@@ -60,10 +62,11 @@ class Cache:
             return _in_place(file)
 
         # The fetching process either renames the file into the cache or records a failure.
-        kept, failure = self.place(file), self._failure(file)
+        kept, failures = self.place(file), (self._failure(file), self._stopped)
         while not kept.exists():
-            if failure.exists():
-                raise UserError(failure.read_text())
+            for failure in failures:
+                if failure.exists():
+                    raise UserError(failure.read_text() or f"{file.name} was not fetched into {self.folder}")
             if self.ended and self.ended.is_set():
                 raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
@@ -92,22 +95,32 @@ class Cache:
             part.replace(self.place(file))
         except FileNotFoundError:
             self._fail(file, f"{file.name} {_MISSING}")
-        except (UserError, OSError) as error:
-            self._fail(file, str(error))
+        except Exception as error:
+            self._fail(file, str(error) if isinstance(error, UserError) else f"{file.name}: {error}")
         finally:
             part.unlink(missing_ok=True)
 
     def forget_failures(self) -> None:
-        """Creates the cache, and removes the failures of earlier runs."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        for failure in Path(self.folder).glob("*.failed"):
+        """Creates the cache, and removes the failures of earlier runs.
+
+        Raises UserError if files cannot be written there."""
+        Folder(self.folder).write(_PROBE, b"")
+        for failure in (*Path(self.folder).glob("*.failed"), Path(self.folder) / _PROBE):
             failure.unlink(missing_ok=True)
+
+    def stop(self, sentence: str) -> None:
+        """Records for all waiting processes that no more files come."""
+        _note(self._stopped, sentence)
+
+    @property
+    def _stopped(self) -> Path:
+        return Path(self.folder) / "fetcher.failed"
 
     def _failure(self, file: Remote) -> Path:
         return self.place(file).with_suffix(".failed")
 
     def _fail(self, file: Remote, sentence: str) -> None:
-        self._failure(file).write_text(sentence)
+        _note(self._failure(file), sentence)
 
 
 class Fetcher(threading.Thread):
@@ -121,7 +134,15 @@ class Fetcher(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Fetches the files of each position as soon as there is room for them."""
+        """Fetches the files of each position as soon as there is room for them.
+
+        Tells the waiting processes if it must stop."""
+        try:
+            self._fetch()
+        except Exception as error:
+            self._cache.stop(f"no more files are fetched into {self._cache.folder}: {error}")
+
+    def _fetch(self) -> None:
         window: list[Needed] = []
         for ahead in self._needed:
             # Room.
@@ -137,9 +158,9 @@ class Fetcher(threading.Thread):
                     return
 
     def end(self) -> None:
-        """Ends the thread after its current file."""
+        """Ends the thread after its current file, or leaves it to its slow connection."""
         self._ended.set()
-        self.join()
+        self.join(_PATIENCE)
 
     def _make_room(self, window: list[Needed]) -> bool:
         """Removes files that are not needed soon.
@@ -154,7 +175,7 @@ class Fetcher(threading.Thread):
 
         # All others, the oldest first, until the rest fits.
         paths = [path for path in Path(self._cache.folder).iterdir() if path.suffix != ".failed"]
-        others = {path: path.stat() for path in paths if path not in kept}
+        others = {path: path.stat() for path in paths if path not in kept and path.exists()}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):
             if spare >= 0:
@@ -172,6 +193,12 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
         cache, block = f"{limit / 1e9:.1f} GB", f"{largest / 1e9:.1f} GB"
         problem = f"the cache of {cache} is too small: {block} are in use at a time"
         raise UserError(f"{problem}; give --set run.cache_gb={math.ceil(largest / 1e9)}")
+
+
+def _note(path: Path, sentence: str) -> None:
+    """Writes a failure. On a full disk an empty file is enough."""
+    with contextlib.suppress(OSError):
+        path.write_text(sentence)
 
 
 def _in_place(file: Remote) -> str:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ import pytest
 
 from synth import console
 from synth.errors import UserError
-from tests.kit import children
-from tests.kit_train import SETTINGS, quiet
-from train import checkpoint
+from synth.sets.storage import Folder
+from tests.kit import children, make_tables, write_foreign
+from tests.kit_train import PSEUDO, SETTINGS, quiet, refused, stream, weights
+from train import checkpoint, log
 from train.start import Step, TrainRequest, train
 from train.stream import readers
+from train.stream.stream import Text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,10 +35,10 @@ def request_of(undisturbed: Path, captioned: Path, tmp_path: Path) -> Callable[.
     """Returns requests of a small run in tmp_path/run."""
     return partial(
         TrainRequest,
-        "tiny-32",
-        (str(undisturbed),),
-        str(tmp_path / "run"),
-        (str(captioned),),
+        preset="tiny-32",
+        shards=(str(undisturbed),),
+        out=str(tmp_path / "run"),
+        captions=(str(captioned),),
         images=64,
         settings=SETTINGS,
     )
@@ -204,3 +208,116 @@ def test_semaphores_that_still_exist_at_the_end_of_a_rank_are_released() -> None
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == 3 and run.stderr == "", run.stderr
+
+
+# What can be known before the first step, and what ends a run (row 6).
+
+
+@pytest.fixture(scope="module")
+def captioned_in_part(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tuple[str, str]:
+    """A foreign set with one sample without caption, and its tables."""
+    out = tmp_path_factory.mktemp("in-part")
+    texts = [{"txt": f"picture {i}".encode()} if i != 7 else {} for i in range(24)]
+    make_tables(write_foreign(out / "s", texts, sizes=(32,)), out / "t", tiny_encoder)
+    return str(out / "s"), str(out / "t")
+
+
+def test_a_missing_caption_is_refused_before_the_first_step_and_the_advice_works(
+    captioned_in_part: tuple[str, str], tmp_path: Path
+) -> None:
+    shards, tables = captioned_in_part
+    request = TrainRequest(
+        "tiny-32", (shards,), str(tmp_path / "run"), (tables,), images=16, settings=SETTINGS
+    )
+    sentence = r"1 of 24 samples have no caption, such as \S+7 of .*00000\.tar; give --text mix:1, which"
+    refused(replace(request, text="caption"), sentence)
+    refused(replace(request, settings=(*SETTINGS, "data.text=caption")), sentence)
+    assert quiet(replace(request, text="mix:1")) == 0
+
+
+def test_only_samples_that_are_shown_need_a_caption(captioned_in_part: tuple[str, str]) -> None:
+    def refused_at(seed: int) -> bool:
+        visit = replace(PSEUDO, text=Text.parse("caption"), seed=seed)
+        source = stream(*captioned_in_part, visit, fraction=0.5)
+        try:
+            source.require_whole()
+        except UserError:
+            return True
+        return False
+
+    def shows(seed: int) -> bool:
+        source = stream(*captioned_in_part, replace(PSEUDO, seed=seed), fraction=0.5)
+        return 7 in {place.row for place in source.order.places(0, source.order.samples)}
+
+    assert [refused_at(seed) for seed in range(8)] == [shows(seed) for seed in range(8)]
+    assert len({shows(seed) for seed in range(8)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        pytest.param(lambda s, t: next(s.glob("*2.tar")).unlink(), "is missing though", id="tar missing"),
+        pytest.param(lambda s, t: os.truncate(next(s.glob("*2.tar")), 512), "has 512 bytes", id="tar cut"),
+        pytest.param(lambda s, t: next(t.glob("*1.parquet")).unlink(), "is missing though", id="no table"),
+        pytest.param(lambda s, t: os.truncate(next(t.glob("*1.parquet")), 9), "has 9 bytes", id="table cut"),
+    ],
+)
+def test_missing_and_cut_files_are_refused_before_the_first_step(
+    finished: Path, captioned: Path, tmp_path: Path, spoil: Callable[[Path, Path], None], sentence: str
+) -> None:
+    tables = Path(shutil.copytree(captioned, tmp_path / "t"))
+    spoil(finished, tables)
+    out = str(tmp_path / "run")
+    refused(TrainRequest("tiny-32", (str(finished),), out, (str(tables),), settings=SETTINGS), sentence)
+
+
+def test_a_full_disk_is_known_before_the_first_step_and_the_advice_works(
+    request_of: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert quiet(request_of(images=8)) == 0
+    [written] = checkpoint.committed(Path(request_of().out))
+    full = sum(path.stat().st_size for path in written.iterdir())
+    monkeypatch.setattr(Folder, "free_bytes", lambda self: int(3.5 * full))
+    settings = (*SETTINGS, "run.checkpoint=8")
+    with pytest.raises(UserError, match="the checkpoints of this run take .* free; make room, or") as error:
+        quiet(request_of(images=400, settings=settings))
+    advice = str(error.value).rsplit("--set ", 1)[1]
+    assert quiet(request_of(images=48, settings=(*SETTINGS, advice))) == 0
+    monkeypatch.setattr(Folder, "free_bytes", lambda self: full)
+    with pytest.raises(UserError, match="free; make room, or give another --out"):
+        quiet(request_of(images=400, settings=settings))
+
+
+def test_a_run_that_fails_writes_a_checkpoint_and_goes_on_to_the_same_end(
+    request_of: Callable[..., TrainRequest], finished: Path, tmp_path: Path
+) -> None:
+    undisturbed = request_of(shards=(str(finished),), out=str(tmp_path / "undisturbed"))
+    assert quiet(undisturbed) == 0
+    tar = finished / "visual_atoms-000001.tar"
+    whole = tar.read_bytes()
+    at = whole.rindex(b"IDAT")
+    tar.write_bytes(whole[:at] + b"IDAX" + whole[at + 4 :])
+    disturbed = request_of(shards=(str(finished),))
+    with pytest.raises(UserError, match="does not decode"):
+        quiet(disturbed)
+    assert checkpoint.images_seen(checkpoint.require(tmp_path / "run")) in range(8, 64)
+    tar.write_bytes(whole)
+    assert quiet(disturbed) == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("event", ["_tick", "_grid"])
+def test_a_log_that_cannot_be_written_ends_a_run_after_a_checkpoint(
+    request_of: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, event: str
+) -> None:
+    whole = getattr(log.Log, event)
+
+    def failing(self: log.Log, *arguments: Any) -> Any:
+        if self._last or (event == "_grid" and (tmp_path / "run" / "samples").exists()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(log.Log, event, failing)
+    with pytest.raises(UserError, match="run .*is full"):
+        quiet(request_of(settings=(*SETTINGS, "run.samples=32")))
+    assert checkpoint.images_seen(checkpoint.require(tmp_path / "run")) == 32

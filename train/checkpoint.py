@@ -35,8 +35,8 @@ from synth.settings import canonical
 
 COMMITTED = "COMMITTED"
 STATE, STATE_TENSORS = "state.json", "state.safetensors"
+FULL = 2  # last checkpoints with all their files
 
-_FULL = 2  # last checkpoints with all their files
 _FOLDER = "checkpoints"
 _METADATA = "exnihilo"  # the one key of a part's metadata: several keys have no fixed order
 _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
@@ -243,7 +243,7 @@ def save_state(path: Path, values: Json) -> None:
 
 def _thin(run: Path, lasting: set[str]) -> None:
     """Removes the files that only resuming needs. Keeps the last checkpoints whole."""
-    for checkpoint in committed(run)[:-_FULL]:
+    for checkpoint in committed(run)[:-FULL]:
         for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)
 

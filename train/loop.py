@@ -59,6 +59,13 @@ class Grid(NamedTuple):
 Event = Step | Tick | Grid
 
 
+class Sizes(NamedTuple):
+    """Bytes of a checkpoint."""
+
+    full: int  # with all its files
+    lasting: int  # after thinning
+
+
 class Trainer:
     """A model's parts, their optimisers and averages, and the clock.
 
@@ -143,6 +150,14 @@ class Trainer:
         for name, average in self.model.averages.items():
             ema.update(self.averages[name], self.parts[average.part], average.keep(before, self.images_seen))
         return terms
+
+    def sizes(self) -> "Sizes":
+        """Returns the sizes of a checkpoint, with two moments of each trained weight."""
+        averages, parts = (
+            sum(p.numel() * p.element_size() for m in modules.values() for p in m.state_dict().values())
+            for modules in (self.averages, self.parts)
+        )
+        return Sizes(averages + 3 * parts, averages or parts)
 
     def loaded(self) -> Loaded:
         """Returns the current model, averages in place, to draw from."""

@@ -201,6 +201,24 @@ def _note(path: Path, sentence: str) -> None:
         path.write_text(sentence)
 
 
+def require_present(files: Sequence[Remote]) -> None:
+    """Raises UserError if a file is missing, or has another size than its manifest records."""
+    for url in dict.fromkeys(file.url for file in files):
+        # A web server lists no sizes.
+        if url.startswith(("http://", "https://")):
+            continue
+        sizes = open_storage(url).sizes() if "://" in url else None
+        for file in files:
+            if file.url != url:
+                continue
+            if sizes is None:
+                _in_place(file)
+            elif file.file not in sizes:
+                raise UserError(f"{file.name} {_MISSING}")
+            elif sizes[file.file] != file.bytes:
+                raise UserError(_other_size(file.name, sizes[file.file], file.bytes))
+
+
 def _in_place(file: Remote) -> str:
     """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
@@ -208,6 +226,9 @@ def _in_place(file: Remote) -> str:
         raise UserError(f"{path} {_MISSING}")
     size = path.stat().st_size
     if size != file.bytes:
-        problem = f"{path} has {size:,} bytes, and the manifest records {file.bytes:,}"
-        raise UserError(f"{problem}; make the set again")
+        raise UserError(_other_size(str(path), size, file.bytes))
     return str(path)
+
+
+def _other_size(name: str, size: int, recorded: int) -> str:
+    return f"{name} has {size:,} bytes, and the manifest records {recorded:,}; make the set again"

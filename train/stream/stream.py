@@ -23,7 +23,7 @@ from synth.errors import UserError
 from synth.sets.shards import MappedShard
 from train.model import Wanted
 from train.stream import readers
-from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
+from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.order import BLOCK, Order, Place
 
@@ -120,7 +120,7 @@ class Stream:
         # Order.
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
-        self._visit, self.position = visit, 0
+        self._visit, self._sets, self.position = visit, sets, 0
         counts = [shard.count for shards, _ in sets for shard in shards.shards]
         self.order = Order(counts, visit.seed, fraction=fraction)
 
@@ -160,6 +160,29 @@ class Stream:
             if ended:
                 ended.set()
             coming.close()
+
+    def require_whole(self) -> None:
+        """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
+        require_present((*self._sources.tars, *self._sources.tables))
+        if self._visit.text.required and self._visit.wanted.vectors:
+            self._require_captions()
+
+    def _require_captions(self) -> None:
+        """Raises UserError if a sample of an epoch has no caption, and names one."""
+        missing, example, shard = 0, "", 0
+        for _, captions in self._sets:
+            for part in captions.parts if captions else ():
+                # Samples without a caption among those that are shown.
+                table = captions.read(part, ["key", "caption"])  # type: ignore[union-attr]
+                counts = table["caption"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+                rows = self.order.rows(shard)
+                bare = rows[counts[rows] == 0]
+                missing, shard = missing + len(bare), shard + 1
+                if len(bare) and not example:
+                    example = f"{table['key'][int(bare[0])]} of {self._sources.tars[shard - 1].name}"
+        if missing:
+            problem = f"{missing:,} of {self.order.samples:,} samples have no caption, such as {example}"
+            raise UserError(f"{problem}; give --text mix:1, which gives them a pseudo-caption")
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
         """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
@@ -262,7 +285,7 @@ class Reader:
         if text.required:
             key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
             problem = f"sample {key} of {file} has no caption"
-            raise UserError(f"{problem}; --text mix:0.5 gives such samples a pseudo-caption")
+            raise UserError(f"{problem}; begin again with --text mix:1 and another --out")
 
         # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)

@@ -1,28 +1,46 @@
 """Faults of field reports, by kind: lost batches, signals, late refusals, failed writes, drawn texts."""
 
 import errno
+import io
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from caption.audit import plots, sheet
+from caption.audit.gallery import TableRow
+from caption.cli import _target as caption_target
+from evaluate import curves, detectors, results, tables
+from evaluate.experiments.demo.journal import Journal
 from synth import console
 from synth.errors import UserError
+from synth.images import lettering
 from synth.sets.storage import Folder
-from tests.kit import children, make_tables, write_foreign
+from tests.kit import children, invoke, make_tables, write_foreign
 from tests.kit_train import PSEUDO, SETTINGS, quiet, refused, stream, weights
-from train import checkpoint, log
+from train import checkpoint, log, runs
+from train import export as exporting
+from train.cli import app as train_app
+from train.loop import Tick
+from train.sampling import grid
 from train.start import Step, TrainRequest, train
 from train.stream import readers
 from train.stream.stream import Text
@@ -279,7 +297,7 @@ def test_a_full_disk_is_known_before_the_first_step_and_the_advice_works(
     full = sum(path.stat().st_size for path in written.iterdir())
     monkeypatch.setattr(Folder, "free_bytes", lambda self: int(3.5 * full))
     settings = (*SETTINGS, "run.checkpoint=8")
-    with pytest.raises(UserError, match="the checkpoints of this run take .* free; make room, or") as error:
+    with pytest.raises(UserError, match=r"the checkpoints of this run take .* free; make room, or") as error:
         quiet(request_of(images=400, settings=settings))
     advice = str(error.value).rsplit("--set ", 1)[1]
     assert quiet(request_of(images=48, settings=(*SETTINGS, advice))) == 0
@@ -318,6 +336,206 @@ def test_a_log_that_cannot_be_written_ends_a_run_after_a_checkpoint(
         return whole(self, *arguments)
 
     monkeypatch.setattr(log.Log, event, failing)
-    with pytest.raises(UserError, match="run .*is full"):
+    with pytest.raises(UserError, match=r"run .*is full"):
         quiet(request_of(settings=(*SETTINGS, "run.samples=32")))
     assert checkpoint.images_seen(checkpoint.require(tmp_path / "run")) == 32
+
+
+# Writes outside the storage door (row 13).
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Lets no file of this process grow beyond a size, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="module")
+def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    quiet(
+        TrainRequest(
+            "tiny-32", (str(undisturbed),), str(out), (str(captioned),), images=32, settings=SETTINGS
+        )
+    )
+    return out
+
+
+def _write_log(run: Path, out: Path) -> None:
+    source = log.Log.__new__(log.Log)
+    source._run, source._device, source._last = out, "cpu", 0
+    event = Tick(16, {"x" * 6000: 1.0}, 1.0, 0.0, 0)
+    source.record(event, SimpleNamespace())  # type: ignore[arg-type]
+
+
+WRITERS: dict[str, Callable[[Path, Path], Any]] = {
+    "export to a file": lambda run, out: exporting.export(str(run), str(out / "g.safetensors")),
+    "export to a folder": lambda run, out: exporting.export(str(run), str(out / "exported")),
+    "checkpoint": lambda run, out: checkpoint.write(
+        out, 8, {"a.safetensors": partial(checkpoint.save_tensors, values={"a": torch.ones(9999)})}, []
+    ),
+    "state of a checkpoint": lambda run, out: checkpoint.write(
+        out, 8, {checkpoint.STATE: partial(checkpoint.save_state, values={"a": "b" * 9999})}, []
+    ),
+    "log": _write_log,
+    "figures": lambda run, out: results.append(out, {"a": "b" * 9999}),
+    "grid": lambda run, out: grid.save(
+        out / "grid.png", Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8))
+    ),
+    "journal": lambda run, out: Journal(out).note("a", "b" * 9999, 1.0),
+    "curves": lambda run, out: curves.write(
+        out / "c.png", {"a": [{"metric": "FID", "images_seen": i, "value": float(i)} for i in range(2)]}
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_without_room_is_one_sentence_that_names_the_place(
+    trained: Path, tmp_path: Path, writer: str
+) -> None:
+    with (
+        largest_file(4096),
+        pytest.raises(UserError, match=r"refuses files of this size|to its end") as error,
+    ):
+        WRITERS[writer](trained, tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    # An appended file may have a torn line, which readers leave out.
+    assert [path for path in left if path.suffix not in (".jsonl", ".json")] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_target_that_takes_no_files_is_refused_before_the_work(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    if kind == "folder":
+        access = os.access
+        no_writes = lambda path, mode: mode == os.R_OK and access(path, mode)  # noqa: E731
+        monkeypatch.setattr(os, "access", no_writes)
+    place = tmp_path / ("file" if kind == "file" else "folder")
+    monkeypatch.setattr(runs.Run, "load", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr(detectors, "load", lambda *_, **__: pytest.fail("the work has begun"))
+    sentence = "is a file; give a folder" if kind == "file" else "may not be written to"
+    actions: list[Callable[[], Any]] = [
+        lambda: exporting.export(str(trained), str(place / "g.safetensors")),
+        lambda: exporting.export(str(trained), str(place / "exported")),
+        lambda: invoke(train_app, "sample", trained, "a star", "--out", place / "g.png", raising=True),
+        lambda: curves.target(str(place / "c.png")),
+        lambda: tables.target(str(place / "t.md")),
+        lambda: caption_target(str(place / "a.html"), ".html"),
+    ]
+    if kind == "folder":
+        actions.append(lambda: results.require_place(trained))
+    for action in actions:
+        with pytest.raises(UserError, match=sentence):
+            action()
+
+
+def test_weights_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        checkpoint.save_tensors(tmp_path / "a.safetensors", {"a": torch.ones(3)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o664
+
+
+# Drawn texts (row 14).
+
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+TEXTS = {
+    "umlauts": "ein grüner Würfel über Straßen",
+    "Cyrillic": "красный фрактал на чёрном фоне",
+    "Greek": "ένα κόκκινο αστέρι",
+    "decomposed": "ein gru\u0308ner Wu\u0308rfel",
+}
+
+
+def _sheet(texts: list[str]) -> np.ndarray:
+    """Returns the sample grid of white pictures with these captions."""
+    return np.asarray(grid.captioned(np.full((len(texts), 32, 32, 3), 255, np.uint8), texts))
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_letters_of_a_caption_are_no_boxes(text: str) -> None:
+    composed = unicodedata.normalize("NFC", text)
+    assert lettering.drawable(text) == composed
+    assert np.array_equal(_sheet([text]), _sheet([composed]))
+    # Every letter has a shape of its own, which the shape of an unknown character is not.
+    shapes = {letter: _sheet([letter]).tobytes() for letter in {*composed, "\uffff"} - {" "}}
+    assert len(set(shapes.values())) == len(shapes) and lettering.UNKNOWN not in composed
+
+
+@pytest.mark.parametrize("draw", ["grid", "sheet"])
+def test_long_words_stay_under_their_picture(draw: str) -> None:
+    if draw == "grid":
+        drawn = _sheet([LONG, f"{LONG} {LONG}", "a", LONG])
+        gaps = [slice(136 * i, 136 * i + 7) for i in range(1, 5)]
+    else:
+        pixels = {"k": np.full((32, 32, 3), 255, np.uint8)}
+        row = TableRow("k", 0, [(LONG, 0.5), (f"{LONG}, {LONG}", None)], np.ones(2, np.float32), 0.5)
+        drawn = np.asarray(sheet.sheet(row, [], pixels, LONG * 3))
+        gaps = [slice(sheet.WIDTH - 36, sheet.WIDTH)]
+    assert (drawn < 255).any() and all((drawn[:, gap] == 255).all() for gap in gaps)
+
+
+def test_endless_captions_are_cut() -> None:
+    lines = lettering.wrapped(f"{LONG} " * 99, 12, 128, most=12)
+    assert len(lines) == 12 and lines[-1].endswith("...")
+    assert all(lettering.length(line, 12) <= 128 for line in lines)
+
+
+@pytest.fixture
+def without_other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without fonts of its own."""
+    monkeypatch.setattr(lettering, "_others", list)
+    for cached in (lettering._place, lettering._note):
+        cached.cache_clear()
+    yield
+    for cached in (lettering._place, lettering._note):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("without_other_fonts")
+def test_characters_without_a_font_are_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert np.array_equal(_sheet(["一只猫"]), _sheet([lettering.UNKNOWN * 3]))
+    _sheet(["猫 and 狗"])
+    lettering.label("猫")
+    errors = capsys.readouterr().err
+    assert errors.count("no font here draws some characters, such as U+4E00") == 1 and "fonts-" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.usefixtures("without_other_fonts")
+def test_a_font_of_this_machine_draws_other_scripts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    font = str(Path(lettering._dejavu()).with_name("LastResortHE-Regular.ttf"))
+    monkeypatch.setattr(lettering, "_others", lambda: [font])
+    assert not np.array_equal(_sheet(["a 猫"]), _sheet([f"a {lettering.UNKNOWN}"]))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("without_other_fonts")
+@pytest.mark.parametrize("name", ["кот", "猫", "a$b$", "_hidden", "$\\frac{"])
+def test_plots_draw_names_as_they_are(name: str) -> None:
+    rows = [{"metric": "FID", "images_seen": i, "value": float(i)} for i in range(2)]
+    figure = curves.figure({f"runs/{name}": rows, "runs/other": rows}, ["FID"])
+    figure.savefig(io.BytesIO(), format="png")  # pytest makes matplotlib's warnings errors
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert len(legend) == 2 and legend[0].strip().replace("\\$", "$") == lettering.drawable(name)
+    plots.vocabulary({name: 7})
+
+
+def test_pages_break_long_words() -> None:
+    folder = Path(tables.__file__).parent
+    pages = [folder / "experiments/demo/page.html", Path(plots.__file__).with_name("page.html")]
+    for style in (tables._STYLE, *(page.read_text() for page in pages)):
+        assert re.search(r"td:first-child[^{]*\{[^}]*overflow-wrap: ?anywhere", style)

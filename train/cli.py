@@ -196,9 +196,11 @@ def sample(
     from pathlib import Path
 
     from caption import encoders
+    from synth.sets.storage import Folder
     from train import runs
     from train.sampling import draw, grid
 
+    Folder(str(Path(out).parent)).require_writable()
     pictures = draw.sample(
         runs.find(run),
         prompts,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, open_storage
+from synth.sets.storage import Folder, open_storage, plain_errors
 
 _PAUSE = 0.02  # seconds between two checks for a file
 _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
@@ -86,7 +86,11 @@ class Cache:
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
             # Copy, check, rename.
-            with open_storage(file.url).whole(file.file) as source, part.open("wb") as target:
+            with (
+                plain_errors(f"the cache {self.folder}"),
+                open_storage(file.url).whole(file.file) as source,
+                part.open("wb") as target,
+            ):
                 shutil.copyfileobj(source, target, _CHUNK)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:

@@ -7,7 +7,8 @@ its default.
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ import typer
 from synth.errors import UserError
 
 EMPTY: list[str] = []  # the default of options that may be repeated
+MOST = (1 << 64) - 1  # of numbers without a limit of their own, such as seeds
 
 
 def whole(value: object) -> int:
@@ -35,14 +37,48 @@ def real(value: object) -> float:
     return number
 
 
-def integer(name: str, help: str) -> Any:
-    """Returns an option that takes a whole number."""
-    return typer.Option(name, metavar="N", parser=whole, help=help)
+def in_range(
+    name: str,
+    parse: Callable[[object], Any],
+    least: float,
+    most: float,
+    above: bool,
+    below: bool,
+    value: object,
+) -> Any:
+    """Returns a number. Raises UserError, with the range, if it is not in least..most.
+
+    `above` and `below` exclude the ends."""
+    number = parse(value)
+    if least < number < most or (number == least and not above) or (number == most and not below):
+        return number
+    if above and below:
+        span = f"between {least:,} and {most:,}"
+    elif above or below:
+        span = f"{'above' if above else 'at least'} {least:,} and {'below' if below else 'at most'} {most:,}"
+    else:
+        span = f"at least {least:,}" if most == MOST else f"{least:,} to {most:,}"
+    raise UserError(f"{name} is {number}; it must be {span}")
 
 
-def number(name: str, help: str) -> Any:
-    """Returns an option that takes a finite number."""
-    return typer.Option(name, metavar="X", parser=real, help=help)
+def integer(name: str, help: str, *, least: int = 0, most: int = MOST) -> Any:
+    """Returns an option that takes a whole number from `least` to `most`."""
+    parser = partial(in_range, name, whole, least, most, False, False)
+    return typer.Option(name, metavar="N", parser=parser, help=help)
+
+
+def number(
+    name: str,
+    help: str,
+    *,
+    least: float = 0,
+    most: float = MOST,
+    above: bool = False,
+    below: bool = False,
+) -> Any:
+    """Returns an option that takes a finite number from `least` to `most`, with or without these ends."""
+    parser = partial(in_range, name, real, least, most, above, below)
+    return typer.Option(name, metavar="X", parser=parser, help=help)
 
 
 def text(name: str, metavar: str, help: str) -> Any:

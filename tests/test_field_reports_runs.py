@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 from caption.audit import plots, sheet
 from caption.audit.gallery import TableRow
 from caption.cli import _target as caption_target
 from evaluate import curves, detectors, results, tables
+from evaluate.cli import app as evaluate_app
+from evaluate.experiments.demo.cli import app as demo_app
 from evaluate.experiments.demo.journal import Journal
 from synth import console
 from synth.errors import UserError
@@ -539,3 +542,65 @@ def test_pages_break_long_words() -> None:
     pages = [folder / "experiments/demo/page.html", Path(plots.__file__).with_name("page.html")]
     for style in (tables._STYLE, *(page.read_text() for page in pages)):
         assert re.search(r"td:first-child[^{]*\{[^}]*overflow-wrap: ?anywhere", style)
+
+
+# Numbers of every command (row 19).
+
+
+def _numbers() -> Iterator[tuple[str, str, list[str]]]:
+    """Yields command, option and the words of the other required parameters, for every number."""
+    for program, app in {"train": train_app, "evaluate": evaluate_app, "demo": demo_app}.items():
+        group: Any = typer.main.get_command(app)
+        commands = group.commands if hasattr(group, "commands") else {"demo": group}
+        for name, command in commands.items():
+            for option in command.params:
+                required = [p for p in command.params if p.required and p is not option]
+                words = [w for p in required for w in ([p.opts[0], "x"] if p.opts[0][0] == "-" else ["x"])]
+                if getattr(option, "metavar", None) in ("N", "X") and option.opts[0][0] == "-":
+                    yield f"{program} {name}", option.opts[0], words
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [pytest.param(*number, id=" ".join(number[:2])) for number in _numbers()],
+)
+def test_a_number_out_of_range_is_refused_before_anything_is_done(
+    command: str, option: str, words: list[str]
+) -> None:
+    program, name = command.split()
+    app = {"train": train_app, "evaluate": evaluate_app, "demo": demo_app}[program]
+    group: Any = typer.main.get_command(app)
+    parsed = group.commands[name] if hasattr(group, "commands") else group
+    # Parsing alone refuses them: the command does not begin.
+    for value in ("-1", str(1 << 64), "-99999999999999999999"):
+        with pytest.raises(UserError, match=rf"^{option} is .*; it must be "):
+            parsed.make_context(name, [*words, f"{option}={value}"])
+
+
+def test_every_command_with_numbers_is_among_them() -> None:
+    numbers = {(command, option) for command, option, _ in _numbers()}
+    assert numbers >= {
+        *(("train sample", option) for option in ("--n", "--seed", "--images-seen")),
+        *(("train finetune", option) for option in ("--images", "--fraction")),
+        *(("evaluate metrics", option) for option in ("--n", "--seed", "--resamples", "--images-seen")),
+        *(("evaluate curve", option) for option in ("--n", "--seed", "--resamples")),
+        *(("evaluate agreement", option) for option in ("--n", "--seed")),
+        *(("demo demo", option) for option in ("--size", "--measured", "--pretraining")),
+        *(("train pretrain", "--images"), ("evaluate compare", "--n")),
+    }
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("training.seed=-1", "training.seed=18446744073709551616", "training.beta2=1", "training.batch=0"),
+        *("run.checkpoint=0", "run.workers=-1", "run.workers=1000000", "model.z_dim=0", "data.fraction=2"),
+        *("data.xi=1e39", "training.g_lr=-1", "loss.r1=1e39", "model.z_dim=100000000000"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_and_nothing_is_written(
+    request_of: Callable[..., TrainRequest], setting: str
+) -> None:
+    name = setting.partition("=")[0]
+    settings = tuple(s for s in SETTINGS if not s.startswith(f"{name}="))
+    refused(request_of(settings=(*settings, setting)), f"setting {name.partition('.')[2]} cannot be")

@@ -31,7 +31,7 @@ Captions = Annotated[
     ),
 ]
 Images = Annotated[
-    int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]")
+    int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]", least=1)
 ]
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
@@ -125,7 +125,10 @@ def finetune(
     fraction: Annotated[
         float | None,
         options.number(
-            "--fraction", "Share of the set to train on, chosen by the seed.  [default: the set's usual one]"
+            "--fraction",
+            "Share of the set to train on, chosen by the seed.  [default: the set's usual one]",
+            most=1,
+            above=True,
         ),
     ] = None,
     captions: Captions = EMPTY,
@@ -178,7 +181,7 @@ def finetune(
 def sample(
     run: Run,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
-    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.")] = 16,
+    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.", least=1, most=1024)] = 16,
     out: Annotated[str, options.text("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
@@ -190,8 +193,8 @@ def sample(
     """Draws pictures of texts.
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
-    if not 1 <= n <= 1024 or not out.endswith(".png"):
-        raise UserError("--n must lie in 1..1024, and --out end in .png")
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = _split(texts)
     from pathlib import Path
 

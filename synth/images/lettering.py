@@ -1,7 +1,8 @@
 """Texts in pictures: one font with wide coverage, fonts of this machine for other scripts, and wrapping.
 
 DejaVu Sans of matplotlib's files draws Latin, Cyrillic, Greek, Arabic and Hebrew. Other scripts need a font
-of this machine, such as Debian's fonts-noto-cjk. A character that no font draws becomes a square, with a note.
+of this machine, such as Debian's fonts-noto-cjk. A character that no font draws becomes a square. A note says
+so once.
 """
 
 import importlib.util

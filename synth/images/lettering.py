@@ -149,9 +149,11 @@ def _place(character: str) -> str | None:
 @cache
 def _dejavu() -> str:
     """Returns the path of DejaVu Sans in matplotlib's files, or nothing without matplotlib."""
-    found = importlib.util.find_spec("matplotlib")
+    package = importlib.util.find_spec("matplotlib")
     file = (
-        Path(found.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" if found else None
+        Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if package
+        else None
     )
     return str(file) if file and file.exists() else ""
 

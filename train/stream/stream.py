@@ -146,9 +146,9 @@ class Stream:
         # Positions of this rank. A thread must not wait for a file that will not be fetched.
         ended = None if workers else threading.Event()
         sources = self._sources._replace(cache=replace(self._sources.cache, ended=ended))
-        own = Slice(self.order, rank * batch // ranks, batch // ranks)
+        part = Slice(self.order, rank * batch // ranks, batch // ranks)
         self.position = start
-        read = Reader(sources, self._visit, own)
+        read = Reader(sources, self._visit, part)
         coming = readers.ahead(read, itertools.count(start, batch), workers, stopped)
 
         # Batches.
@@ -217,19 +217,19 @@ class Slice(NamedTuple):
 class Reader:
     """The batches of a rank by their positions, in any process."""
 
-    def __init__(self, sources: StreamFiles, visit: Visit, own: Slice) -> None:
-        self._sources, self._visit, self._own = sources, visit, own
+    def __init__(self, sources: StreamFiles, visit: Visit, part: Slice) -> None:
+        self._sources, self._visit, self._part = sources, visit, part
         self._open = functools.lru_cache(maxsize=_OPEN)(self._opened)
 
     def __getstate__(self) -> tuple[StreamFiles, Visit, Slice]:
-        return self._sources, self._visit, self._own
+        return self._sources, self._visit, self._part
 
     def __setstate__(self, state: tuple[StreamFiles, Visit, Slice]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __call__(self, position: int) -> Arrays:
         """Returns the rank's part of the batch at a position. Raises UserError if a file is damaged."""
-        places, names = self._own.places(position), self._visit.wanted.vectors
+        places, names = self._part.places(position), self._visit.wanted.vectors
         opened = [self._open(place.shard) for place in places]
         vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
         return Arrays(self._pictures(places, opened), vectors)

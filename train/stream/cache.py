@@ -8,16 +8,15 @@ import contextlib
 import hashlib
 import math
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, open_storage, plain_errors
+from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
 _PAUSE = 0.02  # seconds between two checks for a file
 _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
@@ -51,7 +50,7 @@ class Needed(NamedTuple):
 class Cache:
     """The local files of sets on this machine. It is sent to reader processes."""
 
-    folder: str
+    folder: str | None  # None: no folder can be written, so only sets on this machine can be read
     ended: threading.Event | None = None  # set when this process needs no more files
 
     def path(self, file: Remote) -> str:
@@ -74,7 +73,14 @@ class Cache:
 
     def place(self, file: Remote) -> Path:
         """Returns the path of a fetched file."""
-        return Path(self.folder) / f"{file.sha256}{Path(file.file).suffix}"
+        return self.root / f"{file.sha256}{Path(file.file).suffix}"
+
+    @property
+    def root(self) -> Path:
+        """The folder of fetched files. Raises UserError if the user can write none."""
+        if self.folder is None:
+            raise UserError("there is no folder for fetched files; set EXNIHILO_CACHE to one")
+        return Path(self.folder)
 
     def fetch(self, file: Remote) -> None:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
@@ -86,12 +92,9 @@ class Cache:
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
             # Copy, check, rename.
-            with (
-                plain_errors(f"the cache {self.folder}"),
-                open_storage(file.url).whole(file.file) as source,
-                part.open("wb") as target,
-            ):
-                shutil.copyfileobj(source, target, _CHUNK)
+            with plain_errors(f"the cache {self.folder}"), part.open("wb") as target:
+                for chunk in _chunks(file):
+                    target.write(chunk)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
                     problem = f"{file.name} is not the file that its manifest describes"
@@ -108,8 +111,8 @@ class Cache:
         """Creates the cache, and removes the failures of earlier runs.
 
         Raises UserError if files cannot be written there."""
-        Folder(self.folder).write(_PROBE, b"")
-        for failure in (*Path(self.folder).glob("*.failed"), Path(self.folder) / _PROBE):
+        Folder(str(self.root)).write(_PROBE, b"")
+        for failure in (*self.root.glob("*.failed"), self.root / _PROBE):
             failure.unlink(missing_ok=True)
 
     def stop(self, sentence: str) -> None:
@@ -118,7 +121,7 @@ class Cache:
 
     @property
     def _stopped(self) -> Path:
-        return Path(self.folder) / "fetcher.failed"
+        return self.root / "fetcher.failed"
 
     def _failure(self, file: Remote) -> Path:
         return self.place(file).with_suffix(".failed")
@@ -177,8 +180,8 @@ class Fetcher(threading.Thread):
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
 
-        # All others, the oldest first, until the rest fits.
-        paths = [path for path in Path(self._cache.folder).iterdir() if path.suffix != ".failed"]
+        # All others, the oldest first, until the rest fits. Compiled shaders have a folder there too.
+        paths = [path for path in self._cache.root.iterdir() if path.suffix != ".failed" and path.is_file()]
         others = {path: path.stat() for path in paths if path not in kept and path.exists()}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):
@@ -197,6 +200,21 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
         cache, block = f"{limit / 1e9:.1f} GB", f"{largest / 1e9:.1f} GB"
         problem = f"the cache of {cache} is too small: {block} are in use at a time"
         raise UserError(f"{problem}; give --set run.cache_gb={math.ceil(largest / 1e9)}")
+
+
+def _chunks(file: Remote) -> Iterator[bytes]:
+    """Yields the content of a file. Raises UserError if it cannot be read, and FileNotFoundError."""
+    with contextlib.ExitStack() as stack:
+        with reading(file.name):
+            source = stack.enter_context(open_storage(file.url).whole(file.file))
+        while chunk := _read(source, file.name):
+            yield chunk
+
+
+def _read(source: BinaryIO, name: str) -> bytes:
+    # The writer of the chunks has errors of its own, so only the reader's are caught here.
+    with reading(name):
+        return source.read(_CHUNK)
 
 
 def _note(path: Path, sentence: str) -> None:
@@ -226,9 +244,10 @@ def require_present(files: Sequence[Remote]) -> None:
 def _in_place(file: Remote) -> str:
     """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
-    if not path.is_file():
-        raise UserError(f"{path} {_MISSING}")
-    size = path.stat().st_size
+    with reading(str(path)):
+        if not path.is_file():
+            raise UserError(f"{path} {_MISSING}")
+        size = path.stat().st_size
     if size != file.bytes:
         raise UserError(_other_size(str(path), size, file.bytes))
     return str(path)

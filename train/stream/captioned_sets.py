@@ -61,7 +61,7 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
         side, width = next(iter(shards.read(shards.shards[0]))).pixels.shape[:2]
         if side != width:
             problem = f"the pictures of {shards.storage.url} have {width} x {side} pixels, and not a square"
-            raise UserError(f"{problem}; make the set again with --size")
+            raise UserError(f"{problem}; give another set")
         factor, rest = divmod(side, resolution)
         if rest or factor & (factor - 1) or not factor:
             problem = f"the pictures of {shards.storage.url} have {side} pixels a side"

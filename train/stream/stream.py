@@ -20,7 +20,9 @@ import torch
 from caption import pseudo
 from caption.table import read_table, text_vectors, vectors
 from synth.errors import UserError
+from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
+from synth.sets.storage import reading
 from train.model import Wanted
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
@@ -230,9 +232,20 @@ class Reader:
     def __call__(self, position: int) -> Arrays:
         """Returns the rank's part of the batch at a position. Raises UserError if a file is damaged."""
         places, names = self._part.places(position), self._visit.wanted.vectors
-        opened = [self._open(place.shard) for place in places]
-        vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
-        return Arrays(self._pictures(places, opened), vectors)
+        try:
+            opened = [self._open(place.shard) for place in places]
+            vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
+            return Arrays(self._pictures(places, opened), vectors)
+        except UnreadableError as error:
+            raise UserError(str(self._judged(error))) from None
+
+    def _judged(self, error: UnreadableError) -> UserError:
+        """Returns the error about a file that does not parse, by its checksum."""
+        file = next(f for f in (*self._sources.tars, *self._sources.tables) if f.name == error.name)
+        with reading(file.name), open(self._sources.cache.path(file), "rb") as content:
+            return judged(
+                error, content, file.sha256, "remove it and give the command that made the set again"
+            )
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
         """Returns pictures uint8 (N, V, 3, R, R). Grey ones get three channels."""

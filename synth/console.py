@@ -96,7 +96,7 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 def escape_unencodable() -> None:
-    """Makes this process print characters as escapes that the terminal, or the pipe's encoding, does not have.
+    """Makes this process print escapes for characters that the terminal or pipe does not have.
 
     A name of a file may hold anything. Printing it must not end a command that has done its work."""
     for stream in (sys.stdout, sys.stderr):

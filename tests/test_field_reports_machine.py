@@ -690,7 +690,8 @@ def is_text(call: ast.Call) -> bool:
     ]
     decoded = any(k.arg == "text" and ast.unparse(k.value) == "True" for k in call.keywords)
     if function.endswith((".read_text", ".write_text")) or decoded:
-        return True
+        # The reader of other people's files takes bytes and decodes them as UTF-8.
+        return not function.startswith("foreign.")
     if function in ("open", "os.fdopen") or function.endswith(".open"):
         binary = any("b" in str(mode) for mode in modes)
         reads_bytes = not modes and function not in ("open", "os.fdopen")

@@ -7,12 +7,14 @@ import numpy as np
 
 from synth.images.codecs import CODECS, encode_png
 from synth.images.pictures import contact_sheet
-from synth.sets import croissant, ledger, shards
+from synth.sets import checksums, croissant, front_matter, ledger, shards
 from synth.sets.storage import Storage
 
-FILES = ("README.md", "croissant.json", "preview.png")
+FILES = ("README.md", "croissant.json", "preview.png", checksums.NAME)
 
 _SHOWN = 64  # pictures of a preview
+_TASKS = ("text-to-image", "image-to-text")
+_TASKS_WITHOUT_TEXT = ("unconditional-image-generation",)
 _NAMED = 20  # originals that a card names; the manifest has all
 
 Json = dict[str, Any]
@@ -33,6 +35,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
         "README.md": _card(manifest).encode(),
         "croissant.json": croissant.document(manifest, metadata),
         "preview.png": encode_png(_sheet(manifest, storage)),
+        checksums.NAME: checksums.document(manifest),
     }
 
 
@@ -61,7 +64,16 @@ def _card(manifest: Json) -> str:
         split, key = f"Split `{identity['split']}` (`../splits.json` lists its originals); ", "000000123"
 
     # Card.
-    return f"""# {identity["dataset"]}: {manifest["title"]}
+    head = front_matter.of_dataset(
+        identity["dataset"],
+        manifest["title"],
+        manifest["licence"],
+        manifest["samples"],
+        tasks=_TASKS if captions else _TASKS_WITHOUT_TEXT,
+        tags=("webdataset",),
+        splits={identity.get("split", "train"): f"{identity['dataset']}-*.tar"},
+    )
+    return f"""{head}# {identity["dataset"]}: {manifest["title"]}
 
 {manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions.
 
@@ -74,7 +86,7 @@ Licence: {manifest["licence"]}
 ## Files
 {len(parts):,} tar files in WebDataset's layout, {size:,} bytes. `{key}.{extension}` is a picture.
 `{key}.txt` holds its captions, one per line. `{key}.json` names its original, with the original's size and
-the crop. `manifest.json` lists every tar with its sha256.
+the crop. `manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
 
 ```python
 import webdataset as wds

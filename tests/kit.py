@@ -150,7 +150,7 @@ def pictures(out: Any) -> dict[str, bytes]:
 
 def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
     """Returns the sha256 of every tar, or other part, of a place."""
-    storage = open_storage(str(out))
+    storage = open_storage(f"{out}/tables" if suffix == ".parquet" else str(out))
     return {
         n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)
     }

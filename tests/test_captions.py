@@ -322,7 +322,7 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
     command = [sys.executable, "-m", "caption", "captions", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
     command += ["--encoder", str(tiny_encoder), "--workers", workers]
     process = start(command)
-    while process.poll() is None and len(list(tmp_path.glob("t/*.parquet"))) < 2:
+    while process.poll() is None and len(list(tmp_path.glob("t/tables/*.parquet"))) < 2:
         time.sleep(0.002)
     kill_driver(process)
     last = subprocess.run(command, capture_output=True, text=True, check=False)

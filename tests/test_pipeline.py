@@ -25,7 +25,7 @@ def stamps(out: Path) -> dict[str, int]:
 def test_a_finished_set_is_whole(undisturbed: Path) -> None:
     names = {p.name for p in undisturbed.iterdir()}
     tars = {f"visual_atoms-{i:06d}{e}" for i in range(3) for e in (".tar", ".json")}
-    assert names == tars | {"manifest.json", "README.md", "croissant.json", "preview.png"}
+    assert names == tars | {"manifest.json", "README.md", "croissant.json", "preview.png", "SHA256SUMS"}
     shard_set = ShardSet(str(undisturbed))
     assert [p["sha256"] for p in shard_set.manifest["parts"]] == list(tar_hashes(undisturbed).values())
 

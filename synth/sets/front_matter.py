@@ -39,6 +39,22 @@ def of_dataset(
     )
 
 
+def of_model(
+    name: str, title: str, licence: str, *, library: str, task: str, tags: Sequence[str], language: str = "en"
+) -> str:
+    """Returns the front matter of a model. `library` loads it, and `task` is the hub's name of its use."""
+    return text(
+        {
+            "pretty_name": f"{name}: {title}",
+            **licence_of(name, licence),
+            "language": [language],
+            "library_name": library,
+            "pipeline_tag": task,
+            "tags": ["exnihilo", *tags],
+        }
+    )
+
+
 def text(entries: Json) -> str:
     """Returns entries as front matter, with the line that separates it from the card."""
     lines = [line for name, value in entries.items() for line in _lines(name, value)]

@@ -28,7 +28,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
         provenance=f"from {manifest['source']}, prepared by exnihilo",
         extension=CODECS[manifest["identity"]["codec"]].extension,
         record="The original of the picture, its size and its crop, as JSON.",
-        captions=_count(manifest, "captions") > 0,
+        captions="People's captions, one a line." if _count(manifest, "captions") else "",
         numbered="split" in manifest["identity"],
     )
     return {

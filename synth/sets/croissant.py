@@ -22,7 +22,7 @@ class About:
     provenance: str  # for citing, such as "drawn by exnihilo"
     extension: str  # of its pictures
     record: str  # description of a sample's JSON
-    captions: bool = False  # samples have a .txt
+    captions: str = ""  # description of a sample's .txt, if samples have one
     numbered: bool = True  # keys are indices in nine digits
 
 
@@ -90,10 +90,9 @@ def _document(manifest: Json, entries: About) -> Json:
         _field("records/key", "sc:Text", key, "record-files", "filename", transform=regex),
         _field("records/record", "sc:Text", entries.record, "record-files", "content"),
     ]
-    sentences = "People's captions, one a line."
     captions = [
         _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
-        _field("captions/captions", "sc:Text", sentences, "caption-files", "content"),
+        _field("captions/captions", "sc:Text", entries.captions, "caption-files", "content"),
     ]
 
     record_sets = [_record_set("pictures", pictures), _record_set("records", records)]

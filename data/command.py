@@ -3,17 +3,18 @@
 import os
 from collections.abc import Generator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data import preparation
 from data.originals import Pictures, Source, Splits
-from data.preparation import PrepareRequest
-from data.summary import SetSummary
+from data.requests import PrepareRequest
 from synth import console, options
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
+
+if TYPE_CHECKING:
+    from data.summary import SetSummary
 
 _NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
@@ -49,6 +50,8 @@ def prepare(
 ) -> None:
     """Prepares the splits of a set. With `dry_run`, shows the estimates and writes nothing. Raises
     UserError."""
+    from data import preparation
+
     if dry_run:
         for out, estimate in preparation.estimate(source, originals, pictures, request):
             console.show({"out": out, **estimate._asdict()})
@@ -56,7 +59,7 @@ def prepare(
     finish(request.out, preparation.prepare(source, law, originals, pictures, request))
 
 
-def finish(out: str, events: Generator[Estimate | Progress | list[SetSummary], None, None]) -> None:
+def finish(out: str, events: Generator[Estimate | Progress | list["SetSummary"], None, None]) -> None:
     """Draws the events of a preparation and shows its summaries."""
     summaries = console.watched("pictures", events)
     if not any(s.prepared for s in summaries):

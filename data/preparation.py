@@ -6,12 +6,12 @@ reason.
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from data import card, splits, whole_card
 from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
+from data.requests import PrepareRequest
 from data.squares import CROP, FILTER, Square, square
 from data.summary import SetSummary
 from synth import settings
@@ -33,18 +33,6 @@ _ADVANCE = 32  # pictures between two events of progress
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PrepareRequest:
-    """The options of one `prepare` command."""
-
-    out: str  # the splits are OUT/SPLIT
-    size: int = 256
-    codec: str = "png"
-    shard_size: int = 4096
-    workers: int | None = None  # None: one per core, at most one per shard
-    overwrite: bool = False
 
 
 class PrepareJob(NamedTuple):

@@ -104,7 +104,9 @@ def metrics(
     )
 )
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A set of shards, or a folder of pictures.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A set (name, folder or URL), or a folder of pictures.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The reference, likewise.")],
     n: Annotated[int | None, options.integer("--n", "Pictures of each.  [default: all]")] = None,
     detector: Detector = "inception",
@@ -114,8 +116,16 @@ def compare(
 ) -> None:
     """Measures a folder or set of pictures against another."""
     from evaluate import measuring
+    from synth.sets import places
 
-    events = measuring.compare(a, b, detector=detector, weights=weights, names=names, n=n, device=device)
+    events = measuring.compare(
+        *(places.shards_or_folder(text) for text in (a, b)),
+        detector=detector,
+        weights=weights,
+        names=names,
+        n=n,
+        device=device,
+    )
     _show(console.watched("pictures", events, 0))
 
 

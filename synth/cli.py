@@ -141,30 +141,37 @@ def inspect(
         print(json.dumps(verify.about_sample(path, key), indent=1 if os.isatty(1) else None))
 
 
-@app.command(epilog=console.epilog("python -m synth verify data/shards/visual_atoms"))
+@app.command(epilog=console.epilog("python -m synth verify visual_atoms --redraw 64"))
 def verify(
-    path: Annotated[str, typer.Argument(metavar="PLACE", help="A finished set: a folder or URL.")],
-    redraw: Annotated[int, options.integer("--redraw", "Pictures to draw again, spread over the set.")] = 16,
+    sets: Annotated[list[str], typer.Argument(metavar="SET", help="Finished sets: names, folders or URLs.")],
+    redraw: Annotated[int, options.integer("--redraw", "Pictures to draw again, spread over each set.")] = 16,
 ) -> None:
     """Compares every tar of a finished set with its checksum, and some pictures with new drawings of them."""
     options.require_least(0, redraw=redraw)
     from synth import verify as checks
+    from synth.sets import places
     from synth.sets.shards import ShardSet
 
-    shard_set = ShardSet(path)
-    redraw = min(redraw, checks.redrawable(shard_set))
-    damaged = []
-    with console.Bar("shards") as bar:
-        bar.start(len(shard_set.shards))
-        for _, sentence in checks.damages(shard_set, redraw):
-            bar.advance(1)
-            damaged += [sentence] if sentence else []
-    for sentence in damaged[:-1]:
+    damages: list[str] = []
+    for place in (place for text in sets for place in places.sets(text)):
+        shard_set = ShardSet(place)
+        redrawn = min(redraw, checks.redrawable(shard_set))
+        sentences = []
+        with console.Bar("shards") as bar:
+            bar.start(len(shard_set.shards))
+            for _, sentence in checks.damages(shard_set, redrawn):
+                bar.advance(1)
+                sentences += [sentence] if sentence else []
+        if not sentences:
+            row = {"out": place, "pictures": len(shard_set), "shards": len(shard_set.shards)}
+            console.show({**row, "redrawn": redrawn, "digest": shard_set.digest})
+        damages += sentences
+
+    # The last sentence is the command's error, the others come before it.
+    for sentence in damages[:-1]:
         console.note(f"error: {sentence}")
-    if damaged:
-        raise UserError(damaged[-1])
-    row = {"out": path, "pictures": len(shard_set), "shards": len(shard_set.shards), "redrawn": redraw}
-    console.show({**row, "digest": shard_set.digest})
+    if damages:
+        raise UserError(damages[-1])
 
 
 @app.command(epilog=console.epilog("python -m synth classes fractals --out data/classes/fractals"))

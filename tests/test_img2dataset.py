@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from data.cli import app
-from data.img2dataset import prepare, tars
+from data.img2dataset import adoption, prepare, tars
 from synth import verify
 from synth.errors import UserError
 from synth.images.codecs import decode, rgb
@@ -260,10 +260,8 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
         make_small(place, overwrite=True)
     for number in ("00007", "visual_atoms-000009"):  # what looks like a part, and no record names
         shutil.copy(place / "00000.tar", place / f"{number}.tar")
-    work = prepare.adoption._Adoption(
-        prepare.adoption.AdoptRequest(
-            str(place), prepare.source_of(str(place), "other", ""), completion.Execution(0)
-        )
+    work = adoption._Adoption(
+        adoption.AdoptRequest(str(place), prepare.source_of(str(place), "other", ""), completion.Execution(0))
     )
     completion._remove_strays(work, ledger.load(work.storage))
     assert records.items() <= states(place).items() and (place / "00007.tar").exists()

@@ -45,6 +45,14 @@ def test_a_folder_or_url_stands_for_itself(usual: Path) -> None:
     assert places.sets("here") == ["here"]
 
 
+def test_a_comparison_takes_sets_by_name_and_folders_of_pictures(usual: Path) -> None:
+    (usual / "pictures").mkdir()
+    for text, place in (("coco", "data/real/coco/val"), ("pictures", "pictures"), ("x/y", "x/y")):
+        assert places.shards_or_folder(text) == place
+    with pytest.raises(UserError, match="there is no finished set 'nothing'"):
+        places.shards_or_folder("nothing")
+
+
 def test_a_name_without_a_set_or_with_two_is_refused(usual: Path) -> None:
     for name in ("nothing", "", "test"):
         with pytest.raises(UserError, match="there is no finished set"):

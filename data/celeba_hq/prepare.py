@@ -8,7 +8,7 @@ from typing import Annotated
 from data import caption_files, command, originals, pickled_names
 from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
@@ -16,7 +16,8 @@ SOURCE = Source(
     "celeba_hq",
     "Multi-Modal CelebA-HQ",
     "https://github.com/IIGROUP/MM-CelebA-HQ-Dataset",
-    "for non-commercial research and education (the agreements of CelebA and of CelebA-HQ); faces are of real people",
+    "for non-commercial research and education (the agreements of CelebA and of CelebA-HQ);"
+    " faces are of real people",
 )
 
 WHOLE = {"train": 24_000, "test": 6_000}
@@ -27,36 +28,43 @@ TEXTS = ("text/celeba-caption", "text", "celeba-caption")
 def find(root: Path) -> Splits:
     """Returns the pictures of both splits, by number. Raises UserError."""
     images, texts = originals.first_of(root, IMAGES, SOURCE), originals.first_of(root, TEXTS, SOURCE)
+
+    # Lists of both splits.
     listed = {
         split: {_stem(n) for n in pickled_names.read(root / split / "filenames.pickle", SOURCE)}
         for split in WHOLE
     }
     if both := listed["train"] & listed["test"]:
         raise UserError(f"picture {min(both)} lies in both splits of {root}{SOURCE.advice}")
+
+    # Pictures, by number.
     sizes = originals.sizes(images, SOURCE)
     files = {_stem(name): name for name in sizes}
     if twins := sizes.keys() - files.values():
         raise UserError(
             f"{images} holds {min(twins)} and another picture of that number; keep one{SOURCE.advice}"
         )
-    written = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
-    originals.require_pairs(files, written, str(texts), SOURCE)
+
+    # Each picture has captions and a split.
+    captioned = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
+    originals.require_pairs(files, captioned, str(texts), SOURCE)
     for split, names in listed.items():
         originals.require_all(names, files, f"{split}/filenames.pickle", SOURCE)
     if alone := files.keys() - listed["train"] - listed["test"]:
-        raise UserError(
-            f"{files[min(alone)]} (of {len(alone):,}) lies in neither filenames.pickle of {root}{SOURCE.advice}"
-        )
+        first = f"{files[min(alone)]} (of {len(alone):,})"
+        raise UserError(f"{first} lies in neither filenames.pickle of {root}{SOURCE.advice}")
 
+    # Splits.
     def original(name: str) -> Original:
         file = files[name]
-        return Original(
-            f"{images.name}/{file}", caption_files.beside(texts / f"{name}.txt", SOURCE), bytes=sizes[file]
-        )
+        captions = caption_files.beside(texts / f"{name}.txt", SOURCE)
+        return Original(f"{images.name}/{file}", captions, bytes=sizes[file])
 
-    found = {split: [original(n) for n in sorted(names, key=_by_number)] for split, names in listed.items()}
-    originals.note_counts(found, WHOLE)
-    return found
+    pictures = {
+        split: [original(n) for n in sorted(names, key=_by_number)] for split, names in listed.items()
+    }
+    originals.note_counts(pictures, WHOLE)
+    return pictures
 
 
 def _stem(name: str) -> str:

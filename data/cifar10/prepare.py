@@ -16,7 +16,7 @@ from PIL import Image
 from data import command, originals
 from data.command import Out, Workers
 from data.originals import Files, Original, Pictures, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
@@ -52,24 +52,9 @@ class Records:
 
 def find(root: Path) -> tuple[Splits, Pictures]:
     """Returns the pictures of both splits, and their reader. Raises UserError."""
-    if (root / "train").is_dir():
-        found: Splits = {split: _tree(root, split) for split in WHOLE}
-        classes = {
-            split: {str(o.metadata["class_name"]) for o in pictures} for split, pictures in found.items()
-        }
-        if lone := classes["train"] ^ classes["test"]:
-            raise UserError(f"{root} has the class {min(lone)} in one of train and test only{SOURCE.advice}")
-        pictures: Pictures = Files(str(root))
-    else:
-        folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
-        names = list(originals.lines(folder / NAMES, SOURCE))
-        found = {
-            split: [o for file in files for o in _batch(folder / file, names)]
-            for split, files in BATCHES.items()
-        }
-        pictures = Records(str(folder))
-    originals.note_counts(found, WHOLE)
-    return found, pictures
+    splits, pictures = _trees(root) if (root / "train").is_dir() else _binary(root)
+    originals.note_counts(splits, WHOLE)
+    return splits, pictures
 
 
 def caption(name: str) -> str:
@@ -81,21 +66,48 @@ def _original(name: str, class_name: str, size: int) -> Original:
     return Original(name, (caption(class_name),), {"class_name": class_name}, size)
 
 
+def _trees(root: Path) -> tuple[Splits, Pictures]:
+    """Returns the pictures of the trees train and test, and their reader.
+
+    Raises UserError if a class is missing in one of them."""
+    splits = {split: _tree(root, split) for split in WHOLE}
+    classes = {split: {str(o.metadata["class_name"]) for o in members} for split, members in splits.items()}
+    if lone := classes["train"] ^ classes["test"]:
+        raise UserError(f"{root} has the class {min(lone)} in one of train and test only{SOURCE.advice}")
+    return splits, Files(str(root))
+
+
 def _tree(root: Path, split: str) -> Sequence[Original]:
+    """Returns the pictures of a tree, by number within their class. Raises UserError."""
+    # Folders of classes.
     sizes = originals.sizes(root / split, SOURCE)
     if stray := next((name for name in sizes if name.count("/") != 1), None):
-        raise UserError(
-            f"{root / split / stray} does not lie in a folder of its class: {split}/CLASS/NAME.jpg{SOURCE.advice}"
-        )
+        expected = f"a folder of its class: {split}/CLASS/NAME.jpg"
+        raise UserError(f"{root / split / stray} does not lie in {expected}{SOURCE.advice}")
+
+    # Classes mixed.
     ordered = sorted(sizes, key=lambda name: (name.split("/")[1], name))
     return [_original(f"{split}/{name}", name.split("/")[0], sizes[name]) for name in ordered]
 
 
+def _binary(root: Path) -> tuple[Splits, Pictures]:
+    """Returns the pictures of the binary version, and their reader. Raises UserError."""
+    folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
+    names = list(originals.lines(folder / NAMES, SOURCE))
+    splits = {
+        split: [o for file in files for o in _batch(folder / file, names)] for split, files in BATCHES.items()
+    }
+    return splits, Records(str(folder))
+
+
 def _batch(file: Path, names: Sequence[str]) -> list[Original]:
     """Returns the pictures of a batch. Raises UserError if the file is cut, or a class has no name."""
+    # Whole records.
     data = originals.require(file, SOURCE).read_bytes()
     if not data or len(data) % _RECORD:
         raise UserError(f"{file} has {len(data):,} bytes, no multiple of {_RECORD:,}{SOURCE.advice}")
+
+    # Classes with names.
     labels = data[::_RECORD]
     if max(labels) >= len(names):
         raise UserError(

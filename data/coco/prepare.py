@@ -14,7 +14,7 @@ from data import command, originals
 from data.caption_files import one_line
 from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
@@ -22,7 +22,8 @@ SOURCE = Source(
     "coco",
     "COCO 2014, photographs with captions",
     "https://cocodataset.org/#download (train2014.zip, val2014.zip, annotations_trainval2014.zip)",
-    "pictures: each under its own (`licence` in its sample), by their photographers on Flickr; captions: CC BY 4.0, COCO Consortium",
+    "pictures: each under its own (`licence` in its sample), by their photographers on Flickr;"
+    " captions: CC BY 4.0, COCO Consortium",
 )
 
 FOLDERS = {"train": "train2014", "val": "val2014"}
@@ -33,54 +34,81 @@ Json = Mapping[str, Any]
 
 def find(root: Path) -> Splits:
     """Returns the pictures of both splits, by number. Raises UserError."""
+    # Files of both splits.
     files = {split: root / "annotations" / f"captions_{folder}.json" for split, folder in FOLDERS.items()}
     for split, file in files.items():
         originals.require(file, SOURCE)
         originals.require(root / FOLDERS[split], SOURCE)
-    found = {split: _split(root, FOLDERS[split], file) for split, file in files.items()}
-    originals.note_counts(found, WHOLE)
-    return found
+
+    # Their pictures.
+    pictures = {split: _split(root, FOLDERS[split], file) for split, file in files.items()}
+    originals.note_counts(pictures, WHOLE)
+    return pictures
 
 
 def _split(root: Path, folder: str, file: Path) -> Sequence[Original]:
-    images, annotations, licences = _tables(file)
+    """Returns the pictures of a split, by number. Raises UserError."""
+    # Files.
+    tables = _tables(file)
     sizes = originals.sizes(root / folder, SOURCE)
+
+    # Originals. An annotation file of another layout lacks an entry, or has one of another type.
     try:
-        named = {image["id"]: image for image in images}
-        urls = {licence["id"]: licence["url"] for licence in licences}
-        captions: dict[int, list[str]] = {}
-        for annotation in sorted(annotations, key=lambda a: a["id"]):
-            if caption := one_line(annotation["caption"]):
-                captions.setdefault(annotation["image_id"], []).append(caption)
-        if strangers := captions.keys() - named.keys():
-            raise UserError(
-                f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}"
-            )
-        originals.require_pairs(sizes, {named[i]["file_name"] for i in captions}, file.name, SOURCE)
-        return [_original(folder, named[i], urls, captions[i], sizes) for i in sorted(captions)]
+        return _originals(folder, file, *tables, sizes)
     except (KeyError, TypeError, AttributeError) as error:
+        reason = f"({type(error).__name__}: {error})"
+        raise UserError(f"{file} is not laid out as COCO's captions are {reason}{SOURCE.advice}") from None
+
+
+def _originals(
+    folder: str,
+    file: Path,
+    images: list[Json],
+    annotations: list[Json],
+    licences: list[Json],
+    sizes: Mapping[str, int],
+) -> list[Original]:
+    """Returns the pictures of an annotation file, by number.
+
+    Raises UserError if a picture has no caption, or a caption no picture."""
+    # Tables by number.
+    image_of = {image["id"]: image for image in images}
+    urls = {licence["id"]: licence["url"] for licence in licences}
+
+    # Captions, in the order of their numbers.
+    captions: dict[int, list[str]] = {}
+    for annotation in sorted(annotations, key=lambda a: a["id"]):
+        if caption := one_line(annotation["caption"]):
+            captions.setdefault(annotation["image_id"], []).append(caption)
+
+    # Pairs.
+    if strangers := captions.keys() - image_of.keys():
         raise UserError(
-            f"{file} is not laid out as COCO's captions are ({type(error).__name__}: {error}){SOURCE.advice}"
-        ) from None
+            f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}"
+        )
+    originals.require_pairs(sizes, {image_of[i]["file_name"] for i in captions}, file.name, SOURCE)
+    return [_original(folder, image_of[i], urls, captions[i], sizes) for i in sorted(captions)]
 
 
 def _original(
     folder: str, image: Json, licences: Json, captions: Sequence[str], sizes: Mapping[str, int]
 ) -> Original:
     name = image["file_name"]
-    about = {"image_id": image["id"], "licence": licences[image["license"]]}
-    return Original(f"{folder}/{name}", tuple(captions), about, sizes[name])
+    metadata = {"image_id": image["id"], "licence": licences[image["license"]]}
+    return Original(f"{folder}/{name}", tuple(captions), metadata, sizes[name])
 
 
 def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:
     """Returns pictures, captions and licences of an annotation file. Raises UserError if it lacks one of the
     lists."""
+    # JSON.
     try:
         content = json.loads(originals.text(file, SOURCE))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is no JSON at line {error.lineno:,}, column {error.colno:,}: {error.msg}{SOURCE.advice}"
-        ) from None
+        place = f"line {error.lineno:,}, column {error.colno:,}"
+        raise UserError(f"{file} is no JSON at {place}: {error.msg}{SOURCE.advice}") from None
+
+    # Lists.
     parts = [
         content.get(name) if isinstance(content, dict) else None
         for name in ("images", "annotations", "licenses")

@@ -13,7 +13,7 @@ from typing import Annotated
 from data import caption_files, command, originals, pickled_names
 from data.command import Out, Workers
 from data.originals import Files, Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth.errors import UserError
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
@@ -21,12 +21,14 @@ SOURCE = Source(
     "cub",
     "Caltech-UCSD Birds 200-2011",
     "https://www.vision.caltech.edu/datasets/cub_200_2011 (CUB_200_2011.tgz)",
-    "pictures: of their photographers, for non-commercial research and education; captions (Reed et al. 2016): none stated",
+    "pictures: of their photographers, for non-commercial research and education;"
+    " captions (Reed et al. 2016): none stated",
 )
 TEXTS = Source(
     "cub",
     "the set of captions of Reed et al. (2016)",
-    "https://github.com/reedscot/cvpr2016 (cvpr2016_cub.tar.gz), and with AttnGAN's folder of birds (https://github.com/taoxugit/AttnGAN)",
+    "https://github.com/reedscot/cvpr2016 (cvpr2016_cub.tar.gz), and with AttnGAN's folder of birds"
+    " (https://github.com/taoxugit/AttnGAN)",
     SOURCE.licence,
 )
 
@@ -38,6 +40,7 @@ NAME_FILES = {"train": "train/filenames.pickle", "test": "test/filenames.pickle"
 def find(root: Path, captions: Path) -> Splits:
     """Returns the pictures of both splits, by number. `root` holds CUB_200_2011, and `captions` holds the
     texts. Raises UserError."""
+    # Pictures with their species, by number.
     folder = birds(root)
     names, species = _names(folder), _table(folder / "classes.txt")
     labels = _table(folder / "image_class_labels.txt")
@@ -45,22 +48,25 @@ def find(root: Path, captions: Path) -> Splits:
     originals.require_all(names.values(), sizes, "images.txt", SOURCE)
     if unlabelled := names.keys() - labels.keys() or set(labels.values()) - species.keys():
         raise UserError(f"{folder} has no species for the number {min(unlabelled)}{SOURCE.advice}")
+
+    # Each picture has captions and a split.
     texts = originals.first_of(captions, ("text_c10", "text"), TEXTS)
     stems = {number: name.rsplit(".", 1)[0] for number, name in names.items()}
-    written = {name[: -len(".txt")] for name in originals.sizes(texts, TEXTS, suffixes={".txt"})}
-    originals.require_pairs(stems.values(), written, str(texts), TEXTS)
+    captioned = {name[: -len(".txt")] for name in originals.sizes(texts, TEXTS, suffixes={".txt"})}
+    originals.require_pairs(stems.values(), captioned, str(texts), TEXTS)
     split_of = _splits(captions, list(stems.values()))
 
+    # Splits.
     def original(number: str) -> Original:
-        about = {"class_id": int(labels[number]), "class_name": _words(species[labels[number]])}
-        said = caption_files.beside(texts / f"{stems[number]}.txt", TEXTS)
-        return Original(names[number], said, about, sizes[names[number]])
+        metadata = {"class_id": int(labels[number]), "class_name": _words(species[labels[number]])}
+        lines = caption_files.beside(texts / f"{stems[number]}.txt", TEXTS)
+        return Original(names[number], lines, metadata, sizes[names[number]])
 
-    found = {
+    pictures = {
         split: [original(n) for n in sorted(names, key=int) if split_of[stems[n]] == split] for split in WHOLE
     }
-    originals.note_counts(found, WHOLE)
-    return found
+    originals.note_counts(pictures, WHOLE)
+    return pictures
 
 
 def birds(root: Path) -> Path:
@@ -86,9 +92,8 @@ def _table(path: Path) -> Mapping[str, str]:
     for row, line in enumerate(originals.lines(path, SOURCE), 1):
         number, _, name = line.partition(" ")
         if not number.isdecimal() or not name:
-            raise UserError(
-                f"{path}, entry {row:,} is {line[:60]!r}, where a number and a name are expected{SOURCE.advice}"
-            )
+            fault = f"entry {row:,} is {line[:60]!r}, where a number and a name are expected"
+            raise UserError(f"{path}, {fault}{SOURCE.advice}")
         table[number] = name.strip()
     return table
 
@@ -96,12 +101,15 @@ def _table(path: Path) -> Mapping[str, str]:
 def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
     """Returns the split of every picture, by SPECIES/NAME. Raises UserError if a species is in both, or a
     picture in none."""
+    # No species in both splits.
     members = {split: _members(folder, split, stems) for split in WHOLE}
     species = {split: {stem.split("/")[0] for stem in chosen} for split, chosen in members.items()}
     if both := species["train"] & species["test"]:
         raise UserError(
             f"the species {min(both)} lies in both splits of {folder}, which are to share none{TEXTS.advice}"
         )
+
+    # No picture in neither.
     if alone := set(stems) - members["train"] - members["test"]:
         raise UserError(f"{min(alone)} (of {len(alone):,}) lies in no split of {folder}{TEXTS.advice}")
     return {stem: split for split, chosen in members.items() for stem in chosen}
@@ -109,18 +117,22 @@ def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
 
 def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
     """Returns the pictures of a split. The file that exists lists them by species, or one by one."""
+    # The file of the split.
     if not any((folder / files[split]).exists() for files in (CLASS_FILES, NAME_FILES)):
-        raise UserError(
-            f"{folder} has neither {CLASS_FILES[split]} nor {NAME_FILES[split]}, which say the split{TEXTS.advice}"
-        )
+        both = f"neither {CLASS_FILES[split]} nor {NAME_FILES[split]}"
+        raise UserError(f"{folder} has {both}, which say the split{TEXTS.advice}")
     file = originals.first_of(folder, (CLASS_FILES[split], NAME_FILES[split]), TEXTS)
+
+    # One by one.
     if file.suffix == ".pickle":
-        named = set(pickled_names.read(file, TEXTS))
-        originals.require_all(named, set(stems), str(file), SOURCE)
-        return named
-    named = set(originals.lines(file, TEXTS))
-    originals.require_all(named, {stem.split("/")[0] for stem in stems}, str(file), SOURCE)
-    return {stem for stem in stems if stem.split("/")[0] in named}
+        members = set(pickled_names.read(file, TEXTS))
+        originals.require_all(members, set(stems), str(file), SOURCE)
+        return members
+
+    # By species.
+    species = set(originals.lines(file, TEXTS))
+    originals.require_all(species, {stem.split("/")[0] for stem in stems}, str(file), SOURCE)
+    return {stem for stem in stems if stem.split("/")[0] in species}
 
 
 def _words(name: str) -> str:

@@ -13,7 +13,7 @@ from data.command import Out, Seed, TestShare, Workers
 from data.emoji import font
 from data.emoji.font import Font
 from data.originals import Original, Source, Splits
-from data.preparation import PrepareRequest
+from data.requests import PrepareRequest
 from synth import console, options
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
@@ -21,14 +21,14 @@ SOURCE = Source(
     "emoji",
     "emoji of a colour font, with their English names",
     "Debian's package fonts-noto-color-emoji (github.com/googlefonts/noto-emoji) and PyPI's emoji",
-    "drawings: SIL Open Font License 1.1 (Google, Noto Color Emoji); names: Unicode, through the emoji package (BSD-3-Clause)",
+    "drawings: SIL Open Font License 1.1 (Google, Noto Color Emoji);"
+    " names: Unicode, through the emoji package (BSD-3-Clause)",
 )
 
 _TONE = re.compile(r" (medium-light|medium-dark|light|medium|dark) skin tone")
 _BOTH = " person person"  # in the names of couples with two tones
-_FLAG = re.compile(
-    "[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0020-\U000e007f]+"
-)  # of a country, of a part of one
+# Flags of countries, and of parts of countries.
+_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0020-\U000e007f]+")
 
 
 class Emoji(NamedTuple):
@@ -44,7 +44,7 @@ class Emoji(NamedTuple):
         return _TONE.sub("", self.name).removesuffix(_BOTH)
 
     @property
-    def about(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """The entries of its sample's JSON: emoji, name and concept."""
         return {"emoji": self.emoji, "name": self.name, "concept": self.concept}
 
@@ -60,29 +60,32 @@ def known() -> list[Emoji]:
 
 def originals(drawn_by: Font, *, seed: int, share: float) -> Splits:
     """Returns the splits of the emoji that a font has pictures of."""
-    found = known()
-    missing = drawn_by.missing(font.code_points(e.emoji) for e in found)
+    # Emoji that the font draws.
+    emoji = known()
+    missing = drawn_by.missing(font.code_points(e.emoji) for e in emoji)
     if missing:
-        console.note(
-            f"note: {drawn_by.path} has no picture of {len(missing):,} of {len(found):,} emoji, which are left out"
-        )
-    found = [e for e in found if font.code_points(e.emoji) not in missing]
-    test = splits.held_out((e.concept for e in found), share, seed)
-    marks = {"font": drawn_by.sha256, "package": version("emoji")}
-    made = [Original(font.code_points(e.emoji), e.captions, {**e.about, **marks}) for e in found]
+        count = f"{len(missing):,} of {len(emoji):,} emoji"
+        console.note(f"note: {drawn_by.path} has no picture of {count}, which are left out")
+    emoji = [e for e in emoji if font.code_points(e.emoji) not in missing]
+
+    # Their originals.
+    origin = {"font": drawn_by.sha256, "package": version("emoji")}
+    pictures = [Original(font.code_points(e.emoji), e.captions, {**e.metadata, **origin}) for e in emoji]
+
+    # Splits, by concept.
+    test = splits.held_out((e.concept for e in emoji), share, seed)
     return {
-        split: [o for o in made if (o.metadata["concept"] in test) == (split == "test")]
+        split: [o for o in pictures if (o.metadata["concept"] in test) == (split == "test")]
         for split in ("train", "test")
     }
 
 
 def _named(emoji: str, entry: dict[str, Any]) -> Emoji:
     names = [_words(n) for n in (entry["en"], *entry.get("alias", ()))]
+    # The package names the country of a flag alone.
     if _FLAG.fullmatch(emoji):
-        names = [
-            f"flag of {names[0]}",
-            *(n for n in names[1:] if n.lower() != names[0].lower()),
-        ]  # the package says the country alone
+        others = [n for n in names[1:] if n.lower() != names[0].lower()]
+        names = [f"flag of {names[0]}", *others]
     return Emoji(emoji, names[0], tuple(dict.fromkeys(names)))
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from data import command, originals
 from data.command import Workers
-from data.img2dataset import adoption, rewriting
 from data.originals import Source
 from synth import console, options
 from synth.errors import UserError
@@ -23,22 +22,21 @@ LICENCE = "unknown: pictures and texts of the web, each its owner's"
 
 def source_of(place: str, name: str | None, licence: str) -> Source:
     """Returns the source of the tars' pictures. Raises UserError if its name cannot name files."""
-    found = originals.set_name(name, open_storage(place).url)
+    set_name = originals.set_name(name, open_storage(place).url)
     return Source(
-        found,
-        f"pictures of {found}, fetched by img2dataset",
+        set_name,
+        f"pictures of {set_name}, fetched by img2dataset",
         "img2dataset (github.com/rom1504/img2dataset)",
         licence,
     )
 
 
 def _report(url: str) -> None:
-    """Says how many samples of a finished set have no captions."""
+    """Prints the number of samples of a finished set that have no captions, if there are any."""
     manifest = ledger.read_manifest(open_storage(url))
     if bare := sum(p["content"]["without_captions"] for p in manifest["parts"]):
-        console.note(
-            f"note: {bare:,} of {manifest['samples']:,} samples have no caption, in a .txt or in their .json; they stay without"
-        )
+        count = f"{bare:,} of {manifest['samples']:,} samples"
+        console.note(f"note: {count} have no caption, in a .txt or in their .json; they stay without")
 
 
 EXAMPLE = "python -m data img2dataset --root ~/cc3m --name cc3m"  # of --help
@@ -67,9 +65,14 @@ def main(
     dry_run: DryRun = False,
 ) -> None:
     """Makes a set of shards of the tars in a folder or at a URL."""
+    # Options.
+    from data.img2dataset import adoption, rewriting
+
     options.require_least(0, workers=workers)
     if out is None and (size is not None or codec):
         raise UserError("--size and --codec describe rewritten tars; give --out too, or leave them out")
+
+    # In place, or rewritten.
     source, execution = source_of(root, name, licence), Execution(workers, None, overwrite)
     module: Any = adoption
     request: Any = adoption.AdoptRequest(root, source, execution)
@@ -77,6 +80,8 @@ def main(
         pixels = 256 if size is None else size
         module = rewriting
         request = rewriting.RewriteRequest(root, source, out, pixels, codec or "png", execution)
+
+    # Estimate or work.
     if dry_run:
         console.show({"out": out or root, **module.estimate(request)._asdict()})
         return

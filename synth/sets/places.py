@@ -79,6 +79,11 @@ def held_out_set(text: str) -> str:
     return _one(text, HELD_OUT)
 
 
+def shards_or_folder(text: str) -> str:
+    """Returns the set of a name to measure on, or the text itself if it is a folder or URL."""
+    return text if is_place(text) or Path(text).is_dir() else held_out_set(text)
+
+
 def is_real(text: str) -> bool:
     """Returns True for the name of a prepared real set."""
     return not is_place(text) and bool(_splits(text))

@@ -1,4 +1,4 @@
-"""Companions of finished caption tables: their card, with the training data of the encoder, and catalogues."""
+"""Companions of finished caption tables: card, Croissant metadata, checksums."""
 
 from typing import Any
 
@@ -61,8 +61,8 @@ def _croissant(manifest: Json, folder: str, columns: list[Column]) -> bytes:
     dataset, encoder = manifest["identity"]["shards"]["dataset"], manifest["identity"]["encoder"]
     description = (
         f"CLIP embeddings, pseudo-captions and captions of the {manifest['samples']:,} pictures of {dataset},"
-        f" by {encoder}. A row belongs to the picture with its `key`, in the tar with its table's name, of the"
-        f" set with manifest digest {manifest['shards']['digest']}; row and sample have the same place there."
+        f" by {encoder}. A row belongs to the picture with its key. The tar of that picture has the name of"
+        f" the table, in the set with manifest digest {manifest['shards']['digest']}."
     )
     name, provenance = f"{dataset} by {encoder}", "made by exnihilo"
     return croissant.of_tables(manifest, name, description, provenance, folder=folder, columns=columns)

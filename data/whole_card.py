@@ -1,4 +1,4 @@
-"""The card of a real set as a whole, next to its splits: with it, the folder of a set is a data set of hubs."""
+"""The card of a real set as a whole. With it, hubs take the folder of the splits for one data set."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -12,7 +12,7 @@ _SPDX = {
     *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "ofl-1.1", "unlicense", "odbl", "pddl"),
 }
-_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_STEPS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")  # from a thousand on, ten times each
 
 
 def of_dataset(
@@ -73,8 +73,9 @@ def licence_of(name: str, licence: str) -> Json:
 
 
 def size_category(samples: int) -> str:
-    """Returns the hub's class of a number of samples."""
-    return _SIZES[min(max(0, len(str(max(samples, 1))) - 3), len(_SIZES) - 1)]
+    """Returns the hub's class of a number of samples, such as 1K<n<10K."""
+    step = min(len(str(samples)) - 3, len(_STEPS) - 1)
+    return f"{_STEPS[step - 1]}<n<{_STEPS[step]}" if step > 0 else f"n<{_STEPS[0]}"
 
 
 def _lines(name: str, value: Any) -> list[str]:

@@ -81,7 +81,7 @@ def _card(manifest: Json, extension: str) -> str:
 python -m open_clip_train.main --dataset-type webdataset --train-data "{pattern}" --model ViT-B-32
 ```
 
-`sha256sum -c {checksums.NAME}` compares the files.
+{croissant.sharing(parts)} `sha256sum -c {checksums.NAME}` compares the files.
 
 Licence: {manifest["licence"]}
 

@@ -90,9 +90,9 @@ class _Apart(Storage):
         return self._set.free_bytes()
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        with self._set.exclusive(), self._tables.exclusive():
-            yield
+    def exclusive(self) -> Iterator[str | None]:
+        with self._set.exclusive() as note, self._tables.exclusive():
+            yield note
 
     def join(self, name: str) -> str:
         return self._place(name).join(name)

@@ -94,6 +94,8 @@ samples = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False)
 pictures = samples.decode("pil").to_tuple("{extension}", "{texts}")
 ```
 
+{croissant.sharing(parts)}
+
 ## Preparation
 {split}{identity["crop"]} crop, {identity["filter"]} filter, codec {identity["codec"]}.
 {grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}

@@ -85,6 +85,8 @@ shards = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False)
 samples = shards.decode("pil").to_tuple("{extension}", "json")
 ```
 
+{croissant.sharing(parts)}
+
 ## Origin
 Family `{identity["family"]}`, law {identity["law"]}, seed {identity["seed"]}, codec {identity["codec"]}.
 Fingerprint `{manifest["fingerprint"]}`.

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from synth import settings
 from synth.errors import UserError
-from synth.sets.storage import Folder
+from synth.sets.storage import Folder, reading
 
 System = tuple[tuple[float, ...], ...]
 
@@ -81,9 +81,9 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 def _read(file: Path) -> System:
     # Numbers.
     try:
-        with open(file, newline="") as lines:
+        with reading(str(file)), open(file, newline="", encoding="utf-8-sig") as lines:
             rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{file} is no table of numbers: {error}; its rows must be {_COLUMNS}") from None
 
     # Form and ranges.

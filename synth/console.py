@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
+from synth.sets.storage import unusable
 
 COLUMNS = 100  # of --help, if the terminal is as wide
 INTERRUPTED = 130
@@ -75,7 +76,7 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:  # a file or folder that cannot be used
-        fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+        fail(unusable(error))
     sys.exit(0)
 
 
@@ -137,8 +138,8 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
                 bar.start(event.pictures)
             elif isinstance(event, Progress):
                 bar.advance(event.amount)
-                if event.retried:
-                    note(event.retried)
+                for sentence in filter(None, (event.retried, event.note)):
+                    note(sentence)
             else:
                 outcomes.append(event)
     [outcome] = outcomes

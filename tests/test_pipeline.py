@@ -280,6 +280,7 @@ def test_card_and_croissant_say_what_lies_there(undisturbed: Path) -> None:
     card = (undisturbed / "README.md").read_text()
     shard_set = ShardSet(str(undisturbed))
     assert "CC0-1.0" in card and shard_set.digest in card and "one grey channel" in card
+    assert "use at most 3 workers" in card
     croissant = json.loads((undisturbed / "croissant.json").read_text())
     files = {f["name"]: f["sha256"] for f in croissant["distribution"] if f["@type"] == "cr:FileObject"}
     assert files == tar_hashes(undisturbed)

@@ -1,7 +1,6 @@
 """The records of a run, written by rank 0: config.json, log.jsonl, TensorBoard, sample grids."""
 
 import contextlib
-import fcntl
 import json
 import math
 import platform
@@ -18,6 +17,7 @@ import torch
 
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets import locks
 from synth.sets.storage import Folder
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
@@ -141,14 +141,16 @@ def cut_back(run: Path, images_seen: int) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Locks a run within the `with` block. Raises UserError if another process group has locked it."""
-    with (run / ".lock").open("w") as file:
+def locked(run: Path) -> Iterator[str | None]:
+    """Locks a run within the `with` block. Yields a sentence if its file system has no locks.
+
+    Raises UserError if another process group has locked it."""
+    with (run / ".lock").open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held = locks.lock(file.fileno())
+        except BlockingIOError:
             raise UserError(f"another process trains in {run}; wait for it, or give another --out") from None
-        yield
+        yield None if held else locks.note(str(run))
 
 
 def _images(line: str) -> float:

@@ -122,7 +122,7 @@ EXAMPLE = "python -m data folder --root ~/flickr8k --captions captions.txt"  # o
 def main(
     root: Annotated[str, command.folder("--root", "The folder that holds the pictures, at any depth.")],
     captions: Annotated[
-        str, options.text("--captions", "FILE", "beside (a .txt each), a .csv, .txt or .jsonl, or none.")
+        str, options.place("--captions", "FILE", "beside (a .txt each), a .csv, .txt or .jsonl, or none.")
     ] = BESIDE,
     name: Annotated[
         str | None, options.text("--name", "NAME", "The set's name.  [default: the folder's]")
@@ -131,7 +131,12 @@ def main(
     seed: Seed = 0,
     test_share: Annotated[
         float,
-        options.number("--test-share", "Share of pictures to hold out, below 1; 0: none, all is train."),
+        options.number(
+            "--test-share",
+            "Share of pictures to hold out, below 1; 0: none, all is train.",
+            most=1,
+            below=True,
+        ),
     ] = 0.1,
     out: Annotated[
         str | None,

@@ -7,12 +7,12 @@ reads, and needs no torch. tests/test_img2dataset.py compares the two readers.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from synth.errors import UserError
 from synth.sets import shards
+from synth.sets.damage import UnreadableError
 from synth.sets.storage import Storage
 
 _CHUNK = 1 << 20
@@ -92,12 +92,10 @@ def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
                 raise UnfitTarError(f"{name} has the key {key} twice; keys must be unique")
             keys.add(key)
             yield key, files
-    except UnfitTarError:
-        raise
     # The tar is the owner's, so no command of exnihilo can make it again.
-    except UserError as error:
+    except UnreadableError as error:
         advice = "fetch it again, or let img2dataset write it again"
-        raise UserError(re.sub("remove it and .*", advice, str(error))) from None
+        raise UserError(f"{name} is damaged {error.reason}; {advice}") from None
 
 
 def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:

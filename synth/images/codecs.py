@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from PIL import Image, UnidentifiedImageError
 from zlib_ng import zlib_ng
 
+from synth.compilation import cached_jit
 from synth.images import huffman
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -113,7 +113,7 @@ def _decode_simple_png(data: bytes) -> np.ndarray | None:
     return _summed(body) if (rows[:, 0] == 1).all() else None
 
 
-@njit(cache=True)
+@cached_jit()
 def _summed(differences: np.ndarray) -> np.ndarray:
     """Undoes filter 1 by running sums along each row, modulo 256: uint8 (H, W, C) -> the same."""
     # A running sum has a carry, so each channel goes along its row alone.

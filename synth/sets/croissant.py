@@ -66,6 +66,12 @@ def pattern(parts: list[Json]) -> str:
     return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"
 
 
+def sharing(parts: list[Json]) -> str:
+    """Returns the sentence about the workers of a reader, for whom the tars of a set must suffice."""
+    count = f"{len(parts):,} workers" if len(parts) > 1 else "one worker"
+    return f"Readers give whole tars to their workers, so use at most {count}."
+
+
 def _document(manifest: Json, entries: About) -> Json:
     identity, extension = manifest["identity"], entries.extension
 

@@ -9,12 +9,14 @@ task that raises is not.
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
 
@@ -158,6 +160,14 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         environment["env_vars"].update({name: os.environ[name] for name in _FORWARDED if name in os.environ})
         environment["py_modules"] = [str(ROOT / package) for package in packages]
         options = {"address": address}
+
+    # A folder for Ray's files, which are sockets too: their paths must be short.
+    if not address and (folder := caches.scratch_of_ray()):
+        options["_temp_dir"] = folder
+
+    # Without a token in the environment, Ray of a user without a home ends.
+    if not address and not caches.home_holds(".ray"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 
     # The start.
     logging.getLogger("ray").setLevel(logging.ERROR)

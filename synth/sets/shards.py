@@ -5,11 +5,10 @@ A shard is a USTAR archive (mtime 0, no owner). The members of a sample are adja
 read it as it is.
 """
 
+import contextlib
 import hashlib
 import io
 import json
-import mmap
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
@@ -20,8 +19,10 @@ from synth.errors import UserError
 from synth.images import codecs
 from synth.images.pictures import box_average
 from synth.sets import ledger
+from synth.sets.damage import UnreadableError, judged
+from synth.sets.mapping import mapped
 from synth.sets.records import Part
-from synth.sets.storage import Storage, open_storage
+from synth.sets.storage import Storage, open_storage, reading
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -117,12 +118,13 @@ class ShardWriter:
 
 
 def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yields the samples of a tar as stored: key and files by extension. Raises UserError, naming the member,
-    if the tar ends early or is no tar."""
+    """Yields the samples of a tar as stored: key and files by extension.
+
+    Raises UnreadableError, naming the member, if the tar ends early or is no tar."""
     key, last = "", "its start"
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with reading(name), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if not member.isfile():
                     continue
@@ -135,8 +137,8 @@ def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, byt
                     yield key, files
                     files = {}
                 key, files = stem, {**files, extension: data}
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged at {last}: {error}; remove it and {_AGAIN}") from None
+    except tarfile.TarError as error:
+        raise UnreadableError(name, f"at {last}: {error}") from None
     if files:
         yield key, files
 
@@ -169,16 +171,16 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
 
 
 class MappedShard:
-    """A local tar of samples, mapped into memory: pictures by row, in any order. Raises UserError if it is
-    damaged."""
+    """A local tar of samples, mapped into memory: pictures by row, in any order.
+
+    Raises UnreadableError if the tar does not parse."""
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
-        # An empty file cannot be mapped.
-        with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise UserError(f"{name} is empty; {_AGAIN}")
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with reading(name):
+            self._data = mapped(path)
+        if not self._data:
+            raise UnreadableError(name, "at its start: it is empty")
 
         # Offset and size of each picture, by key.
         members = _members_by_header(self._data) or _members_by_tarfile(path, name)
@@ -200,7 +202,7 @@ class MappedShard:
         key = self.keys[row]
         offset, length = self._places[key]
         try:
-            pixels = codecs.decode(self._data[offset : offset + length])
+            pixels = codecs.decode(bytes(self._data[offset : offset + length]))
             if size is None:
                 return pixels
 
@@ -214,13 +216,13 @@ class MappedShard:
             raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
 
 
-def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
+def _members_by_header(data: memoryview) -> list[tuple[str, int, int]] | None:
     """Returns name, offset and size of every member of a plain USTAR archive. Returns None if a header is of
     another kind, or the tar is cut."""
     members, start, end = [], 0, len(data)
     while start + _BLOCK <= end and data[start]:
         # Fields of a USTAR header: name at 0, size at 124, type at 156, prefix of the name at 345.
-        header = data[start : start + _BLOCK]
+        header = bytes(data[start : start + _BLOCK])
         digits = header[124:136].strip(b" \0")
         if header[156] not in b"0\0" or header[345] or not digits.isdigit():
             return None
@@ -232,13 +234,14 @@ def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
 
 
 def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
-    """Returns name, offset and size of every member of any tar that tarfile reads. Raises UserError if it
-    ends early."""
+    """Returns name, offset and size of every member of any tar that tarfile reads.
+
+    Raises UnreadableError if it ends early."""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with reading(name), tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged: {error}; remove it and {_AGAIN}") from None
+    except tarfile.TarError as error:
+        raise UnreadableError(name, f"at a member: {error}") from None
 
 
 class ShardSet:
@@ -263,7 +266,7 @@ class ShardSet:
         than the manifest."""
         name = self.storage.join(shard.file)
         try:
-            with self.storage.open(shard.file) as file:
+            with self.storage.open(shard.file) as file, self._judging(shard, file):
                 yield from _all_of(shard, name, read_shard(file, name))
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
@@ -274,7 +277,7 @@ class ShardSet:
         Raises UserError if it is missing or damaged."""
         name = self.storage.join(shard.file)
         try:
-            with self.storage.whole(shard.file) as file:
+            with self.storage.whole(shard.file) as file, self._judging(shard, file):
                 return MappedShard(f"/proc/self/fd/{file.fileno()}", name)
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
@@ -292,9 +295,21 @@ class ShardSet:
                     raise UserError(f"{name} is not the file that its manifest describes; {advice}")
 
                 file.seek(0)
-                yield from _all_of(shard, name, read_members(file, name))
+                with self._judging(shard, file):
+                    yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
+
+    @contextlib.contextmanager
+    def _judging(self, shard: Shard, file: BinaryIO) -> Iterator[None]:
+        """Turns the failure to parse a tar into the right error, by its checksum."""
+        try:
+            yield
+        except UnreadableError as error:
+            # Adopted tars are other people's, so no command makes them again.
+            adopted = ledger.adopted(self.manifest["identity"])
+            remedy = "fetch it again" if adopted else f"remove it and {_AGAIN}"
+            raise judged(error, file, self.sha256[shard.file], remedy) from None
 
 
 def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:

@@ -22,6 +22,7 @@ from typing import Any
 from synth.errors import UserError
 from synth.glsl import wrappers
 from synth.glsl.wrappers import MODES, ShaderSource, plain
+from synth.sets.storage import reading
 
 SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
 UNKNOWN = "unknown"
@@ -97,7 +98,11 @@ def _files(root: Path) -> list[Path]:
     listing = next((p for p in listings if p.is_file()), None)
     if listing is not None:
         above = listing.parent.parent
-        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in listing.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.strip()
+        ]
         places = [(above / line, listing.parent / line) for line in lines]
         return [next((p for p in pair if p.is_file()), pair[0]) for pair in places]
 
@@ -107,9 +112,10 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read(file: Path, table: dict[str, str]) -> Candidate:
-    """Returns the program of a file."""
+    """Returns the program of a file. Raises UserError if the file exists and cannot be read now."""
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        with reading(str(file)):
+            text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return Candidate(file.stem, fault=f"cannot be read: {error.strerror}")
 
@@ -156,7 +162,11 @@ def _needs(code: str) -> str | None:
 def _modes(file: Path) -> tuple[str, ...]:
     """Returns the modes to try for a TwiGL program: the one of its mode file, or all."""
     for place in (file.parent.parent / "modes", file.parent / "modes"):
-        lines = (place / file.name).read_text().split() if (place / file.name).is_file() else []
+        lines = (
+            (place / file.name).read_text(encoding="utf-8", errors="replace").split()
+            if (place / file.name).is_file()
+            else []
+        )
         # Mode, then True for GLSL ES 3.00, then True for several outputs.
         if lines and lines[0] in ("classic", "geek", "geeker", "geekest"):
             several, modern = lines[2:3] == ["True"], lines[1:2] == ["True"]
@@ -175,7 +185,7 @@ def _licence_table(root: Path) -> dict[str, str]:
     """Returns the folder's own table, name -> licence, or an empty one."""
     for name in ("licences.csv", "licenses.csv"):
         if (root / name).is_file():
-            with open(root / name, newline="") as lines:
+            with open(root / name, newline="", encoding="utf-8", errors="replace") as lines:
                 return {row[0].strip(): row[1].strip().lower() for row in csv.reader(lines) if len(row) >= 2}
     return {}
 

@@ -1,7 +1,6 @@
 """The course of a demo: from its beginning, or from its last finished step, to its report."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import re
@@ -17,6 +16,7 @@ from evaluate.experiments.demo import workers
 from evaluate.experiments.demo.journal import WHOLE, Journal
 from evaluate.experiments.demo.plan import DemoStep, Plan, steps
 from synth.errors import UserError
+from synth.sets import locks
 from synth.sets.storage import Folder
 from synth.settings import digest
 
@@ -146,9 +146,10 @@ def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
     while True:
         # Workers of a killed start hold the lock until they have ended.
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locks.lock(lock.fileno()):
+                yield locks.note(str(out))
             return
-        except OSError:
+        except BlockingIOError:
             if time.monotonic() > until:
                 problem = f"another demo is running in {out}"
                 raise UserError(f"{problem}; wait for it, or give another --out") from None

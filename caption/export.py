@@ -21,6 +21,7 @@ import numpy as np
 from caption import export_card
 from caption.table import VECTORS, CaptionSet, vectors
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.images import codecs
 from synth.sets import completion, ledger, places, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
@@ -158,7 +159,8 @@ def _captioned(
     columns = {name: vectors(table[name], tables.dimensions) for name in names[2:]}
 
     # Samples.
-    for row, (key, files) in enumerate(members):
+    for row, (stored, files) in enumerate(members):
+        key = escaped(stored)
         if row >= len(keys) or key != keys[row]:
             file = tables.place.join(tables.parts[shard.number].file)
             raise UserError(f"{file} and {shard.file} do not agree: the tar has key {key} in row {row}")
@@ -257,7 +259,7 @@ class _Exporting(Work):
             for shard, table in zip(self._shards.shards, self._tables.manifest["parts"], strict=True)
         ]
         super().__init__(storage, identity, parts)
-        self._extension = _extension(self._shards)
+        self._first = _first_member(self._shards)
 
     def probe(self) -> Probe:
         # The first samples, written to a scratch file.
@@ -292,15 +294,15 @@ class _Exporting(Work):
         }
 
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
-        return export_card.files(manifest, self._extension)
+        return export_card.files(manifest, self._first)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("tables", {}).get("digest") == self._tables.digest)
 
 
-def _extension(shard_set: ShardSet) -> str:
-    """Returns the extension of a set's pictures, from the first sample."""
+def _first_member(shard_set: ShardSet) -> str:
+    """Returns the name of the first picture of a set, which stands for all."""
     place, shard = shard_set.storage, shard_set.shards[0]
     with place.open(shard.file) as file:
-        _, files = next(shards.read_members(file, place.join(shard.file)))
-    return next(extension for extension in files if extension in codecs.EXTENSIONS)
+        key, files = next(shards.read_members(file, place.join(shard.file)))
+    return f"{escaped(key)}.{next(extension for extension in files if extension in codecs.EXTENSIONS)}"

@@ -17,8 +17,9 @@ _CAPTIONS = {
 Json = dict[str, Any]
 
 
-def files(manifest: Json, extension: str) -> dict[str, bytes]:
-    """Returns the companions of a finished export, by name. `extension` is that of its pictures."""
+def files(manifest: Json, first: str) -> dict[str, bytes]:
+    """Returns the companions of a finished export, by name. `first` is the name of its first picture."""
+    extension = first.rpartition(".")[2]
     sizes = {part["file"]: part["count"] for part in manifest["parts"]}
     identity = manifest["identity"]
     entries = croissant.About(
@@ -29,6 +30,7 @@ def files(manifest: Json, extension: str) -> dict[str, bytes]:
         record="The sample's parameters or origin, as JSON.",
         captions=f"A text: {_CAPTIONS[identity['export']['caption']]}.",
         numbered=False,
+        folders="/" in first,
     )
     return {
         "README.md": _card(manifest, extension).encode(),

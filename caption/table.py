@@ -264,6 +264,10 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
 
 def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str]) -> None:
     """Raises UserError if the keys of a table are not those of its shard."""
+    # Older tables have the last part of each key, without its folders.
+    if list(table_keys) == [key.rsplit("/", 1)[-1] for key in shard_keys]:
+        return
+
     # A different key is more precise than the counts.
     pairs = zip(table_keys, shard_keys, strict=False)
     different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)

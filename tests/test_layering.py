@@ -25,6 +25,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "stopwatch",
         "checkout",
         "caches",
+        "foreign",
     },
     "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},

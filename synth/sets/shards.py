@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 import numpy as np
 
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.images import codecs
 from synth.images.pictures import box_average
 from synth.sets import ledger
@@ -117,26 +118,50 @@ class ShardWriter:
             self._tar.members.clear()  # type: ignore[attr-defined]
 
 
-def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+def split_member(name: str) -> tuple[str, str] | None:
+    """Returns key and extension of a tar's member as webdataset does, or None for a member of no sample.
+
+    The key is the path up to the first dot of the base name. The extension is in lower case."""
+    # Metadata of webdataset.
+    first = name.split("/", 1)[0]
+    if first.startswith("__") and first.endswith("__") and len(first) >= 4:
+        return None
+
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    # A hidden file has its folder as key. One below a folder with a dot belongs to no sample.
+    if not dot or not (stem or (slash and "." not in folder)):
+        return None
+    return f"{folder}{slash}{stem}", extension.lower()
+
+
+def read_members(file: BinaryIO, name: str, *, ended: bool = False) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yields the samples of a tar as stored: key and files by extension.
 
-    Raises UnreadableError, naming the member, if the tar ends early or is no tar."""
+    Raises UnreadableError, naming the member, if the tar ends early or is no tar.
+
+    With `ended`, also raises UserError if the tar has no end mark: a download may have stopped there."""
     key, last = "", "its start"
     files: dict[str, bytes] = {}
     try:
         with reading(name), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                if not member.isfile():
+                if not member.isfile() or not (parts := split_member(member.name)):
                     continue
-                last = member.name.rsplit("/", 1)[-1]
+                last = escaped(member.name)
                 data = tar.extractfile(member).read()  # type: ignore[union-attr]
 
                 # A sample ends at another key, or at an extension that it has already.
-                stem, _, extension = last.partition(".")
+                stem, extension = parts
                 if (stem != key or extension in files) and files:
                     yield key, files
                     files = {}
                 key, files = stem, {**files, extension: data}
+
+            # The end mark is a block of zeros.
+            file.seek(tar.offset)
+            if ended and len(file.read(_BLOCK)) < _BLOCK:
+                raise UserError(f"{name} is cut after {last}: its end mark is missing; fetch it again")
     except tarfile.TarError as error:
         raise UnreadableError(name, f"at {last}: {error}") from None
     if files:
@@ -153,15 +178,17 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
     """Returns a sample from its members. `name` is the tar's. Raises UserError, naming the sample, if it is
     damaged."""
     # One picture, whatever its codec.
-    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
-    if len(pictures) != 1:
-        raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
+    key = escaped(key)
+    try:
+        picture = codecs.only_picture(files)
+    except ValueError as error:
+        raise UserError(f"sample {key} of {name} {error}") from None
 
     # Captions end at "\n" alone, because splitlines would cut those of other scripts.
     try:
         metadata = json.loads(files.get("json", b"{}"))
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
-        pixels = codecs.rgb(codecs.decode(pictures[0]))
+        pixels = codecs.rgb(codecs.decode(picture))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
     if not isinstance(metadata, dict):
@@ -186,9 +213,9 @@ class MappedShard:
         members = _members_by_header(self._data) or _members_by_tarfile(path, name)
         self._places: dict[str, tuple[int, int]] = {}
         for member, offset, size in members:
-            key, _, extension = member.rsplit("/", 1)[-1].partition(".")
-            if extension in codecs.EXTENSIONS:
-                self._places[key] = offset, size
+            parts = split_member(member)
+            if parts and parts[1] in codecs.EXTENSIONS:
+                self._places[parts[0]] = offset, size
         self.keys = list(self._places)
 
     def __len__(self) -> int:
@@ -228,7 +255,7 @@ def _members_by_header(data: memoryview) -> list[tuple[str, int, int]] | None:
             return None
 
         size = int(digits, 8)
-        members.append((header[:100].rstrip(b"\0").decode(errors="replace"), start + _BLOCK, size))
+        members.append((header[:100].rstrip(b"\0").decode(errors="surrogateescape"), start + _BLOCK, size))
         start += _BLOCK + -(-size // _BLOCK) * _BLOCK
     return members if start <= end else None
 

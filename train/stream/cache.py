@@ -63,7 +63,7 @@ class Cache:
         kept, failure = self.place(file), self._failure(file)
         while not kept.exists():
             if failure.exists():
-                raise UserError(failure.read_text())
+                raise UserError(failure.read_text(encoding="utf-8"))
             if self.ended and self.ended.is_set():
                 raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
@@ -118,7 +118,7 @@ class Cache:
         return self.place(file).with_suffix(".failed")
 
     def _fail(self, file: Remote, sentence: str) -> None:
-        self._failure(file).write_text(sentence)
+        self._failure(file).write_text(sentence, encoding="utf-8", errors="backslashreplace")
 
 
 class Fetcher(threading.Thread):

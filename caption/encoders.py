@@ -325,7 +325,7 @@ def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
         return open_clip.get_tokenizer(source.model)
 
     # open_clip alone would take the tokenizer.json beside the merges, which needs transformers.
-    config = json.loads((folder / _CONFIG).read_text())
+    config = json.loads((folder / _CONFIG).read_bytes())
     length = config["model_cfg"]["text_cfg"].get("context_length", _CONTEXT)
     return open_clip.SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=length)
 

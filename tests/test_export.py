@@ -135,6 +135,14 @@ def test_one_caption_of_a_real_picture_is_chosen_and_none_leaves_it_out(
         run(tmp_path / "t", tmp_path / "s", tmp_path / "classes", "--classes")
 
 
+def test_keys_may_have_folders(tiny_encoder: Path, tmp_path: Path) -> None:
+    write_foreign(tmp_path / "s", [{"txt": b"one"}, {"txt": b"two"}], stem="part 1/photo_")
+    make_tables(tmp_path / "s", tmp_path / "t", tiny_encoder)
+    run(tmp_path / "t", tmp_path / "s", tmp_path / "out")
+    assert texts(tmp_path / "out") == {"part 1/photo_0": "one", "part 1/photo_1": "two"}
+    assert '"fullpath"' in (tmp_path / "out/croissant.json").read_text()
+
+
 def test_an_export_is_a_set_that_can_be_captioned(
     undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The commands of caption: captions, audit, show, fit-encoder."""
+"""The commands of caption: captions, export, audit, show, fit-encoder."""
 
 import subprocess
 import sys
@@ -103,6 +103,68 @@ def captions(
             cut = f"{summary.cut:,} captions exceed the encoder's context"
             console.note(f"{cut}; their embeddings are of the beginning")
         console.show(summary.row())
+
+
+@app.command(
+    epilog=console.epilog("python -m caption export data/captions/visual_atoms/nano --caption long --out DIR")
+)
+def export(
+    tables: Tables,
+    out: Annotated[
+        str | None,
+        options.text("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
+    ] = None,
+    caption: Annotated[
+        str, options.text("--caption", "NAME", "The caption of a picture: long, short, random or all.")
+    ] = "long",
+    embeddings: Annotated[
+        bool, options.flag("--embeddings", "Add the vectors of the tables, as .npy files.")
+    ] = False,
+    classes: Annotated[
+        bool, options.flag("--classes", "Add the number of the class, as a .cls file.")
+    ] = False,
+    seed: Annotated[int, options.integer("--seed", "Seed of --caption random.")] = 0,
+    shards: Annotated[
+        str | None,
+        options.text("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        options.integer("--workers", "Ray tasks at once; 0: no Ray.  [default: one for each core]"),
+    ] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    ray_address: RayAddress = None,
+) -> None:
+    """Writes pictures with their captions as tars that image-text trainers read, open_clip's among them.
+
+    Each picture gets a .txt beside its JSON. Pictures without a caption are left out."""
+    address = options.cluster(ray_address, workers)
+    from caption import export as exporting
+    from caption.audit import gallery
+    from caption.table import CaptionSet
+
+    request = exporting.ExportRequest(
+        tables=tables,
+        shards=gallery.shards_of(CaptionSet(tables), shards).storage.url,
+        out=out,
+        caption=caption,
+        embeddings=embeddings,
+        classes=classes,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+        ray_address=address,
+    )
+    if dry_run:
+        console.show(exporting.estimate(request)._asdict())
+        return
+    summary = console.watched("pictures", exporting.make_export(request))
+    if not summary.exported:
+        console.note(f"{summary.out} is finished: nothing to do")
+    if summary.left_out:
+        console.note(f"{summary.left_out:,} pictures have no caption and were left out")
+    console.show(summary._asdict())
 
 
 @app.command(

@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import functools
 import hashlib
+import json
 import logging
 import socket
 import sys
@@ -44,6 +45,7 @@ _DATA = ROOT / "data"
 _CONFIG = "open_clip_config.json"
 MERGES = "merges.txt.gz"  # of the byte-pair tokeniser in an encoder's folder
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+_CONTEXT = 77  # tokens, if a config has no number
 _TEXTS_AT_ONCE = 256
 
 Json = dict[str, Any]
@@ -318,8 +320,14 @@ def _built(open_clip: Any, source: EncoderSource) -> Any:
 
 def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
     """Returns the tokeniser, with the merges of the encoder's folder if it has any."""
-    merges = Path(source.model.removeprefix("local-dir:")) / MERGES
-    return open_clip.get_tokenizer(source.model, **({"bpe_path": str(merges)} if merges.is_file() else {}))
+    folder = Path(source.model.removeprefix("local-dir:"))
+    if not (folder / MERGES).is_file():
+        return open_clip.get_tokenizer(source.model)
+
+    # open_clip alone would take the tokenizer.json beside the merges, which needs transformers.
+    config = json.loads((folder / _CONFIG).read_bytes())
+    length = config["model_cfg"]["text_cfg"].get("context_length", _CONTEXT)
+    return open_clip.SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=length)
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:

@@ -171,4 +171,6 @@ def _in_this_process(kept: T) -> T:
     """Returns a set with its storage opened again: a client of an object store does not survive a fork."""
     opened = copy.copy(kept)
     opened.storage = open_storage(kept.storage.url)
+    if isinstance(opened, CaptionSet):
+        opened.place = open_storage(opened.place.url)
     return opened

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import card, encoders, worker
+from caption import card, encoders, table_folder, worker
 from caption.pseudo import Xi
 from caption.sentences import attributes
 from caption.table import KIND, TableWriter
@@ -27,7 +27,7 @@ from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress,
 from synth.sets.ledger import State
 from synth.sets.records import Part, Record
 from synth.sets.shards import ShardSet
-from synth.sets.storage import open_storage, plain_errors
+from synth.sets.storage import plain_errors
 
 LAW = 1  # increased when the same request gives other vectors
 
@@ -143,7 +143,7 @@ class _Captioning(Work):
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
-        storage = open_storage(request.out or places.tables(self._name, self._source.name))
+        storage = table_folder.to_write(request.out or places.tables(self._name, self._source.name))
 
         # Encoder. Its precision depends on existing tables and some pictures.
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
@@ -221,7 +221,8 @@ class _Captioning(Work):
         }
 
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
-        return card.files(manifest)
+        folder = f"{table_folder.NAME}/" if table_folder.is_apart(self.storage) else ""
+        return card.files(manifest, folder)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caption import table_folder
 from synth.errors import UserError
 from synth.sets import ledger
 from synth.sets.damage import UnreadableError, judged
@@ -130,6 +131,7 @@ class CaptionSet:
         self.parts = [
             Part(p["file"], p["number"], p["first"], p["count"], p["content"]) for p in self.manifest["parts"]
         ]
+        self.place = table_folder.of_finished(self.storage, self.parts[0].file)  # of the Parquet files
 
     def __len__(self) -> int:
         return int(self.manifest["samples"])
@@ -161,14 +163,14 @@ class CaptionSet:
         If `keys` are given, compares its keys with them. Raises UserError if the table is damaged, belongs to
         another shard, or has other keys."""
         # File.
-        name = self.storage.join(part.file)
+        name = self.place.join(part.file)
         try:
             # A local table is mapped, so that only the columns are read.
-            local = isinstance(self.storage, Folder)
-            table = read_table(name if local else self.storage.read(part.file), name, columns, keys)
+            local = isinstance(self.place, Folder)
+            table = read_table(name if local else self.place.read(part.file), name, columns, keys)
         except UnreadableError as error:
             sha256 = next(p["sha256"] for p in self.manifest["parts"] if p["file"] == part.file)
-            with self.storage.whole(part.file) as file:
+            with self.place.whole(part.file) as file:
                 raise judged(error, file, sha256, _AGAIN) from None
         except FileNotFoundError:
             raise UserError(

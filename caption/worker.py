@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from caption import encoders
+from caption import encoders, table_folder
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
 from caption.sentences import attributes
@@ -23,7 +23,6 @@ from synth.errors import UserError
 from synth.sets import ledger, shards
 from synth.sets.records import Part, Record
 from synth.sets.shards import Sample, Shard, ShardSet
-from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 
 BATCH = {"cpu": 32, "cuda": 256}  # pictures encoded at once
@@ -61,7 +60,7 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     """Encodes one shard, then publishes and records its table: the task of a worker.
 
     Yields the number of pictures done since the last yield, then the record. Raises UserError."""
-    identity, storage, shard_set = job.identity, open_storage(job.out), ShardSet(job.shards)
+    identity, storage, shard_set = job.identity, table_folder.to_write(job.out), ShardSet(job.shards)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     watch, cut = Stopwatch.start(), 0
 

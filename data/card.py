@@ -7,12 +7,14 @@ import numpy as np
 
 from synth.images.codecs import CODECS, encode_png
 from synth.images.pictures import contact_sheet
-from synth.sets import croissant, ledger, shards
+from synth.sets import checksums, croissant, front_matter, ledger, shards
 from synth.sets.storage import Storage
 
-FILES = ("README.md", "croissant.json", "preview.png")
+FILES = ("README.md", "croissant.json", "preview.png", checksums.NAME)
 
 _SHOWN = 64  # pictures of a preview
+_TASKS = ("text-to-image", "image-to-text")
+_TASKS_WITHOUT_TEXT = ("unconditional-image-generation",)
 _NAMED = 20  # originals that a card names; the manifest has all
 
 Json = dict[str, Any]
@@ -26,7 +28,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
         provenance=f"from {manifest['source']}, prepared by exnihilo",
         extension=CODECS[manifest["identity"]["codec"]].extension,
         record="The original of the picture, its size and its crop, as JSON.",
-        captions=_count(manifest, "captions") > 0,
+        captions="People's captions, one a line." if _count(manifest, "captions") else "",
         numbered="split" in manifest["identity"],
         folders=any("/" in key for part in manifest["parts"] for key in part["content"].get("keys", ())),
     )
@@ -34,6 +36,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
         "README.md": _card(manifest).encode(),
         "croissant.json": croissant.document(manifest, metadata),
         "preview.png": encode_png(_sheet(manifest, storage)),
+        checksums.NAME: checksums.document(manifest),
     }
 
 
@@ -62,7 +65,16 @@ def _card(manifest: Json) -> str:
         split, key = f"Split `{identity['split']}` (`../splits.json` lists its originals); ", "000000123"
 
     # Card.
-    return f"""# {identity["dataset"]}: {manifest["title"]}
+    head = front_matter.of_dataset(
+        identity["dataset"],
+        manifest["title"],
+        manifest["licence"],
+        manifest["samples"],
+        tasks=_TASKS if captions else _TASKS_WITHOUT_TEXT,
+        tags=("webdataset",),
+        splits={identity.get("split", "train"): f"{identity['dataset']}-*.tar"},
+    )
+    return f"""{head}# {identity["dataset"]}: {manifest["title"]}
 
 {manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels with {captions:,} captions.
 
@@ -75,13 +87,15 @@ Licence: {manifest["licence"]}
 ## Files
 {len(parts):,} tar files in WebDataset's layout, {size:,} bytes. `{key}.{extension}` is a picture.
 `{key}.txt` holds its captions, one per line. `{key}.json` names its original, with the original's size and
-the crop. `manifest.json` lists every tar with its sha256.
+the crop. `manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
 
 ```python
 import webdataset as wds
 samples = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False)
 pictures = samples.decode("pil").to_tuple("{extension}", "{texts}")
 ```
+
+{croissant.sharing(parts)}
 
 ## Preparation
 {split}{identity["crop"]} crop, {identity["filter"]} filter, codec {identity["codec"]}.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data import card, splits
+from data import card, splits, whole_card
 from data.decoding import UndecodableError, decoding
 from data.originals import Original, Pictures, Source, Splits
 from data.requests import PrepareRequest
@@ -67,7 +67,9 @@ def prepare(
                 summaries.append(SetSummary.of(work.storage, event))
             else:
                 yield event
+    # The set as a whole.
     splits.write(request.out, source.name, law, originals)
+    whole_card.write(request.out, source, law, dict(zip(originals, (w.storage for w in works), strict=True)))
     yield summaries
 
 

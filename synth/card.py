@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from synth.images.codecs import CODECS, encode_png
-from synth.sets import croissant, ledger
+from synth.sets import checksums, croissant, front_matter, ledger
 
 Json = dict[str, Any]
 
 LICENCE = "CC0-1.0"
-FILES = ("README.md", "croissant.json", "preview.png")
+FILES = ("README.md", "croissant.json", "preview.png", checksums.NAME)
 
 _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 _OPTIONS = ("size", "seed", "shard_size", "codec")  # of `shards`, by their names in an identity
@@ -31,6 +31,7 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
         "README.md": _card(manifest).encode(),
         "croissant.json": croissant.document(manifest, entries),
         "preview.png": encode_png(sheet),
+        checksums.NAME: checksums.document(manifest),
     }
 
 
@@ -50,7 +51,16 @@ def _card(manifest: Json) -> str:
         licence = manifest["licence"]
         warning = " (not for commercial use: see Licence)" if licence.startswith("NOT") else ""
 
-    return f"""# {identity["dataset"]}{warning}: {manifest["title"]}
+    head = front_matter.of_dataset(
+        identity["dataset"],
+        manifest["title"],
+        manifest["licence"],
+        manifest["samples"],
+        tasks=("unconditional-image-generation", "image-classification"),
+        tags=("webdataset", "synthetic", "formula-driven"),
+        splits={"train": f"{identity['dataset']}-*.tar"},
+    )
+    return f"""{head}# {identity["dataset"]}{warning}: {manifest["title"]}
 
 {manifest["samples"]:,} pictures of {size} pixels in {classes:,} classes, drawn by formulas.
 {origin}
@@ -66,7 +76,7 @@ Licence: {licence}
 foreground and background.
 {_channels(manifest["channels"], extension)}
 Picture i is instance i div {classes} of class i mod {classes}.
-`manifest.json` lists every tar with its sha256.
+`manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
 
 ```python
 import webdataset as wds
@@ -74,6 +84,8 @@ import webdataset as wds
 shards = wds.WebDataset("{croissant.pattern(parts)}", shardshuffle=False)
 samples = shards.decode("pil").to_tuple("{extension}", "json")
 ```
+
+{croissant.sharing(parts)}
 
 ## Origin
 Family `{identity["family"]}`, law {identity["law"]}, seed {identity["seed"]}, codec {identity["codec"]}.

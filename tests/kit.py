@@ -113,14 +113,16 @@ def make_tables(shards: Any, out: Any, encoder: Path | str, **changes: Any) -> A
     return completion.finish(make_captions(request))
 
 
-def write_foreign(folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ...] = (24,)) -> Path:
+def write_foreign(
+    folder: Path, texts: list[dict[str, bytes]], *, sizes: tuple[int, ...] = (24,), stem: str = "photo_"
+) -> Path:
     """Writes a finished set as others make them: pictures with texts, keys of their own, one tar."""
     pixels = np.random.default_rng(0).integers(0, 256, (len(texts), 64, 64, 3), dtype=np.uint8)
     storage, identity = Folder(str(folder)), {"dataset": "toy"}
     with storage.staged("00000.tar") as path, ShardWriter(path) as writer:
         for i, files in enumerate(texts):
             side = sizes[i % len(sizes)]
-            writer.add(f"photo_{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
+            writer.add(f"{stem}{i}", {"png": encode_png(pixels[i, :side, :side]), **files})
     record = Record("00000.tar", 0, 0, len(texts), writer.size, writer.sha256, digest(identity), identity)
     ledger.write_record(storage, record)
     ledger.write_manifest(
@@ -150,7 +152,7 @@ def pictures(out: Any) -> dict[str, bytes]:
 
 def tar_hashes(out: Any, suffix: str = ".tar") -> dict[str, str]:
     """Returns the sha256 of every tar, or other part, of a place."""
-    storage = open_storage(str(out))
+    storage = open_storage(f"{out}/tables" if suffix == ".parquet" else str(out))
     return {
         n: hashlib.sha256(storage.read(n)).hexdigest() for n in sorted(storage.sizes()) if n.endswith(suffix)
     }

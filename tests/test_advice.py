@@ -42,7 +42,8 @@ COMMANDS: dict[str, Mapping[str, Any]] = {
     "train": commands_of(train.cli.app),
     "evaluate": commands_of(evaluate.cli.app),
 }
-FOREIGN = {"--output_format", "--nproc-per-node", "--help"}  # of img2dataset, of torchrun, of every command
+# Of img2dataset, torchrun, open_clip, and every command.
+FOREIGN = {"--output_format", "--nproc-per-node", "--dataset-type", "--train-data", "--model", "--help"}
 ENGLISH = {"a", "an", "it", "one", "room", "the", "them", "true"}  # as in "make room"
 
 

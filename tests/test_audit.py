@@ -527,7 +527,7 @@ def test_bad_tables_get_one_sentence(captioned: Path, undisturbed: Path, tmp_pat
     assert "000000000 to 000000015" in (long := refused(planted(tmp_path / "long", 1.1 * sphere(48, 8))))
     assert "unit length" in long
     broken = Path(shutil.copytree(captioned, tmp_path / "broken"))
-    table = sorted(broken.glob("*.parquet"))[1]
+    table = sorted(broken.glob("tables/*.parquet"))[1]
     table.write_bytes(table.read_bytes()[:-100])
     assert f"{table.name} is damaged" in refused(broken)
     table.unlink()

@@ -16,7 +16,8 @@ from caption.table import CaptionSet, text_vectors
 from synth.errors import UserError
 from synth.sets import places
 from synth.sets.shards import ShardSet
-from tests.kit import kill_driver, make_small, make_tables, start, tar_hashes, write_foreign
+from synth.sets.storage import open_storage
+from tests.kit import kill_driver, make_small, make_tables, start, states, tar_hashes, write_foreign
 
 
 def hashes(out: object) -> dict[str, str]:
@@ -85,6 +86,36 @@ def test_unfinished_shards_say_how_many_are_missing(
     with pytest.raises(UserError, match="holds no finished set: 1 of 3 parts are missing"):
         make_tables(finished, tmp_path / "t", tiny_encoder)
     assert not (tmp_path / "t").exists()
+
+
+def test_tables_of_an_earlier_version_stay_beside_their_manifest(
+    finished: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    old, new = (Path(shutil.copytree(captioned, tmp_path / name)) for name in ("old", "new"))
+    for table in (old / "tables").iterdir():
+        table.rename(old / table.name)
+    (old / "tables").rmdir()
+    before = states(old)
+    assert make_tables(finished, old, tiny_encoder).pictures == 0 and states(old) == before
+    make_small(finished, samples=70)
+    for place in (old, new):
+        assert make_tables(finished, place, tiny_encoder).pictures == 16 + 16 + 6
+    assert not (old / "tables").exists() and not list(new.glob("*.parquet"))
+    assert CaptionSet(str(old)).digest == CaptionSet(str(new)).digest
+    card = (old / "README.md").read_text()
+    assert 'path: "*.parquet"' in card and (old / "SHA256SUMS").read_text().count("  visual_atoms-") == 5
+
+
+def test_tables_of_a_url_have_their_folder(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, request: pytest.FixtureRequest
+) -> None:
+    place = f"memory://{request.node.name}"
+    make_tables(undisturbed, place, tiny_encoder)
+    assert hashes(place) == hashes(captioned)
+    assert sorted(open_storage(place).sizes()) == sorted(p.name for p in captioned.iterdir() if p.is_file())
+    tables = CaptionSet(place)
+    assert tables.read(tables.parts[2], ["key"]).num_rows == 8
+    assert make_tables(undisturbed, place, tiny_encoder).pictures == 0
 
 
 def test_a_shard_that_was_changed_is_told_before_a_table_is_there(
@@ -322,7 +353,7 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
     command = [sys.executable, "-m", "caption", "captions", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
     command += ["--encoder", str(tiny_encoder), "--workers", workers]
     process = start(command)
-    while process.poll() is None and len(list(tmp_path.glob("t/*.parquet"))) < 2:
+    while process.poll() is None and len(list(tmp_path.glob("t/tables/*.parquet"))) < 2:
         time.sleep(0.002)
     kill_driver(process)
     last = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -187,6 +187,15 @@ def test_the_readme_is_short_and_its_images_are_ours() -> None:
     assert all(not image.startswith("http") for image in re.findall(r"!\[.*?\]\((.*?)\)", text))
 
 
+def test_the_versions_of_other_peoples_tools_are_the_pinned_ones() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("## Other people's tools") :].split("\n\n")[2]
+    rows = [line.split(" | ")[:2] for line in table.splitlines()[2:]]
+    pins = (ROOT / "tests/constraints.txt").read_text().splitlines()
+    assert len(rows) >= 9
+    assert not [name for name, version in rows if f"{name.removeprefix('| ')}=={version}" not in pins]
+
+
 def test_every_dependency_has_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = {

@@ -207,7 +207,7 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
     assert not any(sentence for _, sentence in damages(shard_set, 4))
     assert (out / NAME).read_bytes() == vetted
     assert shard_set.manifest["identity"]["config"]["programs"] == Programs.of(vetted).sha256
-    assert "not for commercial use" in (out / "README.md").read_text().splitlines()[0]
+    assert "not for commercial use" in (out / "README.md").read_text().split("\n---\n\n")[1].splitlines()[0]
 
 
 def test_a_folder_is_asked_for() -> None:

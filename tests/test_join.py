@@ -135,9 +135,9 @@ def remote(request: pytest.FixtureRequest, undisturbed: Path, captioned: Path) -
     if request.param == "s3":
         request.getfixturevalue("bucket")
     for name, folder in (("atoms", undisturbed), ("tables", captioned)):
-        storage = open_storage(f"{place}/{name}")
-        for path in folder.iterdir():
-            storage.write(path.name, path.read_bytes())
+        for path in filter(Path.is_file, folder.rglob("*")):
+            below = path.parent.relative_to(folder).parts
+            open_storage("/".join([place, name, *below])).write(path.name, path.read_bytes())
     return f"{place}/atoms", f"{place}/tables"
 
 
@@ -203,7 +203,7 @@ def test_a_negative_buffer_is_refused(undisturbed: Path, captioned: Path) -> Non
 
 def test_a_key_that_the_table_lacks_is_an_error(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
     tables = Path(shutil.copytree(captioned, tmp_path / "tables"))
-    vectors, path = np.ones((15, 32), np.float16), str(tables / "visual_atoms-000001.parquet")
+    vectors, path = np.ones((15, 32), np.float16), str(tables / "tables/visual_atoms-000001.parquet")
     with TableWriter(path, 32, text_embeddings=False, metadata={}) as writer:
         writer.add(Rows([f"{i:09d}" for i in range(16, 31)], 16, vectors, vectors, [["a"]] * 15, None))
     pipeline = dataset(str(undisturbed), str(tables), shuffle=0)

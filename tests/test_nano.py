@@ -85,7 +85,7 @@ def test_open_clip_alone_gives_the_same_embeddings(
     from PIL import Image
 
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{SHIPPED}", bpe_path=str(SHIPPED / encoders.MERGES))
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{SHIPPED}")
     pixels, text = held_out[0][:4], ["a red fractal on a black background"]
     with torch.inference_mode():
         images = model.eval().encode_image(
@@ -107,6 +107,39 @@ def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> Non
     tokenizer = network.tokenizer(tmp_path)
     assert tokenizer.vocab_size == 2514 == network.ARCHITECTURE["text_cfg"]["vocab_size"]
     assert tokenizer.decode(tokenizer.encode("a speckled fractal 狐")) == "a speckled fractal 狐 "
+
+
+@pytest.mark.parametrize("name", encoders.SHIPPED)
+def test_open_clip_gives_the_same_tokens_without_arguments(
+    name: str, held_out: tuple[np.ndarray, list[Facts]]
+) -> None:
+    declare()
+    import open_clip
+
+    stream = np.random.default_rng(0)
+    texts = [attributes.state(f, choice=int(stream.integers(1 << 62))) for f in held_out[1]]
+    texts += [
+        "",
+        " ",
+        "!",
+        "a!b !!",
+        "<end_of_text> <PAD> <pad>",
+        "İstanbul ΣΑΣ",
+        "рыжая лиса 狐 🦊",
+        "x\n\ty",
+    ]
+    texts += ["DON'T &amp; 12.5 %", "ﬁ e\u0301 a\u00a0b", "\x00\x01", "a fractal, " * 500]
+    letters = "ab CD!?.'\"-_<>|01 éßΣς狐😀\n&;#"
+    texts += ["".join(stream.choice(list(letters), int(n))) for n in stream.integers(0, 40, 500)]
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{ROOT / 'data' / name}")
+    assert tokenizer.context_length == 96
+    assert torch.equal(tokenizer(texts), network.tokenizer(SHIPPED)(texts))
+
+
+@pytest.mark.parametrize("name", encoders.SHIPPED)
+def test_the_shipped_tokenizer_and_config_are_those_that_fit_encoder_writes(name: str) -> None:
+    for file, content in {**network.tokenizer_files(), network.CONFIG: network._config()}.items():
+        assert (ROOT / "data" / name / file).read_bytes() == content, file
 
 
 @pytest.mark.slow

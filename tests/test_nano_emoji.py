@@ -156,6 +156,21 @@ def test_too_few_visits_are_told_how_many_a_batch_takes(tmp_path: Path) -> None:
         completion.finish(fitting.fit(fitting.FitRequest(("sets",), str(tmp_path), visits=255)))
 
 
+def test_a_folder_of_before_its_config_named_a_tokenizer_is_carried_on(tmp_path: Path) -> None:
+    old = Path(shutil.copytree(Path(encoders.find("nano").weights).parent, tmp_path / "old"))
+    config = json.loads((old / network.CONFIG).read_text())
+    del (
+        config["model_cfg"]["text_cfg"]["hf_tokenizer_name"],
+        config["model_cfg"]["text_cfg"]["tokenizer_kwargs"],
+    )
+    (old / network.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    network.carried_on(encoders.find(str(old)))
+    config["model_cfg"]["text_cfg"]["layers"] = 3
+    (old / network.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    with pytest.raises(UserError, match=r"open_clip_config\.json is not that of nano"):
+        network.carried_on(encoders.find(str(old)))
+
+
 def test_what_is_no_nano_is_not_carried_on(sets: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(Path(encoders.find("nano").weights).parent, tmp_path / "other"))
     (other / encoders.MERGES).write_bytes(b"another list")

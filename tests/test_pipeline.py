@@ -25,7 +25,7 @@ def stamps(out: Path) -> dict[str, int]:
 def test_a_finished_set_is_whole(undisturbed: Path) -> None:
     names = {p.name for p in undisturbed.iterdir()}
     tars = {f"visual_atoms-{i:06d}{e}" for i in range(3) for e in (".tar", ".json")}
-    assert names == tars | {"manifest.json", "README.md", "croissant.json", "preview.png"}
+    assert names == tars | {"manifest.json", "README.md", "croissant.json", "preview.png", "SHA256SUMS"}
     shard_set = ShardSet(str(undisturbed))
     assert [p["sha256"] for p in shard_set.manifest["parts"]] == list(tar_hashes(undisturbed).values())
 
@@ -280,6 +280,7 @@ def test_card_and_croissant_say_what_lies_there(undisturbed: Path) -> None:
     card = (undisturbed / "README.md").read_text()
     shard_set = ShardSet(str(undisturbed))
     assert "CC0-1.0" in card and shard_set.digest in card and "one grey channel" in card
+    assert "use at most 3 workers" in card
     croissant = json.loads((undisturbed / "croissant.json").read_text())
     files = {f["name"]: f["sha256"] for f in croissant["distribution"] if f["@type"] == "cr:FileObject"}
     assert files == tar_hashes(undisturbed)

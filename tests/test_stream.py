@@ -171,7 +171,7 @@ def test_sizes_that_the_shards_cannot_give_are_refused(undisturbed: Path, captio
 def test_keys_of_a_table_are_compared_with_the_tar(finished: Path, captioned: Path, tmp_path: Path) -> None:
     tables = Path(shutil.copytree(captioned, tmp_path / "t"))
     vectors = np.ones((16, 32), np.float16)
-    file = str(tables / "visual_atoms-000000.parquet")
+    file = str(tables / "tables/visual_atoms-000000.parquet")
     with TableWriter(file, 32, text_embeddings=False, metadata={}) as writer:
         writer.add(Rows([f"{i:09d}" for i in range(1, 17)], 0, vectors, vectors, [["a"]] * 16, None))
     manifest = json.loads((tables / "manifest.json").read_text())

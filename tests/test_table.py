@@ -91,7 +91,7 @@ def test_keys_and_order_are_those_of_the_tars(captioned: Path, undisturbed: Path
 
 def test_a_spoilt_table_is_told(spoilt: Path) -> None:
     tables = CaptionSet(str(spoilt))
-    first, second, third = (spoilt / p.file for p in tables.parts)
+    first, second, third = (spoilt / "tables" / p.file for p in tables.parts)
     data = bytearray(first.read_bytes())
     data[data.index(tables.vectors(tables.parts[0]).tobytes()) + 5] ^= (
         1  # the first embedding, which is not compressed
@@ -114,7 +114,7 @@ def test_a_table_of_the_same_shard_made_otherwise_is_told(
 ) -> None:
     make_tables(undisturbed, tmp_path / "other", tiny_encoder, xi="lafite")
     tables = CaptionSet(str(spoilt))
-    shutil.copy(tmp_path / "other" / tables.parts[1].file, spoilt)
+    shutil.copy(tmp_path / "other/tables" / tables.parts[1].file, spoilt / "tables")
     with pytest.raises(
         UserError, match=f"{tables.parts[1].file} is not the table that the manifest names: its xi is another"
     ):
@@ -150,7 +150,7 @@ from caption.table import CaptionSet, read_table
 tables = CaptionSet(sys.argv[1])
 before = len(os.listdir("/proc/self/task"))
 tables.read(tables.parts[0], ["pseudo_caption"])
-read_table(os.path.join(sys.argv[1], tables.parts[0].file), "a table", ["pseudo_caption"])
+read_table(os.path.join(sys.argv[1], "tables", tables.parts[0].file), "a table", ["pseudo_caption"])
 print(len(os.listdir("/proc/self/task")) - before)
 """
 

@@ -189,7 +189,7 @@ def test_a_table_that_outgrows_the_disk_leaves_no_file_or_the_old_one(
 ) -> None:
     whole = tar_hashes(captioned, ".parquet")
     old = Path(shutil.copytree(captioned, tmp_path / "old"))
-    (spoilt := old / "visual_atoms-000001.parquet").write_bytes(b"not what the record says")
+    (spoilt := old / "tables/visual_atoms-000001.parquet").write_bytes(b"not what the record says")
     for place in (old, tmp_path / "new"):
         events = make_captions(CaptionRequest(str(undisturbed), str(place), str(tiny_encoder), workers=0))
         assert isinstance(next(events), completion.Estimate)
@@ -197,7 +197,7 @@ def test_a_table_that_outgrows_the_disk_leaves_no_file_or_the_old_one(
             completion.finish(events)
         assert not list(place.glob(".*"))
     assert spoilt.read_bytes() == b"not what the record says" and not list(
-        (tmp_path / "new").glob("*.parquet")
+        (tmp_path / "new").rglob("*.parquet")
     )
     for place in (old, tmp_path / "new"):
         make_tables(undisturbed, place, tiny_encoder)

@@ -8,12 +8,10 @@ import numpy as np
 
 from caption.table import VECTORS, CaptionSet, text_vectors, vectors
 from synth.errors import UserError
-from synth.sets import shards
+from synth.sets import places, shards
 from synth.sets.records import Part
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
-
-_PLACE = "data/shards"  # default folder of sets of shards
 
 
 class TableRow(NamedTuple):
@@ -35,16 +33,18 @@ class Neighbour(NamedTuple):
 
 
 def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
-    """Returns the set of shards of the tables, from `url` or the default folder.
+    """Returns the set of shards of the tables, from `url` or the usual folder of the set.
 
     Raises UserError if it is missing."""
-    # The default folder has no manifest if it is missing, and its error would not name the option.
+    # A default folder has no manifest if it is missing, and its error would not name the option.
     dataset = tables.manifest["shards"]["dataset"]
     if url is None:
-        url = f"{_PLACE}/{dataset}"
-        if not open_storage(url).sizes():
+        folders = places.folders(dataset)
+        url = next((folder for folder in folders if open_storage(folder).sizes()), None)
+        if url is None:
             raise UserError(
-                f"the default folder {url} has no pictures of {dataset}; give their folder as --shards DIR"
+                f"the default folder {folders[0]} has no pictures of {dataset};"
+                " give their folder as --shards DIR"
             )
 
     # The tables must have been made for these shards.

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from caption.encoders import NANO, EncoderSource, find
 from caption.nano.exam import ExamScore
 from caption.nano.fitting_sets import Sets
+from synth.sets import front_matter
 
 NAME = "README.md"
 
-_CARD = """# {name}: an image-text encoder, trained on {data}
+_CARD = """{head}# {name}: an image-text encoder, trained on {data}
 
 {description}
 
@@ -25,10 +26,11 @@ same bytes on machines of one type.
 | --- | --- |
 | open_clip_config.json | architecture and preprocessing, as open_clip reads them |
 | open_clip_model.safetensors | weights, stored as fp16, fp32 in memory |
-| merges.txt.gz | the list of the tokenizer, open_clip's SimpleTokenizer: any text has tokens |
+| tokenizer.json, tokenizer_config.json | the tokenizer, as transformers reads it |
+| merges.txt.gz | its list, for open_clip's SimpleTokenizer: any text has tokens |
 
 open_clip loads it without exnihilo: `open_clip.create_model_and_transforms("local-dir:FOLDER")` returns the
-model, and `open_clip.get_tokenizer("local-dir:FOLDER", bpe_path="FOLDER/merges.txt.gz")` the tokenizer.
+model, and `open_clip.get_tokenizer("local-dir:FOLDER")` the tokenizer. The latter needs transformers.
 
 ## Figures
 
@@ -47,6 +49,7 @@ constant answer.{naming}
 {limits}
 """
 
+_FORMULAS_ALONE = "formula pictures only"
 _FORMULAS = """\
 A CLIP of open_clip's architecture, trained on {drawn:,} formula pictures of exnihilo and their attribute
 sentences. Its training data contain no photograph, nothing from the web, and nobody's drawing. Its weights,
@@ -89,6 +92,13 @@ as the skin tones of an emoji. It is easier, because the caption of a variant na
 others lack."""
 
 
+_LICENCE = "CC0-1.0"
+_SHARED_LICENCE = (
+    "Weights and figures are CC0-1.0 as far as they are ours to give; the other training data have licences"
+    " of their own, which the card lists."
+)
+
+
 class Fitted(NamedTuple):
     """The settings, time and losses of a fit."""
 
@@ -107,7 +117,15 @@ def text(
     numbers = fitted._asdict()
     first, last = numbers.pop("losses")
     texts = _texts(sets, name, start)
-    return _CARD.format(**numbers, **texts, first=first, last=last, figures=_table(figures))
+    head = front_matter.of_model(
+        texts["name"],
+        f"an image-text encoder, trained on {texts['data']}",
+        _LICENCE if texts["data"] == _FORMULAS_ALONE else _SHARED_LICENCE,
+        library="open_clip",
+        task="zero-shot-image-classification",
+        tags=("clip",),
+    )
+    return _CARD.format(**numbers, **texts, head=head, first=first, last=last, figures=_table(figures))
 
 
 def _texts(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]:
@@ -125,7 +143,7 @@ def _texts(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]
     if not origins:
         return {
             "name": NANO,
-            "data": "formula pictures only",
+            "data": _FORMULAS_ALONE,
             "description": _FORMULAS.format(drawn=drawn),
             "limits": _FORMULAS_LIMITS,
             "naming": "",

@@ -1,9 +1,9 @@
 """nano: a small image-text model of open_clip's architecture, its tokenizer, and its folder.
 
-The folder is a local directory of open_clip: open_clip_config.json, open_clip_model.safetensors and
-merges.txt.gz, the tokenizer's list. `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads the
-model. The weights are stored as fp16 and are fp32 in memory. `open_clip.get_tokenizer("local-dir:FOLDER",
-bpe_path="FOLDER/merges.txt.gz")` loads the tokenizer.
+The folder is a local directory of open_clip. `open_clip.create_model_and_transforms("local-dir:FOLDER")`
+loads the model. The weights are stored as fp16 and are fp32 in memory.
+`open_clip.get_tokenizer("local-dir:FOLDER")` loads the tokenizer, by means of transformers. exnihilo itself
+builds it from merges.txt.gz, which needs open_clip alone.
 """
 
 import gzip
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.encoders import MERGES, EncoderSource
+from caption.nano import hub_tokenizer
 from caption.torchvision_ops import declare
 from synth.errors import UserError
 from synth.sets.storage import reading
@@ -61,7 +62,8 @@ def carried_on(source: EncoderSource) -> Any:
     # Architecture and tokenizer.
     folder, advice = Path(source.weights).parent, "give --from nano, or a folder that fit-encoder wrote"
     for name, content in ((CONFIG, _config()), (MERGES, merges())):
-        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
+        file = folder / name
+        if not file.is_file() or _decisive(file.read_bytes()) != _decisive(content):
             raise UserError(
                 f"fit-encoder cannot start from {source.name}: its {name} is not that of nano; {advice}"
             )
@@ -104,9 +106,21 @@ def tokenizer(folder: Path) -> Any:
 
 
 def files(model: Any) -> dict[str, bytes]:
-    """Returns the files of a model's folder by name: tokenizer's list, config, and weights as fp16."""
+    """Returns the files of a model's folder by name: tokenizer, config, and weights as fp16."""
     weights = save({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
-    return {MERGES: merges(), CONFIG: _config(), WEIGHTS: weights}
+    return {**tokenizer_files(), CONFIG: _config(), WEIGHTS: weights}
+
+
+def tokenizer_files() -> dict[str, bytes]:
+    """Returns the files of the tokenizer by name: its list, and what transformers loads."""
+    declare()
+    from open_clip.tokenizer import bytes_to_unicode
+
+    packed = merges()
+    pairs = gzip.decompress(packed).decode().split("\n")[1:]
+    alphabet = list(bytes_to_unicode().values())
+    length = ARCHITECTURE["text_cfg"]["context_length"]
+    return {MERGES: packed, **hub_tokenizer.files(pairs, alphabet, length)}
 
 
 def embed_images(model: Any, pixels: np.ndarray) -> torch.Tensor:
@@ -146,5 +160,18 @@ def quick() -> Iterator[None]:
 
 def _config() -> bytes:
     """Returns open_clip_config.json."""
-    config = {"model_cfg": ARCHITECTURE, "preprocess_cfg": PREPROCESSING}
+    texts = {**ARCHITECTURE["text_cfg"], **hub_tokenizer.TEXT_CONFIG}
+    config = {"model_cfg": {**ARCHITECTURE, "text_cfg": texts}, "preprocess_cfg": PREPROCESSING}
     return f"{json.dumps(config, indent=1)}\n".encode()
+
+
+def _decisive(file: bytes) -> Any:
+    """Returns the content of a file without the entries that name the tokenizer. Older folders lack them."""
+    try:
+        config = json.loads(file)
+        texts = config["model_cfg"]["text_cfg"]
+    except (ValueError, LookupError, TypeError):
+        return file
+    for name in hub_tokenizer.TEXT_CONFIG:
+        texts.pop(name, None)
+    return config

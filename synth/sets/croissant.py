@@ -1,6 +1,7 @@
 """Croissant metadata (MLCommons) of a finished set: what catalogues of data sets read."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from synth.sets import ledger
 
 Json = dict[str, Any]
 
+_PARQUET = "application/x-parquet"
 _MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 
@@ -20,15 +22,41 @@ class About:
     provenance: str  # for citing, such as "drawn by exnihilo"
     extension: str  # of its pictures
     record: str  # description of a sample's JSON
-    captions: bool = False  # samples have a .txt
+    captions: str = ""  # description of a sample's .txt, if samples have one
     numbered: bool = True  # keys are indices in nine digits
     folders: bool = False  # keys are paths
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of Parquet files."""
+
+    name: str
+    kind: str  # Croissant's data type of its values
+    description: str
+    shape: str | None = None  # of an array: "128", or "-1" for any length
 
 
 def document(manifest: Json, entries: About) -> bytes:
     """Returns Croissant 1.1 metadata (MLCommons): every tar with its sha256, the pictures, their JSON and
     captions within, and their fields."""
-    return json.dumps(_document(manifest, entries), indent=1, ensure_ascii=False).encode() + b"\n"
+    return _encoded(_document(manifest, entries))
+
+
+def of_tables(
+    manifest: Json, name: str, description: str, provenance: str, *, folder: str, columns: Sequence[Column]
+) -> bytes:
+    """Returns Croissant 1.1 metadata of Parquet files: every file with its sha256, and their columns.
+
+    `folder` is that of the files, below the metadata's, with a slash. The first column is the key."""
+    files = _file_objects(manifest["parts"], _PARQUET, folder)
+    tables = _file_set("table-files", _PARQUET, f"{folder}*.parquet")
+    fields = [_column_field(column) for column in columns]
+    rows = {**_record_set("rows", fields), "key": {"@id": fields[0]["@id"]}}
+    licence = manifest["licence"]
+    return _encoded(
+        _dataset(manifest, name, description, licence, provenance, distribution=[*files, tables], sets=[rows])
+    )
 
 
 def pattern(parts: list[Json]) -> str:
@@ -39,22 +67,17 @@ def pattern(parts: list[Json]) -> str:
     return first if first == last else f"{stem}{{{first[len(stem) : -4]}..{last[len(stem) : -4]}}}.tar"
 
 
+def sharing(parts: list[Json]) -> str:
+    """Returns the sentence about the workers of a reader, for whom the tars of a set must suffice."""
+    count = f"{len(parts):,} workers" if len(parts) > 1 else "one worker"
+    return f"Readers give whole tars to their workers, so use at most {count}."
+
+
 def _document(manifest: Json, entries: About) -> Json:
     identity, extension = manifest["identity"], entries.extension
 
     # Files: the tars, and the sets of files within them.
-    tars = [
-        {
-            "@type": "cr:FileObject",
-            "@id": part["file"],
-            "name": part["file"],
-            "contentUrl": part["file"],
-            "contentSize": f"{part['bytes']} B",
-            "encodingFormat": "application/x-tar",
-            "sha256": part["sha256"],
-        }
-        for part in manifest["parts"]
-    ]
+    tars = _file_objects(manifest["parts"], "application/x-tar")
     within = [{"@id": tar["@id"]} for tar in tars]
     sets = [
         _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
@@ -77,41 +100,70 @@ def _document(manifest: Json, entries: About) -> Json:
         _field("records/key", "sc:Text", key, "record-files", file_name, transform=regex),
         _field("records/record", "sc:Text", entries.record, "record-files", "content"),
     ]
-    sentences = "People's captions, one a line."
     captions = [
         _field("captions/key", "sc:Text", key, "caption-files", file_name, transform=regex),
-        _field("captions/captions", "sc:Text", sentences, "caption-files", "content"),
+        _field("captions/captions", "sc:Text", entries.captions, "caption-files", "content"),
     ]
 
-    citation = f"{entries.provenance}, manifest digest {ledger.manifest_digest(manifest)}"
+    record_sets = [_record_set("pictures", pictures), _record_set("records", records)]
+    if entries.captions:
+        record_sets.append(_record_set("captions", captions))
+    return _dataset(
+        manifest,
+        identity["dataset"],
+        entries.description,
+        entries.licence,
+        entries.provenance,
+        distribution=[*tars, *sets],
+        sets=record_sets,
+    )
+
+
+def _dataset(
+    manifest: Json,
+    name: str,
+    description: str,
+    licence: str,
+    provenance: str,
+    *,
+    distribution: list[Json],
+    sets: list[Json],
+) -> Json:
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
-        "name": identity["dataset"],
-        "description": entries.description,
-        "license": entries.licence,
-        "citeAs": f"{identity['dataset']}, {citation}",
-        "version": f"{identity['law']}.0.0",
-        "datePublished": manifest["run"]["finished"][:10],
-        "distribution": [*tars, *sets],
-        "recordSet": [
-            _record_set("pictures", pictures),
-            _record_set("records", records),
-            *([_record_set("captions", captions)] if entries.captions else []),
-        ],
-    }
-
-
-def _file_set(name: str, media: str, pattern: str, within: list[Json]) -> Json:
-    return {
-        "@type": "cr:FileSet",
-        "@id": name,
         "name": name,
-        "containedIn": within,
-        "encodingFormat": media,
-        "includes": pattern,
+        "description": description,
+        "license": licence,
+        "citeAs": f"{name}, {provenance}, manifest digest {ledger.manifest_digest(manifest)}",
+        "version": f"{manifest['identity']['law']}.0.0",
+        "datePublished": manifest["run"]["finished"][:10],
+        "distribution": distribution,
+        "recordSet": sets,
     }
+
+
+def _file_objects(parts: list[Json], media: str, folder: str = "") -> list[Json]:
+    """Returns the entries of a set's parts, which lie in a folder below the metadata's."""
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": part["file"],
+            "name": part["file"],
+            "contentUrl": f"{folder}{part['file']}",
+            "contentSize": f"{part['bytes']} B",
+            "encodingFormat": media,
+            "sha256": part["sha256"],
+        }
+        for part in parts
+    ]
+
+
+def _file_set(name: str, media: str, pattern: str, within: list[Json] | None = None) -> Json:
+    contained = {"containedIn": within} if within else {}
+    entries = {"encodingFormat": media, "includes": pattern}
+    return {"@type": "cr:FileSet", "@id": name, "name": name, **contained, **entries}
 
 
 def _record_set(name: str, fields: list[Json]) -> Json:
@@ -129,6 +181,18 @@ def _field(name: str, kind: str, description: str, source: str, extract: str, **
         "dataType": kind,
         "source": origin,
     }
+
+
+def _column_field(column: Column) -> Json:
+    name = f"rows/{column.name}"
+    array = {"isArray": True, "arrayShape": column.shape} if column.shape else {}
+    source = {"fileSet": {"@id": "table-files"}, "extract": {"column": column.name}}
+    entries = {"description": column.description, "dataType": column.kind, **array, "source": source}
+    return {"@type": "cr:Field", "@id": name, "name": name, **entries}
+
+
+def _encoded(tree: Json) -> bytes:
+    return json.dumps(tree, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 # The context of Croissant 1.1, as its specification gives it.

@@ -30,6 +30,12 @@ def tables(dataset: str, encoder: str) -> str:
     return f"{CAPTIONS}/{dataset}/{encoder}"
 
 
+def folders(dataset: str) -> list[str]:
+    """Returns the folders that a recorded name of a set may stand for: a formula set's, a real split's."""
+    name, _, split = dataset.rpartition("-")
+    return [shards(dataset), *([f"{REAL}/{name}/{split}"] if name else [])]
+
+
 def all_tables(dataset: str) -> list[str]:
     """Returns the folders of a set's finished caption tables, of every encoder."""
     return sorted(str(path.parent) for path in Path(tables(dataset, "")).glob(f"*/{MANIFEST}"))

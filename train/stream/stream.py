@@ -130,7 +130,7 @@ class Stream:
 
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
-        tables = [file for each in caption_sets for file in _files(each.storage.url, each.manifest)]
+        tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
         self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
 
     def batches(

@@ -112,7 +112,7 @@ def export(
     tables: Tables,
     out: Annotated[
         str | None,
-        options.text("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
+        options.place("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
     ] = None,
     caption: Annotated[
         str, options.text("--caption", "NAME", "The caption of a picture: long, short, random or all.")

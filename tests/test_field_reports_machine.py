@@ -537,7 +537,7 @@ def test_damage_is_claimed_only_after_the_checksum_says_so(
     """Of a tar that is read, mapped or streamed, and of a table."""
     tar, tables = "visual_atoms-000002.tar", Path(shutil.copytree(captioned, finished / "tables"))
     cut(finished, tar, right)
-    cut(tables, "visual_atoms-000002.parquet", right)
+    cut(tables / "tables", "visual_atoms-000002.parquet", right)
     sentence = "checksum is right; run the command again" if right else "is damaged .*; remove it and "
     shard_set, caption_set = ShardSet(str(finished)), CaptionSet(str(tables))
     shard = shard_set.shards[2]

@@ -279,8 +279,8 @@ def test_only_samples_that_are_shown_need_a_caption(captioned_in_part: tuple[str
     [
         pytest.param(lambda s, t: next(s.glob("*2.tar")).unlink(), "is missing though", id="tar missing"),
         pytest.param(lambda s, t: os.truncate(next(s.glob("*2.tar")), 512), "has 512 bytes", id="tar cut"),
-        pytest.param(lambda s, t: next(t.glob("*1.parquet")).unlink(), "is missing though", id="no table"),
-        pytest.param(lambda s, t: os.truncate(next(t.glob("*1.parquet")), 9), "has 9 bytes", id="table cut"),
+        pytest.param(lambda s, t: next(t.rglob("*1.parquet")).unlink(), "is missing though", id="no table"),
+        pytest.param(lambda s, t: os.truncate(next(t.rglob("*1.parquet")), 9), "has 9 bytes", id="table cut"),
     ],
 )
 def test_missing_and_cut_files_are_refused_before_the_first_step(

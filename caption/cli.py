@@ -126,7 +126,7 @@ def export(
     seed: Annotated[int, options.integer("--seed", "Seed of --caption random.")] = 0,
     shards: Annotated[
         str | None,
-        options.text("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
+        options.place("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
     ] = None,
     workers: Annotated[
         int | None,

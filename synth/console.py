@@ -4,6 +4,7 @@ Results go to stdout, as a table for a person and as JSON lines for a pipe. Ever
 """
 
 import contextlib
+import io
 import json
 import signal
 import sys
@@ -64,6 +65,7 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     128 + N for another signal N that ends it.
     `refuse` receives the sentence of a UserError or of a wrong command line, and exits."""
     on_ending(_end, but=[signal.SIGINT])
+    escape_unencodable()
     command = typer.main.get_command(commands)
     try:
         # Typer's own entry point turns Ctrl-C and closed pipes into return values, so it is not used.
@@ -101,13 +103,22 @@ def show(row: Mapping[str, Any]) -> None:
     """Prints one result: aligned lines of name and value for a person, one JSON object on one line for a
     pipe."""
     if not sys.stdout.isatty():
-        print(json.dumps(row, ensure_ascii=False))
+        print(_json_line(row))
         return
     width = max(map(len, row))
     for name, value in row.items():
         print(
             f"{name.replace('_', ' '):<{width}}  {f'{value:,}' if isinstance(value, int | float) else value}"
         )
+
+
+def escape_unencodable() -> None:
+    """Makes this process print characters as escapes if the terminal, or the pipe's encoding, lacks them.
+
+    A name of a file may hold anything. Printing it must not end a command that has done its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def note(text: str) -> None:
@@ -174,6 +185,16 @@ def _foreseen(unit: str, estimate: Estimate) -> str:
     free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
     size = f"about {estimate.bytes / 1e6:,.1f} MB{free}"
     return f"{estimate.pictures:,} {unit} to make: {size}, {estimate.seconds:,.0f} s"
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    """Returns a row as JSON that the standard output can encode: if need be, with JSON's own escapes."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return text
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

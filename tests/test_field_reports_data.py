@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import unicodedata
@@ -289,6 +290,12 @@ def test_keys_keep_their_folders_and_extensions_may_be_in_capitals(way: str, tmp
     stored = samples(place if way == "in place" else tmp_path / "out")
     assert [(s.key, s.captions) for s in stored] == [(key, [text]) for key, text in pairs]
     assert all((s.pixels == coloured()).all() for s in stored)
+    if way == "rewritten":
+        [field, _] = json.loads((tmp_path / "out/croissant.json").read_text())["recordSet"][0]["field"]
+        source = field["source"]
+        assert source["extract"] == {"fileProperty": "fullpath"}
+        match = re.search(source["transform"]["regex"], "cats/0000.png")
+        assert match and match[1] == "cats/0000"
 
 
 def test_tables_made_before_keys_had_folders_still_belong_to_their_shard() -> None:

@@ -3,13 +3,17 @@
 Homes, caches, locks, failing disks, umasks, encodings, places and numbers. Each test covers a kind of fault.
 """
 
+import ast
+import contextlib
 import errno
 import fcntl
 import gc
 import hashlib
+import io
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from numba import njit
 from numba.core import caching
+from safetensors.torch import save_file
 from typer.main import get_command
 
 from caption import encoders
@@ -32,7 +38,7 @@ from evaluate import features, results
 from evaluate.cli import app as evaluate_app
 from evaluate.experiments.demo import course
 from evaluate.experiments.demo.cli import app as demo_app
-from synth import caches, class_tables, options, verify
+from synth import caches, class_tables, console, options, verify
 from synth.cli import app as synth_app
 from synth.compilation import cached_jit
 from synth.errors import UserError
@@ -41,8 +47,19 @@ from synth.sets import ledger, mapping
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
 from synth.vetting import programs, shader_folders
-from tests.kit import ROOT, commands_of, invoke, json_lines, make_small, parse, refusal
-from train import checkpoint, log, runs, start
+from tests.kit import (
+    ROOT,
+    SET_UP,
+    commands_of,
+    invoke,
+    json_lines,
+    make_small,
+    outside_make,
+    parse,
+    refusal,
+    run_synth,
+)
+from train import checkpoint, export, log, runs, start
 from train.cli import app as train_app
 from train.distributed import attempt
 from train.model import Wanted
@@ -566,3 +583,157 @@ def test_a_map_lives_as_long_as_its_views(tmp_path: Path) -> None:
     assert not maps()
     (tmp_path / "empty").touch()
     assert bytes(mapping.mapped(tmp_path / "empty")) == b""
+
+
+# Modes of files.
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o027, 0o077])
+def test_every_file_follows_the_umask(mask: int, tmp_path: Path) -> None:
+    """Files of libraries that write private ones, in sets, checkpoints and exports; and all others."""
+    part, tensors = torch.nn.Linear(2, 2), {"x": torch.zeros(3)}
+    origin = checkpoint.Origin("stylegan2", {}, {}, "generator")
+    with umask(mask):
+        save_file(tensors, tmp_path / "as safetensors writes it")
+        with Folder(str(tmp_path / "set")).staged("x.safetensors") as path:
+            save_file(tensors, path)
+        make_small(tmp_path / "atoms", samples=2)
+        writers: dict[str, Callable[[Path], None]] = {
+            "generator.safetensors": lambda path: checkpoint.save_part(path, part, origin),
+            "state.safetensors": lambda path: checkpoint.save_tensors(path, tensors),
+            "state.json": lambda path: checkpoint.save_state(path, {}),
+        }
+        checkpoint.write(tmp_path / "run", 8, writers, ())
+        export._write_file(tmp_path / "generator.safetensors", part, origin)
+    files = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}
+    assert files.pop("as safetensors writes it") == 0o600
+    assert set(files.values()) == {0o666 & ~mask} and len(files) > 10
+
+
+def test_safetensors_are_written_by_one_function() -> None:
+    """Others would make private files."""
+    users = {
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for package in APPS
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\bsave_file\(|\bsave_pretrained\(|\bmkstemp\(|NamedTemporaryFile", line)
+    }
+    assert [path for path, _ in users] == []
+
+
+# Encodings.
+
+NAMES = ["ü", "猫 ↑", os.fsdecode(b"not UTF-8 \xff")]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_that_cannot_be_encoded_is_printed_with_escapes(
+    encoding: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In rows for pipes, which stay JSON, in rows for people, notes and errors."""
+    output, errors, table = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(3))
+    monkeypatch.setattr(sys, "stderr", errors)
+    monkeypatch.setattr(sys, "stdout", output)
+    console.escape_unencodable()
+    console.show({"out": name})
+    console.note(name)
+    with pytest.raises(SystemExit):
+        console.fail(name)
+    monkeypatch.setattr(table, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", table)
+    console.escape_unencodable()
+    console.show({"out": name})
+
+    printed = [stream.buffer.getvalue().decode(encoding) for stream in (output, errors, table)]
+    assert json.loads(printed[0]) == {"out": name}
+    escaped = name.encode(encoding, "backslashreplace").decode(encoding)
+    assert printed[1] == f"{escaped}\nerror: {escaped}\n" and printed[2] == f"out  {escaped}\n"
+
+
+@pytest.mark.slow
+def test_a_command_that_has_done_its_work_ends_well_whatever_the_encoding(tmp_path: Path) -> None:
+    words = ["shards", "visual_atoms", "--n", "1", "--size", "16", "--workers", "0"]
+    run = run_synth(*words, "--out", str(tmp_path / "ü"), PYTHONIOENCODING="ascii")
+    assert run.returncode == 0 and json.loads(run.stdout)["out"] == str(tmp_path / "ü")
+
+
+@pytest.mark.slow
+def test_every_text_file_is_opened_with_its_encoding() -> None:
+    """The encoding of the locale is never used: neither for files nor for other programs' output."""
+    missing = []
+    for package in APPS:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and "encoding" not in {k.arg for k in node.keywords}:
+                    missing += [f"{path}:{node.lineno}"] if is_text(node) else []
+    assert not missing
+
+
+def is_text(call: ast.Call) -> bool:
+    """Returns True for a call that reads or writes text."""
+    function = ast.unparse(call.func)
+    modes = [
+        a.value
+        for a in call.args
+        if isinstance(a, ast.Constant) and re.fullmatch("[rwax]b?[+]?b?", str(a.value))
+    ]
+    decoded = any(k.arg == "text" and ast.unparse(k.value) == "True" for k in call.keywords)
+    if function.endswith((".read_text", ".write_text")) or decoded:
+        return True
+    if function in ("open", "os.fdopen") or function.endswith(".open"):
+        binary = any("b" in str(mode) for mode in modes)
+        reads_bytes = not modes and function not in ("open", "os.fdopen")
+        return function != "os.open" and not binary and not reads_bytes and not function.startswith("tarfile")
+    return False
+
+
+# make.
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b', "a'b", "a$b", "a`id`b", "a;b", "a(b", "a&b", "~ada/x", "a#b", "a\\b", "*"]
+)
+def test_make_passes_every_character_on(text: str, tmp_path: Path) -> None:
+    """Of places and names; a stand-in for Python prints its words."""
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    commands = {
+        "shards": {"DATASET": ["{}"], "OUT": ["--out", "{}"]},
+        "data": {"SET": ["{}"], "ROOT": ["--root", "{}"], "OUT": ["--out", "{}"]},
+        "finetune": {
+            "PRESET": ["{}"],
+            "FROM": ["--from", "{}"],
+            "OUT": ["--on", "{}"],
+            "NAME": ["--out", "runs/{}"],
+        },
+        "evaluate": {"RUN": ["{}"], "SET": ["--on", "{}"], "CAPTIONS": ["--captions", "{}"]},
+    }
+    for target, options_of in commands.items():
+        words = [
+            "make",
+            "-f",
+            str(ROOT / "Makefile"),
+            *SET_UP,
+            target,
+            *(f"{name}={text}" for name in options_of),
+        ]
+        run = subprocess.run(
+            words, cwd=tmp_path, env=outside_make(), capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        for expected in options_of.values():
+            wanted = "\n".join(expected).format(text)
+            assert f"\n{wanted}\n" in run.stdout, (target, run.stdout)

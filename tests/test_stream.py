@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from synth.errors import UserError
 from synth.images.pictures import box_average
 from synth.sets.shards import ShardSet
 from tests.kit import children, make_small, make_tables, write_foreign
-from tests.kit_train import GAN, first, joined, stream
+from tests.kit_train import GAN, PSEUDO, first, joined, stream
+from train.model import Wanted
 from train.stream.stream import Text, Visit
 
 
@@ -47,6 +49,22 @@ def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, capt
     whole = [joined([b]) for b in first(source.batches(0, 12), 12)]
     for step in (1, 3, 4, 11):
         assert joined(first(source.batches(12 * step, 12), 1)) == whole[step]
+
+
+def test_half_of_the_visits_are_mirrored_and_keep_their_texts(undisturbed: Path, captioned: Path) -> None:
+    batches = [
+        first(stream(undisturbed, captioned, replace(PSEUDO, mirror=mirror)).batches(0, 400), 1)[0]
+        for mirror in (False, True)
+    ]
+    plain, mirrored = (batch.pictures for batch in batches)
+    flipped = [
+        torch.equal(b, a.flip(3)) and not torch.equal(a, b) for a, b in zip(plain, mirrored, strict=True)
+    ]
+    assert 160 < sum(flipped) < 240
+    kept = [torch.equal(a, b) for a, b in zip(plain, mirrored, strict=True)]
+    assert all(k or f for k, f in zip(kept, flipped, strict=True))
+    assert flipped[:40] != flipped[40:80]  # another epoch
+    assert torch.equal(batches[0].vectors["g"], batches[1].vectors["g"])
 
 
 def test_an_epoch_shows_every_sample_once(undisturbed: Path, captioned: Path) -> None:
@@ -101,6 +119,18 @@ def test_captions_get_their_own_noise(captioned_in_part: tuple[Path, Path]) -> N
     # Pictures without captions have the same pseudo-caption. Captions are 0.9 text and 0.1 noise.
     assert sorted(cosines.numpy() > 0.9999) == [False] * 30 + [True] * 10
     assert cosines.sort().values[:30].mean() == pytest.approx(0.9939, abs=0.003)
+
+
+def test_all_draws_of_a_visit_can_take_one_caption(captioned_in_part: tuple[Path, Path]) -> None:
+    shares = []
+    for one_caption in (False, True):
+        wanted = Wanted(vectors=("a", "b", "c"), one_caption=one_caption)
+        source = stream(*captioned_in_part, Visit(16, 0, Text.parse("mix:1"), 3.0, 0.0, wanted))
+        [batch] = first(source.batches(0, 40), 1)
+        a, b, c = batch.vectors.values()
+        shares.append(((a == b).all(1) & (b == c).all(1)).sum().item())
+        assert not torch.equal(a, c)  # pictures without captions have pseudo-captions of their own noise
+    assert shares[0] < 20 and shares[1] == 30  # a quarter of the visits by chance; all with captions
 
 
 @pytest.mark.parametrize("text", ["", "captions", "mix:", "mix:1.5", "mix:nan"])

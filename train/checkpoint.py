@@ -79,7 +79,7 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
         staged = final.with_name(f".{final.name}.tmp")
         staged.mkdir(parents=True)
         try:
-            digests = {name: _written(staged / name, writer) for name, writer in files.items()}
+            digests = {name: _written(staged, name, writer) for name, writer in files.items()}
             sync(staged)
             # An older folder of this name has no mark, so nothing reads it.
             shutil.rmtree(final, ignore_errors=True)
@@ -235,13 +235,13 @@ def restore_optimiser(
 
 def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors."""
-    # safetensors' own writer has other rights than the umask's, and errors of its own kind.
+    # The errors of safetensors' own writer have no number, and its files have rights of their own.
     path.write_bytes(save({n: value.detach().cpu().contiguous() for n, value in values.items()}, metadata))
 
 
 def save_state(path: Path, values: Json) -> None:
     """Writes state.json."""
-    path.write_text(json.dumps(values) + "\n")
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
 def _thin(run: Path, lasting: set[str]) -> None:
@@ -269,11 +269,11 @@ def _require_whole(checkpoint: Path, name: str) -> None:
         raise UserError(f"{path} is damaged: it differs from its mark; {_REMOVE}")
 
 
-def _written(path: Path, writer: Callable[[Path], None]) -> str:
+def _written(folder: Path, name: str, writer: Callable[[Path], None]) -> str:
     """Writes a file, waits until it is on the disk, and returns its sha256."""
-    writer(path)
-    sync(path)
-    return _sha256(path)
+    with Folder(str(folder)).staged(name) as path:
+        writer(Path(path))
+    return _sha256(folder / name)
 
 
 def _sha256(path: Path) -> str:

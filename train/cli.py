@@ -1,4 +1,4 @@
-"""The commands of train: pretrain, finetune, sample, export, presets."""
+"""The commands of train: pretrain, finetune, sample, export, import, presets."""
 
 import contextlib
 import os
@@ -232,6 +232,28 @@ def export(
     from train import export as exporting
 
     console.show(exporting.export(run, out))
+
+
+@app.command(
+    "import",
+    epilog=console.epilog(
+        "python -m train import network-snapshot-025000.pkl --encoder ViT-B-32/openai --out runs/lafite"
+    ),
+)
+def import_snapshot(
+    file: Annotated[str, options.place_argument("FILE", "A network snapshot of LAFITE's program.")],
+    encoder: Annotated[
+        str, options.place("--encoder", "NAME", "The encoder of its texts, which the file does not name.")
+    ],
+    out: Annotated[str, options.place("--out", "DIR", "The run to write.")],
+) -> None:
+    """Writes a network snapshot of LAFITE's program as a run. Nothing of the file is run."""
+    from train import snapshots
+
+    row, notes = snapshots.import_snapshot(file, encoder, out)
+    for text in notes:
+        console.note(text)
+    console.show(row)
 
 
 @app.command("presets", epilog=console.epilog("python -m train presets"))

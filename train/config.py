@@ -20,9 +20,19 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 # Settings that older config.json files lack, each with the value that reproduces those runs.
-# "model" is the name of the model's module; the others are "MODEL GROUP.KEY".
+# "model" is the name of the model's module; the others are "MODEL GROUP.KEY", or "loop GROUP.KEY" for the
+# loop's groups.
 ADDED: dict[str, Any] = {
     "model": "stylegan2",
+    "stylegan2 model.mbstd_order": "consecutive",
+    "stylegan2 loss.view": "whole",
+    "stylegan2 loss.path_mean": "before",
+    "stylegan2 training.mixing_cutoff": "sample",
+    "stylegan2 training.texts": "network",
+    "stylegan2 training.path_samples": "even",
+    "stylegan2 training.unreached": "skip",
+    "stylegan2 training.ema_clock": "after",
+    "loop data.mirror": False,
 }
 
 
@@ -34,6 +44,7 @@ class Data:
     xi: float = 0.25  # of pseudo-captions, equation 3
     caption_xi: float = 0.0  # the same noise on captions; LAFITE's program has 1/9
     fraction: float = 1.0  # of the set, chosen by the seed
+    mirror: bool = False  # half of the visits see the picture mirrored; its embedding stays
 
     def __post_init__(self) -> None:
         _require_least(self, 0, "xi", "caption_xi")
@@ -139,7 +150,7 @@ def with_added(values: Json, name: str) -> Json:
     for key, value in ADDED.items():
         owner, _, setting = key.partition(" ")
         group, _, setting = setting.partition(".")
-        if owner == name and group in values:
+        if owner in (name, "loop") and group in values:
             values[group].setdefault(setting, value)
     return values
 
@@ -172,6 +183,12 @@ def require_divisible(config: RunConfig, ranks: int) -> int:
         raise UserError(f"{problem}; give --set run.micro_batch=0, or a divisor")
     if needs.whole and micro != part:
         raise UserError(f"the loss of {config.name} couples the whole batch; give --set run.micro_batch=0")
+
+    # Settings that couple the whole batch.
+    if needs.coupling and (ranks > 1 or micro != part):
+        sets = " ".join(f"--set {free}" for free in needs.coupling.values())
+        problem = f"{' and '.join(needs.coupling)} need the whole batch in one pass"
+        raise UserError(f"{problem}; give one rank and --set run.micro_batch=0, or {sets}")
 
     # Samples that the model couples.
     if micro % needs.multiple:

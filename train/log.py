@@ -78,7 +78,7 @@ class Log:
         }
 
         # log.jsonl and TensorBoard.
-        with (self._run / LOG).open("a") as file:
+        with (self._run / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
             if isinstance(value, int | float) and name != "images_seen":
@@ -142,7 +142,9 @@ def cut_back(run: Path, images_seen: int) -> None:
     """Removes the lines from the log that a resumed run will write again."""
     log = run / LOG
     if log.exists():
-        lines = [line for line in log.read_text().splitlines() if _images(line) <= images_seen]
+        lines = [
+            line for line in log.read_text(encoding="utf-8").splitlines() if _images(line) <= images_seen
+        ]
         Folder(str(run)).write(LOG, "".join(f"{line}\n" for line in lines).encode())
 
 
@@ -184,7 +186,7 @@ def _commit() -> str | None:
     """Returns the commit of this checkout, or None if it has none or git is missing."""
     try:
         command = ["git", "rev-parse", "HEAD"]
-        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        git = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
         return None
     return git.stdout.strip() or None

@@ -197,6 +197,9 @@ class Trainer:
         """Steps the optimisers by the gradients of all ranks. Skips the step if a gradient is not finite."""
         # Gradients of all ranks.
         parameters = [p for part in phase.parts for p in self.parts[part].parameters()]
+        for parameter in parameters if phase.zeros else ():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
         self.ranks.average(gradients)
         finite = _finite(gradients)

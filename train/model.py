@@ -93,6 +93,12 @@ class PictureEncoder(Protocol):
         """Returns unit embeddings (N, D) of pictures (N, 3, R, R) in 0..1."""
 
 
+class SizedEncoder(PictureEncoder, Protocol):
+    """An encoder that names the size of its input. Every encoder of caption/encoders.py does."""
+
+    size: int  # pixels a side
+
+
 class CaptionedPicture(NamedTuple):
     """A picture of the set with its captions, for a survey."""
 
@@ -111,6 +117,9 @@ class Needs:
     multiple: int = 1  # the size of every micro-batch is a multiple of it
     # The loss couples the global batch: there are no micro-batches, and Context.gather joins the ranks.
     whole: bool = False
+    # Settings that act on the whole batch at once, so need one rank without micro-batches, each with the
+    # setting that does without: GROUP.KEY=VALUE.
+    coupling: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,7 @@ class Wanted:
     """The content of a batch. Everything random about a visit is a function of (seed, index, epoch)."""
 
     vectors: tuple[str, ...] = ("text",)  # independent draws of a caption vector by name; (): none
+    one_caption: bool = False  # all draws take the same one of the captions of a picture
     views: int = 1  # versions of a picture
     augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
 
@@ -142,6 +152,7 @@ class Phase:
     every: int = 1  # steps
     begins: int = 0  # images seen
     clip: float | None = None  # largest gradient norm over its parts
+    zeros: bool = False  # a parameter without a gradient gets a gradient of zero
     # Receives the terms' means over the global batch, after the step.
     settle: Callable[[Terms], None] | None = None
 

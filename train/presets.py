@@ -45,14 +45,26 @@ def _periods(images: int, tick: int, checkpoint: int, samples: int) -> Changes:
 
 
 _LAFITE_LOSS = {"loss.projection": "batch_sum", "loss.contrast": "sharpened"}
-_LAFITE = {"model.style": "w", **_LAFITE_LOSS, "data.xi": 3.0, "data.caption_xi": 1 / 9}
+_LAFITE_LAWS = {
+    "model.mbstd_order": "strided",
+    "loss.view": "crop",
+    "loss.path_mean": "after",
+    "training.mixing_cutoff": "batch",
+    "training.texts": "phase",
+    "training.path_samples": "first",
+    "training.unreached": "zero",
+    "training.ema_clock": "before",
+}
+_LAFITE_DATA = {"data.xi": 3.0, "data.caption_xi": 1 / 9, "data.mirror": True, "loss.cond_weight": 10.0}
+_LAFITE = {"model.style": "w", **_LAFITE_LOSS, **_LAFITE_LAWS, **_LAFITE_DATA}
 _SMALL = {**_widths(64, 8192, 256, 256, 4), "run.images": 2_000_000}
 _NARROW = {**_widths(32, 1024, 64, 128, 2), "training.batch": 32}
 _TINY = {**_NARROW, **_periods(30_000, 1_000, 10_000, 5_000)}
 _TENTH = {"data.text": "caption", "data.fraction": 0.1}  # the part of its sets that the paper fine-tunes on
 _SLOW = {"training.g_lr": 1e-3, "training.d_lr": 1e-3}
-_COCO = {**_TENTH, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 100_000, 100_000)}
-_BIRDS = {**_TENTH, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
+_KEPT = {"training.ema_ramp_up": 0.0}  # the average goes on from that of the pre-training
+_COCO = {**_TENTH, **_KEPT, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 100_000, 100_000)}
+_BIRDS = {**_TENTH, **_KEPT, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
 _EMOJI = {**_NARROW, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
 
 _GAN = "stylegan2"

@@ -2,7 +2,7 @@
 
 A RUN is one of
 
-    a run directory          config.json and checkpoints/, from `pretrain` and `finetune`
+    a run directory          config.json and checkpoints/, from `pretrain`, `finetune` and `import`
     an export folder         config.json and the parts for drawing, from `python -m train export --out FOLDER`
     a shipped model's name   such a folder data/NAME of this checkout
 """

@@ -65,7 +65,8 @@ class Prepared:
         """Returns the run's stream of batches with the `wanted` content."""
         data, groups = self.config.data, self.config.groups
         text = Text.parse(data.text)
-        visit = Visit(groups.model.resolution, groups.training.seed, text, data.xi, data.caption_xi, wanted)
+        seed, side = groups.training.seed, groups.model.resolution
+        visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
         cache = Cache(_fetched_files())
         return Stream(self.sets, visit, cache=cache, fraction=data.fraction)
 
@@ -336,8 +337,9 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
             f"give captions of these shards by {encoder}"
         )
 
-    # Sizes of its networks. The minibatch deviation has no weights, so its group may differ.
-    theirs, ours = (dict(vars(c.groups.model), mbstd_group=0) for c in (source.config, run_config))
+    # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
+    free = {"mbstd_group": 0, "mbstd_order": ""}
+    theirs, ours = ({**vars(c.groups.model), **free} for c in (source.config, run_config))
     changes = [
         f"model.{name} is {theirs.get(name)} there and {value} here"
         for name, value in ours.items()

@@ -186,7 +186,7 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         signal.signal(signal.SIGTERM, on_end)
 
     # Ray prints the failures of workers to standard output, which is for results. `run` yields them as Retry.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             yield ray
         finally:

@@ -186,9 +186,13 @@ class Folder(Storage):
             except FileNotFoundError:
                 raise UserError(f"{self.url} takes no files; give another folder") from None
 
-            # The content reaches the disk before the name, and the name before the block returns.
+            # The content reaches the disk before the name, and the name before the block returns. Some
+            # libraries write a private file of their own, but files follow the umask.
             try:
+                mode = temporary.stat().st_mode
                 yield str(temporary)
+                if temporary.stat().st_mode != mode:
+                    temporary.chmod(mode)
                 sync(temporary)
                 os.replace(temporary, self._path / name)
                 sync(self._path)

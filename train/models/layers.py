@@ -202,30 +202,33 @@ def downsample(x: Tensor) -> Tensor:
     return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
-def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+def minibatch_deviation(x: Tensor, group: int, *, strided: bool = False) -> Tensor:
     """Appends a channel with the mean standard deviation of the group: (N, C, H, W) -> (N, C + 1, H, W).
 
-    PG section 3. Groups are consecutive samples. A batch smaller than a group is one group."""
+    PG section 3. Groups are consecutive samples, or every G-th sample if `strided`. A batch smaller than a
+    group is one group."""
     n, _, h, w = x.shape
 
     # One number for each of G groups.
-    groups = grouped(x, group)  # (G, group, C, H, W)
+    groups = grouped(x, group, strided=strided)  # (G, group, C, H, W)
     variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # (G, C, H, W)
     deviation = (variance + _EPSILON).sqrt().mean((1, 2, 3))  # (G,)
 
     # The same number at every pixel of the group's samples.
-    channel = deviation.repeat_interleave(groups.shape[1])[:, None, None, None].expand(n, 1, h, w)
-    return torch.cat([x, channel], 1)
+    size = groups.shape[1]
+    numbers = deviation.repeat(size) if strided else deviation.repeat_interleave(size)  # (N,)
+    return torch.cat([x, numbers[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
-def grouped(x: Tensor, group: int) -> Tensor:
-    """Returns groups of consecutive samples: (N, ...) -> (N / group, group, ...).
+def grouped(x: Tensor, group: int, *, strided: bool = False) -> Tensor:
+    """Returns groups of consecutive samples: (N, ...) -> (G, group, ...), G = N / group.
 
-    A batch smaller than a group is one group. Raises ValueError if the groups do not divide the batch."""
+    If `strided`, sample i is in group i mod G. A batch smaller than a group is one group. Raises ValueError
+    if the groups do not divide the batch."""
     group = min(group, len(x))
     if len(x) % group:
         raise ValueError(f"a batch of {len(x)} is no multiple of groups of {group}")
-    return x.unflatten(0, (-1, group))
+    return x.unflatten(0, (group, -1)).transpose(0, 1) if strided else x.unflatten(0, (-1, group))
 
 
 class _Blur(torch.autograd.Function):

@@ -9,12 +9,16 @@ actually Converge?, ICML 2018, "M"; Karras et al., StyleGAN2, CVPR 2020, "SG2".
     L_ConD = L_Con(f_s(x)),  L_ConG = L_Con(F(x')), F the frozen image encoder
     L_Con(a) = -tau E_i log( exp(cos(a_i, h_i) / tau) / sum_j exp(cos(a_j, h_i) / tau) )
 
-The papers' sums over a batch are means here. LAFITE's program differs from its paper in two settings:
+The papers' sums over a batch are means here. LAFITE's program differs from its paper in four settings:
 
     projection  "sample"     D(x_i, h_i) = f_d(x_i) + <h_i, f_s(x_i)>              the paper
                 "batch_sum"  every logit of a group gets sum_i <h_i, f_s(x_i)>     the program
     contrast    "softmax"    L_Con as above                                        the paper
                 "sharpened"  -E_i log( tau softmax_j(exp(cos(a_j, h_i) / tau))_i ) the program
+    view        "whole"      F sees x'                                             the paper
+                "crop"       F sees one random square of each x' of a batch        the program
+    path_mean   "before"     the mean length is a constant of earlier batches      SG2, equation 4
+                "after"      this batch moves it first, with gradient              the program
 
 Terms that couple samples act within groups of consecutive samples, so accumulation and ranks change only
 rounding.
@@ -29,9 +33,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from train.models.latents import Square
 from train.models.layers import at_least_float32, grouped
 
-_KINDS = {"projection": ("sample", "batch_sum"), "contrast": ("softmax", "sharpened")}
+_KINDS = {
+    "projection": ("sample", "batch_sum"),
+    "contrast": ("softmax", "sharpened"),
+    "view": ("whole", "crop"),
+    "path_mean": ("before", "after"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,11 @@ class LossConfig:
     projection: str = "sample"  # or batch_sum
     contrast: str = "softmax"  # or sharpened
     contrastive_group: int = 16  # consecutive samples in a contrastive loss
+    view: str = "whole"  # the picture that L_ConG sees, or crop: one random square of it for the batch
     r1: float = 10.0  # weight of |grad D|^2 / 2
     path_weight: float = 2.0
     path_decay: float = 0.01  # of the mean length
+    path_mean: str = "before"  # the batch, as a constant; or after it, with gradient
 
     def __post_init__(self) -> None:
         for name, allowed in _KINDS.items():
@@ -136,6 +148,18 @@ def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
     return h @ a.transpose(1, 2)
 
 
+def viewed(images: Tensor, square: Square, size: int) -> Tensor:
+    """Returns the squares of pictures (N, 3, R, R) that an encoder of `size` pixels sees: (N, 3, size, size).
+
+    Pictures smaller than that get a white border. The program resizes others without antialiasing."""
+    resolution, left, top = images.shape[-1], square.left, square.top
+    if resolution < size:
+        right, bottom = (size - resolution - start for start in (left, top))
+        return functional.pad(images, (left, right, top, bottom), value=1.0)
+    part = images[:, :, top : top + square.side, left : left + square.side]
+    return functional.interpolate(part, (size, size), mode="bicubic", align_corners=False)
+
+
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """Returns |grad_x sum_i D(x_i, h_i)|^2 of each picture (M equation 9), (N,), differentiable.
 
@@ -154,9 +178,7 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
-    """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,).
-
-    The mean does not contain these lengths yet, and gets no gradient."""
+    """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,)."""
     return (lengths - mean).square()
 
 

@@ -18,14 +18,14 @@ _MASK = 2**64 - 1
 
 
 def draw(
-    seed: int, use: int, numbers: Sequence[int], size: int, *, device: str = "cpu"
+    seed: int, use: int, numbers: Sequence[int], size: int, *, uniforms: int = 2, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Returns `size` values N(0, 1), (N, size), and two uniform on [0, 1), (N, 2).
+    """Returns `size` values N(0, 1), (N, size), and some uniform on [0, 1), (N, uniforms).
 
     Each row has its sample's own stream."""
     generator = torch.Generator(device)
     normal = torch.empty(len(numbers), size, device=device)
-    uniform = torch.empty(len(numbers), 2, device=device)
+    uniform = torch.empty(len(numbers), uniforms, device=device)
     for i, number in enumerate(numbers):
         generator.manual_seed(mixed(seed, use, number))
         normal[i].normal_(generator=generator)

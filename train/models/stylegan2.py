@@ -21,17 +21,42 @@ import torch
 from torch import Tensor, nn
 
 from train import ema
-from train.model import PRECISIONS, Average, Context, Micro, Model, Needs, Phase, Terms, Texts, Wanted
+from train.model import (
+    PRECISIONS,
+    Average,
+    Context,
+    Micro,
+    Model,
+    Needs,
+    Phase,
+    SizedEncoder,
+    Terms,
+    Texts,
+    Wanted,
+)
 from train.models import losses, randomness
-from train.models.latents import draw_latents, draw_path_noise
+from train.models.latents import Latents, draw_latents, draw_path_noise, draw_square
 from train.models.losses import Judgement, LossConfig
 from train.models.stylegan2_networks import Discriminator, Generator, Sizes
 
 GENERATOR, DISCRIMINATOR, EMA = "generator", "discriminator", "ema"
 
-_G, _D, _PATH, _PATH_NOISE = range(4)  # uses of a step's random numbers
+_G, _D, _PATH, _PATH_NOISE, _VIEW = range(5)  # uses of a step's random numbers
 _MEAN = 1  # use of a drawing's random numbers: the mean latent
 _MEAN_OF = 4096  # latents in the mean
+_KINDS = {
+    "mixing_cutoff": ("sample", "batch"),
+    "texts": ("network", "phase"),
+    "path_samples": ("even", "first"),
+    "unreached": ("skip", "zero"),
+    "ema_clock": ("after", "before"),
+}
+# Values that couple the whole batch, each with the one that does not.
+_COUPLING = {
+    "model.mbstd_order": ("strided", "consecutive"),
+    "loss.path_mean": ("after", "before"),
+    "training.path_samples": ("first", "even"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +70,13 @@ class Training:
     path_every: int = 4  # steps from one path-length step to the next; 0: never
     r1_every: int = 16  # steps from one R1 step to the next; 0: never
     mixing: float = 0.9  # share of pictures with two latents
+    mixing_cutoff: str = "sample"  # each has its own, or batch: one for all samples of a step
+    texts: str = "network"  # path takes G's and R1 takes D's, or phase: noise of its own in every phase
+    path_samples: str = "even"  # by global number, or first: the first half of the batch
+    unreached: str = "skip"  # parameters that a phase does not reach, or zero: Adam counts a gradient of zero
     ema_half_life: int = 20_000  # images
-    ema_ramp_up: float = 0.05
+    ema_ramp_up: float = 0.05  # of the images seen; 0: none
+    ema_clock: str = "after"  # images seen after the step, or before: those before the step
     precision: str = "fp32"  # of features; statistics have at least fp32
     seed: int = 0
 
@@ -60,6 +90,9 @@ class Training:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        for name, allowed in _KINDS.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
         if not 0 <= self.mixing <= 1:
             raise ValueError(f"mixing is {self.mixing}; it must lie in 0..1")
         if not 0 <= self.beta2 < 1:
@@ -91,7 +124,13 @@ def needs(config: Config) -> Needs:
     """Returns the needs of the losses: the encoder for L_ConG, groups of samples, pairs for path lengths."""
     pairs = config.training.path_every and config.loss.path_weight
     groups = (config.loss.contrastive_group, config.model.mbstd_group)
-    return Needs(encoder=config.loss.cong_weight > 0, groups=groups, multiple=2 if pairs else 1)
+    coupling = {}
+    for name, (coupled, free) in _COUPLING.items():
+        group, _, key = name.partition(".")
+        if getattr(getattr(config, group), key) == coupled and (pairs or group == "model"):
+            coupling[f"{name}={coupled}"] = f"{name}={free}"
+    encoder = config.loss.cong_weight > 0
+    return Needs(encoder=encoder, groups=groups, multiple=2 if pairs else 1, coupling=coupling)
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
@@ -106,11 +145,12 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     game, training = _Game(parts, config, context), config.training
     path_every = training.path_every if config.loss.path_weight else 0
     r1_every = training.r1_every if config.loss.r1 else 0
+    zeros = training.unreached == "zero"
     phases = [
-        Phase("g", (GENERATOR,), game.generator),
-        Phase("path", (GENERATOR,), game.path, path_every, settle=game.move_path_mean),
-        Phase("d", (DISCRIMINATOR,), game.discriminator),
-        Phase("r1", (DISCRIMINATOR,), game.r1, r1_every),
+        Phase("g", (GENERATOR,), game.generator, zeros=zeros),
+        Phase("path", (GENERATOR,), game.path, path_every, settle=game.move_path_mean, zeros=zeros),
+        Phase("d", (DISCRIMINATOR,), game.discriminator, zeros=zeros),
+        Phase("r1", (DISCRIMINATOR,), game.r1, r1_every, zeros=zeros),
     ]
     phases = [phase for phase in phases if phase.every]
 
@@ -119,7 +159,10 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     optimisers: dict[str, torch.optim.Optimizer] = {
         part: _adam(part, network, phases, training) for part, network in parts.items()
     }
-    return Model(optimisers, phases, averages, Wanted(vectors=("d", "g")), {"path_mean": game.path_mean})
+    wanted = Wanted(vectors=("d", "g"))
+    if training.texts == "phase":
+        wanted = Wanted(vectors=tuple(phase.name for phase in phases), one_caption=True)
+    return Model(optimisers, phases, averages, wanted, {"path_mean": game.path_mean})
 
 
 def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
@@ -150,10 +193,11 @@ class _Game:
 
     def generator(self, micro: Micro) -> Iterator[Terms]:
         """Yields the terms of L'_G."""
-        images = self._generated(micro, micro.vectors["g"], _G)
-        encoder = self._context.encoder
-        encoded = encoder.features((images + 1) / 2) if encoder else None
-        yield losses.generator_losses(self._config.loss, self._judged(images, micro.vectors["g"]), encoded)
+        h = micro.vectors["g"]
+        images = self._generated(micro, h, _G)
+        yield losses.generator_losses(
+            self._config.loss, self._judged(images, h), self._encoded(micro, images)
+        )
 
     def discriminator(self, micro: Micro) -> Iterator[Terms]:
         """Yields the terms of L'_D on generated pictures, then on real ones."""
@@ -170,22 +214,27 @@ class _Game:
         yield {f"real_{name}": term for name, term in terms.items()}
 
     def path(self, micro: Micro) -> Iterator[Terms]:
-        """Yields the penalty (StyleGAN2, equation 4) and mean of path lengths, on every other sample."""
-        # Micro-batches and ranks do not change the choice of samples: those of even global number.
+        """Yields the penalty (StyleGAN2, equation 4) and mean of path lengths, on half of the samples."""
+        # Micro-batches and ranks do not change the choice of samples by even global number.
         model, training, device = self._config.model, self._config.training, str(self._context.device)
-        numbers = micro.numbers[micro.numbers.start % 2 :: 2]
-        h = micro.vectors["g"][micro.numbers.start % 2 :: 2]
+        half = slice(micro.numbers.start % 2, None, 2)
+        if training.path_samples == "first":
+            half = slice(len(micro.numbers) // 2)
+        numbers, h = micro.numbers[half], self._texts(micro, "path", "g")[half]
 
         # Their pictures.
-        latents = draw_latents(model, training.seed, _PATH, numbers, mixing=training.mixing, device=device)
+        latents = self._latents(micro, numbers, _PATH)
         ws = self._g.latents(latents.z.to(h.dtype), latents.cutoff)
         images = self._g.synthesise(ws, h, noise=latents.noise.to(h.dtype), dtype=self._context.dtype)
 
         # Path lengths.
         noise = draw_path_noise(model, training.seed, _PATH_NOISE, numbers, device=device)
         lengths = losses.path_lengths(images, ws, noise.to(images.dtype))
-        penalty = losses.path_penalty(lengths, self.path_mean).mean()
-        weight = training.path_every * self._config.loss.path_weight
+        mean, loss = self.path_mean, self._config.loss
+        if loss.path_mean == "after":
+            mean = mean.lerp(lengths.mean(), loss.path_decay)
+        penalty = losses.path_penalty(lengths, mean).mean()
+        weight = training.path_every * loss.path_weight
         yield {"path": weight * penalty, "length": lengths.detach().mean()}
 
     def move_path_mean(self, terms: Terms) -> None:
@@ -196,18 +245,43 @@ class _Game:
     def r1(self, micro: Micro) -> Iterator[Terms]:
         """Yields R1 on real pictures (Mescheder et al., equation 9)."""
         real = micro.pictures[:, 0].clone().requires_grad_()
-        logits = self._judged(real, micro.vectors["d"]).logits(self._config.loss)
+        logits = self._judged(real, self._texts(micro, "r1", "d")).logits(self._config.loss)
         penalty = losses.gradient_penalty(logits, real)
         yield {"r1": self._config.training.r1_every * self._config.loss.r1 / 2 * penalty.mean()}
 
     def _generated(self, micro: Micro, h: Tensor, use: int) -> Tensor:
         """Returns pictures (N, 3, R, R) of h (N, D) and random latents."""
-        model, training, device = self._config.model, self._config.training, str(self._context.device)
-        latents = draw_latents(
-            model, training.seed, use, micro.numbers, mixing=training.mixing, device=device
-        )
+        latents = self._latents(micro, micro.numbers, use)
         z, noise = latents.z.to(h.dtype), latents.noise.to(h.dtype)
         return self._g(z, h, cutoff=latents.cutoff, noise=noise, dtype=self._context.dtype)
+
+    def _latents(self, micro: Micro, numbers: range, use: int) -> Latents:
+        training, device = self._config.training, str(self._context.device)
+        batch = micro.images_seen if training.mixing_cutoff == "batch" else None
+        return draw_latents(
+            self._config.model,
+            training.seed,
+            use,
+            numbers,
+            mixing=training.mixing,
+            batch=batch,
+            device=device,
+        )
+
+    def _texts(self, micro: Micro, phase: str, network: str) -> Tensor:
+        """Returns the caption vectors (N, D) of a regulariser: its own, or those of the network's phase."""
+        return micro.vectors[phase if self._config.training.texts == "phase" else network]
+
+    def _encoded(self, micro: Micro, images: Tensor) -> Tensor | None:
+        """Returns the embeddings (N, D) of generated pictures (N, 3, R, R), or None without an encoder."""
+        encoder, training = self._context.encoder, self._config.training
+        if encoder is None:
+            return None
+        if self._config.loss.view == "crop":
+            size = cast(SizedEncoder, encoder).size
+            square = draw_square(images.shape[-1], size, training.seed, _VIEW, micro.images_seen)
+            images = losses.viewed(images, square, size)
+        return encoder.features((images + 1) / 2)
 
     def _judged(self, images: Tensor, h: Tensor) -> Judgement:
         score, meaning = self._d(images, dtype=self._context.dtype)
@@ -224,7 +298,8 @@ def _adam(part: str, network: nn.Module, phases: list[Phase], training: Training
 
 def _remains(training: Training, before: int, after: int) -> float:
     """Returns the share of the old average that stays."""
-    return ema.decay(after - before, after, half_life=training.ema_half_life, ramp_up=training.ema_ramp_up)
+    clock = before if training.ema_clock == "before" else after
+    return ema.decay(after - before, clock, half_life=training.ema_half_life, ramp_up=training.ema_ramp_up)
 
 
 def _mean_latent(generator: Generator, like: Tensor) -> Tensor:

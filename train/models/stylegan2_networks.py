@@ -45,6 +45,7 @@ from train.models.layers import (
 
 _PACE = 0.01  # of mapping and text layers, relative to the learning rate
 _HALF = math.sqrt(0.5)  # of both branches of a residual block
+_KINDS = {"style": ("stylespace", "w"), "mbstd_order": ("consecutive", "strided")}
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,15 @@ class Sizes:
     channel_base: int = 32768  # a layer of side r has channel_base / r channels
     channel_max: int = 512  # most channels of a layer
     style: str = "stylespace"  # or w
-    mbstd_group: int = 4  # consecutive samples that the discriminator compares
+    mbstd_group: int = 4  # samples that the discriminator compares
+    mbstd_order: str = "consecutive"  # samples of a group, or strided: sample i in group i mod (N / group)
 
     def __post_init__(self) -> None:
         if self.resolution not in (8, 16, 32, 64, 128, 256, 512, 1024):
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 8 to 1024")
-        if self.style not in ("stylespace", "w"):
-            raise ValueError(f"style is {self.style}; it must be stylespace or w")
+        for name, allowed in _KINDS.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
         widths = ("text_dim", "z_dim", "w_dim", "text_width", "channel_max")
         for name in (*widths, "mapping_layers", "mbstd_group"):
             if getattr(self, name) < 1:
@@ -294,6 +297,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """(N, 3, R, R) -> f_d (N,) and f_s (N, D), float32; features down to a side of 4 in `dtype`."""
         x = self.colours(images.to(dtype, memory_format=torch.channels_last))  # (N, C, R, R)
-        x = minibatch_deviation(at_least_float32(self.blocks(x)), self.sizes.mbstd_group)  # (N, C + 1, 4, 4)
+        group, strided = self.sizes.mbstd_group, self.sizes.mbstd_order == "strided"
+        x = minibatch_deviation(at_least_float32(self.blocks(x)), group, strided=strided)  # (N, C + 1, 4, 4)
         q = self.dense(self.conv(x).flatten(1))  # (N, C)
         return self.score(q).squeeze(1), self.meaning(q)

@@ -65,7 +65,8 @@ class Cache:
         while not kept.exists():
             for failure in failures:
                 if failure.exists():
-                    raise UserError(failure.read_text() or f"{file.name} was not fetched into {self.folder}")
+                    sentence = failure.read_text(encoding="utf-8")
+                    raise UserError(sentence or f"{file.name} was not fetched into {self.folder}")
             if self.ended and self.ended.is_set():
                 raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
@@ -220,7 +221,7 @@ def _read(source: BinaryIO, name: str) -> bytes:
 def _note(path: Path, sentence: str) -> None:
     """Writes a failure. On a full disk an empty file is enough."""
     with contextlib.suppress(OSError):
-        path.write_text(sentence)
+        path.write_text(sentence, encoding="utf-8", errors="backslashreplace")
 
 
 def require_present(files: Sequence[Remote]) -> None:

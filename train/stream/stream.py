@@ -24,13 +24,14 @@ from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
 from train.model import Wanted
+from train.models.randomness import mixed
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.order import BLOCK, Order, Place
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
-_VIEWS = 7  # use of random numbers: augmented views
+_VIEWS, _MIRROR = 7, 8  # uses of random numbers: augmented views, mirrored pictures
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Visit:
     xi: float  # of pseudo-captions, equation 3
     caption_xi: float  # of captions
     wanted: Wanted
+    mirror: bool = False  # half of the visits see the picture mirrored
 
 
 class Batch(NamedTuple):
@@ -253,10 +255,18 @@ class Reader:
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
             picture = shard.tar.picture(place.row, side)  # (R, R, 3)
+            if self._visit.mirror and self._mirrored(place, shard):
+                picture = np.ascontiguousarray(picture[:, ::-1])
             for v in range(wanted.views):
                 view = self._augmented(picture, place, shard, v) if wanted.augment else picture
                 views[v] = view.transpose(2, 0, 1)
         return planes
+
+    def _mirrored(self, place: Place, shard: "_Opened") -> bool:
+        """Returns True for half of the visits, by random numbers of (seed, index, epoch).
+
+        The text of a mirrored picture stays that of the picture in the shard."""
+        return mixed(self._visit.seed, _MIRROR, place.epoch, shard.first + place.row) >= 1 << 63
 
     def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
         """Returns a view of a picture, by random numbers of (seed, index, epoch, view)."""
@@ -276,6 +286,8 @@ class Reader:
             _by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors)
         )
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
+        if visit.text.captions and visit.wanted.one_caption:
+            chances[:, 1] = draws(pseudo.uniform, k=0, count=2)[:, 1]
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
         vectors = np.stack([vector for vector, _ in chosen]).astype(np.float32)  # (N, D)
         xi = np.array([[amount] for _, amount in chosen], np.float32)  # (N, 1)

@@ -65,6 +65,6 @@ def demo(
     with contextlib.closing(course.run(plan, place)) as lines:
         for line in lines:
             console.note(line)
-    figures = json.loads((place / course.FIGURES).read_text())
+    figures = json.loads((place / course.FIGURES).read_text(encoding="utf-8"))
     seconds = round(time.perf_counter() - begun, 1)
     console.show({"report": str(place / course.PAGE), "seconds": seconds, "shows": figures["sentence"]})

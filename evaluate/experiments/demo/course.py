@@ -82,7 +82,7 @@ def _finished(runnable: Runnable, commands: Sequence[DemoStep], journal: Journal
     reported = (out / PAGE).exists() and (out / FIGURES).exists()
     if not reported or not all(journal.done(step) for step in commands):
         return False
-    match = _DIGEST.search((out / PAGE).read_text())
+    match = _DIGEST.search((out / PAGE).read_text(encoding="utf-8"))
     return match is not None and match[1] == _digest(runnable, commands)
 
 
@@ -117,7 +117,7 @@ def _runnable(plan: Plan, out: Path) -> Runnable:
         _write(place, json.dumps({"plan": asdict(plan), "left_out": _left_out(plan)}, indent=1) + "\n")
 
     # The same plan.
-    stored = json.loads(place.read_text())
+    stored = json.loads(place.read_text(encoding="utf-8"))
     old, new = stored["plan"], json.loads(json.dumps(asdict(plan)))
     changes = [f"--{name} {old.get(name)}" for name in new if old.get(name) != new[name]]
     if changes:
@@ -131,7 +131,9 @@ def _left_out(plan: Plan) -> dict[str, str]:
     if _SHADERS not in plan.families:
         return {}
     command, environment = [sys.executable, "-m", "synth", "doctor"], workers.environment()
-    doctor = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    doctor = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     errors = doctor.stderr.strip()
     if doctor.returncode not in (0, 2):
         raise UserError(f"`python -m synth doctor` ended with {doctor.returncode}: {errors[-200:]}")
@@ -199,5 +201,5 @@ def _seen(step: DemoStep) -> str:
     log = step.makes / "log.jsonl"
     if not step.images or not log.exists():
         return ""
-    lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     return f", {json.loads(lines[-1])['images_seen']:,} of {step.images:,} pictures" if lines else ""

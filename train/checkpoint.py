@@ -235,7 +235,7 @@ def restore_optimiser(
 
 def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors."""
-    # safetensors' own writer has other rights than the umask's, and errors of its own kind.
+    # The errors of safetensors' own writer have no number, and its files have rights of their own.
     path.write_bytes(save({n: value.detach().cpu().contiguous() for n, value in values.items()}, metadata))
 
 

@@ -1,30 +1,30 @@
-# Variables become options of commands, whose defaults count. DATASET, OUT and CAPTIONS may be lists. Exported ones have no effect.
+# Variables become options, quoted for the shell. Commands hold the defaults. DATASET, OUT and CAPTIONS may be lists. Exported ones have no effect.
 PYTHON = python3
-DATASET =
-SET =
-OUT =
-CAPTIONS =
+override DATASET := $(if $(findstring command,$(origin DATASET)),$(subst ','\'',$(value DATASET)))
+override SET := $(if $(findstring command,$(origin SET)),$(subst ','\'',$(value SET)))
+override OUT := $(if $(findstring command,$(origin OUT)),$(subst ','\'',$(value OUT)))
+override CAPTIONS := $(if $(findstring command,$(origin CAPTIONS)),$(subst ','\'',$(value CAPTIONS)))
 N =
 SIZE =
 SEED =
 WORKERS =
 SHARD_SIZE =
 CODEC =
-ENCODER =
+override ENCODER := $(if $(findstring command,$(origin ENCODER)),$(subst ','\'',$(value ENCODER)))
 XI =
-PRESET =
-NAME =
+override PRESET := $(if $(findstring command,$(origin PRESET)),$(subst ','\'',$(value PRESET)))
+override NAME := $(if $(findstring command,$(origin NAME)),$(subst ','\'',$(value NAME)))
 GPUS =
-FROM =
+override FROM := $(if $(findstring command,$(origin FROM)),$(subst ','\'',$(value FROM)))
 FRACTION =
-RUN =
-ROOT =
+override RUN := $(if $(findstring command,$(origin RUN)),$(subst ','\'',$(value RUN)))
+override ROOT := $(if $(findstring command,$(origin ROOT)),$(subst ','\'',$(value ROOT)))
 ARGS =
 venv := .venv/bin/python
-form = $(SIZE:%=--size %) $(SEED:%=--seed %) $(WORKERS:%=--workers %) $(SHARD_SIZE:%=--shard-size %) $(CODEC:%=--codec %)
+form = $(SIZE:%=--size '%') $(SEED:%=--seed '%') $(WORKERS:%=--workers '%') $(SHARD_SIZE:%=--shard-size '%') $(CODEC:%=--codec '%')
 places = $(or $(OUT),$(SET),$(DATASET))
 train = $(venv) $(GPUS:%=-m torch.distributed.run --standalone --nproc-per-node %) -m train
-inputs = $(places:%=--on %) $(CAPTIONS:%=--captions %) $(ENCODER:%=--encoder %) $(NAME:%=--out runs/%)
+inputs = $(places:%=--on '%') $(CAPTIONS:%=--captions '%') $(ENCODER:%=--encoder '%') $(NAME:%=--out 'runs/%')
 .PHONY: help setup demo shards data captions pretrain finetune evaluate encoder vet doctor test soak bench check-gpu lint
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,19 +32,19 @@ setup: .venv/.train .venv/.shaders  ## make .venv for the stages; the other targ
 demo: .venv/.demo .venv/.shaders .venv/.emoji  ## run all stages once, in minutes, to runs/demo/report.html: ARGS
 	@$(venv) -m evaluate.experiments.demo $(ARGS)
 shards: .venv/.shaders  ## render data sets: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
-	@$(venv) -m synth shards $(DATASET) $(N:%=--n %) $(OUT:%=--out %) $(form) $(ARGS)
+	@$(venv) -m synth shards $(DATASET:%='%') $(N:%=--n '%') $(OUT:%=--out '%') $(form) $(ARGS)
 data: .venv/.data $(if $(filter emoji,$(SET)),.venv/.emoji)  ## prepare a real set: SET (emoji coco ...) ROOT OUT SIZE SEED WORKERS ARGS
-	@$(venv) -m data $(SET) $(if $(ROOT),--root "$(ROOT)") $(OUT:%=--out %) $(form) $(ARGS)
+	@$(venv) -m data $(SET:%='%') $(if $(ROOT),--root '$(ROOT)') $(OUT:%=--out '%') $(form) $(ARGS)
 captions: .venv/.caption  ## make caption tables: DATASET, SET or OUT (the shards) ENCODER XI CAPTIONS WORKERS ARGS
-	@$(venv) -m caption captions $(places) $(CAPTIONS:%=--out %) $(ENCODER:%=--encoder %) $(XI:%=--xi %) $(WORKERS:%=--workers %) $(ARGS)
+	@$(venv) -m caption captions $(places:%='%') $(CAPTIONS:%=--out '%') $(ENCODER:%=--encoder '%') $(XI:%=--xi '%') $(WORKERS:%=--workers '%') $(ARGS)
 pretrain: .venv/.train  ## train a model: PRESET DATASET ENCODER NAME GPUS OUT (the shards) CAPTIONS ARGS
-	@$(train) pretrain $(PRESET) $(inputs) $(ARGS)
+	@$(train) pretrain $(PRESET:%='%') $(inputs) $(ARGS)
 finetune: .venv/.train  ## train from a run's weights: FROM (a run, or none) SET PRESET FRACTION NAME ENCODER GPUS OUT CAPTIONS ARGS
-	@$(train) finetune $(PRESET) $(FROM:%=--from %) $(FRACTION:%=--fraction %) $(inputs) $(ARGS)
+	@$(train) finetune $(PRESET:%='%') $(FROM:%=--from '%') $(FRACTION:%=--fraction '%') $(inputs) $(ARGS)
 evaluate: .venv/.evaluate  ## measure a run: RUN SET (a name or a place) CAPTIONS ARGS
-	@$(venv) -m evaluate metrics $(RUN) $(SET:%=--on %) $(CAPTIONS:%=--captions %) $(ARGS)
+	@$(venv) -m evaluate metrics $(RUN:%='%') $(SET:%=--on '%') $(CAPTIONS:%=--captions '%') $(ARGS)
 encoder: .venv/.demo .venv/.shaders $(if $(ENCODER),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji: 37 and 17 minutes
-	@$(venv) -m caption fit-encoder --recipe $(or $(ENCODER),nano) $(ARGS)
+	@$(venv) -m caption fit-encoder --recipe '$(or $(ENCODER),nano)' $(ARGS)
 vet: .venv/.shaders  ## try our shader programs again, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
 doctor: .venv/.shaders  ## show what draws shaders here, or what to install

@@ -14,7 +14,7 @@ from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
 PROGRAM = "python -m caption"
 USUAL = ["visual_atoms"]  # sets of a command that names none
 
-Tables = Annotated[str, typer.Argument(metavar="TABLES", help="Finished caption tables: a folder or URL.")]
+Tables = Annotated[str, options.place_argument("TABLES", "Finished caption tables: a folder or URL.")]
 
 app = console.app(
     "Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key.",
@@ -35,18 +35,18 @@ def main() -> None:
 def captions(
     sets: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SET", help="Sets of shards: names, such as emoji (all its splits), folders or URLs."
+        options.place_argument(
+            "SET", "Sets of shards: names, such as emoji (all its splits), folders or URLs."
         ),
     ] = USUAL,
     out: Annotated[
         list[str],
-        options.text(
+        options.place(
             "--out", "PLACE", "A folder or URL, once for each set.  [default: data/captions/DATASET/ENCODER]"
         ),
     ] = EMPTY,
     encoder: Annotated[
-        str, options.text("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
+        str, options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
     ] = "ViT-B-32/openai",
     xi: Annotated[
         str, options.text("--xi", "X", "Noise of pseudo-captions: a number, lafite (3) or cos:C.")
@@ -110,20 +110,23 @@ def captions(
 )
 def audit(
     tables: Tables,
-    out: Annotated[str, options.text("--out", "FILE", "The page to write.")] = "audit.html",
+    out: Annotated[str, options.place("--out", "FILE", "The page to write.")] = "audit.html",
     sample: Annotated[
-        int, options.integer("--sample", "Pictures to compare with one another, 32 to 16384.")
+        int,
+        options.integer(
+            "--sample", "Pictures to compare with one another, 32 to 16384.", least=32, most=16384
+        ),
     ] = 4096,
     seed: Annotated[int, options.integer("--seed", "Seed of the sample.")] = 0,
     shards: Annotated[
-        str | None, options.text("--shards", "PLACE", "The set of shards, to show the nearest pairs.")
+        str | None, options.place("--shards", "PLACE", "The set of shards, to show the nearest pairs.")
     ] = None,
     captioner: Annotated[
         str | None,
-        options.text("--captioner", "DIR", "An image-to-text model of transformers, to compare with."),
+        options.place("--captioner", "DIR", "An image-to-text model of transformers, to compare with."),
     ] = None,
     pictures: Annotated[
-        int | None, options.integer("--pictures", "Pictures for the captioner.  [default: 1000]")
+        int | None, options.integer("--pictures", "Pictures for the captioner.  [default: 1000]", least=1)
     ] = None,
     device: Annotated[
         str | None,
@@ -135,8 +138,6 @@ def audit(
     Writes a page of plots and warns if they collapse. --captioner needs the pictures, by default those in
     data/shards/DATASET."""
     target = _target(out, ".html")
-    options.require_least(0, seed=seed)
-    options.require_least(1, pictures=pictures)
     if captioner is None and (pictures is not None or device is not None):
         raise UserError(
             "--pictures and --device belong to --captioner; give --captioner DIR, or leave them out"
@@ -179,18 +180,20 @@ def audit(
 def show(
     tables: Tables,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The sample.")],
-    out: Annotated[str | None, options.text("--out", "FILE", "The PNG to write.  [default: KEY.png]")] = None,
+    out: Annotated[
+        str | None, options.place("--out", "FILE", "The PNG to write.  [default: KEY.png]")
+    ] = None,
     shards: Annotated[
         str | None,
-        options.text("--shards", "PLACE", "The set of shards.  [default: data/shards/DATASET]"),
+        options.place("--shards", "PLACE", "The set of shards.  [default: data/shards/DATASET]"),
     ] = None,
-    neighbours: Annotated[int, options.integer("--neighbours", "Nearest pictures to show, 1 to 64.")] = 8,
+    neighbours: Annotated[
+        int, options.integer("--neighbours", "Nearest pictures to show, 1 to 64.", least=1, most=64)
+    ] = 8,
 ) -> None:
     """Draws a picture with its sentences and its nearest pictures by embedding."""
     out = out or f"{key.replace('/', '-')}.png"
     target = _target(out, ".png")
-    if not 1 <= neighbours <= 64:
-        raise UserError(f"--neighbours is {neighbours}; a sheet holds 1 to 64")
     from caption.audit import gallery, sheet
     from caption.table import CaptionSet
 
@@ -214,7 +217,7 @@ def show(
 )
 def fit_encoder(
     shards: Annotated[
-        list[str], typer.Argument(metavar="SHARDS", help="Finished sets, or local folders of such sets.")
+        list[str], options.place_argument("SHARDS", "Finished sets, or local folders of such sets.")
     ] = EMPTY,
     recipe: Annotated[
         str | None,
@@ -223,25 +226,33 @@ def fit_encoder(
         ),
     ] = None,
     start: Annotated[
-        str, options.text("--from", "FOLDER", "Encoder to start from: nano, or one that fit-encoder wrote.")
-    ] = "",
+        str | None,
+        options.place("--from", "FOLDER", "Encoder to start from: nano, or one that fit-encoder wrote."),
+    ] = None,
     exam: Annotated[
         list[str],
-        options.text(
+        options.place(
             "--exam", "SHARDS", "Sets to measure on, of other classes or concepts; may be repeated."
         ),
     ] = EMPTY,
     out: Annotated[
         str | None,
-        options.text("--out", "FOLDER", "The folder to write.  [default with --recipe: data/RECIPE]"),
+        options.place("--out", "FOLDER", "The folder to write.  [default with --recipe: data/RECIPE]"),
     ] = None,
     seed: Seed = 0,
     visits: Annotated[
         int | None,
-        options.integer("--visits", "Pictures seen, each visit counted.  [default: 700000, or the recipe's]"),
+        options.integer(
+            "--visits",
+            "Pictures seen, each visit counted.  [default: 700000, or the recipe's]",
+            least=256,  # a batch
+        ),
     ] = None,
     threads: Annotated[
-        int, options.integer("--threads", "Threads of this process; the weights depend on their number.")
+        int,
+        options.integer(
+            "--threads", "Threads of this process; the weights depend on their number.", least=1, most=4096
+        ),
     ] = 1,
 ) -> None:
     """Fits nano, a small image-text encoder, to finished sets.
@@ -265,7 +276,7 @@ def fit_encoder(
             shards=tuple(shards),
             out=str(out),
             exam=tuple(exam),
-            start=start,
+            start=start or "",
             seed=seed,
             visits=700_000 if visits is None else visits,
             threads=threads,

@@ -30,8 +30,10 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.torchvision_ops import declare
+from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets.storage import reading
 
 DEFAULT = "ViT-B-32/openai"
 NANO = "nano"
@@ -59,7 +61,7 @@ class EncoderSource:
     @functools.cached_property
     def sha256(self) -> str:
         """The SHA-256 of the weights file, in hex."""
-        with open(self.weights, "rb") as file:
+        with reading(self.weights), open(self.weights, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -234,7 +236,10 @@ def _on_hub(name: str) -> EncoderSource:
         # Weights.
         _do_not_wait_for_the_hub()
         try:
-            weights = open_clip.download_pretrained(config)
+            # By itself, open_clip uses ~/.cache whatever the variables say.
+            folder = None if caches.home_holds(".cache") else caches.folder("clip")
+            moved = {"cache_dir": str(folder)} if folder else {}
+            weights = open_clip.download_pretrained(config, **moved)
         except Exception as error:
             raise UserError(_no_weights(name, config, error)) from None
 
@@ -295,9 +300,10 @@ def _built(open_clip: Any, source: EncoderSource) -> Any:
     try:
         schema = source.model.startswith("local-dir:")
         pretrained = None if schema else source.weights
-        return open_clip.create_model(
-            source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options)
-        )
+        with reading(source.weights):
+            return open_clip.create_model(
+                source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options)
+            )
     except UserError:
         raise
     # open_clip and torch raise many kinds of errors for unknown weights.

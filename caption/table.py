@@ -12,9 +12,7 @@ Axes: N rows, D dimensions of the embedding.
 """
 
 import hashlib
-import mmap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,9 +21,11 @@ import pyarrow.parquet as pq
 
 from synth.errors import UserError
 from synth.sets import ledger
+from synth.sets.damage import UnreadableError, judged
+from synth.sets.mapping import mapped
 from synth.sets.records import Part
 from synth.sets.shards import ShardSet
-from synth.sets.storage import Folder, Storage, open_storage
+from synth.sets.storage import Folder, Storage, open_storage, reading
 from synth.settings import canonical
 
 KIND = "captions"  # in the identity of such a set
@@ -166,6 +166,10 @@ class CaptionSet:
             # A local table is mapped, so that only the columns are read.
             local = isinstance(self.storage, Folder)
             table = read_table(name if local else self.storage.read(part.file), name, columns, keys)
+        except UnreadableError as error:
+            sha256 = next(p["sha256"] for p in self.manifest["parts"] if p["file"] == part.file)
+            with self.storage.whole(part.file) as file:
+                raise judged(error, file, sha256, _AGAIN) from None
         except FileNotFoundError:
             raise UserError(
                 f"{name} is missing though the manifest names it; repeat the command that made the tables"
@@ -199,17 +203,18 @@ def read_table(
 ) -> pa.Table:
     """Returns columns of one table, from its path or content.
 
-    If `keys` are given, compares its keys with them. Raises UserError if the table is damaged or has other
-    keys."""
+    If `keys` are given, compares its keys with them. Raises UnreadableError if the table does not parse.
+    Raises UserError if it has other keys."""
     names = [*columns, "key"] if keys is not None and "key" not in columns else list(columns)
     try:
-        with pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
+        with reading(name), pq.ParquetFile(_in_memory(file), page_checksum_verification=True) as parquet:
             missing = [column for column in names if column not in parquet.schema_arrow.names]
             table = None if missing else parquet.read(names, use_threads=False)
+    except FileNotFoundError:
+        raise
+    # Arrow's errors about content are OSErrors too, without a number.
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise UserError(f"{name} is damaged ({str(error).splitlines()[0].rstrip('.')}); {_AGAIN}") from None
+        raise UnreadableError(name, f"({str(error).splitlines()[0].rstrip('.')})") from None
 
     # Columns and keys.
     if table is None:
@@ -226,10 +231,7 @@ def _in_memory(file: str | bytes) -> pa.BufferReader:
     """Returns a reader of bytes, or of a local file that it maps into memory.
 
     Arrow reads anything else in a thread. Now and then that aborts a process that ends soon after."""
-    if isinstance(file, bytes) or not Path(file).stat().st_size:
-        return pa.BufferReader(file if isinstance(file, bytes) else b"")
-    with open(file, "rb") as stream:
-        return pa.BufferReader(pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+    return pa.BufferReader(pa.py_buffer(file if isinstance(file, bytes) else mapped(file)))
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
@@ -260,6 +262,10 @@ def text_vectors(column: pa.ChunkedArray, dimensions: int) -> list[np.ndarray]:
 
 def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str]) -> None:
     """Raises UserError if the keys of a table are not those of its shard."""
+    # Older tables have the last part of each key, without its folders.
+    if list(table_keys) == [key.rsplit("/", 1)[-1] for key in shard_keys]:
+        return
+
     # A different key is more precise than the counts.
     pairs = zip(table_keys, shard_keys, strict=False)
     different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)

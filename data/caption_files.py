@@ -1,7 +1,8 @@
 """Caption files in the usual forms.
 
-They are one .txt per picture, a table (CSV with a header), or one JSON object per line. A caption is one
-line: line breaks within it become spaces. Blank captions are dropped.
+They are one .txt per picture, a table with a header, Flickr8k's tokens, or one JSON object per line. The
+columns of a table are separated by commas, semicolons, tabs or bars. A caption is one line: line breaks
+within it become spaces. Blank captions are dropped.
 """
 
 import csv
@@ -16,7 +17,14 @@ from data import originals
 from data.originals import Source
 from synth.errors import UserError
 
-NAMES, TEXTS = ("file_name", "filename", "image"), ("caption", "text")  # columns of pictures and of captions
+# Columns of pictures and of captions.
+NAMES, TEXTS = ("file_name", "filename", "image", "image_name"), ("caption", "text", "comment")
+_TEXTS = "caption or text"  # the columns to recommend
+
+# Captions of one picture at a time, without a header: Flickr8k's and Flickr30k's NAME#NUMBER<tab>CAPTION.
+_NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
+_SEPARATOR = re.compile(r"sep=(.)\s*")  # a first line by spreadsheet programs
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Captions = Mapping[str, Sequence[str]]  # by the picture's name in the file, in the file's order
 
@@ -36,6 +44,19 @@ def one_line(text: str) -> str:
     return _BREAK.sub(" ", text.strip())
 
 
+def by_stem(folder: Path, source: Source) -> dict[str, str]:
+    """Returns the .txt files below a folder by their names without the extension, which may be in capitals.
+
+    Raises UserError if two files differ in the case of their extension alone."""
+    files = originals.sizes(folder, source, suffixes={".txt"})
+    by_stem = {name[: -len(".txt")]: name for name in files}
+    if twins := files.keys() - by_stem.values():
+        raise UserError(
+            f"{folder} holds {min(twins)} and {by_stem[min(twins)[:-4]]}; keep one{source.advice}"
+        )
+    return by_stem
+
+
 def beside(path: Path, source: Source) -> tuple[str, ...]:
     """Returns the captions of a .txt, one per line.
 
@@ -47,7 +68,7 @@ def beside(path: Path, source: Source) -> tuple[str, ...]:
 
 
 def table(path: Path, source: Source) -> Captions:
-    """Returns the captions of a .csv, .txt (comma-separated, with a header) or .jsonl.
+    """Returns the captions of a table with a header, of Flickr8k's tokens, or of a .jsonl.
 
     Raises UserError with file and line if the file is damaged."""
     # Reader.
@@ -62,8 +83,51 @@ def table(path: Path, source: Source) -> Captions:
     return captions
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _table(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
+    # Flickr8k's tokens have no header.
+    first, _, rest = text.partition("\n")
+    if _NUMBERED.fullmatch(first.strip()):
+        yield from _tokens(path, text)
+        return
+
+    # Spreadsheet programs may name the separator.
+    separator = _separator(first)
+    if match := _SEPARATOR.fullmatch(first):
+        separator, text = match[1], rest
+    yield from _rows(path, text, separator)
+
+
+def _separator(header: str) -> str:
+    """Returns the separator that gives a header a column of captions, else the comma."""
+    for separator in _SEPARATORS:
+        columns = [cell.strip().strip('"').lower() for cell in header.split(separator)]
+        if len(columns) > 1 and set(TEXTS).intersection(columns):
+            return separator
+    return ","
+
+
+def _tokens(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yields name and caption of each line NAME#NUMBER<tab>CAPTION."""
+    for number, line in enumerate(text.split("\n"), 1):
+        match = _NUMBERED.fullmatch(line.strip())
+        if line.strip() and not match:
+            raise UserError(f"{path}, line {number:,} is no NAME#NUMBER, tab, CAPTION; correct it")
+        if match:
+            yield match[1].strip(), [match[2]]
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yields name and caption of each row of a table with a header."""
+    # Captions between tabs or bars may hold quotes, which then mean nothing.
+    bare, word = separator in "\t|", _SEPARATORS.get(separator, repr(separator))
+    advice = f"columns are separated by {word}" if bare else f"put texts with {word} in double quotes"
+
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        delimiter=separator,
+        quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL,
+    )
     try:
         # Header.
         header = next(reader, [])
@@ -73,13 +137,12 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
         for row in reader:
             if len(row) != len(header) and row:
                 counts = f"has {len(row)} columns, but the header has {len(header)}"
-                raise UserError(
-                    f"{path}, line {reader.line_num:,} {counts}; put texts with commas in double quotes"
-                )
+                raise UserError(f"{path}, line {reader.line_num:,} {counts}; {advice}")
             if row:
                 yield row[image].strip(), [row[caption]]
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num:,} is no comma-separated text: {error}") from None
+        kind = f"no {word.removesuffix('s')}-separated text"
+        raise UserError(f"{path}, line {reader.line_num:,} is {kind}: {error}") from None
 
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
@@ -90,9 +153,9 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
     caption = next((header.index(name) for name in TEXTS if name in header), None)
     if caption is None or caption == image:
         columns = repr(",".join(header)[:80])
-        raise UserError(
-            f"{path} has no column {' or '.join(TEXTS)}; its first line, {columns}, must name the columns"
-        )
+        separators = "separated by commas, semicolons, tabs or bars"
+        fault = f"has no column {_TEXTS}; its first line, {columns}, must name the columns"
+        raise UserError(f"{path} {fault}, {separators}")
     return image, caption
 
 
@@ -117,14 +180,14 @@ def _entry(place: str, line: str) -> tuple[str, Sequence[str]]:
     )
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(name, str) or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-        raise UserError(
-            f"{place} is no object with {NAMES[0]} and {' or '.join(TEXTS)} (a text, or a list of texts)"
-        )
+        raise UserError(f"{place} is no object with {NAMES[0]} and {_TEXTS} (a text, or a list of texts)")
     return name, texts
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[tuple[str, Sequence[str]]]]] = {
-    ".csv": _csv,
-    ".txt": _csv,
+    ".csv": _table,
+    ".txt": _table,
     ".jsonl": _jsonl,
+    ".tsv": _table,
+    ".token": _table,
 }

@@ -28,6 +28,7 @@ def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
         record="The original of the picture, its size and its crop, as JSON.",
         captions=_count(manifest, "captions") > 0,
         numbered="split" in manifest["identity"],
+        folders=any("/" in key for part in manifest["parts"] for key in part["content"].get("keys", ())),
     )
     return {
         "README.md": _card(manifest).encode(),

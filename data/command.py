@@ -1,16 +1,11 @@
 """The options and the course that the commands of all sets share: `python -m data SET`."""
 
-import os
 from collections.abc import Generator
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
 
 from data.originals import Pictures, Source, Splits
 from data.requests import PrepareRequest
 from synth import console, options
-from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
 
 if TYPE_CHECKING:
@@ -19,25 +14,22 @@ if TYPE_CHECKING:
 _NAMED = 3  # originals that are left out and named on stderr; the manifest has all
 
 
-def home(name: str, value: object) -> str:
-    """Returns a path with ~ replaced by the home folder. Not every shell does that for `make ROOT=~/coco`.
-
-    Raises UserError if the path is empty, as from an unset variable. It would mean the current folder, or the
-    root of all folders."""
-    if not str(value):
-        raise UserError(f"{name} is empty; give a folder")
-    return os.path.expanduser(str(value))
-
-
 def folder(name: str, help: str) -> Any:
     """Returns an option that takes a folder."""
-    return typer.Option(name, metavar="DIR", parser=partial(home, name), help=help)
+    return options.place(name, "DIR", help)
 
 
 Out = Annotated[str, folder("--out", "Each split becomes a set in OUT/SPLIT.")]
 Seed = Annotated[int, options.integer("--seed", "Seed that chooses the held-out pictures.")]
 TestShare = Annotated[
-    float, options.number("--test-share", "Share of pictures to hold out, between 0 and 1.")
+    float,
+    options.number(
+        "--test-share",
+        "Share of pictures to hold out, between 0 and 1.",
+        most=1,
+        above=True,
+        below=True,
+    ),
 ]
 Workers = Annotated[
     int | None,

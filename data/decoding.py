@@ -5,20 +5,13 @@ Every failure on a damaged picture becomes one error, with the same words on eve
 
 import contextlib
 import errno
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from synth.errors import UserError
-
-# The errors that Pillow raises on damaged files. Its documentation promises none of them.
-_DAMAGED = (
-    *(SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, NotImplementedError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
+from synth.images.conversion import DAMAGED
 
 
 class UndecodableError(Exception):
@@ -45,7 +38,7 @@ def decoding(name: str) -> Iterator[None]:
                 f"{name} cannot be read: {error.strerror}; make it readable and run the same command again"
             ) from None
         raise UndecodableError(_reason(error)) from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UndecodableError(_reason(error)) from None
 
 

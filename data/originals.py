@@ -16,10 +16,12 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
-from synth import console
+from synth import console, foreign
 from synth.errors import UserError
+from synth.images import conversion
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # extensions, lower case
+_UNREAD = {f".{extension}" for extension in conversion.EXTENSIONS} - PICTURES
 
 Json = Mapping[str, Any]
 
@@ -95,10 +97,11 @@ def require(path: Path, source: Source) -> Path:
 def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES) -> dict[str, int]:
     """Returns the bytes of every picture below a folder, by path relative to it, sorted.
 
-    Names that begin with a dot are skipped. Raises UserError if there is no such folder, or one holds a link
-    to itself."""
+    Names that begin with a dot are skipped. Pictures of a kind that is not read are skipped too, with a note.
+    Raises UserError if there is no such folder, or one holds a link to itself."""
     # Every folder below.
     bytes_of: dict[str, int] = {}
+    unread: list[str] = []
     waiting = [require(folder, source)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -108,12 +111,21 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
                 if entry.is_dir():
                     _require_no_loop(entry)
                     waiting.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                    continue
+                suffix = os.path.splitext(entry.name)[1].lower()
+                if suffix in suffixes:
                     bytes_of[os.path.relpath(entry.path, folder)] = _size(entry)
+                elif suffix in _UNREAD and suffixes is PICTURES:
+                    unread.append(os.path.relpath(entry.path, folder))
+
+    # Pictures passed over.
+    if unread:
+        first = f"among them {foreign.escaped(min(unread))}; read are {_known()}"
+        console.note(f"note: {len(unread):,} pictures of {folder} are of a kind that is not read, {first}")
 
     # Names must fit into JSON.
     for name in bytes_of:
-        if name.encode(errors="replace").decode() != name:
+        if not foreign.is_utf8(name):
             raise UserError(f"the name of {name!a} in {folder} is not UTF-8; rename it")
     return dict(sorted(bytes_of.items()))
 
@@ -151,27 +163,55 @@ def lines(path: Path, source: Source) -> Iterator[str]:
     return (line.strip() for line in text(path, source).split("\n") if line.strip())
 
 
-def require_pairs(pictures: Collection[str], captioned: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError if pictures (by name) have no captions, or captions no picture.
+def require_pairs(
+    pictures: Collection[str], captioned: Collection[str], where: str, source: Source
+) -> dict[str, str]:
+    """Returns the name that each picture has among the captions. The two look equal to a person.
 
-    `where` is the file or folder of the captions."""
+    `where` is the file or folder of the captions. Raises UserError if pictures (by name) have no captions, or
+    captions no picture."""
+    # Pairs.
+    matched = foreign.matches(captioned, pictures)
+    name_of = {picture: name for name, picture in matched.items()}
+    for name, picture in matched.items():
+        if name != name_of[picture]:
+            both = f"{foreign.escaped(name)!a} and {foreign.escaped(name_of[picture])!a}"
+            raise UserError(f"{where} has captions for {both}, which look equal; keep one{source.advice}")
+
     # Both kinds of lonely names. The error names the least of them.
-    pictures, captioned = set(pictures), set(captioned)
-    bare, lost = pictures - captioned, captioned - pictures
+    bare, lost = set(pictures) - name_of.keys(), set(captioned) - matched.keys()
     for names, problem in (
         (bare, f"has no caption in {where}"),
-        (lost, f"has captions in {where}, but does not exist"),
+        (lost, f"has captions in {where}, but {_absence(min(lost, default=''))}"),
     ):
         if names:
             more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
-            raise UserError(f"{min(names)} {problem}{more}{source.advice}")
+            raise UserError(f"{foreign.escaped(min(names))} {problem}{more}{source.advice}")
+    return name_of
 
 
-def require_all(names: Iterable[str], present: Collection[str], where: str, source: Source) -> None:
-    """Raises UserError if a name is not present. `where` is the file that names it."""
-    if lost := sorted(name for name in names if name not in present):
+def require_all(names: Iterable[str], present: Collection[str], where: str, source: Source) -> dict[str, str]:
+    """Returns the present name of each name. The two look equal to a person.
+
+    `where` is the file that names them. Raises UserError if a name is not present."""
+    names = list(names)
+    matched = foreign.matches(names, present)
+    if lost := sorted(name for name in names if name not in matched):
         more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
-        raise UserError(f"{lost[0]} is named in {where}, but does not exist{more}{source.advice}")
+        problem = f"is named in {where}, but {_absence(lost[0])}"
+        raise UserError(f"{foreign.escaped(lost[0])} {problem}{more}{source.advice}")
+    return matched
+
+
+def _absence(name: str) -> str:
+    """Returns a phrase about a picture that is named and not among those that are read."""
+    if os.path.splitext(name)[1].lower() in _UNREAD:
+        return f"is of a kind that is not read (read are {_known()})"
+    return "does not exist"
+
+
+def _known() -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in PICTURES))
 
 
 def first_of(folder: Path, names: Sequence[str], source: Source) -> Path:

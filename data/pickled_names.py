@@ -12,7 +12,7 @@ from data.originals import Source, require
 from synth.errors import UserError
 
 # The errors of unpickling a damaged file, or one that is no pickle.
-_DAMAGED = (
+DAMAGED = (
     *(pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, OverflowError, MemoryError),
 )
@@ -25,7 +25,7 @@ def read(path: Path, source: Source) -> list[str]:
     data = require(path, source).read_bytes()
     try:
         names = _Lists(io.BytesIO(data), encoding="utf-8").load()
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is not a pickled list of names ({error}){source.advice}") from None
 
     # Lists may contain anything that needs no class.

@@ -16,6 +16,7 @@ from data.squares import CROP, FILTER, Square, square
 from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.images.codecs import CODECS
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
@@ -54,6 +55,7 @@ def prepare(
     progress, and at the end all summaries. Raises UserError."""
     # Every place is checked before the first set is made.
     works = _works(source, originals, pictures, request)
+    splits.require_place(request.out)
     for work in works:
         completion.require_place(work, _execution(request))
 
@@ -153,7 +155,14 @@ def _files(original: Original, picture: Square, identity: Json) -> dict[str, byt
 
 
 def _digest(originals: Sequence[Original]) -> str:
-    return settings.digest([[o.name, o.captions, dict(o.metadata), o.bytes] for o in originals])
+    """Returns the sha256 of all that originals are.
+
+    Raises UserError for a text that no file can store, such as half a surrogate pair in somebody's JSON."""
+    try:
+        return settings.digest([[o.name, o.captions, dict(o.metadata), o.bytes] for o in originals])
+    except UnicodeEncodeError as error:
+        text = escaped(str(error.object)[max(0, error.start - 30) : error.end + 30])
+        raise UserError(f"the text {text} of the originals is not UTF-8; correct it") from None
 
 
 def _execution(request: PrepareRequest) -> Execution:
@@ -189,7 +198,7 @@ def _require_no_other_split(out: str, originals: Splits) -> None:
     It would share pictures with the new splits."""
     for split in _SPLITS:
         place = open_storage(f"{out.rstrip('/')}/{split}")
-        if split not in originals and ledger.MANIFEST in place.sizes():
+        if split not in originals and ledger.load(place).manifest:
             raise UserError(
                 f"{place.url} holds a split that this command does not make; remove it, or give another --out"
             )

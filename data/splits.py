@@ -32,6 +32,19 @@ def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
     return set(ordered[: min(max(1, round(share * len(ordered))), len(ordered) - 1)])
 
 
+def require_place(out: str) -> None:
+    """Raises UserError if the place holds a splits.json of another program, which nothing may replace."""
+    storage = open_storage(out)
+    if FILE not in storage.sizes():
+        return
+    try:
+        content = json.loads(storage.read(FILE))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not {"set", "law", "splits"} <= content.keys():
+        raise UserError(f"{storage.join(FILE)} is not exnihilo's; give another --out")
+
+
 def write(out: str, dataset: str, law: str, splits: Mapping[str, Sequence[Original]]) -> None:
     """Writes splits.json next to the sets: the originals of each split, and the law of the split.
 

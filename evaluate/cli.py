@@ -14,36 +14,36 @@ PROGRAM = "python -m evaluate"
 Json = dict[str, Any]
 
 Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run directory, an export, or the name of a shipped model.")
+    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
 ]
 On = Annotated[
     str,
-    options.text(
+    options.place(
         "--on", "SET", "The reference: a real set's name (its held-out part), a folder or URL of shards."
     ),
 ]
 Captions = Annotated[
     str | None,
-    options.text(
+    options.place(
         "--captions", "TABLES", "Caption tables of the reference.  [default: those of the set's name]"
     ),
 ]
 Drawn = Annotated[int, options.integer("--n", "Pictures to draw, one for each caption.")]
 Detector = Annotated[
-    str, options.text("--detector", "NAME", "inception, efficientnet-lite0, nano, or an encoder.")
+    str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, or an encoder.")
 ]
 Weights = Annotated[
-    str | None, options.text("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
+    str | None, options.place("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
 ]
 Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision.")]
 Clip = Annotated[
-    str | None, options.text("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
+    str | None, options.place("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
 ]
 Seed = Annotated[int, options.integer("--seed", "Seed of the latents.")]
 Resamples = Annotated[int, options.integer("--resamples", "Bootstrap resamples for 95 % intervals; 0: none.")]
 Encoder = Annotated[
     str | None,
-    options.text("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
+    options.place("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
 ]
 
 app = console.app(
@@ -104,10 +104,8 @@ def metrics(
     )
 )
 def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="A set (name, folder or URL), or a folder of pictures.")
-    ],
-    b: Annotated[str, typer.Argument(metavar="B", help="The reference, likewise.")],
+    a: Annotated[str, options.place_argument("A", "A set (name, folder or URL), or a folder of pictures.")],
+    b: Annotated[str, options.place_argument("B", "The reference, likewise.")],
     n: Annotated[int | None, options.integer("--n", "Pictures of each.  [default: all]")] = None,
     detector: Detector = "inception",
     weights: Weights = None,
@@ -148,7 +146,7 @@ def curve(
     device: Device = "auto",
     out: Annotated[
         str | None,
-        options.text(
+        options.place(
             "--out", "FILE", "The PNG to write, with a JSON of the same stem.  [default: RUN/curve.png]"
         ),
     ] = None,
@@ -188,18 +186,18 @@ def agreement(
     *,
     on: Annotated[
         list[str],
-        options.text("--on", "SET", "Formula sets: names, folders or URLs of at least two families."),
+        options.place("--on", "SET", "Formula sets: names, folders or URLs of at least two families."),
     ],
     n: Annotated[
         int, options.integer("--n", "Pictures of each set: half to fit the judge, half as prompts.")
     ] = 500,
     detector: Annotated[
-        str, options.text("--detector", "NAME", "Detector of the features that tell families apart.")
+        str, options.place("--detector", "NAME", "Detector of the features that tell families apart.")
     ] = "efficientnet-lite0",
     weights: Weights = None,
     seed: Annotated[int, options.integer("--seed", "Seed of the halves and the latents.")] = 0,
     encoder: Annotated[
-        str | None, options.text("--encoder", "PATH", "The run's encoder, if it has moved.")
+        str | None, options.place("--encoder", "PATH", "The run's encoder, if it has moved.")
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -228,9 +226,9 @@ def table(
         int,
         typer.Argument(metavar="NUMBER", parser=options.whole, help="1 sets, 2 without colour, 3 contours."),
     ],
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Measured runs.")] = EMPTY,
+    runs: Annotated[list[str], options.place_argument("RUN", "Measured runs.")] = EMPTY,
     out: Annotated[
-        str, options.text("--out", "FILE", "The Markdown to write, and an HTML page with grids beside it.")
+        str, options.place("--out", "FILE", "The Markdown to write, and an HTML page with grids beside it.")
     ] = "table.md",
 ) -> None:
     """Prints one of the paper's tables 1 to 3 with the figures of runs."""

@@ -20,6 +20,7 @@ from urllib.request import getproxies
 import numpy as np
 
 from synth.errors import UserError
+from synth.sets.storage import reading
 
 if TYPE_CHECKING:
     from caption.encoders import Encoder
@@ -209,7 +210,8 @@ def _read(file: Path, name: str) -> dict[str, Any]:
         raise UserError(f"the file of weights {file} is not there; give --weights the file of {name}")
     # weights_only refuses pickles that would run code.
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        with reading(str(file)):
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise UserError(_other_net(file, name, error)) from None
     if not isinstance(tensors, dict):
@@ -257,5 +259,5 @@ def _other_net(file: Path, name: str, error: Exception) -> str:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
+    with reading(str(file)), file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

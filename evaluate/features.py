@@ -23,6 +23,7 @@ from evaluate.detectors import Detector, Output
 from evaluate.moments import Gathering, Moments, require_finite
 from evaluate.scores import InceptionScore, Score
 from evaluate.sources import Pictures
+from synth import caches
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.storage import Folder
@@ -101,7 +102,7 @@ def extract(
     All detectors share one pass over the pictures. It begins at the first picture that a cache lacks. Raises
     UserError for too few pictures, two sizes, or a feature that is not finite."""
     # Incomplete entries of the cache.
-    entries = [_Entry(detector, pictures, cache or CACHE) for detector in detectors]
+    entries = [_Entry(detector, pictures, cache or _cache()) for detector in detectors]
     filling = list({entry.place: entry for entry in entries if entry.kept < pictures.count}.values())
     number = min((entry.kept for entry in filling), default=pictures.count)
     yield Progress(number)
@@ -162,6 +163,12 @@ class _Entry:
         self._waiting.clear()
         _save(self.place / _part(self.kept), tensors)
         self.kept += len(tensors["features"])
+
+
+def _cache() -> Path:
+    """Returns the folder of features: below the working directory, else in the user's cache."""
+    spare = None if caches.can_hold(CACHE.absolute()) else caches.folder("exnihilo")
+    return spare / "features" if spare else CACHE
 
 
 def _kept(place: Path, count: int) -> int:

@@ -4,14 +4,13 @@ A crash may tear the last line. Readers leave a torn line out, and the next writ
 damage is an error.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from synth.errors import UserError
+from synth.sets import locks
 
 NAME = "metrics.jsonl"
 
@@ -25,8 +24,7 @@ def append(run: Path, row: Json) -> None:
     line = json.dumps(row).encode() + b"\n"
     with (run / NAME).open("a+b", buffering=0) as file:
         # Some file systems have no locks, and two commands on one run are rare.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        locks.lock(file.fileno(), wait=True)
 
         # Torn last line.
         file.seek(0)

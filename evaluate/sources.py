@@ -13,7 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from synth import console, foreign
 from synth.errors import UserError
+from synth.images.codecs import EXTENSIONS
+from synth.images.conversion import EXTENSIONS as PICTURES
 from synth.sets import shards
 from synth.sets.ledger import MANIFEST
 from synth.sets.shards import Sample, ShardSet
@@ -21,7 +24,6 @@ from synth.settings import digest
 
 _AT_ONCE = 64  # pictures that are decoded together
 _THREADS = min(8, os.cpu_count() or 1)
-_EXTENSIONS = {"png", "webp", "jpg", "jpeg"}
 
 Files = tuple[str, dict[str, bytes], str]  # key, files by extension, and the name of their shard or folder
 
@@ -71,20 +73,31 @@ def of_folder(folder: str, *, limit: int | None = None) -> Pictures:
     Raises UserError if the folder has no pictures, or fewer."""
     # Files.
     root = Path(folder)
-    paths = [p for p in root.rglob("*") if p.suffix.lower()[1:] in _EXTENSIONS and p.is_file()]
-    names = sorted(path.relative_to(root).as_posix() for path in paths)
+    files = [(p, p.suffix.lower()[1:]) for p in root.rglob("*") if p.is_file()]
+    names = sorted(p.relative_to(root).as_posix() for p, extension in files if extension in EXTENSIONS)
+    _note_unread(folder, [p for p, extension in files if extension in PICTURES - EXTENSIONS])
+    if odd := [name for name in names if not foreign.is_utf8(name)]:
+        raise UserError(f"the name of {odd[0]!a} in {folder} is not UTF-8; rename it")
     count = _count(folder, len(names), limit)
     names = names[:count]
 
-    def files(name: str) -> Files:
+    def stored(name: str) -> Files:
         return name, {Path(name).suffix.lower()[1:]: (root / name).read_bytes()}, folder
 
     def batches(first: int) -> Iterator[np.ndarray]:
-        return _decoded(map(files, names[first:]))
+        return _decoded(map(stored, names[first:]))
 
     # Identity.
     hashes = [[name, hashlib.sha256((root / name).read_bytes()).hexdigest()] for name in names]
     return Pictures(folder, digest(hashes), count, batches)
+
+
+def _note_unread(folder: str, pictures: list[Path]) -> None:
+    """Prints the number of pictures of a folder that are of a kind that is not read, if there are any."""
+    if pictures:
+        first, kinds = foreign.escaped(min(pictures).name), ", ".join(sorted(EXTENSIONS))
+        count = f"{len(pictures):,} pictures of {folder}"
+        console.note(f"note: {count} are of a kind that is not read, among them {first}; read are {kinds}")
 
 
 def _count(place: str, available: int, limit: int | None) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from synth import settings
+from synth import foreign, settings
 from synth.errors import UserError
-from synth.sets.storage import Folder
+from synth.sets.storage import Folder, reading
 
 System = tuple[tuple[float, ...], ...]
 
@@ -32,7 +32,7 @@ class Table:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Returns the table of a folder. Raises UserError if a file is not a table of this form."""
-        files = sorted(Path(text).glob("*.csv"))
+        files = sorted(path for path in Path(text).glob("*") if path.suffix.lower() == ".csv")
         if not files:
             raise UserError(
                 f"{text} holds no .csv files; give a folder with one file a class, rows {_COLUMNS}"
@@ -81,9 +81,10 @@ def write(folder: Path, systems: Iterable[System]) -> int:
 def _read(file: Path) -> System:
     # Numbers.
     try:
-        with open(file, newline="") as lines:
-            rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]
-    except (ValueError, OSError, csv.Error) as error:
+        with reading(str(file)):
+            lines = foreign.read_text(file).split("\n")
+        rows = [tuple(map(float, row)) for row in csv.reader(lines) if row]
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{file} is no table of numbers: {error}; its rows must be {_COLUMNS}") from None
 
     # Form and ranges.

@@ -38,10 +38,10 @@ def main() -> None:
 )
 def shards(
     names: Datasets = USUAL,
-    n: Annotated[int, options.integer("--n", "Pictures in each finished set.")] = 10_000,
+    n: Annotated[int, options.integer("--n", "Pictures in each finished set.", least=1, most=10**9)] = 10_000,
     out: Annotated[
         list[str],
-        options.text("--out", "PLACE", "A folder or URL, once for each NAME.  [default: data/shards/NAME]"),
+        options.place("--out", "PLACE", "A folder or URL, once for each NAME.  [default: data/shards/NAME]"),
     ] = EMPTY,
     size: Size = 256,
     seed: Seed = 0,
@@ -96,8 +96,10 @@ def shards(
 @app.command(epilog=console.epilog("python -m synth preview visual_atoms --n 64 --out grid.png"))
 def preview(
     names: Datasets,
-    n: Annotated[int, options.integer("--n", "Pictures of each data set, 1 to 1024.")] = 64,
-    out: Annotated[str, options.text("--out", "FILE", "The PNG to write.")] = "preview.png",
+    n: Annotated[
+        int, options.integer("--n", "Pictures of each data set, 1 to 1024.", least=1, most=1024)
+    ] = 64,
+    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "preview.png",
     size: Size = 256,
     seed: Seed = 0,
     settings: Settings = EMPTY,
@@ -109,8 +111,6 @@ def preview(
     from synth.images.pictures import contact_sheet
     from synth.sets.storage import Folder
 
-    if not 1 <= n <= 1024:
-        raise UserError(f"--n is {n}; a sheet holds 1 to 1024 pictures")
     if not out.endswith(".png") or "://" in out:
         raise UserError(f"--out is {out}; give the name of a .png file on this machine")
     requests = [
@@ -129,7 +129,7 @@ def preview(
 
 @app.command(epilog=console.epilog("python -m synth inspect data/shards/visual_atoms 000000123"))
 def inspect(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A set of shards, or one of its tars.")],
+    path: Annotated[str, options.place_argument("PATH", "A set of shards, or one of its tars.")],
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="A sample of it.")] = None,
 ) -> None:
     """Shows the content of a set or a tar, or the JSON of one sample."""
@@ -143,11 +143,10 @@ def inspect(
 
 @app.command(epilog=console.epilog("python -m synth verify visual_atoms --redraw 64"))
 def verify(
-    sets: Annotated[list[str], typer.Argument(metavar="SET", help="Finished sets: names, folders or URLs.")],
+    sets: Annotated[list[str], options.place_argument("SET", "Finished sets: names, folders or URLs.")],
     redraw: Annotated[int, options.integer("--redraw", "Pictures to draw again, spread over each set.")] = 16,
 ) -> None:
     """Compares every tar of a finished set with its checksum, and some pictures with new drawings of them."""
-    options.require_least(0, redraw=redraw)
     from synth import verify as checks
     from synth.sets import places
     from synth.sets.shards import ShardSet
@@ -178,7 +177,8 @@ def verify(
 def classes(
     name: Dataset,
     out: Annotated[
-        str, options.text("--out", "DIR", "The folder to write: one CSV for each class, a,b,c,d,e,f,p a map.")
+        str,
+        options.place("--out", "DIR", "The folder to write: one CSV for each class, a,b,c,d,e,f,p a map."),
     ],
     seed: Seed = 0,
     settings: Settings = EMPTY,
@@ -204,7 +204,7 @@ def classes(
 @app.command(epilog=console.epilog("python -m synth vet shaders --out data/shaders"))
 def vet(
     name: Dataset,
-    out: Annotated[str, options.text("--out", "DIR", "The folder of programs.json.")],
+    out: Annotated[str, options.place("--out", "DIR", "The folder of programs.json.")],
     settings: Settings = EMPTY,
     device: Renderer = "software",
 ) -> None:

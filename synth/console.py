@@ -4,6 +4,7 @@ Results go to stdout, as a table for a person and as JSON lines for a pipe. Ever
 """
 
 import contextlib
+import io
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from typer.exceptions import TyperException
 
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
+from synth.sets.storage import unusable
 
 COLUMNS = 100  # of --help, if the terminal is as wide
 INTERRUPTED = 130
@@ -55,6 +57,7 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     Exit codes: 0 success, 1 a defect of the program, 2 an error of the user, 130 interrupted, 143 terminated.
     `refuse` receives the sentence of a UserError or of a wrong command line, and exits."""
     signal.signal(signal.SIGTERM, _end)
+    escape_unencodable()
     command = typer.main.get_command(commands)
     try:
         # Typer's own entry point turns Ctrl-C and closed pipes into return values, so it is not used.
@@ -75,7 +78,7 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:  # a file or folder that cannot be used
-        fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+        fail(unusable(error))
     sys.exit(0)
 
 
@@ -83,13 +86,22 @@ def show(row: Mapping[str, Any]) -> None:
     """Prints one result: aligned lines of name and value for a person, one JSON object on one line for a
     pipe."""
     if not sys.stdout.isatty():
-        print(json.dumps(row, ensure_ascii=False))
+        print(_json_line(row))
         return
     width = max(map(len, row))
     for name, value in row.items():
         print(
             f"{name.replace('_', ' '):<{width}}  {f'{value:,}' if isinstance(value, int | float) else value}"
         )
+
+
+def escape_unencodable() -> None:
+    """Makes this process print characters as escapes that the terminal, or the pipe's encoding, does not have.
+
+    A name of a file may hold anything. Printing it must not end a command that has done its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def note(text: str) -> None:
@@ -137,8 +149,8 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
                 bar.start(event.pictures)
             elif isinstance(event, Progress):
                 bar.advance(event.amount)
-                if event.retried:
-                    note(event.retried)
+                for sentence in filter(None, (event.retried, event.note)):
+                    note(sentence)
             else:
                 outcomes.append(event)
     [outcome] = outcomes
@@ -150,6 +162,16 @@ def _foreseen(unit: str, estimate: Estimate) -> str:
     free = f", {estimate.free_bytes / 1e9:,.1f} GB free" if estimate.free_bytes is not None else ""
     size = f"about {estimate.bytes / 1e6:,.1f} MB{free}"
     return f"{estimate.pictures:,} {unit} to make: {size}, {estimate.seconds:,.0f} s"
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    """Returns a row as JSON that the standard output can encode: if need be, with JSON's own escapes."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return text
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,13 +1,15 @@
 """DOOR. Options that the commands of several packages share, as annotated types.
 
 A command's parameter is written `size: Size = 256`. The alias holds the option's name and help, the command
-its default.
+its default. The parser of a number knows its range. The parser of a place knows the home folders. So a wrong
+value ends a command before it does anything.
 """
 
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,8 @@ import typer
 from synth.errors import UserError
 
 EMPTY: list[str] = []  # the default of options that may be repeated
+MOST = (1 << 64) - 1  # of numbers without a limit of their own, such as seeds
+LARGEST = 4096  # pixels a side
 
 
 def whole(value: object) -> int:
@@ -35,14 +39,83 @@ def real(value: object) -> float:
     return number
 
 
-def integer(name: str, help: str) -> Any:
-    """Returns an option that takes a whole number."""
-    return typer.Option(name, metavar="N", parser=whole, help=help)
+def in_range(
+    name: str,
+    parse: Callable[[object], Any],
+    least: float,
+    most: float,
+    above: bool,
+    below: bool,
+    value: object,
+) -> Any:
+    """Returns a number. Raises UserError, with the range, if it is not in least..most.
+
+    `above` and `below` exclude the ends."""
+    number = parse(value)
+    if least < number < most or (number == least and not above) or (number == most and not below):
+        return number
+    if above and below:
+        span = f"between {least:,} and {most:,}"
+    elif above or below:
+        span = f"{'above' if above else 'at least'} {least:,} and {'below' if below else 'at most'} {most:,}"
+    else:
+        span = f"at least {least:,}" if most == MOST else f"{least:,} to {most:,}"
+    raise UserError(f"{name} is {number}; it must be {span}")
 
 
-def number(name: str, help: str) -> Any:
-    """Returns an option that takes a finite number."""
-    return typer.Option(name, metavar="X", parser=real, help=help)
+def integer(name: str, help: str, *, least: int = 0, most: int = MOST) -> Any:
+    """Returns an option that takes a whole number from `least` to `most`."""
+    parser = partial(in_range, name, whole, least, most, False, False)
+    return typer.Option(name, metavar="N", parser=parser, help=help)
+
+
+def number(
+    name: str,
+    help: str,
+    *,
+    least: float = 0,
+    most: float = MOST,
+    above: bool = False,
+    below: bool = False,
+) -> Any:
+    """Returns an option that takes a finite number from `least` to `most`, with or without these ends."""
+    parser = partial(in_range, name, real, least, most, above, below)
+    return typer.Option(name, metavar="X", parser=parser, help=help)
+
+
+def located(name: str, value: object) -> str:
+    """Returns the text of a place with ~ and ~USER replaced by the home folder, also in MODEL=~/FILE.
+
+    Not every shell does that after `--out=` and in make's variables. Raises UserError if the place is empty,
+    as from an unset variable, or the home folder is unknown."""
+    text = str(value)
+    if not text:
+        raise UserError(f"{name} is empty; give a folder, a file or a URL")
+
+    # The architecture before a file of weights. A folder's name may contain "=" too.
+    before, equals, place = text.rpartition("=~")
+    before, place = (f"{before}=", f"~{place}") if equals and "/" not in before else ("", text)
+    if not place.startswith("~"):
+        return text
+
+    # The home folder.
+    expanded = os.path.expanduser(place)
+    if expanded.startswith("~"):
+        home = place.partition("/")[0]
+        raise UserError(
+            f"{name} is {text}, and the home folder {home} is unknown; write ./{place} for a folder here"
+        )
+    return before + expanded
+
+
+def place(name: str, metavar: str, help: str) -> Any:
+    """Returns an option that takes a file, a folder, a URL, or a name that may stand for one."""
+    return typer.Option(name, metavar=metavar, parser=partial(located, name), help=help)
+
+
+def place_argument(metavar: str, help: str) -> Any:
+    """Returns an argument that takes a file, a folder, a URL, or a name that may stand for one."""
+    return typer.Argument(metavar=metavar, parser=partial(located, metavar), help=help)
 
 
 def text(name: str, metavar: str, help: str) -> Any:
@@ -55,12 +128,12 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help)
 
 
-Size = Annotated[int, integer("--size", "Pixels a side, 1 to 4096.")]
+Size = Annotated[int, integer("--size", "Pixels a side, 1 to 4096.", least=1, most=LARGEST)]
 Seed = Annotated[int, integer("--seed", "Seed of all randomness.")]
-ShardSize = Annotated[int, integer("--shard-size", "Pictures in a tar.")]
+ShardSize = Annotated[int, integer("--shard-size", "Pictures in a tar.", least=1)]
 Codec = Annotated[str, text("--codec", "NAME", "png, webp (lossless) or jpeg (quality 95).")]
 Settings = Annotated[
-    list[str], text("--set", "KEY=VALUE", "Change a setting of the family; may be repeated.")
+    list[str], place("--set", "KEY=VALUE", "Change a setting of the family; may be repeated.")
 ]
 Overwrite = Annotated[bool, flag("--overwrite", "Replace another set at the target.")]
 DryRun = Annotated[bool, flag("--dry-run", "Show the estimate and write nothing.")]
@@ -69,13 +142,6 @@ RayAddress = Annotated[
 ]
 Device = Annotated[str, text("--device", "NAME", "auto, cpu or cuda.")]
 ImagesSeen = Annotated[int | None, integer("--images-seen", "The checkpoint; by default the newest.")]
-
-
-def require_least(least: int, **values: int | None) -> None:
-    """Raises UserError if the value of an option, named as in Python, is below `least`."""
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
 
 
 def cluster(ray_address: str | None, workers: int | None) -> str | None:

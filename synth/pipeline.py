@@ -95,7 +95,7 @@ def check(request: RenderRequest) -> Any:
         most = f"{10**9:,} pictures"
         raise UserError(f"--n is {request.samples}; keys have nine digits, so a set holds at most {most}")
     if not 1 <= request.size <= LARGEST:
-        raise UserError(f"--size is {request.size}; it must lie in 1..{LARGEST}")
+        raise UserError(f"--size is {request.size}; it must be 1 to {LARGEST:,}")
     if request.codec not in CODECS:
         raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
     floors = {"--seed": (request.seed, 0), "--workers": (request.workers or 0, 0)}

@@ -10,7 +10,8 @@ library's version, unlike NumPy's Generator methods, which may change.
 import hashlib
 
 import numpy as np
-from numba import njit
+
+from synth.compilation import cached_jit
 
 GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 divided by the golden ratio, made odd
 _MASK = (1 << 64) - 1
@@ -60,7 +61,7 @@ def stream(seed: int, name: str, *path: int) -> Stream:
     return Stream(key, (seed, name), path)
 
 
-@njit(cache=True, inline="always")
+@cached_jit(inline="always")
 def word(key: np.uint64, counter: np.uint64) -> np.uint64:
     """Returns word number `counter` of the stream `key`, in kernels: Stream(key).word() after `counter`
     earlier calls. All uint64."""

@@ -15,6 +15,7 @@ from synth.images import codecs
 from synth.images.codecs import CODECS, Codec
 from synth.recipe import Recipe, checksum, redraw
 from synth.sets import shards
+from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import Shard, ShardSet
 from synth.sets.storage import open_storage
 
@@ -136,6 +137,11 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
                 return _misdrawn(shards.read_shard(file, name), keys, name, codec)
     except FileNotFoundError:
         return f"{name} is missing"
+    except UnreadableError as error:
+        with shard_set.storage.open(shard.file) as file:
+            return str(
+                judged(error, file, part["sha256"], "remove it and give the command that made the set again")
+            )
     except UserError as error:
         return str(error)
     return None

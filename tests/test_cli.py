@@ -34,11 +34,11 @@ def refused(*arguments: str) -> str:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--n", "0"], "--n is 0; ask for at least one picture"),
+        (["--n", "0"], "--n is 0; it must be 1 to 1,000,000,000"),
         (["--n", "-3"], "--n is -3"),
         (["--n", "many"], "Invalid value for '--n': 'many' is not a whole number"),
-        (["--n", "2000000000"], "at most 1,000,000,000 pictures"),
-        (["--n", "5", "--size", "0"], "--size is 0; it must lie in 1..4096"),
+        (["--n", "2000000000"], "--n is 2000000000; it must be 1 to 1,000,000,000"),
+        (["--n", "5", "--size", "0"], "--size is 0; it must be 1 to 4,096"),
         (["--n", "5", "--size", "4097"], "--size is 4097"),
         (["--n", "5", "--codec", "gif"], "unknown codec 'gif'; known are png, webp, jpeg"),
         (["--n", "5", "--seed", "-1"], "--seed is -1"),
@@ -76,7 +76,7 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         ),
         (["shards", "visual_atoms", "--n", "5", "--out", "nope://x/y"], "unknown URL scheme nope://"),
         (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file on this machine"),
-        (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "a sheet holds 1 to 1024 pictures"),
+        (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "--n is 0; it must be 1 to 1,024"),
         (["inspect", "/nowhere"], "holds no finished set"),
         (["inspect", str(ROOT / "LICENSE")], "is a file; give a folder or a URL"),
         (["inspect", "/nowhere/a.tar"], "there is no file /nowhere/a.tar"),
@@ -160,7 +160,7 @@ def test_what_may_not_be_read_or_is_no_file_is_told(finished: Path) -> None:
     assert "cannot be used: File name too long" in refused(
         "shards", "visual_atoms", "--n", "1", "--out", "x" * 300
     )
-    assert "the place is empty" in refused("shards", "visual_atoms", "--n", "1", "--out", "")
+    assert "--out is empty; give a folder" in refused("shards", "visual_atoms", "--n", "1", "--out", "")
     assert "names the host 'far'" in refused("shards", "visual_atoms", "--n", "1", "--out", "file://far/x")
 
 

@@ -288,6 +288,13 @@ def shorten(place: Path) -> None:
     path.write_bytes(path.read_bytes()[:end])
 
 
+def shorten_and_end(place: Path) -> None:
+    """Cuts a tar between two samples, and ends it as a whole one."""
+    shorten(place)
+    path = place / "00001.tar"
+    path.write_bytes(path.read_bytes() + bytes(1024))
+
+
 def again(place: Path) -> None:
     write_tar(place, "00002.tar", [sample(key, i) for i, key in enumerate(("000000003", "000020000"))])
 
@@ -343,7 +350,8 @@ BAD: list[tuple[Callable[[Path], Any], str, bool]] = [
         True,
     ),
     (cut, r"00001.tar is damaged at .*fetch it again", False),
-    (shorten, r"00001.tar holds 2 samples, but img2dataset counted 5; fetch it again", False),
+    (shorten, r"00001.tar is cut after 000010001.txt: its end mark is missing; fetch it again", False),
+    (shorten_and_end, r"00001.tar holds 2 samples, but img2dataset counted 5; fetch it again", False),
     (again, "00000.tar and 00002.tar of .* both hold the key 000000003", True),
     (twice, "00001.tar has the key 000010004 twice", True),
     (unlink("00001.tar"), r"00001.tar is missing, but its 00001_stats.json exists", True),

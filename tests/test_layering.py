@@ -24,6 +24,8 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "errors",
         "stopwatch",
         "checkout",
+        "caches",
+        "foreign",
     },
     "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},

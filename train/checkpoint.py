@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, sync
+from synth.sets.storage import Folder, reading, sync
 from synth.settings import canonical
 
 COMMITTED = "COMMITTED"
@@ -78,7 +78,7 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
     staged = final.with_name(f".{final.name}.tmp")
     staged.mkdir(parents=True)
     try:
-        digests = {name: _written(staged / name, writer) for name, writer in files.items()}
+        digests = {name: _written(staged, name, writer) for name, writer in files.items()}
         sync(staged)
         # An older folder of this name has no mark, so nothing reads it.
         shutil.rmtree(final, ignore_errors=True)
@@ -136,7 +136,7 @@ def digest(checkpoint: Path) -> str:
 
     Raises UserError if it has none."""
     _digests(checkpoint)
-    return hashlib.sha256((checkpoint / COMMITTED).read_bytes()).hexdigest()
+    return _sha256(checkpoint / COMMITTED)
 
 
 def holds(checkpoint: Path, name: str) -> bool:
@@ -148,9 +148,12 @@ def tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     """Returns the tensors of a file. Raises UserError if it is damaged or was thinned out."""
     _require_whole(checkpoint, name)
     try:
-        return load_file(checkpoint / name)
+        with reading(str(checkpoint / name)):
+            return load_file(checkpoint / name)
     except SafetensorError as error:
-        raise UserError(f"{checkpoint / name} is damaged ({error}); {_REMOVE}") from None
+        # The checksum is right, so the file is as it was written.
+        fault = f"{checkpoint / name} could not be read ({error}), though its checksum is right"
+        raise UserError(f"{fault}; run the command again") from None
 
 
 def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
@@ -166,7 +169,8 @@ def optimiser(checkpoint: Path, part: str) -> dict[str, Tensor]:
 def state(checkpoint: Path) -> tuple[Json, dict[str, Tensor]]:
     """Returns state.json and the further tensors of the model. Raises UserError if one is damaged."""
     _require_whole(checkpoint, STATE)
-    values = dict(json.loads((checkpoint / STATE).read_text()))
+    with reading(str(checkpoint / STATE)):
+        values = dict(json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
     if "path_mean" in values:  # a checkpoint from before November 2026
         return {**values, "terms": values["untold"]}, {"path_mean": torch.tensor(values["path_mean"])}
     return values, tensors(checkpoint, STATE_TENSORS) if holds(checkpoint, STATE_TENSORS) else {}
@@ -205,7 +209,7 @@ def origin_of(path: Path) -> Json | None:
 
     Raises UserError if the file is not readable."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with reading(str(path)), safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is no readable safetensors file: {error}; give another") from None
@@ -238,7 +242,7 @@ def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, s
 
 def save_state(path: Path, values: Json) -> None:
     """Writes state.json."""
-    path.write_text(json.dumps(values) + "\n")
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
 def _thin(run: Path, lasting: set[str]) -> None:
@@ -250,7 +254,8 @@ def _thin(run: Path, lasting: set[str]) -> None:
 
 def _digests(checkpoint: Path) -> dict[str, str]:
     try:
-        return dict(json.loads((checkpoint / COMMITTED).read_text()))
+        with reading(str(checkpoint / COMMITTED)):
+            return dict(json.loads((checkpoint / COMMITTED).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         problem = f"{checkpoint} has no readable mark {COMMITTED}, so its writing was interrupted"
         raise UserError(f"{problem}; remove it") from None
@@ -265,13 +270,13 @@ def _require_whole(checkpoint: Path, name: str) -> None:
         raise UserError(f"{path} is damaged: it differs from its mark; {_REMOVE}")
 
 
-def _written(path: Path, writer: Callable[[Path], None]) -> str:
+def _written(folder: Path, name: str, writer: Callable[[Path], None]) -> str:
     """Writes a file, waits until it is on the disk, and returns its sha256."""
-    writer(path)
-    sync(path)
-    return _sha256(path)
+    with Folder(str(folder)).staged(name) as path:
+        writer(Path(path))
+    return _sha256(folder / name)
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with reading(str(path)), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

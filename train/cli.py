@@ -19,13 +19,13 @@ USUAL = ["visual_atoms"]  # sets of a command that names none
 
 On = Annotated[
     list[str],
-    options.text(
+    options.place(
         "--on", "SET", "A finished set: name, folder or URL; may be repeated, and all are read as one."
     ),
 ]
 Captions = Annotated[
     list[str],
-    options.text(
+    options.place(
         "--captions", "TABLES", "Caption tables, once for each set.  [default: those in data/captions]"
     ),
 ]
@@ -38,16 +38,16 @@ Text = Annotated[
 ]
 Encoder = Annotated[
     str | None,
-    options.text(
+    options.place(
         "--encoder", "NAME", "Encoder of the captions, if there are several, or its path if it has moved."
     ),
 ]
 Settings = Annotated[
-    list[str], options.text("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
+    list[str], options.place("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
 ]
 DryRun = Annotated[bool, options.flag("--dry-run", "Print the config and the cost, and write nothing.")]
 Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run directory, an export, or the name of a shipped model.")
+    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
 ]
 
 app = console.app(
@@ -80,7 +80,7 @@ def pretrain(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")] = "paper-256",
     on: On = USUAL,
     captions: Captions = EMPTY,
-    out: Annotated[str | None, options.text("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
+    out: Annotated[str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
     images: Images = None,
     precision: Precision = "auto",
     text: Text = None,
@@ -118,7 +118,7 @@ def finetune(
     on: On,
     source: Annotated[
         str,
-        options.text(
+        options.place(
             "--from", "RUN", "The run with the first weights, of its newest checkpoint; none: new ones."
         ),
     ],
@@ -130,7 +130,7 @@ def finetune(
     ] = None,
     captions: Captions = EMPTY,
     out: Annotated[
-        str | None, options.text("--out", "DIR", "The run.  [default: runs/SET-PRESET-from-RUN]")
+        str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET-from-RUN]")
     ] = None,
     images: Images = None,
     precision: Precision = "auto",
@@ -179,11 +179,11 @@ def sample(
     run: Run,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
     n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.")] = 16,
-    out: Annotated[str, options.text("--out", "FILE", "The PNG to write.")] = "grid.png",
+    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
     encoder: Annotated[
-        str | None, options.text("--encoder", "PATH", "The captions' encoder, if it has moved.")
+        str | None, options.place("--encoder", "PATH", "The captions' encoder, if it has moved.")
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -218,7 +218,7 @@ def export(
     run: Run,
     out: Annotated[
         str,
-        options.text(
+        options.place(
             "--out", "PATH", "A .safetensors file for the averaged part, or a folder for a whole RUN."
         ),
     ],
@@ -236,11 +236,11 @@ def export(
     ),
 )
 def import_snapshot(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A network snapshot of LAFITE's program.")],
+    file: Annotated[str, options.place_argument("FILE", "A network snapshot of LAFITE's program.")],
     encoder: Annotated[
-        str, options.text("--encoder", "NAME", "The encoder of its texts, which the file does not name.")
+        str, options.place("--encoder", "NAME", "The encoder of its texts, which the file does not name.")
     ],
-    out: Annotated[str, options.text("--out", "DIR", "The run to write.")],
+    out: Annotated[str, options.place("--out", "DIR", "The run to write.")],
 ) -> None:
     """Writes a network snapshot of LAFITE's program as a run. Nothing of the file is run."""
     from train import snapshots

@@ -13,6 +13,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from synth import console
 from synth.errors import UserError
+from synth.sets.storage import unusable
 
 GOES_ON, STOPS, FAILS = 0, 1, 2
 
@@ -26,7 +27,7 @@ def attempt(action: Callable[[], T]) -> tuple[UserError | None, T | None]:
     except UserError as error:
         return error, None
     except OSError as error:  # an unusable file or folder, or a full disk
-        return UserError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"), None
+        return UserError(unusable(error)), None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The records of a run, written by rank 0: config.json, log.jsonl, TensorBoard, sample grids."""
 
 import contextlib
-import fcntl
 import json
 import math
 import platform
@@ -18,6 +17,7 @@ import torch
 
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets import locks
 from synth.sets.storage import Folder
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
@@ -74,7 +74,7 @@ class Log:
         }
 
         # log.jsonl and TensorBoard.
-        with (self._run / LOG).open("a") as file:
+        with (self._run / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in row.items():
             if isinstance(value, int | float) and name != "images_seen":
@@ -136,19 +136,23 @@ def cut_back(run: Path, images_seen: int) -> None:
     """Removes the lines from the log that a resumed run will write again."""
     log = run / LOG
     if log.exists():
-        lines = [line for line in log.read_text().splitlines() if _images(line) <= images_seen]
+        lines = [
+            line for line in log.read_text(encoding="utf-8").splitlines() if _images(line) <= images_seen
+        ]
         Folder(str(run)).write(LOG, "".join(f"{line}\n" for line in lines).encode())
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Locks a run within the `with` block. Raises UserError if another process group has locked it."""
-    with (run / ".lock").open("w") as file:
+def locked(run: Path) -> Iterator[str | None]:
+    """Locks a run within the `with` block. Yields a sentence if its file system has no locks.
+
+    Raises UserError if another process group has locked it."""
+    with (run / ".lock").open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held = locks.lock(file.fileno())
+        except BlockingIOError:
             raise UserError(f"another process trains in {run}; wait for it, or give another --out") from None
-        yield
+        yield None if held else locks.note(str(run))
 
 
 def _images(line: str) -> float:
@@ -176,7 +180,7 @@ def _commit() -> str | None:
     """Returns the commit of this checkout, or None if it has none or git is missing."""
     try:
         command = ["git", "rev-parse", "HEAD"]
-        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        git = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
         return None
     return git.stdout.strip() or None

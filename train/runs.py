@@ -20,6 +20,7 @@ from torch import nn
 from caption import encoders
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets.storage import reading
 from train import checkpoint, config, model
 from train.checkpoint import COMMITTED
 from train.config import RunConfig
@@ -144,7 +145,8 @@ def load_part(path: str | Path) -> nn.Module:
     context = Context(torch.device("cpu"), torch.float32, origin["survey"])
     groups = config.groups_from_json(origin["config"], origin["model"])
     part = _bare(origin["model"], groups, context)[origin["part"]]
-    part.load_state_dict(load_file(path))
+    with reading(str(path)):
+        part.load_state_dict(load_file(path))
     return part.requires_grad_(False)
 
 
@@ -152,7 +154,8 @@ def describe(run: Path) -> Json:
     """Returns config.json. Raises UserError if the folder is no run."""
     # A missing file is another error than a damaged one.
     try:
-        metadata = json.loads((run / CONFIG).read_text())
+        with reading(str(run / CONFIG)):
+            metadata = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         advice = "`python -m train pretrain` makes one"
         raise UserError(f"{run} is no run: it has no {CONFIG}; {advice}") from None

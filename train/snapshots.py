@@ -106,7 +106,7 @@ def import_snapshot(file: str, encoder: str, out: str) -> Imported:
 
     # Features that the program would have cut.
     largest = _largest_feature(networks["G_ema"], networks["D"])
-    notes = [f"the file does not name its encoder; it must be {encoder}, or texts have no meaning"]
+    notes = [f"the file does not name its encoder: check that its texts were embedded by {encoder}"]
     if largest > _CLAMP:
         problem = (
             f"features reach {largest:.0f} on {_TRIED} pictures, and LAFITE's program cuts them at {_CLAMP}"

@@ -12,6 +12,7 @@ import torch
 
 from caption import encoders
 from caption.table import CaptionSet
+from synth import caches, options
 from synth.errors import UserError
 from train import checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
@@ -65,7 +66,7 @@ class Prepared:
         text = Text.parse(data.text)
         seed, side = groups.training.seed, groups.model.resolution
         visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
-        cache = Cache(os.environ.get(_CACHE) or str(Path.home() / ".cache" / "exnihilo"))
+        cache = Cache(_fetched_files())
         return Stream(self.sets, visit, cache=cache, fraction=data.fraction)
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
@@ -152,7 +153,9 @@ def train(request: TrainRequest) -> Generator[Event]:
         # Inputs.
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
         run, images = prepared.run, prepared.config.run.images
-        newest = ranks.together(lambda: _open(prepared, ranks, stack))
+        newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
+        if note:
+            yield Note(note)
 
         # A finished run.
         if newest and checkpoint.images_seen(newest) >= images:
@@ -277,6 +280,14 @@ def _precision(request: TrainRequest, run_config: RunConfig, device: str) -> str
     return "bf16" if encoders.has_bf16(device) else "fp32"
 
 
+def _fetched_files() -> str | None:
+    """Returns the folder of fetched files, or None if the user can write no cache."""
+    if place := os.environ.get(_CACHE):
+        return options.located(f"${_CACHE}", place)
+    folder = caches.folder("exnihilo")
+    return str(folder) if folder else None
+
+
 def _recorded(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
@@ -335,16 +346,18 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     return first if same else source.checkpoint()
 
 
-def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> Path | None:
-    """Writes the run's folder and config.json, on rank 0. Returns the checkpoint to resume from."""
-    run = prepared.run
+def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | None, str | None]:
+    """Writes the run's folder and config.json, and locks it, on rank 0.
+
+    Returns the checkpoint to resume from, and a sentence if there are no locks."""
+    run, note = prepared.run, None
     if ranks.rank == 0:
         log.write_config(run, {**prepared.metadata, "survey": surveyed(prepared)})
-        stack.enter_context(log.locked(run))
+        note = stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:
         log.cut_back(run, checkpoint.images_seen(newest) if newest else 0)
-    return newest
+    return newest, note
 
 
 def surveyed(prepared: Prepared) -> Json:

@@ -17,6 +17,7 @@ from caption.torchvision_ops import declare
 from synth.errors import UserError
 from synth.sets import shards
 from synth.sets.shards import ShardSet
+from synth.sets.storage import reading
 
 MOST_WORDS = 40  # tokens of a caption
 
@@ -55,9 +56,12 @@ def load(path: str, device: str) -> Captioner:
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with _quiet(transformers):
         try:
-            network: Any = transformers.AutoModelForImageTextToText.from_pretrained(folder, **local)
-            prepare = transformers.AutoImageProcessor.from_pretrained(folder, **local)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+            with reading(str(folder)):
+                network: Any = transformers.AutoModelForImageTextToText.from_pretrained(folder, **local)
+                prepare = transformers.AutoImageProcessor.from_pretrained(folder, **local)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        except UserError:
+            raise
         # transformers raises many kinds of errors for unknown folders.
         except Exception as error:
             raise UserError(

@@ -42,7 +42,7 @@ def page(audit: Audit, pictures: Mapping[str, np.ndarray]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(_TEMPLATE.read_text()).render(
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=f"{audit.tables.identity['shards']['dataset']}, by {audit.tables.identity['encoder']}",
         facts=_facts(audit),
         figures=_figures(audit),

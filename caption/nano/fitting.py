@@ -73,7 +73,10 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
     target, begin = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
 
-    with target.exclusive(), tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+    with target.exclusive() as note, tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+        if note:
+            yield Progress(0, note=note)
+
         # Model and sets.
         scratch = Folder(place)
         torch.manual_seed(request.seed)

@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from caption.encoders import MERGES, EncoderSource
 from caption.torchvision_ops import declare
 from synth.errors import UserError
+from synth.sets.storage import reading
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 SIZE = 64  # pixels a side
@@ -68,7 +69,9 @@ def carried_on(source: EncoderSource) -> Any:
     # Weights.
     model = build()
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(source.weights).items()})
+        with reading(source.weights):
+            tensors = load_file(source.weights)
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, SafetensorError):
         raise UserError(
             f"{source.weights} does not hold the weights of nano's architecture; {advice}"

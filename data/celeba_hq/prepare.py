@@ -46,8 +46,8 @@ def find(root: Path) -> Splits:
         )
 
     # Each picture has captions and a split.
-    captioned = {name[: -len(".txt")] for name in originals.sizes(texts, SOURCE, suffixes={".txt"})}
-    originals.require_pairs(files, captioned, str(texts), SOURCE)
+    captioned = caption_files.by_stem(texts, SOURCE)
+    pairs = originals.require_pairs(files, captioned, str(texts), SOURCE)
     for split, names in listed.items():
         originals.require_all(names, files, f"{split}/filenames.pickle", SOURCE)
     if alone := files.keys() - listed["train"] - listed["test"]:
@@ -57,7 +57,7 @@ def find(root: Path) -> Splits:
     # Splits.
     def original(name: str) -> Original:
         file = files[name]
-        captions = caption_files.beside(texts / f"{name}.txt", SOURCE)
+        captions = caption_files.beside(texts / captioned[pairs[name]], SOURCE)
         return Original(f"{images.name}/{file}", captions, bytes=sizes[file])
 
     pictures = {

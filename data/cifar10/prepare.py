@@ -1,5 +1,5 @@
-"""CIFAR-10 (Krizhevsky 2009): pictures of 32 x 32 pixels in ten classes, from its binary version or a tree of
-picture files.
+"""CIFAR-10 (Krizhevsky 2009): pictures of 32 x 32 pixels in ten classes, from its binary version, its Python
+version or a tree of picture files.
 
 The set has no captions. Each picture gets one, of its class: "a photo of an airplane". Pictures of the tree
 are ordered by their number within the class. Thus every shard mixes the classes, as the binary version does.
@@ -7,13 +7,14 @@ are ordered by their number within the class. Thus every shard mixes the classes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from data import command, originals
+from data import command, originals, pickled_arrays
 from data.command import Out, Workers
 from data.originals import Files, Original, Pictures, Source, Splits
 from data.requests import PrepareRequest
@@ -31,6 +32,8 @@ WHOLE = {"train": 50_000, "test": 10_000}
 SIDE = 32
 BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 NAMES = "batches.meta.txt"
+PYTHON_BATCHES = {split: [file.removesuffix(".bin") for file in files] for split, files in BATCHES.items()}
+PYTHON_NAMES = "batches.meta"
 
 _RECORD = 1 + 3 * SIDE * SIDE  # bytes: the class, then red, green, blue
 
@@ -50,9 +53,28 @@ class Records:
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
 
 
+@dataclass(frozen=True)
+class PythonRecords:
+    """Pictures of the Python version, by file and number: "test_batch/00007"."""
+
+    root: str
+
+    def open(self, name: str) -> Image.Image:
+        """Returns the picture of a record."""
+        file, number = name.split("/")
+        planes = _pixels(f"{self.root}/{file}")[int(number)].reshape(3, SIDE, SIDE)
+        return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+
+
 def find(root: Path) -> tuple[Splits, Pictures]:
     """Returns the pictures of both splits, and their reader. Raises UserError."""
-    splits, pictures = _trees(root) if (root / "train").is_dir() else _binary(root)
+    python = _inner(root, "cifar-10-batches-py")
+    if (root / "train").is_dir():
+        splits, pictures = _trees(root)
+    elif (python / PYTHON_NAMES).exists():
+        splits, pictures = _python(python)
+    else:
+        splits, pictures = _binary(_inner(root, "cifar-10-batches-bin"))
     originals.note_counts(splits, WHOLE)
     return splits, pictures
 
@@ -90,9 +112,53 @@ def _tree(root: Path, split: str) -> Sequence[Original]:
     return [_original(f"{split}/{name}", name.split("/")[0], sizes[name]) for name in ordered]
 
 
-def _binary(root: Path) -> tuple[Splits, Pictures]:
+def _inner(root: Path, name: str) -> Path:
+    """Returns the folder of that name below the root, if it exists, else the root."""
+    return root / name if (root / name).is_dir() else root
+
+
+def _python(folder: Path) -> tuple[Splits, Pictures]:
+    """Returns the pictures of the Python version, and their reader. Raises UserError."""
+    # Names of the classes.
+    names = pickled_arrays.read(folder / PYTHON_NAMES, SOURCE).get("label_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{folder / PYTHON_NAMES} has no label_names{SOURCE.advice}")
+
+    # Pictures.
+    splits = {
+        split: [o for file in files for o in _python_batch(folder / file, names)]
+        for split, files in PYTHON_BATCHES.items()
+    }
+    return splits, PythonRecords(str(folder))
+
+
+def _python_batch(file: Path, names: Sequence[str]) -> list[Original]:
+    """Returns the pictures of a pickled batch. Raises UserError if it holds anything else."""
+    # Arrays.
+    batch = pickled_arrays.read(file, SOURCE)
+    pixels, labels = batch.get("data"), batch.get("labels")
+    if not isinstance(pixels, np.ndarray) or not isinstance(labels, list):
+        raise UserError(f"{file} holds no data and labels{SOURCE.advice}")
+    if not labels or pixels.shape != (len(labels), _RECORD - 1):
+        raise UserError(f"{file} has not {_RECORD - 1:,} bytes of data for each of its labels{SOURCE.advice}")
+
+    # Classes with names.
+    if odd := [x for x in labels if not (isinstance(x, int) and 0 <= x < len(names))]:
+        fault = f"has pictures of the class {odd[0]!r:.60}, and {PYTHON_NAMES} names {len(names)}"
+        raise UserError(f"{file} {fault}{SOURCE.advice}")
+    size = file.stat().st_size
+    return [_original(f"{file.name}/{i:05d}", names[label], size) for i, label in enumerate(labels)]
+
+
+@lru_cache(maxsize=1)
+def _pixels(file: str) -> np.ndarray:
+    """Returns the pictures of a pickled batch: uint8 (N, 3072). Shards read one batch after another."""
+    pixels: np.ndarray = pickled_arrays.read(Path(file), SOURCE)["data"]
+    return pixels
+
+
+def _binary(folder: Path) -> tuple[Splits, Pictures]:
     """Returns the pictures of the binary version, and their reader. Raises UserError."""
-    folder = root / "cifar-10-batches-bin" if (root / "cifar-10-batches-bin").is_dir() else root
     names = list(originals.lines(folder / NAMES, SOURCE))
     splits = {
         split: [o for file in files for o in _batch(folder / file, names)] for split, files in BATCHES.items()
@@ -123,7 +189,7 @@ def main(
     root: Annotated[
         str,
         command.folder(
-            "--root", "The binary version, or a folder of train/CLASS/NAME.jpg and test/CLASS/NAME.jpg."
+            "--root", "The binary or Python version, or a folder of train/CLASS/NAME.jpg and test/CLASS/..."
         ),
     ],
     out: Out = "data/real/cifar10",

@@ -86,16 +86,18 @@ def _originals(
         raise UserError(
             f"{file} has captions of the picture {min(strangers)}, which it does not list{SOURCE.advice}"
         )
-    originals.require_pairs(sizes, {image_of[i]["file_name"] for i in captions}, file.name, SOURCE)
-    return [_original(folder, image_of[i], urls, captions[i], sizes) for i in sorted(captions)]
+    number_of = {image_of[i]["file_name"]: i for i in captions}
+    pairs = originals.require_pairs(sizes, number_of, file.name, SOURCE)
+    name_of = {number_of[listed]: name for name, listed in pairs.items()}
+    return [
+        _original(f"{folder}/{name_of[i]}", image_of[i], urls, captions[i], sizes[name_of[i]])
+        for i in sorted(name_of)
+    ]
 
 
-def _original(
-    folder: str, image: Json, licences: Json, captions: Sequence[str], sizes: Mapping[str, int]
-) -> Original:
-    name = image["file_name"]
+def _original(name: str, image: Json, licences: Json, captions: Sequence[str], size: int) -> Original:
     metadata = {"image_id": image["id"], "licence": licences[image["license"]]}
-    return Original(f"{folder}/{name}", tuple(captions), metadata, sizes[name])
+    return Original(name, tuple(captions), metadata, size)
 
 
 def _tables(file: Path) -> tuple[list[Json], list[Json], list[Json]]:

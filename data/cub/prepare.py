@@ -45,21 +45,22 @@ def find(root: Path, captions: Path) -> Splits:
     names, species = _names(folder), _table(folder / "classes.txt")
     labels = _table(folder / "image_class_labels.txt")
     sizes = originals.sizes(folder / "images", SOURCE)
-    originals.require_all(names.values(), sizes, "images.txt", SOURCE)
+    present = originals.require_all(names.values(), sizes, "images.txt", SOURCE)
+    names = {number: present[name] for number, name in names.items()}
     if unlabelled := names.keys() - labels.keys() or set(labels.values()) - species.keys():
         raise UserError(f"{folder} has no species for the number {min(unlabelled)}{SOURCE.advice}")
 
     # Each picture has captions and a split.
     texts = originals.first_of(captions, ("text_c10", "text"), TEXTS)
     stems = {number: name.rsplit(".", 1)[0] for number, name in names.items()}
-    captioned = {name[: -len(".txt")] for name in originals.sizes(texts, TEXTS, suffixes={".txt"})}
-    originals.require_pairs(stems.values(), captioned, str(texts), TEXTS)
+    captioned = caption_files.by_stem(texts, TEXTS)
+    pairs = originals.require_pairs(stems.values(), captioned, str(texts), TEXTS)
     split_of = _splits(captions, list(stems.values()))
 
     # Splits.
     def original(number: str) -> Original:
         metadata = {"class_id": int(labels[number]), "class_name": _words(species[labels[number]])}
-        lines = caption_files.beside(texts / f"{stems[number]}.txt", TEXTS)
+        lines = caption_files.beside(texts / captioned[pairs[stems[number]]], TEXTS)
         return Original(names[number], lines, metadata, sizes[names[number]])
 
     pictures = {
@@ -125,13 +126,12 @@ def _members(folder: Path, split: str, stems: list[str]) -> set[str]:
 
     # One by one.
     if file.suffix == ".pickle":
-        members = set(pickled_names.read(file, TEXTS))
-        originals.require_all(members, set(stems), str(file), SOURCE)
-        return members
+        members = pickled_names.read(file, TEXTS)
+        return set(originals.require_all(members, stems, str(file), SOURCE).values())
 
     # By species.
-    species = set(originals.lines(file, TEXTS))
-    originals.require_all(species, {stem.split("/")[0] for stem in stems}, str(file), SOURCE)
+    present = {stem.split("/")[0] for stem in stems}
+    species = set(originals.require_all(originals.lines(file, TEXTS), present, str(file), SOURCE).values())
     return {stem for stem in stems if stem.split("/")[0] in species}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from synth.errors import UserError
+from synth.sets.storage import reading
 
 PIXELS = 109  # the size of Noto Color Emoji's bitmaps, 136 x 128 pixels each
 
@@ -76,7 +77,9 @@ def find(path: str | None) -> Font:
             "Pillow cannot join the parts of emoji without FriBiDi; as root: apt-get install libfribidi0"
         )
 
-    # Colours.
+    # Colours. Pillow's errors do not tell a failing disk from another kind of font.
+    with reading(file), open(file, "rb") as content:
+        content.read()
     try:
         face = _draw(file, _FACE)
     except OSError as error:

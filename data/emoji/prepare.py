@@ -99,7 +99,7 @@ EXAMPLE = "python -m data emoji --size 32 --out data/real/emoji"  # of --help
 def main(
     path: Annotated[
         str | None,
-        options.text("--font", "FILE", "A font with colour bitmaps.  [default: Debian's Noto Color Emoji]"),
+        options.place("--font", "FILE", "A font with colour bitmaps.  [default: Debian's Noto Color Emoji]"),
     ] = None,
     seed: Seed = 0,
     test_share: TestShare = 0.1,

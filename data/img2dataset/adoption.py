@@ -21,6 +21,7 @@ from data.preparation import LAW, VERSIONED
 from data.summary import SetSummary
 from synth import settings
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.sets import completion, ledger
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
@@ -97,9 +98,9 @@ def describe_tar(job: AdoptJob) -> Iterator[int | Record]:
         file: Any = HashedFile(stream)
         for key, members in tars.read(file, storage.join(name)):
             try:
-                tally.take(key, _fitting(members, job.identity["size"]))
+                tally.take(key, _fitting(key, members, job.identity["size"]))
             except UnusableError as error:
-                tally.unusable.append((key, str(error)))
+                tally.refuse(key, error)
             if tally.total % _ADVANCE == 0:
                 yield _ADVANCE
         yield tally.total % _ADVANCE
@@ -135,9 +136,9 @@ def glance(storage: Storage, name: str) -> Glance:
         for key, members in islice(tars.read(file, storage.join(name)), _PROBES):
             count += 1
             try:
-                size = size or samples.examined(members, whole=True).size
+                size = size or samples.examined(key, members, whole=True).size
             except UnusableError as error:
-                first = f"{key}: {error}"
+                first = f"{escaped(key)}: {error}"
         end = file.tell()
 
     # Means per sample.
@@ -156,9 +157,9 @@ def planned(storage: Storage, sizes: dict[str, int], bytes: float) -> list[Part]
     return [Part(name, i, 0, counts[name], {}, len(sizes), counted=False) for i, name in enumerate(sizes)]
 
 
-def _fitting(members: dict[str, bytes], side: int) -> RawSample:
+def _fitting(key: str, members: dict[str, bytes], side: int) -> RawSample:
     """Returns a sample if its picture has the set's size. Raises UnusableError."""
-    sample = samples.examined(members, whole=True)
+    sample = samples.examined(key, members, whole=True)
     if sample.size != (side, side):
         width, height = sample.size
         raise UnusableError(f"its picture has {width} x {height} pixels, but those before it {side} x {side}")
@@ -168,7 +169,7 @@ def _fitting(members: dict[str, bytes], side: int) -> RawSample:
 def _unfit(name: str, unusable: Sequence[tuple[str, str]]) -> UnfitTarError:
     """Returns the error of a tar with unusable samples (key and reason), or without samples."""
     if not unusable:
-        return UnfitTarError(f"{name} holds no samples; remove it, or fetch it again")
+        return UnfitTarError(f"{name} holds no samples; fetch it again, or move it to another folder")
     key, reason = unusable[0]
     more = f" (and {len(unusable) - 1:,} more of this tar)" if len(unusable) > 1 else ""
     return UnfitTarError(

@@ -50,7 +50,12 @@ def main(
     ] = None,
     size: Annotated[
         int | None,
-        options.integer("--size", "Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]"),
+        options.integer(
+            "--size",
+            "Pixels a side of rewritten pictures, 1 to 4096.  [default: 256]",
+            least=1,
+            most=options.LARGEST,
+        ),
     ] = None,
     codec: Annotated[
         str | None,
@@ -68,7 +73,6 @@ def main(
     # Options.
     from data.img2dataset import adoption, rewriting
 
-    options.require_least(0, workers=workers)
     if out is None and (size is not None or codec):
         raise UserError("--size and --codec describe rewritten tars; give --out too, or leave them out")
 

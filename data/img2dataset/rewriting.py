@@ -91,11 +91,11 @@ def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
         file: Any = HashedFile(stream)
         for key, members in tars.read(file, place.join(name)):
             try:
-                sample, files = _rewritten(f"{name}/{key}", members, identity)
+                sample, files = _rewritten(name, key, members, identity)
                 writer.add(key, files)
                 tally.take(key, sample)
             except UnusableError as error:
-                tally.unusable.append((key, str(error)))
+                tally.refuse(key, error)
             if tally.total % _ADVANCE == 0:
                 yield _ADVANCE
         yield tally.total % _ADVANCE
@@ -123,11 +123,13 @@ def rewrite_tar(job: RewriteJob) -> Iterator[int | Record]:
     yield record
 
 
-def _rewritten(source: str, members: dict[str, bytes], identity: Json) -> tuple[RawSample, dict[str, bytes]]:
+def _rewritten(
+    tar: str, key: str, members: dict[str, bytes], identity: Json
+) -> tuple[RawSample, dict[str, bytes]]:
     """Returns a sample, and its members in the new tar. Raises UnusableError."""
     # Sample and key.
-    sample = samples.examined(members, whole=False)
-    if len(source.rsplit("/", 1)[1].encode()) > _LONGEST:
+    sample, source = samples.examined(key, members, whole=False), f"{tar}/{key}"
+    if len(key.encode()) > _LONGEST:
         raise UnusableError(f"its key is longer than {_LONGEST} bytes")
 
     # Picture.
@@ -195,7 +197,7 @@ class _Rewriting(Work):
             for key, members in tars.read(file, self._place.join(self._first)):
                 # Bytes of a sample.
                 try:
-                    _, files = _rewritten(f"{self._first}/{key}", members, self.identity)
+                    _, files = _rewritten(self._first, key, members, self.identity)
                     lengths.append(sample_bytes(files))
                 except UnusableError:
                     lengths.append(0)

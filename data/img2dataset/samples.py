@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from data.decoding import UndecodableError, decoding
-from data.squares import GREY
+from synth.foreign import escaped, is_utf8
 from synth.images import codecs
+from synth.images.conversion import GREY, rgb
 
 # A JPEG is examined at an eighth of its size. This reads all of its stream, but computes few pixels.
 _FINEST = 8
@@ -50,6 +51,10 @@ class Tally:
         self._grey, self._captions = self._grey + sample.grey, self._captions + len(sample.captions)
         self._bare += not sample.captions
 
+    def refuse(self, key: str, reason: UnusableError) -> None:
+        """Counts a sample that cannot be used. Its key may be any bytes."""
+        self.unusable.append((escaped(key), str(reason)))
+
     def content(self) -> Json:
         """Returns the counts for the tar's record, and its least and greatest key.
 
@@ -58,14 +63,19 @@ class Tally:
         return {**counts, "keys": [min(self.keys), max(self.keys)]}
 
 
-def examined(files: dict[str, bytes], *, whole: bool) -> RawSample:
+def examined(key: str, files: dict[str, bytes], *, whole: bool) -> RawSample:
     """Returns the sample of these members. Raises UnusableError.
 
     With `whole` it reads the picture to its end, else only its header."""
+    # Key. Records and tables are UTF-8.
+    if not is_utf8(key):
+        raise UnusableError("its name is not UTF-8")
+
     # Number of pictures.
-    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
-    if len(pictures) != 1:
-        raise UnusableError(f"it holds {len(pictures)} pictures instead of one")
+    try:
+        data = codecs.only_picture(files)
+    except ValueError as error:
+        raise UnusableError(f"it {error}") from None
 
     # Text files. NaN is no JSON, but common.
     try:
@@ -82,14 +92,17 @@ def examined(files: dict[str, bytes], *, whole: bool) -> RawSample:
 
     # Picture.
     try:
-        with decoding("a sample"), Image.open(io.BytesIO(pictures[0])) as picture:
+        with decoding("a sample"), Image.open(io.BytesIO(data)) as picture:
             size, grey = picture.size, picture.mode in GREY
             if whole:
                 picture.draft(None, (size[0] // _FINEST, size[1] // _FINEST))
                 picture.load()
+                # Other modes may have no defined white.
+                if picture.mode not in ("L", "RGB"):
+                    rgb(picture)
     except UndecodableError as error:
         raise UnusableError(f"its picture does not decode: {error}") from None
-    return RawSample(pictures[0], size, grey, captions, metadata)
+    return RawSample(data, size, grey, captions, metadata)
 
 
 def _captions(value: object) -> list[str]:

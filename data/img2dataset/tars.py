@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from synth.errors import UserError
+from synth.foreign import escaped, is_utf8
 from synth.sets import shards
+from synth.sets.damage import UnreadableError
 from synth.sets.storage import Storage
 
 _CHUNK = 1 << 20
 _STATS = "_stats.json"
+_DOWNLOAD = re.compile(r"(.+\.tar)\.(part|partial|filepart|crdownload|download|aria2|tmp|incomplete)")
 
 
 class UnfitTarError(UserError):
@@ -65,6 +68,17 @@ def find(storage: Storage) -> dict[str, int]:
     # Tars.
     sizes = storage.sizes()
     tars = {name: sizes[name] for name in sorted(sizes) if name.endswith(".tar")}
+
+    # Names that records can hold, and downloads that are complete.
+    for name in sizes:
+        if name in tars and not is_utf8(name):
+            raise UserError(f"the name of {escaped(storage.join(name))} is not UTF-8; rename it")
+        if match := _DOWNLOAD.fullmatch(name):
+            fault = f"{storage.join(match[1])} is a download that has not ended, as {name} shows"
+            raise UserError(f"{fault}; let it end, or fetch the tar again and remove {name}")
+        if name.endswith(".TAR"):
+            raise UserError(f"{storage.join(name)} has its extension in capitals; rename it to .tar")
+
     if not tars:
         raise UserError(
             f"{storage.url} holds no .tar; img2dataset writes them with --output_format webdataset"
@@ -87,17 +101,15 @@ def read(file: Any, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     Raises UserError if the tar is damaged, UnfitTarError if a key comes twice."""
     keys: set[str] = set()
     try:
-        for key, files in shards.read_members(file, name):
+        for key, files in shards.read_members(file, name, ended=True):
             if key in keys:
-                raise UnfitTarError(f"{name} has the key {key} twice; keys must be unique")
+                raise UnfitTarError(f"{name} has the key {escaped(key)} twice; keys must be unique")
             keys.add(key)
             yield key, files
-    except UnfitTarError:
-        raise
     # The tar is the owner's, so no command of exnihilo can make it again.
-    except UserError as error:
+    except UnreadableError as error:
         advice = "fetch it again, or let img2dataset write it again"
-        raise UserError(re.sub("remove it and .*", advice, str(error))) from None
+        raise UserError(f"{name} is damaged {error.reason}; {advice}") from None
 
 
 def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
@@ -115,9 +127,8 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
         try:
             samples[tar_of[file]] = int(json.loads(data)["successes"])
         except (ValueError, TypeError, KeyError):
-            raise UserError(
-                f"{storage.join(file)} is not what img2dataset writes; remove it, or fetch it again"
-            ) from None
+            advice = "fetch it again, or move it to another folder"
+            raise UserError(f"{storage.join(file)} is not what img2dataset writes; {advice}") from None
     return samples
 
 
@@ -152,7 +163,7 @@ def require_unique(storage: Storage, ranges: dict[str, tuple[str, str]]) -> None
         for key in _keys(storage, file):
             if key in file_of:
                 raise UnfitTarError(
-                    f"{file_of[key]} and {file} of {storage.url} both hold the key {key};"
+                    f"{file_of[key]} and {file} of {storage.url} both hold the key {escaped(key)};"
                     " keys must be unique over all tars"
                 )
             file_of[key] = file

@@ -16,9 +16,9 @@ Axes: S side of the picture, H side of a figure before it is resized, K side aft
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from synth.class_tables import Table
+from synth.compilation import cached_jit
 from synth.families import fractals
 from synth.families.fractals import FractalView
 from synth.images.pictures import Picture, UnfitError
@@ -140,7 +140,7 @@ def render(params: Params, size: int) -> Picture:
     return Picture(colour.rgb(canvas), foreground)
 
 
-@njit(cache=True)
+@cached_jit()
 def put_dark(
     drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray
 ) -> None:
@@ -154,7 +154,7 @@ def put_dark(
                 canvas[row, column], foreground[row, column] = resized, True
 
 
-@njit(cache=True)
+@cached_jit()
 def put_clean(
     drawn: np.ndarray, lit: np.ndarray, place: np.ndarray, canvas: np.ndarray, foreground: np.ndarray
 ) -> None:
@@ -174,7 +174,7 @@ def put_clean(
                 foreground[row, column] |= cover >= 0.5
 
 
-@njit(cache=True)
+@cached_jit()
 def _mix(drawn: np.ndarray, lit: np.ndarray, down: float, across: float) -> tuple[np.uint32, float]:
     """Returns the bilinear colour of a figure (H, H) against black at a point given in sides, and the share
     of it that is lit."""

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
 from synth.class_tables import Table, limit
+from synth.compilation import cached_jit
 from synth.images.pictures import Picture, UnfitError
 from synth.kernels import ifs
 from synth.seeds import Stream, word
@@ -131,7 +131,7 @@ def _search(key: int, fewest: int, most: int, fill: float) -> tuple[ifs.Row, ...
             return ifs.rows(system)
 
 
-@njit(cache=True)
+@cached_jit()
 def candidate(key: np.uint64, count: int) -> np.ndarray:
     """Draws a system of `count` maps with coefficients uniform on [-1, 1): float64 (N, 7)."""
     system = np.empty((count, 7))
@@ -166,7 +166,7 @@ def _spans(points: ifs.Points) -> np.ndarray:
     return np.array(spans)
 
 
-@njit(cache=True)
+@cached_jit()
 def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np.ndarray:
     """Returns the cell of each point, x to the right and y down, stretched to the frame inside the margin:
     int32 (P,)."""
@@ -186,7 +186,7 @@ def place(points: ifs.Points, spans: np.ndarray, size: int, margin: float) -> np
     return cells
 
 
-@njit(cache=True)
+@cached_jit()
 def filled(cells: np.ndarray, size: int) -> int:
     """Counts the different cells."""
     lit = np.zeros((size + 4) * (size + 4), np.uint8)
@@ -198,7 +198,7 @@ def filled(cells: np.ndarray, size: int) -> int:
     return total
 
 
-@njit(cache=True)
+@cached_jit()
 def paste(cells: np.ndarray, key: np.uint64, size: int) -> np.ndarray:
     """Pastes a patch of nine bits, uniform on 1..511, round each cell in turn: uint8 (S + 4, S + 4)."""
     side = size + 4

@@ -28,9 +28,9 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from synth.class_tables import Table, limit
+from synth.compilation import cached_jit
 from synth.images.pictures import Picture, UnfitError
 from synth.kernels import clouds, colour, ifs
 from synth.kernels.lines import draw_lines, scatter
@@ -267,7 +267,7 @@ def view(bounds: np.ndarray, shift: tuple[float, float], zoom: tuple[float, floa
     return window
 
 
-@njit(cache=True)
+@cached_jit()
 def spread(counts: np.ndarray, stencil: np.ndarray) -> tuple[np.ndarray, int]:
     """Adds one to the cells of the stencil round every point: counts (S + 4, S + 4) -> uint32 (S, S). Also
     returns the number of points within the picture."""

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numba import njit
 
+from synth.compilation import cached_jit
 from synth.images.pictures import Picture, box_average
 from synth.kernels.trigonometry import circle
 from synth.seeds import Stream, word
@@ -178,7 +178,7 @@ def perlin_quantiles() -> np.ndarray:
     return np.sort(noise.ravel()).reshape(4096, 16)[:, 8].astype(np.float32)
 
 
-@njit(cache=True)
+@cached_jit()
 def draw_orbits(ring: np.ndarray, noise: np.ndarray, orbits: int, key: np.uint64, canvas: int) -> np.ndarray:
     """Pushes the ring `orbits` times and draws it each time: uint8 (S, S). Words 0..L-1 of the stream `key`
     are the grey levels, the next L V the noise. `noise` (4096,) float32 holds its quantiles times c. Changes
@@ -192,7 +192,7 @@ def draw_orbits(ring: np.ndarray, noise: np.ndarray, orbits: int, key: np.uint64
     return pixels
 
 
-@njit(cache=True)
+@cached_jit()
 def push(
     ring: np.ndarray,
     noise: np.ndarray,
@@ -214,7 +214,7 @@ def push(
         rows[v] = np.int32(y[v] * scale)
 
 
-@njit(cache=True)
+@cached_jit()
 def draw_polygon(pixels: np.ndarray, columns: np.ndarray, rows: np.ndarray, grey: np.uint8) -> None:
     """Draws a closed polygon of 1-pixel lines, cut at the frame: pixels uint8 (S, S), columns and rows int32
     (V,).

@@ -61,7 +61,7 @@ def blocks() -> dict[str, Block]:
     """Returns all blocks by name. Each stands after the functions that it calls."""
     table: dict[str, Block] = {}
     for role in _ROLES:
-        for match in _FUNCTION.finditer((FOLDER / f"{role}.glsl").read_text()):
+        for match in _FUNCTION.finditer((FOLDER / f"{role}.glsl").read_text(encoding="utf-8")):
             # GLSL functions call earlier ones alone, so all callees are in the table already.
             body = match.group()[match.end("head") - match.start() :]
             needs = tuple(name for name in table if re.search(rf"\b{name}\(", body))

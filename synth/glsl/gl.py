@@ -8,18 +8,18 @@ their programs in one cyclic order. So if there is no room for all, the first on
 replaces the one before it.
 """
 
+import contextlib
 import ctypes
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from synth import caches
+from synth.compilation import cached_jit
 from synth.errors import UserError
 
 ALIVE = 96  # programs that a process keeps: 1 to 2 MB each
@@ -69,12 +69,12 @@ def draw(source: str, values: Values, size: int, name: str) -> np.ndarray:
     return _screen().draw(source, values, size, name)
 
 
-def cache_folder() -> str:
-    """Returns the folder of compiled shaders: MESA_SHADER_CACHE_DIR, or a folder of the user's cache."""
-    # A user without a writable home, as in some containers, caches in the temporary folder.
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = home if os.access(Path(home).parent, os.W_OK) else tempfile.gettempdir()
-    return os.environ.get("MESA_SHADER_CACHE_DIR") or os.path.join(folder, "exnihilo")
+def cache_folder() -> str | None:
+    """Returns the folder of compiled shaders: MESA_SHADER_CACHE_DIR, or a folder of the user's cache.
+
+    Returns None if the user has no cache."""
+    folder = os.environ.get("MESA_SHADER_CACHE_DIR") or caches.folder("exnihilo")
+    return str(folder) if folder else None
 
 
 class _Screen:
@@ -174,9 +174,11 @@ def _screen() -> _Screen:
 
 def _prepare_environment(device: str) -> None:
     """Sets Mesa's environment before Mesa is loaded. Keeps the variables that the user has set."""
-    folder = cache_folder()
-    os.makedirs(folder, exist_ok=True)
-    os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
+    # Without a cache, Mesa compiles each program again.
+    if folder := cache_folder():
+        os.environ.setdefault("MESA_SHADER_CACHE_DIR", folder)
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
     # Software rendering takes one thread, as there is a worker on each core.
     if device == "software":
         os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
@@ -209,7 +211,7 @@ def _create_context(device: str) -> Any:
     return context
 
 
-@njit(cache=True)
+@cached_jit()
 def _upright(rows: np.ndarray) -> np.ndarray:
     """Turns rows from the bottom up with alpha, uint8 (S, S, 4), into rows from the top down without alpha,
     (S, S, 3)."""

@@ -86,7 +86,7 @@ def twigl(code: str, mode: str) -> ShaderSource:
     if name == "geekest":
         output = {"": "gl_FragColor", "300": "o", "mrt": "o0 = o1"}[manner]
         clear = f"{output} = vec4(0, 0, 0, 1);"
-        head += "#define FC gl_FragCoord\n" + (FOLDER / "twigl.glsl").read_text()
+        head += "#define FC gl_FragCoord\n" + (FOLDER / "twigl.glsl").read_text(encoding="utf-8")
         code = f"void main() {{\n    {clear}\n{code}\n}}\n"
     return ShaderSource(f"twigl {mode}", _complete(head + code))
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from PIL import Image, UnidentifiedImageError
 from zlib_ng import zlib_ng
 
-from synth.images import huffman
+from synth.compilation import cached_jit
+from synth.images import conversion, huffman
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2}
@@ -58,24 +58,42 @@ CODECS = {
     "jpeg": Codec("jpg", encode_jpeg),
 }
 EXTENSIONS = {"png", "webp", "jpg", "jpeg"}  # extensions that a reader takes for pictures
+_READ = "jpg, jpeg, png and webp"
+
+
+def only_picture(files: dict[str, bytes]) -> bytes:
+    """Returns the picture of a sample, given its files by extension.
+
+    Raises ValueError if there is none or more than one. The error names a picture of a kind that is not
+    read."""
+    pictures = [data for extension, data in files.items() if extension in EXTENSIONS]
+    if len(pictures) != 1:
+        others = sorted((conversion.EXTENSIONS - EXTENSIONS).intersection(files))[:1]
+        unread = "".join(f"; .{other} is of a kind that is not read ({_READ} are)" for other in others)
+        raise ValueError(f"holds {len(pictures)} pictures instead of one{unread}")
+    return pictures[0]
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Returns the pixels of a picture file: uint8 (H, W, C), C as stored. Raises ValueError if it does not
-    decode."""
+    """Returns the pixels of a picture file, upright: uint8 (H, W, C), C = 1 for 8-bit grey, else 3.
+
+    Raises ValueError if it does not decode."""
     try:
         # PNGs of this module have a faster reader than Pillow's.
         pixels = _decode_simple_png(data)
         if pixels is not None:
             return pixels
         with Image.open(io.BytesIO(data)) as picture:
-            array = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+            grey = picture.mode == "L" and not picture.has_transparency_data
+            pixels = np.asarray(conversion.upright(picture))
+            return np.ascontiguousarray(pixels[..., :1]) if grey else pixels
     # Pillow and zlib have exceptions of their own for damaged files.
     except UnidentifiedImageError:
         raise ValueError("not a readable picture: its format is unknown") from None
-    except (OSError, SyntaxError, zlib_ng.error) as error:  # type: ignore[misc]
-        raise ValueError(f"not a readable picture: {error}") from None
-    return array if array.ndim == 3 else array[..., None]
+    except ValueError:
+        raise
+    except (OSError, zlib_ng.error, *conversion.DAMAGED) as error:  # type: ignore[misc]
+        raise ValueError(f"not a readable picture: {str(error) or type(error).__name__}") from None
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:
@@ -113,7 +131,7 @@ def _decode_simple_png(data: bytes) -> np.ndarray | None:
     return _summed(body) if (rows[:, 0] == 1).all() else None
 
 
-@njit(cache=True)
+@cached_jit()
 def _summed(differences: np.ndarray) -> np.ndarray:
     """Undoes filter 1 by running sums along each row, modulo 256: uint8 (H, W, C) -> the same."""
     # A running sum has a carry, so each channel goes along its row alone.

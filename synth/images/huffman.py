@@ -6,8 +6,9 @@ Every inflater reads it. Symbols are bytes, and END.
 """
 
 import numpy as np
-from numba import njit
 from zlib_ng import zlib_ng
+
+from synth.compilation import cached_jit
 
 END = 256
 _LONGEST = 15  # bits of a byte's code
@@ -22,7 +23,7 @@ def compress(data: np.ndarray) -> bytes:
     return b"\x78\x01" + _deflate(data).tobytes() + zlib_ng.adler32(data).to_bytes(4, "big")
 
 
-@njit(cache=True)
+@cached_jit()
 def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
     """Returns the bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). If one
     would be longer than `longest`, frequencies are halved until none is."""
@@ -40,7 +41,7 @@ def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
     return lengths
 
 
-@njit(cache=True)
+@cached_jit()
 def _deflate(data: np.ndarray) -> np.ndarray:
     """Returns one final block with a dynamic code: uint8 (M,)."""
     # The code.
@@ -64,7 +65,7 @@ def _deflate(data: np.ndarray) -> np.ndarray:
     return out.view(np.uint8)[: 8 * place + np.int64((bits + np.uint64(7)) >> np.uint64(3))].copy()
 
 
-@njit(cache=True)
+@cached_jit()
 def _count(data: np.ndarray) -> np.ndarray:
     """Counts each byte: int64 (257,), the last 0. Four tables take turns, so that no count waits for the one
     before it."""
@@ -81,7 +82,7 @@ def _count(data: np.ndarray) -> np.ndarray:
     return first + second + third + fourth
 
 
-@njit(cache=True)
+@cached_jit()
 def _depths(weights: np.ndarray) -> np.ndarray:
     """Returns the depths of the leaves of Huffman's tree, at least 1: int64 (K,). There are two queues: the
     leaves in ascending order, and the nodes in the order of their making. The two lightest heads make the
@@ -113,7 +114,7 @@ def _depths(weights: np.ndarray) -> np.ndarray:
     return result
 
 
-@njit(cache=True)
+@cached_jit()
 def _codes(lengths: np.ndarray) -> np.ndarray:
     """Returns the canonical code of these lengths, first bit lowest: int64 (K,) (RFC 1951, 3.2.2)."""
     # Codes of one length are consecutive numbers. Deflate writes a code's highest bit first.
@@ -128,7 +129,7 @@ def _codes(lengths: np.ndarray) -> np.ndarray:
     return codes
 
 
-@njit(cache=True)
+@cached_jit()
 def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the block's heading as words and their widths, two uint64 (H,). It holds final, dynamic, 257
     code lengths and the length 0 of the one distance. The lengths are written in a code of their own."""
@@ -148,7 +149,7 @@ def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return words, widths
 
 
-@njit(cache=True)
+@cached_jit()
 def _write(
     out: np.ndarray,
     place: int,

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from PIL import Image
+
+from synth.compilation import cached_jit
 
 Stats = dict[str, Any]
 
@@ -92,7 +93,7 @@ def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(picture).reshape(side, side, -1)
 
 
-@njit(cache=True)
+@cached_jit()
 def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     """Averages K x K boxes of one channel: uint8 (S K, S K) -> (S, S)."""
     size, area = pixels.shape[0] // factor, factor * factor
@@ -119,7 +120,7 @@ def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True)
+@cached_jit()
 def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Returns two tallies by side (0 background, 1 foreground): int64 (2, 2, 2). The first covers all pixels
     of the side, the second those of its most frequent level. A tally is the number of pixels and the sum of
@@ -134,7 +135,7 @@ def _grey_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return tallies
 
 
-@njit(cache=True)
+@cached_jit()
 def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Returns two tallies by side: int64 (2, 2, 4). The first covers all pixels of the side, the second those
     in its fullest box. A tally is the number of pixels and the sums of their channels. Levels are uint8 (H W
@@ -153,7 +154,7 @@ def _rgb_tallies(levels: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return tallies
 
 
-@njit(cache=True)
+@cached_jit()
 def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
     """Returns the box of each pixel, the upper four bits of its channels: uint16 (H W,)."""
     boxes = np.empty(levels.size // 3, np.uint16)
@@ -164,7 +165,7 @@ def _rgb_boxes(levels: np.ndarray) -> np.ndarray:
     return boxes
 
 
-@njit(cache=True)
+@cached_jit()
 def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
     """Counts the pixels of each side and value: int64 (2, width). Neighbours are often alike. So four tables
     take turns, and no count waits for the one before it."""
@@ -182,7 +183,7 @@ def _count(values: np.ndarray, sides: np.ndarray, width: int) -> np.ndarray:
     return tables.sum(axis=0).astype(np.int64).reshape(2, width)
 
 
-@njit(cache=True)
+@cached_jit()
 def _sum_rgb(
     levels: np.ndarray, sides: np.ndarray, boxes: np.ndarray, behind: int, before: int, sums: np.ndarray
 ) -> None:
@@ -212,7 +213,7 @@ def _sum_rgb(
     sums[1, 1] = near_r, near_g, near_b
 
 
-@njit(cache=True)
+@cached_jit()
 def _box(sides: np.ndarray) -> tuple[int, int, int, int]:
     """Returns left, top, right and bottom [ , ) of the nonzero area of uint8 (H, W). All are 0 if there is
     none."""

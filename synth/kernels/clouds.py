@@ -10,15 +10,15 @@ Axes: G = 2^n + 1 points a side, S pixels a side, H = G - 1 of the level before.
 """
 
 import numpy as np
-from numba import njit
 
+from synth.compilation import cached_jit
 from synth.kernels.trigonometry import exponential
 from synth.seeds import word
 
 UNIT = 65536  # of height
 
 
-@njit(cache=True)
+@cached_jit()
 def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
     """Returns the cloud of a stream: int32 (G, G), the smallest grid with S or more steps a side."""
     # Corners.
@@ -34,7 +34,7 @@ def heights(key: np.uint64, size: int, decay: float) -> np.ndarray:
     return grid
 
 
-@njit(cache=True)
+@cached_jit()
 def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) -> tuple[np.ndarray, int]:
     """Returns the next level, int32 (H + 1, H + 1) -> (2 H + 1, 2 H + 1), and the counter of the first unused
     word."""
@@ -72,7 +72,7 @@ def _refine(coarse: np.ndarray, most: np.int32, key: np.uint64, counter: int) ->
     return fine, counter + noise.size // 4
 
 
-@njit(cache=True)
+@cached_jit()
 def _noise(key: np.uint64, counter: int, rows: int, words: int, most: np.int32) -> np.ndarray:
     """Draws displacements in -most..most, from `words` words a row: int32 (rows, 4 words)."""
     bits = np.empty(rows * words, np.uint64)

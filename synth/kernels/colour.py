@@ -9,14 +9,14 @@ Axes: S side of a picture, G of a grid of heights.
 """
 
 import numpy as np
-from numba import njit
 
+from synth.compilation import cached_jit
 from synth.kernels.trigonometry import exponential
 
 HUE_MODES = {"byte-wrap": 2.0, "uniform": 360.0 / 256.0}  # degrees that a hue byte stands for
 
 
-@njit(cache=True)
+@cached_jit()
 def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
     """Returns the packed colour of three bytes. A unit of hue is `degrees` degrees."""
     # Sector 0..6 of the wheel, and the chroma.
@@ -33,7 +33,7 @@ def pixel(hue: int, saturation: int, value: int, degrees: float) -> np.uint32:
     return packed
 
 
-@njit(cache=True)
+@cached_jit()
 def hues(saturation: int, value: int, degrees: float) -> np.ndarray:
     """Returns the 256 hues of one saturation and value: uint32 (256,)."""
     palette = np.empty(256, np.uint32)
@@ -42,7 +42,7 @@ def hues(saturation: int, value: int, degrees: float) -> np.ndarray:
     return palette
 
 
-@njit(cache=True)
+@cached_jit()
 def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Paints the pixels of a picture, uint32 (S, S), at which counts (S, S) are not zero. Returns their mask:
     bool (S, S). The hue byte is (255 count / greatest count + start) mod 256."""
@@ -65,7 +65,7 @@ def paint_counts(counts: np.ndarray, start: float, palette: np.ndarray, picture:
     return lit
 
 
-@njit(cache=True)
+@cached_jit()
 def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: float) -> np.ndarray:
     """Colours the upper left of a cloud of heights, int32 (G, G), 65,536 to the unit: uint32 (S, S).
 
@@ -95,7 +95,7 @@ def paint_heights(heights: np.ndarray, size: int, law: np.ndarray, degrees: floa
     return picture
 
 
-@njit(cache=True)
+@cached_jit()
 def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     """Blurs a picture, uint32 (S, S), by a 3 x 3 Gaussian, mirrored about its outermost pixels: columns, then
     rows, in whole levels."""
@@ -124,7 +124,7 @@ def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     return out.view(np.uint32)
 
 
-@njit(cache=True)
+@cached_jit()
 def rgb(picture: np.ndarray) -> np.ndarray:
     """Returns a picture uint32 (S, S) as uint8 (S, S, 3)."""
     packed = picture.reshape(-1)
@@ -136,7 +136,7 @@ def rgb(picture: np.ndarray) -> np.ndarray:
     return levels.reshape(picture.shape[0], picture.shape[1], 3)
 
 
-@njit(cache=True)
+@cached_jit()
 def grey(picture: np.ndarray) -> np.ndarray:
     """Returns the luma (ITU-R BT.601) of a picture uint32 (S, S): uint8 (S, S, 1)."""
     out = np.empty((picture.shape[0], picture.shape[1], 1), np.uint8)

@@ -16,8 +16,8 @@ Axes: N maps, L orbits, P points, S side of a picture.
 from functools import cache, lru_cache
 
 import numpy as np
-from numba import njit
 
+from synth.compilation import cached_jit
 from synth.kernels.trigonometry import sine
 from synth.seeds import word
 
@@ -54,7 +54,7 @@ def _memory(steps: int) -> Points:
     return np.empty((steps, _ORBITS), np.float32), np.empty((steps, _ORBITS), np.float32)
 
 
-@njit(cache=True)
+@cached_jit()
 def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
     """Draws a random system of `count` maps with alpha uniform on [low, high): float64 (N, 7). Draws words
     0.. of `key`.
@@ -82,7 +82,7 @@ def sample(key: np.uint64, count: int, low: float, high: float) -> np.ndarray:
     return system
 
 
-@njit(cache=True)
+@cached_jit()
 def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.ndarray:
     """Draws singular values with sum of (s1 + 2 s2) = alpha and 1 >= s1 >= s2 >= 0: float64 (N, 2). Draws
     words `first`.. of the stream.
@@ -110,7 +110,7 @@ def singular_values(key: np.uint64, first: int, count: int, alpha: float) -> np.
     return values
 
 
-@njit(cache=True)
+@cached_jit()
 def rotation(turns: float, signs: np.uint64) -> np.ndarray:
     """Returns a rotation by `turns` turns times diag(+-1, +-1): float64 (2, 2). The signs are the two lowest
     bits of `signs`."""
@@ -121,7 +121,7 @@ def rotation(turns: float, signs: np.uint64) -> np.ndarray:
     return np.array([[cos * first, -sin * second], [sin * first, cos * second]])
 
 
-@njit(cache=True)
+@cached_jit()
 def weigh(system: np.ndarray) -> None:
     """Sets p of every map in proportion to |det|, or evenly if all determinants are zero."""
     total = 0.0
@@ -132,7 +132,7 @@ def weigh(system: np.ndarray) -> None:
         row[6] = row[6] / total if total > 0.0 else 1.0 / system.shape[0]
 
 
-@njit(cache=True)
+@cached_jit()
 def fixed_point(row: np.ndarray) -> tuple[float, float]:
     """Returns the fixed point of a map (7,), or the origin if there is none or more than one."""
     # Cramer's rule for (I - A) x = b.
@@ -141,7 +141,7 @@ def fixed_point(row: np.ndarray) -> tuple[float, float]:
     return ((e * (1.0 - d) + b * f) / det, (f * (1.0 - a) + c * e) / det) if det != 0.0 else (0.0, 0.0)
 
 
-@njit(cache=True)
+@cached_jit()
 def largest_stretch(a: float, b: float, c: float, d: float) -> float:
     """Returns the larger singular value of the linear part of a map."""
     # s1^2 + s2^2 is the sum of squares, and s1 s2 is |det|.
@@ -150,7 +150,7 @@ def largest_stretch(a: float, b: float, c: float, d: float) -> float:
     return np.sqrt(0.5 * (square + np.sqrt(max(0.0, square * square - 4.0 * det * det))))
 
 
-@njit(cache=True)
+@cached_jit()
 def bounds(points: Points) -> np.ndarray:
     """Returns the box of points: float64 (2, 2), rows x and y, least and greatest. Entries are not finite if
     a point is not.
@@ -170,7 +170,7 @@ def bounds(points: Points) -> np.ndarray:
     return box
 
 
-@njit(cache=True)
+@cached_jit()
 def histogram(points: Points, window: np.ndarray, size: int, strides: np.ndarray) -> np.ndarray:
     """Counts the points on each pixel: uint32 (S + 4, S + 4), the picture within an apron of one pixel within
     a ring.
@@ -220,7 +220,7 @@ def strides(orientation: int, size: int) -> np.ndarray:
     return np.array([first, -down if down in flipped else down, -across if across in flipped else across])
 
 
-@njit(cache=True)
+@cached_jit()
 def _iterate(
     system: np.ndarray,
     start_x: np.float32,
@@ -267,7 +267,7 @@ def _iterate(
             ys[row, j] = y[j] = next_y[j]
 
 
-@njit(cache=True)
+@cached_jit()
 def _thresholds(probabilities: np.ndarray) -> np.ndarray:
     """Returns the thresholds of maps: int32 (N,). 16-bit numbers from threshold k up to the next choose map
     k. Probabilities need not sum to one."""
@@ -278,13 +278,13 @@ def _thresholds(probabilities: np.ndarray) -> np.ndarray:
     return least
 
 
-@njit(cache=True, inline="always")
+@cached_jit(inline="always")
 def _within(value: np.float32, most: np.float32) -> np.float32:
     value = value if value > np.float32(0.0) else np.float32(0.0)  # also NaN
     return value if value < most else most
 
 
-@njit(cache=True, inline="always")
+@cached_jit(inline="always")
 def _uniform(key: np.uint64, counter: int) -> float:
     """Returns word `counter` as a float64 uniform on [0, 1)."""
     return np.float64(word(key, np.uint64(counter)) >> np.uint64(11)) * 2.0**-53

@@ -4,13 +4,13 @@ Axes: Q lines, S side of a picture.
 """
 
 import numpy as np
-from numba import njit
 
+from synth.compilation import cached_jit
 from synth.kernels.trigonometry import sine
 from synth.seeds import word
 
 
-@njit(cache=True)
+@cached_jit()
 def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.ndarray:
     """Draws lines in a square of side 1, with middle, direction and length uniform: float64 (Q, 4). A row
     holds the middle's place down and across, and the line's extent down and across. Four words of the stream
@@ -24,7 +24,7 @@ def scatter(key: np.uint64, count: int, shortest: float, longest: float) -> np.n
     return lines
 
 
-@njit(cache=True)
+@cached_jit()
 def draw_lines(lines: np.ndarray, width: int, canvas: np.ndarray, foreground: np.ndarray) -> None:
     """Draws lines (Q, 4), in pixels, in black over a canvas uint32 (S, S), and takes them out of the
     foreground. A line has one stretch of `width` pixels in every row that it meets. A line flatter than a

@@ -7,7 +7,8 @@ multiplications only, in a fixed order, without fused operations. The error is b
 import math
 
 import numpy as np
-from numba import njit
+
+from synth.compilation import cached_jit
 
 # sin(2 pi t) = sum of (-1)^k (2 pi)^(2k+1) / (2k+1)! t^(2k+1), to k = 9, which is enough for a quarter turn.
 _POWERS = [1.0]
@@ -16,7 +17,7 @@ for _ in range(19):
 _SERIES = np.array([(-1) ** k * _POWERS[2 * k + 1] / math.factorial(2 * k + 1) for k in range(10)])
 
 
-@njit(cache=True)
+@cached_jit()
 def sine(turns: float) -> float:
     """Returns sin(2 pi turns), float64."""
     # The angle within a quarter turn of 0.
@@ -33,7 +34,7 @@ def sine(turns: float) -> float:
     return total * t
 
 
-@njit(cache=True)
+@cached_jit()
 def exponential(x: float) -> float:
     """Returns e^x, float64, for x from -16 to 16."""
     # The series at x / 1024, which is within 1/64.
@@ -47,7 +48,7 @@ def exponential(x: float) -> float:
     return total
 
 
-@njit(cache=True)
+@cached_jit()
 def circle(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns cosines and sines of the angles 2 pi v / steps, v = 0..steps-1: two float64 arrays (steps,)."""
     cosines, sines = np.empty(steps), np.empty(steps)

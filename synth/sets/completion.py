@@ -53,6 +53,7 @@ class Progress(NamedTuple):
 
     amount: int  # pictures or rows done since the last step; negative if a worker was lost
     retried: str | None = None  # the sentence that names the lost worker's part
+    note: str | None = None  # another sentence for a person
 
 
 class Probe(NamedTuple):
@@ -165,7 +166,10 @@ def complete(work: Work, terms: Execution) -> Generator[Estimate | Progress | Ou
     _require_ray(terms)
     records: list[Record] = []
     retries = 0
-    with work.storage.exclusive():
+    with work.storage.exclusive() as note:
+        if note:
+            yield Progress(0, note=note)
+
         # Another run may have changed the place before the lock was taken.
         target = _examine(work, terms)
         yield _foresee(work, target, terms)

@@ -22,6 +22,7 @@ class About:
     record: str  # description of a sample's JSON
     captions: bool = False  # samples have a .txt
     numbered: bool = True  # keys are indices in nine digits
+    folders: bool = False  # keys are paths
 
 
 def document(manifest: Json, entries: About) -> bytes:
@@ -65,17 +66,20 @@ def _document(manifest: Json, entries: About) -> Json:
     # Fields, each from one set of files.
     key = "The sample's key: its index in nine digits." if entries.numbered else "The sample's key."
     regex = {"regex": "([0-9]{9})" if entries.numbered else r"([^./]+)\.[^/]*$"}
+    file_name = "filename"
+    if entries.folders:
+        file_name, regex = "fullpath", {"regex": r"((?:.*/)?[^./]+)\.[^/]*$"}
     pictures = [
-        _field("pictures/key", "sc:Text", key, "picture-files", "filename", transform=regex),
+        _field("pictures/key", "sc:Text", key, "picture-files", file_name, transform=regex),
         _field("pictures/picture", "sc:ImageObject", "The picture.", "picture-files", "content"),
     ]
     records = [
-        _field("records/key", "sc:Text", key, "record-files", "filename", transform=regex),
+        _field("records/key", "sc:Text", key, "record-files", file_name, transform=regex),
         _field("records/record", "sc:Text", entries.record, "record-files", "content"),
     ]
     sentences = "People's captions, one a line."
     captions = [
-        _field("captions/key", "sc:Text", key, "caption-files", "filename", transform=regex),
+        _field("captions/key", "sc:Text", key, "caption-files", file_name, transform=regex),
         _field("captions/captions", "sc:Text", sentences, "caption-files", "content"),
     ]
 

@@ -58,7 +58,7 @@ def load(storage: Storage) -> State:
 
     # A closed set.
     if MANIFEST in sizes:
-        manifest = read_manifest(storage)
+        manifest = read_manifest(storage, advice=_ELSEWHERE)
         identity, name = manifest["identity"], storage.join(MANIFEST)
         records = [_record({**entry, "identity": identity}, name) for entry in manifest["parts"]]
         return State(sizes, {r.file: r for r in records}, manifest)
@@ -190,17 +190,28 @@ def write_manifest(storage: Storage, manifest: Json) -> None:
     storage.write(MANIFEST, _readable(manifest))
 
 
-def read_manifest(storage: Storage) -> Json:
-    """Returns the manifest of a finished set. Raises UserError if there is none or it is damaged."""
+def read_manifest(storage: Storage, *, advice: str = "give a folder that holds a set of exnihilo") -> Json:
+    """Returns the manifest of a finished set.
+
+    Raises UserError, which ends with the advice, if there is none, or it is another program's or damaged."""
     try:
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         fault = f"{storage.url} {_unfinished(storage)}"
         raise UserError(f"{fault}; give the command that makes it (again)") from None
     if not _is_manifest(manifest):
-        fault = f"{storage.join(MANIFEST)} is damaged or of another version"
-        raise UserError(f"{fault}; remove it and make the set again")
+        raise UserError(f"{storage.join(MANIFEST)} {_fault(manifest)}; {advice}")
     return manifest
+
+
+def _fault(content: Any) -> str:
+    """Returns a phrase about a file that has the name of a manifest and is none.
+
+    The file may be another program's, so no sentence advises to remove it."""
+    if content is None:
+        return "is not exnihilo's, or is damaged"
+    ours = isinstance(content, dict) and {"format", "fingerprint"} <= content.keys()
+    return "is damaged or of another version of exnihilo" if ours else "is not exnihilo's"
 
 
 def _is_manifest(content: Any) -> bool:
@@ -256,7 +267,7 @@ def _record(values: Any, name: str) -> Record:
         record = None
     if record is None or not all(isinstance(getattr(record, field), int) for field in numbers):
         fault = f"{name} is no record that this version of exnihilo reads"
-        raise UserError(f"{fault}; remove it, or give another --out")
+        raise UserError(f"{fault}; move it to another folder, or {_ELSEWHERE}")
     return record
 
 

@@ -9,12 +9,14 @@ task that raises is not.
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
 
@@ -159,6 +161,14 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         environment["py_modules"] = [str(ROOT / package) for package in packages]
         options = {"address": address}
 
+    # A folder for Ray's files, which are sockets too: their paths must be short.
+    if not address and (folder := caches.scratch_of_ray()):
+        options["_temp_dir"] = folder
+
+    # Without a token in the environment, Ray of a user without a home ends.
+    if not address and not caches.home_holds(".ray"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+
     # The start.
     logging.getLogger("ray").setLevel(logging.ERROR)
     on_end = signal.getsignal(signal.SIGTERM)
@@ -176,7 +186,7 @@ def ray_session(workers: int | None, address: str | None, packages: Iterable[str
         signal.signal(signal.SIGTERM, on_end)
 
     # Ray prints the failures of workers to standard output, which is for results. `run` yields them as Retry.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             yield ray
         finally:

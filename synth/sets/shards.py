@@ -5,11 +5,10 @@ A shard is a USTAR archive (mtime 0, no owner). The members of a sample are adja
 read it as it is.
 """
 
+import contextlib
 import hashlib
 import io
 import json
-import mmap
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
@@ -17,11 +16,14 @@ from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 import numpy as np
 
 from synth.errors import UserError
+from synth.foreign import escaped
 from synth.images import codecs
 from synth.images.pictures import box_average
 from synth.sets import ledger
+from synth.sets.damage import UnreadableError, judged
+from synth.sets.mapping import mapped
 from synth.sets.records import Part
-from synth.sets.storage import Storage, open_storage
+from synth.sets.storage import Storage, open_storage, reading
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -116,27 +118,52 @@ class ShardWriter:
             self._tar.members.clear()  # type: ignore[attr-defined]
 
 
-def read_members(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yields the samples of a tar as stored: key and files by extension. Raises UserError, naming the member,
-    if the tar ends early or is no tar."""
+def split_member(name: str) -> tuple[str, str] | None:
+    """Returns key and extension of a tar's member as webdataset does, or None for a member of no sample.
+
+    The key is the path up to the first dot of the base name. The extension is in lower case."""
+    # Metadata of webdataset.
+    first = name.split("/", 1)[0]
+    if first.startswith("__") and first.endswith("__") and len(first) >= 4:
+        return None
+
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    # A hidden file has its folder as key. One below a folder with a dot belongs to no sample.
+    if not dot or not (stem or (slash and "." not in folder)):
+        return None
+    return f"{folder}{slash}{stem}", extension.lower()
+
+
+def read_members(file: BinaryIO, name: str, *, ended: bool = False) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yields the samples of a tar as stored: key and files by extension.
+
+    Raises UnreadableError, naming the member, if the tar ends early or is no tar.
+
+    With `ended`, also raises UserError if the tar has no end mark: a download may have stopped there."""
     key, last = "", "its start"
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with reading(name), tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                if not member.isfile():
+                if not member.isfile() or not (parts := split_member(member.name)):
                     continue
-                last = member.name.rsplit("/", 1)[-1]
+                last = escaped(member.name)
                 data = tar.extractfile(member).read()  # type: ignore[union-attr]
 
                 # A sample ends at another key, or at an extension that it has already.
-                stem, _, extension = last.partition(".")
+                stem, extension = parts
                 if (stem != key or extension in files) and files:
                     yield key, files
                     files = {}
                 key, files = stem, {**files, extension: data}
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged at {last}: {error}; remove it and {_AGAIN}") from None
+
+            # The end mark is a block of zeros.
+            file.seek(tar.offset)
+            if ended and len(file.read(_BLOCK)) < _BLOCK:
+                raise UserError(f"{name} is cut after {last}: its end mark is missing; fetch it again")
+    except tarfile.TarError as error:
+        raise UnreadableError(name, f"at {last}: {error}") from None
     if files:
         yield key, files
 
@@ -151,15 +178,17 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
     """Returns a sample from its members. `name` is the tar's. Raises UserError, naming the sample, if it is
     damaged."""
     # One picture, whatever its codec.
-    pictures = [data for extension, data in files.items() if extension in codecs.EXTENSIONS]
-    if len(pictures) != 1:
-        raise UserError(f"sample {key} of {name} holds {len(pictures)} pictures instead of one")
+    key = escaped(key)
+    try:
+        picture = codecs.only_picture(files)
+    except ValueError as error:
+        raise UserError(f"sample {key} of {name} {error}") from None
 
     # Captions end at "\n" alone, because splitlines would cut those of other scripts.
     try:
         metadata = json.loads(files.get("json", b"{}"))
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
-        pixels = codecs.rgb(codecs.decode(pictures[0]))
+        pixels = codecs.rgb(codecs.decode(picture))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
     if not isinstance(metadata, dict):
@@ -169,24 +198,24 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
 
 
 class MappedShard:
-    """A local tar of samples, mapped into memory: pictures by row, in any order. Raises UserError if it is
-    damaged."""
+    """A local tar of samples, mapped into memory: pictures by row, in any order.
+
+    Raises UnreadableError if the tar does not parse."""
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
-        # An empty file cannot be mapped.
-        with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise UserError(f"{name} is empty; {_AGAIN}")
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with reading(name):
+            self._data = mapped(path)
+        if not self._data:
+            raise UnreadableError(name, "at its start: it is empty")
 
         # Offset and size of each picture, by key.
         members = _members_by_header(self._data) or _members_by_tarfile(path, name)
         self._places: dict[str, tuple[int, int]] = {}
         for member, offset, size in members:
-            key, _, extension = member.rsplit("/", 1)[-1].partition(".")
-            if extension in codecs.EXTENSIONS:
-                self._places[key] = offset, size
+            parts = split_member(member)
+            if parts and parts[1] in codecs.EXTENSIONS:
+                self._places[parts[0]] = offset, size
         self.keys = list(self._places)
 
     def __len__(self) -> int:
@@ -200,7 +229,7 @@ class MappedShard:
         key = self.keys[row]
         offset, length = self._places[key]
         try:
-            pixels = codecs.decode(self._data[offset : offset + length])
+            pixels = codecs.decode(bytes(self._data[offset : offset + length]))
             if size is None:
                 return pixels
 
@@ -214,31 +243,32 @@ class MappedShard:
             raise UserError(f"sample {key} of {self._name} does not decode: {error}") from None
 
 
-def _members_by_header(data: mmap.mmap) -> list[tuple[str, int, int]] | None:
+def _members_by_header(data: memoryview) -> list[tuple[str, int, int]] | None:
     """Returns name, offset and size of every member of a plain USTAR archive. Returns None if a header is of
     another kind, or the tar is cut."""
     members, start, end = [], 0, len(data)
     while start + _BLOCK <= end and data[start]:
         # Fields of a USTAR header: name at 0, size at 124, type at 156, prefix of the name at 345.
-        header = data[start : start + _BLOCK]
+        header = bytes(data[start : start + _BLOCK])
         digits = header[124:136].strip(b" \0")
         if header[156] not in b"0\0" or header[345] or not digits.isdigit():
             return None
 
         size = int(digits, 8)
-        members.append((header[:100].rstrip(b"\0").decode(errors="replace"), start + _BLOCK, size))
+        members.append((header[:100].rstrip(b"\0").decode(errors="surrogateescape"), start + _BLOCK, size))
         start += _BLOCK + -(-size // _BLOCK) * _BLOCK
     return members if start <= end else None
 
 
 def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
-    """Returns name, offset and size of every member of any tar that tarfile reads. Raises UserError if it
-    ends early."""
+    """Returns name, offset and size of every member of any tar that tarfile reads.
+
+    Raises UnreadableError if it ends early."""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with reading(name), tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{name} is damaged: {error}; remove it and {_AGAIN}") from None
+    except tarfile.TarError as error:
+        raise UnreadableError(name, f"at a member: {error}") from None
 
 
 class ShardSet:
@@ -263,7 +293,7 @@ class ShardSet:
         than the manifest."""
         name = self.storage.join(shard.file)
         try:
-            with self.storage.open(shard.file) as file:
+            with self.storage.open(shard.file) as file, self._judging(shard, file):
                 yield from _all_of(shard, name, read_shard(file, name))
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
@@ -274,7 +304,7 @@ class ShardSet:
         Raises UserError if it is missing or damaged."""
         name = self.storage.join(shard.file)
         try:
-            with self.storage.whole(shard.file) as file:
+            with self.storage.whole(shard.file) as file, self._judging(shard, file):
                 return MappedShard(f"/proc/self/fd/{file.fileno()}", name)
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
@@ -292,9 +322,21 @@ class ShardSet:
                     raise UserError(f"{name} is not the file that its manifest describes; {advice}")
 
                 file.seek(0)
-                yield from _all_of(shard, name, read_members(file, name))
+                with self._judging(shard, file):
+                    yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:
             raise UserError(_MISSING.format(name)) from None
+
+    @contextlib.contextmanager
+    def _judging(self, shard: Shard, file: BinaryIO) -> Iterator[None]:
+        """Turns the failure to parse a tar into the right error, by its checksum."""
+        try:
+            yield
+        except UnreadableError as error:
+            # Adopted tars are other people's, so no command makes them again.
+            adopted = ledger.adopted(self.manifest["identity"])
+            remedy = "fetch it again" if adopted else f"remove it and {_AGAIN}"
+            raise judged(error, file, self.sha256[shard.file], remedy) from None
 
 
 def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:

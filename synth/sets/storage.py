@@ -7,7 +7,6 @@ Nothing is ever streamed to a final name.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -17,16 +16,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from synth.errors import UserError
+from synth.sets import locks
 
 T = TypeVar("T")
 
 ATTEMPTS = 5  # of a transfer that fails for a passing reason
 FIRST_PAUSE = 0.5  # seconds; doubles with every attempt
+_BUFFER = 1 << 16  # bytes that a file for reading fetches at once
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 # Failures that no retry mends.
@@ -36,6 +38,12 @@ _FULL = {
     errno.EFBIG: "refuses files of this size",
 }
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+# Failures of a disk, a network file system or this process. They make no claim about a file.
+NOT_NOW = {
+    *(errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK),
+}
 
 # Failures that may pass: by number, and by parts of the names of HTTP libraries' exceptions.
 _PASSING = {
@@ -91,9 +99,10 @@ class Storage(ABC):
         """Returns the free space, or None if it is unknown."""
 
     @abstractmethod
-    def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Holds the place for one writer and clears the leftovers of killed writers. Raises UserError if
-        another writer is active."""
+    def exclusive(self) -> contextlib.AbstractContextManager[str | None]:
+        """Holds the place for one writer and clears the leftovers of killed writers.
+
+        Yields a sentence if the place has no locks. Raises UserError if another writer is active."""
 
     def write(self, name: str, data: bytes) -> None:
         """Publishes bytes."""
@@ -156,13 +165,15 @@ class Folder(Storage):
             return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
     def read(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
+        with self.open(name) as file:
+            return file.read()
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         return {name: self.read(name) for name in names}
 
     def open(self, name: str) -> BinaryIO:
-        return (self._path / name).open("rb")
+        with reading(self.join(name)):
+            return BufferedReader(_File(self._path / name), _BUFFER)
 
     @contextlib.contextmanager
     def staged(self, name: str) -> Iterator[str]:
@@ -175,9 +186,13 @@ class Folder(Storage):
             except FileNotFoundError:
                 raise UserError(f"{self.url} takes no files; give another folder") from None
 
-            # The content reaches the disk before the name, and the name before the block returns.
+            # The content reaches the disk before the name, and the name before the block returns. Some
+            # libraries write a private file of their own, but files follow the umask.
             try:
+                mode = temporary.stat().st_mode
                 yield str(temporary)
+                if temporary.stat().st_mode != mode:
+                    temporary.chmod(mode)
                 sync(temporary)
                 os.replace(temporary, self._path / name)
                 sync(self._path)
@@ -214,16 +229,21 @@ class Folder(Storage):
         return shutil.disk_usage(next(p for p in [self._path, *self._path.parents] if p.exists())).free
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[str | None]:
         """Locks the folder itself, so the lock leaves no file and dies with the process."""
         # The sweep comes before and after: a killed writer may have left files, and this one may fail.
         created = self._create()
         folder = os.open(self._path, os.O_RDONLY)
         try:
-            _lock(folder, self.url)
+            try:
+                locked = locks.lock(folder)
+            except BlockingIOError:
+                advice = "wait for it, or give another folder"
+                raise UserError(f"another run is writing to {self.url}; {advice}") from None
             self._sweep()
             try:
-                yield
+                # Without locks, the bytes of two runs are equal anyway.
+                yield None if locked else locks.note(self.url)
             finally:
                 self._sweep()
         finally:
@@ -259,6 +279,22 @@ class Folder(Storage):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     Path(entry.path).unlink(missing_ok=True)
+
+
+class _File(FileIO):
+    """A file for reading. Its failures are sentences, whatever library reads it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._reading = partial(reading, str(path))
+
+    def readinto(self, buffer: Any) -> int | None:
+        with self._reading():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with self._reading():
+            return super().readall()
 
 
 class ObjectStore(Storage):
@@ -325,11 +361,11 @@ class ObjectStore(Storage):
         return None
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[str | None]:
         if self.url.startswith(("http://", "https://")):
             advice = "give a folder or an object store such as s3://bucket/prefix"
             raise UserError(f"{self.url} can only be read; {advice}")
-        yield
+        yield None
 
     def _upload(self, local: str, path: str) -> None:
         self._fs.put_file(local, path)
@@ -411,7 +447,37 @@ def plain_errors(place: str) -> Iterator[None]:
             raise UserError(f"{place} cannot be reached: {error}; {advice}") from None
         if type(error).__module__.startswith("botocore"):
             raise UserError(f"{place} cannot be used: {error}") from None
+
+        # The machine.
+        if number in NOT_NOW:
+            advice = "run the command again"
+            raise UserError(f"{place} cannot be used now: {os.strerror(number)}; {advice}") from None
         raise
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turns failures to read a file into a UserError, which makes no claim about the file's content.
+
+    Lets errors pass that say that there is no such file, and errors of decoders, which have no number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(
+            error, FileNotFoundError | NotADirectoryError | IsADirectoryError
+        ):
+            raise
+        if isinstance(error, PermissionError):
+            raise UserError(f"{name} may not be read; make it readable and run the command again") from None
+        raise UserError(f"{name} cannot be read now: {error.strerror}; run the command again") from None
+
+
+def unusable(error: OSError) -> str:
+    """Returns the sentence about a file or folder that cannot be used, which may pass or not."""
+    place, reason = error.filename or "a file", error.strerror or str(error)
+    if error.errno in NOT_NOW:
+        return f"{place} cannot be used now: {reason}; run the command again"
+    return f"{place} cannot be used: {reason}"
 
 
 def _status(error: BaseException) -> Any:
@@ -424,17 +490,6 @@ def _status(error: BaseException) -> Any:
         if isinstance(status := getattr(source, "status", None), int):
             return status
     return None
-
-
-def _lock(folder: int, url: str) -> None:
-    """Locks an open folder. Raises UserError if another process has the lock."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another run is writing to {url}; wait for it, or give another folder") from None
-    except OSError:
-        # The file system has no locks. The bytes of two runs are equal anyway.
-        pass
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,8 @@ above 249. Flat: every channel's standard deviation below 11 levels, or 97 % of 
 """
 
 import numpy as np
-from numba import njit
+
+from synth.compilation import cached_jit
 
 _BLACK, _WHITE, _FLAT, _ALIKE, _NOISE = 8.0, 249.0, 11.0, 0.97, 0.35
 
@@ -34,7 +35,7 @@ def foreground(pixels: np.ndarray) -> np.ndarray:
     return _foreground(pixels)
 
 
-@njit(cache=True)
+@cached_jit()
 def _boxes(pixels: np.ndarray) -> np.ndarray:
     """Counts the pixels of each box of colours: int64 (4096,)."""
     counts = np.zeros(4096, np.int64)
@@ -45,7 +46,7 @@ def _boxes(pixels: np.ndarray) -> np.ndarray:
     return counts
 
 
-@njit(cache=True)
+@cached_jit()
 def _foreground(pixels: np.ndarray) -> np.ndarray:
     # The mean colour of the fullest box.
     height, width, _ = pixels.shape
@@ -68,7 +69,7 @@ def _foreground(pixels: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True)
+@cached_jit()
 def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
     """Returns the mean level, the largest standard deviation of a channel, and the share of the fullest
     box."""
@@ -86,7 +87,7 @@ def _levels(pixels: np.ndarray) -> tuple[float, float, float]:
     return sums.sum() / area / 3, np.sqrt(max(variances.max(), 0.0)), _boxes(pixels).max() / area
 
 
-@njit(cache=True)
+@cached_jit()
 def _likeness(pixels: np.ndarray) -> tuple[float, float]:
     """Returns the correlations of the sum of channels with its neighbour's to the right and below. Both are 1
     if nothing varies."""

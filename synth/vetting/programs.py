@@ -15,7 +15,7 @@ from typing import Any, Self
 from synth import settings
 from synth.checkout import ROOT
 from synth.errors import UserError
-from synth.sets.storage import open_storage
+from synth.sets.storage import open_storage, reading
 
 FORMAT = 1
 NAME = "programs.json"
@@ -42,7 +42,8 @@ class Programs:
     def parse(cls, text: str) -> Self:
         """Returns the programs.json of a folder, as `vet` writes it. Raises UserError if there is none."""
         try:
-            return cls.of((Path(text) / NAME).read_bytes(), text)
+            with reading(str(Path(text) / NAME)):
+                return cls.of((Path(text) / NAME).read_bytes(), text)
         except OSError:
             advice = f"make one with: python -m synth vet shaders --out {text}"
             raise UserError(f"{text} holds no {NAME}; {advice}") from None
@@ -86,7 +87,8 @@ class Programs:
 def shipped() -> Programs:
     """Returns the programs that exnihilo ships. Raises UserError if they are missing."""
     try:
-        return Programs.of(SHIPPED.read_bytes(), str(SHIPPED.parent))
+        with reading(str(SHIPPED)):
+            return Programs.of(SHIPPED.read_bytes(), str(SHIPPED.parent))
     except FileNotFoundError:
         advice = f"restore it, or make it: python -m synth vet shaders --out {SHIPPED.parent}"
         raise UserError(f"{SHIPPED} is missing; {advice}") from None

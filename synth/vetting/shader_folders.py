@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synth import foreign
 from synth.errors import UserError
 from synth.glsl import wrappers
 from synth.glsl.wrappers import MODES, ShaderSource, plain
+from synth.sets.storage import reading
 
 SHADERTOY_DEFAULT = "cc-by-nc-sa-3.0"
 UNKNOWN = "unknown"
@@ -97,30 +99,38 @@ def _files(root: Path) -> list[Path]:
     listing = next((p for p in listings if p.is_file()), None)
     if listing is not None:
         above = listing.parent.parent
-        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in foreign.read_text(listing).splitlines() if line.strip()]
         places = [(above / line, listing.parent / line) for line in lines]
-        return [next((p for p in pair if p.is_file()), pair[0]) for pair in places]
+        return [_first_file(pair) for pair in places]
 
     # All files of a known kind.
-    files = (p for p in root.rglob("*") if p.suffix in _ENDINGS and p.is_file())
+    files = (p for p in root.rglob("*") if p.suffix.lower() in _ENDINGS and p.is_file())
     return sorted(p for p in files if "modes" not in p.relative_to(root).parts[:-1])
 
 
+def _first_file(places: tuple[Path, Path]) -> Path:
+    """Returns the first place with a file, else the first place."""
+    files = (foreign.locate(place) for place in places)
+    return next((file for file in files if file and file.is_file()), places[0])
+
+
 def _read(file: Path, table: dict[str, str]) -> Candidate:
-    """Returns the program of a file."""
+    """Returns the program of a file. Raises UserError if the file exists and cannot be read now."""
+    name = foreign.escaped(file.stem)
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        with reading(str(file)):
+            text = foreign.read_text(file)
     except OSError as error:
-        return Candidate(file.stem, fault=f"cannot be read: {error.strerror}")
+        return Candidate(name, fault=f"cannot be read: {error.strerror}")
 
     # Shadertoy, TwiGL, or a bare program.
-    licence = table.get(file.stem) or _licence_of(text)
+    licence = table.get(foreign.alike(name)) or _licence_of(text)
     if text.lstrip().startswith(("{", "[")):
-        return _shadertoy(file.stem, text, table)
-    if re.fullmatch("[0-9a-f]{32}", file.stem):
+        return _shadertoy(name, text, table)
+    if re.fullmatch("[0-9a-f]{32}", name):
         modes = _modes(file)
-        return Candidate(file.stem, tuple(map(partial(wrappers.twigl, text), modes)), licence or UNKNOWN)
-    return Candidate(file.stem, (wrappers.bare(text),), licence or UNKNOWN, fault=_needs(text))
+        return Candidate(name, tuple(map(partial(wrappers.twigl, text), modes)), licence or UNKNOWN)
+    return Candidate(name, (wrappers.bare(text),), licence or UNKNOWN, fault=_needs(text))
 
 
 def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
@@ -134,13 +144,15 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
         kinds = [p.get("type", "image") for p in passes]
         images = [p["code"] for p in passes if p.get("type", "image") == "image"]
         common = [p["code"] for p in passes if p.get("type") == "common"]
-        author, name = str(info.get("username") or UNKNOWN), str(info.get("id") or name)
+        author, name = (
+            foreign.escaped(str(text)) for text in (info.get("username") or UNKNOWN, info.get("id") or name)
+        )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return Candidate(name, fault="is not Shadertoy's JSON")
 
     # One image, with the code that its passes share.
     code = "\n".join([*common, *images])
-    licence = table.get(name) or _licence_of(code) or SHADERTOY_DEFAULT
+    licence = table.get(foreign.alike(name)) or _licence_of(code) or SHADERTOY_DEFAULT
     if len(images) != 1 or set(kinds) - {"image", "common"}:
         fault = f"has several passes: {', '.join(kinds)}"
         return Candidate(name, licence=licence, author=author, fault=fault)
@@ -156,7 +168,8 @@ def _needs(code: str) -> str | None:
 def _modes(file: Path) -> tuple[str, ...]:
     """Returns the modes to try for a TwiGL program: the one of its mode file, or all."""
     for place in (file.parent.parent / "modes", file.parent / "modes"):
-        lines = (place / file.name).read_text().split() if (place / file.name).is_file() else []
+        listing = place / file.name
+        lines = foreign.read_text(listing).split() if listing.is_file() else []
         # Mode, then True for GLSL ES 3.00, then True for several outputs.
         if lines and lines[0] in ("classic", "geek", "geeker", "geekest"):
             several, modern = lines[2:3] == ["True"], lines[1:2] == ["True"]
@@ -172,11 +185,11 @@ def _licence_of(text: str) -> str | None:
 
 
 def _licence_table(root: Path) -> dict[str, str]:
-    """Returns the folder's own table, name -> licence, or an empty one."""
+    """Returns the folder's own table, name -> licence, or an empty one. Names have the form of `alike`."""
     for name in ("licences.csv", "licenses.csv"):
         if (root / name).is_file():
-            with open(root / name, newline="") as lines:
-                return {row[0].strip(): row[1].strip().lower() for row in csv.reader(lines) if len(row) >= 2}
+            rows = [row for row in csv.reader(foreign.read_text(root / name).split("\n")) if len(row) >= 2]
+            return {foreign.alike(row[0].strip()): row[1].strip().lower() for row in rows}
     return {}
 
 

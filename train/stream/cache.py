@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, open_storage
+from synth.sets.storage import Folder, open_storage, reading
 
 _PAUSE = 0.02  # seconds between two checks for a file
 _CHUNK = 1 << 22  # bytes
@@ -49,7 +49,7 @@ class Needed(NamedTuple):
 class Cache:
     """The local files of sets on this machine. It is sent to loader workers."""
 
-    folder: str
+    folder: str | None  # None: no folder can be written, so only sets on this machine can be read
     ended: Event | None = None  # set when no process needs files any more
 
     def path(self, file: Remote) -> str:
@@ -63,7 +63,7 @@ class Cache:
         kept, failure = self.place(file), self._failure(file)
         while not kept.exists():
             if failure.exists():
-                raise UserError(failure.read_text())
+                raise UserError(failure.read_text(encoding="utf-8"))
             if self.ended and self.ended.is_set():
                 raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
@@ -71,7 +71,14 @@ class Cache:
 
     def place(self, file: Remote) -> Path:
         """Returns the path of a fetched file."""
-        return Path(self.folder) / f"{file.sha256}{Path(file.file).suffix}"
+        return self.root / f"{file.sha256}{Path(file.file).suffix}"
+
+    @property
+    def root(self) -> Path:
+        """The folder of fetched files. Raises UserError if the user can write none."""
+        if self.folder is None:
+            raise UserError("there is no folder for fetched files; set EXNIHILO_CACHE to one")
+        return Path(self.folder)
 
     def fetch(self, file: Remote) -> None:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
@@ -83,7 +90,11 @@ class Cache:
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
             # Copy, check, rename.
-            with open_storage(file.url).whole(file.file) as source, part.open("wb") as target:
+            with (
+                reading(file.name),
+                open_storage(file.url).whole(file.file) as source,
+                part.open("wb") as target,
+            ):
                 shutil.copyfileobj(source, target, _CHUNK)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
@@ -99,15 +110,15 @@ class Cache:
 
     def forget_failures(self) -> None:
         """Creates the cache, and removes the failures of earlier runs."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        for failure in Path(self.folder).glob("*.failed"):
+        self.root.mkdir(parents=True, exist_ok=True)
+        for failure in self.root.glob("*.failed"):
             failure.unlink(missing_ok=True)
 
     def _failure(self, file: Remote) -> Path:
         return self.place(file).with_suffix(".failed")
 
     def _fail(self, file: Remote, sentence: str) -> None:
-        self._failure(file).write_text(sentence)
+        self._failure(file).write_text(sentence, encoding="utf-8", errors="backslashreplace")
 
 
 class Fetcher(threading.Thread):
@@ -152,8 +163,8 @@ class Fetcher(threading.Thread):
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
 
-        # All others, the oldest first, until the rest fits.
-        paths = [path for path in Path(self._cache.folder).iterdir() if path.suffix != ".failed"]
+        # All others, the oldest first, until the rest fits. Compiled shaders have a folder there too.
+        paths = [path for path in self._cache.root.iterdir() if path.suffix != ".failed" and path.is_file()]
         others = {path: path.stat() for path in paths if path not in kept}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):
@@ -177,9 +188,10 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
 def _in_place(file: Remote) -> str:
     """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
-    if not path.is_file():
-        raise UserError(f"{path} {_MISSING}")
-    size = path.stat().st_size
+    with reading(str(path)):
+        if not path.is_file():
+            raise UserError(f"{path} {_MISSING}")
+        size = path.stat().st_size
     if size != file.bytes:
         problem = f"{path} has {size:,} bytes, and the manifest records {file.bytes:,}"
         raise UserError(f"{problem}; make the set again")

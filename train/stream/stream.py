@@ -27,7 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from caption import pseudo
 from caption.table import read_table, text_vectors, vectors
 from synth.errors import UserError
+from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
+from synth.sets.storage import reading
 from train.model import Wanted
 from train.models.randomness import mixed
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
@@ -214,9 +216,19 @@ class Reader(Dataset):
             opened = [self._open(place.shard) for place in places]
             pictures = torch.from_numpy(self._pictures(places, opened))
             vectors = {n: torch.from_numpy(self._vectors(places, opened, k)) for k, n in enumerate(names)}
+        except UnreadableError as error:
+            return Failure(str(self._judged(error)))
         except UserError as error:
             return Failure(str(error))
         return Batch(pictures, vectors)
+
+    def _judged(self, error: UnreadableError) -> UserError:
+        """Returns the error about a file that does not parse, by its checksum."""
+        file = next(f for f in (*self._sources.tars, *self._sources.tables) if f.name == error.name)
+        with reading(file.name), open(self._sources.cache.path(file), "rb") as content:
+            return judged(
+                error, content, file.sha256, "remove it and give the command that made the set again"
+            )
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
         """Returns pictures uint8 (N, V, 3, R, R). Grey ones get three channels."""

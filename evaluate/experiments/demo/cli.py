@@ -22,7 +22,7 @@ def main() -> None:
 
 @app.command(epilog=console.epilog(_EXAMPLE))
 def demo(
-    out: Annotated[str, options.text("--out", "DIR", "Output folder.")] = "runs/demo",
+    out: Annotated[str, options.place("--out", "DIR", "Output folder.")] = "runs/demo",
     pretraining: Annotated[
         int, options.integer("--pretraining", "Formula pictures seen in pre-training.")
     ] = _USUAL.pretraining,
@@ -35,12 +35,12 @@ def demo(
     size: Annotated[int, options.integer("--size", "Pixels a side: 16, 32, 64 or 128.")] = _USUAL.size,
     font: Annotated[
         str | None,
-        options.text(
+        options.place(
             "--font", "FILE", "The colour font.  [default: that of Debian's fonts-noto-color-emoji]"
         ),
     ] = None,
     encoder: Annotated[
-        str, options.text("--encoder", "NAME", "Encoder of the captions, as in `caption captions --help`.")
+        str, options.place("--encoder", "NAME", "Encoder of the captions, as in `caption captions --help`.")
     ] = ENCODER,
     measured: Annotated[
         int, options.integer("--measured", "Pictures to draw of each checkpoint for its metrics.")
@@ -65,6 +65,6 @@ def demo(
     with contextlib.closing(course.run(plan, place)) as lines:
         for line in lines:
             console.note(line)
-    figures = json.loads((place / course.FIGURES).read_text())
+    figures = json.loads((place / course.FIGURES).read_text(encoding="utf-8"))
     seconds = round(time.perf_counter() - begun, 1)
     console.show({"report": str(place / course.PAGE), "seconds": seconds, "shows": figures["sentence"]})

@@ -1,7 +1,6 @@
 """The course of a demo: from its beginning, or from its last finished step, to its report."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import re
@@ -17,6 +16,7 @@ from evaluate.experiments.demo import workers
 from evaluate.experiments.demo.journal import WHOLE, Journal
 from evaluate.experiments.demo.plan import DemoStep, Plan, steps
 from synth.errors import UserError
+from synth.sets import locks
 from synth.sets.storage import Folder
 from synth.settings import digest
 
@@ -82,7 +82,7 @@ def _finished(runnable: Runnable, commands: Sequence[DemoStep], journal: Journal
     reported = (out / PAGE).exists() and (out / FIGURES).exists()
     if not reported or not all(journal.done(step) for step in commands):
         return False
-    match = _DIGEST.search((out / PAGE).read_text())
+    match = _DIGEST.search((out / PAGE).read_text(encoding="utf-8"))
     return match is not None and match[1] == _digest(runnable, commands)
 
 
@@ -117,7 +117,7 @@ def _runnable(plan: Plan, out: Path) -> Runnable:
         _write(place, json.dumps({"plan": asdict(plan), "left_out": _left_out(plan)}, indent=1) + "\n")
 
     # The same plan.
-    stored = json.loads(place.read_text())
+    stored = json.loads(place.read_text(encoding="utf-8"))
     old, new = stored["plan"], json.loads(json.dumps(asdict(plan)))
     changes = [f"--{name} {old.get(name)}" for name in new if old.get(name) != new[name]]
     if changes:
@@ -131,7 +131,9 @@ def _left_out(plan: Plan) -> dict[str, str]:
     if _SHADERS not in plan.families:
         return {}
     command, environment = [sys.executable, "-m", "synth", "doctor"], workers.environment()
-    doctor = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    doctor = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     errors = doctor.stderr.strip()
     if doctor.returncode not in (0, 2):
         raise UserError(f"`python -m synth doctor` ended with {doctor.returncode}: {errors[-200:]}")
@@ -146,9 +148,10 @@ def _hold(lock: BinaryIO, out: Path) -> Iterator[str]:
     while True:
         # Workers of a killed start hold the lock until they have ended.
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locks.lock(lock.fileno()):
+                yield locks.note(str(out))
             return
-        except OSError:
+        except BlockingIOError:
             if time.monotonic() > until:
                 problem = f"another demo is running in {out}"
                 raise UserError(f"{problem}; wait for it, or give another --out") from None
@@ -198,5 +201,5 @@ def _seen(step: DemoStep) -> str:
     log = step.makes / "log.jsonl"
     if not step.images or not log.exists():
         return ""
-    lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     return f", {json.loads(lines[-1])['images_seen']:,} of {step.images:,} pictures" if lines else ""

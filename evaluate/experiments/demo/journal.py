@@ -23,7 +23,7 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.path = out / _NAME
         self._last: dict[tuple[int, str], Json] = {}
-        text = self.path.read_text() if self.path.exists() else ""
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         for line in text.splitlines():
             self._keep(line)
         self._torn = text[-1:] not in ("", "\n")  # True if a crash cut the last line short
@@ -35,7 +35,7 @@ class Journal:
         """Writes the duration of a step in this start. An exit status marks its end."""
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" * self._torn + line + "\n")
         self._torn = False
         self._keep(line)

@@ -133,7 +133,7 @@ def render(content: Content, seconds: float, starts: int, digest: str) -> str:
         "thousands": lambda n: f"{n:,}",
         "percent": lambda x: "-" if x is None else f"{x:.0%}",
     }
-    template = environment.from_string(_TEMPLATE.read_text())
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
     # Content.
     facts = {"seconds": seconds, "starts": starts, "digest": digest, "detector": DETECTOR}
@@ -182,7 +182,7 @@ def _stages(steps: Sequence[DemoStep], journal: Journal) -> dict[str, list[Timed
 def _facts(at: Places, plan: Plan) -> Json:
     """Returns the facts for the foot of the page."""
     # The first start of a run records commit and versions.
-    run = json.loads((at.run(FINETUNED) / "config.json").read_text())
+    run = json.loads((at.run(FINETUNED) / "config.json").read_text(encoding="utf-8"))
     made_by = run["made_by"]
     return {
         "cores": len(os.sched_getaffinity(0)),

@@ -16,13 +16,15 @@ import threading
 import time
 import traceback
 
+from synth import console
+
 _PATIENCE = 30  # seconds for a step to stop
 
 
 def main() -> None:
     """Runs `python -m evaluate.experiments.demo.worker`."""
     # Steps redirect stdout to their logs, so answers need a copy of it.
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     waiting: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(waiting,), daemon=True).start()
 
@@ -39,9 +41,10 @@ def main() -> None:
 def _run(command: list[str], log: str) -> int:
     """Runs a command with its output in the log. Returns its exit status."""
     # Output.
-    with open(log, "a") as file:
+    with open(log, "a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+    console.escape_unencodable()
     print(f"$ python -m {' '.join(command)}", flush=True)
 
     # Command.

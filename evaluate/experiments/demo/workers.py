@@ -107,7 +107,7 @@ class Worker:
             [sys.executable, "-m", "evaluate.experiments.demo.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env=environment(),
             pass_fds=[lock],
             start_new_session=True,  # Ctrl-C reaches only the demo, which stops its workers
@@ -169,7 +169,11 @@ def _failure(step: DemoStep, code: int, logs: Path) -> str:
     """Returns the error text of a failed step: the error in its log if there is one."""
     # Bad input.
     log = logs / f"{step.name.replace(' ', '-')}.log"
-    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    errors = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.startswith("error: ")
+    ]
     if code == 2 and errors:
         return errors[-1].removeprefix("error: ")
 

@@ -243,9 +243,13 @@ DOUBLED = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i +
         (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b".", "it ends within a storage"),  # bytes of 1 TB
         (b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b".", "."),  # a frame of 1 TB
         (b"\x80\x02)q\x01" + DOUBLED + b"}h\x3cNs.", "a dict with other keys than names"),  # 2^59 hashes
-        (b"\x80\x02" + b"(" * 600_000, "more than 500,000 opcodes"),
+        pytest.param(b"\x80\x02" + b"(" * 600_000, "more than 500,000 opcodes", marks=pytest.mark.slow),
         (b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.", "it names builtins.eval"),
         (b"\x80\x02ctorch\nFloatStorage\n.", "it names torch.FloatStorage"),
+        (
+            b"\x80\x04\x8c\x02\n\x1b\x8c\x01a\x93.",
+            r"it names \?\?\.a, which",
+        ),  # a terminal's control character
         (b"\x80\x02X\x01\x00\x00\x00a)R.", "it calls something that is no name"),
         (b"\x80\x02c" + b"collections\nOrderedDict\n" + b"]\x85R.", "a dict of another form"),
         (b"\x80\x02Pid\n.", "it has the opcode 80"),
@@ -263,13 +267,17 @@ def test_modules_without_end_are_refused(tmp_path: Path) -> None:
     inner = pickles.Module("Layer", {**state, "_modules": {}})
     for _ in range(40):  # 2^40 paths to the innermost one
         inner = pickles.Module("Layer", {**state, "_modules": {"a": inner, "b": inner}})
+    alike = pickles.Module("Layer", {**state, "_modules": {}})
+    for _ in range(40):  # names that are equal as text
+        alike = pickles.Module("Layer", {**state, "_modules": {1: alike, "1": alike}})
     endless: dict[str, Any] = {**state, "_modules": {}}
     endless["_modules"]["itself"] = pickles.Module("Layer", endless)
-    for module in (inner, pickles.Module("Generator", endless)):
+    for module in (inner, alike, pickles.Module("Generator", endless)):
         with pytest.raises(ValueError, match="nested without end"):
             pickles.tensors(module)
 
 
+@pytest.mark.slow
 def test_cut_and_changed_files_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
     whole = kit.write(tmp_path / "whole.pkl", kit.snapshot()).read_bytes()
     for length in (1, 100, 5000, len(whole) // 2, len(whole) - 1):
@@ -299,6 +307,7 @@ def test_tensors_that_share_their_memory_are_refused(tmp_path: Path, tiny_encode
     refused(file, tiny_encoder, "G_ema: its tensors share their memory")
 
 
+@pytest.mark.slow
 def test_shapes_without_elements_are_refused(tmp_path: Path, tiny_encoder: Path) -> None:
     content = kit.snapshot()
     for shape in ((), (0, 1), (0, 10**15)):

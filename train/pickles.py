@@ -79,26 +79,33 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; give another file") from None
     # A hostile file may raise anything: the handlers of opcodes check only what they need.
     except Exception as error:
-        problem = f"{path} is no network snapshot of LAFITE's program: {error or type(error).__name__}"
+        reason = printable(str(error) or type(error).__name__)
+        problem = f"{path} is no network snapshot of LAFITE's program: {reason}"
         raise UserError(f"{problem}; give a network-snapshot-NUMBER.pkl of it") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} is no network snapshot: it holds no dict; give another file")
     return values
 
 
+def printable(text: str) -> str:
+    """Returns the beginning of a file's text, without line ends and control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
+
+
 def modules(module: Module) -> dict[str, Module]:
     """Returns a module and all modules within it, by dotted name; its own name is empty.
 
     Raises ValueError if there are too many: a file may nest one module in itself."""
-    named, waiting = dict[str, Module](), [("", module)]
+    named, waiting, visits = dict[str, Module](), [("", module)], 0
     while waiting:
         prefix, one = waiting.pop()
         children = one.state.get("_modules")
-        if max(len(named), len(waiting)) > _MOST_NAMES or type(children) is not dict:
-            raise ValueError("its modules are nested without end, or are no modules")
+        if type(children) is not dict:
+            raise ValueError("it has a module without modules")
         named[prefix.removesuffix(".")] = one
         for name, child in children.items():
-            if len(prefix) + len(str(name)) > _LONGEST:
+            visits += 1
+            if visits > _MOST_NAMES or len(prefix) + len(str(name)) > _LONGEST:
                 raise ValueError("its modules are nested without end, or have endless names")
             if type(child) is Module:
                 waiting.append((f"{prefix}{name}.", child))
@@ -109,11 +116,12 @@ def tensors(module: Module) -> dict[str, View]:
     """Returns all parameters and buffers of a module by dotted name.
 
     Raises ValueError if there are too many."""
-    views = dict[str, View]()
+    views, visits = dict[str, View](), 0
     for prefix, one in modules(module).items():
         for values in (one.state.get("_parameters"), one.state.get("_buffers")):
             for name, value in values.items() if type(values) is dict else ():
-                if len(views) > _MOST_NAMES or len(str(name)) > _LONGEST:
+                visits += 1
+                if visits > _MOST_NAMES or len(str(name)) > _LONGEST:
                     raise ValueError("it has too many tensors, or endless names")
                 if type(value) is View:
                     views[f"{prefix}.{name}".removeprefix(".")] = value

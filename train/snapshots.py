@@ -152,7 +152,7 @@ def _network(path: Path, snapshot: Mapping[str, Module], name: str) -> Generator
         sizes = _sizes(pickles.tensors(snapshot["G_ema"]), group)
         return _filled(pickles.tensors(snapshot[name]), snapshot[name].name, sizes, path.stat().st_size)
     except KeyError as error:
-        problem = f"{name} has no {error}"
+        problem = f"{name} has no {_short(error)}"
     # Shapes of a hostile file may be of any number of axes and any length.
     except (ValueError, IndexError, TypeError, OverflowError, RuntimeError) as error:
         problem = f"{name}: {_short(error)}"
@@ -264,12 +264,9 @@ def _require_usual_filter(name: str, view: View) -> None:
 
 
 def _short(value: Any) -> str:
-    """Returns a value of the file in at most 200 characters of one line."""
-    return (
-        str(value).partition("\n")[0][:200]
-        if isinstance(value, str | int | float | bool | Exception)
-        else type(value).__name__
-    )
+    """Returns a value of the file in a few words, for an error."""
+    plain = isinstance(value, str | int | float | Exception)
+    return pickles.printable(str(value)) if plain else type(value).__name__
 
 
 def _writers(

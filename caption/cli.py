@@ -112,7 +112,7 @@ def export(
     tables: Tables,
     out: Annotated[
         str | None,
-        options.text("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
+        options.place("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
     ] = None,
     caption: Annotated[
         str, options.text("--caption", "NAME", "The caption of a picture: long, short, random or all.")
@@ -126,7 +126,7 @@ def export(
     seed: Annotated[int, options.integer("--seed", "Seed of --caption random.")] = 0,
     shards: Annotated[
         str | None,
-        options.text("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
+        options.place("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
     ] = None,
     workers: Annotated[
         int | None,

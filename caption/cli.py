@@ -347,9 +347,14 @@ def fit_encoder(
 
 
 def _target(out: str, ending: str) -> Path:
-    """Returns the path to write. Raises UserError if it is a URL or lacks the ending."""
+    """Returns the path to write.
+
+    Raises UserError if it is a URL, lacks the ending, or is in a folder that takes no files."""
+    from synth.sets.storage import Folder
+
     if not out.endswith(ending) or "://" in out:
         raise UserError(f"--out is {out}; give the name of a {ending} file on this machine")
+    Folder(str(Path(out).parent)).require_writable()
     return Path(out)
 
 

@@ -70,9 +70,10 @@ def agreement(
     A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts.
     Appends each row to the run's figures. Raises UserError if the run or a set is not suitable."""
     # The run and the judge.
-    device = encoders.choose_device(device)
-    run, net = find(place), detectors.load(detector, weights=weights, device=device)
+    device, run = encoders.choose_device(device), find(place)
     require_drawing(run.model, place)
+    results.require_place(run.path)
+    net = detectors.load(detector, weights=weights, device=device)
     folder, model = run.checkpoint(), run.encoder(encoder, device)
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])

@@ -28,7 +28,7 @@ Captions = Annotated[
         "--captions", "TABLES", "Caption tables of the reference.  [default: those of the set's name]"
     ),
 ]
-Drawn = Annotated[int, options.integer("--n", "Pictures to draw, one for each caption.")]
+Drawn = Annotated[int, options.integer("--n", "Pictures to draw, one for each caption.", least=2)]
 Detector = Annotated[
     str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, or an encoder.")
 ]
@@ -40,7 +40,10 @@ Clip = Annotated[
     str | None, options.place("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
 ]
 Seed = Annotated[int, options.integer("--seed", "Seed of the latents.")]
-Resamples = Annotated[int, options.integer("--resamples", "Bootstrap resamples for 95 % intervals; 0: none.")]
+Resamples = Annotated[
+    int,
+    options.integer("--resamples", "Bootstrap resamples for 95 % intervals; 0: none.", most=1_000_000),
+]
 Encoder = Annotated[
     str | None,
     options.place("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
@@ -106,7 +109,7 @@ def metrics(
 def compare(
     a: Annotated[str, options.place_argument("A", "A set (name, folder or URL), or a folder of pictures.")],
     b: Annotated[str, options.place_argument("B", "The reference, likewise.")],
-    n: Annotated[int | None, options.integer("--n", "Pictures of each.  [default: all]")] = None,
+    n: Annotated[int | None, options.integer("--n", "Pictures of each.  [default: all]", least=2)] = None,
     detector: Detector = "inception",
     weights: Weights = None,
     names: Annotated[str, options.text("--metrics", "LIST", "Also is, fdinf, cmmd.")] = "fid,kid,pr,dc",
@@ -189,7 +192,7 @@ def agreement(
         options.place("--on", "SET", "Formula sets: names, folders or URLs of at least two families."),
     ],
     n: Annotated[
-        int, options.integer("--n", "Pictures of each set: half to fit the judge, half as prompts.")
+        int, options.integer("--n", "Pictures of each set: half to fit the judge, half as prompts.", least=2)
     ] = 500,
     detector: Annotated[
         str, options.place("--detector", "NAME", "Detector of the features that tell families apart.")

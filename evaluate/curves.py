@@ -8,15 +8,17 @@ from typing import Any
 
 from evaluate.measuring import best_and_last
 from synth.errors import UserError
+from synth.images import lettering
 from synth.sets.storage import Folder
 
 Json = dict[str, Any]
 
 
 def target(out: str) -> Path:
-    """Returns the PNG's path. Raises UserError for another kind of file."""
+    """Returns the PNG's path. Raises UserError for another kind of file, or a folder that takes none."""
     if not out.endswith(".png"):
         raise UserError(f"--out is {out}; it must end in .png")
+    Folder(str(Path(out).parent)).require_writable()
     return Path(out)
 
 
@@ -51,10 +53,12 @@ def figure(rows_of: Mapping[str, Sequence[Json]], names: Sequence[str]) -> Any:
             seen, values = [r["images_seen"] for r in points], [r["value"] for r in points]
             errors = [r.get("error") or 0.0 for r in points]
             bars = errors if any(errors) else None
-            axes.errorbar(seen, values, yerr=bars, marker="o", markersize=4, label=Path(run).name)
+            axes.errorbar(
+                seen, values, yerr=bars, marker="o", markersize=4, label=lettering.label(Path(run).name)
+            )
 
         # Labels.
-        axes.set(xlabel="images seen", ylabel=name)
+        axes.set(xlabel="images seen", ylabel=lettering.label(name))
         axes.grid(alpha=0.3)
         if len(rows_of) > 1:
             axes.legend(frameon=False)

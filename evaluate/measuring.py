@@ -113,6 +113,7 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     # Run and reference.
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
+    results.require_place(run.path)
     run.checkpoint(request.images_seen)
     n = min(request.n, len(shards))
 

@@ -11,10 +11,18 @@ from typing import Any
 
 from synth.errors import UserError
 from synth.sets import locks
+from synth.sets.storage import Folder, plain_errors
 
 NAME = "metrics.jsonl"
 
 Json = dict[str, Any]
+
+
+def require_place(run: Path) -> None:
+    """Raises UserError if a run takes no figures, so that nothing is measured in vain."""
+    Folder(str(run)).require_writable()
+    if (run / NAME).exists() and not os.access(run / NAME, os.W_OK):
+        raise UserError(f"{run / NAME} may not be written to; change its rights, or copy the run")
 
 
 def append(run: Path, row: Json) -> None:
@@ -22,7 +30,7 @@ def append(run: Path, row: Json) -> None:
 
     Raises UserError if the disk does not take all of it."""
     line = json.dumps(row).encode() + b"\n"
-    with (run / NAME).open("a+b", buffering=0) as file:
+    with plain_errors(str(run / NAME)), (run / NAME).open("a+b", buffering=0) as file:
         # Some file systems have no locks, and two commands on one run are rare.
         locks.lock(file.fileno(), wait=True)
 

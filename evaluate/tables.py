@@ -35,6 +35,7 @@ _DIGESTS = ("reference_digest", "weights")
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
+    "td:first-child,h2{overflow-wrap:anywhere}"
     "table{border-collapse:collapse}img{max-width:100%}"
 )
 
@@ -107,9 +108,10 @@ class Row(NamedTuple):
 
 
 def target(out: str) -> Path:
-    """Returns the Markdown's path. Raises UserError for another kind of file."""
+    """Returns the Markdown's path. Raises UserError for another kind of file, or a folder that takes none."""
     if not out.endswith(".md"):
         raise UserError(f"--out is {out}; it must end in .md")
+    Folder(str(Path(out).parent)).require_writable()
     return Path(out)
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -23,6 +23,13 @@ from synth.sets.storage import unusable
 COLUMNS = 100  # of --help, if the terminal is as wide
 INTERRUPTED = 130
 
+# Signals of a person, a terminal that closes, and schedulers. They end a command in order.
+ENDING = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2),
+)
+
+Handler = Callable[[int, FrameType | None], Any]
 T = TypeVar("T")
 
 
@@ -54,9 +61,10 @@ def fail(sentence: str) -> NoReturn:
 def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn] = fail) -> NoReturn:
     """Runs a command, or a group of commands, and exits.
 
-    Exit codes: 0 success, 1 a defect of the program, 2 an error of the user, 130 interrupted, 143 terminated.
+    Exit codes: 0 success, 1 a defect of the program, 2 an error of the user, 130 interrupted, 143 terminated,
+    128 + N for another signal N that ends it.
     `refuse` receives the sentence of a UserError or of a wrong command line, and exits."""
-    signal.signal(signal.SIGTERM, _end)
+    on_ending(_end, but=[signal.SIGINT])
     escape_unencodable()
     command = typer.main.get_command(commands)
     try:
@@ -82,6 +90,15 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     sys.exit(0)
 
 
+def on_ending(handler: Handler, *, but: Sequence[int] = ()) -> dict[int, Any]:
+    """Installs a handler of the signals that end a command. Returns the previous handlers by signal.
+
+    Leaves a signal alone that is ignored, as `nohup` ignores SIGHUP."""
+    always = (signal.SIGTERM, signal.SIGINT)
+    numbers = [n for n in ENDING if n in always or signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers if number not in but}
+
+
 def show(row: Mapping[str, Any]) -> None:
     """Prints one result: aligned lines of name and value for a person, one JSON object on one line for a
     pipe."""
@@ -96,7 +113,7 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 def escape_unencodable() -> None:
-    """Makes this process print characters as escapes that the terminal, or the pipe's encoding, does not have.
+    """Makes this process print characters as escapes if the terminal or the pipe lacks them.
 
     A name of a file may hold anything. Printing it must not end a command that has done its work."""
     for stream in (sys.stdout, sys.stderr):
@@ -105,8 +122,9 @@ def escape_unencodable() -> None:
 
 
 def note(text: str) -> None:
-    """Prints a line on stderr without breaking a progress bar."""
-    tqdm.write(text, file=sys.stderr)
+    """Prints a line on stderr without breaking a progress bar. A closed terminal stops no work."""
+    with contextlib.suppress(OSError):
+        tqdm.write(text, file=sys.stderr)
 
 
 class Bar:
@@ -121,18 +139,23 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
     def start(self, total: int) -> None:
         """Shows the bar, in place of an earlier one."""
         self.__exit__()
         pause = 0.2 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True)
+        with contextlib.suppress(OSError):
+            self._bar = tqdm(
+                total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True
+            )
 
     def advance(self, amount: int) -> None:
-        """Moves the bar on, or back after lost work."""
+        """Moves the bar on, or back after lost work. A closed terminal stops no work."""
         if self._bar is not None:
-            self._bar.update(amount)
+            with contextlib.suppress(OSError):
+                self._bar.update(amount)
 
 
 def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], total: int | None = None) -> T:

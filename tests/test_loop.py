@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from caption.pseudo import noise, pseudo_caption
 from synth.errors import UserError
-from train import ema, presets
+from train import checkpoint, ema, presets
 from train.config import ADDED, RunConfig
 from train.distributed import Ranks
 from train.loop import Tick, Trainer
@@ -229,7 +229,10 @@ def test_when_that_persists_the_run_stops_with_a_sentence(tmp_path: Path) -> Non
     sentence = rf"{problem}, .* at \d+ images seen; lower"
     with pytest.raises(UserError, match=sentence):
         list(trainer.run((poisoned(i) for i in range(100)), tmp_path))
-    assert trainer.images_seen < 20 * 16 and not list(tmp_path.iterdir())
+    # The checkpoint has the weights of before: they are finite.
+    [written] = (tmp_path / "checkpoints").iterdir()
+    assert int(written.name) == trainer.images_seen < 20 * 16
+    assert all(torch.isfinite(t).all() for t in checkpoint.tensors(written, "generator.safetensors").values())
 
 
 @pytest.mark.slow

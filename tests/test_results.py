@@ -97,7 +97,7 @@ def test_a_full_disk_tears_a_line_that_readers_leave_out(
 
     with monkeypatch.context() as broken:
         broken.setattr(os, "truncate", fail)
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(UserError, match="cannot be used now: Input/output error; run the command again"):
             results.append(run, ROWS[0])
     assert truncate is os.truncate and results.read(run) == ROWS
     results.append(run, ROWS[0])

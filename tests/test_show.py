@@ -15,6 +15,7 @@ from caption.audit.gallery import Neighbour, TableRow
 from caption.cli import app
 from caption.table import CaptionSet
 from synth.errors import UserError
+from synth.images import lettering
 from synth.sets.shards import ShardSet, sample_key
 from tests import kit
 from tests.kit import make_small, make_tables, pictures
@@ -122,10 +123,10 @@ def test_sheets_grow_with_captions_and_neighbours_and_keep_to_their_width() -> N
 
 def test_wrapped_lines_fit_and_lose_nothing() -> None:
     text = "a short word and a " + "very" * 60 + " long one, then some more words " * 4
-    lines = sheet.wrapped(text, 19, 300)
-    assert all(sheet._font(19).getlength(line) <= 300 for line in lines)
+    lines = lettering.wrapped(text, 19, 300)
+    assert all(lettering.length(line, 19) <= 300 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert sheet.wrapped("", 19, 300) == []
+    assert lettering.wrapped("", 19, 300) == []
 
 
 def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(

@@ -150,11 +150,11 @@ def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--n", "0"], "--n must lie in 1..1024"),
+        (["--n", "0"], "--n is 0; it must be 1 to 1,024"),
         (["--truncation", "1.5"], "setting truncation cannot be '1.5': it must lie in 0..1"),
         (["--steps", "18"], "stylegan2 has no drawing option --steps; it has --truncation"),
         (["--truncation"], "--truncation has no value; write --truncation VALUE"),
-        (["--out", "grid.jpg"], "and --out end in .png"),
+        (["--out", "grid.jpg"], "--out is grid.jpg; it must end in .png"),
         (["--encoder", "nano"], "the encoder nano has other weights than the one of"),
         (["--device", "tpu"], "unknown device 'tpu'"),
     ],

@@ -51,7 +51,7 @@ def command(ranks: int, shards: object, captions: object, out: object, *options:
 def finish(words: list[str]) -> str:
     process = start(words, OMP_NUM_THREADS="1")
     _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+    assert process.returncode == 0 and "leaked" not in errors, errors
     return errors
 
 

@@ -26,17 +26,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, reading, sync
+from synth.sets.storage import Folder, plain_errors, reading, sync
 from synth.settings import canonical
 
 COMMITTED = "COMMITTED"
 STATE, STATE_TENSORS = "state.json", "state.safetensors"
+FULL = 2  # last checkpoints with all their files
 
-_FULL = 2  # last checkpoints with all their files
 _FOLDER = "checkpoints"
 _METADATA = "exnihilo"  # the one key of a part's metadata: several keys have no fixed order
 _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
@@ -70,29 +70,27 @@ def write(run: Path, images_seen: int, files: Writers, lasting: Iterable[str]) -
     if (final / COMMITTED).exists():
         return final
 
-    # Remains of a killed run.
-    for leftover in final.parent.glob(".*.tmp"):
-        shutil.rmtree(leftover)
+    with plain_errors(str(final)):
+        # Remains of a killed run.
+        for leftover in final.parent.glob(".*.tmp"):
+            shutil.rmtree(leftover)
 
-    # All files in a staging folder, then one rename.
-    staged = final.with_name(f".{final.name}.tmp")
-    staged.mkdir(parents=True)
-    try:
-        digests = {name: _written(staged, name, writer) for name, writer in files.items()}
-        sync(staged)
-        # An older folder of this name has no mark, so nothing reads it.
-        shutil.rmtree(final, ignore_errors=True)
-        staged.rename(final)
-    except SafetensorError as error:
-        advice = "the same command goes on from the checkpoint before"
-        raise UserError(f"{final} cannot be written: {error}; {advice}") from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        # All files in a staging folder, then one rename.
+        staged = final.with_name(f".{final.name}.tmp")
+        staged.mkdir(parents=True)
+        try:
+            digests = {name: _written(staged, name, writer) for name, writer in files.items()}
+            sync(staged)
+            # An older folder of this name has no mark, so nothing reads it.
+            shutil.rmtree(final, ignore_errors=True)
+            staged.rename(final)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
-    # The mark.
-    Folder(str(final)).write(COMMITTED, json.dumps(digests).encode())
-    sync(final.parent)
-    _thin(run, {*lasting, STATE, COMMITTED})
+        # The mark.
+        Folder(str(final)).write(COMMITTED, json.dumps(digests).encode())
+        sync(final.parent)
+        _thin(run, {*lasting, STATE, COMMITTED})
     return final
 
 
@@ -237,7 +235,8 @@ def restore_optimiser(
 
 def save_tensors(path: Path, values: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes tensors."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, path, metadata)
+    # safetensors' own writer has other rights than the umask's, and errors of its own kind.
+    path.write_bytes(save({n: value.detach().cpu().contiguous() for n, value in values.items()}, metadata))
 
 
 def save_state(path: Path, values: Json) -> None:
@@ -247,7 +246,7 @@ def save_state(path: Path, values: Json) -> None:
 
 def _thin(run: Path, lasting: set[str]) -> None:
     """Removes the files that only resuming needs. Keeps the last checkpoints whole."""
-    for checkpoint in committed(run)[:-_FULL]:
+    for checkpoint in committed(run)[:-FULL]:
         for name in _digests(checkpoint).keys() - lasting:
             (checkpoint / name).unlink(missing_ok=True)
 

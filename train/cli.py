@@ -1,5 +1,6 @@
 """The commands of train: pretrain, finetune, sample, export, import, presets."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ Captions = Annotated[
     ),
 ]
 Images = Annotated[
-    int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]")
+    int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]", least=1)
 ]
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
@@ -66,9 +67,8 @@ def main() -> None:
     try:
         console.run(app, PROGRAM, refuse=_refuse_once)
     except SystemExit as ended:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code if isinstance(ended.code, int) else 0)
+        code = ended.code if isinstance(ended.code, int) else 0
+    _end_at_once(code)
 
 
 @app.command(
@@ -125,7 +125,10 @@ def finetune(
     fraction: Annotated[
         float | None,
         options.number(
-            "--fraction", "Share of the set to train on, chosen by the seed.  [default: the set's usual one]"
+            "--fraction",
+            "Share of the set to train on, chosen by the seed.  [default: the set's usual one]",
+            most=1,
+            above=True,
         ),
     ] = None,
     captions: Captions = EMPTY,
@@ -178,7 +181,7 @@ def finetune(
 def sample(
     run: Run,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
-    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.")] = 16,
+    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.", least=1, most=1024)] = 16,
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
@@ -190,15 +193,17 @@ def sample(
     """Draws pictures of texts.
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
-    if not 1 <= n <= 1024 or not out.endswith(".png"):
-        raise UserError("--n must lie in 1..1024, and --out end in .png")
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = _split(texts)
     from pathlib import Path
 
     from caption import encoders
+    from synth.sets.storage import Folder
     from train import runs
     from train.sampling import draw, grid
 
+    Folder(str(Path(out).parent)).require_writable()
     pictures = draw.sample(
         runs.find(run),
         prompts,
@@ -280,6 +285,19 @@ def _refuse_once(sentence: str) -> NoReturn:
     from train.distributed import Ranks
 
     Ranks.join("cpu").end(UserError(sentence))
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Exits without unloading libraries. Releases semaphores first: leaked ones cause a warning."""
+    from multiprocessing import util
+
+    # Python calls it at an ordinary exit.
+    util._exit_function()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may be closed.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _train(request: "TrainRequest", dry_run: bool) -> None:

@@ -48,6 +48,7 @@ class Data:
 
     def __post_init__(self) -> None:
         _require_least(self, 0, "xi", "caption_xi")
+        _require_most(self, 1e6, "xi", "caption_xi")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction is {self.fraction}; it must be above 0 and at most 1")
 
@@ -67,6 +68,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         _require_least(self, 1, "images", "tick", "checkpoint", "samples")
         _require_least(self, 0, "micro_batch", "workers", "cache_gb")
+        _require_most(self, 1024, "workers")
 
 
 @dataclass(frozen=True)
@@ -217,3 +219,9 @@ def _require_least(values: Any, least: float, *names: str) -> None:
     for name in names:
         if getattr(values, name) < least:
             raise ValueError(f"{name} is {getattr(values, name)}; it must be at least {least}")
+
+
+def _require_most(values: Any, most: float, *names: str) -> None:
+    for name in names:
+        if getattr(values, name) > most:
+            raise ValueError(f"{name} is {getattr(values, name)}; it must be at most {most:g}")

@@ -24,9 +24,15 @@ def export(run: str, out: str) -> Json:
 
     Raises UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and
     the model draws with several parts."""
+    # The target, before the weights are read.
+    target = Path(out)
+    if target.suffix not in ("", _SUFFIX):
+        raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
+    Folder(str(target.parent)).require_writable()
+
     # The parts for drawing.
     source = runs.find(run)
-    newest, target = source.checkpoint(), Path(out)
+    newest = source.checkpoint()
     model = source.load(newest)
     drawn = _drawn(model.parts, model.averages)
 
@@ -36,8 +42,6 @@ def export(run: str, out: str) -> Json:
             raise UserError(f"{run} has the parts {', '.join(drawn)}; give a folder as --out")
         [(part, module)] = drawn.items()
         _write_file(target, module, _origin(source, part))
-    elif target.suffix:
-        raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
     else:
         _write_folder(target, source, drawn, newest)
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}

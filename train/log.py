@@ -18,7 +18,7 @@ import torch
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets import locks
-from synth.sets.storage import Folder
+from synth.sets.storage import Folder, plain_errors
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
 from train.model import Texts
@@ -43,7 +43,8 @@ class Log:
 
         self._run, self._device, self._last = run, device, images_seen
         # A resumed run writes the later points again.
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)
+        with plain_errors(str(run)):
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)
 
         # Texts of the sample grids.
         self._texts: Texts | None = None
@@ -53,11 +54,14 @@ class Log:
             self._texts = Texts(torch.from_numpy(vectors).to(device))
 
     def record(self, event: Tick | Grid, trainer: Trainer) -> str:
-        """Records an event. Returns a line for a person, empty after a grid."""
-        if isinstance(event, Tick):
-            return self._tick(event)
-        self._grid(trainer)
-        return ""
+        """Records an event. Returns a line for a person, empty after a grid.
+
+        Raises UserError if the run's folder cannot be written."""
+        with plain_errors(str(self._run)):
+            if isinstance(event, Tick):
+                return self._tick(event)
+            self._grid(trainer)
+            return ""
 
     def _tick(self, tick: Tick) -> str:
         """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person."""
@@ -96,7 +100,9 @@ class Log:
 
     def close(self) -> None:
         """Closes TensorBoard's file."""
-        self._writer.close()
+        # A full disk has ended the run already.
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
 
 def write_config(run: Path, metadata: Json) -> None:

@@ -10,16 +10,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from synth import console
 from synth.errors import UserError
 from train import checkpoint, config, ema, model
 from train.checkpoint import Origin
@@ -29,6 +29,9 @@ from train.model import Context, Loaded, Micro, Model, Phase, Terms
 from train.stream.stream import Batch
 
 _NOT_FINITE = 20  # a run stops after this many consecutive phases of a part without finite gradients
+
+
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -56,6 +59,13 @@ class Grid(NamedTuple):
 Event = Step | Tick | Grid
 
 
+class Sizes(NamedTuple):
+    """Bytes of a checkpoint."""
+
+    full: int  # with all its files
+    lasting: int  # after thinning
+
+
 class Trainer:
     """A model's parts, their optimisers and averages, and the clock.
 
@@ -77,20 +87,23 @@ class Trainer:
         self._rates = {part: [g["lr"] for g in o.param_groups] for part, o in self.model.optimisers.items()}
 
         # Clock and counters.
-        self.images_seen = self.skipped = self.ended_by = 0  # ended_by: number of the signal that ended `run`
+        self.images_seen = self.skipped = 0
+        self.ended_by = 0  # number of the signal that ends `run`
         self._in_a_row = Counter[str]()  # phases without finite gradients, by part
+        self._divergence: UserError | None = None  # ends the run after its step
         self._terms = defaultdict[str, list[Tensor]](list)  # loss terms since the last tick
 
     def run(self, batches: Iterator[Batch], place: Path) -> Generator[Event]:
         """Trains until the config's images are seen, or a signal arrives. Yields its events.
 
-        Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite."""
+        Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite. Writes a
+        checkpoint first."""
         run, waited, begun = self.config.run, 0.0, time.perf_counter()
-        with _signals() as stop:
+        with self._signals():
             while self.images_seen < run.images:
                 # Batch.
                 before = time.perf_counter()
-                batch = self._next(batches, stop)
+                batch = self._next(batches, place)
                 if batch is None:
                     break
                 waited += time.perf_counter() - before
@@ -98,6 +111,8 @@ class Trainer:
                 # Step.
                 for name, value in self.step(batch).items():
                     self._terms[name].append(value)
+                if self._divergence:
+                    self._end(self._divergence, place)
                 yield Step(self._training.batch)
 
                 # Log, grid and checkpoint, if due.
@@ -110,7 +125,15 @@ class Trainer:
                 if self._reached(run.checkpoint):
                     self.save(place)
             self.save(place)
-            self.ended_by = stop.number
+
+    def together(self, action: Callable[[], T], place: Path) -> T:
+        """Runs an action on every rank and returns its result.
+
+        If it fails on a rank, all write a checkpoint and exit: see `Ranks.end`."""
+        failure, result = attempt(action)
+        if self.ranks.agree(FAILS if failure else GOES_ON)[0] == FAILS:
+            self._end(failure, place)
+        return cast(T, result)
 
     def step(self, batch: Batch) -> Terms:
         """Takes every due phase. Returns the means of its loss terms over this rank's samples."""
@@ -127,6 +150,14 @@ class Trainer:
         for name, average in self.model.averages.items():
             ema.update(self.averages[name], self.parts[average.part], average.keep(before, self.images_seen))
         return terms
+
+    def sizes(self) -> "Sizes":
+        """Returns the sizes of a checkpoint, with two moments of each trained weight."""
+        averages, parts = (
+            sum(p.numel() * p.element_size() for m in modules.values() for p in m.state_dict().values())
+            for modules in (self.averages, self.parts)
+        )
+        return Sizes(averages + 3 * parts, averages or parts)
 
     def loaded(self) -> Loaded:
         """Returns the current model, averages in place, to draw from."""
@@ -187,13 +218,22 @@ class Trainer:
             self._in_a_row[part] = 0 if finite else self._in_a_row[part] + 1
         self.skipped += not finite
 
-        # Divergence. The averaged gradients are the same on all ranks, so all of them end here.
-        if max(self._in_a_row[part] for part in phase.parts) >= _NOT_FINITE:
+        # Divergence. The averaged gradients are the same on all ranks.
+        if max(self._in_a_row[part] for part in phase.parts) >= _NOT_FINITE and not self._divergence:
             names = " and ".join(phase.parts)
             problem = f"the gradients of the {names} were not finite in {_NOT_FINITE} phases in a row"
             clock = f"lately in {phase.name}, at {self.images_seen:,} images seen"
             advice = "lower the learning rates and begin again with another --out"
-            self.ranks.end(UserError(f"{problem}, {clock}; {advice}"))
+            self._divergence = UserError(f"{problem}, {clock}; {advice}")
+
+    def _end(self, failure: UserError | None, place: Path) -> NoReturn:
+        """Exits on all ranks, see `Ranks.end`. Writes a checkpoint first, if a step has been taken."""
+        if self.images_seen:
+            self._join_terms()
+            also, _ = attempt(lambda: self._write(place))
+            if failure and also:
+                failure = UserError(f"{failure}; no checkpoint was written either: {also}")
+        self.ranks.end(failure)
 
     def _micros(self, batch: Batch) -> Iterator[Micro]:
         """Yields a rank's samples in micro-batches."""
@@ -206,22 +246,38 @@ class Trainer:
             numbers = range(first + start, first + start + len(pictures))
             yield Micro(pictures, vectors, numbers, self.images_seen)
 
-    def _next(self, batches: Iterator[Batch], stop: "_Stop") -> Batch | None:
+    def _next(self, batches: Iterator[Batch], place: Path) -> Batch | None:
         """Returns the next batch, or None if a rank received a signal.
 
-        Raises UserError if a rank's batch fails."""
-        failure, batch = attempt(lambda: next(batches))
-        state, _ = self.ranks.agree(FAILS if failure else STOPS if stop.number else GOES_ON)
+        Raises UserError if a rank's batch fails. Writes a checkpoint first."""
+        failure, batch = attempt(lambda: next(batches, None))
+        state, _ = self.ranks.agree(FAILS if failure else STOPS if self.ended_by else GOES_ON)
         if state == FAILS:
-            self.ranks.end(failure)
+            self._end(failure, place)
         if state == STOPS:
-            stop.number = stop.number or signal.SIGTERM
+            self.ended_by = self.ended_by or signal.SIGTERM
             return None
         return batch
 
     def _reached(self, period: int) -> bool:
         """Returns True if the clock passed a multiple of a period in the last step."""
         return self.images_seen // period > (self.images_seen - self._training.batch) // period
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Catches the signals that end a run within the block, so that a step ends before the run does."""
+
+        # The handler only notes the signal. The loop looks at it between two steps.
+        def note(number: int, frame: FrameType | None) -> None:
+            self.ended_by = number
+
+        self.ended_by = 0
+        previous = console.on_ending(note)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     # Loss terms.
 
@@ -251,9 +307,13 @@ class Trainer:
     def save(self, run: Path) -> None:
         """Writes a checkpoint, on rank 0. The other ranks wait. Raises UserError if it cannot be written."""
         self._join_terms()
+        self.ranks.together(lambda: self._write(run))
+
+    def _write(self, run: Path) -> None:
+        """Writes a checkpoint, on rank 0."""
         lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
-        write = partial(checkpoint.write, run, self.images_seen, lasting=lasting)
-        self.ranks.together(lambda: write(files=self._files()) if self.ranks.rank == 0 else None)
+        if self.ranks.rank == 0:
+            checkpoint.write(run, self.images_seen, self._files(), lasting)
 
     def _files(self) -> checkpoint.Writers:
         """Returns the files of a checkpoint, each with its writer."""
@@ -309,28 +369,6 @@ class Trainer:
             except RuntimeError:
                 problem = f"{folder / file} is of another model than this run's"
                 raise UserError(f"{problem}; give the preset that it was made by") from None
-
-
-@dataclass
-class _Stop:
-    number: int = 0  # of the received signal; 0: none
-
-
-@contextmanager
-def _signals() -> Iterator[_Stop]:
-    """Catches SIGTERM and SIGINT within the block, so that a step ends before the run does."""
-    stop = _Stop()
-
-    # The handler only notes the signal. The loop looks at it between two steps.
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.number = number
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _finite(gradients: list[Tensor]) -> bool:

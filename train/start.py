@@ -14,6 +14,7 @@ from caption import encoders
 from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
+from synth.sets.storage import Folder
 from train import checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
@@ -134,7 +135,9 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if captions and run_config.needs.encoder:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
     prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out))
-    samples = prepared.stream(Wanted(vectors=())).order.samples
+    stream = prepared.stream(Wanted())
+    stream.require_whole()
+    samples = stream.order.samples
     if samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
     return prepared
@@ -198,7 +201,14 @@ def _train(
         fetcher.start()
         stack.callback(fetcher.end)
     batch = prepared.config.groups.training.batch
-    batches = stream.batches(begin, batch, rank=ranks.rank, ranks=ranks.count, workers=loop.workers)
+    batches = stream.batches(
+        begin,
+        batch,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        workers=loop.workers,
+        stopped=lambda: bool(trainer.ended_by),
+    )
     stack.callback(batches.close)
 
     # Log.
@@ -214,12 +224,12 @@ def _train(
 
     # Loop.
     if not begin:
-        ranks.together(partial(recorded, Grid(0)))
+        trainer.together(partial(recorded, Grid(0)), run)
     with closing(trainer.run(batches, run)) as events:
         for event in events:
             if isinstance(event, Step):
                 yield event
-            elif line := ranks.together(partial(recorded, event)):
+            elif line := trainer.together(partial(recorded, event), run):
                 yield Note(line)
 
 
@@ -374,8 +384,31 @@ def surveyed(prepared: Prepared) -> Json:
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
     """Returns a trainer at a checkpoint of its run, with another run's weights, or with new ones."""
     trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
+    if ranks.rank == 0:
+        _require_room(prepared, trainer, checkpoint.images_seen(newest) if newest else 0)
     if newest:
         trainer.restore(newest)
     elif prepared.source:
         trainer.start_from(prepared.source)
     return trainer
+
+
+def _require_room(prepared: Prepared, trainer: Trainer, images_seen: int) -> None:
+    """Raises UserError if the disk has no room for the checkpoints that the run will write."""
+    # The last checkpoints are full, and one more while it is written.
+    run, left = prepared.config.run, prepared.config.run.images - images_seen
+    sizes, free = trainer.sizes(), Folder(str(prepared.run)).free_bytes()
+    count = -(-left // run.checkpoint)
+    full = min(count, checkpoint.FULL + 1)
+    needed = full * sizes.full + (count - full) * sizes.lasting
+    if free is None or needed <= free:
+        return
+
+    # Fewer checkpoints may fit.
+    problem = f"the checkpoints of this run take {needed / 1e9:,.3g} GB"
+    problem = f"{problem}, and {prepared.run} has {free / 1e9:,.3g} GB free"
+    advice = "make room, or give another --out"
+    if (spare := free - (checkpoint.FULL + 1) * sizes.full) >= 0:
+        fits = checkpoint.FULL + 1 + spare // sizes.lasting
+        advice = f"make room, or give --set run.checkpoint={-(-left // fits)}"
+    raise UserError(f"{problem}; {advice}")

@@ -14,6 +14,7 @@ from caption.audit import measures
 from caption.audit.measures import BINS, Cosines
 from caption.audit.report import DUPLICATE, Audit
 from caption.audit.scan import IMAGE, PSEUDO, TEXT
+from synth.images import lettering
 
 TABLE_4 = {
     "BLIP on MSCOCO": 623,
@@ -178,7 +179,7 @@ def vocabulary(words: Mapping[str, int]) -> str:
     """Plots the numbers of distinct words in 1,000 captions, and those of the paper's table 4.
 
     `words` has our numbers, by name."""
-    rows = [(name, count, _COLOURS[TEXT]) for name, count in words.items()]
+    rows = [(lettering.label(name), count, _COLOURS[TEXT]) for name, count in words.items()]
     rows += [(name, count, _PALE) for name, count in TABLE_4.items()]
 
     with _figure(1, 1, height=0.75 + 0.33 * len(rows)) as ([ax], finished):

@@ -2,14 +2,12 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from caption.audit.gallery import Neighbour, TableRow
+from synth.images import lettering
 
 WIDTH = 1000  # pixels
 
@@ -29,8 +27,8 @@ class _Sheet:
 
     def text(self, left: int, top: int, text: str, *, size: int, width: int, colour: str = _INK) -> int:
         """Writes wrapped text. Returns the top of the line after it."""
-        for line in wrapped(text, size, width):
-            self.draw.text((left, top), line, font=_font(size), fill=colour)
+        for line in lettering.wrapped(text, size, width):
+            lettering.write(self.draw, (left, top), line, size, fill=colour)
             top += round(size * 1.4)
         return top
 
@@ -65,9 +63,10 @@ def sheet(
 
         # Key and cosine below.
         cosine, line = f"{neighbour.cosine:.4f}", tile + _TILE + 8
-        room = _TILE - round(_font(13).getlength(cosine)) - 12
-        paper.draw.text((left, line), _shortened(neighbour.key, 13, room), font=_font(13), fill=_PALE)
-        paper.draw.text((left + _TILE, line), cosine, font=_font(13), fill=_INK, anchor="ra")
+        room = _TILE - round(lettering.length(cosine, 13)) - 12
+        key = lettering.shortened(neighbour.key, 13, room)
+        lettering.write(paper.draw, (left, line), key, 13, fill=_PALE)
+        lettering.write(paper.draw, (left + _TILE, line), cosine, 13, fill=_INK, right=True)
 
     # Unused paper is cut off.
     bottom = top + -(-len(near) // _COLUMNS) * (_TILE + 44) + _MARGIN - 16
@@ -79,28 +78,6 @@ def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "png")
     return file.getvalue()
-
-
-def wrapped(text: str, size: int, width: int) -> list[str]:
-    """Returns text in lines of at most `width` pixels. Breaks a longer word."""
-    font = _font(size)
-    lines: list[str] = []
-    line = ""
-    for word in text.split():
-        # Lines of a word that is too long.
-        while font.getlength(word) > width:
-            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-            lines += [line, word[:fits]] if line else [word[:fits]]
-            line, word = "", word[fits:]
-
-        # The word joins the line, or begins the next one.
-        longer = f"{line} {word}".strip()
-        if font.getlength(longer) <= width:
-            line = longer
-        else:
-            lines.append(line)
-            line = word
-    return [*lines, line] if line else lines
 
 
 def _captions(paper: _Sheet, row: TableRow, top: int) -> int:
@@ -134,19 +111,3 @@ def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
     factor = side / max(image.size)
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     return image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _shortened(text: str, size: int, width: int) -> str:
-    """Returns text that fits a width in pixels, cut and followed by dots if it is too long."""
-    if _font(size).getlength(text) <= width:
-        return text
-    while text and _font(size).getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns DejaVu Sans from matplotlib's files."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size)

@@ -253,16 +253,21 @@ class Folder(Storage):
                 for path in created:
                     path.rmdir()
 
-    def _create(self) -> list[Path]:
-        """Makes the folder and its parents. Returns the new folders, innermost first."""
-        # The nearest folder that exists must take others.
+    def require_writable(self) -> list[Path]:
+        """Returns the folders that must still be made, innermost first.
+
+        Raises UserError if the nearest folder that exists takes no files."""
         missing = [p for p in [self._path, *self._path.parents] if not p.exists()]
         nearest = [self._path, *self._path.parents][len(missing)]
         if not nearest.is_dir():
             raise UserError(f"{nearest} is a file; give a folder or a URL")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise UserError(f"{nearest} may not be written to; give another folder")
+        return missing
 
+    def _create(self) -> list[Path]:
+        """Makes the folder and its parents. Returns the new folders, innermost first."""
+        missing = self.require_writable()
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

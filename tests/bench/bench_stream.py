@@ -14,7 +14,7 @@ from tests.kit import make_small, make_tables
 from train.model import Wanted
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
-from train.stream.stream import Reader, Stream, Text, Visit
+from train.stream.stream import Reader, Slice, Stream, Text, Visit
 
 PICTURES, BATCH, ROUNDS = 1024, 64, 3
 
@@ -29,10 +29,10 @@ def ours(shards: Path, tables: Path, resolution: int) -> float:
     # Rounds.
     best = 0.0
     for _ in range(ROUNDS):
-        reader = Reader(stream._sources, visit)
+        reader = Reader(stream._sources, visit, Slice(stream.order, 0, BATCH))
         begun = time.process_time()
         for start in range(0, PICTURES, BATCH):
-            reader.__getitems__(stream.order.places(start, BATCH))
+            reader(start)
         best = max(best, PICTURES / (time.process_time() - begun))
     return best
 

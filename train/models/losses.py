@@ -65,8 +65,8 @@ class LossConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
         for name in ("cond_weight", "cong_weight", "r1", "path_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+            if not 0 <= getattr(self, name) <= 1e9:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1e9")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
         if self.contrastive_group < 1:

@@ -85,14 +85,18 @@ class Training:
         for name, least in {"batch": 1, **dict.fromkeys(from_zero, 0)}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, most in {"batch": 1 << 20, "seed": (1 << 64) - 1, "g_lr": 1e6, "d_lr": 1e6}.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
         for name, allowed in _KINDS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
-        for name in ("mixing", "beta2"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
+        if not 0 <= self.mixing <= 1:
+            raise ValueError(f"mixing is {self.mixing}; it must lie in 0..1")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; it must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)

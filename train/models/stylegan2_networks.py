@@ -74,6 +74,10 @@ class Sizes:
         for name in (*widths, "mapping_layers", "mbstd_group"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        limits = {**dict.fromkeys(widths, 1 << 16), "mapping_layers": 1 << 10, "channel_base": 1 << 24}
+        for name, most in limits.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
         if self.channel_base < self.resolution:
             least = f"the resolution, {self.resolution}"
             raise ValueError(f"channel_base is {self.channel_base}; it must be at least {least}")

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from synth.images import lettering
 from synth.sets.storage import Folder
 
 _TEXT, _GAP = 12, 8  # pixels
+_LINE = 15  # pixels from one line to the next
+_LINES = 12  # of a caption at most
 
 
 def captioned(
@@ -20,11 +23,10 @@ def captioned(
     Enlarges small pictures by whole numbers, to at least `least` pixels a side."""
     # Layout.
     side = pictures.shape[1] * max(1, -(-least // pictures.shape[1]))
-    font = ImageFont.load_default(_TEXT)
-    lines = [_wrapped(text, font, side) for text in captions]
+    lines = [lettering.wrapped(text, _TEXT, side, most=_LINES) for text in captions]
     columns = min(columns, len(pictures))
     rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
-    heights = [side + (2 + max(len(lines[i]) for i in row)) * round(1.25 * _TEXT) for row in rows]
+    heights = [side + (2 + max(len(lines[i]) for i in row)) * _LINE for row in rows]
 
     # Pictures and their captions.
     sheet = Image.new("RGB", (columns * (side + _GAP) + _GAP, sum(heights) + _GAP), "white")
@@ -34,8 +36,9 @@ def captioned(
             left = _GAP + column * (side + _GAP)
             picture = Image.fromarray(pictures[i]).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(picture, (left, top))
-            below, text = (left, top + side + 3), "\n".join(lines[i])
-            draw.multiline_text(below, text, fill="#333333", font=font, spacing=2)
+            for number, line in enumerate(lines[i]):
+                place = (left, top + side + 3 + number * _LINE)
+                lettering.write(draw, place, line, _TEXT, fill="#333333")
         top += height
     return sheet
 
@@ -45,15 +48,3 @@ def save(path: Path, sheet: Image.Image) -> None:
     data = io.BytesIO()
     sheet.save(data, "PNG")
     Folder(str(path.parent)).write(path.name, data.getvalue())
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Returns a text in lines of at most `width` pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

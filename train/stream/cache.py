@@ -4,23 +4,24 @@ Files are verified, and named by their sha256 in the cache, so they outlive a ru
 process per node fetches. All others wait until it renames a file into the cache, or records a failure.
 """
 
+import contextlib
 import hashlib
 import math
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, open_storage, reading
+from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
 _PAUSE = 0.02  # seconds between two checks for a file
+_PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
 _CHUNK = 1 << 22  # bytes
+_PROBE = "probe"  # a file that is written to see if the cache takes files
 _MISSING = "is missing though the manifest names it; give the command that made the set again"
 
 
@@ -47,10 +48,10 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class Cache:
-    """The local files of sets on this machine. It is sent to loader workers."""
+    """The local files of sets on this machine. It is sent to reader processes."""
 
     folder: str | None  # None: no folder can be written, so only sets on this machine can be read
-    ended: Event | None = None  # set when no process needs files any more
+    ended: threading.Event | None = None  # set when this process needs no more files
 
     def path(self, file: Remote) -> str:
         """Returns the local path of a file. Waits while it is being fetched.
@@ -60,10 +61,12 @@ class Cache:
             return _in_place(file)
 
         # The fetching process either renames the file into the cache or records a failure.
-        kept, failure = self.place(file), self._failure(file)
+        kept, failures = self.place(file), (self._failure(file), self._stopped)
         while not kept.exists():
-            if failure.exists():
-                raise UserError(failure.read_text(encoding="utf-8"))
+            for failure in failures:
+                if failure.exists():
+                    text = failure.read_text(encoding="utf-8")
+                    raise UserError(text or f"{file.name} was not fetched into {self.folder}")
             if self.ended and self.ended.is_set():
                 raise UserError(f"{file.name} was not fetched before the run ended")
             time.sleep(_PAUSE)
@@ -90,12 +93,9 @@ class Cache:
         part = self.place(file).with_suffix(f".{os.getpid()}.part")
         try:
             # Copy, check, rename.
-            with (
-                reading(file.name),
-                open_storage(file.url).whole(file.file) as source,
-                part.open("wb") as target,
-            ):
-                shutil.copyfileobj(source, target, _CHUNK)
+            with plain_errors(f"the cache {self.folder}"), part.open("wb") as target:
+                for chunk in _chunks(file):
+                    target.write(chunk)
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
                     problem = f"{file.name} is not the file that its manifest describes"
@@ -103,22 +103,32 @@ class Cache:
             part.replace(self.place(file))
         except FileNotFoundError:
             self._fail(file, f"{file.name} {_MISSING}")
-        except (UserError, OSError) as error:
-            self._fail(file, str(error))
+        except Exception as error:
+            self._fail(file, str(error) if isinstance(error, UserError) else f"{file.name}: {error}")
         finally:
             part.unlink(missing_ok=True)
 
     def forget_failures(self) -> None:
-        """Creates the cache, and removes the failures of earlier runs."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        for failure in self.root.glob("*.failed"):
+        """Creates the cache, and removes the failures of earlier runs.
+
+        Raises UserError if files cannot be written there."""
+        Folder(str(self.root)).write(_PROBE, b"")
+        for failure in (*self.root.glob("*.failed"), self.root / _PROBE):
             failure.unlink(missing_ok=True)
+
+    def stop(self, sentence: str) -> None:
+        """Records for all waiting processes that no more files come."""
+        _note(self._stopped, sentence)
+
+    @property
+    def _stopped(self) -> Path:
+        return self.root / "fetcher.failed"
 
     def _failure(self, file: Remote) -> Path:
         return self.place(file).with_suffix(".failed")
 
     def _fail(self, file: Remote, sentence: str) -> None:
-        self._failure(file).write_text(sentence, encoding="utf-8", errors="backslashreplace")
+        _note(self._failure(file), sentence)
 
 
 class Fetcher(threading.Thread):
@@ -132,7 +142,15 @@ class Fetcher(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Fetches the files of each position as soon as there is room for them."""
+        """Fetches the files of each position as soon as there is room for them.
+
+        Tells the waiting processes if it must stop."""
+        try:
+            self._fetch()
+        except Exception as error:
+            self._cache.stop(f"no more files are fetched into {self._cache.folder}: {error}")
+
+    def _fetch(self) -> None:
         window: list[Needed] = []
         for ahead in self._needed:
             # Room.
@@ -148,9 +166,9 @@ class Fetcher(threading.Thread):
                     return
 
     def end(self) -> None:
-        """Ends the thread after its current file."""
+        """Ends the thread after its current file, or leaves it to its slow connection."""
         self._ended.set()
-        self.join()
+        self.join(_PATIENCE)
 
     def _make_room(self, window: list[Needed]) -> bool:
         """Removes files that are not needed soon.
@@ -165,7 +183,7 @@ class Fetcher(threading.Thread):
 
         # All others, the oldest first, until the rest fits. Compiled shaders have a folder there too.
         paths = [path for path in self._cache.root.iterdir() if path.suffix != ".failed" and path.is_file()]
-        others = {path: path.stat() for path in paths if path not in kept}
+        others = {path: path.stat() for path in paths if path not in kept and path.exists()}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):
             if spare >= 0:
@@ -185,6 +203,45 @@ def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
         raise UserError(f"{problem}; give --set run.cache_gb={math.ceil(largest / 1e9)}")
 
 
+def _chunks(file: Remote) -> Iterator[bytes]:
+    """Yields the content of a file. Raises UserError if it cannot be read, and FileNotFoundError."""
+    with contextlib.ExitStack() as stack:
+        with reading(file.name):
+            source = stack.enter_context(open_storage(file.url).whole(file.file))
+        while chunk := _read(source, file.name):
+            yield chunk
+
+
+def _read(source: BinaryIO, name: str) -> bytes:
+    # The writer of the chunks has errors of its own, so only the reader's are caught here.
+    with reading(name):
+        return source.read(_CHUNK)
+
+
+def _note(path: Path, sentence: str) -> None:
+    """Writes a failure. On a full disk an empty file is enough."""
+    with contextlib.suppress(OSError):
+        path.write_text(sentence, encoding="utf-8", errors="backslashreplace")
+
+
+def require_present(files: Sequence[Remote]) -> None:
+    """Raises UserError if a file is missing, or has another size than its manifest records."""
+    for url in dict.fromkeys(file.url for file in files):
+        # A web server lists no sizes.
+        if url.startswith(("http://", "https://")):
+            continue
+        sizes = open_storage(url).sizes() if "://" in url else None
+        for file in files:
+            if file.url != url:
+                continue
+            if sizes is None:
+                _in_place(file)
+            elif file.file not in sizes:
+                raise UserError(f"{file.name} {_MISSING}")
+            elif sizes[file.file] != file.bytes:
+                raise UserError(_other_size(file.name, sizes[file.file], file.bytes))
+
+
 def _in_place(file: Remote) -> str:
     """Returns the path of a file of a local set. Raises UserError if it is missing or truncated."""
     path = Path(Folder(file.url).url) / file.file
@@ -193,6 +250,9 @@ def _in_place(file: Remote) -> str:
             raise UserError(f"{path} {_MISSING}")
         size = path.stat().st_size
     if size != file.bytes:
-        problem = f"{path} has {size:,} bytes, and the manifest records {file.bytes:,}"
-        raise UserError(f"{problem}; make the set again")
+        raise UserError(_other_size(str(path), size, file.bytes))
     return str(path)
+
+
+def _other_size(name: str, size: int, recorded: int) -> str:
+    return f"{name} has {size:,} bytes, and the manifest records {recorded:,}; make the set again"

@@ -54,9 +54,14 @@ def find(
 
 
 def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
-    """Raises UserError if the pictures of a set are no power-of-two multiple of the model's resolution."""
+    """Raises UserError if the pictures of a set are no power-of-two multiple of the model's resolution.
+
+    All pictures of a set have one size."""
     for shards, _ in sets:
-        side = next(iter(shards.read(shards.shards[0]))).pixels.shape[0]
+        side, width = next(iter(shards.read(shards.shards[0]))).pixels.shape[:2]
+        if side != width:
+            problem = f"the pictures of {shards.storage.url} have {width} x {side} pixels, and not a square"
+            raise UserError(f"{problem}; give another set")
         factor, rest = divmod(side, resolution)
         if rest or factor & (factor - 1) or not factor:
             problem = f"the pictures of {shards.storage.url} have {side} pixels a side"

@@ -51,6 +51,10 @@ class Order:
                 places.append(Place(epoch, shard, row if self._rows is None else int(self._rows[shard][row])))
         return places
 
+    def rows(self, shard: int) -> np.ndarray:
+        """Returns the rows of a shard that an epoch shows: int64, ascending."""
+        return np.arange(self._counts[shard]) if self._rows is None else self._rows[shard]
+
     def shards(self, start: int) -> Iterator[tuple[int, list[int]]]:
         """Yields the first position of each block and its shards, from `start` images seen on, endlessly."""
         epoch = start // self.samples

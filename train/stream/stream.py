@@ -1,28 +1,21 @@
 """Shards and caption tables, of one set or several -> batches.
 
 The sequence of batches is a pure function of (seed, images seen). train/stream/order.py gives the order of
-samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Loader
-workers map local files and decode. Their number, and the number of ranks, change nothing.
+samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Reader
+processes map local files and decode. Their number, and the number of ranks, change nothing.
 
 Axes: N samples of a rank's batch, D dimensions of an embedding, R resolution.
 """
 
-import atexit
 import functools
 import itertools
-import multiprocessing
-import os
-import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from caption import pseudo
 from caption.table import read_table, text_vectors, vectors
@@ -32,11 +25,10 @@ from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
 from train.model import Wanted
 from train.models.randomness import mixed
-from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
+from train.stream import readers
+from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.order import BLOCK, Order, Place
-
-T = TypeVar("T")
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
 _VIEWS, _MIRROR = 7, 8  # uses of random numbers: augmented views, mirrored pictures
@@ -90,14 +82,22 @@ class Batch(NamedTuple):
     vectors: dict[str, torch.Tensor]
 
 
-class Failure(NamedTuple):
-    """The error of a batch, as a value: an exception changes its type on its way through the loader."""
+class Arrays(NamedTuple):
+    """A batch on its way from a reader process."""
 
-    sentence: str  # of the UserError
+    pictures: np.ndarray  # uint8 (N, V, 3, R, R)
+    vectors: dict[str, np.ndarray]  # float32 (N, D) each
+
+    def batch(self) -> Batch:
+        """Returns the batch as tensors, in pinned memory if there is a GPU."""
+        pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
+        if not torch.cuda.is_available():
+            return Batch(pictures, vectors)
+        return Batch(pictures.pin_memory(), {name: v.pin_memory() for name, v in vectors.items()})
 
 
 class StreamFiles(NamedTuple):
-    """The files of all sets. It is sent to loader workers."""
+    """The files of all sets. It is sent to reader processes."""
 
     cache: Cache
     tars: Sequence[Remote]
@@ -124,7 +124,7 @@ class Stream:
         # Order.
         if not 0 < fraction <= 1:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
-        self._visit, self.position = visit, 0
+        self._visit, self._sets, self.position = visit, sets, 0
         counts = [shard.count for shards, _ in sets for shard in shards.shards]
         self.order = Order(counts, visit.seed, fraction=fraction)
 
@@ -134,49 +134,59 @@ class Stream:
         self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
 
     def batches(
-        self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, workers: int = 0
+        self,
+        start: int,
+        batch: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Generator[Batch, None, None]:
-        """Yields this rank's part of every global batch from `start` images seen on, without end.
+        """Yields this rank's part of every global batch from `start` images seen on.
 
-        Raises UserError if a file is damaged."""
-        # Loader.
-        ended = multiprocessing.get_context("spawn").Event() if workers else None
+        Ends only if `stopped` returns True while a batch is awaited. Raises UserError if a file is damaged,
+        or a reader process has ended."""
+        # Positions of this rank. A thread must not wait for a file that will not be fetched.
+        ended = None if workers else threading.Event()
         sources = self._sources._replace(cache=replace(self._sources.cache, ended=ended))
-        loader = DataLoader(
-            Reader(sources, self._visit),
-            batch_sampler=_Slices(self.order, start, batch, rank, ranks),
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
-            num_workers=workers,
-            multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_begin_worker if workers else None,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-        # Workers.
+        part = Slice(self.order, rank * batch // ranks, batch // ranks)
         self.position = start
-        others = multiprocessing.active_children()
-        with _signals_kept_from_workers():
-            iterator = iter(loader)
-        coming = _ahead(iterator) if workers else iterator
+        read = Reader(sources, self._visit, part)
+        coming = readers.ahead(read, itertools.count(start, batch), workers, stopped)
 
         # Batches.
         try:
-            for batch_or_failure in coming:
-                if isinstance(batch_or_failure, Failure):
-                    raise UserError(batch_or_failure.sentence)
-                yield batch_or_failure
+            for arrays in coming:
+                yield arrays.batch()
                 self.position += batch
         finally:
-            # A worker must not wait for a file that will not be fetched.
-            if ended and isinstance(coming, Generator):
+            if ended:
                 ended.set()
-                coming.close()
+            coming.close()
 
-            # The loader asks its workers to end, but a worker that still starts does not see the request.
-            del iterator, coming
-            for worker in multiprocessing.active_children():
-                if worker not in others:
-                    worker.kill()
+    def require_whole(self) -> None:
+        """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
+        require_present((*self._sources.tars, *self._sources.tables))
+        if self._visit.text.required and self._visit.wanted.vectors:
+            self._require_captions()
+
+    def _require_captions(self) -> None:
+        """Raises UserError if a sample of an epoch has no caption, and names one."""
+        missing, example, shard = 0, "", 0
+        for _, captions in self._sets:
+            for part in captions.parts if captions else ():
+                # Samples without a caption among those that are shown.
+                table = captions.read(part, ["key", "caption"])  # type: ignore[union-attr]
+                counts = table["caption"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+                rows = self.order.rows(shard)
+                bare = rows[counts[rows] == 0]
+                missing, shard = missing + len(bare), shard + 1
+                if len(bare) and not example:
+                    example = f"{table['key'][int(bare[0])]} of {self._sources.tars[shard - 1].name}"
+        if missing:
+            problem = f"{missing:,} of {self.order.samples:,} samples have no caption, such as {example}"
+            raise UserError(f"{problem}; give --text mix:1, which gives them a pseudo-caption")
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:
         """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
@@ -196,31 +206,40 @@ class Stream:
             yield Needed(position, [file for file in block if "://" in file.url])
 
 
-class Reader(Dataset):
-    """Batches by the places of their samples, in any process."""
+class Slice(NamedTuple):
+    """A rank's part of every global batch."""
 
-    def __init__(self, sources: StreamFiles, visit: Visit) -> None:
-        self._sources, self._visit = sources, visit
+    order: Order
+    offset: int
+    samples: int
+
+    def places(self, position: int) -> list[Place]:
+        """Returns the places of the rank's samples in the batch at a position."""
+        return self.order.places(position + self.offset, self.samples)
+
+
+class Reader:
+    """The batches of a rank by their positions, in any process."""
+
+    def __init__(self, sources: StreamFiles, visit: Visit, part: Slice) -> None:
+        self._sources, self._visit, self._part = sources, visit, part
         self._open = functools.lru_cache(maxsize=_OPEN)(self._opened)
 
-    def __getstate__(self) -> tuple[StreamFiles, Visit]:
-        return self._sources, self._visit
+    def __getstate__(self) -> tuple[StreamFiles, Visit, Slice]:
+        return self._sources, self._visit, self._part
 
-    def __setstate__(self, state: tuple[StreamFiles, Visit]) -> None:
+    def __setstate__(self, state: tuple[StreamFiles, Visit, Slice]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
-    def __getitems__(self, places: Sequence[Place]) -> Batch | Failure:
-        """Returns the batch of these places, or its failure."""
-        names = self._visit.wanted.vectors
+    def __call__(self, position: int) -> Arrays:
+        """Returns the rank's part of the batch at a position. Raises UserError if a file is damaged."""
+        places, names = self._part.places(position), self._visit.wanted.vectors
         try:
             opened = [self._open(place.shard) for place in places]
-            pictures = torch.from_numpy(self._pictures(places, opened))
-            vectors = {n: torch.from_numpy(self._vectors(places, opened, k)) for k, n in enumerate(names)}
+            vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
+            return Arrays(self._pictures(places, opened), vectors)
         except UnreadableError as error:
-            return Failure(str(self._judged(error)))
-        except UserError as error:
-            return Failure(str(error))
-        return Batch(pictures, vectors)
+            raise UserError(str(self._judged(error))) from None
 
     def _judged(self, error: UnreadableError) -> UserError:
         """Returns the error about a file that does not parse, by its checksum."""
@@ -291,7 +310,7 @@ class Reader(Dataset):
         if text.required:
             key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
             problem = f"sample {key} of {file} has no caption"
-            raise UserError(f"{problem}; --text mix:0.5 gives such samples a pseudo-caption")
+            raise UserError(f"{problem}; begin again with --text mix:1 and another --out")
 
         # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
@@ -326,18 +345,6 @@ class _Opened(NamedTuple):
     texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
 
 
-class _Slices:
-    """The places of a rank's part of every global batch."""
-
-    def __init__(self, order: Order, start: int, batch: int, rank: int, ranks: int) -> None:
-        self._order, self._start, self._batch = order, start, batch
-        self._offset, self._count = rank * batch // ranks, batch // ranks
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        for start in itertools.count(self._start, self._batch):
-            yield self._order.places(start + self._offset, self._count)
-
-
 def _by_visit(
     draw: Callable[[int, list[int], int, int], np.ndarray],
     *,
@@ -369,42 +376,5 @@ def _files(url: str, manifest: dict[str, Any]) -> list[Remote]:
     return [Remote(url, p["file"], p["sha256"], p["bytes"]) for p in manifest["parts"]]
 
 
-def _ahead(items: Iterator[T]) -> Generator[T]:
-    """Yields the same items without end. A thread fetches one item ahead.
-
-    It is little work to receive an item from a worker, but it takes milliseconds of waiting."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items)
-        while True:
-            item = coming.result()
-            coming = pool.submit(next, items)
-            yield item
-
-
-def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
-    return batch
-
-
-@contextmanager
-def _signals_kept_from_workers() -> Iterator[None]:
-    """Blocks SIGTERM and SIGINT within the `with` block.
-
-    Workers that start within it inherit this. Signals to this process are delayed."""
-    # Python starts its resource tracker with the first worker, and that would unblock the signals.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_worker(_: int) -> None:
-    """Leaves signals to the run, and lets the worker exit without unloading libraries.
-
-    A worker that ended by itself on SIGTERM would end the run before its checkpoint. Unloading libraries
-    sometimes aborts a process, because of their threads."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    atexit.register(os._exit, 0)
-    torch.set_num_threads(1)
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.experiments.demo.plan import DemoStep
+from synth.sets.storage import plain_errors
 
 WHOLE = "demo"  # the name of the whole demo among the steps
 
@@ -35,7 +36,7 @@ class Journal:
         """Writes the duration of a step in this start. An exit status marks its end."""
         row = {"start": self._start, "step": step, "command": command, "seconds": round(seconds, 2)}
         line = json.dumps(row | {"cpu_seconds": cpu_seconds, "code": code})
-        with self.path.open("a", encoding="utf-8") as file:
+        with plain_errors(str(self.path)), self.path.open("a", encoding="utf-8") as file:
             file.write("\n" * self._torn + line + "\n")
         self._torn = False
         self._keep(line)

@@ -153,6 +153,7 @@ def parent(pid: int) -> int:
         return 0
 
 
+@pytest.mark.soak
 def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo_place: Path) -> None:
     out = demo_place / "killed"
     command = demo_command(out, demo_place / "made.ttf")

@@ -194,7 +194,7 @@ def test_a_sample_without_captions_has_an_empty_text(choice: str) -> None:
     assert export.chosen(["a\nb"], choice, 0, 0) == "a b"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_workers_export_what_one_does(
     undisturbed: Path, captioned: Path, tmp_path: Path, ray_session: None
 ) -> None:

@@ -226,7 +226,7 @@ NAMES = [
     ),
     *(
         "end.",
-        "/root/a.jpg",
+        "/srv/a.jpg",
         "//a.jpg",
         "caf\udce9/a.jpg",
         "\u00e9/a.jpg",

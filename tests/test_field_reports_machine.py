@@ -399,7 +399,7 @@ NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF]
 def test_a_file_system_without_locks_is_used_without_one_and_with_a_note(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of sets, runs and demos; figures are written too."""
+    """Sets, runs and demos go on; figures are written too."""
     flock_fails(monkeypatch, number)
     note = "note: the file system of {} has no locks; start no second command there"
     with Folder(str(tmp_path)).exclusive() as sentence:
@@ -535,7 +535,7 @@ def cut(place: Path, file: str, right: bool) -> None:
 def test_damage_is_claimed_only_after_the_checksum_says_so(
     right: bool, finished: Path, captioned: Path
 ) -> None:
-    """Of a tar that is read, mapped or streamed, and of a table."""
+    """A tar that is read, mapped or streamed, and a table."""
     tar, tables = "visual_atoms-000002.tar", Path(shutil.copytree(captioned, finished / "tables"))
     cut(finished, tar, right)
     cut(tables, "visual_atoms-000002.parquet", right)
@@ -707,7 +707,7 @@ def is_text(call: ast.Call) -> bool:
     "text", ['a"b', "a'b", "a$b", "a`id`b", "a;b", "a(b", "a&b", "~ada/x", "a#b", "a\\b", "*"]
 )
 def test_make_passes_every_character_on(text: str, tmp_path: Path) -> None:
-    """Of places and names; a stand-in for Python prints its words."""
+    """Places and names; a stand-in for Python prints its words."""
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

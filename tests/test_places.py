@@ -1,4 +1,4 @@
-"""What a name stands for in commands: the usual places of sets and tables below the working directory."""
+"""Names of sets in commands: the usual places of sets and tables below the working directory."""
 
 import json
 from pathlib import Path

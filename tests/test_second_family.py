@@ -20,7 +20,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(checkout: Path) -> dict[str, list[str]]:
-    """What the commands of the page print, by the file of their heading."""
+    """The printed texts of the page's commands, by the file of their heading."""
     outputs: dict[str, list[str]] = {}
     for step in steps(ROOT / "synth" / "README.md", "Add a family"):
         outputs.setdefault(step.file, []).extend(step.follow(checkout))

@@ -18,6 +18,7 @@ from synth import settings
 from synth.errors import UserError
 from synth.foreign import escaped
 from synth.images.codecs import CODECS
+from synth.options import LARGEST
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.records import Part, Record
@@ -28,7 +29,6 @@ LAW = 1  # increased when the same originals give other samples
 VERSIONED = ("numpy", "pillow")  # packages that records name
 
 _SPLITS = ("train", "val", "test")  # names that splits may have
-_LARGEST = 4096  # pixels a side
 _PROBES = 32  # pictures that the preflight prepares
 _ADVANCE = 32  # pictures between two events of progress
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
@@ -126,8 +126,8 @@ def prepare_shard(job: PrepareJob) -> Iterator[int | Record]:
 
 def require_form(size: int, codec: str) -> None:
     """Raises UserError for a size out of range or an unknown codec."""
-    if not 1 <= size <= _LARGEST:
-        raise UserError(f"--size is {size}; it must be 1 to {_LARGEST}")
+    if not 1 <= size <= LARGEST:
+        raise UserError(f"--size is {size}; it must be 1 to {LARGEST:,}")
     if codec not in CODECS:
         raise UserError(f"unknown codec {codec!r}; known are {', '.join(CODECS)}")
 

@@ -14,6 +14,7 @@ from synth.errors import UserError
 from synth.glsl import gl
 from synth.images.codecs import CODECS
 from synth.images.pictures import contact_sheet
+from synth.options import LARGEST
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
@@ -24,7 +25,6 @@ from synth.vetting import programs
 
 Json = dict[str, Any]
 
-LARGEST = 4096  # pixels a side
 _PROBES = 64  # pictures that the preflight draws
 _ADVANCE = 32  # pictures between two events of progress
 _VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")

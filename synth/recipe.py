@@ -11,7 +11,7 @@ from zlib_ng import zlib_ng
 from synth import datasets, families, settings
 from synth.errors import UserError
 from synth.families import Family
-from synth.images.codecs import CODECS
+from synth.images.codecs import CODECS, encode_png
 from synth.images.pictures import Picture, UnfitError
 
 Json = dict[str, Any]
@@ -98,6 +98,8 @@ class Recipe:
             encoded = codec.encode(picture.pixels)
             metadata = {**self.describe(index, params, picture), "crc32": checksum(encoded)}
             files = {codec.extension: encoded, "json": settings.canonical(metadata)}
+            if picture.mask is not None:
+                files["mask.png"] = encode_png(picture.mask[..., None])
             return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
         except UserError:
             raise

@@ -119,6 +119,7 @@ def describe(
         "params": vars(params),
         **renderer(dataset),
         "stats": measure(picture),
+        **({"objects": picture.objects} if picture.objects is not None else {}),
     }
 
 

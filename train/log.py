@@ -21,7 +21,7 @@ from synth.sets import locks
 from synth.sets.storage import Folder, plain_errors
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
-from train.model import Texts
+from train.model import Texts, find
 from train.runs import CONFIG
 from train.sampling import draw, grid
 from train.stream import captioned_sets
@@ -92,7 +92,7 @@ class Log:
     def _grid(self, trainer: Trainer) -> None:
         """Writes a grid of pictures of the first stored captions, if the model draws pictures."""
         model = trainer.loaded()
-        if self._texts is None or not hasattr(model.module, "draw"):
+        if self._texts is None or not hasattr(find(model.name), "draw"):
             return
         pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
         file = self._run / SAMPLES / f"{trainer.images_seen:09d}.png"

@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 from caption import contrast, encoders
-from caption.nano import card, exam, fitting, fitting_sets, formula_fitting, network, prompts, recipes
+from caption.nano import (
+    card,
+    exam,
+    fitting,
+    fitting_sets,
+    formula_fitting,
+    hub_model,
+    network,
+    prompts,
+    recipes,
+)
 from caption.sentences import attributes
 from caption.sentences.grammar import Facts
 from caption.torchvision_ops import declare
@@ -94,6 +104,37 @@ def test_open_clip_alone_gives_the_same_embeddings(
         texts = model.encode_text(tokenizer(text), normalize=True)
     np.testing.assert_allclose(images, encoder.images(pixels), atol=1e-5)
     np.testing.assert_allclose(texts, encoder.texts(text), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", encoders.SHIPPED)
+def test_transformers_gives_the_same_embeddings(name: str) -> None:
+    declare()
+    import transformers
+
+    # Model.
+    clip: Any = transformers.CLIPModel
+    folder, encoder = ROOT / "data" / name, encoders.load(encoders.find(name))
+    model, loading = clip.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading.values()) and model.dtype == torch.float32
+
+    # Embeddings.
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    texts = ["a red fractal on a black background", "Two shapes. " * 50, ""]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+        output = model(**tokens, pixel_values=planes)
+    np.testing.assert_allclose(output.image_embeds, encoder.images(pixels), atol=1e-5)
+    np.testing.assert_allclose(output.text_embeds, encoder.texts(texts), atol=1e-5)
+
+
+def test_shipped_weights_for_transformers_are_those_for_open_clip() -> None:
+    for name in encoders.SHIPPED:
+        folder = ROOT / "data" / name
+        files = hub_model.files(network.ARCHITECTURE, load_file(folder / network.WEIGHTS))
+        assert {file: (folder / file).read_bytes() for file in files} == files
 
 
 def test_any_text_has_an_embedding_of_unit_length(encoder: encoders.Encoder) -> None:

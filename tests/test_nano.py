@@ -106,30 +106,6 @@ def test_open_clip_alone_gives_the_same_embeddings(
     np.testing.assert_allclose(texts, encoder.texts(text), atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", encoders.SHIPPED)
-def test_transformers_gives_the_same_embeddings(name: str) -> None:
-    declare()
-    import transformers
-
-    # Model.
-    clip: Any = transformers.CLIPModel
-    folder, encoder = ROOT / "data" / name, encoders.load(encoders.find(name))
-    model, loading = clip.from_pretrained(folder, output_loading_info=True)
-    assert not any(loading.values()) and model.dtype == torch.float32
-
-    # Embeddings.
-    pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    texts = ["a red fractal on a black background", "Two shapes. " * 50, ""]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-    with torch.inference_mode():
-        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
-        output = model(**tokens, pixel_values=planes)
-    np.testing.assert_allclose(output.image_embeds, encoder.images(pixels), atol=1e-5)
-    np.testing.assert_allclose(output.text_embeds, encoder.texts(texts), atol=1e-5)
-
-
 def test_shipped_weights_for_transformers_are_those_for_open_clip() -> None:
     for name in encoders.SHIPPED:
         folder = ROOT / "data" / name

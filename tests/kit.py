@@ -267,6 +267,18 @@ def start(command: list[str], *, cwd: Path | None = None, **environment: str) ->
     )
 
 
+@contextlib.contextmanager
+def chat_server(*options: str) -> Iterator[str]:
+    """Starts tests/chat_server.py in a process of its own. Gives its address, without the path."""
+    command = [sys.executable, "-S", str(ROOT / "tests" / "chat_server.py"), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
 def children(pid: int) -> list[tuple[int, str]]:
     """Returns (pid, command line) of every descendant of a process."""
     parents: dict[int, list[int]] = {}

@@ -55,6 +55,7 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
+SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
 # The Makefile's stamps, passed as up to date.
 SET_UP = [
     word

@@ -1,4 +1,4 @@
-"""Captions of a set's pictures by any image-to-text model of transformers, for the paper's table 4.
+"""Captions of a set's pictures by any image-to-text model of transformers.
 
 The model is a local folder of transformers: BLIP, BLIP-2, GIT, or a vision encoder with a text decoder.
 Nothing is fetched, and no code from the folder runs. Decoding is greedy, and thus deterministic.
@@ -20,8 +20,8 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import reading
 
 MOST_WORDS = 40  # tokens of a caption
+AT_ONCE = 16  # pictures
 
-_AT_ONCE = 16
 _SHARDS = 8  # read at most; every shard has all classes, and must be read whole
 
 
@@ -77,8 +77,8 @@ def captions(model: Captioner, shard_set: ShardSet, *, pictures: int, seed: int)
 
     Raises UserError if the set is damaged, or the model needs more than pictures."""
     chosen = _chosen(shard_set, pictures, seed)
-    while batch := list(islice(chosen, _AT_ONCE)):
-        yield from _described(model, batch)
+    while batch := list(islice(chosen, AT_ONCE)):
+        yield from described(model, batch)
 
 
 def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -97,7 +97,7 @@ def _chosen(shard_set: ShardSet, pictures: int, seed: int) -> Iterator[tuple[str
             number += 1
 
 
-def _described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, str]]:
+def described(model: Captioner, pictures: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, str]]:
     """Yields key and caption of some pictures. Raises UserError if the model needs more than pictures."""
     import torch
     import transformers

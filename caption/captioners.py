@@ -25,7 +25,7 @@ from synth.settings import digest
 
 LAW = 1  # increased when the same captioner and picture give another caption
 
-# For an endpoint, by name. The paper's captioner, too, names the main subject or everything.
+# Prompts by name. The paper's captioner, too, names the main subject or everything.
 PROMPTS = {
     "short": "Describe the main subject of this picture in one sentence of at most 15 words."
     " Answer with the sentence alone.",
@@ -72,12 +72,17 @@ class FolderCaptioner:
     folder: str
     device: str
     digest: str  # of its files
+    prompt: str | None  # short, long or a text; None: the model reads none
 
     @classmethod
-    def find(cls, folder: str, device: str) -> "FolderCaptioner":
-        """Returns the captioner of a folder. Raises UserError if it holds no captioner."""
-        _load(folder, device)
-        return cls(folder, device, _digest_of(folder))
+    def find(cls, folder: str, device: str, prompt: str | None = None) -> "FolderCaptioner":
+        """Returns the captioner of a folder.
+
+        Raises UserError if it holds no captioner, or one that reads no prompt although one is given."""
+        chats = _load(folder, device).chats
+        if prompt and not chats:
+            raise UserError(f"the captioner {folder} has no chat template; leave --prompt out")
+        return cls(folder, device, _digest_of(folder), (prompt or "long") if chats else None)
 
     @property
     def name(self) -> str:
@@ -85,8 +90,10 @@ class FolderCaptioner:
 
     @property
     def identity(self) -> Json:
-        most = transformers_captioner.MOST_WORDS
-        return {"law": LAW, "model": self.name, "weights": self.digest, "most_tokens": most}
+        identity: Json = {"law": LAW, "model": self.name, "weights": self.digest}
+        if self.prompt is None:
+            return {**identity, "most_tokens": transformers_captioner.MOST_WORDS}
+        return {**identity, "most_tokens": transformers_captioner.MOST_OF_CHAT, "prompt": _text(self.prompt)}
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         # A node of a cluster may have other files at the same path.
@@ -98,7 +105,7 @@ class FolderCaptioner:
         model, coming = _load(self.folder, self.device), iter(samples)
         while batch := list(islice(coming, transformers_captioner.AT_ONCE)):
             pictures = [(sample.key, sample.pixels) for sample in batch]
-            texts = transformers_captioner.described(model, pictures)
+            texts = transformers_captioner.described(model, pictures, _text(self.prompt or ""))
             yield from ((sample, text) for sample, (_, text) in zip(batch, texts, strict=True))
 
     def trial(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, str]]:
@@ -122,12 +129,8 @@ class EndpointCaptioner:
     @property
     def identity(self) -> Json:
         # The address is no part of it: a server may move while a set is made.
-        prompt, temperature = self._text, self.endpoint.temperature
+        prompt, temperature = _text(self.prompt), self.endpoint.temperature
         return {"law": LAW, "model": self.endpoint.model, "prompt": prompt, "temperature": temperature}
-
-    @property
-    def _text(self) -> str:
-        return PROMPTS.get(self.prompt, self.prompt)
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         waiting: deque[Sample] = deque()
@@ -135,7 +138,7 @@ class EndpointCaptioner:
         def conversations() -> Iterator[list[Json]]:
             for sample in samples:
                 waiting.append(sample)
-                yield [message("user", self._text, codecs.encode_png(sample.pixels))]
+                yield [message("user", _text(self.prompt), codecs.encode_png(sample.pixels))]
 
         for answer in self.endpoint.answers(conversations()):
             yield waiting.popleft(), answer
@@ -146,7 +149,7 @@ class EndpointCaptioner:
 
     def cost(self, pictures: int, side: int) -> Json:
         tiles = math.ceil(side / _TILE) ** 2
-        prompt = math.ceil(len(self._text) / _CHARACTERS)
+        prompt = math.ceil(len(_text(self.prompt)) / _CHARACTERS)
         tokens = prompt + _TOKENS_OF_PICTURE + _TOKENS_OF_TILE * tiles
         return {
             "captioner": self.name,
@@ -183,6 +186,11 @@ def cleaned(text: str) -> str:
     while len(line) > 1 and line[0] + line[-1] in _QUOTES:
         line = line[1:-1].strip()
     return line
+
+
+def _text(prompt: str) -> str:
+    """Returns the text of a prompt, which may be a name."""
+    return PROMPTS.get(prompt, prompt)
 
 
 @functools.lru_cache(maxsize=1)

@@ -118,7 +118,7 @@ def recaption(
     model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
     prompt: Annotated[
         str | None,
-        options.text("--prompt", "TEXT", "short, long or a text, for the endpoint.  [default: long]"),
+        options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
     ] = None,
     requests: Annotated[
         int | None,
@@ -152,8 +152,8 @@ def recaption(
 
     if (captioner is None) == (url is None):
         raise UserError("recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME")
-    if url is None and any(option is not None for option in (model, prompt, requests, timeout)):
-        raise UserError("--model, --prompt, --requests and --timeout belong to --url; leave them out")
+    if url is None and any(option is not None for option in (model, requests, timeout)):
+        raise UserError("--model, --requests and --timeout belong to --url; leave them out")
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty; give short, long or a text, or leave it out")
     shards = [place for name in sets for place in places.sets(name)]
@@ -171,7 +171,7 @@ def recaption(
             overwrite=overwrite,
             captioner=captioner,
             endpoint=endpoint,
-            prompt=prompt or "long",
+            prompt=prompt,
         )
         if dry_run:
             console.show({"shards": place, **pipeline.cost(request)})

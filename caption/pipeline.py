@@ -58,7 +58,7 @@ class CaptionRequest:
     ray_address: str | None = None
     captioner: str | None = None  # folder of an image-to-text model; None: no synthetic captions
     endpoint: Endpoint | None = None  # of a captioner
-    prompt: str = "long"  # for the endpoint
+    prompt: str | None = None  # short, long or a text; None: long, if the captioner reads one
 
 
 class CaptionSummary(NamedTuple):
@@ -145,8 +145,8 @@ def _sentence(cost: Json) -> str:
 def _captioner(request: CaptionRequest, device: str) -> Captioner | None:
     """Returns the captioner of a request, if it has one."""
     if request.endpoint:
-        return EndpointCaptioner(request.endpoint, request.prompt)
-    return FolderCaptioner.find(request.captioner, device) if request.captioner else None
+        return EndpointCaptioner(request.endpoint, request.prompt or "long")
+    return FolderCaptioner.find(request.captioner, device, request.prompt) if request.captioner else None
 
 
 def _execution(request: CaptionRequest) -> Execution:

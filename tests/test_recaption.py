@@ -1,5 +1,6 @@
 """Synthetic captions of sets: by a folder of transformers, or by an endpoint that fails and is killed."""
 
+import json
 import re
 import shutil
 import sys
@@ -110,10 +111,12 @@ def test_a_killed_command_goes_on_to_the_same_bytes(
         words += ["--url", f"{server}/500/v1", "--model", "tiny", "--requests", "3"]
         process = start([sys.executable, "-m", "caption", "recaption", *words], cwd=ROOT)
         deadline = time.monotonic() + 120
-        while not (tmp_path / "killed/tables/visual_atoms-000000.parquet").is_file():
+        record = tmp_path / "killed" / "visual_atoms-000000.json"
+        # The first record is the claim of the place, without a table.
+        while not (record.is_file() and json.loads(record.read_text())["bytes"] > 0):
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.01)
-        time.sleep(0.5)  # within the second shard, which takes 2.4 s
+        time.sleep(0.2)  # within the second shard, which takes 2.4 s
         process.kill()
         process.communicate()
         assert not (tmp_path / "killed" / "manifest.json").exists()
@@ -200,6 +203,24 @@ def test_a_folder_of_transformers_captions_a_set(
         next(moved.answers(ShardSet(str(real)).read(ShardSet(str(real)).shards[0])))
 
 
+@pytest.mark.slow
+def test_a_model_with_a_chat_template_gets_the_prompt(
+    chatting: Path, image_to_text: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    real, captions = write_foreign(tmp_path / "s", TEXTS[:3], sizes=(32,)), []
+    for number, prompt in enumerate(("red green", "blue blue blue", "red green")):
+        make_tables(real, tmp_path / str(number), tiny_encoder, captioner=str(chatting), prompt=prompt)
+        captions.append(synthetic(tmp_path / str(number)))
+    assert captions[0] == captions[2] != captions[1]
+    for row in captions[0].values():
+        words = row[0].split()
+        assert set(words) <= set(SHADES) and 4 <= len(words) <= 160  # no word of the prompt's form
+    assert 'Its prompt: "red green"' in (tmp_path / "0" / "README.md").read_text()
+    assert FolderCaptioner.find(str(chatting), "cpu").prompt == "long"
+    with pytest.raises(UserError, match="tiny has no chat template; leave --prompt out"):
+        make_tables(real, tmp_path / "t", tiny_encoder, captioner=str(image_to_text), prompt="short")
+
+
 def test_training_reads_the_synthetic_captions_by_key(real: Path, recaptioned: Path) -> None:
     tables = CaptionSet(str(recaptioned))
     column = tables.read(tables.parts[0], ["synthetic_embedding"])["synthetic_embedding"]
@@ -260,7 +281,7 @@ def test_the_cost_comes_first_and_sends_nothing(
         ([], "recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME"),
         (["--captioner", "x", "--url", "http://h/v1"], "recaption needs a captioner"),
         (["--captioner", "nowhere"], "nowhere holds no config.json"),
-        (["--captioner", "x", "--prompt", "short"], "--prompt, --requests and --timeout belong to --url"),
+        (["--captioner", "x", "--model", "m"], "--model, --requests and --timeout belong to --url"),
         (["--url", "http://h/v1"], "--url needs --model NAME; http://h/v1/models lists"),
         (["--url", "h/v1", "--model", "m"], "--url is 'h/v1'; give an address such as"),
         (["--url", "http://h/v1", "--model", "m", "--prompt", " "], "--prompt is empty"),

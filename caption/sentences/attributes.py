@@ -16,6 +16,7 @@ Facts (caption/sentences/phrases.py has all values and phrases):
     size, place, cover, shape, edges    the drawing in the frame
     waves, lines, outline, hole    of a contour
     dots                           of a speckled fractal: few or many
+    tones, partly                  of noise: its two commonest colours, or the only one with a word
     commonest                      the commonest colour of a shader's picture, if it is no background
     kind, motif, second, bend, finish   of a shader program of exnihilo
 
@@ -35,6 +36,7 @@ from caption.sentences.colour_words import (
 )
 from caption.sentences.evidence import LEAST_SEEN, colours, frame, near, word_of
 from caption.sentences.grammar import FORMS, Facts, parse, state
+from caption.sentences.noise_words import tones
 from caption.sentences.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
 from caption.sentences.shader_words import BENDS, FINISHES, KINDS, MOTIFS
 
@@ -89,6 +91,10 @@ def facts(sample: Json) -> Facts:
     if family == "fractal_scenes":
         evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
         return _scene(params["figures"], evidence, stats)
+
+    # Noise: colours alone.
+    if family == "noise":
+        return {"family": "noise"} | tones(params)
 
     # Shaders.
     if family == "shaders":

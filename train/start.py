@@ -111,7 +111,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         request.captions,
         tables=tables,
         encoder=request.encoder,
-        synthetic=Text.parse(_text(request, preset)).synthetic,
+        kind=Text.parse(_text(request, preset)).kind,
     )
     captions = sets[0].captions
     run_config = _configured(request, preset, captions, device)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from caption import pseudo
-from caption.table import read_table, text_vectors, vectors
+from caption import blending, pseudo
+from caption.blending import Blend, Columns
+from caption.table import CaptionSet, read_table, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
@@ -27,7 +28,7 @@ from train.model import Wanted
 from train.models.randomness import mixed
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
-from train.stream.captioned_sets import CaptionedSet
+from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.order import BLOCK, Order, Place
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
@@ -42,10 +43,11 @@ class Text:
     stored: bool = False  # pseudo-captions are the stored ones, not fresh
     required: bool = False  # a picture without a caption is an error
     synthetic: bool = False  # captions are those of a captioner
+    blend: Blend | None = None  # every visit gets a synthetic caption or the ground truth
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the choice for pseudo, stored, caption, synthetic or mix:SHARE.
+        """Returns the choice for pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE.
 
         Raises UserError for other texts."""
         # Names.
@@ -59,12 +61,14 @@ class Text:
             return named[text]
 
         # A share.
+        if text.startswith(blending.START):
+            return cls(required=True, blend=Blend.parse(text))
         try:
             share = float(text.removeprefix("mix:")) if text.startswith("mix:") else 2.0
         except ValueError:
             share = 2.0
         if not 0 <= share <= 1:
-            allowed = "pseudo, stored, caption, synthetic or mix:SHARE with a share of captions from 0 to 1"
+            allowed = "pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE with a SHARE of 0 to 1"
             raise UserError(f"--text is {text!r}; give {allowed}")
         return cls(captions=share)
 
@@ -72,6 +76,19 @@ class Text:
     def column(self) -> str:
         """The column of the captions' vectors."""
         return "synthetic_embedding" if self.synthetic else "text_embedding"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of tables that have its vectors."""
+        if self.blend:
+            return "blend"
+        return "synthetic" if self.synthetic else "plain"
+
+    def required_columns(self, tables: CaptionSet) -> list[str]:
+        """Returns the columns of a set's tables in which every sample must have a text."""
+        if self.blend:
+            return [name for name in self.blend.columns(tables, vectors=False) if name]
+        return ["synthetic_caption" if self.synthetic else "caption"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,7 @@ class StreamFiles(NamedTuple):
     tars: Sequence[Remote]
     tables: Sequence[Remote]
     firsts: Sequence[int]  # number of each shard's first sample among those of all sets
+    columns: Sequence[Columns] = ()  # that visits of each shard blend; empty: they blend none
 
 
 class Stream:
@@ -133,6 +151,10 @@ class Stream:
         caption_sets = [captions for _, captions in sets if captions]
         for captions in caption_sets if visit.text.captions else ():
             captions.read(captions.parts[0], [visit.text.column])  # raises if the tables have none
+        blend = visit.text.blend if visit.wanted.vectors else None
+        columns = (
+            [blend.columns(each, vectors=True) for each in caption_sets for _ in each.parts] if blend else []
+        )
 
         # Order.
         if not 0 < fraction <= 1:
@@ -144,7 +166,7 @@ class Stream:
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
-        self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
+        self._sources = StreamFiles(cache, tars, tables, _firsts(sets), columns)
 
     def batches(
         self,
@@ -187,12 +209,13 @@ class Stream:
     def _require_captions(self) -> None:
         """Raises UserError if a sample of an epoch has no caption, and names one."""
         missing, example, shard = 0, "", 0
-        for _, captions in self._sets:
-            for part in captions.parts if captions else ():
+        for captions in [captions for _, captions in self._sets if captions]:
+            names = self._visit.text.required_columns(captions)
+            for part in captions.parts:
                 # Samples without a caption among those that are shown.
-                name = "synthetic_caption" if self._visit.text.synthetic else "caption"
-                table = captions.read(part, ["key", name])  # type: ignore[union-attr]
-                counts = table[name].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+                table = captions.read(part, ["key", *names])
+                lists = [table[name].combine_chunks().value_lengths() for name in names]
+                counts = np.min([lengths.to_numpy(zero_copy_only=False) for lengths in lists], axis=0)
                 rows = self.order.rows(shard)
                 bare = rows[counts[rows] == 0]
                 missing, shard = missing + len(bare), shard + 1
@@ -294,8 +317,13 @@ class Reader:
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
-        # A caption, or the picture's embedding.
+        # A blend has one text for all draws of a visit.
         visit = self._visit
+        if visit.text.blend:
+            chosen = self._blended(visit.text.blend, places, opened)
+            return self._noised(chosen, places, opened, k)
+
+        # A caption, or the picture's embedding.
         draws = functools.partial(
             _by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors)
         )
@@ -303,12 +331,50 @@ class Reader:
         if visit.text.captions and visit.wanted.one_caption:
             chances[:, 1] = draws(pseudo.uniform, k=0, count=2)[:, 1]
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        return self._noised(chosen, places, opened, k)
+
+    def _noised(
+        self,
+        chosen: Sequence[tuple[np.ndarray, float]],
+        places: Sequence[Place],
+        opened: Sequence["_Opened"],
+        k: int,
+    ) -> np.ndarray:
+        """Returns the k-th draws of vectors (D,), each with its amount of noise: float32 (N, D)."""
         vectors = np.stack([vector for vector, _ in chosen]).astype(np.float32)  # (N, D)
         xi = np.array([[amount] for _, amount in chosen], np.float32)  # (N, 1)
 
         # Noise, by the paper's equation 3.
-        eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
+        eps = np.ones_like(vectors)
+        if xi.any():
+            visit, count = self._visit, vectors.shape[1]
+            of = len(visit.wanted.vectors)
+            eps = _by_visit(
+                pseudo.noise, seed=visit.seed, places=places, opened=opened, k=k, of=of, count=count
+            )
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
+
+    def _blended(
+        self, blend: Blend, places: Sequence[Place], opened: Sequence["_Opened"]
+    ) -> list[tuple[np.ndarray, float]]:
+        """Returns the vectors (D,) of the visits, each with its amount of noise.
+
+        Raises UserError if a source has no text for a sample."""
+        chosen: list[tuple[np.ndarray, float]] = []
+        for place, shard in zip(places, opened, strict=True):
+            [chances] = blending.chances(self._visit.seed, [shard.first + place.row], place.epoch)
+            # A column that the share never needs is empty.
+            synthetic, truth = (list(rows[place.row]) if rows else [] for rows in (shard.texts, shard.truths))
+            vector = blend.choose(synthetic, truth, chances)
+            if vector is None:
+                raise self._without_caption(place, shard)
+            chosen.append((vector, self._visit.caption_xi))
+        return chosen
+
+    def _without_caption(self, place: Place, shard: "_Opened") -> UserError:
+        key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
+        problem = f"sample {key} of {file} has no caption"
+        return UserError(f"{problem}; begin again with --text mix:1 and another --out")
 
     def _chosen(
         self, place: Place, shard: "_Opened", chance: float, which: float
@@ -322,9 +388,7 @@ class Reader:
         if len(captions):
             return captions[int(which * len(captions))], self._visit.caption_xi
         if text.required:
-            key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
-            problem = f"sample {key} of {file} has no caption"
-            raise UserError(f"{problem}; begin again with --text mix:1 and another --out")
+            raise self._without_caption(place, shard)
 
         # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
@@ -335,18 +399,19 @@ class Reader:
         sources, text = self._sources, self._visit.text
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
         if not self._visit.wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
+            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [], [])
 
         # Text vectors.
         file = sources.tables[shard]
-        optional = {"pseudo_caption": text.stored, text.column: text.captions}
-        names = ["image_embedding", *(name for name, needed in optional.items() if needed)]
+        first, second = sources.columns[shard] if text.blend else (text.column if text.captions else "", "")
+        optional = ("pseudo_caption" if text.stored else "", first, second)
+        names = ["image_embedding", *filter(None, optional)]
         columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
-        texts = text_vectors(columns[text.column], width) if text.captions else []
-        return _Opened(tar, sources.firsts[shard], image, stored, texts)
+        texts, truths = (text_vectors(columns[name], width) if name else [] for name in (first, second))
+        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths)
 
 
 class _Opened(NamedTuple):
@@ -357,6 +422,7 @@ class _Opened(NamedTuple):
     image: np.ndarray  # float16 (samples, D)
     stored: np.ndarray  # float16 (samples, D)
     texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
+    truths: Sequence[np.ndarray]  # of the ground truth of a blend, the same
 
 
 def _by_visit(

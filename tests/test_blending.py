@@ -21,6 +21,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import chat_server, invoke, make_tables, samples, write_foreign
 from tests.kit_train import GAN, SETTINGS, first, joined, quiet, refused, stream
 from train import runs
+from train.model import Wanted
 from train.start import TrainRequest
 from train.stream import captioned_sets
 from train.stream.captioned_sets import CaptionedSet
@@ -192,6 +193,44 @@ def test_real_pictures_get_a_captioners_text_or_that_of_people(real: tuple[Path,
     assert all(synthetic == [0] for synthetic, _ in sources(*real, "blend:1,short", columns))
 
 
+def codes(text: str) -> list[int]:
+    """A tokeniser that loses nothing."""
+    return [ord(letter) for letter in text]
+
+
+def words(shards: Path, tables: Path, text: str, wanted: Wanted, workers: int = 0) -> tuple[list[str], Batch]:
+    """The texts of 80 visits, by row of the batch, and the batch."""
+    opened = stream(shards, tables, replace(visit(text), wanted=wanted))
+    [batch] = first(opened.batches(0, 80, workers=workers), 1)
+    assert batch.tokens is not None
+    return ["".join(chr(code) for code in row if code) for row in batch.tokens.tolist()], batch
+
+
+def test_models_that_read_words_get_the_texts_of_the_vectors(undisturbed: Path, named: Path) -> None:
+    texts, batch = words(undisturbed, named, "blend:0.6", Wanted(("text",), tokenise=codes))
+    stored = {}
+    for name in ("caption", "name"):
+        vectors = column(named, {"caption": "text_embedding", "name": "name_embedding"}[name])
+        for row, rows in zip(column(named, name), vectors, strict=True):
+            stored.update(dict(zip(row, rows, strict=True)))
+    for text, vector in zip(texts, batch.vectors["text"].numpy(), strict=True):
+        assert np.allclose(vector, stored[text], atol=2e-3)
+    assert 10 < texts.count("a contour") < 60
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_models_that_read_words_alone_get_sentences_of_k_facts(
+    undisturbed: Path, named: Path, workers: int
+) -> None:
+    only = Wanted((), tokenise=codes)
+    texts, batch = words(undisturbed, named, "blend:0.8,facts=2..4", only, workers)
+    assert batch.vectors == {}
+    lengths = [len(parse(text)) for text in texts]
+    assert {length for text, length in zip(texts, lengths, strict=True) if text != "a contour"} == {2, 3, 4}
+    samples = dataset(str(undisturbed), str(named), ["key"], blend="blend:0.8,facts=2..4", shuffle=0, seed=4)
+    assert {sample["text"] for sample in samples} <= set(texts)
+
+
 def batches(shards: Path, tables: Path, workers: int) -> list[bytes]:
     opened = stream(shards, tables, visit("blend:0.6"))
     return [joined([batch]) for batch in first(opened.batches(24, 12, workers=workers), 5)]  # type: ignore[misc]
@@ -293,3 +332,21 @@ def test_a_run_blends_and_refuses_what_its_vectors_cannot_state(
     refused(replace(request, text="blend:2"), "give blend:SHARE, blend:SHARE,short")
     assert quiet(replace(request, text="blend:0.9,long")) == 0
     assert runs.describe(tmp_path / "run")["config"]["data"]["text"] == "blend:0.9,long"
+
+
+@pytest.mark.slow
+def test_a_model_of_words_alone_trains_on_sentences_of_k_facts(
+    undisturbed: Path, named: Path, tmp_path: Path
+) -> None:
+    settings = ("training.batch=8", "training.precision=fp32", "run.tick=8", "run.workers=0")
+    request = TrainRequest(
+        *("diffusion-32", (str(undisturbed),), str(tmp_path / "run"), (str(named),)),
+        images=16,
+        text="blend:0.9,facts=1..3",
+        device="cpu",
+        settings=settings,
+    )
+    refused(request, "facts= draws sentences of any length, which stored vectors do not have")
+    assert quiet(replace(request, settings=(*settings, "training.drop_vector=1"))) == 0
+    vocabulary = runs.describe(tmp_path / "run")["survey"]["words"]
+    assert {"a", "contour", "waves"} <= set(vocabulary)

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from caption import encoders
@@ -15,7 +16,7 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
 from train import bundle, model, model_card, onnx_file, runs
 from train.bundle import Name
-from train.model import Loaded, Texts
+from train.model import Loaded
 from train.runs import Run
 from train.sampling import draw, grid
 from train.stream import captioned_sets
@@ -52,7 +53,7 @@ def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Dra
 class _Prompts(NamedTuple):
     """The texts of the sample grid."""
 
-    texts: Texts
+    vectors: np.ndarray  # float32 (N, D)
     captions: list[str]
 
 
@@ -115,7 +116,7 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         sets = [CaptionedSet(ShardSet(s["url"]), CaptionSet(c["url"])) for s, c in pairs]
         if [c.digest for _, c in sets if c] == [c["digest"] for c in captions.get("sets", [captions])]:
             vectors, texts = captioned_sets.stored_texts(sets, _PICTURES)
-            return _Prompts(Texts(torch.from_numpy(vectors)), texts)
+            return _Prompts(vectors, texts)
     except (KeyError, UserError):
         pass
 
@@ -128,13 +129,14 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         return None
     repeats = _PICTURES // len(_PROMPTS)
     texts = [prompt for prompt in _PROMPTS for _ in range(repeats)]
-    return _Prompts(Texts(torch.from_numpy(vectors).repeat_interleave(repeats, 0)), texts)
+    return _Prompts(vectors.repeat(repeats, axis=0), texts)
 
 
 def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
     """Returns pictures of the texts as a PNG."""
     data = io.BytesIO()
-    pictures = draw.pictures(draw.drawing(loaded, prompts.texts, seed=0))
+    texts = draw.texts_of(loaded, prompts.captions, torch.from_numpy(prompts.vectors), "cpu")
+    pictures = draw.pictures(draw.drawing(loaded, texts, seed=0))
     grid.captioned(pictures, prompts.captions).save(data, "PNG")
     return data.getvalue()
 

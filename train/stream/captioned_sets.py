@@ -1,6 +1,6 @@
 """Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
 from typing import Any, Literal, NamedTuple
 
@@ -92,15 +92,21 @@ def describe(sets: Sequence[CaptionedSet]) -> Json:
     return {"shards": _as_one(shards, "dataset"), "captions": joined}
 
 
-def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[CaptionedPicture]:
-    """Yields the samples of the sets in order, each with the captions of its table if there is one."""
+def samples(
+    sets: Sequence[CaptionedSet], resolution: int, names: Callable[[CaptionSet], Sequence[str]]
+) -> Iterator[CaptionedPicture]:
+    """Yields the samples of the sets in order, each with the texts of its table if there is one.
+
+    `names` returns the columns of the texts."""
     for shards, tables in sets:
         for number, shard in enumerate(shards.shards):
-            column: Iterable[Sequence[str] | None] = repeat(())
+            rows: Iterable[Sequence[Sequence[str] | None]] = repeat(())
             if tables:
-                column = tables.read(tables.parts[number], ["caption"])["caption"].to_pylist()
-            for sample, captions in zip(shards.read(shard), column, strict=bool(tables)):
-                yield CaptionedPicture(box_average(sample.pixels, resolution), tuple(captions or ()))
+                table = tables.read(tables.parts[number], list(names(tables)))
+                rows = zip(*(table[name].to_pylist() for name in names(tables)), strict=True)
+            for sample, lists in zip(shards.read(shard), rows, strict=bool(tables)):
+                texts = tuple(text for captions in lists for text in captions or ())
+                yield CaptionedPicture(box_average(sample.pixels, resolution), texts)
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:

@@ -110,6 +110,7 @@ class Batch(NamedTuple):
     pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
+    tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
 
 
 class Arrays(NamedTuple):
@@ -117,13 +118,16 @@ class Arrays(NamedTuple):
 
     pictures: np.ndarray  # uint8 (N, V, 3, R, R)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
+    tokens: np.ndarray | None = None  # int64 (N, T)
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
         pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
+        tokens = None if self.tokens is None else torch.from_numpy(self.tokens)
         if not torch.cuda.is_available():
-            return Batch(pictures, vectors)
-        return Batch(pictures.pin_memory(), {name: v.pin_memory() for name, v in vectors.items()})
+            return Batch(pictures, vectors, tokens)
+        pinned = {name: v.pin_memory() for name, v in vectors.items()}
+        return Batch(pictures.pin_memory(), pinned, None if tokens is None else tokens.pin_memory())
 
 
 class StreamFiles(NamedTuple):
@@ -133,7 +137,8 @@ class StreamFiles(NamedTuple):
     tars: Sequence[Remote]
     tables: Sequence[Remote]
     firsts: Sequence[int]  # number of each shard's first sample among those of all sets
-    columns: Sequence[Columns] = ()  # that visits of each shard blend; empty: they blend none
+    # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
+    columns: Sequence[tuple[Columns, Columns]] = ()
 
 
 class Stream:
@@ -149,12 +154,9 @@ class Stream:
             if captions:
                 captions.require_made_for(shards)
         caption_sets = [captions for _, captions in sets if captions]
-        for captions in caption_sets if visit.text.captions else ():
+        for captions in caption_sets if visit.text.captions and visit.wanted.vectors else ():
             captions.read(captions.parts[0], [visit.text.column])  # raises if the tables have none
-        blend = visit.text.blend if visit.wanted.vectors else None
-        columns = (
-            [blend.columns(each, vectors=True) for each in caption_sets for _ in each.parts] if blend else []
-        )
+        columns = [_blended(visit, tables) for tables in caption_sets for _ in tables.parts]
 
         # Order.
         if not 0 < fraction <= 1:
@@ -203,7 +205,7 @@ class Stream:
     def require_whole(self) -> None:
         """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
         require_present((*self._sources.tars, *self._sources.tables))
-        if self._visit.text.required and self._visit.wanted.vectors:
+        if self._visit.text.required and (self._visit.wanted.vectors or self._visit.wanted.tokenise):
             self._require_captions()
 
     def _require_captions(self) -> None:
@@ -274,7 +276,7 @@ class Reader:
         try:
             opened = [self._open(place.shard) for place in places]
             vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
-            return Arrays(self._pictures(places, opened), vectors)
+            return Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
         except UnreadableError as error:
             raise UserError(str(self._judged(error))) from None
 
@@ -363,8 +365,7 @@ class Reader:
         chosen: list[tuple[np.ndarray, float]] = []
         for place, shard in zip(places, opened, strict=True):
             [chances] = blending.chances(self._visit.seed, [shard.first + place.row], place.epoch)
-            # A column that the share never needs is empty.
-            synthetic, truth = (list(rows[place.row]) if rows else [] for rows in (shard.texts, shard.truths))
+            synthetic, truth = _row(place.row, shard.texts, shard.truths)
             vector = blend.choose(synthetic, truth, chances)
             if vector is None:
                 raise self._without_caption(place, shard)
@@ -375,6 +376,45 @@ class Reader:
         key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
         problem = f"sample {key} of {file} has no caption"
         return UserError(f"{problem}; begin again with --text mix:1 and another --out")
+
+    def _tokens(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray | None:
+        """Returns the tokens of the text of each visit, int64 (N, T), or None if the model reads none.
+
+        It is the text of the first draw of a vector, if that is a caption's. A picture without captions has
+        the tokens of an empty text, unless a blend needs one."""
+        tokenise = self._visit.wanted.tokenise
+        if tokenise is None:
+            return None
+        rows = list(map(tokenise, self._texts(places, opened)))
+
+        # Padding.
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, values in zip(tokens, rows, strict=True):
+            row[: len(values)] = values
+        return tokens
+
+    def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> list[str]:
+        """Returns the texts of the visits. Raises UserError if the source of a blend has none."""
+        # Blended texts.
+        visit, texts = self._visit, []
+        if blend := visit.text.blend:
+            for place, shard in zip(places, opened, strict=True):
+                [chances] = blending.chances(visit.seed, [shard.first + place.row], place.epoch)
+                sample = functools.partial(shard.tar.metadata, place.row)
+                synthetic, truth = _row(place.row, shard.captions, shard.true_captions)
+                text = blend.text(sample, synthetic, truth, chances)
+                if text is None:
+                    raise self._without_caption(place, shard)
+                texts.append(text)
+            return texts
+
+        # One of the sample's captions.
+        of = max(1, len(visit.wanted.vectors))
+        random = _by_visit(pseudo.uniform, seed=visit.seed, places=places, opened=opened, k=0, of=of, count=2)
+        for place, shard, which in zip(places, opened, random[:, 1].tolist(), strict=True):
+            captions = shard.captions[place.row] or [""]
+            texts.append(captions[int(which * len(captions))])
+        return texts
 
     def _chosen(
         self, place: Place, shard: "_Opened", chance: float, which: float
@@ -396,22 +436,33 @@ class Reader:
     def _opened(self, shard: int) -> "_Opened":
         """Returns a shard with the columns of its table that visits read."""
         # Pictures.
-        sources, text = self._sources, self._visit.text
+        sources, text, wanted = self._sources, self._visit.text, self._visit.wanted
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
-        if not self._visit.wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [], [])
+        none = np.empty((0, 0))
+        if not wanted.vectors and not wanted.tokenise:
+            return _Opened(tar, sources.firsts[shard], none, none)
+
+        # The columns that the model reads. A blend has two sources.
+        words = Columns("synthetic_caption" if text.synthetic else "caption", "")
+        embedded = Columns(text.column if text.captions else "", "")
+        if text.blend:
+            embedded, words = sources.columns[shard]
+        embedded = embedded if wanted.vectors else Columns("", "")
+        words = words if wanted.tokenise else Columns("", "")
+        image_columns = ["image_embedding", *(["pseudo_caption"] if text.stored else [])]
+        file = sources.tables[shard]
+        names = [*(image_columns if wanted.vectors else []), *filter(None, (*embedded, *words))]
+        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
+        captions = [columns[name].to_pylist() if name else [] for name in words]
+        if not wanted.vectors:
+            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)
 
         # Text vectors.
-        file = sources.tables[shard]
-        first, second = sources.columns[shard] if text.blend else (text.column if text.captions else "", "")
-        optional = ("pseudo_caption" if text.stored else "", first, second)
-        names = ["image_embedding", *filter(None, optional)]
-        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
-        texts, truths = (text_vectors(columns[name], width) if name else [] for name in (first, second))
-        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths)
+        texts, truths = (text_vectors(columns[name], width) if name else [] for name in embedded)
+        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
 
 
 class _Opened(NamedTuple):
@@ -421,8 +472,25 @@ class _Opened(NamedTuple):
     first: int  # number of its first sample among those of all sets
     image: np.ndarray  # float16 (samples, D)
     stored: np.ndarray  # float16 (samples, D)
-    texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
-    truths: Sequence[np.ndarray]  # of the ground truth of a blend, the same
+    texts: Sequence[np.ndarray] = ()  # float16 (captions, D) per sample
+    truths: Sequence[np.ndarray] = ()  # those of the ground truth of a blend
+    captions: Sequence[Sequence[str] | None] = ()  # by sample
+    true_captions: Sequence[Sequence[str] | None] = ()
+
+
+def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:
+    """Returns the columns of vectors and of texts that visits blend. Raises UserError if the tables have
+    none."""
+    blend, none = visit.text.blend, Columns("", "")
+    embedded = blend.columns(tables, vectors=True) if blend and visit.wanted.vectors else none
+    words = blend.columns(tables, vectors=False) if blend and visit.wanted.tokenise else none
+    return embedded, words
+
+
+def _row(row: int, *sources: Sequence[Any]) -> list[list[Any]]:
+    """Returns the texts or vectors of a sample in each source. A source that the share never needs is
+    empty."""
+    return [list(source[row] if source[row] is not None else ()) if len(source) else [] for source in sources]
 
 
 def _by_visit(

@@ -27,6 +27,7 @@ TYPES = (
 LEAST_SIDE = 7  # pixels of the longer side of an object that is named
 LEAST_DETAIL = 20  # pixels of the longer side of an object with a named filling, points or text
 _LEAST_VISIBLE = 0.5
+_LARGER = 1.15  # of the longer side of the larger object
 _PATTERNED = ("stripes", "dots")
 _LOW, _HIGH, _MIDDLE = 0.36, 0.64, 0.07  # of a centroid, in sides of the picture
 _PLACES = (
@@ -111,10 +112,11 @@ def _relations(first: int, second: int, objects: list[SimpleNamespace], sample: 
     elif _hides(sample, second, first) and not scene_world.fits(other, one):
         yield "behind"
 
-    # Size and colour.
-    if scene_world.larger(one.size, other.size):
+    # Size and colour. Parameters and the drawn boxes agree.
+    sides = [_side(sample["objects"][number]) for number in (first, second)]
+    if scene_world.larger(one.size, other.size) and sides[0] >= _LARGER * sides[1]:
         yield "larger than"
-    if scene_world.larger(other.size, one.size):
+    if scene_world.larger(other.size, one.size) and sides[1] >= _LARGER * sides[0]:
         yield "smaller than"
     if one.colour == other.colour:
         yield "same colour as"

@@ -1,4 +1,4 @@
-"""DOOR. The world of scenes: words, places, relations, and combinations that training never shows.
+"""The world of scenes: words, places, relations, and combinations that training never shows.
 
 A relation holds with a margin, so no stated relation is a matter of opinion:
 

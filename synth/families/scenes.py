@@ -31,6 +31,7 @@ from synth.seeds import Stream
 
 LAW = 1  # raised when the golden pixels change
 
+MASKS = True  # pictures have an instance mask, and measurements of their objects
 BACKDROPS = ("flat", "gradient", "texture")
 SPLITS = ("all", "train", "held_out")
 
@@ -41,6 +42,7 @@ _INSIDE = 0.15  # share of objects that are placed inside another
 _TOUCH = 0.75  # least distance of overlapping objects, in sums of radii
 _GAP = (1.25, 0.02)  # of objects that do not overlap: sums of radii, and sides of the picture
 _GRID = 64  # G
+_RAGGED = 10.0  # least outline of a fractal, in square roots of its area; a disc has 4.5, a ring 7.3
 _POOL = 256  # fractals that objects are drawn from
 _PATTERNS = ("stripes", "dots")
 _SOLID = (
@@ -143,7 +145,7 @@ class Params:
 def main_combinations(config: Config) -> tuple[Pair, ...]:
     """Returns the combinations of main objects, by class."""
     held = scene_world.held_out(config.held)
-    pairs = [Pair(kind, colour) for kind in config.kinds for colour in config.colours]
+    pairs = [Pair(kind, colour) for colour in config.colours for kind in config.kinds]
     if config.split == "train":
         return tuple(pair for pair in pairs if pair not in held)
     if config.split == "held_out":
@@ -215,7 +217,7 @@ def _layout(config: Config, main: Pair, stream: Stream) -> tuple[list[SceneObjec
 def _placed(
     config: Config, kind: str, size: str, objects: list[SceneObject], stream: Stream
 ) -> tuple[str, float, tuple[float, float], int, str] | None:
-    """Returns size, radius, centre, detail and text of an object at a free place, or None if it finds none."""
+    """Returns size, radius, centre, detail and text of an object at a free place, or None if none is left."""
     detail, text = 0, ""
     if kind == "star":
         detail = stream.integer(4, 7) if config.overlap else 5
@@ -395,7 +397,10 @@ def _objects(measured: list[np.ndarray]) -> list[dict[str, object]]:
 
 @lru_cache(maxsize=_POOL)
 def fractal_cells(number: int) -> np.ndarray:
-    """Returns a fractal of the pool: bool (G, G). Between .2 and .6 of its cells are lit."""
+    """Returns a fractal of the pool: bool (G, G).
+
+    Between .2 and .6 of its cells are lit. Its dense parts reach across the grid, so that it keeps its size
+    in small pictures. Its outline is ragged, so that nobody takes it for a ring or a triangle."""
     stream = seeds.stream(0, "fractals of scenes", number)
     while True:
         # A system, its points in their box, and each point's four neighbours.
@@ -410,7 +415,12 @@ def fractal_cells(number: int) -> np.ndarray:
         window = np.stack([bounds.mean(axis=1) - side / 2, np.full(2, side)], axis=1)
         counts = ifs.histogram(points, window, _GRID, ifs.strides(0, _GRID))[1:-1, 1:-1] > 0
         lit = counts[1:-1, 1:-1] | counts[:-2, 1:-1] | counts[2:, 1:-1] | counts[1:-1, :-2] | counts[1:-1, 2:]
-        if 0.2 <= float(lit.mean()) <= 0.6:
+        # Blocks of 8 x 8 cells with at least half of them lit.
+        dense = np.argwhere(lit.reshape(8, 8, 8, 8).mean(axis=(1, 3)) >= 0.5)
+        reach = int((dense.max(axis=0) - dense.min(axis=0) + 1).max()) if len(dense) else 0
+        outline = int((lit[1:] != lit[:-1]).sum() + (lit[:, 1:] != lit[:, :-1]).sum())
+        ragged = outline >= _RAGGED * math.sqrt(lit.sum())
+        if 0.2 <= float(lit.mean()) <= 0.6 and reach == 8 and ragged:
             return np.ascontiguousarray(lit)
 
 

@@ -15,7 +15,7 @@ from synth.kernels.trigonometry import sine
 
 FILLINGS = ("flat", "gradient", "texture", "stripes", "dots")
 _FLAT, _GRADIENT, _TEXTURE, _STRIPES, _DOTS = range(5)
-_DARKEST, _LIGHTEST = -0.22, 0.14  # tones of a gradient and of a texture
+_DARKEST, _LIGHTEST = -0.14, 0.1  # tones of a gradient and of a texture
 
 
 @cached_jit()

@@ -67,16 +67,18 @@ def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> Non
     if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
         return
 
-    # Code and pictures.
+    # The longest work comes first.
     loaded = run.load()
+    if onnx and model_card.ONNX not in there:
+        storage.write(model_card.ONNX, onnx_file.of(loaded))
+
+    # Code and pictures.
     if hasattr(model.find(run.model), "draw"):
         if model_card.MODEL not in there:
             storage.write(model_card.MODEL, source_of(run.model).encode())
         prompts = None if model_card.SAMPLES in there else _prompts(run, encoder)
         if prompts:
             storage.write(model_card.SAMPLES, _grid(loaded, prompts))
-    if onnx and model_card.ONNX not in there:
-        storage.write(model_card.ONNX, onnx_file.of(loaded))
 
     # Encoder, card and checksums.
     shipped = _shipped(run)
@@ -108,16 +110,11 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
     """Returns the texts of the sample grid: those of the run's tables, else some prompts.
 
     Returns None if the tables have moved and the encoder is missing."""
-    # Tables.
-    shards, captions = run.metadata["shards"], run.metadata["captions"] or {}
-    pairs = zip(shards.get("sets", [shards]), captions.get("sets", [captions]), strict=True)
-    try:
-        sets = [CaptionedSet(ShardSet(s["url"]), CaptionSet(c["url"])) for s, c in pairs]
-        if [c.digest for _, c in sets if c] == [c["digest"] for c in captions.get("sets", [captions])]:
-            vectors, texts = captioned_sets.stored_texts(sets, _PICTURES)
-            return _Prompts(Texts(torch.from_numpy(vectors)), texts)
-    except (KeyError, UserError):
-        pass
+    # Tables, if they are as the run saw them.
+    sets = _sets(run)
+    if sets:
+        stored, captions = captioned_sets.stored_texts(sets, _PICTURES)
+        return _Prompts(Texts(torch.from_numpy(stored)), captions)
 
     # Prompts.
     try:
@@ -127,8 +124,25 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
             raise
         return None
     repeats = _PICTURES // len(_PROMPTS)
-    texts = [prompt for prompt in _PROMPTS for _ in range(repeats)]
-    return _Prompts(Texts(torch.from_numpy(vectors).repeat_interleave(repeats, 0)), texts)
+    captions = [prompt for prompt in _PROMPTS for _ in range(repeats)]
+    return _Prompts(Texts(torch.from_numpy(vectors).repeat_interleave(repeats, 0)), captions)
+
+
+def _sets(run: Run) -> list[CaptionedSet]:
+    """Returns the sets of a run with their tables, or nothing if one has moved or changed."""
+    shards, captions = run.metadata["shards"], run.metadata["captions"]
+    if not captions:
+        return []
+    rows = captions.get("sets", [captions])
+    try:
+        sets = [
+            CaptionedSet(ShardSet(pictures["url"]), CaptionSet(tables["url"]))
+            for pictures, tables in zip(shards.get("sets", [shards]), rows, strict=True)
+        ]
+    except UserError:
+        return []
+    digests = [tables.digest for _, tables in sets if tables]
+    return sets if digests == [row["digest"] for row in rows] else []
 
 
 def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:

@@ -23,6 +23,9 @@ and, if it draws pictures from texts,
     draw(parts, start, texts, options, context)
                                   -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
 
+An exported folder holds the code that these reach in one file (train/bundle.py). So they use this checkout,
+torch, safetensors, numpy and the standard library alone, and import at the top of their modules.
+
 train/loop.py trains any such module. train/sampling/draw.py draws from it. train/runs.py opens its runs.
 
 Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.

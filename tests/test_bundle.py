@@ -1,0 +1,63 @@
+"""One file with the code that a function needs, from several modules."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.errors import UserError
+from tests.kit import write
+from train import bundle, handover
+from train.bundle import Name
+
+MODULES = {
+    "a": "import math\nfrom functools import cache\nfrom train.models import b\n"
+    "from train.models.c import other\n\n# The sum of é and both.\n@cache\ndef total(x: float) -> float:\n"
+    "    return b.half(math.pi) + other(b.half(x))  # é\n\n\ndef unused() -> None:\n    missing()\n",
+    "b": '"""Halves."""\n_TWO = 2\n_THREE = 3\n\n\ndef half(x: float) -> float:\n    return x / _TWO\n',
+    "c": "from train.models.b import half\n\ndef other(x: float) -> float:\n    return -half(x)\n",
+    "clash": "from train.models.b import half\n_TWO = 1\ndef f(): return half(_TWO)\n",
+    "foreign": "import pandas as pd\ndef f(): return pd\n",
+    "hidden": "def f():\n    from train.models import b\n",
+    "absent": "from train.models.b import third\ndef f(): return third\n",
+}
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, source in MODULES.items():
+        write(tmp_path / f"train/models/{name}.py", source)
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_bundle_holds_what_is_reached_once_and_its_comments() -> None:
+    code = bundle.bundle([Name("train.models.a", "total")])
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["total"](3.0) == math.pi / 2 - 0.75
+    assert "# The sum of é and both.\n@cache" in code and "# Halves." in code and code.count("def half") == 1
+    assert not {"unused", "_THREE"} & names.keys() and "missing" not in code and "train." not in code
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("clash", "_TWO means two things, of train.models.b and of train.models.clash; rename one"),
+        ("foreign", "'import pandas as pd' is none of the packages torch, safetensors, numpy; do without it"),
+        ("hidden", "train.models.hidden imports inside f; import at its top"),
+        ("absent", "train.models.b defines no third"),
+    ],
+)
+def test_code_that_does_not_stand_alone_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as error:
+        bundle.bundle([Name(f"train.models.{name}", "f")])
+    assert str(error.value) == sentence
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_model_with_such_code_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"train/models/foreign.py cannot be handed over as one file: .* no "):
+        handover.source_of("foreign")

@@ -35,7 +35,8 @@ Images = Annotated[
 ]
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
-    str | None, options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption or mix:SHARE.")
+    str | None,
+    options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption, synthetic or mix:SHARE."),
 ]
 Encoder = Annotated[
     str | None,

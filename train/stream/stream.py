@@ -41,12 +41,20 @@ class Text:
     captions: float = 0.0  # share of visits that get a caption's embedding; the others get a pseudo-caption
     stored: bool = False  # pseudo-captions are the stored ones, not fresh
     required: bool = False  # a picture without a caption is an error
+    synthetic: bool = False  # captions are those of a captioner
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the choice for pseudo, stored, caption or mix:SHARE. Raises UserError for other texts."""
+        """Returns the choice for pseudo, stored, caption, synthetic or mix:SHARE.
+
+        Raises UserError for other texts."""
         # Names.
-        named = {"pseudo": cls(), "stored": cls(stored=True), "caption": cls(captions=1.0, required=True)}
+        named = {
+            "pseudo": cls(),
+            "stored": cls(stored=True),
+            "caption": cls(captions=1.0, required=True),
+            "synthetic": cls(captions=1.0, required=True, synthetic=True),
+        }
         if text in named:
             return named[text]
 
@@ -56,9 +64,14 @@ class Text:
         except ValueError:
             share = 2.0
         if not 0 <= share <= 1:
-            allowed = "pseudo, stored, caption or mix:SHARE with a share of captions from 0 to 1"
+            allowed = "pseudo, stored, caption, synthetic or mix:SHARE with a share of captions from 0 to 1"
             raise UserError(f"--text is {text!r}; give {allowed}")
         return cls(captions=share)
+
+    @property
+    def column(self) -> str:
+        """The column of the captions' vectors."""
+        return "synthetic_embedding" if self.synthetic else "text_embedding"
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class Stream:
                 captions.require_made_for(shards)
         caption_sets = [captions for _, captions in sets if captions]
         for captions in caption_sets if visit.text.captions else ():
-            captions.read(captions.parts[0], ["text_embedding"])  # raises if the tables have none
+            captions.read(captions.parts[0], [visit.text.column])  # raises if the tables have none
 
         # Order.
         if not 0 < fraction <= 1:
@@ -177,8 +190,9 @@ class Stream:
         for _, captions in self._sets:
             for part in captions.parts if captions else ():
                 # Samples without a caption among those that are shown.
-                table = captions.read(part, ["key", "caption"])  # type: ignore[union-attr]
-                counts = table["caption"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+                name = "synthetic_caption" if self._visit.text.synthetic else "caption"
+                table = captions.read(part, ["key", name])  # type: ignore[union-attr]
+                counts = table[name].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
                 rows = self.order.rows(shard)
                 bare = rows[counts[rows] == 0]
                 missing, shard = missing + len(bare), shard + 1
@@ -325,13 +339,13 @@ class Reader:
 
         # Text vectors.
         file = sources.tables[shard]
-        optional = {"pseudo_caption": text.stored, "text_embedding": text.captions}
+        optional = {"pseudo_caption": text.stored, text.column: text.captions}
         names = ["image_embedding", *(name for name, needed in optional.items() if needed)]
         columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
-        texts = text_vectors(columns["text_embedding"], width) if text.captions else []
+        texts = text_vectors(columns[text.column], width) if text.captions else []
         return _Opened(tar, sources.firsts[shard], image, stored, texts)
 
 

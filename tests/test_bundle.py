@@ -1,6 +1,9 @@
 """One file with the code that a function needs, from several modules."""
 
+import ast
+import builtins
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 
 from synth.errors import UserError
 from tests.kit import write
-from train import bundle, handover
+from train import bundle, handover, model
 from train.bundle import Name
 
 MODULES = {
@@ -20,6 +23,9 @@ MODULES = {
     "clash": "from train.models.b import half\n_TWO = 1\ndef f(): return half(_TWO)\n",
     "foreign": "import pandas as pd\ndef f(): return pd\n",
     "hidden": "def f():\n    from train.models import b\n",
+    "hiding": "from train.models import b\ndef f(b): return b.half\n",
+    "renaming": "from train.models.b import half as cut\ndef f(): return cut\n",
+    "acting": "def f(): return TABLE\nTABLE = {}\nTABLE.update(a=1)\n",
     "absent": "from train.models.b import third\ndef f(): return third\n",
 }
 
@@ -48,6 +54,12 @@ def test_a_bundle_holds_what_is_reached_once_and_its_comments() -> None:
         ("clash", "_TWO means two things, of train.models.b and of train.models.clash; rename one"),
         ("foreign", "'import pandas as pd' is none of the packages torch, safetensors, numpy; do without it"),
         ("hidden", "train.models.hidden imports inside f; import at its top"),
+        ("hiding", "train.models.hiding has a variable b, which hides its import; rename one"),
+        (
+            "renaming",
+            "train.models.renaming imports train.models.b.half as cut; import it under its own name",
+        ),
+        ("acting", "train.models.acting has a statement in line 3 that defines nothing"),
         ("absent", "train.models.b defines no third"),
     ],
 )
@@ -55,6 +67,22 @@ def test_code_that_does_not_stand_alone_is_refused(name: str, sentence: str) -> 
     with pytest.raises(ValueError) as error:
         bundle.bundle([Name(f"train.models.{name}", "f")])
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("name", [name for name in model.names() if hasattr(model.find(name), "draw")])
+def test_every_model_that_draws_stands_alone(name: str) -> None:
+    """Its code needs no other name than its own, Python's and those of three packages."""
+    tree = ast.parse(handover.source_of(name))
+    own = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    own |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    own |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+    own |= {a.asname or a.name.split(".")[0] for n in imports(tree) for a in n.names}
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    assert read - own - set(dir(builtins)) == {"__file__"}
+
+
+def imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 @pytest.mark.usefixtures("modules")

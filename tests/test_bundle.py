@@ -73,12 +73,12 @@ def test_code_that_does_not_stand_alone_is_refused(name: str, sentence: str) -> 
 def test_every_model_that_draws_stands_alone(name: str) -> None:
     """Its code needs no other name than its own, Python's and those of three packages."""
     tree = ast.parse(handover.source_of(name))
-    own = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    own |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    own |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    own |= {a.asname or a.name.split(".")[0] for n in imports(tree) for a in n.names}
+    defined = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    defined |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    defined |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+    defined |= {a.asname or a.name.split(".")[0] for n in imports(tree) for a in n.names}
     read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    assert read - own - set(dir(builtins)) == {"__file__"}
+    assert read - defined - set(dir(builtins)) == {"__file__"}
 
 
 def imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:

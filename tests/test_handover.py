@@ -18,6 +18,7 @@ from torch.nn import functional
 from caption import encoders
 from caption.torchvision_ops import declare
 from synth.errors import UserError
+from synth.sets import checksums
 from synth.sets.shards import ShardSet
 from tests import kit_snapshots
 from tests.kit import ROOT, invoke, json_lines, states, tar_hashes, write
@@ -154,6 +155,25 @@ def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_al
     assert (tmp_path / "older/README.md").read_text() == "my own words"
     assert (tmp_path / "older/model.py").read_bytes() == (folder / "model.py").read_bytes()
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "older", check=True)
+
+
+def test_an_addition_that_was_interrupted_is_completed(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "exported")
+    monkeypatch.setattr(onnx_file, "of", lambda _: b"a model")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checksums, "document", interrupt)
+        export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    (tmp_path / "exported/.model.py.0123abcd.tmp").write_text("of a killed writer")
+    monkeypatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
+    export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == sorted([*FILES, "model.onnx"])
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "exported", check=True)
+
+
+def interrupt(*_: object) -> bytes:
+    raise KeyboardInterrupt
 
 
 def test_an_export_of_an_export_is_the_same_model(folder: Path, tmp_path: Path) -> None:

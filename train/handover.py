@@ -62,13 +62,34 @@ def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> Non
     Raises UserError if the model's code does not stand alone, or if `encoder` is not that of the captions."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
-    there = storage.sizes()
-    listed = storage.read(checksums.NAME).decode() if checksums.NAME in there else ""
+    listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
     if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
         return
 
+    # One writer at a time. It clears the remains of killed ones.
+    with storage.exclusive():
+        _fill(run, storage, name, encoder, onnx=onnx)
+
+
+def source_of(name: str) -> str:
+    """Returns model.py: the code with which a model draws, in one file.
+
+    Raises UserError if the code reaches other packages than torch, safetensors and numpy."""
+    wanted = [Name(f"train.models.{name}", function) for function in _DRAWING]
+    wanted += [Name("train.standalone", shared) for shared in _SHARED]
+    try:
+        code = bundle.bundle(wanted)
+    except ValueError as error:
+        place = f"train/models/{name}.py"
+        raise UserError(f"{place} cannot be handed over as one file: {error}") from None
+    names = ", ".join(f"{function}={function}" for function in _DRAWING)
+    return _HEAD.format(name=name) + code + _FOOT.format(names=names)
+
+
+def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bool) -> None:
+    """Writes the missing files, then SHA256SUMS."""
     # The longest work comes first.
-    loaded = run.load()
+    there, loaded = storage.sizes(), run.load()
     if onnx and model_card.ONNX not in there:
         storage.write(model_card.ONNX, onnx_file.of(loaded))
 
@@ -88,22 +109,7 @@ def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> Non
         samples = model_card.SAMPLES in storage.sizes()
         card = model_card.text(run, name, loaded, shipped=shipped is not None, samples=samples)
         storage.write(model_card.CARD, card.encode())
-    storage.write(checksums.NAME, checksums.document({"parts": _digests(folder)}))
-
-
-def source_of(name: str) -> str:
-    """Returns model.py: the code with which a model draws, in one file.
-
-    Raises UserError if the code reaches other packages than torch, safetensors and numpy."""
-    wanted = [Name(f"train.models.{name}", function) for function in _DRAWING]
-    wanted += [Name("train.standalone", shared) for shared in _SHARED]
-    try:
-        code = bundle.bundle(wanted)
-    except ValueError as error:
-        place = f"train/models/{name}.py"
-        raise UserError(f"{place} cannot be handed over as one file: {error}") from None
-    names = ", ".join(f"{function}={function}" for function in _DRAWING)
-    return _HEAD.format(name=name) + code + _FOOT.format(names=names)
+    storage.write(checksums.NAME, checksums.document({"parts": _digests(run.path)}))
 
 
 def _prompts(run: Run, encoder: str | None) -> _Prompts | None:

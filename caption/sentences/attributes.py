@@ -25,6 +25,7 @@ and near each other, and the mean is not much less saturated. Then most pixels a
 
 from typing import Any
 
+from caption.sentences import scene_facts
 from caption.sentences.colour_words import (
     COLOURS,
     clear_word,
@@ -95,6 +96,10 @@ def facts(sample: Json) -> Facts:
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
+
+    # Several objects.
+    if family == "scenes":
+        return scene_facts.flat(scene_facts.scene_facts(sample))
     raise KeyError(f"family {family!r}")
 
 

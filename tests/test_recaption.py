@@ -150,10 +150,46 @@ def test_a_server_that_always_refuses_gets_one_sentence_and_finished_tables_stay
     assert make_tables(undisturbed, tmp_path / "t", tiny_encoder, **terms).pictures == 24
 
 
+def test_a_stopped_command_pays_for_no_caption_twice(
+    real: Path, recaptioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    with chat_server() as server:
+        quota = endpoint(f"{server}/quota-37/v1", at_once=1)
+        with pytest.raises(UserError, match="answers 401"):
+            make_tables(real, tmp_path / "t", tiny_encoder, endpoint=quota)
+        draft = tmp_path / "t" / "00000.draft.json"
+        assert (
+            json.loads(draft.read_text())["captions"] == [t for [t] in synthetic(recaptioned).values()][:37]
+        )
+        other = {"endpoint": endpoint(f"{server}/v1"), "prompt": "short"}
+        with pytest.raises(UserError, match=r"captioner\.prompt is .* there and .* here; .*--overwrite"):
+            make_tables(real, tmp_path / "t", tiny_encoder, **other)
+        copy = shutil.copytree(tmp_path / "t", tmp_path / "copy")
+        make_tables(real, copy, tiny_encoder, **other, overwrite=True)
+        assert sorted(p.name for p in copy.glob("00000*")) == ["00000.json"]
+        more = endpoint(f"{server}/quota-8/v1")
+        make_tables(real, tmp_path / "t", tiny_encoder, endpoint=more)  # 32, two batches, come from the draft
+    assert not draft.exists()
+    assert tar_hashes(tmp_path / "t", ".parquet") == tar_hashes(recaptioned, ".parquet")
+    assert CaptionSet(str(tmp_path / "t")).digest == CaptionSet(str(recaptioned)).digest
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"fingerprint": "0", "captions": ["a red star"]}'])
+def test_a_draft_of_other_terms_or_damaged_is_not_read(
+    real: Path, recaptioned: Path, server: str, tiny_encoder: Path, tmp_path: Path, content: str
+) -> None:
+    with pytest.raises(UserError, match="answers 401"):
+        make_tables(real, tmp_path / "t", tiny_encoder, endpoint=endpoint(f"{server}/always-refuse/v1"))
+    (tmp_path / "t" / "00000.draft.json").write_text(content)
+    make_tables(real, tmp_path / "t", tiny_encoder, endpoint=endpoint(f"{server}/v1"))
+    assert tar_hashes(tmp_path / "t", ".parquet") == tar_hashes(recaptioned, ".parquet")
+    assert not (tmp_path / "t" / "00000.draft.json").exists()
+
+
 def test_a_caption_that_is_empty_after_cleaning_is_named(
     real: Path, server: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"the caption of sample photo_0 by tiny is empty; .*--prompt"):
+    with pytest.raises(UserError, match=r"the caption of sample photo_0 by tiny is empty; all others stay"):
         make_tables(real, tmp_path / "t", tiny_encoder, endpoint=endpoint(f"{server}/always-empty/v1"))
     assert not tar_hashes(tmp_path / "t", ".parquet") and not (tmp_path / "t" / "manifest.json").exists()
 

@@ -13,6 +13,9 @@ LICENCE = "CC0-1.0"
 FILES = ("README.md", "croissant.json", "preview.png", checksums.NAME)
 
 _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
+_MASKS = """
+`000000123.mask.png` is an instance mask: 0 is the backdrop, i is object i of `params`, in drawing order.
+`objects` holds each object's box, its area, its visible share and the objects that hide pixels of it."""
 _OPTIONS = ("size", "seed", "shard_size", "codec")  # of `shards`, by their names in an identity
 
 
@@ -26,6 +29,7 @@ def files(manifest: Json, sheet: np.ndarray) -> dict[str, bytes]:
         provenance="drawn by exnihilo",
         extension=CODECS[identity["codec"]].extension,
         record="How the picture was drawn, as JSON.",
+        masks="The instance mask." if manifest.get("masks") else "",
     )
     return {
         "README.md": _card(manifest).encode(),
@@ -74,7 +78,7 @@ Licence: {licence}
 `000000123.{extension}` is a picture. `000000123.json` holds its `class`, its `instance`, every parameter
 (`params`) and measured `stats`: fill, bounding box [left, top, right, bottom), mean and modal colour of
 foreground and background.
-{_channels(manifest["channels"], extension)}
+{_channels(manifest["channels"], extension)}{_MASKS if manifest.get("masks") else ""}
 Picture i is instance i div {classes} of class i mod {classes}.
 `manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
 
@@ -126,4 +130,6 @@ def _setting(value: Any) -> str:
     """Returns a value of a config as --set takes it."""
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

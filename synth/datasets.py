@@ -40,6 +40,18 @@ _GREY = {"colour": "grey"}
 _BLACK = {"backdrop": "black"}
 _CUT = {"backdrop": "black", "lines": 100}
 
+# The small, exact world of scenes.
+_FLAT = {
+    "objects": (1, 3),
+    "kinds": ("disc", "square", "triangle", "star", "ring", "cross"),
+    "sizes": ("small", "large"),
+    "fillings": ("flat",),
+    "backdrops": ("flat",),
+    "overlap": False,
+    "turn": (-0.025, 0.025),
+    "shade": 0,
+}
+
 # Titles, which manifests hold.
 _ATOMS = "contours of superposed sine waves, grey on black"
 _SCENES = "one to five coloured fractals on coloured clouds"
@@ -49,6 +61,8 @@ _ON_CLOUDS = "coloured fractals on coloured clouds"
 _IN_GREY = "fractals on clouds, in grey"
 _ON_BLACK = "coloured fractals on black"
 _WITH_LINES = "coloured fractals on black, cut by lines"
+_OBJECTS = "one to six objects over a backdrop, every fact known"
+_FLAT_OBJECTS = "one to three flat objects with gaps between them, every fact known"
 _ORIGINAL = "grey fractals of the original FractalDB"
 
 _TABLE = (
@@ -61,6 +75,8 @@ _TABLE = (
     DataSet("shaders", "shaders", {}, _SHADERS),
     DataSet("shaders21k", "imported_shaders", {}, _IMPORTED),
     DataSet("fractaldb", "fractaldb", {}, _ORIGINAL),
+    DataSet("scenes", "scenes", {}, _OBJECTS),
+    DataSet("scenes_flat", "scenes", _FLAT, _FLAT_OBJECTS),
 )
 DATASETS = {dataset.name: dataset for dataset in _TABLE}
 

@@ -250,6 +250,7 @@ class _Rendering(Work):
         return {
             "title": self._recipe.dataset.title,
             "channels": self._recipe.config.channels,
+            **({"masks": True} if hasattr(self._recipe.dataset.module, "MASKS") else {}),
             "licence": _licence(self._recipe),
         }
 

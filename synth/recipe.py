@@ -11,16 +11,25 @@ from zlib_ng import zlib_ng
 from synth import datasets, families, settings
 from synth.errors import UserError
 from synth.families import Family
-from synth.images.codecs import CODECS
+from synth.images.codecs import CODECS, encode_png
 from synth.images.pictures import Picture, UnfitError
 
 Json = dict[str, Any]
+
+MASK = "mask.png"  # extension of an instance mask in a shard
 
 
 def checksum(data: bytes) -> str:
     """Returns the CRC-32 of a picture file, eight hex digits. It finds the changed member of a tar, after the
     tar's sha256 shows a change."""
     return f"{zlib_ng.crc32(data):08x}"
+
+
+def mask_file(picture: Picture) -> bytes:
+    """Returns the instance mask of a picture as a PNG. Raises ValueError if it has none."""
+    if picture.mask is None:
+        raise ValueError("the picture has no mask")
+    return encode_png(picture.mask[..., None])
 
 
 class DrawError(Exception):
@@ -98,6 +107,8 @@ class Recipe:
             encoded = codec.encode(picture.pixels)
             metadata = {**self.describe(index, params, picture), "crc32": checksum(encoded)}
             files = {codec.extension: encoded, "json": settings.canonical(metadata)}
+            if picture.mask is not None:
+                files[MASK] = mask_file(picture)
             return Encoded(files, picture.pixels, getattr(params, "redraws", 0))
         except UserError:
             raise

@@ -88,9 +88,11 @@ def _parse(kind: Any, text: str) -> Any:
     if hasattr(kind, "parse"):
         return kind.parse(text)
 
-    # Ranges.
+    # Lists and ranges.
     if typing.get_origin(kind) is tuple:
         parts, kinds = text.split(","), typing.get_args(kind)
+        if kinds[-1] is Ellipsis:
+            return tuple(_parse(kinds[0], part) for part in parts)
         if len(parts) != len(kinds):
             raise ValueError(f"it takes {len(kinds)} values with commas between them")
         values = tuple(_parse(k, p) for k, p in zip(kinds, parts, strict=True))

@@ -13,7 +13,7 @@ from synth.errors import UserError
 from synth.glsl import gl
 from synth.images import codecs
 from synth.images.codecs import CODECS, Codec
-from synth.recipe import Recipe, checksum, redraw
+from synth.recipe import MASK, Recipe, checksum, mask_file, redraw
 from synth.sets import shards
 from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import Shard, ShardSet
@@ -184,11 +184,16 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
 
             # The JSON, apart from its checksum, then the picture.
             metadata = _parsed(files.get("json", b""))
-            expected = json.loads(settings.canonical(recipe.describe(index, *recipe.render(index))))
+            params, picture = recipe.render(index)
+            expected = json.loads(settings.canonical(recipe.describe(index, params, picture)))
             if {k: v for k, v in metadata.items() if k != "crc32"} != expected:
                 return f"member {key}.json was changed"
             if checksum(files.get(extension, b"")) != metadata.get("crc32"):
                 return f"member {key}.{extension} was changed"
+
+            # The mask has no checksum of its own.
+            if picture.mask is not None and files.get(MASK) != mask_file(picture):
+                return f"member {key}.{MASK} was changed"
             index += 1
 
     # All members are as they were.

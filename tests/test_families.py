@@ -16,6 +16,7 @@ from synth.families import (
     fractaldb,
     fractals,
     imported_shaders,
+    scenes,
     shaders,
     visual_atoms,
 )
@@ -26,7 +27,8 @@ from synth.settings import with_settings
 from tests.kit import make_small
 
 # The type checker holds these modules against the contract.
-FAMILIES: list[Family] = [visual_atoms, fractals, fractal_scenes, fractaldb, shaders, imported_shaders]
+FRACTALS: list[Family] = [fractals, fractal_scenes, fractaldb]
+FAMILIES: list[Family] = [*FRACTALS, visual_atoms, shaders, imported_shaders, scenes]
 VETTED: list[Vetted] = [shaders, imported_shaders]
 
 

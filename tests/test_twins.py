@@ -61,6 +61,9 @@ TWINS = {
     "test_code_lengths_are_those_of_their_twin": "huffman: code_lengths _depths",
     "test_judgements_are_those_of_numpy": "judging: _levels _likeness _boxes",
     "test_what_stands_out_is_that_of_numpy": "judging: _foreground",
+    "test_scenes.test_coverage_is_that_of_dense_samples": "shapes: cover _placed",
+    "test_scenes.test_cells_are_covered_as_by_their_twin": "shapes: cover_cells",
+    "test_scenes.test_objects_are_painted_as_by_their_twin": "fillings: paint direction _second _height",
     "test_rows_are_turned_upright_as_by_numpy": "gl: _upright",
 }
 

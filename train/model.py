@@ -198,11 +198,6 @@ class Loaded:
     parts: dict[str, nn.Module]  # frozen; an average stands in for its part
     averages: dict[str, nn.Module]  # frozen, by the average's name
 
-    @property
-    def module(self) -> ModuleType:
-        """The model's module."""
-        return find(self.name)
-
 
 @dataclass(frozen=True)
 class Context:

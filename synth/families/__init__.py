@@ -30,7 +30,8 @@ class Family(Protocol):
     Config is a frozen dataclass with `classes` and `channels` (1 grey, 3 RGB). --set takes its fields. Params
     is a frozen dataclass of all parameters of a picture, as plain numbers and tuples. It has the field
     `redraws` if the family raises UnfitError. Such a picture is drawn again, from the next numbers of its
-    stream. If classes have tables (synth/class_tables.py), sample_class returns a system."""
+    stream. If classes have tables (synth/class_tables.py), sample_class returns a system. A family with
+    instance masks says so by the constant MASKS; its pictures have `mask` and `objects`."""
 
     LAW: int  # raised when the golden pixels change
 
@@ -119,6 +120,7 @@ def describe(
         "params": vars(params),
         **renderer(dataset),
         "stats": measure(picture),
+        **({"objects": picture.objects} if picture.objects is not None else {}),
     }
 
 

@@ -23,6 +23,8 @@ class Picture(NamedTuple):
 
     pixels: np.ndarray  # uint8 (H, W, C)
     foreground: np.ndarray  # bool (H, W): the drawn figure, without the background
+    mask: np.ndarray | None = None  # uint8 (H, W): number of the visible object, 0 for the background
+    objects: list[dict[str, Any]] | None = None  # measurements of each object, for `stats`
 
 
 def box_average(pixels: np.ndarray, size: int) -> np.ndarray:

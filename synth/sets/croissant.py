@@ -25,6 +25,7 @@ class About:
     captions: str = ""  # description of a sample's .txt, if samples have one
     numbered: bool = True  # keys are indices in nine digits
     folders: bool = False  # keys are paths
+    masks: str = ""  # description of a sample's .mask.png, if samples have one
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,14 @@ def _document(manifest: Json, entries: About) -> Json:
     tars = _file_objects(manifest["parts"], "application/x-tar")
     within = [{"@id": tar["@id"]} for tar in tars]
     sets = [
-        _file_set("picture-files", _MEDIA[extension], f"*.{extension}", within),
+        _file_set("picture-files", _MEDIA[extension], _pictures(entries), within),
         _file_set("record-files", "application/json", "*.json", within),
     ]
     if entries.captions:
         sets.append(_file_set("caption-files", "text/plain", "*.txt", within))
+
+    if entries.masks:
+        sets.append(_file_set("mask-files", _MEDIA["png"], "*.mask.png", within))
 
     # Fields, each from one set of files.
     key = "The sample's key: its index in nine digits." if entries.numbered else "The sample's key."
@@ -104,10 +108,16 @@ def _document(manifest: Json, entries: About) -> Json:
         _field("captions/key", "sc:Text", key, "caption-files", file_name, transform=regex),
         _field("captions/captions", "sc:Text", entries.captions, "caption-files", "content"),
     ]
+    masks = [
+        _field("masks/key", "sc:Text", key, "mask-files", file_name, transform=regex),
+        _field("masks/mask", "sc:ImageObject", entries.masks, "mask-files", "content"),
+    ]
 
     record_sets = [_record_set("pictures", pictures), _record_set("records", records)]
     if entries.captions:
         record_sets.append(_record_set("captions", captions))
+    if entries.masks:
+        record_sets.append(_record_set("masks", masks))
     return _dataset(
         manifest,
         identity["dataset"],
@@ -117,6 +127,11 @@ def _document(manifest: Json, entries: About) -> Json:
         distribution=[*tars, *sets],
         sets=record_sets,
     )
+
+
+def _pictures(entries: About) -> str:
+    """Returns the glob of the pictures' names. Masks end in .png too, so keys are spelt out beside them."""
+    return f"{'[0-9]' * 9}.{entries.extension}" if entries.masks else f"*.{entries.extension}"
 
 
 def _dataset(

@@ -17,7 +17,7 @@ import torch
 
 from synth import settings
 from synth.errors import UserError
-from train.model import Context, Loaded, Texts, require_drawing
+from train.model import Context, Loaded, Texts, find, require_drawing
 from train.runs import Run
 
 LAW = 1  # increased when the same model, texts and seed give other pictures
@@ -48,14 +48,17 @@ class Drawing:
             yield self._pictures(range(start, min(start + _AT_ONCE, len(self))))
 
     @torch.no_grad()
-    def _pictures(self, numbers: range) -> np.ndarray:
-        """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
-        module, vectors = self.model.module, self.texts.vectors
+    def images(self, numbers: range) -> torch.Tensor:
+        """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
+        module, vectors = find(self.model.name), self.texts.vectors
         context = Context(vectors.device, torch.float32, self.model.survey)
         texts = replace(self.texts, vectors=vectors[numbers.start : numbers.stop])
         noise = module.start(self.model.config, numbers, self.seed).to(context.device)
-        images = module.draw(self.model.parts, noise, texts, self.options, context)  # (n, 3, R, R)
-        levels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return module.draw(self.model.parts, noise, texts, self.options, context)
+
+    def _pictures(self, numbers: range) -> np.ndarray:
+        """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
+        levels = ((self.images(numbers) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 

@@ -62,8 +62,8 @@ def recaptioned(
 
 
 def endpoint(url: str, **changes: Any) -> Endpoint:
-    """An endpoint that waits for a short time."""
-    return Endpoint(url, "tiny", **{"timeout": 0.5, "pause": 0.01, **changes})
+    """An endpoint without long pauses."""
+    return Endpoint(url, "tiny", **{"timeout": 30.0, "pause": 0.01, **changes})
 
 
 def synthetic(place: Path) -> dict[str, list[str]]:
@@ -95,7 +95,7 @@ def test_tables_have_the_captions_of_people_and_those_of_the_captioner_embedded(
 def test_a_server_that_fails_for_a_time_changes_no_byte(
     real: Path, recaptioned: Path, server: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    moody = endpoint(f"{server}/moody/v1", at_once=40)
+    moody = endpoint(f"{server}/moody/v1", at_once=40, timeout=0.5)
     summary = make_tables(real, tmp_path / "t", tiny_encoder, endpoint=moody)
     assert summary.pictures == 40
     assert tar_hashes(tmp_path / "t", ".parquet") == tar_hashes(recaptioned, ".parquet")
@@ -302,13 +302,14 @@ def test_the_cost_comes_first_and_sends_nothing(
 
     # The usual place.
     options[1] = f"{server}/v1"
-    printed = invoke(app, "recaption", real, *options, "--prompt", "short")
+    printed = invoke(app, "recaption", real, *options, "--prompt", "short", "--temperature", "0.5")
     assert printed.exception is None
     cost = (
         r"a/tiny describes 40 pictures, 40,960 pixels: 40 requests, about 11,\d+ tokens sent and 800 received"
     )
     assert re.search(cost, printed.stderr)
-    assert (tmp_path / "data/captions/toy/tiny-recaptioned-a-tiny/manifest.json").is_file()
+    identity = CaptionSet("data/captions/toy/tiny-recaptioned-a-tiny").identity
+    assert identity["captioner"]["temperature"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,10 @@ def test_the_cost_comes_first_and_sends_nothing(
         ([], "recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME"),
         (["--captioner", "x", "--url", "http://h/v1"], "recaption needs a captioner"),
         (["--captioner", "nowhere"], "nowhere holds no config.json"),
-        (["--captioner", "x", "--model", "m"], "--model, --requests and --timeout belong to --url"),
+        (
+            ["--captioner", "x", "--model", "m"],
+            "--model, --temperature, --requests and --timeout belong to --url",
+        ),
         (["--url", "http://h/v1"], "--url needs --model NAME; http://h/v1/models lists"),
         (["--url", "h/v1", "--model", "m"], "--url is 'h/v1'; give an address such as"),
         (["--url", "http://h/v1", "--model", "m", "--prompt", " "], "--prompt is empty"),

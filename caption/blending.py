@@ -23,6 +23,7 @@ from caption import pseudo
 from caption.sentences import names
 from caption.table import CaptionSet
 from synth.errors import UserError
+from synth.seeds import Stream
 
 LENGTHS = ("any", "short", "long")
 FORMS = "blend:SHARE, blend:SHARE,short, blend:SHARE,long or blend:SHARE,facts=LEAST..MOST"
@@ -132,7 +133,7 @@ class Blend:
             return self.choose(synthetic, truth, chances)
         least, most = self.facts
         k = least + int(chances.facts * (most - least + 1))
-        return names.stating(sample(), k, int(chances.wording * 2**53))
+        return names.stating(sample(), k, Stream(int(chances.wording * 2**53)))
 
 
 def chances(seed: int, indices: Iterable[int], epoch: int) -> list[Chances]:

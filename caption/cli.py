@@ -125,9 +125,13 @@ def recaption(
         str | None,
         options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        options.number("--temperature", "Randomness of the endpoint's answers.  [default: 0]", most=2),
+    ] = None,
     requests: Annotated[
         int | None,
-        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=1024),
+        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=256),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -157,8 +161,8 @@ def recaption(
 
     if (captioner is None) == (url is None):
         raise UserError("recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME")
-    if url is None and any(option is not None for option in (model, requests, timeout)):
-        raise UserError("--model, --requests and --timeout belong to --url; leave them out")
+    if url is None and any(o is not None for o in (model, temperature, requests, timeout)):
+        raise UserError("--model, --temperature, --requests and --timeout belong to --url; leave them out")
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty; give short, long or a text, or leave it out")
     shards = [place for name in sets for place in places.sets(name)]
@@ -166,7 +170,15 @@ def recaption(
     from caption import pipeline
     from caption.endpoint import Endpoint
 
-    endpoint = Endpoint(url, model or "", requests or 8, timeout or 120.0) if url is not None else None
+    endpoint = None
+    if url is not None:
+        endpoint = Endpoint(
+            url,
+            model or "",
+            at_once=requests or 8,
+            timeout=timeout or 120.0,
+            temperature=temperature or 0.0,
+        )
     for place, target in targets:
         request = pipeline.CaptionRequest(
             shards=place,

@@ -36,6 +36,11 @@ _CHUNK = 1 << 16  # bytes
 _MOST = 1 << 24  # bytes of an answer
 _WORDS = 200  # characters of a server's message in an error
 _RETRIED = (408, 409, 425, 429)  # and every status from 500 on
+_BAD_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationValueError,
+)
 
 Json = dict[str, Any]
 
@@ -164,6 +169,10 @@ class Endpoint:
             raise _FailureForATimeError(f"does not answer within {self.timeout:g} s") from None
         except requests.exceptions.InvalidHeader:
             raise UserError(f"the variable {KEY} holds no key that can be sent; set it again") from None
+        except _BAD_ADDRESS as error:
+            raise UserError(
+                f"{self.address} is no address that can be used ({error}); correct --url"
+            ) from None
         except requests.exceptions.ConnectionError as error:
             raise _FailureForATimeError(f"cannot be reached ({_cause(error)})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import card, encoders, table_folder, worker
+from caption import card, drafts, encoders, table_folder, worker
 from caption.captioners import Captioner, EndpointCaptioner, FolderCaptioner
 from caption.endpoint import Endpoint
 from caption.pseudo import Xi
@@ -203,7 +203,7 @@ class _Captioning(Work):
             "dimensions": self._encoder.dimensions,
             "xi": xi,
             "seed": request.seed,
-            "sentences": attributes.LAW if formula else 0,
+            "sentences": attributes.law(self._probes[0].metadata["family"]) if formula else 0,
             "text_embeddings": request.text_embeddings or request.names or not formula,
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
@@ -295,6 +295,11 @@ class _Captioning(Work):
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         folder = f"{table_folder.NAME}/" if table_folder.is_apart(self.storage) else ""
         return card.files(manifest, folder)
+
+    def close(self, state: State, run: Json) -> None:
+        if self.captioner:
+            drafts.remove(self.storage)
+        super().close(state, run)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from caption import captioners, encoders, table_folder
+from caption import drafts, encoders, table_folder
 from caption.captioners import Captioner
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
@@ -83,9 +83,11 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     ):
         first, device = job.part.first, encoder.device.type
         samples = _decoded(shard_set, job.shard, device)
-        pairs = captioners.captions(job.captioner, samples) if job.captioner else ((s, "") for s in samples)
+        pairs: Iterator[tuple[Sample, str]] = ((sample, "") for sample in samples)
+        if job.captioner:
+            pairs = drafts.captions(job.captioner, samples, storage, job.part)
         for pairs_of_batch in _batched(pairs, BATCH[device]):
-            batch, answers = [sample for sample, _ in pairs_of_batch], [text for _, text in pairs_of_batch]
+            batch, answers = (list(column) for column in zip(*pairs_of_batch, strict=True))
             captioned = caption(encoder, batch, first, identity, answers if synthetic else None)
             writer.add(captioned.rows)
             first, cut = first + len(batch), cut + captioned.cut

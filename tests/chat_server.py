@@ -8,6 +8,7 @@ of exnihilo. It prints its port. The first part of a path chooses its manners:
     /v1                 answers
     /KIND/v1            fails the first two attempts of each request in that manner, then answers
     /always-KIND/v1     fails each attempt
+    /quota-N/v1         answers N requests, then refuses
 
 KIND is one of 429, 500, stall, half, cut, text, drip, refuse (401), redirect and empty (an empty answer).
 /moody/v1 takes turns: 500, stall, half.
@@ -90,6 +91,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.server.pause)
         always = manner.startswith("always-")
         kind = manner.removeprefix("always-") if always or turn < 2 else ""
+        if manner.startswith("quota-"):
+            kind = "refuse" if self.server.counts[self.path] > int(manner.removeprefix("quota-")) else ""
         if kind == "moody":
             kind = MOODS[hashlib.sha256(body).digest()[0] % len(MOODS)]
         self._answer(kind, completion)

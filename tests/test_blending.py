@@ -12,9 +12,10 @@ import pytest
 from caption import blending
 from caption.blending import Blend
 from caption.join import dataset
-from caption.sentences import names
+from caption.sentences import names, scene_facts, scene_sentences
 from caption.sentences.attributes import facts, parse
 from caption.table import CaptionSet, text_vectors
+from synth import seeds
 from synth.errors import UserError
 from synth.families import draw
 from synth.sets.shards import ShardSet
@@ -145,11 +146,20 @@ def test_bare_names_and_sentences_of_k_facts(name: str) -> None:
         certain = facts(sample)
         assert parse(names.name(sample)) == {"family": certain["family"]}
         for k in (1, 2, 3, 1000):
-            stated = parse(names.stating(sample, k, 12345 + k))
+            stated = parse(names.stating(sample, k, seeds.Stream(k)))
             assert len(stated) == min(k, len(certain)) and stated.items() <= certain.items()
         drawn = [Blend(1.0, facts=(1, 3)).text(lambda s=sample: s, [], [], c) for c in chances]  # type: ignore[misc]
         counts = {len(parse(text or "")) for text in drawn}
         assert counts == {min(k, len(certain)) for k in (1, 2, 3)}
+
+
+def test_texts_on_scenes_state_k_facts() -> None:
+    chances = blending.chances(0, range(60), 0)
+    for _, sample in draw("scenes", None, 0, range(4), size=64):
+        known = len(scene_sentences.canonical(scene_facts.scene_facts(sample)))
+        drawn = [Blend(1.0, facts=(2, 5)).text(lambda s=sample: s, [], [], c) for c in chances]  # type: ignore[misc]
+        counts = {len(scene_sentences.canonical(scene_sentences.parse(text or ""))) for text in drawn}
+        assert counts == {min(k, known) for k in range(2, 6)}
 
 
 def test_the_name_of_a_scene_is_that_of_its_main_object() -> None:

@@ -29,6 +29,9 @@ and, if it reads the words of texts,
     reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
                                   Without it, vectors alone
 
+An exported folder holds the code that these reach in one file (train/bundle.py). So they use this checkout,
+torch, safetensors, numpy and the standard library alone, and import at the top of their modules.
+
 train/loop.py trains any such module. train/sampling/draw.py draws from it. train/runs.py opens its runs.
 
 Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.

@@ -59,6 +59,7 @@ _NOUNS: dict[Value, tuple[str, ...]] = {
     "speckled fractal": ("speckled fractal", "grainy fractal", "dotted fractal"),
     "noise": ("noise picture", "noise image", "picture of noise"),
     "shader": ("shader picture", "shader image"),
+    "scene": ("scene of shapes", "picture of shapes"),
 }
 FAMILIES = tuple(map(str, _NOUNS))
 _CONTRASTS: dict[Value, tuple[str, ...]] = {

@@ -26,6 +26,7 @@ from train.model import (
     Average,
     CaptionedPicture,
     Context,
+    Json,
     Micro,
     Model,
     Needs,
@@ -53,8 +54,6 @@ _READS = {
     "vector": frozenset({"vectors"}),
     "both": frozenset({"tokens", "vectors"}),
 }
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -362,7 +361,7 @@ def schedule(noise: Noise, options: Options) -> list[float]:
     return samplers.karras_levels(options.steps, noise.least, noise.most)
 
 
-def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) -> samplers.Denoiser:
+def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) -> samplers.Denoise:
     """Returns the guided denoiser of texts."""
     # States with the text and without it, side by side.
     n, device = len(texts), context.device

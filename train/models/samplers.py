@@ -19,7 +19,7 @@ from train.models.formulations import ddpm_levels
 
 SAMPLERS = ("heun", "euler", "ddim")
 
-Denoiser = Callable[[Tensor, float], Tensor]  # pictures (N, C, S, S) and sigma -> denoised pictures
+Denoise = Callable[[Tensor, float], Tensor]  # pictures (N, C, S, S) and sigma -> denoised pictures
 _RHO = 7.0
 
 
@@ -37,7 +37,7 @@ def ddim_levels(steps: int) -> list[float]:
 
 
 def along(
-    denoiser: Denoiser,
+    denoiser: Denoise,
     y: Tensor,
     levels: Sequence[float],
     *,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from caption import blending, pseudo
-from caption.blending import Blend, Columns
+from caption.blending import Blend, Chances, Columns
 from caption.table import CaptionSet, read_table, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.damage import UnreadableError, judged
@@ -363,14 +363,20 @@ class Reader:
 
         Raises UserError if a source has no text for a sample."""
         chosen: list[tuple[np.ndarray, float]] = []
-        for place, shard in zip(places, opened, strict=True):
-            [chances] = blending.chances(self._visit.seed, [shard.first + place.row], place.epoch)
+        visits = zip(places, opened, self._chances(places, opened), strict=True)
+        for place, shard, chances in visits:
             synthetic, truth = _row(place.row, shard.texts, shard.truths)
             vector = blend.choose(synthetic, truth, chances)
             if vector is None:
                 raise self._without_caption(place, shard)
             chosen.append((vector, self._visit.caption_xi))
         return chosen
+
+    def _chances(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> Iterator[Chances]:
+        """Yields the random numbers of the visits' texts."""
+        visits = ((place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True))
+        for epoch, part in itertools.groupby(visits, key=lambda visit: visit[0]):
+            yield from blending.chances(self._visit.seed, [index for _, index in part], epoch)
 
     def _without_caption(self, place: Place, shard: "_Opened") -> UserError:
         key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
@@ -398,8 +404,7 @@ class Reader:
         # Blended texts.
         visit, texts = self._visit, []
         if blend := visit.text.blend:
-            for place, shard in zip(places, opened, strict=True):
-                [chances] = blending.chances(visit.seed, [shard.first + place.row], place.epoch)
+            for place, shard, chances in zip(places, opened, self._chances(places, opened), strict=True):
                 sample = functools.partial(shard.tar.metadata, place.row)
                 synthetic, truth = _row(place.row, shard.captions, shard.true_captions)
                 text = blend.text(sample, synthetic, truth, chances)

@@ -27,6 +27,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "caches",
         "foreign",
         "seeds",
+        "datasets",
     },
     "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences", "upsampling"},
     "train": {"runs", "checkpoint", "sampling"},

@@ -1,5 +1,6 @@
 """Companions of finished caption tables: card, Croissant metadata, checksums."""
 
+import json
 from typing import Any
 
 from caption import encoders
@@ -52,9 +53,16 @@ def _columns(identity: Json) -> list[Column]:
         Column("caption", "sc:Text", captions, "-1"),
     ]
     embeddings = "the encoder's embeddings of the captions, unit length"
-    return (
-        [*columns, Column("text_embedding", "cr:Float16", embeddings, f"-1,{vector}")] if texts else columns
-    )
+    if texts:
+        columns.append(Column("text_embedding", "cr:Float16", embeddings, f"-1,{vector}"))
+
+    # Columns of a captioner.
+    if "captioner" in identity:
+        described = f"the caption by {identity['captioner']['model']}"
+        embedded = "the encoder's embedding of the caption by the captioner, unit length"
+        columns.append(Column("synthetic_caption", "sc:Text", described, "-1"))
+        columns.append(Column("synthetic_embedding", "cr:Float16", embedded, f"-1,{vector}"))
+    return columns
 
 
 def _croissant(manifest: Json, folder: str, columns: list[Column]) -> bytes:
@@ -90,6 +98,7 @@ def _card(manifest: Json, folder: str, columns: list[Column]) -> str:
     # Card.
     size, precision = sum(p["bytes"] for p in parts), identity["precision"]
     rows = "\n".join(f"| {column.name} | {column.description} |" for column in columns)
+    captioner = _captioner(identity.get("captioner"))
     return f"""{head}# Captions of {dataset}, by {encoder}
 
 {manifest["samples"]:,} rows in {len(parts):,} Parquet files, {size:,} bytes. Each shard has one file, with
@@ -101,7 +110,7 @@ the same stem and the same order of rows. A row belongs to the sample with its k
 
 Encoder: `{encoder}`, in {precision}, weights sha256 `{identity["weights"]}`.
 {training_data}
-
+{captioner}
 Shards: manifest digest `{manifest["shards"]["digest"]}`. Licence: {manifest["licence"]}
 Digest of these tables, to which later stages are pinned: `{ledger.manifest_digest(manifest)}`.
 `sha256sum -c {checksums.NAME}` compares the files.
@@ -114,4 +123,16 @@ table = pd.read_parquet("{folder.rstrip("/") or parts[0]["file"]}", columns=["ke
 ```
 
 fastparquet reads float16 as pairs of bytes, without an error. Use pyarrow, which pandas prefers.
+"""
+
+
+def _captioner(identity: Json | None) -> str:
+    """Returns the paragraph about a captioner, or an empty text if the tables have none."""
+    if identity is None:
+        return ""
+    source = f"files sha256 `{identity['weights']}`" if "weights" in identity else "behind an endpoint"
+    prompt = f" Its prompt: {json.dumps(identity['prompt'])}" if "prompt" in identity else ""
+    return f"""
+Captioner: `{identity["model"]}`, {source}.{prompt}
+Its captions may be wrong: nobody has compared them with the pictures.
 """

@@ -1,9 +1,9 @@
-"""The commands of caption: captions, export, audit, show, fit-encoder."""
+"""The commands of caption: captions, recaption, export, audit, show, fit-encoder."""
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,18 @@ from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
 
+if TYPE_CHECKING:
+    from caption.pipeline import CaptionSummary
+
 PROGRAM = "python -m caption"
 USUAL = ["visual_atoms"]  # sets of a command that names none
 
+Sets = options.place_argument(
+    "SET", "Sets of shards: names, such as emoji (all its splits), folders or URLs."
+)
+TableEncoder = Annotated[
+    str, options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
+]
 Tables = Annotated[str, options.place_argument("TABLES", "Finished caption tables: a folder or URL.")]
 
 app = console.app(
@@ -33,21 +42,14 @@ def main() -> None:
     )
 )
 def captions(
-    sets: Annotated[
-        list[str],
-        options.place_argument(
-            "SET", "Sets of shards: names, such as emoji (all its splits), folders or URLs."
-        ),
-    ] = USUAL,
+    sets: Annotated[list[str], Sets] = USUAL,
     out: Annotated[
         list[str],
         options.place(
             "--out", "PLACE", "A folder or URL, once for each set.  [default: data/captions/DATASET/ENCODER]"
         ),
     ] = EMPTY,
-    encoder: Annotated[
-        str, options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
-    ] = "ViT-B-32/openai",
+    encoder: TableEncoder = "ViT-B-32/openai",
     xi: Annotated[
         str, options.text("--xi", "X", "Noise of pseudo-captions: a number, lafite (3) or cos:C.")
     ] = "0.25",
@@ -96,13 +98,97 @@ def captions(
         if dry_run:
             console.show({"shards": place, **pipeline.estimate(request)._asdict()})
             continue
-        summary = console.watched("pictures", pipeline.make_captions(request))
-        if not summary.pictures:
-            console.note(f"{summary.out} is finished: nothing to do")
-        if summary.cut:
-            cut = f"{summary.cut:,} captions exceed the encoder's context"
-            console.note(f"{cut}; their embeddings are of the beginning")
-        console.show(summary.row())
+        _show(console.watched("pictures", pipeline.make_captions(request)))
+
+
+@app.command(
+    epilog=console.epilog(
+        "python -m caption recaption cub --url http://localhost:8000/v1 --model qwen2.5-vl-7b"
+    )
+)
+def recaption(
+    sets: Annotated[list[str], Sets],
+    captioner: Annotated[
+        str | None, options.place("--captioner", "FOLDER", "An image-to-text model of transformers.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        options.text("--url", "URL", "An OpenAI-compatible endpoint; its key is in $OPENAI_API_KEY."),
+    ] = None,
+    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
+    prompt: Annotated[
+        str | None,
+        options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        options.number("--temperature", "Randomness of the endpoint's answers.  [default: 0]", most=2),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=256),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        options.number(
+            "--timeout", "Seconds that a request may take.  [default: 120]", most=86400, above=True
+        ),
+    ] = None,
+    out: Annotated[
+        list[str],
+        options.place(
+            "--out",
+            "PLACE",
+            "A folder or URL, once for each set."
+            "  [default: data/captions/DATASET/ENCODER-recaptioned-CAPTIONER]",
+        ),
+    ] = EMPTY,
+    encoder: TableEncoder = "ViT-B-32/openai",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Makes caption tables with synthetic captions of a captioner, besides the captions that a set has.
+
+    The command first prints the cost. It is idempotent and resumable: finished tables are left alone. Train
+    with them by `--text synthetic`."""
+    from synth.sets import places
+
+    if (captioner is None) == (url is None):
+        raise UserError("recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME")
+    if url is None and any(o is not None for o in (model, temperature, requests, timeout)):
+        raise UserError("--model, --temperature, --requests and --timeout belong to --url; leave them out")
+    if prompt is not None and not prompt.strip():
+        raise UserError("--prompt is empty; give short, long or a text, or leave it out")
+    shards = [place for name in sets for place in places.sets(name)]
+    targets = options.pair(shards, out, "sets of shards")
+    from caption import pipeline
+    from caption.endpoint import Endpoint
+
+    endpoint = None
+    if url is not None:
+        endpoint = Endpoint(
+            url,
+            model or "",
+            at_once=requests or 8,
+            timeout=timeout or 120.0,
+            temperature=temperature or 0.0,
+        )
+    for place, target in targets:
+        request = pipeline.CaptionRequest(
+            shards=place,
+            out=target,
+            encoder=encoder,
+            device=device,
+            overwrite=overwrite,
+            captioner=captioner,
+            endpoint=endpoint,
+            prompt=prompt,
+        )
+        if dry_run:
+            console.show({"shards": place, **pipeline.cost(request)})
+            continue
+        _show(console.watched("pictures", pipeline.make_captions(request)))
 
 
 @app.command(
@@ -344,6 +430,16 @@ def fit_encoder(
             threads=threads,
         )
     console.show(console.watched("pictures", fitting.fit(request), request.visits))
+
+
+def _show(summary: "CaptionSummary") -> None:
+    """Prints the result of a command that made caption tables."""
+    if not summary.pictures:
+        console.note(f"{summary.out} is finished: nothing to do")
+    if summary.cut:
+        cut = f"{summary.cut:,} captions exceed the encoder's context"
+        console.note(f"{cut}; their embeddings are of the beginning")
+    console.show(summary.row())
 
 
 def _target(out: str, ending: str) -> Path:

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import card, encoders, table_folder, worker
+from caption import card, drafts, encoders, table_folder, worker
+from caption.captioners import Captioner, EndpointCaptioner, FolderCaptioner
+from caption.endpoint import Endpoint
 from caption.pseudo import Xi
 from caption.sentences import attributes
-from caption.table import KIND, TableWriter
+from caption.table import KIND, Rows, TableWriter
 from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
@@ -26,7 +28,7 @@ from synth.sets import completion, ledger, places
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
 from synth.sets.ledger import State
 from synth.sets.records import Part, Record
-from synth.sets.shards import ShardSet
+from synth.sets.shards import Sample, ShardSet
 from synth.sets.storage import plain_errors
 
 LAW = 1  # increased when the same request gives other vectors
@@ -54,6 +56,9 @@ class CaptionRequest:
     text_embeddings: bool = False
     overwrite: bool = False
     ray_address: str | None = None
+    captioner: str | None = None  # folder of an image-to-text model; None: no synthetic captions
+    endpoint: Endpoint | None = None  # of a captioner
+    prompt: str | None = None  # short, long or a text; None: long, if the captioner reads one
 
 
 class CaptionSummary(NamedTuple):
@@ -92,6 +97,15 @@ def estimate(request: CaptionRequest) -> Estimate:
     return completion.foresee(_Captioning(request), _execution(request))
 
 
+def cost(request: CaptionRequest) -> Json:
+    """Returns the estimate of a request with a captioner, with the captioner's cost: a row for a person.
+
+    It sends no requests and writes nothing. Raises UserError."""
+    work = _Captioning(request)
+    foreseen = completion.foresee(work, _execution(request))
+    return {**work.cost(foreseen.pictures), **foreseen._asdict()}
+
+
 def make_captions(request: CaptionRequest) -> Generator[Estimate | Progress | CaptionSummary, None, None]:
     """Makes the missing tables of a request. Leaves finished tables alone.
 
@@ -99,6 +113,8 @@ def make_captions(request: CaptionRequest) -> Generator[Estimate | Progress | Ca
     it writes anything, then the progress, and at the end the summary. Raises UserError."""
     work = _Captioning(request)
     for event in completion.complete(work, _execution(request)):
+        if isinstance(event, Estimate) and work.captioner:
+            yield Progress(0, note=_sentence(work.cost(event.pictures)))
         yield _summary(work, event) if isinstance(event, Outcome) else event
 
 
@@ -117,8 +133,26 @@ def _summary(work: Work, outcome: Outcome) -> CaptionSummary:
     )
 
 
+def _sentence(cost: Json) -> str:
+    """Returns a captioner's cost as a sentence."""
+    sentence = f"{cost['captioner']} describes {cost['pictures']:,} pictures, {cost['pixels']:,} pixels"
+    if "requests" not in cost:
+        return sentence
+    tokens = f"about {cost['tokens_sent']:,} tokens sent and {cost['tokens_received']:,} received"
+    return f"{sentence}: {cost['requests']:,} requests, {tokens}; their time is not in the estimate"
+
+
+def _captioner(request: CaptionRequest, device: str) -> Captioner | None:
+    """Returns the captioner of a request, if it has one."""
+    if request.endpoint:
+        return EndpointCaptioner(request.endpoint, request.prompt or "long")
+    return FolderCaptioner.find(request.captioner, device, request.prompt) if request.captioner else None
+
+
 def _execution(request: CaptionRequest) -> Execution:
-    return Execution(request.workers, request.ray_address, request.overwrite)
+    # Requests to an endpoint overlap in one process, which has the key.
+    workers = 0 if request.endpoint else request.workers
+    return Execution(workers, request.ray_address, request.overwrite)
 
 
 class _Captioning(Work):
@@ -143,7 +177,9 @@ class _Captioning(Work):
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
-        storage = table_folder.to_write(request.out or places.tables(self._name, self._source.name))
+        self.captioner = _captioner(request, self._device)
+        by = f"{self._source.name}-recaptioned-{self.captioner.name}" if self.captioner else self._source.name
+        storage = table_folder.to_write(request.out or places.tables(self._name, by))
 
         # Encoder. Its precision depends on existing tables and some pictures.
         self._probes = list(islice(self._shard_set.read(self._shard_set.shards[0]), _PROBES))
@@ -166,6 +202,8 @@ class _Captioning(Work):
             "text_embeddings": request.text_embeddings or not formula,
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
+        if self.captioner:
+            identity["captioner"] = self.captioner.identity
 
         # One table per shard.
         sha256 = self._shard_set.sha256
@@ -180,9 +218,19 @@ class _Captioning(Work):
     def places(self) -> int:
         return torch.cuda.device_count() if self.gpus else super().places
 
+    def cost(self, pictures: int) -> Json:
+        """Returns the cost of a captioner: a row for a person. It is empty if there is no captioner."""
+        side = self._probes[0].pixels.shape[0]
+        return self.captioner.cost(pictures, side) if self.captioner else {}
+
+    def _captioned(self, samples: Sequence[Sample], first: int) -> Rows:
+        """Returns the rows of some samples. Sends nothing to an endpoint."""
+        texts = [text for _, text in self.captioner.trial(samples)] if self.captioner else None
+        return worker.caption(self._encoder, samples, first, self.identity, texts).rows
+
     def probe(self) -> Probe:
         # The first call is slower than the others, and is not measured.
-        worker.caption(self._encoder, self._probes[:_PROBED_AT_ONCE], 0, self.identity)
+        self._captioned(self._probes[:_PROBED_AT_ONCE], 0)
 
         # A table in a scratch folder.
         start, done = time.process_time(), 0
@@ -192,10 +240,16 @@ class _Captioning(Work):
             tempfile.TemporaryDirectory() as scratch,
         ):
             path = str(Path(scratch) / "probe.parquet")
-            with TableWriter(path, self._encoder.dimensions, text_embeddings=texts, metadata={}) as writer:
+            with TableWriter(
+                path,
+                self._encoder.dimensions,
+                text_embeddings=texts,
+                metadata={},
+                synthetic=self.captioner is not None,
+            ) as writer:
                 while done < len(self._probes) and time.process_time() - start < _PROBE_SECONDS:
                     batch = self._probes[done : done + _PROBED_AT_ONCE]
-                    writer.add(worker.caption(self._encoder, batch, done, self.identity).rows)
+                    writer.add(self._captioned(batch, done))
                     done += len(batch)
         return Probe(writer.size / done, (time.process_time() - start) / done)
 
@@ -204,7 +258,17 @@ class _Captioning(Work):
         source, target, encoder = self._shard_set.storage.url, self.storage.url, self._request.encoder
         digest = self._shard_set.digest
         return [
-            CaptionJob(p, shards_of[p.file], source, target, encoder, self._device, self.identity, digest)
+            CaptionJob(
+                p,
+                shards_of[p.file],
+                source,
+                target,
+                encoder,
+                self._device,
+                self.identity,
+                digest,
+                self.captioner,
+            )
             for p in parts
         ]
 
@@ -223,6 +287,11 @@ class _Captioning(Work):
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         folder = f"{table_folder.NAME}/" if table_folder.is_apart(self.storage) else ""
         return card.files(manifest, folder)
+
+    def close(self, state: State, run: Json) -> None:
+        if self.captioner:
+            drafts.remove(self.storage)
+        super().close(state, run)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

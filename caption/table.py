@@ -8,6 +8,11 @@
     text_embedding    list<halffloat[D]>     of the captions, unit length; only with --text-embeddings or
                                              human captions
 
+Tables of `recaption` have two more columns:
+
+    synthetic_caption     list<string>           the captions of a captioner, one of each sample
+    synthetic_embedding   list<halffloat[D]>     of these captions, unit length
+
 Axes: N rows, D dimensions of the embedding.
 """
 
@@ -34,6 +39,7 @@ ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 
 _TEXT = "text_embedding"
+_SYNTHETIC = ("synthetic_caption", "synthetic_embedding")
 _DIGEST = "manifest_digest"
 _AGAIN = "remove it and repeat the command that made the tables"
 
@@ -49,6 +55,8 @@ class Rows(NamedTuple):
     pseudo_caption: np.ndarray  # float16 (N, D)
     captions: Sequence[Sequence[str]]
     text_embedding: Sequence[np.ndarray] | None  # float16 (captions of the row, D) each
+    synthetic_caption: Sequence[Sequence[str]] | None = None  # of a captioner
+    synthetic_embedding: Sequence[np.ndarray] | None = None  # float16 (its captions of the row, D) each
 
 
 class TableWriter:
@@ -58,13 +66,19 @@ class TableWriter:
     sha256: str
 
     def __init__(
-        self, path: str, dimensions: int, *, text_embeddings: bool, metadata: dict[str, str]
+        self,
+        path: str,
+        dimensions: int,
+        *,
+        text_embeddings: bool,
+        metadata: dict[str, str],
+        synthetic: bool = False,
     ) -> None:
-        self._path, self._schema = path, _schema(dimensions, text_embeddings, metadata)
+        self._path, self._schema = path, _schema(dimensions, text_embeddings, synthetic, metadata)
         self._waiting: list[pa.RecordBatch] = []
 
         # Compression and dictionaries cost time and save nothing for vectors.
-        texts = ("key", "index", "caption")
+        texts = ("key", "index", "caption", _SYNTHETIC[0])
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
@@ -97,6 +111,9 @@ class TableWriter:
         ]
         if rows.text_embedding is not None:
             columns.append(_lists_of_vectors(rows.text_embedding, rows.image_embedding.shape[1]))
+        if rows.synthetic_caption is not None and rows.synthetic_embedding is not None:
+            columns.append(pa.array(rows.synthetic_caption, pa.list_(pa.string())))
+            columns.append(_lists_of_vectors(rows.synthetic_embedding, rows.image_embedding.shape[1]))
         arrays = [column.cast(field.type) for column, field in zip(columns, self._schema, strict=True)]
 
         # Row group.
@@ -139,7 +156,8 @@ class CaptionSet:
     @property
     def columns(self) -> list[str]:
         """The names of the tables' columns."""
-        return _schema(self.dimensions, self.identity["text_embeddings"], {}).names
+        synthetic = "captioner" in self.identity
+        return _schema(self.dimensions, self.identity["text_embeddings"], synthetic, {}).names
 
     def require_made_for(self, shard_set: ShardSet) -> None:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
@@ -220,10 +238,10 @@ def read_table(
 
     # Columns and keys.
     if table is None:
-        raise UserError(
-            f"{name} has no column {missing[0]};"
-            f" `python -m caption captions SHARDS --text-embeddings` adds {_TEXT} to sentences"
-        )
+        advice = f"`python -m caption captions SHARDS --text-embeddings` adds {_TEXT} to sentences"
+        if missing[0] in _SYNTHETIC:
+            advice = "`python -m caption recaption SHARDS` makes tables with captions of a captioner"
+        raise UserError(f"{name} has no column {missing[0]}; {advice}")
     if keys is not None:
         _require_keys(name, table["key"].to_pylist(), keys)
     return table
@@ -237,11 +255,14 @@ def _in_memory(file: str | bytes) -> pa.BufferReader:
 
 
 def metadata(identity: Json, shard_sha256: str, manifest_digest: str) -> dict[str, str]:
-    """Returns the metadata of a table: its encoder and noise, its shard, and the shards' manifest digest."""
+    """Returns the metadata of a table: its encoder, noise and captioner, its shard, and the shards' manifest
+    digest."""
+    captioner = identity.get("captioner")
     return {
         **{name: str(identity[name]) for name in ("encoder", "precision", "dimensions", "xi", "seed")},
         "encoder_sha256": identity["weights"],
         "preprocessing": canonical(identity["preprocessing"]).decode(),
+        **({"captioner": canonical(captioner).decode()} if captioner else {}),
         "shard_sha256": shard_sha256,
         _DIGEST: manifest_digest,
     }
@@ -281,7 +302,7 @@ def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str
         raise UserError(f"{name} and {shard} do not agree: {problem}; {_AGAIN}")
 
 
-def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) -> pa.Schema:
+def _schema(dimensions: int, text_embeddings: bool, synthetic: bool, metadata: dict[str, str]) -> pa.Schema:
     # Types.
     vector = pa.list_(pa.field("element", pa.float16(), nullable=False), dimensions)
     texts = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -293,6 +314,9 @@ def _schema(dimensions: int, text_embeddings: bool, metadata: dict[str, str]) ->
     fields.append(pa.field("caption", texts, nullable=False))
     if text_embeddings:
         fields.append(pa.field(_TEXT, vectors_of_texts, nullable=False))
+    if synthetic:
+        types = (texts, vectors_of_texts)
+        fields += [pa.field(name, kind, nullable=False) for name, kind in zip(_SYNTHETIC, types, strict=True)]
     return pa.schema(fields, metadata=metadata)
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from caption import encoders, table_folder
+from caption import drafts, encoders, table_folder
+from caption.captioners import Captioner
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
 from caption.sentences import attributes
@@ -47,6 +48,7 @@ class CaptionJob(NamedTuple):
     device: str
     identity: Json
     manifest_digest: str  # of the set of shards
+    captioner: Captioner | None = None  # of the synthetic captions
 
 
 class CaptionedRows(NamedTuple):
@@ -67,13 +69,21 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     # Table.
     fields = metadata(identity, job.part.content["shard"], job.manifest_digest)
     texts = identity["text_embeddings"]
+    synthetic = job.captioner is not None
     with (
         storage.staged(job.part.file) as path,
-        TableWriter(path, encoder.dimensions, text_embeddings=texts, metadata=fields) as writer,
+        TableWriter(
+            path, encoder.dimensions, text_embeddings=texts, metadata=fields, synthetic=synthetic
+        ) as writer,
     ):
         first, device = job.part.first, encoder.device.type
-        for batch in _batched(_decoded(shard_set, job.shard, device), BATCH[device]):
-            captioned = caption(encoder, batch, first, identity)
+        samples = _decoded(shard_set, job.shard, device)
+        pairs: Iterator[tuple[Sample, str]] = ((sample, "") for sample in samples)
+        if job.captioner:
+            pairs = drafts.captions(job.captioner, samples, storage, job.part)
+        for pairs_of_batch in _batched(pairs, BATCH[device]):
+            batch, answers = (list(column) for column in zip(*pairs_of_batch, strict=True))
+            captioned = caption(encoder, batch, first, identity, answers if synthetic else None)
             writer.add(captioned.rows)
             first, cut = first + len(batch), cut + captioned.cut
             yield len(batch)
@@ -93,8 +103,15 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     yield record
 
 
-def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: Json) -> CaptionedRows:
-    """Returns the rows of consecutive samples. `first` is the index of the first.
+def caption(
+    encoder: Encoder,
+    samples: Sequence[Sample],
+    first: int,
+    identity: Json,
+    synthetic: Sequence[str] | None = None,
+) -> CaptionedRows:
+    """Returns the rows of consecutive samples. `first` is the index of the first, and `synthetic` has their
+    captions by a captioner.
 
     Raises UserError if their sizes differ."""
     # Pseudo-captions start from the rounded embeddings, so that a reader of the table gets the same ones.
@@ -105,7 +122,14 @@ def caption(encoder: Encoder, samples: Sequence[Sample], first: int, identity: J
     # Texts.
     captions = [captions_of(sample) for sample in samples]
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
-    return CaptionedRows(Rows([s.key for s in samples], first, image, pseudo, captions, embedded), cut)
+    rows = Rows([s.key for s in samples], first, image, pseudo, captions, embedded)
+    if synthetic is None:
+        return CaptionedRows(rows, cut)
+
+    # Texts of the captioner.
+    texts = [[text] for text in synthetic]
+    vectors, more = _texts(encoder, texts)
+    return CaptionedRows(rows._replace(synthetic_caption=texts, synthetic_embedding=vectors), cut + more)
 
 
 def captions_of(sample: Sample) -> list[str]:

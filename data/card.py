@@ -99,7 +99,7 @@ pictures = samples.decode("pil").to_tuple("{extension}", "{texts}")
 
 ## Preparation
 {split}{identity["crop"]} crop, {identity["filter"]} filter, codec {identity["codec"]}.
-{grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}
+{grey:,} pictures were grey and became RGB. {_left_out(manifest["left_out"])}{_empty(manifest)}
 Manifest digest, to which later stages are pinned: `{ledger.manifest_digest(manifest)}`.
 """
 
@@ -111,6 +111,15 @@ def _left_out(originals: list[Json]) -> str:
     names = "\n".join(f"- `{o['name']}`: {o['reason']}" for o in originals[:_NAMED])
     more = f"\n- and {len(originals) - _NAMED:,} more, in `manifest.json`" if len(originals) > _NAMED else ""
     return f"{len(originals):,} could not be used and were left out:\n\n{names}{more}\n"
+
+
+def _empty(manifest: Json) -> str:
+    """Returns the sentence about tars that held no samples, if there were any."""
+    if not (names := manifest.get("empty_tars")):
+        return ""
+    more = f" and {len(names) - _NAMED:,} more, in `manifest.json`" if len(names) > _NAMED else ""
+    named = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    return f"\nTars that held no sample, and have no part here: {named}{more}.\n"
 
 
 def _count(manifest: Json, name: str) -> int:

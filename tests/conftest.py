@@ -5,11 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synth.sets import parallel
-from tests.kit import ROOT, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
+from tests.kit import ROOT, SHADES, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
 
 SLOW_FIXTURES = {
     "ray_session",
@@ -136,6 +137,105 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}})
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny vision encoder with a text decoder and random weights, as transformers writes it."""
+    from caption.audit import captioner
+    from caption.torchvision_ops import declare
+
+    declare()
+    import tokenizers
+    import torch
+    import transformers as hub
+
+    folder = tmp_path_factory.mktemp("captioners") / "tiny"
+    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *SHADES])}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<pad>"}
+    seeing = hub.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
+    )
+    tokens: Any = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    writing = hub.GPT2Config(vocab_size=len(words), n_positions=64, n_embd=16, n_layer=1, n_head=2, **tokens)
+    torch.manual_seed(3)
+    with captioner._quiet(hub):
+        both = hub.VisionEncoderDecoderModel(
+            hub.VisionEncoderDecoderConfig.from_encoder_decoder_configs(seeing, writing)
+        )
+        both.generation_config = hub.GenerationConfig(
+            decoder_start_token_id=1, min_new_tokens=4, suppress_tokens=[0, 1], **tokens
+        )
+        both.save_pretrained(folder)
+        hub.PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
+        hub.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chatting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaVA with random weights and a chat template, as transformers writes it."""
+    from caption.audit import captioner
+    from caption.torchvision_ops import declare
+
+    declare()
+    import tokenizers
+    import torch
+    import transformers as hub
+
+    # Words.
+    folder = tmp_path_factory.mktemp("captioners") / "chatting"
+    special = ["<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:"]
+    words = {word: i for i, word in enumerate([*special, *SHADES])}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    template = (
+        "{% for m in messages %}{{ m['role'].upper() }}: {% for part in m['content'] %}"
+        "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}"
+        "{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+
+    # Networks.
+    narrow: Any = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    tokens: Any = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    seeing = hub.CLIPVisionConfig(
+        **narrow, num_hidden_layers=2, image_size=16, patch_size=8, projection_dim=16
+    )
+    writing = hub.LlamaConfig(
+        **narrow, vocab_size=len(words), num_hidden_layers=1, num_key_value_heads=2, **tokens
+    )
+    torch.manual_seed(3)
+    with captioner._quiet(hub):
+        both = hub.LlavaForConditionalGeneration(
+            hub.LlavaConfig(vision_config=seeing, text_config=writing, image_token_index=3)
+        )
+        both.generation_config = hub.GenerationConfig(
+            min_new_tokens=4, suppress_tokens=[0, 1, 3, 4, 5], **tokens
+        )
+        both.bfloat16().save_pretrained(folder)
+        tokenizer = hub.PreTrainedTokenizerFast(
+            tokenizer_object=model,
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+            unk_token="<pad>",
+            extra_special_tokens={"image_token": "<image>"},
+        )
+        hub.LlavaProcessor(
+            hub.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+            tokenizer,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            chat_template=template,
+            num_additional_image_tokens=1,
+        ).save_pretrained(folder)
     return folder
 
 

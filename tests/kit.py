@@ -55,6 +55,7 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 64, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
+SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
 # The Makefile's stamps, passed as up to date.
 SET_UP = [
     word
@@ -265,6 +266,18 @@ def start(command: list[str], *, cwd: Path | None = None, **environment: str) ->
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+@contextlib.contextmanager
+def chat_server(*options: str) -> Iterator[str]:
+    """Starts tests/chat_server.py in a process of its own. Gives its address, without the path."""
+    command = [sys.executable, "-S", str(ROOT / "tests" / "chat_server.py"), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
 
 
 def children(pid: int) -> list[tuple[int, str]]:

@@ -25,9 +25,9 @@ from synth.sets.records import Record
 from synth.sets.shards import ShardSet, sample_key
 from synth.sets.storage import open_storage
 from tests import kit
+from tests.kit import SHADES
 
 RANDOM = np.random.default_rng(0)
-SHADES = ("red", "green", "blue", "grey", "purple", "brown", "white", "black")
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -377,44 +377,6 @@ def test_a_plot_shows_its_figures(healthy: Path) -> None:
     assert taller != plots.vocabulary({"a": 10, "b": 21, "c": 30})
     assert taller == plots.vocabulary({"a": 10, "b": 20, "c": 30})
     assert plots.sweep(report) == plots.sweep(audited(healthy)) != plots.sweep(audited(healthy, 64))
-
-
-@pytest.fixture(scope="session")
-def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny vision encoder with a text decoder and random weights, as transformers writes it."""
-    from caption.torchvision_ops import declare
-
-    declare()
-    import tokenizers
-    import torch
-    import transformers as hub
-
-    folder = tmp_path_factory.mktemp("captioners") / "tiny"
-    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *SHADES])}
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
-    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<pad>"}
-    seeing = hub.ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=32,
-        patch_size=8,
-    )
-    tokens: Any = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    writing = hub.GPT2Config(vocab_size=len(words), n_positions=64, n_embd=16, n_layer=1, n_head=2, **tokens)
-    torch.manual_seed(3)
-    with captioner._quiet(hub):
-        both = hub.VisionEncoderDecoderModel(
-            hub.VisionEncoderDecoderConfig.from_encoder_decoder_configs(seeing, writing)
-        )
-        both.generation_config = hub.GenerationConfig(
-            decoder_start_token_id=1, min_new_tokens=4, suppress_tokens=[0, 1], **tokens
-        )
-        both.save_pretrained(folder)
-        hub.PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
-        hub.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.slow

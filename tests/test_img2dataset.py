@@ -208,6 +208,45 @@ def test_samples_without_captions_stay_and_are_counted(tmp_path: Path, capsys: A
     assert samples(place)[3].captions == []
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_an_empty_tar_without_successes_is_left_out_with_a_note(
+    first: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, name = fetched(tmp_path / "cc3m"), "00000.tar" if first else "00002.tar"
+    write_tar(place, name, [])
+    pictures = 5 if first else 10
+    note = f"note: 1 tar without samples is left out, for img2dataset counted no successes: {name}\n"
+    for more in ((), ("--out", tmp_path / "out", "--size", 16)):
+        capsys.readouterr()
+        [row] = json_lines(result := invoke(app, "img2dataset", "--root", place, "--workers", 0, *more))
+        assert row["pictures"] == pictures and note in result.stderr
+        assert [r["prepared"] for r in run(place, *more)] == [0]
+    assert name not in ShardSet(str(place)).sha256
+    assert ShardSet(str(tmp_path / "out")).manifest["empty_tars"] == [name]
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"Tars that held no sample, and have no part here: `{name}`." in card
+    numbers = [s.file for s in ShardSet(str(tmp_path / "out")).shards]
+    assert numbers == [f"cc3m-{i:06d}.tar" for i in range(pictures // 5)]
+
+
+def test_an_empty_tar_is_refused_if_others_may_hold_its_samples(tmp_path: Path) -> None:
+    place = fetched(tmp_path / "cc3m")
+    write_tar(place, "00002.tar", [])
+    (place / "00002_stats.json").unlink()
+    with pytest.raises(UserError, match=r"00002.tar holds no samples; fetch it again"):
+        run(place)
+    (place / "00002_stats.json").write_text('{"successes": 0}')
+    shutil.copy(place / "00001.tar", place / "00002.tar")
+    with pytest.raises(UserError, match=r"00002.tar holds 5 samples, but img2dataset counted 0"):
+        run(place)
+    for number in range(3):
+        write_tar(place, f"0000{number}.tar", [])
+    with pytest.raises(
+        UserError, match=r"no tar of .*cc3m holds a sample: img2dataset downloaded no picture"
+    ):
+        run(place)
+
+
 def test_a_run_that_was_killed_goes_on_and_new_tars_are_added(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m")
     run(place)

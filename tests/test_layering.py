@@ -27,7 +27,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "caches",
         "foreign",
     },
-    "caption": {"table", "join", "pseudo", "encoders", "contrast", "sentences"},
+    "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences"},
     "train": {"runs", "checkpoint", "sampling"},
 }
 

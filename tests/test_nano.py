@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 from caption import contrast, encoders
-from caption.nano import card, exam, fitting, fitting_sets, formula_fitting, network, prompts, recipes
+from caption.nano import (
+    card,
+    exam,
+    fitting,
+    fitting_sets,
+    formula_fitting,
+    hub_model,
+    network,
+    prompts,
+    recipes,
+)
 from caption.sentences import attributes
 from caption.sentences.grammar import Facts
 from caption.torchvision_ops import declare
@@ -94,6 +104,13 @@ def test_open_clip_alone_gives_the_same_embeddings(
         texts = model.encode_text(tokenizer(text), normalize=True)
     np.testing.assert_allclose(images, encoder.images(pixels), atol=1e-5)
     np.testing.assert_allclose(texts, encoder.texts(text), atol=1e-5)
+
+
+def test_shipped_weights_for_transformers_are_those_for_open_clip() -> None:
+    for name in encoders.SHIPPED:
+        folder = ROOT / "data" / name
+        files = hub_model.files(network.ARCHITECTURE, load_file(folder / network.WEIGHTS))
+        assert {file: (folder / file).read_bytes() for file in files} == files
 
 
 def test_any_text_has_an_embedding_of_unit_length(encoder: encoders.Encoder) -> None:

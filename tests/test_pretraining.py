@@ -1,5 +1,6 @@
 """Runs from request to checkpoint in this process: what they refuse, write, and start from."""
 
+import io
 import resource
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from caption.table import CaptionSet
@@ -128,6 +130,39 @@ def test_tensorboard_shows_every_image_once(train_request: TrainRequest, trained
     accumulated.Reload()
     shown = [(event.step, round(event.value, 4)) for event in accumulated.Scalars("g/adversarial")]
     assert shown == [(row["images_seen"], round(row["g/adversarial"], 4)) for row in losses(trained)]
+
+
+def require_grids(run: Path, *steps: int) -> None:
+    """Compares the grids of TensorBoard with the run's PNGs of these steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulated = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
+    accumulated.Reload()
+    events = accumulated.Images("grid")
+    assert tuple(event.step for event in events) == steps
+    for event in events:
+        with (
+            Image.open(io.BytesIO(event.encoded_image_string)) as shown,
+            Image.open(run / "samples" / f"{event.step:09d}.png") as stored,
+        ):
+            assert shown.size == stored.size and shown.tobytes() == stored.tobytes()
+
+
+def test_tensorboard_shows_the_grids(trained: Path) -> None:
+    require_grids(trained, 0, 80, 160)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_resumed_run_shows_no_grid_twice(kept: int, train_request: TrainRequest) -> None:
+    run = Path(train_request.out)
+    quiet(replace(train_request, images=80))
+    for lost in checkpoint.committed(run)[kept:]:
+        shutil.rmtree(run / "checkpoints" / lost.name)
+    [events] = (run / "tensorboard").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1"))  # they are read by the second of their start
+    quiet(replace(train_request, images=160))
+    require_grids(run, 0, 80, 160)
 
 
 def test_a_finished_run_is_left_alone(train_request: TrainRequest, trained: Path) -> None:

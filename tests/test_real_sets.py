@@ -3,8 +3,11 @@
 import json
 import os
 import pickle
+import shlex
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from synth.errors import UserError
 from tests.kit import ROOT, prepare_set, samples, states, write, write_picture
 
 
-def write_coco(root: Path) -> None:
-    for split, numbers in (("train2014", (9, 30, 25)), ("val2014", (42, 73))):
-        names = {n: f"COCO_{split}_{n:012d}.jpg" for n in numbers}
+def write_coco(root: Path, *, year: int = 2014) -> None:
+    for split, numbers in ((f"train{year}", (9, 30, 25)), (f"val{year}", (42, 73))):
+        prefix = f"COCO_{split}_" if year == 2014 else ""
+        names = {n: f"{prefix}{n:012d}.jpg" for n in numbers}
         for number, name in names.items():
             write_picture(root / split / name, number, mode="L" if number == 25 else "RGB")
         images = [
@@ -99,10 +103,15 @@ def write_cifar10_tree(root: Path) -> None:
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "coco": ("coco", write_coco),
+    "coco 2017": ("coco", lambda root: write_coco(root, year=2017)),
     "cub": ("cub", write_cub),
     "cub of AttnGAN": ("cub", lambda root: write_cub(root, attngan=True)),
     "celeba_hq": ("celeba_hq", write_celeba_hq),
     "celeba_hq elsewhere": ("celeba_hq", lambda root: write_celeba_hq(root, images="image", texts="text")),
+    "celeba_hq of its owner": (
+        "celeba_hq",
+        lambda root: write_celeba_hq(root, images="CelebAMask-HQ/CelebA-HQ-img", texts="celeba-caption"),
+    ),
     "cifar10": ("cifar10", write_cifar10_binary),
     "cifar10 as files": ("cifar10", write_cifar10_tree),
 }
@@ -143,6 +152,50 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
     assert [row["grey"] for row in rows] == [1, 0]
 
 
+def test_coco_of_2017_is_read_if_that_of_2014_is_missing(tmp_path: Path) -> None:
+    write_coco(tmp_path / "root", year=2017)
+    prepare_set("coco", tmp_path / "root", tmp_path / "out")
+    names = json.loads((tmp_path / "out/splits.json").read_text())
+    assert names["law"] == "the owner's: train2017 and val2017"
+    assert names["splits"]["val"] == ["val2017/000000000042.jpg", "val2017/000000000073.jpg"]
+    manifest = json.loads((tmp_path / "out/val/manifest.json").read_text())
+    assert manifest["title"] == "COCO 2017, photographs with captions"
+    assert "val2017.zip" in manifest["source"]
+
+    # The annotations of 2014 alone change nothing, but all of 2014 come first.
+    write_coco(tmp_path / "both", year=2017)
+    write_coco(tmp_path / "older")
+    (tmp_path / "older/annotations").rename(tmp_path / "annotations")
+    for file in (tmp_path / "annotations").iterdir():
+        file.rename(tmp_path / "both/annotations" / file.name)
+    prepare_set("coco", tmp_path / "both", tmp_path / "mixed")
+    assert "train2017" in (tmp_path / "mixed/splits.json").read_text()
+    for split in ("train2014", "val2014"):
+        (tmp_path / "older" / split).rename(tmp_path / "both" / split)
+    prepare_set("coco", tmp_path / "both", tmp_path / "first")
+    assert "train2014" in (tmp_path / "first/splits.json").read_text()
+
+
+@pytest.mark.parametrize("year", [2014, 2017])
+def test_one_split_of_coco_is_prepared_alone(year: int, tmp_path: Path) -> None:
+    write_coco(tmp_path / "root", year=year)
+    prepare_set("coco", tmp_path / "root", tmp_path / "whole")
+    spoil(f"train{year}")(tmp_path / "root")
+    spoil(f"annotations/captions_train{year}.json")(tmp_path / "root")
+    [row] = prepare_set("coco", tmp_path / "root", tmp_path / "out", "--splits", "val")
+    assert row["prepared"] == row["pictures"] == 2
+    splits = json.loads((tmp_path / "out/splits.json").read_text())
+    assert splits["law"] == f"the owner's: val{year}" and list(splits["splits"]) == ["val"]
+    manifests = [(tmp_path / out / "val/manifest.json").read_bytes() for out in ("whole", "out")]
+    parts = [[p["sha256"] for p in json.loads(m)["parts"]] for m in manifests]
+    assert parts[0] == parts[1]
+    with pytest.raises(UserError, match="whole/train holds a split that this command does not make"):
+        prepare_set("coco", tmp_path / "root", tmp_path / "whole", "--splits", "val")
+    for names in ("test", "", "train,,val"):
+        with pytest.raises(UserError, match=r"--splits has '.*'; it must be train, val, or train,val"):
+            prepare_set("coco", tmp_path / "root", tmp_path / "out", "--splits", names)
+
+
 @pytest.mark.parametrize("layout", ["cub", "cub of AttnGAN"])
 def test_cub_shares_no_species_between_its_splits(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout][1](tmp_path / "root")
@@ -163,6 +216,34 @@ def test_cub_takes_captions_from_elsewhere_and_pictures_from_the_folder_itself(t
         "cub", tmp_path / "root/CUB_200_2011", tmp_path / "out", "--captions", tmp_path / "texts"
     )
     assert [row["pictures"] for row in rows] == [3, 1]
+
+
+@pytest.mark.parametrize("inside", ["text/", ""])
+def test_captions_that_are_still_packed_get_the_command_that_unpacks_them(
+    inside: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "my birds"
+    write_cub(root, attngan=True)
+    with zipfile.ZipFile(root / "text.zip", "w") as archive:
+        for file in sorted((root / "text").rglob("*.txt")):
+            archive.write(file, f"{inside}{file.relative_to(root / 'text')}")
+    shutil.rmtree(root / "text")
+    with pytest.raises(UserError, match=r"text is missing, and .*text.zip is still packed; type: ") as error:
+        prepare_set("cub", root, tmp_path / "out")
+
+    # unzip is not on every machine that tests.
+    *_, archive_name, option, folder = shlex.split(str(error.value).split("type: ")[1])
+    assert option == "-d"
+    with zipfile.ZipFile(archive_name) as packed:
+        packed.extractall(folder)
+    assert [row["pictures"] for row in prepare_set("cub", root, tmp_path / "out")] == [3, 1]
+
+
+def test_celeba_hq_of_its_owner_names_pictures_by_their_path(tmp_path: Path) -> None:
+    LAYOUTS["celeba_hq of its owner"][1](tmp_path / "root")
+    prepare_set("celeba_hq", tmp_path / "root", tmp_path / "out")
+    names = json.loads((tmp_path / "out/splits.json").read_text())["splits"]["test"]
+    assert names == ["CelebAMask-HQ/CelebA-HQ-img/0.jpg", "CelebAMask-HQ/CelebA-HQ-img/1.jpg"]
 
 
 def test_celeba_hq_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
@@ -228,6 +309,11 @@ def change(name: str, old: str, new: str) -> Callable[[Path], None]:
     return changing
 
 
+def cut_archive(root: Path) -> None:
+    spoil("text")(root)
+    write(root / "text.zip", b"cut")
+
+
 ANNOTATIONS, BIRD = "annotations/captions_val2014.json", f"{BIRDS[0]}"
 BAD: list[tuple[str, Callable[[Path], None], str]] = [
     (
@@ -236,6 +322,11 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         r"captions_val2014.json is missing: is COCO 2014.*unpacked whole\? Its owner offers it at https://cocodataset.org",
     ),
     ("coco", spoil("val2014"), "val2014 is missing"),
+    (
+        "coco 2017",
+        spoil("val2017"),
+        r"val2017 is missing: is COCO 2017.*unpacked whole\? .*\(train2017.zip, val2017.zip, annotations_",
+    ),
     (
         "coco",
         spoil("train2014/COCO_train2014_000000000030.jpg"),
@@ -289,6 +380,11 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         "cub",
         spoil("text_c10"),
         r"text_c10 is missing: is the set of captions of Reed et al. \(2016\) .*github.com/reedscot/cvpr2016",
+    ),
+    (
+        "cub of AttnGAN",
+        cut_archive,
+        r"text.zip is damaged \(File is not a zip file\): is the set of captions",
     ),
     ("cub", spoil(f"text_c10/{BIRD}.txt"), r"_0046_18 has no caption in .*text_c10"),
     (

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from caption import export
+from caption import encoders, export
 from caption.table import CaptionSet
 from caption.torchvision_ops import declare
 from synth.sets import front_matter
@@ -275,3 +276,27 @@ def test_tables_beside_their_manifest_are_read_where_they_lie() -> None:
     """Tables of an older version: no reader takes their folder for one table, but everything of ours does."""
     tables = CaptionSet(str(FIXTURE / "captions/fractals/nano"))
     assert tables.place.url == tables.storage.url and len(rows_of(Path(tables.storage.url))[0]) == len(tables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", encoders.SHIPPED)
+def test_transformers_embeds_as_the_shipped_encoders_do(name: str) -> None:
+    declare()
+    import transformers
+
+    # Model.
+    clip: Any = transformers.CLIPModel
+    folder, encoder = ROOT / "data" / name, encoders.load(encoders.find(name))
+    model, loading = clip.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading.values()) and model.dtype == torch.float32
+
+    # Embeddings.
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    texts = ["a red fractal on a black background", "Two shapes. " * 50, ""]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+        output = model(**tokens, pixel_values=planes)
+    np.testing.assert_allclose(output.image_embeds, encoder.images(pixels), atol=1e-5)
+    np.testing.assert_allclose(output.text_embeds, encoder.texts(texts), atol=1e-5)

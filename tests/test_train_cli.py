@@ -190,7 +190,10 @@ def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) ->
     folder = tmp_path / "exported"
     for _ in range(2):  # the second one does nothing
         json_lines(run("export", trained, "--out", folder))
-    assert sorted(p.name for p in folder.iterdir()) == ["COMMITTED", "config.json", "generator.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        *("COMMITTED", "README.md", "SHA256SUMS", "config.json"),
+        *("generator.safetensors", "model.py", "samples.png"),
+    ]
     ours, theirs = (draw.sample(runs.find(place), ["a star"], n=2, seed=0) for place in (folder, trained))
     assert np.array_equal(ours, theirs)
     assert "has no checkpoint at 40 images; it has 64" in str(

@@ -35,7 +35,8 @@ Images = Annotated[
 ]
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
-    str | None, options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption or mix:SHARE.")
+    str | None,
+    options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption, synthetic or mix:SHARE."),
 ]
 Encoder = Annotated[
     str | None,
@@ -43,6 +44,7 @@ Encoder = Annotated[
         "--encoder", "NAME", "Encoder of the captions, if there are several, or its path if it has moved."
     ),
 ]
+Moved = Annotated[str | None, options.place("--encoder", "PATH", "The captions' encoder, if it has moved.")]
 Settings = Annotated[
     list[str], options.place("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
 ]
@@ -185,9 +187,7 @@ def sample(
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
-    encoder: Annotated[
-        str | None, options.place("--encoder", "PATH", "The captions' encoder, if it has moved.")
-    ] = None,
+    encoder: Moved = None,
     device: Device = "auto",
 ) -> None:
     """Draws pictures of texts.
@@ -218,7 +218,7 @@ def sample(
     console.show({"out": out, "pictures": len(pictures)})
 
 
-@app.command(epilog=console.epilog("python -m train export runs/tiny --out generator.safetensors"))
+@app.command(epilog=console.epilog("python -m train export runs/tiny --out for-others --onnx"))
 def export(
     run: Run,
     out: Annotated[
@@ -227,11 +227,15 @@ def export(
             "--out", "PATH", "A .safetensors file for the averaged part, or a folder for a whole RUN."
         ),
     ],
+    onnx: Annotated[bool, options.flag("--onnx", "Add model.onnx to the folder.")] = False,
+    encoder: Moved = None,
 ) -> None:
-    """Writes the newest model, averages in place, for drawing: one safetensors file, or a RUN folder."""
+    """Writes the newest model, averages in place: one safetensors file, or a RUN folder to hand over.
+
+    The folder holds weights, code, a card with licence and data, and pictures. It works without exnihilo."""
     from train import export as exporting
 
-    console.show(exporting.export(run, out))
+    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
 
 
 @app.command(

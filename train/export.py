@@ -1,4 +1,14 @@
-"""Export of a run's newest model: one file, or a folder that is a RUN by itself."""
+"""Export of a run's newest model: one file, or a folder that is a RUN and works without a checkout.
+
+config.json             the run's config, and the data that it saw
+PART.safetensors        each part that draws, averages in place
+COMMITTED               their sha256: the mark of a checkpoint
+model.py                opens the folder and draws, with torch, safetensors and numpy alone
+model.onnx              the same from vectors and noise to pictures, if requested
+encoder/                the encoder of its texts, if it is a shipped one
+samples.png  README.md  pictures of texts, and the model card
+SHA256SUMS              checksums for sha256sum -c, written last
+"""
 
 import hashlib
 import json
@@ -9,7 +19,7 @@ from torch import nn
 
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import checkpoint, runs
+from train import checkpoint, config, handover, onnx_file, provenance, runs
 from train.checkpoint import COMMITTED, Origin
 from train.loop import parameters
 from train.runs import CONFIG, Run
@@ -19,7 +29,7 @@ _SUFFIX = ".safetensors"
 Json = dict[str, Any]
 
 
-def export(run: str, out: str) -> Json:
+def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None) -> Json:
     """Writes the newest model of a run, averages in place. Returns a row that describes the export.
 
     Raises UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and
@@ -28,10 +38,14 @@ def export(run: str, out: str) -> Json:
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
         raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
+    if onnx and target.suffix:
+        raise UserError(f"--out is {out}, and --onnx needs a folder; give a folder as --out")
     Folder(str(target.parent)).require_writable()
 
     # The parts for drawing.
     source = runs.find(run)
+    if onnx:
+        onnx_file.require(run, source.model)
     newest = source.checkpoint()
     model = source.load(newest)
     drawn = _drawn(model.parts, model.averages)
@@ -43,7 +57,7 @@ def export(run: str, out: str) -> Json:
         [(part, module)] = drawn.items()
         _write_file(target, module, _origin(source, part))
     else:
-        _write_folder(target, source, drawn, newest)
+        _write_folder(target, source, drawn, newest, encoder, onnx=onnx)
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}
 
 
@@ -63,20 +77,25 @@ def _write_file(target: Path, module: nn.Module, origin: Origin) -> None:
         checkpoint.save_part(Path(path), module, origin)
 
 
-def _write_folder(target: Path, run: Run, parts: dict[str, nn.Module], newest: Path) -> None:
-    """Writes config.json, the parts and their mark. The folder appears whole or not at all.
+def _write_folder(
+    target: Path, run: Run, parts: dict[str, nn.Module], newest: Path, encoder: str | None, *, onnx: bool
+) -> None:
+    """Writes all files of an export. A new folder appears whole or not at all.
 
-    Leaves an equal export alone."""
+    Of an equal export, writes only the files that it lacks."""
     # An equal export.
     digest, clock = checkpoint.digest(newest), run.images_seen(newest)
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:
+        handover.complete(target, target.name, encoder, onnx=onnx)
         return
 
     # A new one, with the mark of a checkpoint.
-    metadata = {**run.metadata, "model": run.model, "images_seen": clock, "exported": digest}
+    settings = {"config": config.to_json(run.config), "data": provenance.data_of(run)}
+    metadata = {**run.metadata, **settings, "model": run.model, "images_seen": clock, "exported": digest}
     with Folder(str(target)).filled() as folder:
         folder.write(CONFIG, (json.dumps(metadata, indent=1) + "\n").encode())
         for name, module in parts.items():
             _write_file(Path(folder.join(checkpoint.part_file(name))), module, _origin(run, name))
         digests = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in sorted(folder.sizes())}
         folder.write(COMMITTED, json.dumps(digests).encode())
+        handover.complete(Path(folder.url), target.name, encoder, onnx=onnx)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from synth.checkout import ROOT
@@ -21,7 +22,7 @@ from synth.sets import locks
 from synth.sets.storage import Folder, plain_errors
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
-from train.model import Texts
+from train.model import find
 from train.runs import CONFIG
 from train.sampling import draw, grid
 from train.stream import captioned_sets
@@ -42,16 +43,17 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run, self._device, self._last = run, device, images_seen
-        # A resumed run writes the later points again.
+        # A resumed run writes the later points again, and without a checkpoint also the first grid.
+        first = images_seen + 1 if images_seen else 0
         with plain_errors(str(run)):
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=images_seen + 1)
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first)
 
         # Texts of the sample grids.
-        self._texts: Texts | None = None
+        self._vectors: torch.Tensor | None = None
         self._captions: list[str] = []
         if sets[0].captions:
             vectors, self._captions = captioned_sets.stored_texts(sets, _GRID)
-            self._texts = Texts(torch.from_numpy(vectors).to(device))
+            self._vectors = torch.from_numpy(vectors)
 
     def record(self, event: Tick | Grid, trainer: Trainer) -> str:
         """Records an event. Returns a line for a person, empty after a grid.
@@ -90,13 +92,19 @@ class Log:
         return f"{tick.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}"
 
     def _grid(self, trainer: Trainer) -> None:
-        """Writes a grid of pictures of the first stored captions, if the model draws pictures."""
+        """Writes a grid of pictures of the first stored captions, if the model draws pictures.
+
+        TensorBoard shows the pixels of the PNG."""
         model = trainer.loaded()
-        if self._texts is None or not hasattr(model.module, "draw"):
+        if self._vectors is None or not hasattr(find(model.name), "draw"):
             return
-        pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
+        texts = draw.texts_of(model, self._captions, self._vectors, self._device)
+        pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))
         file = self._run / SAMPLES / f"{trainer.images_seen:09d}.png"
-        grid.save(file, grid.captioned(pictures, self._captions))
+        sheet = grid.captioned(pictures, self._captions)
+        grid.save(file, sheet)
+        self._writer.add_image("grid", np.asarray(sheet), trainer.images_seen, dataformats="HWC")
+        self._writer.flush()
 
     def close(self) -> None:
         """Closes TensorBoard's file."""

@@ -106,7 +106,13 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     # Config and sets.
     preset = presets.get(request.preset).make()
     tables = preset.needs.tables
-    sets = captioned_sets.find(request.shards, request.captions, tables=tables, encoder=request.encoder)
+    sets = captioned_sets.find(
+        request.shards,
+        request.captions,
+        tables=tables,
+        encoder=request.encoder,
+        synthetic=Text.parse(_text(request, preset)).synthetic,
+    )
     captions = sets[0].captions
     run_config = _configured(request, preset, captions, device)
     config.require_divisible(run_config, ranks)
@@ -259,6 +265,14 @@ def _configured(
     Text.parse(run_config.data.text)
     training = replace(run_config.groups.training, precision=_precision(request, run_config, device))
     return run_config.replaced("training", training)
+
+
+def _text(request: TrainRequest, preset: RunConfig) -> str:
+    """Returns the choice of texts: the option's, the setting's, or the preset's."""
+    settings = [
+        value for name, _, value in (s.partition("=") for s in request.settings) if name == "data.text"
+    ]
+    return request.text or next(reversed(settings), preset.data.text)
 
 
 def _require_no_duplicates(request: TrainRequest) -> None:

@@ -26,11 +26,14 @@ same bytes on machines of one type.
 | --- | --- |
 | open_clip_config.json | architecture and preprocessing, as open_clip reads them |
 | open_clip_model.safetensors | weights, stored as fp16, fp32 in memory |
+| config.json, model.safetensors | both again, as transformers reads them |
 | tokenizer.json, tokenizer_config.json | the tokenizer, as transformers reads it |
 | merges.txt.gz | its list, for open_clip's SimpleTokenizer: any text has tokens |
 
 open_clip loads it without exnihilo: `open_clip.create_model_and_transforms("local-dir:FOLDER")` returns the
 model, and `open_clip.get_tokenizer("local-dir:FOLDER")` the tokenizer. The latter needs transformers.
+`transformers.CLIPModel.from_pretrained("FOLDER")` returns the same model, for pictures of 64 x 64 pixels in
+-1..1. `transformers.AutoTokenizer.from_pretrained("FOLDER")` returns its tokenizer.
 
 ## Figures
 

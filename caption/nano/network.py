@@ -3,7 +3,8 @@
 The folder is a local directory of open_clip. `open_clip.create_model_and_transforms("local-dir:FOLDER")`
 loads the model. The weights are stored as fp16 and are fp32 in memory.
 `open_clip.get_tokenizer("local-dir:FOLDER")` loads the tokenizer, by means of transformers. exnihilo itself
-builds it from merges.txt.gz, which needs open_clip alone.
+builds it from merges.txt.gz, which needs open_clip alone. `transformers.CLIPModel.from_pretrained(FOLDER)`
+loads the model too.
 """
 
 import gzip
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.encoders import MERGES, EncoderSource
-from caption.nano import hub_tokenizer
+from caption.nano import hub_model, hub_tokenizer
 from caption.torchvision_ops import declare
 from synth.errors import UserError
 from synth.sets.storage import reading
@@ -107,8 +108,9 @@ def tokenizer(folder: Path) -> Any:
 
 def files(model: Any) -> dict[str, bytes]:
     """Returns the files of a model's folder by name: tokenizer, config, and weights as fp16."""
-    weights = save({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
-    return {**tokenizer_files(), CONFIG: _config(), WEIGHTS: weights}
+    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    ours = {**tokenizer_files(), CONFIG: _config(), WEIGHTS: save(weights)}
+    return {**ours, **hub_model.files(ARCHITECTURE, weights)}
 
 
 def tokenizer_files() -> dict[str, bytes]:

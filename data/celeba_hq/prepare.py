@@ -21,7 +21,7 @@ SOURCE = Source(
 )
 
 WHOLE = {"train": 24_000, "test": 6_000}
-IMAGES = ("images", "image", "CelebA-HQ-img")
+IMAGES = ("images", "image", "CelebA-HQ-img", "CelebAMask-HQ/CelebA-HQ-img")
 TEXTS = ("text/celeba-caption", "text", "celeba-caption")
 
 
@@ -54,11 +54,13 @@ def find(root: Path) -> Splits:
         first = f"{files[min(alone)]} (of {len(alone):,})"
         raise UserError(f"{first} lies in neither filenames.pickle of {root}{SOURCE.advice}")
 
-    # Splits.
+    # Splits. Pictures are named by their path below the root.
+    folder = images.relative_to(root).as_posix()
+
     def original(name: str) -> Original:
         file = files[name]
         captions = caption_files.beside(texts / captioned[pairs[name]], SOURCE)
-        return Original(f"{images.name}/{file}", captions, bytes=sizes[file])
+        return Original(f"{folder}/{file}", captions, bytes=sizes[file])
 
     pictures = {
         split: [original(n) for n in sorted(names, key=_by_number)] for split, names in listed.items()
@@ -84,7 +86,9 @@ def main(
     root: Annotated[
         str,
         command.folder(
-            "--root", "The folder of images, text, train/filenames.pickle and test/filenames.pickle."
+            "--root",
+            "The folder of images (or CelebAMask-HQ), text (or celeba-caption), train/filenames.pickle and"
+            " test/filenames.pickle.",
         ),
     ],
     out: Out = "data/real/celeba_hq",

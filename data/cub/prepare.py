@@ -6,6 +6,8 @@ as trainvalclasses.txt and testclasses.txt. AttnGAN's folder of birds holds it a
 test/filenames.pickle.
 """
 
+import shlex
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +35,7 @@ TEXTS = Source(
 )
 
 WHOLE = {"train": 8_855, "test": 2_933}
+TEXT_FOLDERS = ("text_c10", "text")
 CLASS_FILES = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 NAME_FILES = {"train": "train/filenames.pickle", "test": "test/filenames.pickle"}
 
@@ -51,7 +54,7 @@ def find(root: Path, captions: Path) -> Splits:
         raise UserError(f"{folder} has no species for the number {min(unlabelled)}{SOURCE.advice}")
 
     # Each picture has captions and a split.
-    texts = originals.first_of(captions, ("text_c10", "text"), TEXTS)
+    texts = _texts(captions)
     stems = {number: name.rsplit(".", 1)[0] for number, name in names.items()}
     captioned = caption_files.by_stem(texts, TEXTS)
     pairs = originals.require_pairs(stems.values(), captioned, str(texts), TEXTS)
@@ -73,6 +76,23 @@ def find(root: Path, captions: Path) -> Splits:
 def birds(root: Path) -> Path:
     """Returns the folder CUB_200_2011, which `root` holds or is. Raises UserError if it is missing."""
     return root if (root / "images.txt").exists() else originals.require(root / "CUB_200_2011", SOURCE)
+
+
+def _texts(folder: Path) -> Path:
+    """Returns the folder of the captions.
+
+    Raises UserError if it is missing, with a command if AttnGAN's text.zip is still packed."""
+    archive = folder / "text.zip"
+    if archive.exists() and not any((folder / name).exists() for name in TEXT_FOLDERS):
+        # The archive may or may not begin with the folder's name.
+        try:
+            with zipfile.ZipFile(archive) as file:
+                named = all(name.startswith("text/") for name in file.namelist())
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{archive} is damaged ({error}){TEXTS.advice}") from None
+        command = shlex.join(["unzip", "-q", str(archive), "-d", str(folder if named else folder / "text")])
+        raise UserError(f"{folder / 'text'} is missing, and {archive} is still packed; type: {command}")
+    return originals.first_of(folder, TEXT_FOLDERS, TEXTS)
 
 
 def _names(folder: Path) -> Mapping[str, str]:

@@ -148,13 +148,12 @@ def glance(storage: Storage, name: str) -> Glance:
     return Glance(size, end / count, watch.cpu_seconds() / count)
 
 
-def planned(storage: Storage, sizes: dict[str, int], bytes: float) -> list[Part]:
+def planned(sizes: dict[str, int], counts: dict[str, int], bytes: float) -> list[Part]:
     """Returns one part per tar, with img2dataset's number of samples, else a guess by the size of the tar.
 
     The content of a part is known after its tar is read."""
-    counts = {name: max(1, round(size / bytes)) for name, size in sizes.items()}
-    counts |= tars.counts(storage, sizes)
-    return [Part(name, i, 0, counts[name], {}, len(sizes), counted=False) for i, name in enumerate(sizes)]
+    expected = {name: counts.get(name, max(1, round(size / bytes))) for name, size in sizes.items()}
+    return [Part(name, i, 0, expected[name], {}, len(sizes), counted=False) for i, name in enumerate(sizes)]
 
 
 def _fitting(key: str, members: dict[str, bytes], side: int) -> RawSample:
@@ -198,6 +197,10 @@ class _Adoption(Work):
                 f" {_REWRITE}"
             )
 
+        # Tars without samples.
+        counts = tars.counts(storage, sizes)
+        sizes = tars.with_samples(storage, sizes, counts)
+
         # Pictures.
         self._glance, self._source = glance(storage, next(iter(sizes))), request.source
         width, height = self._glance.size
@@ -207,7 +210,7 @@ class _Adoption(Work):
 
         # Plan.
         identity = {"dataset": request.source.name, "law": LAW, "adopted": True, "size": width}
-        super().__init__(storage, identity, planned(storage, sizes, self._glance.bytes))
+        super().__init__(storage, identity, planned(sizes, counts, self._glance.bytes))
 
     def probe(self) -> Probe:
         return Probe(0, self._glance.seconds)

@@ -176,9 +176,12 @@ class _Rewriting(Work):
 
         # Tars, with the numbers of their samples.
         self._place, self._source = open_storage(request.place), request.source
-        sizes = tars.find(self._place)
+        every = tars.find(self._place)
+        counts = tars.counts(self._place, every)
+        sizes = tars.with_samples(self._place, every, counts)
+        self._empty = [name for name in every if name not in sizes]
         self._first = next(iter(sizes))
-        old_parts = adoption.planned(self._place, sizes, adoption.glance(self._place, self._first).bytes)
+        old_parts = adoption.planned(sizes, counts, adoption.glance(self._place, self._first).bytes)
 
         # One new tar for each.
         name = request.source.name
@@ -216,7 +219,8 @@ class _Rewriting(Work):
         tars.require_unique(self.storage, {r.file: tuple(r.content["keys"]) for r in records})
         left_out = [original for r in records for original in r.content["left_out"]]
         source = {"title": self._source.title, "source": self._source.place, "licence": self._source.licence}
-        return {**source, "channels": 3, "left_out": left_out}
+        empty = {"empty_tars": self._empty} if self._empty else {}
+        return {**source, "channels": 3, "left_out": left_out, **empty}
 
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         return card.files(manifest, self.storage)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from synth import console
 from synth.errors import UserError
 from synth.foreign import escaped, is_utf8
 from synth.sets import shards
@@ -19,6 +20,7 @@ from synth.sets.storage import Storage
 
 _CHUNK = 1 << 20
 _STATS = "_stats.json"
+_NAMED = 3  # tars without samples that the note names
 _DOWNLOAD = re.compile(r"(.+\.tar)\.(part|partial|filepart|crdownload|download|aria2|tmp|incomplete)")
 
 
@@ -130,6 +132,32 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
             advice = "fetch it again, or move it to another folder"
             raise UserError(f"{storage.join(file)} is not what img2dataset writes; {advice}") from None
     return samples
+
+
+def with_samples(storage: Storage, sizes: dict[str, int], samples: dict[str, int]) -> dict[str, int]:
+    """Returns the tars that hold samples, with their bytes. Prints a note on the others.
+
+    A tar is left out if it is empty and img2dataset counted no successes (`samples`). Raises UserError if all
+    tars are left out."""
+    empty = [name for name in sizes if samples.get(name) == 0 and _is_empty(storage, name)]
+    if len(empty) == len(sizes):
+        raise UserError(
+            f"no tar of {storage.url} holds a sample: img2dataset downloaded no picture;"
+            " let it download them again"
+        )
+    if empty:
+        more = " ..." if len(empty) > _NAMED else ""
+        count = "1 tar without samples is" if len(empty) == 1 else f"{len(empty):,} tars without samples are"
+        console.note(
+            f"note: {count} left out, for img2dataset counted no successes: {', '.join(empty[:_NAMED])}{more}"
+        )
+    return {name: size for name, size in sizes.items() if name not in empty}
+
+
+def _is_empty(storage: Storage, name: str) -> bool:
+    """Returns True for a tar without samples. Raises UserError if it is damaged."""
+    with storage.open(name) as file:
+        return next(read(file, storage.join(name)), None) is None
 
 
 def require_whole(storage: Storage, name: str, samples: int) -> None:

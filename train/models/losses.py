@@ -36,7 +36,7 @@ from torch.nn import functional
 from train.models.latents import Square
 from train.models.layers import at_least_float32, grouped
 
-_KINDS = {
+_FORMS = {
     "projection": ("sample", "batch_sum"),
     "contrast": ("softmax", "sharpened"),
     "view": ("whole", "crop"),
@@ -61,7 +61,7 @@ class LossConfig:
     path_mean: str = "before"  # the batch, as a constant; or after it, with gradient
 
     def __post_init__(self) -> None:
-        for name, allowed in _KINDS.items():
+        for name, allowed in _FORMS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
         for name in ("cond_weight", "cong_weight", "r1", "path_weight"):

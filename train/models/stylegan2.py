@@ -44,7 +44,7 @@ GENERATOR, DISCRIMINATOR, EMA = "generator", "discriminator", "ema"
 _G, _D, _PATH, _PATH_NOISE, _VIEW = range(5)  # uses of a step's random numbers
 _MEAN = 1  # use of a drawing's random numbers: the mean latent
 _MEAN_OF = 4096  # latents in the mean
-_KINDS = {
+_LAWS = {
     "mixing_cutoff": ("sample", "batch"),
     "texts": ("network", "phase"),
     "path_samples": ("even", "first"),
@@ -90,7 +90,7 @@ class Training:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
-        for name, allowed in _KINDS.items():
+        for name, allowed in _LAWS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
         if not 0 <= self.mixing <= 1:
@@ -179,6 +179,7 @@ def draw(
     ws = generator.latents(z)  # (N, L, W)
     if options.truncation < 1:
         ws = _mean_latent(generator, z).lerp(ws, options.truncation)
+    assert texts.vectors is not None
     return generator.synthesise(ws, texts.vectors, noise=noise, dtype=context.dtype)
 
 

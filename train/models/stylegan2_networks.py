@@ -197,7 +197,11 @@ class Synthesis(nn.Module):
         # Conditions, noise and the constant.
         w, codes = ws.unbind(1), self.codes(h)  # L (N, W), M (N, T)
         noises = noise.split([side**2 for side in self.noise_sides], 1)  # (N, side^2) each
-        x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = (
+            self.constant.to(dtype)
+            .expand(ws.shape[0], -1, -1, -1)
+            .contiguous(memory_format=torch.channels_last)
+        )
 
         # Convolutions. After the last one of a side, add its colours.
         image: Tensor | None = None
@@ -257,7 +261,7 @@ class Generator(nn.Module):
 
         Features are in `dtype`. If `noise` is None, uses the fixed noise."""
         if noise is None:
-            noise = self.fixed_noise.expand(len(ws), -1)  # type: ignore[operator]
+            noise = self.fixed_noise.expand(ws.shape[0], -1)  # type: ignore[operator]
         return self.synthesis(ws, h, noise, dtype)
 
 

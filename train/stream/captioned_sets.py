@@ -27,11 +27,17 @@ class CaptionedSet(NamedTuple):
 
 
 def find(
-    shards: Sequence[str], captions: Sequence[str], *, tables: bool = True, encoder: str | None = None
+    shards: Sequence[str],
+    captions: Sequence[str],
+    *,
+    tables: bool = True,
+    encoder: str | None = None,
+    synthetic: bool = False,
 ) -> tuple[CaptionedSet, ...]:
     """Returns the sets at these places.
 
-    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Takes no
+    If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Of these,
+    prefers tables with the captions of a captioner if `synthetic` is True, else tables without. Takes no
     tables if `tables` is False. Raises UserError if shards and tables do not belong together, or if they are
     of two encoders."""
     # Shards.
@@ -45,7 +51,7 @@ def find(
         return tuple(CaptionedSet(shard_set, None) for shard_set in shard_sets)
 
     # Tables of these shards, by one encoder.
-    urls = captions or [_captions_of(shard_set, encoder) for shard_set in shard_sets]
+    urls = captions or [_captions_of(shard_set, encoder, synthetic) for shard_set in shard_sets]
     caption_sets = [CaptionSet(url) for url in urls]
     for shard_set, caption_set in zip(shard_sets, caption_sets, strict=True):
         caption_set.require_made_for(shard_set)
@@ -128,8 +134,9 @@ def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
         raise UserError(f"{first} and {second}, which differ in {' and '.join(keys)}; {advice}")
 
 
-def _captions_of(shards: ShardSet, encoder: str | None) -> str:
-    """Returns the only finished tables of these shards in the usual place. Of several, takes the encoder's.
+def _captions_of(shards: ShardSet, encoder: str | None, synthetic: bool) -> str:
+    """Returns the only finished tables of these shards in the usual place. Of several, takes the encoder's,
+    and those with or without the captions of a captioner.
 
     Raises UserError if there are none, or still several."""
     # Tables of these shards.
@@ -139,6 +146,13 @@ def _captions_of(shards: ShardSet, encoder: str | None) -> str:
     if not tables:
         problem = f"no caption tables of {url} are in {places.CAPTIONS}/{dataset}"
         raise UserError(f"{problem}; `make captions` makes them, or give --captions")
+
+    # Those of a captioner have all columns of the others.
+    alike = [table for table in tables if ("captioner" in table.identity) == synthetic]
+    if synthetic and not alike:
+        problem = f"no tables of {url} in {places.CAPTIONS}/{dataset} have synthetic captions"
+        raise UserError(f"{problem}; `python -m caption recaption {url}` makes them, or give --captions")
+    tables = alike or tables
 
     # Exactly one.
     if len(tables) > 1 and encoder:

@@ -1,0 +1,188 @@
+"""The files of an exported folder besides config and weights: code, pictures, encoder, card, checksums."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from caption import encoders
+from caption.table import CaptionSet
+from synth.errors import UserError
+from synth.sets import checksums
+from synth.sets.shards import ShardSet
+from synth.sets.storage import Folder
+from train import bundle, model, model_card, onnx_file, runs
+from train.bundle import Name
+from train.model import Loaded
+from train.runs import Run
+from train.sampling import draw, grid
+from train.stream import captioned_sets
+from train.stream.captioned_sets import CaptionedSet
+
+_DRAWING = ("Config", "parts", "Options", "start", "draw")  # of a model's module
+_SHARED = ("Texts", "Drawer", "opened")
+_PICTURES = 8  # in the sample grid
+_PROMPTS = (
+    "a red fractal on a black background",
+    "a green drawing of waves on a white background",
+    "a yellow flower",
+    "a smiling face",
+)
+
+_HEAD = '''\
+"""Draws pictures of texts by a {name} of exnihilo. It needs torch, safetensors and numpy alone.
+
+`load()` returns the model in the folder of this file, a Drawer. Its method `draw` returns pictures of Texts.
+The drawing options are the fields of Options.
+
+exnihilo wrote this file from the modules that the comments name. SPDX-License-Identifier: Apache-2.0
+"""
+
+'''
+_FOOT = '''
+
+def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Drawer:
+    """Returns the model of a folder, ready to draw."""
+    return opened(Path(folder), device, {names})
+'''
+
+
+class _Prompts(NamedTuple):
+    """The texts of the sample grid."""
+
+    vectors: np.ndarray  # float32 (N, D)
+    captions: list[str]
+
+
+def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> None:
+    """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
+
+    Raises UserError if the model's code does not stand alone, or if `encoder` is not that of the captions."""
+    # Nothing to do.
+    run, storage = runs.find(folder), Folder(str(folder))
+    listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
+    if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
+        return
+
+    # One writer at a time. It clears the remains of killed ones.
+    with storage.exclusive():
+        _fill(run, storage, name, encoder, onnx=onnx)
+
+
+def source_of(name: str) -> str:
+    """Returns model.py: the code with which a model draws, in one file.
+
+    Raises UserError if the code reaches other packages than torch, safetensors and numpy."""
+    wanted = [Name(f"train.models.{name}", function) for function in _DRAWING]
+    wanted += [Name("train.standalone", shared) for shared in _SHARED]
+    try:
+        code = bundle.bundle(wanted)
+    except ValueError as error:
+        place = f"train/models/{name}.py"
+        raise UserError(f"{place} cannot be handed over as one file: {error}") from None
+    names = ", ".join(f"{function}={function}" for function in _DRAWING)
+    return _HEAD.format(name=name) + code + _FOOT.format(names=names)
+
+
+def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bool) -> None:
+    """Writes the missing files, then SHA256SUMS."""
+    # The longest work comes first.
+    there, loaded = storage.sizes(), run.load()
+    if onnx and model_card.ONNX not in there:
+        storage.write(model_card.ONNX, onnx_file.of(loaded))
+
+    # Code and pictures.
+    if hasattr(model.find(run.model), "draw"):
+        if model_card.MODEL not in there:
+            storage.write(model_card.MODEL, source_of(run.model).encode())
+        prompts = None if model_card.SAMPLES in there else _prompts(run, encoder)
+        if prompts:
+            storage.write(model_card.SAMPLES, _grid(loaded, prompts))
+
+    # Encoder, card and checksums.
+    shipped = _shipped(run)
+    if shipped:
+        _copy(shipped, Folder(storage.join(model_card.ENCODER)))
+    if model_card.CARD not in there:
+        samples = model_card.SAMPLES in storage.sizes()
+        card = model_card.text(run, name, loaded, shipped=shipped is not None, samples=samples)
+        storage.write(model_card.CARD, card.encode())
+    storage.write(checksums.NAME, checksums.document({"parts": _digests(run.path)}))
+
+
+def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
+    """Returns the texts of the sample grid: those of the run's tables, else some prompts.
+
+    Returns None if the tables have moved and the encoder is missing."""
+    # Tables, if they are as the run saw them.
+    sets = _sets(run)
+    if sets:
+        stored, captions = captioned_sets.stored_texts(sets, _PICTURES)
+        return _Prompts(stored, captions)
+
+    # Prompts.
+    try:
+        vectors = run.encoder(encoder).texts(_PROMPTS)
+    except UserError:
+        if encoder:
+            raise
+        return None
+    repeats = _PICTURES // len(_PROMPTS)
+    captions = [prompt for prompt in _PROMPTS for _ in range(repeats)]
+    return _Prompts(vectors.repeat(repeats, axis=0), captions)
+
+
+def _sets(run: Run) -> list[CaptionedSet]:
+    """Returns the sets of a run with their tables, or nothing if one has moved or changed."""
+    shards, captions = run.metadata["shards"], run.metadata["captions"]
+    if not captions:
+        return []
+    rows = captions.get("sets", [captions])
+    try:
+        sets = [
+            CaptionedSet(ShardSet(pictures["url"]), CaptionSet(tables["url"]))
+            for pictures, tables in zip(shards.get("sets", [shards]), rows, strict=True)
+        ]
+    except UserError:
+        return []
+    digests = [tables.digest for _, tables in sets if tables]
+    return sets if digests == [row["digest"] for row in rows] else []
+
+
+def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
+    """Returns pictures of the texts as a PNG."""
+    data = io.BytesIO()
+    texts = draw.texts_of(loaded, prompts.captions, torch.from_numpy(prompts.vectors), "cpu")
+    pictures = draw.pictures(draw.drawing(loaded, texts, seed=0))
+    grid.captioned(pictures, prompts.captions).save(data, "PNG")
+    return data.getvalue()
+
+
+def _shipped(run: Run) -> Path | None:
+    """Returns the folder of the captions' encoder if it is one of ours."""
+    recorded = (run.metadata["encoder"] or {}).get("digest")
+    sources = (encoders.find(name) for name in encoders.SHIPPED)
+    return next((Path(s.weights).parent for s in sources if s.sha256 == recorded), None)
+
+
+def _copy(source: Path, target: Folder) -> None:
+    """Copies the files of a folder. Each appears whole or not at all."""
+    there = target.sizes()
+    for path in sorted(source.iterdir()):
+        if path.name not in there:
+            target.write(path.name, path.read_bytes())
+
+
+def _digests(folder: Path) -> list[dict[str, str]]:
+    """Returns a row for each file of an export: its name and sha256."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths if not path.name.startswith(".")}
+    names.pop(checksums.NAME, None)
+    rows = []
+    for name, path in names.items():
+        with path.open("rb") as file:
+            rows.append({"file": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()})
+    return rows

@@ -1,0 +1,113 @@
+"""The card of an exported model: its origin, its use, its files, its data and their licences."""
+
+from typing import Any
+
+from synth.sets import checksums, front_matter
+from train import model, onnx_file, provenance
+from train.checkpoint import COMMITTED, part_file
+from train.loop import parameters
+from train.model import Loaded
+from train.runs import CONFIG, Run
+
+MODEL, ONNX, SAMPLES, CARD, ENCODER = "model.py", "model.onnx", "samples.png", "README.md", "encoder"
+
+_DRAW = """
+## Draw
+
+[model.py](model.py) holds the networks, and needs torch, safetensors and numpy alone. In this folder:
+
+```python
+import torch
+import model
+
+drawer = model.load()
+vectors = torch.nn.functional.normalize(torch.randn(4, {width}), dim=1)  # replace them by embeddings of texts
+pictures = drawer.draw(model.Texts(vectors), seed=0)  # float32 (4, 3, {side}, {side}), about -1..1
+```
+
+{encoder}
+
+With a checkout of exnihilo the folder is a RUN: `python -m train sample FOLDER "a red star"`.
+"""
+_EMBED = """\
+The encoder of its texts is in [encoder](encoder/README.md). With open_clip, texts become vectors so:
+
+```python
+import open_clip
+import torch
+
+clip, _, _ = open_clip.create_model_and_transforms("local-dir:encoder")
+tokens = open_clip.get_tokenizer("local-dir:encoder")(["a red star"])
+vectors = torch.nn.functional.normalize(clip.encode_text(tokens), dim=1)
+```"""
+
+Json = dict[str, Any]
+
+
+def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -> str:
+    """Returns the card. `shipped`: the folder has the encoder. `samples`: it has a sample grid."""
+    # Front matter.
+    rows, draws = provenance.data_of(run), hasattr(model.find(run.model), "draw")
+    licence = provenance.licence_of(rows)
+    head = front_matter.of_model(
+        name,
+        f"{run.model} of exnihilo",
+        licence,
+        library="pytorch",
+        task="text-to-image" if draws else "image-feature-extraction",
+        tags=(run.model,),
+    )
+
+    # Sections.
+    side = run.config.groups.model.resolution
+    imported = run.metadata.get("imported")
+    origin = f"It was imported from {imported['from']}, sha256 `{imported['sha256']}`." if imported else ""
+    if not imported:
+        sets = " + ".join(row["name"] for row in rows)
+        origin = f"It saw {run.images_seen(run.path):,} images of {sets}."
+    sections = [
+        f"# {name}: {run.model}, {side} x {side} pixels",
+        f"A model of exnihilo, with {parameters(*loaded.parts.values()):,} parameters. {origin}",
+        "![pictures of texts](samples.png)" if samples else "",
+        _drawing(run, side, shipped=shipped) if draws else "The model draws no pictures.",
+        _files(run, loaded, draws=draws),
+        _data(rows, licence),
+    ]
+    return head + "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def _drawing(run: Run, side: int, *, shipped: bool) -> str:
+    """Returns the section about drawing."""
+    encoder = run.metadata["encoder"]
+    sentence = _EMBED if shipped else "The run names no encoder of its texts."
+    if encoder and not shipped:
+        digest = f"Its weights have the sha256\n`{encoder['digest']}`."
+        sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
+    return _DRAW.format(width=run.config.groups.model.text_dim, side=side, encoder=sentence)
+
+
+def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:
+    """Returns the table of files."""
+    rows = {part_file(part): "weights" for part in loaded.parts}
+    rows[CONFIG] = "model, settings, digests of the data, name and sha256 of the encoder"
+    if draws:
+        vectors, noise = onnx_file.INPUTS
+        rows[MODEL] = "opens the folder and draws"
+        rows[ONNX] = (
+            f"optional, from `--onnx`: `{vectors}` (N, {run.config.groups.model.text_dim}) of unit length and"
+            f" normal `{noise}` -> `{onnx_file.OUTPUT}` (N, 3, R, R), for any N"
+        )
+    rows[f"{COMMITTED}, {checksums.NAME}"] = "checksums, for exnihilo and for `sha256sum -c`"
+    table = "\n".join(f"| {name} | {what} |" for name, what in rows.items())
+    return f"## Files\n\n| file | content |\n| --- | --- |\n{table}"
+
+
+def _data(rows: list[Json], licence: str) -> str:
+    """Returns the section about the data and the licence."""
+    table = "\n".join(
+        f"| {row['name']} | {row['licence']} | {'`' + row['digest'] + '`' if row['digest'] else 'unknown'} |"
+        for row in rows
+    )
+    head = "## Data and licence\n\n| data | licence | digest of the manifest |\n| --- | --- | --- |"
+    terms = licence if " " in licence else f"The licence of the weights is {licence}."
+    return f"{head}\n{table}\n\n{terms} model.py is Apache-2.0."

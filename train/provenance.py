@@ -1,0 +1,70 @@
+"""The data that a run saw, with their licences: its sets, and those of the run that it started from."""
+
+from typing import Any
+
+from synth.errors import UserError
+from synth.sets.shards import ShardSet
+from train import checkpoint, runs
+from train.runs import Run
+
+UNKNOWN = "unknown"
+_CC0 = "CC0-1.0"
+_SHARED = (
+    "The weights are CC0-1.0 as far as they are ours to give. The training data have licences of their own,"
+    " which the card lists."
+)
+
+Json = dict[str, Any]
+
+
+def data_of(run: Run) -> list[Json]:
+    """Returns a row for each set: name, digest of its manifest, licence.
+
+    A set that has moved or changed has an unknown licence. An export keeps its rows in config.json."""
+    # Exports and imports.
+    metadata = run.metadata
+    if "data" in metadata:
+        return list(metadata["data"])
+    if imported := metadata.get("imported"):
+        name = f"the training data of {imported['from']}, which the file does not name"
+        return [{"name": name, "digest": None, "licence": UNKNOWN}]
+
+    # Sets of this run, and of the run before.
+    shards = metadata["shards"]
+    rows = [
+        {"name": row["dataset"], "digest": row["digest"], "licence": _licence(row)}
+        for row in shards.get("sets", [shards])
+    ]
+    if metadata["from"]:
+        rows += [row for row in _earlier(metadata["from"]) if row not in rows]
+    return rows
+
+
+def licence_of(rows: list[Json]) -> str:
+    """Returns the licence of weights that were trained on these data."""
+    licences = {row["licence"] for row in rows}
+    if licences == {_CC0}:
+        return _CC0
+    return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
+
+
+def _licence(row: Json) -> str:
+    """Returns the licence in the manifest of a set, or `unknown` if the set is not as the run saw it."""
+    try:
+        shards = ShardSet(row["url"])
+    except UserError:
+        return UNKNOWN
+    known = shards.digest == row["digest"]
+    return str(shards.manifest.get("licence", UNKNOWN)) if known else UNKNOWN
+
+
+def _earlier(source: Json) -> list[Json]:
+    """Returns the rows of the run that training started from, or one row for it if it has moved."""
+    try:
+        run = runs.find(source["run"])
+        if checkpoint.digest(run.checkpoint(int(source["checkpoint"]))) == source["digest"]:
+            return data_of(run)
+    except UserError:
+        pass
+    name = f"the training data of {source['run']}, where training started"
+    return [{"name": name, "digest": None, "licence": UNKNOWN}]

@@ -26,6 +26,7 @@ from train.model import (
     Average,
     CaptionedPicture,
     Context,
+    Json,
     Micro,
     Model,
     Phase,
@@ -52,8 +53,6 @@ _READS = {
     "vector": frozenset({"vectors"}),
     "both": frozenset({"tokens", "vectors"}),
 }
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

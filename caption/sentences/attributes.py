@@ -99,15 +99,15 @@ def facts(sample: Json) -> Facts:
         evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
         return _scene(params["figures"], evidence, stats)
 
+    # Several objects.
+    if family == _SCENES:
+        return scene_facts.flat(scene_facts.scene_facts(sample))
+
     # Shaders.
     if family == "shaders":
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
-
-    # Several objects.
-    if family == _SCENES:
-        return scene_facts.flat(scene_facts.scene_facts(sample))
     raise KeyError(f"family {family!r}")
 
 

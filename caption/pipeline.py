@@ -198,7 +198,7 @@ class _Captioning(Work):
             "dimensions": self._encoder.dimensions,
             "xi": xi,
             "seed": request.seed,
-            "sentences": attributes.LAW if formula else 0,
+            "sentences": attributes.law(self._probes[0].metadata["family"]) if formula else 0,
             "text_embeddings": request.text_embeddings or not formula,
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }

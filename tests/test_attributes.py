@@ -504,7 +504,7 @@ def test_what_is_said_holds_against_the_pixels(name: str) -> None:
         known = parse(sentences(sample)[1])
         stated |= known.keys()
         check_colours(known, picture)
-        if known["family"] != "shader":
+        if known["family"] not in ("shader", "scene"):
             check_frame(known, picture)
         if known["family"] == "contour":
             check_contour(known, params, picture)

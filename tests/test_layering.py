@@ -26,8 +26,9 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "checkout",
         "caches",
         "foreign",
+        "seeds",
     },
-    "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences"},
+    "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences", "upsampling"},
     "train": {"runs", "checkpoint", "sampling"},
 }
 

@@ -57,6 +57,7 @@ _NOUNS: dict[Value, tuple[str, ...]] = {
     "fractals": ("fractals", "fractal figures"),
     "speckled fractal": ("speckled fractal", "grainy fractal", "dotted fractal"),
     "shader": ("shader picture", "shader image"),
+    "scene": ("scene of shapes", "picture of shapes"),
 }
 FAMILIES = tuple(map(str, _NOUNS))
 _CONTRASTS: dict[Value, tuple[str, ...]] = {

@@ -93,6 +93,7 @@ class Batch(NamedTuple):
     pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
+    tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
 
 
 class Arrays(NamedTuple):
@@ -100,13 +101,16 @@ class Arrays(NamedTuple):
 
     pictures: np.ndarray  # uint8 (N, V, 3, R, R)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
+    tokens: np.ndarray | None = None  # int64 (N, T)
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
         pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
+        tokens = None if self.tokens is None else torch.from_numpy(self.tokens)
         if not torch.cuda.is_available():
-            return Batch(pictures, vectors)
-        return Batch(pictures.pin_memory(), {name: v.pin_memory() for name, v in vectors.items()})
+            return Batch(pictures, vectors, tokens)
+        pinned = {name: v.pin_memory() for name, v in vectors.items()}
+        return Batch(pictures.pin_memory(), pinned, None if tokens is None else tokens.pin_memory())
 
 
 class StreamFiles(NamedTuple):
@@ -181,7 +185,7 @@ class Stream:
     def require_whole(self) -> None:
         """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
         require_present((*self._sources.tars, *self._sources.tables))
-        if self._visit.text.required and self._visit.wanted.vectors:
+        if self._visit.text.required and (self._visit.wanted.vectors or self._visit.wanted.tokenise):
             self._require_captions()
 
     def _require_captions(self) -> None:
@@ -251,7 +255,7 @@ class Reader:
         try:
             opened = [self._open(place.shard) for place in places]
             vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
-            return Arrays(self._pictures(places, opened), vectors)
+            return Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
         except UnreadableError as error:
             raise UserError(str(self._judged(error))) from None
 
@@ -310,6 +314,30 @@ class Reader:
         eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
+    def _tokens(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray | None:
+        """Returns the tokens of one caption of each visit, int64 (N, T), or None if the model reads none.
+
+        It is the caption of the first draw of a vector, if that is a caption's. A picture without captions
+        has the tokens of an empty text."""
+        # One of the sample's captions.
+        tokenise = self._visit.wanted.tokenise
+        if tokenise is None:
+            return None
+        of = max(1, len(self._visit.wanted.vectors))
+        chances = _by_visit(
+            pseudo.uniform, seed=self._visit.seed, places=places, opened=opened, k=0, of=of, count=2
+        )
+        rows = []
+        for place, shard, which in zip(places, opened, chances[:, 1].tolist(), strict=True):
+            captions = shard.captions[place.row] or [""]
+            rows.append(tokenise(captions[int(which * len(captions))]))
+
+        # Padding.
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, values in zip(tokens, rows, strict=True):
+            row[: len(values)] = values
+        return tokens
+
     def _chosen(
         self, place: Place, shard: "_Opened", chance: float, which: float
     ) -> tuple[np.ndarray, float]:
@@ -332,21 +360,33 @@ class Reader:
     def _opened(self, shard: int) -> "_Opened":
         """Returns a shard with the columns of its table that visits read."""
         # Pictures.
-        sources, text = self._sources, self._visit.text
+        sources, text, wanted = self._sources, self._visit.text, self._visit.wanted
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
-        if not self._visit.wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
+        none = np.empty((0, 0))
+        if not wanted.vectors and not wanted.tokenise:
+            return _Opened(tar, sources.firsts[shard], none, none, [], [])
+
+        # The columns that the model reads.
+        file = sources.tables[shard]
+        column = "synthetic_caption" if text.synthetic else "caption"
+        needed = {
+            "image_embedding": wanted.vectors,
+            "pseudo_caption": wanted.vectors and text.stored,
+            text.column: wanted.vectors and text.captions,
+            column: wanted.tokenise,
+        }
+        names = [name for name, reason in needed.items() if reason]
+        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
+        captions = columns[column].to_pylist() if wanted.tokenise else []
+        if not wanted.vectors:
+            return _Opened(tar, sources.firsts[shard], none, none, [], captions)
 
         # Text vectors.
-        file = sources.tables[shard]
-        optional = {"pseudo_caption": text.stored, text.column: text.captions}
-        names = ["image_embedding", *(name for name, needed in optional.items() if needed)]
-        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
         texts = text_vectors(columns[text.column], width) if text.captions else []
-        return _Opened(tar, sources.firsts[shard], image, stored, texts)
+        return _Opened(tar, sources.firsts[shard], image, stored, texts, captions)
 
 
 class _Opened(NamedTuple):
@@ -357,6 +397,7 @@ class _Opened(NamedTuple):
     image: np.ndarray  # float16 (samples, D)
     stored: np.ndarray  # float16 (samples, D)
     texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
+    captions: Sequence[Sequence[str] | None]  # by sample
 
 
 def _by_visit(

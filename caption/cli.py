@@ -66,6 +66,10 @@ def captions(
         bool,
         options.flag("--text-embeddings", "Embed attribute sentences too. Captions of people always are."),
     ] = False,
+    names: Annotated[
+        bool,
+        options.flag("--names", "Embed sentences and bare names of formula pictures, to blend them."),
+    ] = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     ray_address: RayAddress = None,
@@ -92,6 +96,7 @@ def captions(
             device=device,
             precision=precision,
             text_embeddings=text_embeddings,
+            names=names,
             overwrite=overwrite,
             ray_address=address,
         )

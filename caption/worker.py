@@ -18,7 +18,7 @@ from caption import drafts, encoders, table_folder
 from caption.captioners import Captioner
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
-from caption.sentences import attributes
+from caption.sentences import attributes, names
 from caption.table import Rows, TableWriter, metadata
 from synth.errors import UserError
 from synth.sets import ledger, shards
@@ -69,11 +69,16 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     # Table.
     fields = metadata(identity, job.part.content["shard"], job.manifest_digest)
     texts = identity["text_embeddings"]
-    synthetic = job.captioner is not None
+    synthetic, named = job.captioner is not None, "names" in identity
     with (
         storage.staged(job.part.file) as path,
         TableWriter(
-            path, encoder.dimensions, text_embeddings=texts, metadata=fields, synthetic=synthetic
+            path,
+            encoder.dimensions,
+            text_embeddings=texts,
+            metadata=fields,
+            synthetic=synthetic,
+            names=named,
         ) as writer,
     ):
         first, device = job.part.first, encoder.device.type
@@ -123,6 +128,9 @@ def caption(
     captions = [captions_of(sample) for sample in samples]
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
     rows = Rows([s.key for s in samples], first, image, pseudo, captions, embedded)
+    if "names" in identity:
+        bare = [[names.name(sample.metadata)] for sample in samples]
+        rows = rows._replace(name=bare, name_embedding=_texts(encoder, bare)[0])
     if synthetic is None:
         return CaptionedRows(rows, cut)
 

@@ -27,8 +27,19 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "caches",
         "foreign",
         "seeds",
+        "datasets",
     },
-    "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences", "upsampling"},
+    "caption": {
+        "table",
+        "join",
+        "pseudo",
+        "encoders",
+        "blending",
+        "contrast",
+        "endpoint",
+        "sentences",
+        "upsampling",
+    },
     "train": {"runs", "checkpoint", "sampling"},
 }
 

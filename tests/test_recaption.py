@@ -313,10 +313,15 @@ def test_the_text_of_a_run_chooses_among_a_sets_tables(
     monkeypatch.chdir(tmp_path)
     make_tables(real, "data/captions/toy/tiny", tiny_encoder)
     with pytest.raises(UserError, match=r"have synthetic captions; `python -m caption recaption .*` makes"):
-        captioned_sets.find([str(real)], [], synthetic=True)
+        captioned_sets.find([str(real)], [], kind="synthetic")
     shutil.copytree(recaptioned, "data/captions/toy/tiny-recaptioned-tiny")
-    for wanted, name in ((False, "tiny"), (True, "tiny-recaptioned-tiny")):
-        [(_, tables)] = captioned_sets.find([str(real)], [], synthetic=wanted)
+    kinds: list[tuple[captioned_sets.Kind, str]] = [
+        ("plain", "tiny"),
+        ("synthetic", "tiny-recaptioned-tiny"),
+        ("blend", "tiny-recaptioned-tiny"),
+    ]
+    for kind, name in kinds:
+        [(_, tables)] = captioned_sets.find([str(real)], [], kind=kind)
         assert tables is not None and tables.storage.url.endswith(f"/{name}")
 
 

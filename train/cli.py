@@ -37,7 +37,7 @@ Images = Annotated[
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
     str | None,
-    options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption, synthetic or mix:SHARE."),
+    options.text("--text", "KIND", "Texts: pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE."),
 ]
 Encoder = Annotated[
     str | None,

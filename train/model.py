@@ -120,6 +120,7 @@ class Needs:
     """Facts about a model that the loop must know before the networks exist."""
 
     tables: bool = True  # caption tables; False: shards alone are enough
+    vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()

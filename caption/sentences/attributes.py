@@ -17,6 +17,7 @@ Facts (caption/sentences/phrases.py has all values and phrases):
     size, place, cover, shape, edges    the drawing in the frame
     waves, lines, outline, hole    of a contour
     dots                           of a speckled fractal: few or many
+    tones, partly                  of noise: its two commonest colours, or the only one with a word
     commonest                      the commonest colour of a shader's picture, if it is no background
     kind, motif, second, bend, finish   of a shader program of exnihilo
 
@@ -39,6 +40,7 @@ from caption.sentences.colour_words import (
 )
 from caption.sentences.evidence import LEAST_SEEN, colours, frame, near, word_of
 from caption.sentences.grammar import FORMS, Facts, state
+from caption.sentences.noise_words import tones
 from caption.sentences.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
 from caption.sentences.shader_words import BENDS, FINISHES, KINDS, MOTIFS
 from synth.errors import UserError
@@ -99,15 +101,19 @@ def facts(sample: Json) -> Facts:
         evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
         return _scene(params["figures"], evidence, stats)
 
+    # Several objects.
+    if family == _SCENES:
+        return scene_facts.flat(scene_facts.scene_facts(sample))
+
+    # Noise: colours alone.
+    if family == "noise":
+        return {"family": "noise"} | tones(params)
+
     # Shaders.
     if family == "shaders":
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
-
-    # Several objects.
-    if family == _SCENES:
-        return scene_facts.flat(scene_facts.scene_facts(sample))
     raise KeyError(f"family {family!r}")
 
 

@@ -29,6 +29,7 @@ from train.model import (
     Json,
     Micro,
     Model,
+    Needs,
     Phase,
     Terms,
     Texts,
@@ -167,6 +168,11 @@ class Options:
             raise ValueError(f"it must be {', '.join(_READS)}")
         if not 0 <= self.least_guided <= self.most_guided:
             raise ValueError("least_guided must be at least 0 and at most most_guided")
+
+
+def needs(config: Config) -> Needs:
+    """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
+    return Needs(vectors=config.training.drop_vector < 1)
 
 
 def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:

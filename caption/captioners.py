@@ -130,8 +130,13 @@ class EndpointCaptioner:
     @property
     def identity(self) -> Json:
         # The address is no part of it: a server may move while a set is made.
-        prompt, temperature = _text(self.prompt), self.endpoint.temperature
-        return {"law": LAW, "model": self.endpoint.model, "prompt": prompt, "temperature": temperature}
+        return {
+            "law": LAW,
+            "model": self.endpoint.model,
+            "prompt": _text(self.prompt),
+            "temperature": self.endpoint.temperature,
+            "most_tokens": self.endpoint.most_tokens,
+        }
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         waiting: deque[Sample] = deque()

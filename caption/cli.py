@@ -306,7 +306,11 @@ def audit(
     events = measuring.audit(caption_set, sample=sample, seed=seed)
     report = console.watched("rows", events, len(caption_set))
 
-    # Captions of the captioner.
+    # Captions of the tables' captioner.
+    if synthetic := gallery.synthetic_captions(caption_set):
+        report = report.beside(caption_set.identity["captioner"]["model"], synthetic)
+
+    # Captions of another captioner.
     if model and shard_set:
         texts = {}
         most = min(1000 if pictures is None else pictures, len(shard_set))

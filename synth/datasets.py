@@ -1,4 +1,4 @@
-"""The table of named data sets: presets of families (synth/families).
+"""DOOR. The table of named data sets: presets of families (synth/families).
 
 The module also draws the parameters of their pictures.
 """

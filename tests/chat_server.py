@@ -152,8 +152,10 @@ def _completion(headers: Any, request: Any) -> dict[str, Any]:
         raise RefusedError("Content-Type must be application/json")
     if not isinstance(request, dict) or not isinstance(request.get("model"), str):
         raise RefusedError("you must provide a model parameter")
-    unknown = request.keys() - {"model", "messages", "temperature", "max_tokens", "seed", "n", "top_p"}
-    if unknown:
+    known = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "seed", "n", "top_p"}
+    if request["model"].startswith("new") and "max_tokens" in request:
+        raise RefusedError("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    if unknown := request.keys() - known:
         raise RefusedError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
     if not 0 <= request.get("temperature", 1) <= 2:
         raise RefusedError("temperature must be 0 to 2")

@@ -53,8 +53,16 @@ def test_a_conversation_may_have_pictures(server: str) -> None:
     assert first == again != other and first.startswith('"A ')
 
 
+def test_models_that_limit_their_tokens_by_another_name_get_it(server: str) -> None:
+    before = count(server, "v1")
+    endpoint = Endpoint(f"{server}/v1", "new", at_once=1)
+    texts = [f"new {i}" for i in range(5)]
+    assert list(endpoint.answers([message("user", text)] for text in texts)) == texts
+    assert count(server, "v1") - before == 6  # one request was refused
+
+
 @pytest.mark.parametrize("kind", ["429", "500", "stall", "half", "cut", "text", "drip"])
-def test_a_failure_for_a_time_is_repeated(server: str, kind: str) -> None:
+def test_an_attempt_is_repeated_after_a_transient_failure(server: str, kind: str) -> None:
     # A busy machine may need more than the short time for an answer.
     timeout = 0.3 if kind in ("stall", "drip") else 30.0
     endpoint = quick(f"{server}/{kind}/v1", timeout=timeout, attempts=20)

@@ -291,6 +291,15 @@ def test_training_reads_the_synthetic_captions_by_key(real: Path, recaptioned: P
     assert sample["synthetic_caption"] == synthetic(recaptioned)["photo_0"]
 
 
+@pytest.mark.slow
+def test_an_audit_measures_the_synthetic_captions(recaptioned: Path, tmp_path: Path) -> None:
+    rows = json_lines(invoke(app, "audit", recaptioned, "--out", tmp_path / "a.html", raising=True))
+    [row] = [row for row in rows if row.get("captions_of") == "tiny"]
+    words = {word for [text] in synthetic(recaptioned).values() for word in re.findall(r"\w+", text.lower())}
+    assert row["captions"] == 40 and row["vocabulary"] == len(words)
+    assert "Captions by tiny" in (tmp_path / "a.html").read_text()
+
+
 def test_tables_without_synthetic_captions_say_how_to_make_them(undisturbed: Path, captioned: Path) -> None:
     with pytest.raises(
         UserError, match="no column synthetic_embedding; `python -m caption recaption SHARDS`"

@@ -101,6 +101,10 @@ def facts(sample: Json) -> Facts:
         evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
         return _scene(params["figures"], evidence, stats)
 
+    # Several objects.
+    if family == _SCENES:
+        return scene_facts.flat(scene_facts.scene_facts(sample))
+
     # Noise: colours alone.
     if family == "noise":
         return {"family": "noise"} | tones(params)
@@ -110,10 +114,6 @@ def facts(sample: Json) -> Facts:
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
-
-    # Several objects.
-    if family == _SCENES:
-        return scene_facts.flat(scene_facts.scene_facts(sample))
     raise KeyError(f"family {family!r}")
 
 

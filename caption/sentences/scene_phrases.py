@@ -42,7 +42,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "self-similar shape",
         "fractal silhouette",
     ),
-    "text": ("label", "text", "inscription", "piece of text", "piece of writing"),
+    "text": ("text", "label", "inscription", "piece of text", "piece of writing"),
 }
 UNNAMED = ("shape", "object", "figure", "form", "item")  # nouns of an object without a stated kind
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")

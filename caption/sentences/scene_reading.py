@@ -28,6 +28,7 @@ FURTHER = (
     ("there are also ", "besides, there are ", "the picture also shows "),
 )
 AMONG = (": ", ", among them ", ", including ", ", namely ")
+_RANKS = {name: rank for rank, name in enumerate(TYPES)}
 _END = r"(?![\w-])"
 
 
@@ -46,18 +47,18 @@ def canonical(facts: Iterable[SceneFact]) -> list[SceneFact]:
     """Returns the distinct facts in order. A relation and its opposite are one fact, of the lower object."""
     distinct = set()
     for fact in facts:
-        if fact.type == "relation" and fact.subject > fact.object:
-            relation = OPPOSITES.get(
-                fact.relation, "same colour as" if fact.relation == "same colour as" else ""
-            )
-            if relation:
-                fact = SceneFact("relation", fact.object, relation, relation, fact.subject)
+        if fact[0] == "relation" and fact[1] > fact[4]:
+            _, subject, _, relation, other = fact
+            if relation != "inside":
+                relation = OPPOSITES.get(relation, relation)
+                fact = SceneFact("relation", other, relation, relation, subject)
         distinct.add(fact)
     return sorted(distinct, key=_rank)
 
 
 def _rank(fact: SceneFact) -> tuple[bool, int, int, int, str]:
-    return fact.subject < 0, fact.subject, TYPES.index(fact.type), fact.object, str(fact.value)
+    type_, subject, _, relation, other = fact
+    return subject < 0, subject, _RANKS[type_], other, relation
 
 
 def parse(text: str) -> list[SceneFact]:
@@ -78,6 +79,8 @@ def parse(text: str) -> list[SceneFact]:
     single = [(f.subject, f.type) for f in known if f.type != "relation"]
     if len(set(single)) < len(single):
         raise UserError(f"{text!r} states two values of one fact; state each fact once")
+    if any(0 <= fact.subject == fact.object for fact in known):
+        raise UserError(f"{text!r} relates an object to itself; name two objects")
     return known
 
 
@@ -241,7 +244,7 @@ class _Reader:
         while True:
             end = self._item(text, at)
             if end == at:
-                return at
+                return min(at, len(text) - 1)
             at = end
             separator = next((s for s in (", and ", ", ", " and ") if text.startswith(s, at)), "")
             if not separator:

@@ -111,36 +111,27 @@ def choose(facts: Sequence[SceneFact], stream: Stream, k: int) -> list[SceneFact
 
     # Some of the objects, with enough facts together. The main object is often the first.
     main = next((fact.subject for fact in facts if fact.subject >= 0), -1)
-    order = _shuffled(sorted({fact.subject for fact in known if fact.subject >= 0}), stream)
+    order = _shuffled(sorted({n for fact in known for n in (fact.subject, fact.object)} - {-1}), stream)
     if main >= 0 and stream.integer(0, 1):
         order.sort(key=lambda number: number != main)
-    pools = [_among(known, order[:n]) for n in range(1, len(order) + 1)] or [known]
-    fitting = [n for n, pool in enumerate(pools, 1) if len(pool) >= k and n <= max(k, 1)]
-    fitting = fitting or [next(n for n, pool in enumerate(pools, 1) if len(pool) >= k)]
-    objects = order[: fitting[stream.integer(0, len(fitting) - 1)]]
-    pool = _among(known, objects)
+    place = {number: i for i, number in enumerate((-1, *order), -1)}
+    reach = [max(place[fact.subject], place[fact.object]) for fact in known]
+    enough = [n for n in range(1, len(order) + 1) if sum(last < n for last in reach) >= k]
+    fitting = [n for n in enough if n <= k] or enough[:1] or [0]
+    count = fitting[stream.integer(0, len(fitting) - 1)]
+    pool = [fact for fact, last in zip(known, reach, strict=True) if last < count]
 
     # Colour or kind of nearly every object, then other facts by weight.
-    relations = max(1, sum(fact.type == "relation" for fact in pool))
-    keys: dict[SceneFact, float] = {}
-    for fact in pool:
-        weight = _WEIGHTS.get(fact.type, _LEAST)
-        if fact.type == "relation":
-            weight = _RELATED * len(objects) / relations
-        keys[fact] = stream.uniform(0, 1) ** (1 / weight)
-    for number in objects:
-        name = "kind" if stream.integer(0, 2) else "colour"
-        for fact in pool:
-            if fact.subject == number and fact.type == name and stream.integer(0, 9):
-                keys[fact] += 1
-    chosen = sorted(pool, key=lambda fact: -keys[fact])[:k]
-    place = {number: i for i, number in enumerate((-1, *order), -1)}
+    relations = sum(fact.type == "relation" for fact in pool)
+    weights = _WEIGHTS | {"relation": _RELATED * count / max(1, relations)}
+    names = {n: "kind" if stream.integer(0, 2) else "colour" for n in order[:count] if stream.integer(0, 9)}
+    keys = [
+        (names.get(fact.subject) == fact.type) + stream.uniform(0, 1) ** (1 / weights.get(fact.type, 1.0))
+        for fact in pool
+    ]
+    best = sorted(range(len(pool)), key=lambda i: -keys[i])[:k]
+    chosen = [pool[i] for i in best]
     return sorted(chosen, key=lambda fact: (fact.type == "relation", place[fact.subject]))
-
-
-def _among(facts: Sequence[SceneFact], objects: Sequence[int]) -> list[SceneFact]:
-    """Returns the facts of the scene itself and of some objects."""
-    return [f for f in facts if f.subject in (-1, *objects) and f.object in (-1, *objects)]
 
 
 def _shuffled(numbers: list[int], stream: Stream) -> list[int]:

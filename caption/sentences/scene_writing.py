@@ -3,17 +3,18 @@
 A stream of random numbers chooses order and words. Its lowest numbers choose the plain ones.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from caption.sentences import scene_phrases as words
 from caption.sentences.phrases import article, number
-from caption.sentences.scene_facts import SceneFact
+from caption.sentences.scene_facts import TYPES, SceneFact
 from caption.sentences.scene_phrases import AFTER, BEFORE, IS, WITH, Phrase, Stated, Value
 from caption.sentences.scene_reading import AMONG, EXISTING, FURTHER, LEADS, Mentions, canonical
 from synth.errors import UserError
-from synth.families.scene_world import OPPOSITES
+from synth.families.scene_world import OPPOSITES, PALETTE
 
 T = TypeVar("T")
 
@@ -55,38 +56,43 @@ def write(facts: Sequence[SceneFact], stream: Numbers, whole: Sequence[SceneFact
 
     Objects come in the order of the facts. `whole` has all facts of the scene: "two red stars" is written
     only if there are no others. Raises UserError if a value has no phrase."""
-    writer = _Writer(facts, stream, whole)
-    return Statement(writer.text(), tuple(canonical(facts)), tuple(writer.order))
+    for fact in facts:
+        _require_phrase(fact.type, fact.relation or fact.value)
+    distinct = canonical(facts)
+    order = list(dict.fromkeys(n for f in facts for n in (f.subject, f.object) if n >= 0))
+    writer = _Writer(distinct, order, stream, whole)
+    return Statement(writer.text(), tuple(distinct), tuple(writer.order))
 
 
 class _Writer:
     def __init__(
-        self, facts: Sequence[SceneFact], stream: Numbers, whole: Sequence[SceneFact] | None
+        self,
+        facts: Sequence[SceneFact],
+        order: Sequence[int],
+        stream: Numbers,
+        whole: Sequence[SceneFact] | None,
     ) -> None:
         self.order: list[int] = []  # objects that the text has mentioned
         self._stream, self._whole = stream, whole
-        self._scene: dict[str, Value] = {}
-        self._stated: dict[int, dict[str, Value]] = {}  # by object; what the text has not stated yet
+        self._scene: dict[str, Value] = {}  # what the text has not stated yet
+        self._known: dict[int, dict[str, Value]] = {number: {} for number in order}  # by object
         self._relations: list[SceneFact] = []
-        self._mentions, self._nouns = Mentions(), dict[int, str]()
         self._later: dict[int, list[tuple[str, Stated]]] = {}
+        self._mentions, self._nouns = Mentions(), dict[int, str]()
         for fact in facts:
             if fact.subject < 0:
                 self._scene[fact.type] = fact.value
-                continue
-            known = self._stated.setdefault(fact.subject, {})
-            if fact.type == "relation":
-                self._stated.setdefault(fact.object, {})
+            elif fact.type == "relation":
+                self._relations.append(fact)
             else:
-                known[fact.type] = fact.value
-        self._relations = [fact for fact in canonical(facts) if fact.type == "relation"]
+                self._known[fact.subject][fact.type] = fact.value
 
     # ---- sentences
 
     def text(self) -> str:
         """Returns the whole text."""
         # The first sentence.
-        waiting = list(self._stated)
+        waiting = list(self._known)
         sentences = [self._opening(waiting)]
         while waiting:
             items, several = self._items(waiting, self._stream.integer(1, _AT_ONCE))
@@ -199,15 +205,17 @@ class _Writer:
     def _phrase(self, subject: int, last: str) -> str:
         """Returns the words that introduce an object. `last` is the form of its last facts."""
         # Facts by form: adjectives, parts and complements.
-        known = self._stated[subject]
+        known = self._known[subject]
         before: list[str] = []
         after: dict[str, str] = {}
         noun = self._skewed(words.NOUNS[str(known["kind"])] if "kind" in known else words.UNNAMED)
         self._nouns[subject] = noun
         colour = ""
         for stated in self._grouped(known):
+            # At most one part or complement, and a place after it.
             name = stated[0][0]
-            phrase = self._choice(stated, (BEFORE, WITH, AFTER) if last == AFTER else (BEFORE, WITH))
+            forms = (BEFORE,) if after else (BEFORE, WITH, AFTER) if last == AFTER else (BEFORE, WITH)
+            phrase = self._choice(stated, (AFTER,) if name == "place" and last == AFTER else forms)
             late = len(known) >= _LONG and self._stream.integer(0, 5) == 5 and name != "colour"
             if phrase is None or late or phrase.form in after:
                 self._later.setdefault(subject, []).append((name, stated))
@@ -251,12 +259,12 @@ class _Writer:
     def _group(self, waiting: list[int]) -> list[int]:
         """Returns the objects that can be named together with the next one, or that one alone."""
         first = waiting[0]
-        known = self._stated[first]
+        known = self._known[first]
         plain = known.keys() <= {"kind", "colour", "size"} and ("kind" in known or "colour" in known)
         if not plain or known.get("kind") == "text" or len(waiting) < 2 or self._stream.integer(0, 3) == 3:
             return [first]
         related = {n for r in self._relations for n in (r.subject, r.object)}
-        same = [n for n in waiting if self._stated[n] == known and n not in related]
+        same = [n for n in waiting if self._known[n] == known and n not in related]
         if first not in same or len(same) < 2 or not self._all(known, same):
             return [first]
         return same
@@ -264,7 +272,7 @@ class _Writer:
     def _all(self, known: dict[str, Value], group: list[int]) -> bool:
         """Returns True if no other object of the scene has these values."""
         if self._whole is None:
-            return len(group) == sum(known.items() <= other.items() for other in self._stated.values())
+            return len(group) == sum(known.items() <= other.items() for other in self._known.values())
         if not any(fact.type == "count" for fact in self._whole):
             return False
         having: dict[int, set[tuple[str, Value]]] = {}
@@ -273,7 +281,7 @@ class _Writer:
         return len(group) == sum(known.items() <= other for other in having.values())
 
     def _several(self, group: list[int]) -> str:
-        known = self._stated[group[0]]
+        known = self._known[group[0]]
         adjectives = [
             self._skewed([p.words for p in words.PHRASES[(name, known[name]),] if p.form == BEFORE])
             for name in ("size", "colour")
@@ -324,7 +332,9 @@ class _Writer:
         for subject, later in self._later.items():
             for name, stated in later:
                 choice = (
-                    self._choice(stated, (BEFORE, AFTER, IS, WITH), even=True) if name != "text" else None
+                    self._choice(stated, (BEFORE, AFTER, IS, WITH), predicate=True)
+                    if name != "text"
+                    else None
                 )
                 if choice is None:
                     predicate = (self._one(words.TEXT_VERBS), f'"{stated[0][1]}"')
@@ -377,20 +387,22 @@ class _Writer:
     def _other(relation: SceneFact, subject: int) -> int:
         return relation.object if relation.subject == subject else relation.subject
 
-    def _choice(self, stated: Stated, forms: tuple[str, ...], *, even: bool = False) -> Phrase | None:
+    def _choice(self, stated: Stated, forms: tuple[str, ...], *, predicate: bool = False) -> Phrase | None:
         """Returns a phrase of these facts in one of the forms, most often an adjective, or None."""
-        first, rest = _by_form(stated, forms)
-        if first and rest:
-            return self._skewed(first) if self._stream.integer(0, 5) < (2 if even else 4) else self._one(rest)
-        return self._skewed(first or rest) if first or rest else None
+        adjectives, others = _by_form(stated, forms)
+        if predicate and adjectives:
+            adjectives = adjectives[:1]
+        if adjectives and (not others or self._stream.integer(0, 5) < (2 if predicate else 4)):
+            return self._skewed(adjectives, 6)
+        return self._one(others) if others else None
 
     def _one(self, options: Sequence[T]) -> T:
         return options[self._stream.integer(0, len(options) - 1)]
 
-    def _skewed(self, options: Sequence[T]) -> T:
-        """Returns one of the options, in two of three cases the first."""
-        count = len(options)
-        return options[max(0, self._stream.integer(2 - 2 * count, count) - 1)] if count > 1 else options[0]
+    def _skewed(self, options: Sequence[T], weight: int = 2) -> T:
+        """Returns one of the options. The first is `weight` times as frequent as all others together."""
+        others = len(options) - 1
+        return options[max(0, self._stream.integer(1 - weight * others, others))] if others else options[0]
 
     def _shuffled(self, items: list[T]) -> list[T]:
         """Returns the items in random order. The lowest numbers keep their order."""
@@ -401,16 +413,28 @@ class _Writer:
 
 
 @cache
+def _require_phrase(name: str, value: Value) -> None:
+    """Raises UserError if a type of fact is unknown, or its value has no phrase."""
+    if name not in TYPES:
+        raise UserError(f"unknown fact {name!r}; facts of scenes are {', '.join(TYPES)}")
+    tables: dict[str, Iterable[Value]] = {
+        "kind": words.NOUNS,
+        "backdrop": PALETTE,
+        "texture": words.TEXTURES,
+        "count": range(1, len(words.ORDINALS) + 1),
+        "relation": [relation for relation in words.RELATIONS if relation != "around"],
+    }
+    values = tables.get(
+        name, [known for ((first, known), *more) in words.PHRASES if first == name and not more]
+    )
+    if name == "text" and not re.fullmatch("[A-Z0-9]+", str(value)):
+        raise UserError(f"text cannot be {value!r}; it must be capital letters and digits")
+    if name != "text" and value not in values:
+        raise UserError(f"{name} cannot be {value!r}; it may be {', '.join(map(str, values))}")
+
+
+@cache
 def _by_form(stated: Stated, forms: tuple[str, ...]) -> tuple[list[Phrase], list[Phrase]]:
     """Returns the adjectives of these facts, and their other phrases in these forms."""
-    if stated not in words.PHRASES:
-        name, value = stated[0]
-        raise UserError(f"{name} cannot be {value!r}; the values of {name} are {_values(name)}")
     phrases = [phrase for phrase in words.PHRASES[stated] if phrase.form in forms]
     return [p for p in phrases if p.form == BEFORE], [p for p in phrases if p.form != BEFORE]
-
-
-def _values(name: str) -> str:
-    return ", ".join(
-        str(stated[0][1]) for stated in words.PHRASES if stated[0][0] == name and len(stated) == 1
-    )

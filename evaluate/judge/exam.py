@@ -20,6 +20,7 @@ from evaluate.judge.fresh import Fresh
 from evaluate.judge.network import SIDES, Judge
 from evaluate.judge.rates import Counted
 from evaluate.judge.scene_prompts import Drawn, ScenePrompt
+from evaluate.judge.sight import Seen
 from synth.errors import UserError
 from synth.families.scenes import edited
 from synth.sets.completion import Progress
@@ -100,7 +101,7 @@ def examine(judge: Judge, *, pictures: int, prompts: int) -> Iterator[Progress |
             # Facts.
             laws = (fresh.law(name, (), _SEED, fresh.FIRST + i) for i in range(pictures))
             scenes = [fresh.rendered(params, side) for params in laws]
-            seen = sights(judge, scenes)
+            seen = sights(judge, scenes, name)
             yield Progress(len(scenes))
             same = shared_words(scenes, seen) if side == SIDES[0] else {}
             facts = by_type(scenes, seen, same)
@@ -116,16 +117,16 @@ def examine(judge: Judge, *, pictures: int, prompts: int) -> Iterator[Progress |
     yield rows
 
 
-def sights(judge: Judge, scenes: Sequence[Fresh]) -> list[seeing.Seen]:
+def sights(judge: Judge, scenes: Sequence[Fresh], name: str) -> list[Seen]:
     """Returns the judge's sight of fresh pictures."""
-    seen = []
+    seen: list[Seen] = []
     for start in range(0, len(scenes), _AT_ONCE):
         part = scenes[start : start + _AT_ONCE]
-        seen += seeing.see(np.stack([scene.pixels for scene in part]), judge)
+        seen += seeing.see(np.stack([scene.pixels for scene in part]), name, judge)
     return seen
 
 
-def by_type(scenes: Sequence[Fresh], seen: Sequence[seeing.Seen], same: scoring.Same) -> dict[str, Counted]:
+def by_type(scenes: Sequence[Fresh], seen: Sequence[Seen], same: scoring.Same) -> dict[str, Counted]:
     """Returns right facts among all facts of pictures, by type."""
     right, total = Counter[str](), Counter[str]()
     for scene, sight in zip(scenes, seen, strict=True):
@@ -137,7 +138,7 @@ def by_type(scenes: Sequence[Fresh], seen: Sequence[seeing.Seen], same: scoring.
     return {name: Counted(right[name], total[name]) for name in sorted(total)}
 
 
-def shared_words(scenes: Sequence[Fresh], seen: Sequence[seeing.Seen]) -> dict[str, str]:
+def shared_words(scenes: Sequence[Fresh], seen: Sequence[Seen]) -> dict[str, str]:
     """Returns the kinds that are often confused, each with the one word that they share."""
     # Objects and their sights at the same place.
     pairs, total = Counter[tuple[str, str]](), Counter[str]()
@@ -193,8 +194,8 @@ def whole(
     judge: Judge, pictures: Sequence[tuple[ScenePrompt, Fresh]], name: str, same: scoring.Same
 ) -> Counted:
     """Returns the number of accepted pictures."""
-    seen = sights(judge, [scene for _, scene in pictures])
-    closed = name == "scenes_flat"
+    seen = sights(judge, [scene for _, scene in pictures], name)
+    closed = name == seeing.FLAT
     accepted = [
         scoring.score(sight, prompt.facts, closed=closed, same=same).whole
         for sight, (prompt, _) in zip(seen, pictures, strict=True)

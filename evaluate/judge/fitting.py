@@ -27,6 +27,7 @@ from evaluate.judge import card, exam, fresh, scene_prompts, seeing
 from evaluate.judge.network import (
     COLOUR_WORDS,
     DEPTHS,
+    FILLING_WORDS,
     GRID,
     KIND_WORDS,
     POINTS,
@@ -38,7 +39,6 @@ from evaluate.judge.network import (
     Outputs,
 )
 from synth.families import scene_world
-from synth.kernels.fillings import FILLINGS
 from synth.sets.completion import Progress
 from synth.sets.storage import Folder
 
@@ -240,7 +240,7 @@ def _numbers(thing: Json, entry: Json) -> dict[str, int]:
         "kind": KIND_WORDS.index(thing["kind"]),
         "colour": COLOUR_WORDS.index(thing["colour"]),
         "size": SIZE_WORDS.index(thing["size"]),
-        "filling": FILLINGS.index(thing["filling"]) if fine else _IGNORED,
+        "filling": FILLING_WORDS.index(thing["filling"]) if fine else _IGNORED,
         "second": COLOUR_WORDS.index(thing["second"]) if fine and thing["second"] else _IGNORED,
         "points": POINTS.index(thing["detail"]) if fine and thing["kind"] == "star" else _IGNORED,
     }

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synth.families.scene_world import KINDS, PALETTE, SIZES
-from synth.kernels.fillings import FILLINGS
+from synth.families.scenes import BACKDROPS as TEXTURES
+from synth.families.scenes import Config
 
 GRID = 16  # G
 SIDES = (32, 64)  # S
@@ -24,7 +25,7 @@ WIDTHS = (64, 96, 80)  # W at 16, 8 and 4 cells
 KIND_WORDS = (*KINDS, "text")
 COLOUR_WORDS = tuple(PALETTE)
 SIZE_WORDS = tuple(SIZES)
-TEXTURES = ("flat", "gradient", "texture")
+FILLING_WORDS = Config().fillings
 DEPTHS = ("", "in front of", "behind", "inside", "contains")
 POINTS = (4, 5, 6, 7)
 
@@ -33,7 +34,7 @@ WORDS = {
     "kind": len(KIND_WORDS),
     "colour": len(COLOUR_WORDS),
     "size": len(SIZE_WORDS),
-    "filling": len(FILLINGS),
+    "filling": len(FILLING_WORDS),
     "second": len(COLOUR_WORDS),
     "points": len(POINTS),
 }

@@ -110,14 +110,14 @@ def _judged(
     pictures: Pictures, prompted: Sequence[ScenePrompt], name: str
 ) -> Generator[Progress, None, Judged]:
     """Yields the number of judged pictures. Returns them with their scores."""
-    accuracies, closed = exam.read(), name == "scenes_flat"
+    accuracies, closed = exam.read(), name == seeing.FLAT
     scores: list[Score] = []
     shifted: list[Score] = []
     side = 0
     for batch in pictures.batches(0):
         side = batch.shape[1]
         same = exam.of(accuracies, name, side).same
-        for seen in seeing.see(batch):
+        for seen in seeing.see(batch, name):
             number = len(scores)
             for offset, target in ((0, scores), (1, shifted)):
                 facts = prompted[(number + offset) % len(prompted)].facts

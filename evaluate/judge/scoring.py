@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caption.sentences.scene_facts import SceneFact
-from evaluate.judge.seeing import Seen, SeenObject
+from evaluate.judge.sight import Seen, SeenObject
 from synth.families import scene_world
 from synth.families.scene_world import DIRECTIONS
 

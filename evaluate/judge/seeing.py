@@ -5,7 +5,6 @@ Pictures of any side are brought to 32 or to 64 pixels. Sides below 48 become 32
 Axes: N pictures, S side in pixels, G cells, B objects, P ordered pairs.
 """
 
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from evaluate.judge import plain
 from evaluate.judge.network import (
     COLOUR_WORDS,
     DEPTHS,
+    FILLING_WORDS,
     GRID,
     KIND_WORDS,
     POINTS,
@@ -27,13 +28,14 @@ from evaluate.judge.network import (
     TEXTURES,
     Judge,
 )
+from evaluate.judge.sight import Seen, SeenObject
 from synth.errors import UserError
-from synth.kernels.fillings import FILLINGS
 from synth.sets.storage import reading
 
 WEIGHTS = "judge.safetensors"
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "judge"
 
+FLAT = "scenes_flat"  # the data set that needs no network
 BETWEEN = 48  # pixels; shorter sides become 32, the others 64
 
 _AT_ONCE = 64
@@ -42,43 +44,18 @@ _SAME_CELL = 1.5  # cells between the same object in both heat maps
 _PATTERNED = ("stripes", "dots")
 
 
-@dataclass(frozen=True)
-class SeenObject:
-    """An object that the judge sees. Lengths are sides of the picture."""
+def see(pictures: np.ndarray, name: str, judge: Judge | None = None) -> list[Seen]:
+    """Returns the scenes of pictures uint8 (N, S, S, 3) of a data set, by the shipped network by default.
 
-    kind: str
-    colour: str
-    size: str
-    centre: tuple[float, float]  # the centroid
-    box: tuple[float, float, float, float]  # left, top, right, bottom
-    filling: str
-    second: str  # colour of stripes or dots, else empty
-    points: int  # of a star, else 0
-    text: str  # of block letters, else empty
-    confidence: float  # the least probability of presence, kind and colour
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A picture as the judge sees it."""
-
-    backdrop: str
-    texture: str
-    objects: tuple[SeenObject, ...]  # from the surest to the least sure
-    depths: dict[tuple[int, int], str] = field(default_factory=dict)  # in front of, behind, inside; or absent
-
-
-def see(pictures: np.ndarray, judge: Judge | None = None) -> list[Seen]:
-    """Returns the scenes of pictures uint8 (N, S, S, 3), by the shipped judge by default.
-
-    Raises UserError if the pictures are not square or not RGB."""
+    Flat scenes are seen without a network. Raises UserError if pictures are not square or not RGB."""
     if pictures.ndim != 4 or pictures.shape[1] != pictures.shape[2] or pictures.shape[3] != 3:
         problem = f"pictures of {' x '.join(map(str, pictures.shape[1:]))} cannot be judged"
         raise UserError(f"{problem}; give square RGB pictures")
-    net, scenes = judge or shipped(), []
+    seen: list[Seen] = []
     for start in range(0, len(pictures), _AT_ONCE):
-        scenes += _see(net, resized(pictures[start : start + _AT_ONCE]))
-    return scenes
+        levels = resized(pictures[start : start + _AT_ONCE])
+        seen += plain.see(levels) if name == FLAT else _see(judge or shipped(), levels)
+    return seen
 
 
 @cache
@@ -148,7 +125,7 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     for n, group in enumerate(members):
         objects = []
         for b in group:
-            kind, filling = KIND_WORDS[numbers["kind"][b]], FILLINGS[numbers["filling"][b]]
+            kind, filling = KIND_WORDS[numbers["kind"][b]], FILLING_WORDS[numbers["filling"][b]]
             (x, y), (left, top, right, bottom) = centres[b], reach[b]
             thing = SeenObject(
                 kind,

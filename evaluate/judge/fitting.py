@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from caption.sentences import scene_facts
 from evaluate.judge import card, exam, fresh, scene_prompts, seeing
+from evaluate.judge.fresh import Fresh
 from evaluate.judge.network import (
     COLOUR_WORDS,
     DEPTHS,
@@ -45,7 +46,7 @@ from synth.sets.storage import Folder
 Json = dict[str, Any]
 
 # Data set, settings, and share of the pictures.
-WORLDS = (("scenes", (), 0.6), ("scenes_flat", (), 0.25), ("scenes", ("letters=true",), 0.15))
+WORLDS = (("scenes", (), 0.9), ("scenes", ("letters=true",), 0.1))
 _LAW_SEED = 77  # the seeds of training pictures are this one and later ones
 _BATCH = 16  # pictures of each side
 _BLURRED = 0.3
@@ -61,7 +62,7 @@ class FitRequest:
 
     out: str  # the folder to write
     seed: int = 0
-    visits: int = 128_000  # scenes, each drawn at both sides
+    visits: int = 120_000  # scenes, each drawn at both sides
     pictures: int = 5_000  # of each set and side, judged by fact
     prompts: int = 500  # of each number of facts, set and side, judged as a whole
     rate: float = 2e-3
@@ -82,6 +83,7 @@ class Targets(NamedTuple):
     texture: Tensor  # (N,)
     cells: Tensor  # (B, 4) picture, heat map, row, column
     words: dict[str, Tensor]  # (B,) each
+    masks: Tensor  # (B, G, G) shares of the cells that show the object
     places: Tensor  # (B, 6)
     pairs: Tensor  # (P, 2) numbers of objects
     depths: Tensor  # (P,)
@@ -154,8 +156,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def batch(seed: int, indices: range) -> list[tuple[np.ndarray, list[Json]]]:
-    """Returns pictures uint8 (N, S, S, 3) of both sides, and their samples' JSON."""
+def batch(seed: int, indices: range) -> list[Fresh]:
+    """Returns pictures of both sides, those of the first side first."""
     laws = []
     bounds = np.cumsum([share for _, _, share in WORLDS])
     for index in indices:
@@ -163,19 +165,17 @@ def batch(seed: int, indices: range) -> list[tuple[np.ndarray, list[Json]]]:
         world = int(np.searchsorted(bounds, (index * 0.6180339887) % 1.0))
         name, changes, _ = WORLDS[min(world, len(WORLDS) - 1)]
         laws.append(fresh.law(name, changes, _LAW_SEED + seed, index))
-    rows = []
-    for size in SIDES:
-        pictures = [fresh.rendered(params, size) for params in laws]
-        rows.append((np.stack([p.pixels for p in pictures]), [p.sample for p in pictures]))
-    return rows
+    return [fresh.rendered(params, size) for size in SIDES for params in laws]
 
 
-def targets(samples: list[Json]) -> Targets:
-    """Returns the truth of pictures, from their samples' JSON."""
+def targets(pictures: list[Fresh]) -> Targets:
+    """Returns the truth of pictures."""
+    samples = [picture.sample for picture in pictures]
     heat = np.zeros((len(samples), 2, GRID, GRID), np.float32)
     empty = np.ones_like(heat)
     cells: list[tuple[int, int, int, int]] = []
     words: dict[str, list[int]] = {word: [] for word in WORDS}
+    masks: list[np.ndarray] = []
     places: list[tuple[float, ...]] = []
     pairs: list[tuple[int, int]] = []
     depths: list[int] = []
@@ -196,6 +196,9 @@ def targets(samples: list[Json]) -> Targets:
             warmth = np.exp(-_squares(column + 0.5, row + 0.5) / (2 * _SPREAD**2))
             heat[n, level] = np.maximum(heat[n, level], warmth)
             cells.append((n, level, row, column))
+            side = sample["size"] // GRID
+            shown = (pictures[n].mask == i + 1).reshape(GRID, side, GRID, side)
+            masks.append(shown.mean((1, 3), dtype=np.float32))
             places.append((x - column - 0.5, y - row - 0.5, *_reach(sample, i)))
             for word, number in _numbers(objects[i], sample["objects"][i]).items():
                 words[word].append(number)
@@ -213,6 +216,7 @@ def targets(samples: list[Json]) -> Targets:
         torch.tensor([TEXTURES.index(s["params"]["backdrop_filling"]) for s in samples]),
         torch.tensor(cells),
         {word: torch.tensor(numbers) for word, numbers in words.items()},
+        torch.from_numpy(np.stack(masks)),
         torch.tensor(places, dtype=torch.float32),
         torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
         torch.tensor(depths, dtype=torch.int64),
@@ -271,14 +275,16 @@ class _Thing:
         self.kind, self.centre, self.radius = entry["kind"], entry["centre"], entry["radius"]
 
 
-def _step(net: Judge, rows: list[tuple[np.ndarray, list[Json]]], stream: np.random.Generator) -> Tensor:
+def _step(net: Judge, pictures: list[Fresh], stream: np.random.Generator) -> Tensor:
     """Returns the loss of a batch."""
-    truth = targets([sample for _, samples in rows for sample in samples])
+    half = len(pictures) // len(SIDES)
+    truth, parts = targets(pictures), []
     with torch.autocast("cpu", torch.bfloat16):
-        cells = torch.cat([net.stem(softened(pixels, stream)) for pixels, _ in rows])
-        outputs = net(cells.contiguous(memory_format=torch.channels_last))
-    outputs = Outputs(*(output.float() for output in outputs))
-    return _loss(net, outputs, truth)
+        for part in (pictures[:half], pictures[half:]):
+            parts.append(net.stem(softened(np.stack([picture.pixels for picture in part]), stream)))
+        cells, colours = (torch.cat(both) for both in zip(*parts, strict=True))
+        outputs = net(cells.contiguous(memory_format=torch.channels_last), colours)
+    return _loss(net, Outputs(*(output.float() for output in outputs)), truth)
 
 
 def softened(pixels: np.ndarray, stream: np.random.Generator) -> Tensor:
@@ -307,13 +313,14 @@ def _loss(net: Judge, outputs: Outputs, truth: Targets) -> Tensor:
     # Backdrop, words, places, depth.
     loss = loss + functional.cross_entropy(outputs.backdrop, truth.backdrop)
     loss = loss + functional.cross_entropy(outputs.texture, truth.texture)
-    logits, places = net.things(outputs.features, truth.cells)
+    shares, features = net.masks(outputs, truth.cells)
+    loss = loss + 3 * functional.binary_cross_entropy_with_logits(shares, truth.masks)
+    logits, places = net.things(features)
     weights = {"kind": 2.0, "second": 0.5}
     for word, expected in truth.words.items():
         if bool((expected != _IGNORED).any()):
             loss = loss + weights.get(word, 1.0) * functional.cross_entropy(logits[word], expected)
     loss = loss + functional.smooth_l1_loss(places, truth.places)
-    first, second = truth.cells[truth.pairs[:, 0]], truth.cells[truth.pairs[:, 1]]
     if bool((truth.depths != _IGNORED).any()):
-        loss = loss + functional.cross_entropy(net.depths(outputs.features, first, second), truth.depths)
+        loss = loss + functional.cross_entropy(net.depths(features, truth.cells, truth.pairs), truth.depths)
     return loss

@@ -27,6 +27,7 @@ class Fresh(NamedTuple):
 
     params: Params
     pixels: np.ndarray  # uint8 (S, S, 3)
+    mask: np.ndarray  # uint8 (S, S): number of the foremost object from 1, or 0
     sample: Json
 
     @property
@@ -55,7 +56,8 @@ def law(name: str, changes: tuple[str, ...], seed: int, index: int) -> Params:
 def rendered(params: Params, size: int) -> Fresh:
     """Returns the picture of parameters."""
     picture = scenes.render(params, size)
-    return Fresh(params, picture.pixels, sample_of(params, picture, size))
+    assert picture.mask is not None
+    return Fresh(params, picture.pixels, picture.mask, sample_of(params, picture, size))
 
 
 def sample_of(params: Params, picture: Picture, size: int) -> Json:

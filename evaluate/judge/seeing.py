@@ -89,7 +89,7 @@ def resized(pictures: np.ndarray) -> Tensor:
 @torch.no_grad()
 def _see(net: Judge, levels: Tensor) -> list[Seen]:
     # Peaks of the heat, from the hottest.
-    outputs = net(net.stem(levels))
+    outputs = net(*net.stem(levels))
     heat = torch.sigmoid(outputs.heat)  # (N, 2, G, G)
     peaks = (heat == functional.max_pool2d(heat, 3, 1, 1)) & (heat >= _LEAST_HEAT)
     cells = peaks.nonzero()  # (B, 4)
@@ -98,7 +98,8 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     cells, presence = cells[order], presence[order]
 
     # Words and places.
-    logits, places = net.things(outputs.features, cells)
+    _, features = net.masks(outputs, cells)
+    logits, places = net.things(features)
     shares = {word: torch.softmax(values, 1).max(1) for word, values in logits.items()}
     numbers = {word: best.indices.tolist() for word, best in shares.items()}
     sure = torch.stack([presence, shares["kind"].values, shares["colour"].values]).amin(0).tolist()
@@ -119,7 +120,7 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
         if not twins:
             members[picture].append(b)
     pairs = [(a, b) for group in members for a in group for b in group if a != b]
-    depths = _depths(net, outputs.features, cells, pairs)
+    depths = _depths(net, features, cells, pairs)
 
     scenes = []
     for n, group in enumerate(members):
@@ -159,7 +160,7 @@ def _depths(
     if not pairs:
         return {}
     numbers = torch.tensor(pairs)
-    logits = torch.log_softmax(net.depths(features, cells[numbers[:, 0]], cells[numbers[:, 1]]), 1)
+    logits = torch.log_softmax(net.depths(features, cells, numbers), 1)
     place = {pair: i for i, pair in enumerate(pairs)}
     # DEPTHS seen from the other object.
     mirrored = logits[[place[b, a] for a, b in pairs]][:, [0, 2, 1, 4, 3]]

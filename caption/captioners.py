@@ -23,6 +23,7 @@ from synth.sets.shards import Sample
 from synth.sets.storage import reading
 from synth.settings import digest
 
+AT_ONCE = transformers_captioner.AT_ONCE  # pictures of a local model
 LAW = 1  # increased when the same captioner and picture give another caption
 
 # Prompts by name. The paper's captioner, too, names the main subject or everything.
@@ -103,7 +104,7 @@ class FolderCaptioner:
 
         # Batches of one size from the first sample on, so that the captions do not depend on workers.
         model, coming = _load(self.folder, self.device), iter(samples)
-        while batch := list(islice(coming, transformers_captioner.AT_ONCE)):
+        while batch := list(islice(coming, AT_ONCE)):
             pictures = [(sample.key, sample.pixels) for sample in batch]
             texts = transformers_captioner.described(model, pictures, _text(self.prompt or ""))
             yield from ((sample, text) for sample, (_, text) in zip(batch, texts, strict=True))
@@ -129,8 +130,13 @@ class EndpointCaptioner:
     @property
     def identity(self) -> Json:
         # The address is no part of it: a server may move while a set is made.
-        prompt, temperature = _text(self.prompt), self.endpoint.temperature
-        return {"law": LAW, "model": self.endpoint.model, "prompt": prompt, "temperature": temperature}
+        return {
+            "law": LAW,
+            "model": self.endpoint.model,
+            "prompt": _text(self.prompt),
+            "temperature": self.endpoint.temperature,
+            "most_tokens": self.endpoint.most_tokens,
+        }
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         waiting: deque[Sample] = deque()
@@ -172,7 +178,7 @@ def captions(captioner: Captioner, samples: Iterable[Sample]) -> Iterator[tuple[
         if not any(character.isalnum() for character in text):
             problem = f"the caption of sample {sample.key} by {captioner.name} is empty"
             raise UserError(
-                f"{problem}; finished tables stay: give another --prompt or captioner, and another --out"
+                f"{problem}; all others stay: run the command again, or give another --prompt and --out"
             )
         yield sample, text
 

@@ -56,6 +56,12 @@ def _columns(identity: Json) -> list[Column]:
     if texts:
         columns.append(Column("text_embedding", "cr:Float16", embeddings, f"-1,{vector}"))
 
+    # Bare names.
+    if "names" in identity:
+        columns.append(Column("name", "sc:Text", "the picture's bare name: a ground truth", "-1"))
+        embedded = "the encoder's embedding of the name, unit length"
+        columns.append(Column("name_embedding", "cr:Float16", embedded, f"-1,{vector}"))
+
     # Columns of a captioner.
     if "captioner" in identity:
         described = f"the caption by {identity['captioner']['model']}"

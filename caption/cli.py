@@ -66,6 +66,10 @@ def captions(
         bool,
         options.flag("--text-embeddings", "Embed attribute sentences too. Captions of people always are."),
     ] = False,
+    names: Annotated[
+        bool,
+        options.flag("--names", "Embed sentences and bare names of formula pictures, to blend them."),
+    ] = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     ray_address: RayAddress = None,
@@ -92,6 +96,7 @@ def captions(
             device=device,
             precision=precision,
             text_embeddings=text_embeddings,
+            names=names,
             overwrite=overwrite,
             ray_address=address,
         )
@@ -120,9 +125,13 @@ def recaption(
         str | None,
         options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        options.number("--temperature", "Randomness of the endpoint's answers.  [default: 0]", most=2),
+    ] = None,
     requests: Annotated[
         int | None,
-        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=1024),
+        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=256),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -152,8 +161,8 @@ def recaption(
 
     if (captioner is None) == (url is None):
         raise UserError("recaption needs a captioner; give --captioner FOLDER, or --url URL --model NAME")
-    if url is None and any(option is not None for option in (model, requests, timeout)):
-        raise UserError("--model, --requests and --timeout belong to --url; leave them out")
+    if url is None and any(o is not None for o in (model, temperature, requests, timeout)):
+        raise UserError("--model, --temperature, --requests and --timeout belong to --url; leave them out")
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty; give short, long or a text, or leave it out")
     shards = [place for name in sets for place in places.sets(name)]
@@ -161,7 +170,15 @@ def recaption(
     from caption import pipeline
     from caption.endpoint import Endpoint
 
-    endpoint = Endpoint(url, model or "", requests or 8, timeout or 120.0) if url is not None else None
+    endpoint = None
+    if url is not None:
+        endpoint = Endpoint(
+            url,
+            model or "",
+            at_once=requests or 8,
+            timeout=timeout or 120.0,
+            temperature=temperature or 0.0,
+        )
     for place, target in targets:
         request = pipeline.CaptionRequest(
             shards=place,
@@ -289,7 +306,11 @@ def audit(
     events = measuring.audit(caption_set, sample=sample, seed=seed)
     report = console.watched("rows", events, len(caption_set))
 
-    # Captions of the captioner.
+    # Captions of the tables' captioner.
+    if synthetic := gallery.synthetic_captions(caption_set):
+        report = report.beside(caption_set.identity["captioner"]["model"], synthetic)
+
+    # Captions of another captioner.
     if model and shard_set:
         texts = {}
         most = min(1000 if pictures is None else pictures, len(shard_set))

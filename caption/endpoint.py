@@ -35,7 +35,13 @@ _LONGEST_PAUSE = 60.0  # seconds
 _CHUNK = 1 << 16  # bytes
 _MOST = 1 << 24  # bytes of an answer
 _WORDS = 200  # characters of a server's message in an error
+_LIMITS = ("max_tokens", "max_completion_tokens")  # the second is the name for newer models of OpenAI
 _RETRIED = (408, 409, 425, 429)  # and every status from 500 on
+_BAD_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationValueError,
+)
 
 Json = dict[str, Any]
 
@@ -51,6 +57,7 @@ class Endpoint:
     attempts: int = 6  # of one request
     pause: float = 0.5  # seconds before the second attempt; doubled before each further one
     temperature: float = 0.0
+    most_tokens: int = 1024  # of an answer, with the thoughts of reasoning models
 
     def __post_init__(self) -> None:
         """Raises UserError if the URL or the model cannot be used."""
@@ -66,7 +73,7 @@ class Endpoint:
             problem = f"--url holds a password for {host}, which would appear in logs"
             raise UserError(f"{problem}; leave it out and set the variable {KEY}")
         if not self.model:
-            raise UserError(f"--url needs --model NAME; {self._listed()}")
+            raise UserError(f"--url needs --model NAME; {self.models()}")
 
     @property
     def address(self) -> str:
@@ -83,113 +90,130 @@ class Endpoint:
     def answers(self, conversations: Iterable[Sequence[Json]]) -> Iterator[str]:
         """Yields the answer to each conversation, in order. Sends at most `at_once` requests at once.
 
-        Repeats an attempt that fails for a time: no connection, status 408, 409, 425, 429 or 5xx, a timeout,
-        or an answer that is cut. Raises UserError if the last attempt fails, or the server refuses a
+        Repeats an attempt after a transient failure: no connection, status 408, 409, 425, 429 or 5xx, a
+        timeout, or an answer that is cut. Raises UserError if the last attempt fails, or the server refuses a
         request."""
-        # The sessions keep connections open. Their number bounds the requests.
-        sessions, stopped = SimpleQueue[requests.Session](), threading.Event()
-        key = _key()
-        for _ in range(self.at_once):
-            sessions.put(_session(key))
-
-        def begun(messages: Sequence[Json]) -> Future[str]:
-            """Starts the request of a conversation. A daemon thread does not delay the end of a process."""
-            future: Future[str] = Future()
-            arguments = (future, messages, sessions, stopped, key)
-            threading.Thread(target=self._run, args=arguments, daemon=True).start()
-            return future
-
-        # The first requests, then a new one for each answer.
-        coming = iter(conversations)
-        waiting = deque(begun(messages) for messages in islice(coming, _AHEAD * self.at_once))
+        client, coming = _Client(self), iter(conversations)
+        waiting = deque(client.begun(messages) for messages in islice(coming, _AHEAD * self.at_once))
         try:
             while waiting:
                 answer = waiting.popleft().result()
-                waiting.extend(begun(messages) for messages in islice(coming, 1))
+                waiting.extend(client.begun(messages) for messages in islice(coming, 1))
                 yield answer
         finally:
-            stopped.set()
+            client.stop()
 
-    def _run(
-        self,
-        future: Future[str],
-        messages: Sequence[Json],
-        sessions: SimpleQueue[requests.Session],
-        stopped: threading.Event,
-        key: str,
-    ) -> None:
+    def models(self) -> str:
+        """Returns the sentence that says where a server lists its models."""
+        return f"{self.address.partition('?')[0].removesuffix(_PATH)}/models lists the server's models"
+
+
+class _Client:
+    """The requests of one iteration over answers."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint, self._key, self._stopped = endpoint, _key(), threading.Event()
+        self._limit = _LIMITS[0]
+
+        # The sessions keep connections open. Their number bounds the requests.
+        self._sessions = SimpleQueue[requests.Session]()
+        for _ in range(endpoint.at_once):
+            self._sessions.put(_session(self._key))
+
+    def begun(self, messages: Sequence[Json]) -> Future[str]:
+        """Starts the request of a conversation. A daemon thread does not delay the end of a process."""
+        future: Future[str] = Future()
+        threading.Thread(target=self._run, args=(future, messages), daemon=True).start()
+        return future
+
+    def stop(self) -> None:
+        """Ends pauses, and begins no further attempt."""
+        self._stopped.set()
+
+    def _run(self, future: Future[str], messages: Sequence[Json]) -> None:
         """Sets the result of a future: the answer to a conversation, or the failure."""
-        session = sessions.get()
+        session = self._sessions.get()
         try:
-            future.set_result(self._answer(session, messages, stopped))
+            future.set_result(self._answer(session, messages))
         except UserError as error:
             # Some servers repeat the key in their messages.
-            future.set_exception(UserError(str(error).replace(key, "***") if key else str(error)))
+            future.set_exception(UserError(str(error).replace(self._key, "***") if self._key else str(error)))
         # The caller raises any other failure.
         except BaseException as error:
             future.set_exception(error)
         finally:
-            sessions.put(session)
+            self._sessions.put(session)
 
-    def _answer(self, session: requests.Session, messages: Sequence[Json], stopped: threading.Event) -> str:
+    def _answer(self, session: requests.Session, messages: Sequence[Json]) -> str:
         """Returns the answer to a conversation, after repeated attempts if need be."""
-        body = {"model": self.model, "messages": list(messages), "temperature": self.temperature}
-        data, pause, failure = json.dumps(body).encode(), self.pause, _FailureForATimeError("")
-        for attempt in range(self.attempts):
+        endpoint = self._endpoint
+        pause, failure = endpoint.pause, _TransientError("")
+        for attempt in range(endpoint.attempts):
             if attempt:
-                stopped.wait(min(max(pause, failure.pause), _LONGEST_PAUSE))
+                self._stopped.wait(min(max(pause, failure.pause), _LONGEST_PAUSE))
                 pause *= 2
-            if stopped.is_set():
+            if self._stopped.is_set():
                 break
             try:
-                return self._attempt(session, data)
-            except _FailureForATimeError as error:
+                return self._attempt(session, messages)
+            except _TransientError as error:
                 failure = error
-        problem = f"{self.address} {failure} in the last of {self.attempts} attempts"
+        problem = f"{endpoint.address} {failure} in the last of {endpoint.attempts} attempts"
         raise UserError(f"{problem}; run the command again when the server answers")
 
-    def _attempt(self, session: requests.Session, data: bytes) -> str:
+    def _attempt(self, session: requests.Session, messages: Sequence[Json]) -> str:
         """Returns the answer of one attempt.
 
-        Raises _FailureForATimeError if another attempt may succeed, and UserError if the server refuses."""
+        Raises _TransientError if another attempt may succeed, and UserError if the server refuses."""
+        # Request.
+        endpoint, limit = self._endpoint, self._limit
+        body: Json = {"model": endpoint.model, "messages": list(messages)}
+        body |= {"temperature": endpoint.temperature, limit: endpoint.most_tokens}
+        options: Json = {"timeout": endpoint.timeout, "stream": True, "allow_redirects": False}
+
         # Status and body, within the time.
-        end = time.monotonic() + self.timeout
+        end = time.monotonic() + endpoint.timeout
         try:
-            with session.post(
-                self.address, data=data, timeout=self.timeout, stream=True, allow_redirects=False
-            ) as response:
+            with session.post(endpoint.address, data=json.dumps(body).encode(), **options) as response:
                 status, content = response.status_code, self._content(response, end)
                 pause = response.headers.get("Retry-After", "")
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise _FailureForATimeError(f"does not answer within {self.timeout:g} s") from None
+            raise _TransientError(f"does not answer within {endpoint.timeout:g} s") from None
         except requests.exceptions.InvalidHeader:
             raise UserError(f"the variable {KEY} holds no key that can be sent; set it again") from None
+        except _BAD_ADDRESS as error:
+            raise UserError(
+                f"{endpoint.address} is no address that can be used ({error}); correct --url"
+            ) from None
         except requests.exceptions.ConnectionError as error:
-            raise _FailureForATimeError(f"cannot be reached ({_cause(error)})") from None
+            raise _TransientError(f"cannot be reached ({_cause(error)})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _FailureForATimeError(f"cuts its answer ({_cause(error)})") from None
+            raise _TransientError(f"cuts its answer ({_cause(error)})") from None
 
         # Answer.
         parsed = _parsed(content)
         if status in _RETRIED or status >= 500:
             seconds = float(pause) if pause.isascii() and pause.isdigit() else 0.0
-            raise _FailureForATimeError(f"answers {status} ({_words(parsed, content)})", seconds)
+            raise _TransientError(f"answers {status} ({_words(parsed, content)})", seconds)
+        if status == 400 and limit == _LIMITS[0] and _LIMITS[1] in _words(parsed, content):
+            self._limit = _LIMITS[1]
+            return self._attempt(session, messages)
         if status != 200:
-            problem = f"{self.address} answers {status} ({_words(parsed, content)})"
+            problem = f"{endpoint.address} answers {status} ({_words(parsed, content)})"
             raise UserError(f"{problem}; {self._advice(status)}")
         return _answer_of(parsed, content)
 
     def _content(self, response: requests.Response, end: float) -> bytes:
         """Returns the body of a response.
 
-        Raises _FailureForATimeError if it has not come at the time `end`, or is too long."""
+        Raises _TransientError if it has not come at the time `end`, or is too long."""
         content = b""
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
             content += chunk
             if time.monotonic() > end:
-                raise _FailureForATimeError(f"does not end its answer within {self.timeout:g} s")
+                raise _TransientError(f"does not end its answer within {self._endpoint.timeout:g} s")
             if len(content) > _MOST:
-                raise _FailureForATimeError(f"sends more than {_MOST:,} bytes")
+                raise _TransientError(f"sends more than {_MOST:,} bytes")
         return content
 
     def _advice(self, status: int) -> str:
@@ -197,16 +221,12 @@ class Endpoint:
         if status in (401, 403):
             return f"set the variable {KEY} to a key of this server"
         if status == 404 or status < 400:
-            return f"correct --url, which usually ends in /v1, or --model {self.model}"
-        return f"correct --model {self.model} or the prompt; {self._listed()}"
-
-    def _listed(self) -> str:
-        """Returns the sentence that says where a server lists its models."""
-        return f"{self.address.partition('?')[0].removesuffix(_PATH)}/models lists the server's models"
+            return f"correct --url, which usually ends in /v1, or --model {self._endpoint.model}"
+        return f"correct --model {self._endpoint.model} or the prompt; {self._endpoint.models()}"
 
 
-class _FailureForATimeError(Exception):
-    """A failed attempt that is repeated, after at least `pause` seconds."""
+class _TransientError(Exception):
+    """A failure of an attempt that is repeated, after at least `pause` seconds."""
 
     def __init__(self, problem: str, pause: float = 0.0) -> None:
         super().__init__(problem)
@@ -245,11 +265,11 @@ def _session(key: str) -> requests.Session:
 
 
 def _answer_of(parsed: Any, content: bytes) -> str:
-    """Returns the text of a completion. Raises _FailureForATimeError if there is none.
+    """Returns the text of a completion. Raises _TransientError if there is none.
 
     Raises UserError if the model declined to answer."""
     if parsed is None:
-        raise _FailureForATimeError(f"sends JSON that is cut or none ({_shortened(_text(content))})")
+        raise _TransientError(f"sends JSON that is cut or none ({_shortened(_text(content))})")
     try:
         completion = parsed["choices"][0]["message"]
         answer, refusal = completion["content"], completion.get("refusal")
@@ -259,7 +279,7 @@ def _answer_of(parsed: Any, content: bytes) -> str:
         return answer
     if isinstance(refusal, str):
         raise UserError(f"the model declines to answer ({_shortened(refusal)}); change the prompt")
-    raise _FailureForATimeError(f"sends no completion ({_words(parsed, content)})")
+    raise _TransientError(f"sends no completion ({_words(parsed, content)})")
 
 
 def _words(parsed: Any, content: bytes) -> str:

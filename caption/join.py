@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import webdataset as wds
 
+from caption import blending
+from caption.blending import Blend, Columns
 from caption.table import CaptionSet, text_vectors, vectors
 from synth.errors import UserError
 from synth.images.codecs import rgb
@@ -56,6 +58,7 @@ def dataset(
     size: int | None = None,
     shuffle: int = 1000,
     seed: int = 0,
+    blend: str | None = None,
     nodesplitter: Splitter | None = wds.split_by_node,
     workersplitter: Splitter | None = wds.split_by_worker,
 ) -> JoinedDataset:
@@ -69,6 +72,9 @@ def dataset(
     order of an epoch is a function of the seed. Nodes and workers share the shards of an epoch, so each
     sample comes once, but their numbers of samples may differ.
 
+    `blend`, such as "blend:0.95,long", adds `text`: a synthetic caption or the ground truth, by (seed, index,
+    epoch). caption/blending.py describes its forms.
+
     Raises UserError if a set is not finished, if the tables belong to other shards, or if a column is
     unknown. Iteration raises UserError if a file is missing or damaged, or a table has other keys than its
     shard."""
@@ -81,7 +87,9 @@ def dataset(
             raise UserError(f"the tables of {captions} have no column {name!r}; known are {known}")
     if shuffle < 0:
         raise UserError(f"shuffle is {shuffle}; give the samples of the buffer, or 0 for the set's order")
-    join = _Join(shard_set, caption_set, names, size, shuffle, seed)
+    blended = Blend.parse(blend) if blend is not None else None
+    sources = blended.columns(caption_set, vectors=False) if blended else None
+    join = _Join(shard_set, caption_set, names, size, shuffle, seed, blended, sources)
     return JoinedDataset(join, nodesplitter, workersplitter)
 
 
@@ -93,6 +101,8 @@ class _Opened(NamedTuple):
     url: str
     tar: MappedShard
     columns: dict[str, np.ndarray | list[Any]]  # by name, a value for each row
+    synthetic: list[list[str]]  # captions of each row, or empty
+    truth: list[list[str]]
 
 
 @dataclass
@@ -105,6 +115,8 @@ class _Join:
     size: int | None
     buffer: int
     seed: int
+    blend: Blend | None = None
+    sources: Columns | None = None  # of the blend
     epoch: int = 0  # of the next iteration
 
     def shards(self) -> Iterator[Json]:
@@ -147,15 +159,31 @@ class _Join:
             for name, values in opened.columns.items():
                 value = values[row]
                 sample[name] = value.astype(np.float32) if isinstance(value, np.ndarray) else value
+            if self.blend:
+                sample["text"] = self._text(self.blend, opened, row)
             yield sample
+
+    def _text(self, blend: Blend, opened: _Opened, row: int) -> str:
+        """Returns the text of a visit. Raises UserError if its source has none."""
+        first = self.shard_set.shards[opened.number].first
+        [chances] = blending.chances(self.seed, [first + row], opened.epoch)
+        synthetic, truth = (rows[row] if rows else [] for rows in (opened.synthetic, opened.truth))
+        text = blend.text(lambda: opened.tar.metadata(row), synthetic, truth, chances)
+        if text is None:
+            problem = f"sample {opened.tar.keys[row]} of {opened.url} has no caption"
+            raise UserError(f"{problem}; leave blend out, or select the samples that have both texts")
+        return text
 
     def _open(self, shard: Json) -> _Opened:
         """Opens a shard and the named columns of its table, and compares their keys."""
         number, tables = shard["number"], _in_this_process(self.caption_set)
         tar = _in_this_process(self.shard_set).mapped(self.shard_set.shards[number])
-        table = tables.read(tables.parts[number], self.columns, tar.keys)
+        sources = self.sources or Columns("", "")
+        names = dict.fromkeys((*self.columns, *filter(None, sources)))
+        table = tables.read(tables.parts[number], list(names), tar.keys)
         columns = {name: _values(table[name], tables.dimensions) for name in self.columns}
-        return _Opened(shard["epoch"], number, shard["url"], tar, columns)
+        texts = [table[name].to_pylist() if name else [] for name in sources]
+        return _Opened(shard["epoch"], number, shard["url"], tar, columns, *texts)
 
 
 def _values(column: pa.ChunkedArray, dimensions: int) -> np.ndarray | list[Any]:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import card, encoders, table_folder, worker
+from caption import card, drafts, encoders, table_folder, worker
 from caption.captioners import Captioner, EndpointCaptioner, FolderCaptioner
 from caption.endpoint import Endpoint
 from caption.pseudo import Xi
-from caption.sentences import attributes
+from caption.sentences import attributes, names
 from caption.table import KIND, Rows, TableWriter
 from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
@@ -54,6 +54,7 @@ class CaptionRequest:
     device: str = "auto"
     precision: str = "auto"
     text_embeddings: bool = False
+    names: bool = False  # bare names of formula pictures, with all embeddings of texts
     overwrite: bool = False
     ray_address: str | None = None
     captioner: str | None = None  # folder of an image-to-text model; None: no synthetic captions
@@ -178,7 +179,8 @@ class _Captioning(Work):
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
         self._source = encoders.find(request.encoder)
         self.captioner = _captioner(request, self._device)
-        by = f"{self._source.name}-recaptioned-{self.captioner.name}" if self.captioner else self._source.name
+        by = f"{self._source.name}-names" if request.names else self._source.name
+        by = f"{by}-recaptioned-{self.captioner.name}" if self.captioner else by
         storage = table_folder.to_write(request.out or places.tables(self._name, by))
 
         # Encoder. Its precision depends on existing tables and some pictures.
@@ -188,6 +190,9 @@ class _Captioning(Work):
 
         # Everything that decides the bytes of the tables.
         formula = is_formula(self._probes[0]) and not self._probes[0].captions
+        if request.names and not formula:
+            problem = f"the pictures of {request.shards} have no bare names, as they are no formula pictures"
+            raise UserError(f"{problem}; leave --names out")
         identity = {
             "kind": KIND,
             "law": LAW,
@@ -198,10 +203,12 @@ class _Captioning(Work):
             "dimensions": self._encoder.dimensions,
             "xi": xi,
             "seed": request.seed,
-            "sentences": attributes.LAW if formula else 0,
-            "text_embeddings": request.text_embeddings or not formula,
+            "sentences": attributes.law(self._probes[0].metadata["family"]) if formula else 0,
+            "text_embeddings": request.text_embeddings or request.names or not formula,
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
+        if request.names:
+            identity["names"] = names.LAW
         if self.captioner:
             identity["captioner"] = self.captioner.identity
 
@@ -246,6 +253,7 @@ class _Captioning(Work):
                 text_embeddings=texts,
                 metadata={},
                 synthetic=self.captioner is not None,
+                names=self._request.names,
             ) as writer:
                 while done < len(self._probes) and time.process_time() - start < _PROBE_SECONDS:
                     batch = self._probes[done : done + _PROBED_AT_ONCE]
@@ -287,6 +295,11 @@ class _Captioning(Work):
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         folder = f"{table_folder.NAME}/" if table_folder.is_apart(self.storage) else ""
         return card.files(manifest, folder)
+
+    def close(self, state: State, run: Json) -> None:
+        if self.captioner:
+            drafts.remove(self.storage)
+        super().close(state, run)
 
     def is_closed(self, manifest: Json) -> bool:
         return bool(manifest.get("shards", {}).get("digest") == self._shard_set.digest)

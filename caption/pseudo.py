@@ -21,7 +21,8 @@ _FORMS = "a number, lafite (3, the mixture of LAFITE's code) or cos:C (the xi wi
 # A larger xi leaves nothing of the image in float32.
 _MOST = 1_000_000
 _KEY_BITS = 64
-_UNIFORM = 1  # a second use of randomness; noise is use 0
+# Uses of randomness; noise is use 0.
+UNIFORM, BLENDING = 1, 2
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.n
     return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in streams])
 
 
-def uniform(seed: int, indices: Iterable[int], draw: int, count: int) -> np.ndarray:
+def uniform(seed: int, indices: Iterable[int], draw: int, count: int, use: int = UNIFORM) -> np.ndarray:
     """Returns numbers in [0, 1) of the same visits, independent of their noise: float64 (N, count)."""
-    return np.stack([stream.random(count) for stream in _streams(seed, indices, draw, _UNIFORM)])
+    return np.stack([stream.random(count) for stream in _streams(seed, indices, draw, use)])
 
 
 def pseudo_caption(image: Any, eps: Any, xi: Any) -> Any:

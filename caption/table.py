@@ -8,6 +8,12 @@
     text_embedding    list<halffloat[D]>     of the captions, unit length; only with --text-embeddings or
                                              human captions
 
+Tables of formula pictures that are made with --names have two more columns, the ground truth of
+caption/blending.py:
+
+    name              list<string>           the bare name of the picture, one of each sample
+    name_embedding    list<halffloat[D]>     of these names, unit length
+
 Tables of `recaption` have two more columns:
 
     synthetic_caption     list<string>           the captions of a captioner, one of each sample
@@ -39,6 +45,7 @@ ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 
 _TEXT = "text_embedding"
+_NAMES = ("name", "name_embedding")
 _SYNTHETIC = ("synthetic_caption", "synthetic_embedding")
 _DIGEST = "manifest_digest"
 _AGAIN = "remove it and repeat the command that made the tables"
@@ -57,6 +64,8 @@ class Rows(NamedTuple):
     text_embedding: Sequence[np.ndarray] | None  # float16 (captions of the row, D) each
     synthetic_caption: Sequence[Sequence[str]] | None = None  # of a captioner
     synthetic_embedding: Sequence[np.ndarray] | None = None  # float16 (its captions of the row, D) each
+    name: Sequence[Sequence[str]] | None = None  # of formula pictures
+    name_embedding: Sequence[np.ndarray] | None = None  # float16 (1, D) each
 
 
 class TableWriter:
@@ -73,12 +82,14 @@ class TableWriter:
         text_embeddings: bool,
         metadata: dict[str, str],
         synthetic: bool = False,
+        names: bool = False,
     ) -> None:
-        self._path, self._schema = path, _schema(dimensions, text_embeddings, synthetic, metadata)
+        self._path = path
+        self._schema = _schema(dimensions, text_embeddings, synthetic, metadata, names=names)
         self._waiting: list[pa.RecordBatch] = []
 
         # Compression and dictionaries cost time and save nothing for vectors.
-        texts = ("key", "index", "caption", _SYNTHETIC[0])
+        texts = ("key", "index", "caption", _NAMES[0], _SYNTHETIC[0])
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
@@ -111,9 +122,11 @@ class TableWriter:
         ]
         if rows.text_embedding is not None:
             columns.append(_lists_of_vectors(rows.text_embedding, rows.image_embedding.shape[1]))
-        if rows.synthetic_caption is not None and rows.synthetic_embedding is not None:
-            columns.append(pa.array(rows.synthetic_caption, pa.list_(pa.string())))
-            columns.append(_lists_of_vectors(rows.synthetic_embedding, rows.image_embedding.shape[1]))
+        pairs = (rows.name, rows.name_embedding), (rows.synthetic_caption, rows.synthetic_embedding)
+        for lists, embedded in pairs:
+            if lists is not None and embedded is not None:
+                columns.append(pa.array(lists, pa.list_(pa.string())))
+                columns.append(_lists_of_vectors(embedded, rows.image_embedding.shape[1]))
         arrays = [column.cast(field.type) for column, field in zip(columns, self._schema, strict=True)]
 
         # Row group.
@@ -156,8 +169,8 @@ class CaptionSet:
     @property
     def columns(self) -> list[str]:
         """The names of the tables' columns."""
-        synthetic = "captioner" in self.identity
-        return _schema(self.dimensions, self.identity["text_embeddings"], synthetic, {}).names
+        synthetic, names = "captioner" in self.identity, "names" in self.identity
+        return _schema(self.dimensions, self.identity["text_embeddings"], synthetic, {}, names=names).names
 
     def require_made_for(self, shard_set: ShardSet) -> None:
         """Raises UserError if the tables belong to another set of shards, or to this one before it grew."""
@@ -241,6 +254,8 @@ def read_table(
         advice = f"`python -m caption captions SHARDS --text-embeddings` adds {_TEXT} to sentences"
         if missing[0] in _SYNTHETIC:
             advice = "`python -m caption recaption SHARDS` makes tables with captions of a captioner"
+        if missing[0] in _NAMES:
+            advice = "`python -m caption captions SHARDS --names` makes tables with names"
         raise UserError(f"{name} has no column {missing[0]}; {advice}")
     if keys is not None:
         _require_keys(name, table["key"].to_pylist(), keys)
@@ -302,7 +317,14 @@ def _require_keys(name: str, table_keys: Sequence[str], shard_keys: Sequence[str
         raise UserError(f"{name} and {shard} do not agree: {problem}; {_AGAIN}")
 
 
-def _schema(dimensions: int, text_embeddings: bool, synthetic: bool, metadata: dict[str, str]) -> pa.Schema:
+def _schema(
+    dimensions: int,
+    text_embeddings: bool,
+    synthetic: bool,
+    metadata: dict[str, str],
+    *,
+    names: bool = False,
+) -> pa.Schema:
     # Types.
     vector = pa.list_(pa.field("element", pa.float16(), nullable=False), dimensions)
     texts = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -314,9 +336,9 @@ def _schema(dimensions: int, text_embeddings: bool, synthetic: bool, metadata: d
     fields.append(pa.field("caption", texts, nullable=False))
     if text_embeddings:
         fields.append(pa.field(_TEXT, vectors_of_texts, nullable=False))
-    if synthetic:
-        types = (texts, vectors_of_texts)
-        fields += [pa.field(name, kind, nullable=False) for name, kind in zip(_SYNTHETIC, types, strict=True)]
+    for pair in ([_NAMES] if names else []) + ([_SYNTHETIC] if synthetic else []):
+        fields.append(pa.field(pair[0], texts, nullable=False))
+        fields.append(pa.field(pair[1], vectors_of_texts, nullable=False))
     return pa.schema(fields, metadata=metadata)
 
 

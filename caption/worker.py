@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from caption import captioners, encoders, table_folder
+from caption import drafts, encoders, table_folder
 from caption.captioners import Captioner
 from caption.encoders import Encoder
 from caption.pseudo import noise, pseudo_caption
-from caption.sentences import attributes
+from caption.sentences import attributes, names
 from caption.table import Rows, TableWriter, metadata
 from synth.errors import UserError
 from synth.sets import ledger, shards
@@ -69,18 +69,25 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     # Table.
     fields = metadata(identity, job.part.content["shard"], job.manifest_digest)
     texts = identity["text_embeddings"]
-    synthetic = job.captioner is not None
+    synthetic, named = job.captioner is not None, "names" in identity
     with (
         storage.staged(job.part.file) as path,
         TableWriter(
-            path, encoder.dimensions, text_embeddings=texts, metadata=fields, synthetic=synthetic
+            path,
+            encoder.dimensions,
+            text_embeddings=texts,
+            metadata=fields,
+            synthetic=synthetic,
+            names=named,
         ) as writer,
     ):
         first, device = job.part.first, encoder.device.type
         samples = _decoded(shard_set, job.shard, device)
-        pairs = captioners.captions(job.captioner, samples) if job.captioner else ((s, "") for s in samples)
+        pairs: Iterator[tuple[Sample, str]] = ((sample, "") for sample in samples)
+        if job.captioner:
+            pairs = drafts.captions(job.captioner, samples, storage, job.part)
         for pairs_of_batch in _batched(pairs, BATCH[device]):
-            batch, answers = [sample for sample, _ in pairs_of_batch], [text for _, text in pairs_of_batch]
+            batch, answers = (list(column) for column in zip(*pairs_of_batch, strict=True))
             captioned = caption(encoder, batch, first, identity, answers if synthetic else None)
             writer.add(captioned.rows)
             first, cut = first + len(batch), cut + captioned.cut
@@ -121,6 +128,9 @@ def caption(
     captions = [captions_of(sample) for sample in samples]
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
     rows = Rows([s.key for s in samples], first, image, pseudo, captions, embedded)
+    if "names" in identity:
+        bare = [[names.name(sample.metadata)] for sample in samples]
+        rows = rows._replace(name=bare, name_embedding=_texts(encoder, bare)[0])
     if synthetic is None:
         return CaptionedRows(rows, cut)
 

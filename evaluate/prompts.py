@@ -24,7 +24,7 @@ from synth.settings import digest
 from train import checkpoint
 from train.runs import Run
 from train.sampling import draw as sampling
-from train.sampling.draw import Texts, require_drawing
+from train.sampling.draw import require_drawing
 
 # The note of a figure that the run was trained towards.
 TRAINED_TOWARDS = "computed by the encoder that made the run's captions: it was trained towards this number"
@@ -102,8 +102,9 @@ def draw(run: Run, folder: Path, prompts: Prompts, *, seed: int, device: str) ->
     Raises UserError if the model draws none."""
     # Drawing.
     require_drawing(run.model, str(run.path))
-    texts = Texts(torch.from_numpy(prompts.vectors).to(device))
-    drawing = sampling.drawing(run.load(folder, device), texts, seed=seed)
+    model = run.load(folder, device)
+    texts = sampling.texts_of(model, prompts.texts, torch.from_numpy(prompts.vectors), device)
+    drawing = sampling.drawing(model, texts, seed=seed)
 
     # Identity of the pictures.
     identity = {"checkpoint": checkpoint.digest(folder), "prompts": prompts.digest, **drawing.identity}

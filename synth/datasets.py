@@ -1,4 +1,4 @@
-"""The table of named data sets: presets of families (synth/families).
+"""DOOR. The table of named data sets: presets of families (synth/families).
 
 The module also draws the parameters of their pictures.
 """
@@ -64,6 +64,7 @@ _WITH_LINES = "coloured fractals on black, cut by lines"
 _OBJECTS = "one to six objects over a backdrop, every fact known"
 _FLAT_OBJECTS = "one to three flat objects with gaps between them, every fact known"
 _ORIGINAL = "grey fractals of the original FractalDB"
+_NOISE = "noise of two or three colours with the power spectrum 1 / f^a, a from 0.5 to 1.5"
 
 _TABLE = (
     DataSet("visual_atoms", "visual_atoms", {}, _ATOMS),
@@ -75,6 +76,7 @@ _TABLE = (
     DataSet("shaders", "shaders", {}, _SHADERS),
     DataSet("shaders21k", "imported_shaders", {}, _IMPORTED),
     DataSet("fractaldb", "fractaldb", {}, _ORIGINAL),
+    DataSet("noise", "noise", {}, _NOISE),
     DataSet("scenes", "scenes", {}, _OBJECTS),
     DataSet("scenes_flat", "scenes", _FLAT, _FLAT_OBJECTS),
 )

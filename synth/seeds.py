@@ -1,4 +1,4 @@
-"""Random streams: the only source of randomness.
+"""DOOR. Random streams: the only source of randomness.
 
 Every random number of a picture is word i of a counter stream with the key (seed, name, class, instance). A
 word is a pure function of key and counter. So any number of workers can draw pictures in any order, and

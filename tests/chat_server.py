@@ -8,6 +8,7 @@ of exnihilo. It prints its port. The first part of a path chooses its manners:
     /v1                 answers
     /KIND/v1            fails the first two attempts of each request in that manner, then answers
     /always-KIND/v1     fails each attempt
+    /quota-N/v1         answers N requests, then refuses
 
 KIND is one of 429, 500, stall, half, cut, text, drip, refuse (401), redirect and empty (an empty answer).
 /moody/v1 takes turns: 500, stall, half.
@@ -90,6 +91,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.server.pause)
         always = manner.startswith("always-")
         kind = manner.removeprefix("always-") if always or turn < 2 else ""
+        if manner.startswith("quota-"):
+            kind = "refuse" if self.server.counts[self.path] > int(manner.removeprefix("quota-")) else ""
         if kind == "moody":
             kind = MOODS[hashlib.sha256(body).digest()[0] % len(MOODS)]
         self._answer(kind, completion)
@@ -149,8 +152,10 @@ def _completion(headers: Any, request: Any) -> dict[str, Any]:
         raise RefusedError("Content-Type must be application/json")
     if not isinstance(request, dict) or not isinstance(request.get("model"), str):
         raise RefusedError("you must provide a model parameter")
-    unknown = request.keys() - {"model", "messages", "temperature", "max_tokens", "seed", "n", "top_p"}
-    if unknown:
+    known = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "seed", "n", "top_p"}
+    if request["model"].startswith("new") and "max_tokens" in request:
+        raise RefusedError("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    if unknown := request.keys() - known:
         raise RefusedError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
     if not 0 <= request.get("temperature", 1) <= 2:
         raise RefusedError("temperature must be 0 to 2")

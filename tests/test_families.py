@@ -16,6 +16,7 @@ from synth.families import (
     fractaldb,
     fractals,
     imported_shaders,
+    noise,
     scenes,
     shaders,
     visual_atoms,
@@ -28,7 +29,7 @@ from tests.kit import make_small
 
 # The type checker holds these modules against the contract.
 FRACTALS: list[Family] = [fractals, fractal_scenes, fractaldb]
-FAMILIES: list[Family] = [*FRACTALS, visual_atoms, shaders, imported_shaders, scenes]
+FAMILIES: list[Family] = [*FRACTALS, visual_atoms, shaders, imported_shaders, noise, scenes]
 VETTED: list[Vetted] = [shaders, imported_shaders]
 
 

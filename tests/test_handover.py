@@ -6,23 +6,31 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional
 
 from caption import encoders
-from tests.kit import invoke, json_lines, states
+from caption.torchvision_ops import declare
+from synth.errors import UserError
+from synth.sets import checksums
+from synth.sets.shards import ShardSet
+from tests import kit_snapshots
+from tests.kit import ROOT, invoke, json_lines, states, tar_hashes, write
 from tests.kit_train import SETTINGS, quiet
-from train import export, runs
+from train import checkpoint, export, onnx_file, provenance, runs, snapshots
 from train.cli import app
 from train.model import Texts
+from train.models import stylegan2
 from train.sampling import draw
 from train.start import TrainRequest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 FILES = [
     "COMMITTED",
@@ -83,7 +91,6 @@ def lines_of(card: str) -> str:
     return card.partition("```python\n")[2].partition("```")[0]
 
 
-@pytest.mark.slow
 def test_five_lines_of_the_card_draw_the_pictures_of_train_sample_without_a_checkout(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -150,13 +157,144 @@ def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_al
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "older", check=True)
 
 
+def test_an_addition_that_was_interrupted_is_completed(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "exported")
+    monkeypatch.setattr(onnx_file, "of", lambda _: b"a model")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checksums, "document", interrupt)
+        export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    (tmp_path / "exported/.model.py.0123abcd.tmp").write_text("of a killed writer")
+    monkeypatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
+    export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == sorted([*FILES, "model.onnx"])
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "exported", check=True)
+
+
+def interrupt(*_: object) -> bytes:
+    raise KeyboardInterrupt
+
+
 def test_an_export_of_an_export_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     export.export(str(folder), str(tmp_path / "again"))
     for name in ("generator.safetensors", "model.py", "samples.png"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
-@pytest.mark.slow
+def edited(folder: Path, **entries: Any) -> None:
+    """Changes entries of a config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_the_shipped_encoder_goes_with_the_model_and_its_lines_work(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    source = encoders.find("nano")
+    edited(tmp_path / "run", encoder={"name": "elsewhere", "digest": source.sha256})
+    export.export(str(tmp_path / "run"), str(tmp_path / "exported"))
+    nano = ROOT / "data/nano"
+    assert tar_hashes(tmp_path / "exported/encoder", "") == tar_hashes(nano, "")
+    assert "  encoder/tokenizer.json\n" in (tmp_path / "exported/SHA256SUMS").read_text()
+    card = (tmp_path / "exported/README.md").read_text()
+    embed = lines_of(card.partition("## Draw")[2].partition("```python")[2]).replace(
+        "local-dir:", f"local-dir:{nano.parent}/"
+    )
+    names: dict[str, Any] = {}
+    declare()
+    exec(embed.replace("/encoder", "/nano"), names)
+    ours = encoders.load(source).texts(["a red star"])
+    assert np.allclose(names["vectors"].detach().numpy(), ours, atol=1e-5)
+
+
+def test_an_imported_snapshot_is_exported_and_its_card_says_what_is_unknown(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit_snapshots.stand_ins(monkeypatch)
+    file = kit_snapshots.write(tmp_path / "snapshot.pkl", kit_snapshots.snapshot())
+    snapshots.import_snapshot(str(file), str(tiny_encoder), str(tmp_path / "run"))
+    export.export(str(tmp_path / "run"), str(tmp_path / "exported"))
+    assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == FILES
+    card = (tmp_path / "exported/README.md").read_text()
+    assert 'license: "unknown"' in card and "imported from snapshot.pkl, sha256" in card
+    assert "the training data of snapshot.pkl, which the file does not name | unknown | unknown |" in card
+    with Image.open(tmp_path / "exported/samples.png") as sheet:
+        assert sheet.width > 4 * 128  # of prompts, since there are no tables
+
+
+def test_without_tables_and_encoder_there_is_no_sample_grid(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    metadata = json.loads((trained / "config.json").read_text())
+    moved = {"url": str(tmp_path / "moved")}
+    edited(
+        tmp_path / "run",
+        encoder={**metadata["encoder"], "name": str(tmp_path / "gone")},
+        shards={**metadata["shards"], **moved},
+        captions={**metadata["captions"], **moved},
+    )
+    with pytest.raises(UserError, match="the encoder nano has other weights"):
+        export.export(str(tmp_path / "run"), str(tmp_path / "exported"), encoder="nano")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    export.export(str(tmp_path / "run"), str(tmp_path / "exported"))
+    assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == FILES[:-1]
+    card = (tmp_path / "exported/README.md").read_text()
+    assert "samples.png" not in card and 'license: "unknown"' in card
+
+
+def test_a_model_is_as_free_as_all_that_it_was_trained_on(
+    trained: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    manifest = json.loads((undisturbed / "manifest.json").read_text())
+    write(tmp_path / "set/manifest.json", json.dumps({**manifest, "licence": "CC BY 4.0"}))
+    real = {"url": str(tmp_path / "set"), "digest": ShardSet(str(tmp_path / "set")).digest, "dataset": "toy"}
+    newest = checkpoint.require(trained)
+    earlier = {"run": str(trained), "checkpoint": newest.name, "digest": checkpoint.digest(newest)}
+    edited(tmp_path / "run", shards=real, **{"from": earlier})
+    rows = provenance.data_of(runs.find(tmp_path / "run"))
+    assert [(row["name"], row["licence"]) for row in rows] == [
+        ("toy", "CC BY 4.0"),
+        ("visual_atoms", "CC0-1.0"),
+    ]
+    assert provenance.licence_of(rows).startswith("The weights are CC0-1.0 as far as they are ours")
+    assert provenance.licence_of(rows[1:]) == "CC0-1.0"
+
+    # A set or a run that has changed makes no claim.
+    edited(tmp_path / "run", shards={**real, "digest": "0"}, **{"from": {**earlier, "digest": "0"}})
+    rows = provenance.data_of(runs.find(tmp_path / "run"))
+    assert [row["licence"] for row in rows] == ["unknown", "unknown"] and provenance.licence_of(
+        rows
+    ) == "unknown"
+
+
+def test_a_model_that_draws_nothing_is_handed_over_without_code(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(stylegan2, "draw")
+    with pytest.raises(UserError, match="is a run of stylegan2, which draws no pictures"):
+        export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    export.export(str(trained), str(tmp_path / "exported"))
+    names = {p.name for p in (tmp_path / "exported").iterdir()}
+    assert names == set(FILES) - {"model.py", "samples.png"}
+    assert "The model draws no pictures." in (tmp_path / "exported/README.md").read_text()
+
+
+def test_onnx_that_cannot_be_written_is_refused_before_the_work(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("export", trained, "--onnx", "--out")
+    assert "--onnx needs a folder" in str(invoke(app, *command, tmp_path / "g.safetensors").exception)
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_file, "_PACKAGES", ("onnx", "no_such_package"))
+        sentence = "--onnx needs no_such_package; run `make .venv/.export`"
+        assert sentence in str(invoke(app, *command, tmp_path / "exported").exception)
+    monkeypatch.setattr(onnx_file, "_MOST_BYTES", 1000)
+    assert "an ONNX file holds 1,000; leave --onnx out" in str(
+        invoke(app, *command, tmp_path / "exported").exception
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_runtime_draws_the_same_pictures_for_any_number_of_texts(
     trained: Path, folder: Path, tmp_path: Path
 ) -> None:

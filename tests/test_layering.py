@@ -26,8 +26,20 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "checkout",
         "caches",
         "foreign",
+        "seeds",
+        "datasets",
     },
-    "caption": {"table", "join", "pseudo", "encoders", "contrast", "endpoint", "sentences"},
+    "caption": {
+        "table",
+        "join",
+        "pseudo",
+        "encoders",
+        "blending",
+        "contrast",
+        "endpoint",
+        "sentences",
+        "upsampling",
+    },
     "train": {"runs", "checkpoint", "sampling"},
 }
 

@@ -203,6 +203,21 @@ def test_it_is_sampled_by_the_command_of_the_page(house: Path, tiny_encoder: Pat
     assert json.loads(printed)["pictures"] == 4 and (house / "linear.png").exists()
 
 
+def test_it_is_handed_over_and_draws_without_the_checkout(linear: Toy, quiet: Path, tmp_path: Path) -> None:
+    code, _, errors = linear.run("-m", "train", "export", str(quiet), "--out", str(tmp_path / "exported"))
+    assert code == 0, errors
+    lines = """
+import model, torch
+
+drawer, texts = model.load(), model.Texts(torch.eye(4, 32))
+two, three = (drawer.draw(texts, seed=0, steps=steps) for steps in (2, 3))
+print(two.shape == (4, 3, 16, 16), torch.equal(two, three))
+"""
+    command = [sys.executable, "-c", lines]
+    drawn = subprocess.run(command, cwd=tmp_path / "exported", env={}, capture_output=True, text=True)
+    assert (drawn.stdout, drawn.stderr) == ("True False\n", "")
+
+
 def test_the_test_of_the_page_passes(house: Path) -> None:
     assert "1 passed" in run_in(house, TESTS)
     run_in(house, "python -m ruff check train/models/linear.py train/presets.py tests/test_linear.py")

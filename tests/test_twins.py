@@ -64,6 +64,8 @@ TWINS = {
     "test_scenes.test_coverage_is_that_of_dense_samples": "shapes: cover _placed",
     "test_scenes.test_cells_are_covered_as_by_their_twin": "shapes: cover_cells",
     "test_scenes.test_objects_are_painted_as_by_their_twin": "fillings: paint direction _second _height",
+    "test_noise.test_fields_are_those_of_numpys_transform": "noise: spectrum transform power",
+    "test_noise.test_pixels_are_mixed_as_by_their_twin": "noise: mix",
     "test_rows_are_turned_upright_as_by_numpy": "gl: _upright",
 }
 

@@ -46,8 +46,8 @@ def bundle(wanted: Sequence[Name]) -> str:
     # Reached statements of each module. The order of modules is that of their imports.
     modules: dict[str, _Module] = {}
     reached: dict[str, dict[ast.stmt, None]] = {}
-    for name in wanted:
-        _reach(name, modules, reached)
+    for root in wanted:
+        _reach(root, modules, reached)
 
     # One name, one thing.
     imports: dict[str, str] = {}
@@ -55,12 +55,12 @@ def bundle(wanted: Sequence[Name]) -> str:
     ordered = [modules[name] for name in _in_order(modules, reached)]
     for module in ordered:
         for statement in reached[module.name]:
-            for own in _defined(statement):
-                _require_single(owners, own, module.name)
+            for name in _defined(statement):
+                _require_single(owners, name, module.name)
             for used in _used(statement) & module.others.keys():
                 _require_single(imports, used, module.others[used])
-    for own in sorted(imports.keys() & owners.keys()):
-        raise ValueError(f"{own} is imported, and defined in {owners[own]}; rename one")
+    for name in sorted(imports.keys() & owners.keys()):
+        raise ValueError(f"{name} is imported, and defined in {owners[name]}; rename one")
     for line in sorted(imports.values()):
         if _package(line) not in (*PACKAGES, *sys.stdlib_module_names):
             raise ValueError(f"{line!r} is none of the packages {', '.join(PACKAGES)}; do without it")
@@ -90,61 +90,73 @@ def _imports(lines: Iterable[str]) -> str:
 
 def _reach(wanted: Name, modules: dict[str, _Module], reached: dict[str, dict[ast.stmt, None]]) -> None:
     """Adds the statement of a name, and those that it needs."""
-    module = modules.setdefault(wanted.module, _parsed(wanted.module))
-    name = wanted.name
-    if name in module.house:
-        return _reach(module.house[name], modules, reached)
-    statement = module.defined.get(name)
-    if statement is None:
-        raise ValueError(f"{wanted.module} defines no {name}")
-    statements = reached.setdefault(wanted.module, {})
-    if statement in statements:
-        return None
-    statements[statement] = None
-    for needed in _needs(module, statement):
-        _reach(needed, modules, reached)
-    return None
+    # Its statement, perhaps behind an import.
+    if wanted.module not in modules:
+        modules[wanted.module] = _parsed(wanted.module)
+    module = modules[wanted.module]
+    if wanted.name in module.house:
+        _reach(module.house[wanted.name], modules, reached)
+        return
+    if wanted.name not in module.defined:
+        raise ValueError(f"{wanted.module} defines no {wanted.name}")
+
+    # The names in it.
+    statement, statements = module.defined[wanted.name], reached.setdefault(wanted.module, {})
+    if statement not in statements:
+        statements[statement] = None
+        for needed in _needs(module, statement):
+            _reach(needed, modules, reached)
 
 
 def _needs(module: _Module, statement: ast.stmt) -> Iterator[Name]:
     """Yields the names of this checkout that a statement uses."""
     for node in ast.walk(statement):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            target = module.house.get(node.value.id)
-            if target and not target.name:
-                yield Name(target.module, node.attr)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             raise ValueError(f"{module.name} imports inside {_defined(statement)[0]}; import at its top")
+        local = node.arg if isinstance(node, ast.arg) else ""
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            local = node.id
+        if local in module.house and not module.house[local].name:
+            raise ValueError(f"{module.name} has a variable {local}, which hides its import; rename one")
+        if isinstance(node, ast.Attribute) and (name := _of_module(module, node)):
+            yield name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            target = module.house.get(node.id)
-            if target and target.name:
+            target = module.house.get(node.id, Name(module.name, node.id))
+            if target.name and (node.id in module.house or node.id in module.defined):
                 yield target
-            elif node.id in module.defined and not target:
-                yield Name(module.name, node.id)
 
 
 def _parsed(name: str) -> _Module:
-    """Returns a module with its names."""
+    """Returns a module with its names. Raises ValueError if its top has other statements than definitions."""
     source = _path(name).read_bytes()
     module = _Module(name, ast.parse(source), source.splitlines())
     for statement in module.tree.body:
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                words = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
-                module.others[alias.asname or alias.name.partition(".")[0]] = f"import {words}"
-        elif isinstance(statement, ast.ImportFrom) and statement.module:
-            for alias in statement.names:
-                here, words = alias.asname or alias.name, f"{alias.name} as {alias.asname}"
-                if statement.module.partition(".")[0] not in _HOUSE:
-                    kept = words if alias.asname else alias.name
-                    module.others[here] = f"from {statement.module} import {kept}"
-                elif _is_module(f"{statement.module}.{alias.name}"):
-                    module.house[here] = Name(f"{statement.module}.{alias.name}", "")
-                else:
-                    module.house[here] = Name(statement.module, alias.name)
-        else:
-            module.defined |= dict.fromkeys(_defined(statement), statement)
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            _add_imports(module, statement)
+        elif names := _defined(statement):
+            module.defined |= dict.fromkeys(names, statement)
+        elif ast.unparse(statement).splitlines()[0] != "if TYPE_CHECKING:" and not _is_text(statement):
+            raise ValueError(f"{name} has a statement in line {statement.lineno} that defines nothing")
     return module
+
+
+def _add_imports(module: _Module, statement: ast.Import | ast.ImportFrom) -> None:
+    """Adds the names of an import statement to those of a module."""
+    package = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
+    for alias in statement.names:
+        here, full = alias.asname or alias.name, package + alias.name
+        if not package or full.partition(".")[0] not in _HOUSE:
+            head = f"from {package[:-1]} " if package else ""
+            words = f"{alias.name} as {here}" if alias.asname else alias.name
+            module.others[here if package or alias.asname else here.partition(".")[0]] = (
+                f"{head}import {words}"
+            )
+        elif _path(full).is_file():
+            module.house[here] = Name(full, "")
+        elif alias.asname:
+            raise ValueError(f"{module.name} imports {full} as {here}; import it under its own name")
+        else:
+            module.house[here] = Name(package[:-1], alias.name)
 
 
 def _path(module: str) -> Path:
@@ -153,8 +165,9 @@ def _path(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _is_module(name: str) -> bool:
-    return _path(name).is_file()
+def _is_text(statement: ast.stmt) -> bool:
+    """Returns True for a docstring."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _package(line: str) -> str:
@@ -235,7 +248,7 @@ def _source(module: _Module, statement: ast.stmt) -> str:
     return b"\n".join(lines[first : statement.end_lineno]).decode()
 
 
-def _of_module(module: _Module, node: ast.Attribute) -> bool:
-    """Returns True for MODULE.NAME of a module of this checkout."""
+def _of_module(module: _Module, node: ast.Attribute) -> Name | None:
+    """Returns the name that MODULE.NAME stands for if MODULE is one of this checkout, else None."""
     target = module.house.get(node.value.id) if isinstance(node.value, ast.Name) else None
-    return target is not None and not target.name
+    return Name(target.module, node.attr) if target and not target.name else None

@@ -228,8 +228,11 @@ def restore_optimiser(
     for name, value in saved.items():
         parameter_name, _, key = name.rpartition(":")
         parameter = parameters[parameter_name]
-        if key != "step":
-            value = value.to(parameter.device, memory_format=torch.preserve_format)
+        if value.shape == parameter.shape:
+            # The order in memory decides the last bits of sums on a CPU.
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        elif key != "step":
+            value = value.to(parameter.device)
         optimiser.state[parameter][key] = value
 
 

@@ -13,6 +13,7 @@ from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
 
 if TYPE_CHECKING:
+    from train import runs
     from train.start import TrainRequest
 
 PROGRAM = "python -m train"
@@ -36,7 +37,7 @@ Images = Annotated[
 Precision = Annotated[str, options.text("--precision", "NAME", "auto, fp32 or bf16.")]
 Text = Annotated[
     str | None,
-    options.text("--text", "KIND", "Vector of a text: pseudo, stored, caption, synthetic or mix:SHARE."),
+    options.text("--text", "KIND", "Texts: pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE."),
 ]
 Encoder = Annotated[
     str | None,
@@ -187,6 +188,11 @@ def sample(
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
+    upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
+    url: Annotated[
+        str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
+    ] = None,
+    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
     encoder: Moved = None,
     device: Device = "auto",
 ) -> None:
@@ -204,8 +210,13 @@ def sample(
     from train.sampling import draw, grid
 
     Folder(str(Path(out).parent)).require_writable()
+    source = runs.find(run)
+    if upsample:
+        prompts = _upsampled(prompts, source, seed, url, model)
+    elif url or model:
+        raise UserError("--url and --model name who up-samples; give --upsample too, or leave them out")
     pictures = draw.sample(
-        runs.find(run),
+        source,
         prompts,
         n=n,
         seed=seed,
@@ -216,6 +227,26 @@ def sample(
     )
     grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
+
+
+def _upsampled(
+    prompts: list[str], run: "runs.Run", seed: int, url: str | None, model: str | None
+) -> list[str]:
+    """Returns the prompts with their unstated facts filled in, and shows them."""
+    from caption import upsampling
+    from caption.endpoint import Endpoint
+
+    if url:
+        endpoint = Endpoint(url, model or "")
+        full = [upsampling.by_endpoint(prompt, endpoint) for prompt in prompts]
+    elif model:
+        raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
+    else:
+        names = str(run.metadata["shards"]["dataset"]).split(" + ")
+        full = [upsampling.from_prior(prompt, names, seed) for prompt in prompts]
+    for prompt, text in zip(prompts, full, strict=True):
+        console.note(f"{prompt!r} becomes {text!r}")
+    return full
 
 
 @app.command(epilog=console.epilog("python -m train export runs/tiny --out for-others --onnx"))

@@ -40,7 +40,7 @@ ADDED: dict[str, Any] = {
 class Data:
     """The samples of a run, and the vectors of their texts."""
 
-    text: str = "pseudo"  # or stored, caption, synthetic, mix:SHARE
+    text: str = "pseudo"  # or stored, caption, synthetic, mix:SHARE, blend:SHARE
     xi: float = 0.25  # of pseudo-captions, equation 3
     caption_xi: float = 0.0  # the same noise on captions; LAFITE's program has 1/9
     fraction: float = 1.0  # of the set, chosen by the seed

@@ -82,7 +82,7 @@ def _write_folder(
 ) -> None:
     """Writes all files of an export. A new folder appears whole or not at all.
 
-    Leaves an equal export alone, but for files that it lacks."""
+    Of an equal export, writes only the files that it lacks."""
     # An equal export.
     digest, clock = checkpoint.digest(newest), run.images_seen(newest)
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from caption import encoders
@@ -15,7 +16,7 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
 from train import bundle, model, model_card, onnx_file, runs
 from train.bundle import Name
-from train.model import Loaded, Texts
+from train.model import Loaded
 from train.runs import Run
 from train.sampling import draw, grid
 from train.stream import captioned_sets
@@ -52,7 +53,7 @@ def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Dra
 class _Prompts(NamedTuple):
     """The texts of the sample grid."""
 
-    texts: Texts
+    vectors: np.ndarray  # float32 (N, D)
     captions: list[str]
 
 
@@ -62,31 +63,13 @@ def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> Non
     Raises UserError if the model's code does not stand alone, or if `encoder` is not that of the captions."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
-    there = storage.sizes()
-    listed = storage.read(checksums.NAME).decode() if checksums.NAME in there else ""
+    listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
     if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
         return
 
-    # Code and pictures.
-    loaded = run.load()
-    if hasattr(model.find(run.model), "draw"):
-        if model_card.MODEL not in there:
-            storage.write(model_card.MODEL, source_of(run.model).encode())
-        prompts = None if model_card.SAMPLES in there else _prompts(run, encoder)
-        if prompts:
-            storage.write(model_card.SAMPLES, _grid(loaded, prompts))
-    if onnx and model_card.ONNX not in there:
-        storage.write(model_card.ONNX, onnx_file.of(loaded))
-
-    # Encoder, card and checksums.
-    shipped = _shipped(run)
-    if shipped:
-        _copy(shipped, Folder(storage.join(model_card.ENCODER)))
-    if model_card.CARD not in there:
-        samples = model_card.SAMPLES in storage.sizes()
-        card = model_card.text(run, name, loaded, shipped=shipped is not None, samples=samples)
-        storage.write(model_card.CARD, card.encode())
-    storage.write(checksums.NAME, checksums.document({"parts": _digests(folder)}))
+    # One writer at a time. It clears the remains of killed ones.
+    with storage.exclusive():
+        _fill(run, storage, name, encoder, onnx=onnx)
 
 
 def source_of(name: str) -> str:
@@ -104,20 +87,41 @@ def source_of(name: str) -> str:
     return _HEAD.format(name=name) + code + _FOOT.format(names=names)
 
 
+def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bool) -> None:
+    """Writes the missing files, then SHA256SUMS."""
+    # The longest work comes first.
+    there, loaded = storage.sizes(), run.load()
+    if onnx and model_card.ONNX not in there:
+        storage.write(model_card.ONNX, onnx_file.of(loaded))
+
+    # Code and pictures.
+    if hasattr(model.find(run.model), "draw"):
+        if model_card.MODEL not in there:
+            storage.write(model_card.MODEL, source_of(run.model).encode())
+        prompts = None if model_card.SAMPLES in there else _prompts(run, encoder)
+        if prompts:
+            storage.write(model_card.SAMPLES, _grid(loaded, prompts))
+
+    # Encoder, card and checksums.
+    shipped = _shipped(run)
+    if shipped:
+        _copy(shipped, Folder(storage.join(model_card.ENCODER)))
+    if model_card.CARD not in there:
+        samples = model_card.SAMPLES in storage.sizes()
+        card = model_card.text(run, name, loaded, shipped=shipped is not None, samples=samples)
+        storage.write(model_card.CARD, card.encode())
+    storage.write(checksums.NAME, checksums.document({"parts": _digests(run.path)}))
+
+
 def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
     """Returns the texts of the sample grid: those of the run's tables, else some prompts.
 
     Returns None if the tables have moved and the encoder is missing."""
-    # Tables.
-    shards, captions = run.metadata["shards"], run.metadata["captions"] or {}
-    pairs = zip(shards.get("sets", [shards]), captions.get("sets", [captions]), strict=True)
-    try:
-        sets = [CaptionedSet(ShardSet(s["url"]), CaptionSet(c["url"])) for s, c in pairs]
-        if [c.digest for _, c in sets if c] == [c["digest"] for c in captions.get("sets", [captions])]:
-            vectors, texts = captioned_sets.stored_texts(sets, _PICTURES)
-            return _Prompts(Texts(torch.from_numpy(vectors)), texts)
-    except (KeyError, UserError):
-        pass
+    # Tables, if they are as the run saw them.
+    sets = _sets(run)
+    if sets:
+        stored, captions = captioned_sets.stored_texts(sets, _PICTURES)
+        return _Prompts(stored, captions)
 
     # Prompts.
     try:
@@ -127,14 +131,32 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
             raise
         return None
     repeats = _PICTURES // len(_PROMPTS)
-    texts = [prompt for prompt in _PROMPTS for _ in range(repeats)]
-    return _Prompts(Texts(torch.from_numpy(vectors).repeat_interleave(repeats, 0)), texts)
+    captions = [prompt for prompt in _PROMPTS for _ in range(repeats)]
+    return _Prompts(vectors.repeat(repeats, axis=0), captions)
+
+
+def _sets(run: Run) -> list[CaptionedSet]:
+    """Returns the sets of a run with their tables, or nothing if one has moved or changed."""
+    shards, captions = run.metadata["shards"], run.metadata["captions"]
+    if not captions:
+        return []
+    rows = captions.get("sets", [captions])
+    try:
+        sets = [
+            CaptionedSet(ShardSet(pictures["url"]), CaptionSet(tables["url"]))
+            for pictures, tables in zip(shards.get("sets", [shards]), rows, strict=True)
+        ]
+    except UserError:
+        return []
+    digests = [tables.digest for _, tables in sets if tables]
+    return sets if digests == [row["digest"] for row in rows] else []
 
 
 def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
     """Returns pictures of the texts as a PNG."""
     data = io.BytesIO()
-    pictures = draw.pictures(draw.drawing(loaded, prompts.texts, seed=0))
+    texts = draw.texts_of(loaded, prompts.captions, torch.from_numpy(prompts.vectors), "cpu")
+    pictures = draw.pictures(draw.drawing(loaded, texts, seed=0))
     grid.captioned(pictures, prompts.captions).save(data, "PNG")
     return data.getvalue()
 

@@ -22,7 +22,7 @@ from synth.sets import locks
 from synth.sets.storage import Folder, plain_errors
 from train import config, runs
 from train.loop import Grid, Tick, Trainer
-from train.model import Texts, find
+from train.model import find
 from train.runs import CONFIG
 from train.sampling import draw, grid
 from train.stream import captioned_sets
@@ -49,11 +49,11 @@ class Log:
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first)
 
         # Texts of the sample grids.
-        self._texts: Texts | None = None
+        self._vectors: torch.Tensor | None = None
         self._captions: list[str] = []
         if sets[0].captions:
             vectors, self._captions = captioned_sets.stored_texts(sets, _GRID)
-            self._texts = Texts(torch.from_numpy(vectors).to(device))
+            self._vectors = torch.from_numpy(vectors)
 
     def record(self, event: Tick | Grid, trainer: Trainer) -> str:
         """Records an event. Returns a line for a person, empty after a grid.
@@ -96,9 +96,10 @@ class Log:
 
         TensorBoard shows the pixels of the PNG."""
         model = trainer.loaded()
-        if self._texts is None or not hasattr(find(model.name), "draw"):
+        if self._vectors is None or not hasattr(find(model.name), "draw"):
             return
-        pictures = draw.pictures(draw.drawing(model, self._texts, seed=trainer.config.groups.training.seed))
+        texts = draw.texts_of(model, self._captions, self._vectors, self._device)
+        pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))
         file = self._run / SAMPLES / f"{trainer.images_seen:09d}.png"
         sheet = grid.captioned(pictures, self._captions)
         grid.save(file, sheet)

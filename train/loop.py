@@ -243,8 +243,9 @@ class Trainer:
             rows = slice(start, start + self._micro)
             pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype) / 127.5 - 1
             vectors = {n: v[rows].to(device, non_blocking=True).to(dtype) for n, v in batch.vectors.items()}
+            tokens = None if batch.tokens is None else batch.tokens[rows].to(device, non_blocking=True)
             numbers = range(first + start, first + start + len(pictures))
-            yield Micro(pictures, vectors, numbers, self.images_seen)
+            yield Micro(pictures, vectors, numbers, self.images_seen, tokens)
 
     def _next(self, batches: Iterator[Batch], place: Path) -> Batch | None:
         """Returns the next batch, or None if a rank received a signal.

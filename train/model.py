@@ -23,6 +23,15 @@ and, if it draws pictures from texts,
     draw(parts, start, texts, options, context)
                                   -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
 
+and, if it reads the words of texts,
+
+    tokeniser(config, survey)     -> Callable[[str], list[int]]: the tokens of a text. 0 stands behind its end
+    reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
+                                  Without it, vectors alone
+
+An exported folder holds the code that these reach in one file (train/bundle.py). So they use this checkout,
+torch, safetensors, numpy and the standard library alone, and import at the top of their modules.
+
 train/loop.py trains any such module. train/sampling/draw.py draws from it. train/runs.py opens its runs.
 
 Axes: N samples, V views of a sample, D dimensions of an embedding, R resolution.
@@ -111,6 +120,7 @@ class Needs:
     """Facts about a model that the loop must know before the networks exist."""
 
     tables: bool = True  # caption tables; False: shards alone are enough
+    vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
@@ -130,6 +140,8 @@ class Wanted:
     one_caption: bool = False  # all draws take the same one of the captions of a picture
     views: int = 1  # versions of a picture
     augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
+    # Returns the tokens of a caption, in the reader's process: it must pickle. None: no captions are read.
+    tokenise: Callable[[str], list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,7 @@ class Micro:
     vectors: Mapping[str, Tensor]  # (N, D) each, unit length
     numbers: range  # global sample numbers: every random number is a function of (seed, use, number)
     images_seen: int  # before this step
+    tokens: Tensor | None = None  # int64 (N, T) of captions, 0 behind the end; None: not wanted
 
 
 @dataclass(frozen=True)
@@ -183,9 +196,28 @@ class Model:
 
 @dataclass(frozen=True)
 class Texts:
-    """Prompts, in the forms that models read."""
+    """Prompts, in the forms that models read. At least one form is there."""
 
-    vectors: Tensor  # (N, D), unit length
+    vectors: Tensor | None = None  # (N, D), unit length
+    tokens: Tensor | None = None  # int64 (N, T), 0 behind the end
+
+    def __len__(self) -> int:
+        return len(self._form)
+
+    def __getitem__(self, rows: slice) -> "Texts":
+        forms = (self.vectors, self.tokens)
+        return Texts(*(form if form is None else form[rows] for form in forms))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the texts."""
+        return self._form.device
+
+    @property
+    def _form(self) -> Tensor:
+        form = self.vectors if self.vectors is not None else self.tokens
+        assert form is not None
+        return form
 
 
 @dataclass(frozen=True)

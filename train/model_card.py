@@ -79,11 +79,10 @@ def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -
 def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     """Returns the section about drawing."""
     encoder = run.metadata["encoder"]
-    sentence = _EMBED
-    if not shipped and encoder:
-        sentence = (
-            f"The encoder of its texts is {encoder['name']}, with weights of sha256 `{encoder['digest']}`."
-        )
+    sentence = _EMBED if shipped else "The run names no encoder of its texts."
+    if encoder and not shipped:
+        digest = f"Its weights have the sha256\n`{encoder['digest']}`."
+        sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
     return _DRAW.format(width=run.config.groups.model.text_dim, side=side, encoder=sentence)
 
 
@@ -110,4 +109,5 @@ def _data(rows: list[Json], licence: str) -> str:
         for row in rows
     )
     head = "## Data and licence\n\n| data | licence | digest of the manifest |\n| --- | --- | --- |"
-    return f"{head}\n{table}\n\nLicence of the weights: {licence}. model.py is Apache-2.0."
+    terms = licence if " " in licence else f"The licence of the weights is {licence}."
+    return f"{head}\n{table}\n\n{terms} model.py is Apache-2.0."

@@ -67,7 +67,13 @@ _COCO = {**_TENTH, **_KEPT, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 
 _BIRDS = {**_TENTH, **_KEPT, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
 _EMOJI = {**_NARROW, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
 
-_GAN = "stylegan2"
+_GAN, _DIFFUSION = "stylegan2", "diffusion"
+_WORDS = "a denoiser that reads words, by a vector or by cross-attention"
+_DIFFUSION_32 = {
+    "training.decay_from": 225_000,
+    "training.decay_to": 300_000,
+    **_periods(300_000, 2_000, 50_000, 25_000),
+}
 _HOURS = "0.1 on 2 cores"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
@@ -81,6 +87,7 @@ PRESETS = {
         Preset("lafite-256", _GAN, _LAFITE, "the same as LAFITE's program has it", "100", "13 GB"),
         Preset("small-64", _GAN, _SMALL, "a quarter of the side and of the channels", "5", "1.5 GB"),
         Preset("tiny-32", _GAN, _TINY, "for a laptop", _HOURS, "0.1 GB", _TINY_RESULT),
+        Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB"),
         Preset("coco-256", _GAN, _COCO, "fine-tuning on 10 % of MSCOCO", "10", "5 GB"),
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),

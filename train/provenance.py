@@ -45,7 +45,7 @@ def licence_of(rows: list[Json]) -> str:
     licences = {row["licence"] for row in rows}
     if licences == {_CC0}:
         return _CC0
-    return UNKNOWN if UNKNOWN in licences else _SHARED
+    return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
 
 
 def _licence(row: Json) -> str:

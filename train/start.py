@@ -111,7 +111,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         request.captions,
         tables=tables,
         encoder=request.encoder,
-        synthetic=Text.parse(_text(request, preset)).synthetic,
+        kind=Text.parse(_text(request, preset)).kind,
     )
     captions = sets[0].captions
     run_config = _configured(request, preset, captions, device)
@@ -141,7 +141,9 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if captions and run_config.needs.encoder:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
     prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out))
-    stream = prepared.stream(Wanted())
+    # The model's tokeniser needs its survey, so another one stands for it.
+    wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
+    stream = prepared.stream(wanted)
     stream.require_whole()
     samples = stream.order.samples
     if samples < ranks:
@@ -384,6 +386,10 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
     return newest, note
 
 
+def _no_tokens(text: str) -> list[int]:
+    return []
+
+
 def surveyed(prepared: Prepared) -> Json:
     """Returns the model's measurements of the set: the existing run's, else new ones.
 
@@ -391,7 +397,8 @@ def surveyed(prepared: Prepared) -> Json:
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
-    samples = captioned_sets.samples(prepared.sets, groups.model.resolution)
+    text = Text.parse(prepared.config.data.text)
+    samples = captioned_sets.samples(prepared.sets, groups.model.resolution, text.required_columns)
     return dict(module.survey(groups, samples)) if hasattr(module, "survey") else {}
 
 

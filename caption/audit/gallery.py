@@ -13,6 +13,8 @@ from synth.sets.records import Part
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 
+CAPTIONS = 1000  # of a captioner to count words of, as in the paper's table 4
+
 
 class TableRow(NamedTuple):
     """One row of a table."""
@@ -115,6 +117,18 @@ def pictures(shard_set: ShardSet, keys: Mapping[int, str]) -> dict[str, np.ndarr
                 )
             pixels[key] = shards.decode(key, files, name).pixels
     return pixels
+
+
+def synthetic_captions(tables: CaptionSet) -> dict[str, str]:
+    """Returns the first captions of the tables' captioner by key. They are none if it has no captioner."""
+    texts: dict[str, str] = {}
+    for part in tables.parts if "captioner" in tables.identity else ():
+        table = tables.read(part, ["key", "synthetic_caption"]).slice(0, CAPTIONS - len(texts))
+        keys, captions = table["key"].to_pylist(), table["synthetic_caption"].to_pylist()
+        texts.update((key, row[0]) for key, row in zip(keys, captions, strict=True) if row)
+        if len(texts) >= CAPTIONS:
+            break
+    return texts
 
 
 def _row(tables: CaptionSet, part: Part, key: str, place: int) -> TableRow:

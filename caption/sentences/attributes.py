@@ -4,6 +4,7 @@
     facts(sample)         the certain facts of a sample, by its measured `stats` and its parameters
     state(facts, form)    the sentence, `short` or `long`, that states chosen facts; prompts use it
     parse(sentence)       the facts that a sentence states
+    law(family)           the number of the law of a family's sentences
     colour_word(rgb)      the basic colour word of a colour, or None
     FAMILIES, COLOURS, BACKGROUNDS    the values of the facts `family`, `colour` and `background`
 
@@ -16,8 +17,11 @@ Facts (caption/sentences/phrases.py has all values and phrases):
     size, place, cover, shape, edges    the drawing in the frame
     waves, lines, outline, hole    of a contour
     dots                           of a speckled fractal: few or many
+    tones, partly                  of noise: its two commonest colours, or the only one with a word
     commonest                      the commonest colour of a shader's picture, if it is no background
     kind, motif, second, bend, finish   of a shader program of exnihilo
+
+Scenes have texts of any length (scene_sentences.py). Their facts here are those of the scene as a whole.
 
 A fact is left out if the evidence is not clear. A colour is stated if mean and mode are clearly of one word
 and near each other, and the mean is not much less saturated. Then most pixels are of that word or next to it.
@@ -25,6 +29,7 @@ and near each other, and the mean is not much less saturated. Then most pixels a
 
 from typing import Any
 
+from caption.sentences import grammar, scene_facts, scene_sentences
 from caption.sentences.colour_words import (
     COLOURS,
     clear_word,
@@ -34,9 +39,11 @@ from caption.sentences.colour_words import (
     saturation,
 )
 from caption.sentences.evidence import LEAST_SEEN, colours, frame, near, word_of
-from caption.sentences.grammar import FORMS, Facts, parse, state
+from caption.sentences.grammar import FORMS, Facts, state
+from caption.sentences.noise_words import tones
 from caption.sentences.phrases import BACKGROUNDS, COUNTS, FAMILIES, MANY
 from caption.sentences.shader_words import BENDS, FINISHES, KINDS, MOTIFS
+from synth.errors import UserError
 
 __all__ = [
     "BACKGROUNDS",
@@ -48,15 +55,17 @@ __all__ = [
     "colour_numbers",
     "colour_word",
     "facts",
+    "law",
     "parse",
     "sentences",
     "state",
 ]
 
-LAW = 1  # increased when a sample gets other sentences
+LAW = 1  # increased when a sample gets other sentences; scenes have a law of their own
 
 Json = dict[str, Any]
 
+_SCENES = "scenes"
 _MIXED = 0.45  # saturation of the mean over that of the mode, below which colours are many
 _LEAST_COMMON = 0.15  # share of a picture that has the commonest colour, to be named
 _CONTRAST = 0.12  # of lightness
@@ -66,6 +75,8 @@ def sentences(sample: Json) -> list[str]:
     """Returns the short and the long sentence of a sample.
 
     The sample's index chooses among equivalent phrases."""
+    if sample["family"] == _SCENES:
+        return scene_sentences.pair(sample)
     certain = facts(sample)
     return [state(certain, form, choice=_scrambled(2 * sample["index"] + i)) for i, form in enumerate(FORMS)]
 
@@ -90,12 +101,38 @@ def facts(sample: Json) -> Facts:
         evidence = colours(stats, mixed=_MIXED) | frame(stats, sample["size"]) | _behind(params, stats)
         return _scene(params["figures"], evidence, stats)
 
+    # Several objects.
+    if family == _SCENES:
+        return scene_facts.flat(scene_facts.scene_facts(sample))
+
+    # Noise: colours alone.
+    if family == "noise":
+        return {"family": "noise"} | tones(params)
+
     # Shaders.
     if family == "shaders":
         return {"family": "shader"} | _shader(stats) | _program(params)
     if family == "imported_shaders":
         return {"family": "shader"} | _shader(stats)
     raise KeyError(f"family {family!r}")
+
+
+def parse(sentence: str) -> Facts:
+    """Returns the facts that a sentence states; of a text on a scene, those of the scene as a whole.
+
+    Raises UserError if no grammar has the sentence."""
+    try:
+        return grammar.parse(sentence)
+    except UserError as error:
+        try:
+            return scene_facts.flat(scene_sentences.parse(sentence))
+        except UserError:
+            raise error from None
+
+
+def law(family: str) -> int:
+    """Returns the number of the law of a family's sentences. It is part of the identity of caption tables."""
+    return scene_sentences.LAW if family == _SCENES else LAW
 
 
 def _maps(params: Json) -> Facts:

@@ -6,6 +6,7 @@ value is the plain one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from caption.sentences.colour_words import COLOURS
 from caption.sentences.shader_words import BENDS, FINISHES, MOTIFS
@@ -56,7 +57,9 @@ _NOUNS: dict[Value, tuple[str, ...]] = {
     "fractal": ("fractal", "fractal figure"),
     "fractals": ("fractals", "fractal figures"),
     "speckled fractal": ("speckled fractal", "grainy fractal", "dotted fractal"),
+    "noise": ("noise picture", "noise image", "picture of noise"),
     "shader": ("shader picture", "shader image"),
+    "scene": ("scene of shapes", "picture of shapes"),
 }
 FAMILIES = tuple(map(str, _NOUNS))
 _CONTRASTS: dict[Value, tuple[str, ...]] = {
@@ -119,6 +122,11 @@ def _backdrops() -> dict[Value, tuple[str, ...]]:
     return {name: (f"with {name} behind", f"in front of {name}", f"before {name}") for name in names}
 
 
+def _tones() -> dict[Value, tuple[str, ...]]:
+    pairs = [f"{first} and {second}" for first, second in combinations(COLOURS, 2)]
+    return _each(pairs, "in {}", "that mixes {}", "with {} in it")
+
+
 def _lines() -> dict[Value, tuple[str, ...]]:
     # Exact numbers up to twenty, tens above.
     few = _counted(range(1, 21), "drawn in {} line{s}", "made of {} closed line{s}", "traced in {} line{s}")
@@ -154,11 +162,13 @@ SLOTS = (
     Slot("colour", " ", _colours(), short=True),
     Slot("family", " ", _NOUNS, short=True),
     Slot("kind", " ", _KINDS, short=True),
+    Slot("tones", " ", _tones(), short=True),
     Slot("waves", " ", _waves()),
     Slot("place", " ", _PLACES),
     Slot("background", " ", _BACKGROUNDS, short=True),
     Slot("behind", ", ", _SHADES),
     Slot("commonest", ", ", _each(COLOURS, "its commonest colour {}", "with {} as its commonest colour")),
+    Slot("partly", ", ", _each(COLOURS, "partly {}", "{} in parts"), short=True),
     Slot("mostly", ", ", _MOSTLY, short=True),
     Slot("thin", ", ", _each(COLOURS, "its sparsest parts {}", "its thinnest parts {}")),
     Slot("backdrop", ", ", _backdrops()),

@@ -12,7 +12,7 @@ stated of other objects, and no count if there are any. Relations follow from pa
 the margins of synth/families/scene_world.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -79,6 +79,21 @@ def scene_facts(sample: Json) -> list[SceneFact]:
     if params["backdrop_filling"] != "flat":
         facts.append(SceneFact("texture", -1, params["backdrop_filling"]))
     return facts
+
+
+def flat(facts: Sequence[SceneFact]) -> dict[str, str | int]:
+    """Returns the facts of a scene as a whole, by the names of the other families' facts: the colour of the
+    backdrop, and that of the objects if all have one colour and no patterns."""
+    whole: dict[str, str | int] = {"family": "scene"}
+    colours = {fact.value for fact in facts if fact.type == "colour"}
+    counts = [fact.value for fact in facts if fact.type == "count"]
+    coloured = sum(fact.type == "colour" for fact in facts)
+    if len(colours) == 1 and counts == [coloured] and not any(fact.type == "second" for fact in facts):
+        whole["colour"] = colours.pop()
+    for fact in facts:
+        if fact.type == "backdrop":
+            whole["background"] = fact.value
+    return whole
 
 
 def _object_facts(number: int, thing: SimpleNamespace, side: int, size: int) -> Iterator[SceneFact]:

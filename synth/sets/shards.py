@@ -209,17 +209,29 @@ class MappedShard:
         if not self._data:
             raise UnreadableError(name, "at its start: it is empty")
 
-        # Offset and size of each picture, by key.
+        # Offset and size of each picture and each JSON, by key.
         members = _members_by_header(self._data) or _members_by_tarfile(path, name)
         self._places: dict[str, tuple[int, int]] = {}
+        self._documents: dict[str, tuple[int, int]] = {}
         for member, offset, size in members:
             parts = split_member(member)
             if parts and parts[1] in codecs.EXTENSIONS:
                 self._places[parts[0]] = offset, size
+            elif parts and parts[1] == "json":
+                self._documents[parts[0]] = offset, size
         self.keys = list(self._places)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def metadata(self, row: int) -> Json:
+        """Returns the JSON of a row, which is empty if it has none. Raises UserError if it does not parse."""
+        key = self.keys[row]
+        offset, length = self._documents.get(key, (0, 0))
+        try:
+            return dict(json.loads(bytes(self._data[offset : offset + length]))) if length else {}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"the JSON of sample {key} of {self._name} does not parse: {error}") from None
 
     def picture(self, row: int, size: int | None = None) -> np.ndarray:
         """Returns the picture of a row: uint8 (H, W, C), C as stored.

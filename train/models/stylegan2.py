@@ -179,6 +179,7 @@ def draw(
     ws = generator.latents(z)  # (N, L, W)
     if options.truncation < 1:
         ws = _mean_latent(generator, z).lerp(ws, options.truncation)
+    assert texts.vectors is not None
     return generator.synthesise(ws, texts.vectors, noise=noise, dtype=context.dtype)
 
 

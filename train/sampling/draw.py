@@ -9,7 +9,8 @@ Axes: N pictures, R resolution.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Drawing:
     options: Any  # the model's Options
 
     def __len__(self) -> int:
-        return len(self.texts.vectors)
+        return len(self.texts)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -50,10 +51,10 @@ class Drawing:
     @torch.no_grad()
     def images(self, numbers: range) -> torch.Tensor:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
-        module, vectors = find(self.model.name), self.texts.vectors
-        context = Context(vectors.device, torch.float32, self.model.survey)
-        texts = replace(self.texts, vectors=vectors[numbers.start : numbers.stop])
-        noise = module.start(self.model.config, numbers, self.seed).to(context.device)
+        module, device = find(self.model.name), self.texts.device
+        context = Context(device, torch.float32, self.model.survey)
+        texts = self.texts[numbers.start : numbers.stop]
+        noise = module.start(self.model.config, numbers, self.seed).to(device)
         return module.draw(self.model.parts, noise, texts, self.options, context)
 
     def _pictures(self, numbers: range) -> np.ndarray:
@@ -91,10 +92,32 @@ def sample(
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
     Raises UserError if the run draws none, or if its checkpoint or its encoder is missing."""
-    require_drawing(run.model, str(run.path))
-    vectors = torch.from_numpy(run.encoder(encoder, device).texts(list(texts))).to(device)
+    module = require_drawing(run.model, str(run.path))
     model = run.load(run.checkpoint(images_seen), device)
-    return pictures(drawing(model, Texts(vectors.repeat_interleave(n, 0)), seed=seed, options=options))
+    rows = [text for text in texts for _ in range(n)]
+
+    # Vectors, unless the options do without.
+    vectors = None
+    if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
+        vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
+    return pictures(drawing(model, texts_of(model, rows, vectors, device), seed=seed, options=options))
+
+
+def texts_of(
+    model: Loaded, captions: Sequence[str], vectors: torch.Tensor | None, device: str | torch.device
+) -> Texts:
+    """Returns texts in all forms that a model reads. `vectors` (N, D) are those of the captions."""
+    module, tokens = find(model.name), None
+    if hasattr(module, "tokeniser"):
+        tokenise = module.tokeniser(model.config, model.survey)
+        rows = [torch.tensor(tokenise(caption)) for caption in captions]
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+    return Texts(None if vectors is None else vectors.to(device), tokens)
+
+
+def reads(module: ModuleType, options: Any) -> frozenset[str]:
+    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both."""
+    return frozenset(module.reads(options) if hasattr(module, "reads") else {"vectors"})
 
 
 def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:

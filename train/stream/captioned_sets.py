@@ -1,8 +1,8 @@
 """Captioned sets: finished shards, each set with its caption tables. Several are read as one, in order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from train.model import CaptionedPicture
 _ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
 
 Json = dict[str, Any]
+Kind = Literal["plain", "synthetic", "blend"]
 
 
 class CaptionedSet(NamedTuple):
@@ -32,14 +33,14 @@ def find(
     *,
     tables: bool = True,
     encoder: str | None = None,
-    synthetic: bool = False,
+    kind: Kind = "plain",
 ) -> tuple[CaptionedSet, ...]:
     """Returns the sets at these places.
 
     If `captions` is empty, takes each set's only tables under data/captions, or those of `encoder`. Of these,
-    prefers tables with the captions of a captioner if `synthetic` is True, else tables without. Takes no
-    tables if `tables` is False. Raises UserError if shards and tables do not belong together, or if they are
-    of two encoders."""
+    prefers those of a kind: "synthetic" have the captions of a captioner, "blend" such captions or bare
+    names, "plain" neither. Takes no tables if `tables` is False. Raises UserError if shards and tables do not
+    belong together, or if they are of two encoders."""
     # Shards.
     if not tables and (captions or encoder):
         raise UserError("this model reads no captions; leave --captions and --encoder out")
@@ -51,7 +52,7 @@ def find(
         return tuple(CaptionedSet(shard_set, None) for shard_set in shard_sets)
 
     # Tables of these shards, by one encoder.
-    urls = captions or [_captions_of(shard_set, encoder, synthetic) for shard_set in shard_sets]
+    urls = captions or [_captions_of(shard_set, encoder, kind) for shard_set in shard_sets]
     caption_sets = [CaptionSet(url) for url in urls]
     for shard_set, caption_set in zip(shard_sets, caption_sets, strict=True):
         caption_set.require_made_for(shard_set)
@@ -91,15 +92,21 @@ def describe(sets: Sequence[CaptionedSet]) -> Json:
     return {"shards": _as_one(shards, "dataset"), "captions": joined}
 
 
-def samples(sets: Sequence[CaptionedSet], resolution: int) -> Iterator[CaptionedPicture]:
-    """Yields the samples of the sets in order, each with the captions of its table if there is one."""
+def samples(
+    sets: Sequence[CaptionedSet], resolution: int, names: Callable[[CaptionSet], Sequence[str]]
+) -> Iterator[CaptionedPicture]:
+    """Yields the samples of the sets in order, each with the texts of its table if there is one.
+
+    `names` returns the columns of the texts."""
     for shards, tables in sets:
         for number, shard in enumerate(shards.shards):
-            column: Iterable[Sequence[str] | None] = repeat(())
+            rows: Iterable[Sequence[Sequence[str] | None]] = repeat(())
             if tables:
-                column = tables.read(tables.parts[number], ["caption"])["caption"].to_pylist()
-            for sample, captions in zip(shards.read(shard), column, strict=bool(tables)):
-                yield CaptionedPicture(box_average(sample.pixels, resolution), tuple(captions or ()))
+                table = tables.read(tables.parts[number], list(names(tables)))
+                rows = zip(*(table[name].to_pylist() for name in names(tables)), strict=True)
+            for sample, lists in zip(shards.read(shard), rows, strict=bool(tables)):
+                texts = tuple(text for captions in lists for text in captions or ())
+                yield CaptionedPicture(box_average(sample.pixels, resolution), texts)
 
 
 def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, list[str]]:
@@ -134,9 +141,9 @@ def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:
         raise UserError(f"{first} and {second}, which differ in {' and '.join(keys)}; {advice}")
 
 
-def _captions_of(shards: ShardSet, encoder: str | None, synthetic: bool) -> str:
+def _captions_of(shards: ShardSet, encoder: str | None, kind: Kind) -> str:
     """Returns the only finished tables of these shards in the usual place. Of several, takes the encoder's,
-    and those with or without the captions of a captioner.
+    and those of the kind.
 
     Raises UserError if there are none, or still several."""
     # Tables of these shards.
@@ -147,9 +154,9 @@ def _captions_of(shards: ShardSet, encoder: str | None, synthetic: bool) -> str:
         problem = f"no caption tables of {url} are in {places.CAPTIONS}/{dataset}"
         raise UserError(f"{problem}; `make captions` makes them, or give --captions")
 
-    # Those of a captioner have all columns of the others.
-    alike = [table for table in tables if ("captioner" in table.identity) == synthetic]
-    if synthetic and not alike:
+    # Those with more columns have all columns of the others.
+    alike = [table for table in tables if _is_of(table.identity, kind)]
+    if kind == "synthetic" and not alike:
         problem = f"no tables of {url} in {places.CAPTIONS}/{dataset} have synthetic captions"
         raise UserError(f"{problem}; `python -m caption recaption {url}` makes them, or give --captions")
     tables = alike or tables
@@ -161,3 +168,9 @@ def _captions_of(shards: ShardSet, encoder: str | None, synthetic: bool) -> str:
         urls = ", ".join(table.storage.url for table in tables)
         raise UserError(f"{url} has several caption tables; choose by --encoder, or by --captions: {urls}")
     return tables[0].storage.url
+
+
+def _is_of(identity: Json, kind: Kind) -> bool:
+    """Returns True if tables of this identity are made for a kind of texts."""
+    captioner, names = "captioner" in identity, "names" in identity
+    return {"plain": not captioner and not names, "synthetic": captioner, "blend": captioner or names}[kind]

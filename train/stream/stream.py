@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from caption import pseudo
-from caption.table import read_table, text_vectors, vectors
+from caption import blending, pseudo
+from caption.blending import Blend, Chances, Columns
+from caption.table import CaptionSet, read_table, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
@@ -27,7 +28,7 @@ from train.model import Wanted
 from train.models.randomness import mixed
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
-from train.stream.captioned_sets import CaptionedSet
+from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.order import BLOCK, Order, Place
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
@@ -42,10 +43,11 @@ class Text:
     stored: bool = False  # pseudo-captions are the stored ones, not fresh
     required: bool = False  # a picture without a caption is an error
     synthetic: bool = False  # captions are those of a captioner
+    blend: Blend | None = None  # every visit gets a synthetic caption or the ground truth
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the choice for pseudo, stored, caption, synthetic or mix:SHARE.
+        """Returns the choice for pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE.
 
         Raises UserError for other texts."""
         # Names.
@@ -59,12 +61,14 @@ class Text:
             return named[text]
 
         # A share.
+        if text.startswith(blending.START):
+            return cls(required=True, blend=Blend.parse(text))
         try:
             share = float(text.removeprefix("mix:")) if text.startswith("mix:") else 2.0
         except ValueError:
             share = 2.0
         if not 0 <= share <= 1:
-            allowed = "pseudo, stored, caption, synthetic or mix:SHARE with a share of captions from 0 to 1"
+            allowed = "pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE with a SHARE of 0 to 1"
             raise UserError(f"--text is {text!r}; give {allowed}")
         return cls(captions=share)
 
@@ -72,6 +76,19 @@ class Text:
     def column(self) -> str:
         """The column of the captions' vectors."""
         return "synthetic_embedding" if self.synthetic else "text_embedding"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of tables that have its vectors."""
+        if self.blend:
+            return "blend"
+        return "synthetic" if self.synthetic else "plain"
+
+    def required_columns(self, tables: CaptionSet) -> list[str]:
+        """Returns the columns of a set's tables in which every sample must have a text."""
+        if self.blend:
+            return [name for name in self.blend.columns(tables, vectors=False) if name]
+        return ["synthetic_caption" if self.synthetic else "caption"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,7 @@ class Batch(NamedTuple):
     pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
+    tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
 
 
 class Arrays(NamedTuple):
@@ -100,13 +118,16 @@ class Arrays(NamedTuple):
 
     pictures: np.ndarray  # uint8 (N, V, 3, R, R)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
+    tokens: np.ndarray | None = None  # int64 (N, T)
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
         pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
+        tokens = None if self.tokens is None else torch.from_numpy(self.tokens)
         if not torch.cuda.is_available():
-            return Batch(pictures, vectors)
-        return Batch(pictures.pin_memory(), {name: v.pin_memory() for name, v in vectors.items()})
+            return Batch(pictures, vectors, tokens)
+        pinned = {name: v.pin_memory() for name, v in vectors.items()}
+        return Batch(pictures.pin_memory(), pinned, None if tokens is None else tokens.pin_memory())
 
 
 class StreamFiles(NamedTuple):
@@ -116,6 +137,8 @@ class StreamFiles(NamedTuple):
     tars: Sequence[Remote]
     tables: Sequence[Remote]
     firsts: Sequence[int]  # number of each shard's first sample among those of all sets
+    # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
+    columns: Sequence[tuple[Columns, Columns]] = ()
 
 
 class Stream:
@@ -131,8 +154,9 @@ class Stream:
             if captions:
                 captions.require_made_for(shards)
         caption_sets = [captions for _, captions in sets if captions]
-        for captions in caption_sets if visit.text.captions else ():
+        for captions in caption_sets if visit.text.captions and visit.wanted.vectors else ():
             captions.read(captions.parts[0], [visit.text.column])  # raises if the tables have none
+        columns = [_blended(visit, tables) for tables in caption_sets for _ in tables.parts]
 
         # Order.
         if not 0 < fraction <= 1:
@@ -144,7 +168,7 @@ class Stream:
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
-        self._sources = StreamFiles(cache, tars, tables, _firsts(sets))
+        self._sources = StreamFiles(cache, tars, tables, _firsts(sets), columns)
 
     def batches(
         self,
@@ -181,18 +205,19 @@ class Stream:
     def require_whole(self) -> None:
         """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
         require_present((*self._sources.tars, *self._sources.tables))
-        if self._visit.text.required and self._visit.wanted.vectors:
+        if self._visit.text.required and (self._visit.wanted.vectors or self._visit.wanted.tokenise):
             self._require_captions()
 
     def _require_captions(self) -> None:
         """Raises UserError if a sample of an epoch has no caption, and names one."""
         missing, example, shard = 0, "", 0
-        for _, captions in self._sets:
-            for part in captions.parts if captions else ():
+        for captions in [captions for _, captions in self._sets if captions]:
+            names = self._visit.text.required_columns(captions)
+            for part in captions.parts:
                 # Samples without a caption among those that are shown.
-                name = "synthetic_caption" if self._visit.text.synthetic else "caption"
-                table = captions.read(part, ["key", name])  # type: ignore[union-attr]
-                counts = table[name].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+                table = captions.read(part, ["key", *names])
+                lists = [table[name].combine_chunks().value_lengths() for name in names]
+                counts = np.min([lengths.to_numpy(zero_copy_only=False) for lengths in lists], axis=0)
                 rows = self.order.rows(shard)
                 bare = rows[counts[rows] == 0]
                 missing, shard = missing + len(bare), shard + 1
@@ -251,7 +276,7 @@ class Reader:
         try:
             opened = [self._open(place.shard) for place in places]
             vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
-            return Arrays(self._pictures(places, opened), vectors)
+            return Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
         except UnreadableError as error:
             raise UserError(str(self._judged(error))) from None
 
@@ -294,8 +319,13 @@ class Reader:
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
-        # A caption, or the picture's embedding.
+        # A blend has one text for all draws of a visit.
         visit = self._visit
+        if visit.text.blend:
+            chosen = self._blended(visit.text.blend, places, opened)
+            return self._noised(chosen, places, opened, k)
+
+        # A caption, or the picture's embedding.
         draws = functools.partial(
             _by_visit, seed=visit.seed, places=places, opened=opened, k=k, of=len(visit.wanted.vectors)
         )
@@ -303,12 +333,93 @@ class Reader:
         if visit.text.captions and visit.wanted.one_caption:
             chances[:, 1] = draws(pseudo.uniform, k=0, count=2)[:, 1]
         chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        return self._noised(chosen, places, opened, k)
+
+    def _noised(
+        self,
+        chosen: Sequence[tuple[np.ndarray, float]],
+        places: Sequence[Place],
+        opened: Sequence["_Opened"],
+        k: int,
+    ) -> np.ndarray:
+        """Returns the k-th draws of vectors (D,), each with its amount of noise: float32 (N, D)."""
         vectors = np.stack([vector for vector, _ in chosen]).astype(np.float32)  # (N, D)
         xi = np.array([[amount] for _, amount in chosen], np.float32)  # (N, 1)
 
         # Noise, by the paper's equation 3.
-        eps = draws(pseudo.noise, count=vectors.shape[1]) if xi.any() else np.ones_like(vectors)
+        eps = np.ones_like(vectors)
+        if xi.any():
+            visit, count = self._visit, vectors.shape[1]
+            of = len(visit.wanted.vectors)
+            eps = _by_visit(
+                pseudo.noise, seed=visit.seed, places=places, opened=opened, k=k, of=of, count=count
+            )
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
+
+    def _blended(
+        self, blend: Blend, places: Sequence[Place], opened: Sequence["_Opened"]
+    ) -> list[tuple[np.ndarray, float]]:
+        """Returns the vectors (D,) of the visits, each with its amount of noise.
+
+        Raises UserError if a source has no text for a sample."""
+        chosen: list[tuple[np.ndarray, float]] = []
+        visits = zip(places, opened, self._chances(places, opened), strict=True)
+        for place, shard, chances in visits:
+            synthetic, truth = _row(place.row, shard.texts, shard.truths)
+            vector = blend.choose(synthetic, truth, chances)
+            if vector is None:
+                raise self._without_caption(place, shard)
+            chosen.append((vector, self._visit.caption_xi))
+        return chosen
+
+    def _chances(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> Iterator[Chances]:
+        """Yields the random numbers of the visits' texts."""
+        visits = ((place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True))
+        for epoch, part in itertools.groupby(visits, key=lambda visit: visit[0]):
+            yield from blending.chances(self._visit.seed, [index for _, index in part], epoch)
+
+    def _without_caption(self, place: Place, shard: "_Opened") -> UserError:
+        key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
+        problem = f"sample {key} of {file} has no caption"
+        return UserError(f"{problem}; begin again with --text mix:1 and another --out")
+
+    def _tokens(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray | None:
+        """Returns the tokens of the text of each visit, int64 (N, T), or None if the model reads none.
+
+        It is the text of the first draw of a vector, if that is a caption's. A picture without captions has
+        the tokens of an empty text, unless a blend needs one."""
+        tokenise = self._visit.wanted.tokenise
+        if tokenise is None:
+            return None
+        rows = list(map(tokenise, self._texts(places, opened)))
+
+        # Padding.
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, values in zip(tokens, rows, strict=True):
+            row[: len(values)] = values
+        return tokens
+
+    def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> list[str]:
+        """Returns the texts of the visits. Raises UserError if the source of a blend has none."""
+        # Blended texts.
+        visit, texts = self._visit, []
+        if blend := visit.text.blend:
+            for place, shard, chances in zip(places, opened, self._chances(places, opened), strict=True):
+                sample = functools.partial(shard.tar.metadata, place.row)
+                synthetic, truth = _row(place.row, shard.captions, shard.true_captions)
+                text = blend.text(sample, synthetic, truth, chances)
+                if text is None:
+                    raise self._without_caption(place, shard)
+                texts.append(text)
+            return texts
+
+        # One of the sample's captions.
+        of = max(1, len(visit.wanted.vectors))
+        random = _by_visit(pseudo.uniform, seed=visit.seed, places=places, opened=opened, k=0, of=of, count=2)
+        for place, shard, which in zip(places, opened, random[:, 1].tolist(), strict=True):
+            captions = shard.captions[place.row] or [""]
+            texts.append(captions[int(which * len(captions))])
+        return texts
 
     def _chosen(
         self, place: Place, shard: "_Opened", chance: float, which: float
@@ -322,9 +433,7 @@ class Reader:
         if len(captions):
             return captions[int(which * len(captions))], self._visit.caption_xi
         if text.required:
-            key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
-            problem = f"sample {key} of {file} has no caption"
-            raise UserError(f"{problem}; begin again with --text mix:1 and another --out")
+            raise self._without_caption(place, shard)
 
         # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
@@ -332,21 +441,33 @@ class Reader:
     def _opened(self, shard: int) -> "_Opened":
         """Returns a shard with the columns of its table that visits read."""
         # Pictures.
-        sources, text = self._sources, self._visit.text
+        sources, text, wanted = self._sources, self._visit.text, self._visit.wanted
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
-        if not self._visit.wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], np.empty((0, 0)), np.empty((0, 0)), [])
+        none = np.empty((0, 0))
+        if not wanted.vectors and not wanted.tokenise:
+            return _Opened(tar, sources.firsts[shard], none, none)
+
+        # The columns that the model reads. A blend has two sources.
+        words = Columns("synthetic_caption" if text.synthetic else "caption", "")
+        embedded = Columns(text.column if text.captions else "", "")
+        if text.blend:
+            embedded, words = sources.columns[shard]
+        embedded = embedded if wanted.vectors else Columns("", "")
+        words = words if wanted.tokenise else Columns("", "")
+        image_columns = ["image_embedding", *(["pseudo_caption"] if text.stored else [])]
+        file = sources.tables[shard]
+        names = [*(image_columns if wanted.vectors else []), *filter(None, (*embedded, *words))]
+        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
+        captions = [columns[name].to_pylist() if name else [] for name in words]
+        if not wanted.vectors:
+            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)
 
         # Text vectors.
-        file = sources.tables[shard]
-        optional = {"pseudo_caption": text.stored, text.column: text.captions}
-        names = ["image_embedding", *(name for name, needed in optional.items() if needed)]
-        columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
-        texts = text_vectors(columns[text.column], width) if text.captions else []
-        return _Opened(tar, sources.firsts[shard], image, stored, texts)
+        texts, truths = (text_vectors(columns[name], width) if name else [] for name in embedded)
+        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
 
 
 class _Opened(NamedTuple):
@@ -356,7 +477,25 @@ class _Opened(NamedTuple):
     first: int  # number of its first sample among those of all sets
     image: np.ndarray  # float16 (samples, D)
     stored: np.ndarray  # float16 (samples, D)
-    texts: Sequence[np.ndarray]  # float16 (captions, D) per sample
+    texts: Sequence[np.ndarray] = ()  # float16 (captions, D) per sample
+    truths: Sequence[np.ndarray] = ()  # those of the ground truth of a blend
+    captions: Sequence[Sequence[str] | None] = ()  # by sample
+    true_captions: Sequence[Sequence[str] | None] = ()
+
+
+def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:
+    """Returns the columns of vectors and of texts that visits blend. Raises UserError if the tables have
+    none."""
+    blend, none = visit.text.blend, Columns("", "")
+    embedded = blend.columns(tables, vectors=True) if blend and visit.wanted.vectors else none
+    words = blend.columns(tables, vectors=False) if blend and visit.wanted.tokenise else none
+    return embedded, words
+
+
+def _row(row: int, *sources: Sequence[Any]) -> list[list[Any]]:
+    """Returns the texts or vectors of a sample in each source. A source that the share never needs is
+    empty."""
+    return [list(source[row] if source[row] is not None else ()) if len(source) else [] for source in sources]
 
 
 def _by_visit(

@@ -19,7 +19,6 @@ from caption.sentences import attributes
 from synth.sets.shards import Sample, ShardSet
 from train import runs
 from train.sampling import draw as sampling
-from train.sampling.draw import Texts
 
 _GAP = 2  # pixels between two pictures of a sheet
 _SEED = 7  # of the latents; equal for all checkpoints
@@ -46,9 +45,10 @@ def of_people(place: Path, count: int) -> list[Sample]:
 
 def draw(folder: Path, texts: Sequence[str], encoder: encoders.Encoder, *, each: int = 1) -> np.ndarray:
     """Returns the pictures that a checkpoint draws from texts: uint8 (texts each, R, R, 3)."""
-    vectors = torch.from_numpy(encoder.texts(list(texts))).repeat_interleave(each, 0)  # (N, D)
-    run = runs.find(folder.parent.parent)
-    return sampling.pictures(sampling.drawing(run.load(folder), Texts(vectors), seed=_SEED))
+    rows = [text for text in texts for _ in range(each)]
+    model = runs.find(folder.parent.parent).load(folder)
+    prompts = sampling.texts_of(model, rows, torch.from_numpy(encoder.texts(rows)), "cpu")
+    return sampling.pictures(sampling.drawing(model, prompts, seed=_SEED))
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> str:

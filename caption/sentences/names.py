@@ -1,0 +1,52 @@
+"""Texts of formula pictures besides their short and long sentences.
+
+    name(sample)                the bare name, a ground truth: "a red star" for a scene, "a fractal"
+    stating(sample, k, stream)  a text that states k of the certain facts
+
+caption/blending.py draws them.
+"""
+
+from typing import Any
+
+from caption.sentences import attributes, scene_facts, scene_sentences
+from caption.sentences.grammar import Facts
+from synth.seeds import Stream
+
+LAW = 1  # increased when a sample gets another name
+
+Json = dict[str, Any]
+
+# Facts that are stated only with another one.
+_NEEDS = {"second": "motif", "shade": "colour", "behind": "background"}
+
+
+def name(sample: Json) -> str:
+    """Returns the bare name of a formula picture. Raises KeyError if synth did not write its JSON.
+
+    That of a scene has colour and kind of its main object, if that is visible."""
+    if sample["family"] == "scenes":
+        visible = sample["params"]["main"] in scene_facts.named(sample)
+        return scene_sentences.bare(sample) if visible else "a scene"
+    return attributes.state({"family": attributes.facts(sample)["family"]})
+
+
+def stating(sample: Json, k: int, stream: Stream) -> str:
+    """Returns a text that states k of the certain facts of a formula picture, or all if it has fewer.
+
+    The stream decides which facts, and their wording. Except for scenes, the family is always stated. Raises
+    KeyError if synth did not write the sample's JSON."""
+    if sample["family"] == "scenes":
+        known = scene_sentences.canonical(scene_facts.scene_facts(sample))
+        return scene_sentences.draw(known, stream, min(k, len(known)))
+
+    # The family, and facts by chance.
+    certain = attributes.facts(sample)
+    chosen: Facts = {"family": certain["family"]}
+    left = [fact for fact in certain if fact != "family"]
+    while len(chosen) < min(k, len(certain)):
+        # A fact that needs another one waits for it.
+        free = [fact for fact in left if _NEEDS.get(fact) not in left]
+        fact = free[stream.integer(0, len(free) - 1)]
+        chosen[fact] = certain[fact]
+        left.remove(fact)
+    return attributes.state(chosen, choice=stream.word())

@@ -1,0 +1,156 @@
+"""DOOR. Up-sampling of prompts: a short prompt becomes a detailed one that keeps every stated fact (Betker et
+al., Improving Image Generation with Better Captions, 2023, section 4).
+
+    from_prior(prompt, names, seed)     fills unstated facts from the law of the training pictures, offline
+    by_endpoint(prompt, endpoint)       asks a chat model, with the instructions of the paper's appendix C
+
+A fact is never changed: `from_prior` adds facts to those that it has read, and an answer of a chat model that
+lacks a stated fact is refused.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from caption.endpoint import Endpoint, message
+from caption.sentences import attributes, scene_phrases
+from caption.sentences.scene_facts import SceneFact
+from caption.sentences.scene_sentences import parse, plain
+from synth import datasets, seeds
+from synth.errors import UserError
+from synth.families import draw
+from synth.families.scene_world import PALETTE
+from synth.families.scenes import Config as World
+from synth.seeds import Stream
+
+LEAST, MOST = 15, 80  # words of a chat model's answer
+
+_TRIES = 3  # answers of a chat model
+_DRAWN = 256  # pictures of the prior, of which one may agree with a prompt
+_SIZE = 32  # pixels of these pictures
+_PROMPT = Path(__file__).with_suffix(".json")  # instructions and examples, quoted from the paper
+# Places in a world's sizes of a relation's objects.
+_SIZED = {"inside": (0, -1), "smaller than": (0, -1), "larger than": (-1, 0)}
+# Words of a prompt that state nothing.
+_STOP = frozenset(
+    [*("a", "an", "the", "of", "on", "in", "at", "to", "and", "with", "is", "are", "over"), "there"]
+)
+
+
+def from_prior(prompt: str, names: Sequence[str], seed: int) -> str:
+    """Returns the prompt with its unstated facts filled in, as in the pictures of these data sets.
+
+    Raises UserError if the prompt is no sentence of a grammar."""
+    stream = seeds.stream(seed, f"upsampling of {prompt}")
+
+    # Scenes.
+    worlds = [datasets.get(name) for name in names if name in datasets.DATASETS]
+    world = next((d for d in worlds if d.family == "scenes"), datasets.get("scenes"))
+    try:
+        facts = parse(prompt)
+    except UserError as error:
+        problem = error
+    else:
+        return plain(_completed(facts, World(**world.config), stream))
+
+    # Sentences of the other families.
+    try:
+        stated = attributes.parse(prompt)
+    except UserError:
+        advice = "write it so, or give --url for a chat model"
+        raise UserError(f"cannot fill in {prompt!r} offline: {problem}; {advice}") from None
+    for dataset in worlds:
+        first = stream.integer(0, 1 << 20)
+        # Programs of other people and a GL context may be missing, and a prompt is no reason to need them.
+        if dataset.family in ("scenes", "shaders", "imported_shaders"):
+            continue
+        for _, sample in draw(dataset, None, seed, range(first, first + _DRAWN), size=_SIZE):
+            facts_of = attributes.facts(sample)
+            if all(facts_of.get(name, value) == value for name, value in stated.items()):
+                return attributes.state({**facts_of, **stated}, "long")
+    return prompt
+
+
+def _completed(facts: Sequence[SceneFact], world: World, stream: Stream) -> list[SceneFact]:
+    """Returns the facts with a kind, a colour and a size of every object, a filling and a backdrop."""
+    known = {(fact.subject, fact.type): fact.value for fact in facts}
+    named = {n for fact in facts for n in (fact.subject, fact.object) if n >= 0}
+    count = next((int(fact.value) for fact in facts if fact.type == "count"), 1)
+    numbers = range(max(count, len(named)))
+    added: list[SceneFact] = []
+
+    def add(number: int, kind: str, values: Sequence[str]) -> None:
+        if (number, kind) not in known and values:
+            known[number, kind] = values[stream.integer(0, len(values) - 1)]
+            added.append(SceneFact(kind, number, known[number, kind]))
+
+    # Colours differ from each other and from the backdrop, unless the prompt says otherwise.
+    def free() -> list[str]:
+        used = {value for (_, kind), value in known.items() if kind in ("colour", "second", "backdrop")}
+        return [colour for colour in PALETTE if colour in world.colours and colour not in used]
+
+    same = [(f.subject, f.object) for f in facts if f.relation == "same colour as"]
+    sized: dict[int, Sequence[str]] = {}
+    for fact in facts:
+        ends = _SIZED.get(fact.relation)
+        if ends:
+            sized[fact.subject], sized[fact.object] = ([world.sizes[end]] for end in ends)
+    for number in numbers:
+        add(number, "kind", world.kinds)
+        twins = [
+            known[n, "colour"] for pair in same for n in pair if number in pair and (n, "colour") in known
+        ]
+        add(number, "colour", [str(twins[0])] if twins else free())
+        add(number, "size", sized.get(number, world.sizes))
+        add(number, "filling", [f for f in world.fillings if f not in ("flat", "stripes", "dots")])
+    add(-1, "backdrop", free())
+    return [*facts, *added]
+
+
+def by_endpoint(prompt: str, endpoint: Endpoint) -> str:
+    """Returns the description of a chat model for a prompt.
+
+    Raises UserError if its answers have too few or too many words, or drop a stated fact."""
+    quoted = json.loads(_PROMPT.read_text(encoding="utf-8"))
+    messages = [message("system", quoted["system"])]
+    for user, assistant in quoted["turns"]:
+        messages += [message("user", quoted["user"].format(user)), message("assistant", assistant)]
+    messages.append(message("user", quoted["user"].format(prompt)))
+
+    # A model that samples may do better at the next try.
+    fault = ""
+    for attempt in range(_TRIES):
+        heat = endpoint if not attempt else replace(endpoint, temperature=0.5 * attempt)
+        answer = heat.answer(messages).strip().strip('[]"').strip()
+        words, lost = len(answer.split()), dropped(prompt, answer)
+        if LEAST <= words <= MOST and not lost:
+            return answer
+        fault = (
+            f"drops {', '.join(lost)}" if lost else f"has {words} words, and {LEAST} to {MOST} are allowed"
+        )
+    raise UserError(f"the answer of {endpoint.model} to {prompt!r} {fault}, after {_TRIES} tries: {answer!r}")
+
+
+def dropped(prompt: str, answer: str) -> list[str]:
+    """Returns the stated facts, or the words, of a prompt that an answer lacks."""
+    text = f" {' '.join(re.findall(r'[a-z0-9-]+', answer.lower()))} "
+    try:
+        facts = parse(prompt)
+    except UserError:
+        words = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _STOP]
+        return [word for word in words if f" {word}" not in text]
+    return [f"{fact.type} {fact.value}" for fact in facts if not any(f" {p}" in text for p in _phrases(fact))]
+
+
+def _phrases(fact: SceneFact) -> list[str]:
+    """Returns the words that state a fact in any text."""
+    if fact.type == "kind":
+        return list(scene_phrases.NOUNS[str(fact.value)])
+    if fact.type == "relation":
+        return list(scene_phrases.RELATIONS[fact.relation])
+    if fact.type == "backdrop":
+        return [str(fact.value)]
+    phrases = scene_phrases.PHRASES.get(((fact.type, fact.value),), ())
+    return [phrase.words for phrase in phrases] or [str(fact.value).lower()]

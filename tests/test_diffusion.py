@@ -1,0 +1,354 @@
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from train.config import RunConfig, RunSettings
+from train.distributed import Ranks
+from train.loop import Trainer
+from train.model import CaptionedPicture, Context, Micro, Texts
+from train.models import diffusion, formulations, muon, samplers
+from train.models.diffusion import Config, Noise, Options, Sizes, Training
+from train.models.formulations import coefficients, column
+from train.models.unet import Attention
+from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
+from train.stream.stream import Batch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = Sizes(
+    resolution=16, channels=(32, 48), reads=(8, 16), itself=(8,), text_width=32, text_dim=8, tokens=12
+)
+COLOURS = {"red": (0.8, -0.8, -0.8), "green": (-0.8, 0.8, -0.8), "blue": (-0.8, -0.8, 0.8)}
+SURVEY = {"words": ["a", *COLOURS, "square"], "sigma_data": 0.8}
+CONTEXT = Context(torch.device("cpu"), torch.float32, SURVEY)
+
+
+def config(**training: object) -> Config:
+    return Config(SIZES, Noise(), Training(batch=12, warm_up=0, **training))  # type: ignore[arg-type]
+
+
+def pictures(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns plain squares (N, 1, 3, R, R), their tokens (N, T) and vectors (N, V)."""
+    vocabulary = diffusion.tokeniser(config(), SURVEY)
+    names = [list(COLOURS)[i % 3] for i in range(count)]
+    planes = torch.tensor([COLOURS[name] for name in names])[:, None, :, None, None].expand(
+        -1, -1, -1, 16, 16
+    )
+    tokens = torch.tensor([vocabulary(f"a {name} square") for name in names])
+    return planes.contiguous(), tokens, torch.nn.functional.one_hot(torch.arange(count) % 3, 8).float()
+
+
+def micro(first: int = 0, count: int = 12) -> Micro:
+    planes, tokens, vectors = pictures(count)
+    return Micro(planes, {"text": vectors}, range(first, first + count), first, tokens)
+
+
+def trainer(run_config: Config | None = None) -> Trainer:
+    groups = run_config or config()
+    return Trainer(RunConfig("diffusion", groups, run=RunSettings()), CONTEXT, Ranks.join("cpu"))
+
+
+def batch() -> Batch:
+    planes, tokens, vectors = pictures(12)
+    levels = ((planes + 1) * 127.5).round().to(torch.uint8)
+    return Batch(levels, {"text": vectors}, tokens)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trainer:
+    with torch.random.fork_rng(devices=[]):
+        model = trainer()
+        for _ in range(30):
+            model.step(batch())
+    return model
+
+
+# Formulations.
+
+
+def test_noised_inputs_and_targets_have_unit_variance_where_they_must() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for deviation, sigma in itertools.product((0.5, 1.0), (0.05, 1.0, 20.0)):
+        x, n = torch.randn(2, 200_000, generator=generator)
+        x = deviation * x
+        y = x + sigma * n
+        for formulation in ("edm", "ddpm") if deviation == 1 else ("edm",):
+            c = coefficients(formulation, torch.tensor([sigma]), deviation)
+            assert float((c.c_in * y).var()) == pytest.approx(1, abs=0.02)
+            assert float(((x - c.c_skip * y) / c.c_out).var()) == pytest.approx(1, abs=0.02)
+
+
+def test_targets_are_those_of_the_papers() -> None:
+    x, n, sigma = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2), torch.tensor([0.1, 0.7, 3.0, 30.0])
+    y = x + column(sigma) * n
+    for formulation, target in (("flow", n - x), ("ddpm", n)):
+        c = coefficients(formulation, sigma, 0.5)
+        assert torch.allclose((x - column(c.c_skip) * y) / column(c.c_out), target, atol=2e-5)
+    t = sigma / (1 + sigma)
+    c = coefficients("flow", sigma, 0.5)
+    assert torch.allclose(column(c.c_in) * y, column(1 - t) * x + column(t) * n, atol=1e-6)
+
+
+def test_levels_of_ddpm_are_those_of_latent_diffusion() -> None:
+    levels = formulations.ddpm_levels()
+    kept = 1 / (1 + levels**2)
+    assert len(levels) == 1000 and float(kept[0]) == pytest.approx(1 - 0.00085)
+    assert float(kept[-1]) == pytest.approx(0.00466, abs=1e-4)
+
+
+def test_the_loss_at_the_start_is_that_of_the_zero_predictor() -> None:
+    groups = replace(config(), noise=Noise("edm"))
+    model = diffusion.parts(groups, replace(CONTEXT, survey={**SURVEY, "sigma_data": 0.8}))
+    phase = diffusion.build(model, groups, CONTEXT).phases[0]
+    losses = [float(next(phase.loss(micro(12 * k)))["error"].detach()) for k in range(8)]
+    assert float(np.mean(losses)) == pytest.approx(1, abs=0.1)
+
+
+# Samplers.
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_point_mass_is_recovered_exactly(sampler: str) -> None:
+    point, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    levels = diffusion.schedule(Noise(), Options(steps=7, sampler=sampler))
+    drawn = samplers.along(lambda y, sigma: point, levels[0] * noise, levels, heun=sampler == "heun")
+    assert torch.allclose(drawn, point, atol=1e-5)
+
+
+def gaussian(y: Tensor, sigma: float) -> Tensor:
+    """The exact denoiser of pictures with deviation .5."""
+    return y * 0.25 / (0.25 + sigma**2)
+
+
+def test_a_gaussian_is_drawn_with_its_deviation() -> None:
+    noise = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for sampler, near in (("heun", 0.01), ("euler", 0.1)):
+        levels = diffusion.schedule(Noise(), Options(steps=40, sampler=sampler))
+        drawn = samplers.along(gaussian, levels[0] * noise, levels, heun=sampler == "heun")
+        assert torch.allclose(drawn, 0.5 * noise, rtol=near, atol=1e-4)
+
+
+def test_inversion_then_drawing_returns() -> None:
+    x = 0.5 * torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    levels = diffusion.schedule(Noise(), Options(steps=60))[:-1]
+    inverted = samplers.along(gaussian, x, levels[::-1], heun=True)
+    assert torch.allclose(samplers.along(gaussian, inverted, levels, heun=True), x, atol=2e-3)
+
+
+def test_euler_is_ddim() -> None:
+    # DDIM in the coordinates of ddpm: sqrt(a) x + sqrt(1 - a) n (Song et al., 2021, equation 12).
+    y, levels = torch.randn(2, 3, 4, 4), samplers.ddim_levels(4)
+    for now, then in itertools.pairwise(levels[:-1]):
+        a, b = 1 / (1 + now**2), 1 / (1 + then**2)
+        x = gaussian(y, now)
+        n = (y - x) / now
+        ddim = (b**0.5 * x + (1 - b) ** 0.5 * n) / b**0.5
+        step = samplers.along(gaussian, y, [now, then], heun=False)
+        assert torch.allclose(step, ddim, atol=1e-4) and a < b
+        y = step
+
+
+# Guidance.
+
+
+def drawn(model: Trainer, texts: Texts, **options: object) -> Tensor:
+    start = diffusion.start(model.config.groups, range(len(texts)), 0)
+    settings = Options(steps=4, **options)  # type: ignore[arg-type]
+    with torch.no_grad():
+        return diffusion.draw(model.loaded().parts, start, texts, settings, CONTEXT)
+
+
+@pytest.mark.slow
+def test_guidance_of_1_is_the_text_and_of_0_is_none(trained: Trainer) -> None:
+    _, tokens, _ = pictures(6)
+    texts, none = Texts(tokens=tokens), Texts(tokens=torch.full((6, 1), BEGIN))
+    assert torch.allclose(drawn(trained, texts, guidance=0.0), drawn(trained, none, guidance=1.0), atol=1e-5)
+    assert torch.allclose(drawn(trained, none, guidance=5.0), drawn(trained, none, guidance=1.0), atol=1e-4)
+    plain = drawn(trained, texts, guidance=1.0)
+    assert not torch.allclose(plain, drawn(trained, texts, guidance=3.0), atol=1e-2)
+
+    # Outside of its interval, guidance does nothing.
+    far = {"guidance": 3.0, "least_guided": 1e8}
+    assert torch.equal(drawn(trained, texts, **far), plain)
+    assert torch.equal(drawn(trained, texts), drawn(trained, texts))
+
+
+# Training.
+
+
+@pytest.mark.slow
+def test_words_decide_the_colour(trained: Trainer) -> None:
+    planes, tokens, vectors = pictures(6)
+    for texts, text in ((Texts(tokens=tokens), "words"), (Texts(vectors, tokens), "vector")):
+        means = drawn(trained, texts, guidance=1.0, text=text).mean(dim=(2, 3))
+        assert (means.argmax(dim=1) == planes[:, 0].mean(dim=(2, 3)).argmax(dim=1)).all(), text
+
+
+@pytest.mark.slow
+def test_right_captions_beat_shuffled_ones(trained: Trainer) -> None:
+    denoiser = trained.loaded().parts[diffusion.DENOISER]
+    groups = config(drop_words=0.0, drop_both=0.0, drop_vector=1.0)
+    phase = diffusion.build({diffusion.DENOISER: denoiser}, groups, CONTEXT).phases[0]
+    right = micro(1000, 30)
+    assert right.tokens is not None
+    wrong = replace(right, tokens=right.tokens.roll(1, dims=0))
+    with torch.no_grad():
+        losses = [float(next(phase.loss(each))["error"]) for each in (right, wrong)]
+    assert losses[1] > losses[0] + 0.1
+
+
+def test_texts_are_dropped_at_their_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = config(drop_words=0.2, drop_vector=0.5, drop_both=0.1)
+    parts = diffusion.parts(groups, CONTEXT)
+    denoiser, seen = parts[diffusion.DENOISER], []
+
+    def states(tokens: Tensor, vectors: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(torch.stack([(tokens != PAD).sum(1) > 1, given], 1))
+        return torch.zeros(len(tokens), 1, 32), torch.ones(len(tokens), 1, dtype=torch.bool)
+
+    monkeypatch.setattr(denoiser.text, "forward", states)
+    monkeypatch.setattr(denoiser, "forward", lambda y, *rest: torch.zeros_like(y))
+    phase = diffusion.build(parts, groups, CONTEXT).phases[0]
+    with torch.no_grad():
+        for first in range(0, 6000, 60):
+            next(phase.loss(micro(first, 60)))
+    words, vector = torch.cat(seen).float().unbind(1)
+    both_missing = float(((1 - words) * (1 - vector)).mean())
+    assert float(words.mean()) == pytest.approx(0.9 * 0.8, abs=0.02)
+    assert float(vector.mean()) == pytest.approx(0.9 * 0.5, abs=0.02)
+    assert both_missing == pytest.approx(0.1 + 0.9 * 0.2 * 0.5, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, resumed = trainer(), trainer()
+    for _ in range(4):
+        whole.step(batch())
+    first = trainer()
+    for _ in range(2):
+        first.step(batch())
+    first.save(tmp_path)
+    [folder] = (tmp_path / "checkpoints").iterdir()
+    resumed.restore(folder)
+    for _ in range(2):
+        resumed.step(batch())
+    for name, module in {**whole.parts, **whole.averages}.items():
+        others = {**resumed.parts, **resumed.averages}[name].state_dict()
+        assert all(torch.equal(value, others[key]) for key, value in module.state_dict().items()), name
+
+
+def test_micro_batches_change_nothing() -> None:
+    whole, parts = trainer(), trainer()
+    parts._micro = 4
+    for model in (whole, parts):
+        model.step(batch())
+    pairs = zip(
+        whole.parts[diffusion.DENOISER].parameters(),
+        parts.parts[diffusion.DENOISER].parameters(),
+        strict=True,
+    )
+    # Muon's bfloat16 products round.
+    assert all(torch.allclose(a, b, atol=2e-3) for a, b in pairs)
+
+
+def test_rates_rise_and_fall_with_images_seen() -> None:
+    training = Training(batch=10, warm_up=100, decay_from=1000, decay_to=2000)
+    rates = [diffusion._rate(training, n) for n in (0, 40, 90, 500, 1000, 1500, 2000, 9000)]
+    assert rates == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0, 0])
+
+
+def test_averages_have_their_relative_width() -> None:
+    for width in (0.05, 0.1):
+        keep, weights = diffusion._power(width), np.zeros(2000)
+        for step in range(2000):
+            weights *= keep(step, step + 1)
+            weights[step] = 1 - keep(step, step + 1)
+        times = (np.arange(2000) + 0.5) / 2000
+        mean = (weights * times).sum()
+        assert weights.sum() == pytest.approx(1)
+        assert ((weights * (times - mean) ** 2).sum()) ** 0.5 == pytest.approx(width, rel=0.02)
+
+
+def test_a_survey_gives_words_and_deviation() -> None:
+    samples = [
+        CaptionedPicture(np.full((16, 16, 3), level, np.uint8), ("A red square, 2 dots.", "a square"))
+        for level in (0, 255)
+    ]
+    survey = diffusion.survey(config(), samples)
+    assert survey["sigma_data"] == pytest.approx(1)
+    assert survey["words"][:2] == ["a", "square"]
+    assert set(survey["words"]) == {"a", "square", "red", ",", ".", "2", "dots"}
+
+
+def test_words_become_tokens() -> None:
+    vocabulary = Vocabulary.of(["a red star", "a blue star"], most=4)
+    assert vocabulary.words == ("a", "star", "blue", "red") and len(vocabulary) == 7
+    assert vocabulary("A Red moon!") == [BEGIN, 3, 6, UNKNOWN] and vocabulary("") == [BEGIN]
+
+
+# Layers.
+
+
+def test_attention_can_be_read_and_changed() -> None:
+    torch.manual_seed(0)
+    layer, x, context = Attention(64, 32), torch.randn(2, 5, 64), torch.randn(2, 4, 32)
+    torch.nn.init.normal_(layer.out.weight)
+    present = torch.tensor([[True, True, False, False], [True] * 4])
+    plain, seen = layer(x, context, present), []
+
+    def read(weights: Tensor, place: Attention) -> Tensor:
+        seen.append(weights)
+        return weights
+
+    layer.control = read
+    assert torch.equal(layer(x, context, present), plain)
+    assert seen[0].shape == (2, 2, 5, 4) and torch.allclose(seen[0].sum(-1), torch.ones(2, 2, 5))
+    assert not seen[0][0, :, :, 2:].any()
+    layer.control = lambda weights, place: torch.full_like(weights, 0.25)
+    assert not torch.allclose(layer(x, context, present), plain)
+
+
+def test_updates_of_muon_are_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 8, 8), (2, 16, 8), (2, 8, 24)):
+        values = torch.linalg.svdvals(muon.orthogonal(torch.randn(shape)).float())
+        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+
+
+def test_muon_takes_matrices_and_adamw_the_rest() -> None:
+    parts = diffusion.parts(config(), CONTEXT)
+    optimiser = diffusion.build(parts, config(), CONTEXT).optimisers[diffusion.DENOISER]
+    by_muon, others = (group["params"] for group in optimiser.param_groups)
+    assert min(p.ndim for p in by_muon) == 2
+    assert len(by_muon) + len(others) == len(list(parts[diffusion.DENOISER].parameters()))
+    assert (
+        len(diffusion.build(parts, config(muon_lr=0.0), CONTEXT).optimisers[diffusion.DENOISER].param_groups)
+        == 1
+    )
+
+
+IMPOSSIBLE: dict[str, tuple[type, dict[str, object]]] = {
+    "side": (Sizes, {"resolution": 20}),
+    "reads": (Sizes, {"reads": (5,)}),
+    "itself": (Sizes, {"itself": (32,)}),
+    "channels": (Sizes, {"channels": (20, 40)}),
+    "formulation": (Noise, {"formulation": "ode"}),
+    "levels": (Noise, {"least": 2.0, "most": 1.0}),
+    "drop": (Training, {"drop_both": 2.0}),
+    "decay": (Training, {"decay_from": 5, "decay_to": 4}),
+    "steps": (Options, {"steps": 0}),
+    "sampler": (Options, {"sampler": "rk"}),
+    "text": (Options, {"text": "song"}),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_settings_are_refused(name: str) -> None:
+    kind, settings = IMPOSSIBLE[name]
+    with pytest.raises(ValueError, match=r"must|evenly|may"):
+        kind(**settings)

@@ -1,0 +1,89 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from caption import upsampling
+from caption.endpoint import Endpoint
+from caption.sentences import attributes
+from caption.sentences.scene_sentences import parse
+from synth.errors import UserError
+from tests.kit import chat_server
+
+PROMPTS = [
+    "a red star",
+    "a star",
+    "a shape on black",
+    "a red star left of a blue disc on white",
+    "a star inside a ring",
+    "two red stars",
+    "a red star of the same colour as a ring",
+    "a small red ring",
+]
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[Endpoint]:
+    with chat_server() as address:
+        yield Endpoint(f"{address}/v1", "tiny", pause=0.01)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_stated_facts_are_kept_and_others_filled_in(prompt: str) -> None:
+    stated = set(parse(prompt))
+    for seed in range(25):
+        full = parse(upsampling.from_prior(prompt, ["scenes_flat"], seed))
+        assert stated <= set(full)
+        for number in {fact.subject for fact in full if fact.subject >= 0}:
+            assert {"kind", "colour", "size"} <= {fact.type for fact in full if fact.subject == number}
+        assert any(fact.type == "backdrop" for fact in full)
+
+
+def test_the_prior_is_that_of_the_training_pictures() -> None:
+    flat = [upsampling.from_prior("a red star", ["scenes_flat"], seed) for seed in range(40)]
+    rich = [upsampling.from_prior("a red star", ["scenes"], seed) for seed in range(40)]
+    assert not any("medium" in text or "textured" in text for text in flat)
+    assert any("medium" in text for text in rich) and any("textured" in text for text in rich)
+    assert len(set(flat)) > 10
+    assert flat == [upsampling.from_prior("a red star", ["scenes_flat"], seed) for seed in range(40)]
+
+
+def test_sentences_of_other_families_take_facts_of_a_picture_that_agrees() -> None:
+    short = "a red fractal on a blue background"
+    stated, full = attributes.parse(short), attributes.parse(upsampling.from_prior(short, ["fractals"], 0))
+    assert stated.items() <= full.items() and len(full) >= len(stated) + 2
+
+
+def test_other_prompts_need_a_chat_model() -> None:
+    with pytest.raises(UserError, match=r"cannot fill in 'a man holding a sword' offline.*give --url"):
+        upsampling.from_prior("a man holding a sword", ["scenes"], 0)
+
+
+def test_a_chat_model_is_asked_with_the_papers_instructions(endpoint: Endpoint) -> None:
+    # The server repeats the last message.
+    answer = upsampling.by_endpoint("a red star on white", endpoint)
+    assert (
+        answer.startswith("Create an imaginative image descriptive caption")
+        and "a red star on white" in answer
+    )
+
+
+def test_an_answer_that_is_too_long_or_empty_is_refused(endpoint: Endpoint) -> None:
+    with pytest.raises(UserError, match="words, and 15 to 80 are allowed, after 3 tries"):
+        upsampling.by_endpoint(" ".join(["star"] * 90), endpoint)
+    with pytest.raises(UserError):
+        upsampling.by_endpoint("a red star", replace(endpoint, url=endpoint.url.replace("/v1", "/empty/v1")))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "lost"),
+    [
+        ("a red star on white", "a large scarlet star shines on a white ground", ["colour red"]),
+        ("a red star on white", "A RED star symbol on a white ground", []),
+        ("a red star left of a blue disc", "a red star to the left of a blue circle", []),
+        ("a red star left of a blue disc", "a red star and a blue circle", ["relation left of"]),
+        ("a man holding a sword", "a pale man lifts a blade", ["holding", "sword"]),
+    ],
+)
+def test_dropped_facts_are_named(prompt: str, answer: str, lost: list[str]) -> None:
+    assert upsampling.dropped(prompt, answer) == lost

@@ -1,0 +1,391 @@
+"""A small text-to-image diffusion model that reads words (after Rombach et al., Latent Diffusion, CVPR 2022).
+
+The network is in unet.py, its texts in words.py, the formulations in formulations.py, the samplers in
+samplers.py, Muon in muon.py. This module joins them: the loss, the averages, drawing.
+
+    L = E || F - (x - c_skip y) / c_out ||^2,  y = x + sigma n        one phase, one part
+
+A text is a vector, words, or both. Training drops each at random: both together in `drop_both` of the
+samples, and else each by itself. So language-free pre-training and captioned fine-tuning are settings of one
+run.
+
+Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from train.model import (
+    PRECISIONS,
+    Average,
+    CaptionedPicture,
+    Context,
+    Json,
+    Micro,
+    Model,
+    Needs,
+    Phase,
+    Terms,
+    Texts,
+    Wanted,
+)
+from train.models import randomness, samplers
+from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
+from train.models.muon import MuonAdamW
+from train.models.unet import UNet
+from train.models.words import BEGIN, PAD, TextStates, Vocabulary
+
+DENOISER = "denoiser"
+
+_NOISE, _DROP = range(2)  # uses of a step's random numbers
+_SURVEYED = 20_000  # samples
+# Not matrices of a map between features: Muon's law is not for them.
+_ADAMW = ("text.word", "position", "text.vector", "unet.first", "unet.last")
+
+# Forms of a text by the option `text`.
+_READS = {
+    "words": frozenset({"tokens"}),
+    "vector": frozenset({"vectors"}),
+    "both": frozenset({"tokens", "vectors"}),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the networks."""
+
+    resolution: int = 32
+    channels: tuple[int, ...] = (32, 48, 64, 96)  # by level; each level has half the side of the one before
+    reads: tuple[int, ...] = (4, 8, 16)  # sides of the levels with cross-attention
+    itself: tuple[int, ...] = (4, 8)  # of these, the ones with self-attention
+    embedding: int = 128  # of the noise level
+    text_width: int = 96  # D
+    text_layers: int = 1
+    text_dim: int = 128  # V; follows the caption tables
+    prefix: int = 4  # states of a vector
+    tokens: int = 64  # of a text, at most
+
+    def __post_init__(self) -> None:
+        sides = [self.resolution >> level for level in range(len(self.channels))]
+        if self.resolution % (1 << (len(self.channels) - 1)):
+            raise ValueError(f"resolution is {self.resolution}; {len(self.channels)} levels halve it evenly")
+        for name, allowed in (("reads", sides), ("itself", self.reads)):
+            if not set(getattr(self, name)) <= set(allowed):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
+                )
+        for name in ("resolution", "embedding", "text_width", "text_dim", "prefix", "tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if min(self.channels) < 32 or any(c % 16 for c in self.channels):
+            raise ValueError(f"channels is {self.channels}; each must be a multiple of 16, 32 or more")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise levels and formulation."""
+
+    formulation: str = "flow"  # or edm, ddpm
+    mean: float = 0.5  # of ln sigma
+    deviation: float = 1.2
+    least: float = 0.02  # levels of drawing
+    most: float = 40.0
+
+    def __post_init__(self) -> None:
+        if self.formulation not in FORMULATIONS:
+            raise ValueError(f"formulation is {self.formulation}; it must be {', '.join(FORMULATIONS)}")
+        if not 0 < self.least < self.most:
+            raise ValueError(f"least is {self.least}; it must be above 0 and below most = {self.most}")
+        if self.deviation <= 0:
+            raise ValueError(f"deviation is {self.deviation}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of steps, optimisers and averages."""
+
+    batch: int = 64  # of all ranks together
+    lr: float = 3e-3  # of AdamW
+    muon_lr: float = 6e-3  # 0: AdamW for all parameters
+    warm_up: int = 3_000  # images
+    decay_from: int = 0  # images seen at which the rates begin to fall to 0 ...
+    decay_to: int = 0  # ... and reach it; 0: never
+    drop_words: float = 0.05  # share of the samples with neither dropped
+    drop_vector: float = 0.5
+    drop_both: float = 0.1  # share of all samples
+    average: float = 0.1  # relative width of the first moving average, and of the second
+    average_short: float = 0.05
+    precision: str = "fp32"  # of features
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("drop_words", "drop_vector", "drop_both"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
+        for name in ("average", "average_short"):
+            if not 0.01 <= getattr(self, name) <= 0.25:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0.01..0.25")
+        if self.batch < 1 or min(self.lr, self.muon_lr, self.warm_up, self.decay_from, self.seed) < 0:
+            raise ValueError("batch must be at least 1; rates, warm_up, decay_from and seed at least 0")
+        if self.decay_to and self.decay_to <= self.decay_from:
+            raise ValueError(f"decay_to is {self.decay_to}; it must be above decay_from = {self.decay_from}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of the model and its steps."""
+
+    model: Sizes = field(default_factory=Sizes)
+    noise: Noise = field(default_factory=Noise)
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of drawing."""
+
+    steps: int = 18
+    guidance: float = 2.5  # 1: none
+    text: str = "words"  # or vector, both
+    sampler: str = "heun"  # or euler, ddim
+    least_guided: float = 0.0  # guidance acts between these noise levels (Kynkaanniemi et al., 2024)
+    most_guided: float = 1e9
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise ValueError("it must lie in 1..1000")
+        if self.sampler not in samplers.SAMPLERS:
+            raise ValueError(f"it must be {', '.join(samplers.SAMPLERS)}")
+        if self.text not in _READS:
+            raise ValueError(f"it must be {', '.join(_READS)}")
+        if not 0 <= self.least_guided <= self.most_guided:
+            raise ValueError("least_guided must be at least 0 and at most most_guided")
+
+
+def needs(config: Config) -> Needs:
+    """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
+    return Needs(vectors=config.training.drop_vector < 1)
+
+
+def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:
+    """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1."""
+    texts: list[str] = []
+    total = square = count = 0.0
+    for sample in itertools.islice(samples, _SURVEYED):
+        values = sample.pixels.astype("float64") / 127.5 - 1
+        total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
+        texts += sample.captions
+    deviation = math.sqrt(square / count - (total / count) ** 2)
+    return {"words": list(Vocabulary.of(texts).words), "sigma_data": round(deviation, 4)}
+
+
+class Denoiser(nn.Module):
+    """The U-Net with its texts, and the law of noise that it is trained for."""
+
+    def __init__(self, sizes: Sizes, noise: Noise, words: int, sigma_data: float) -> None:
+        super().__init__()
+        self.noise, self.sigma_data = noise, sigma_data
+        self.text = TextStates(
+            words,
+            sizes.text_width,
+            layers=sizes.text_layers,
+            most=sizes.tokens,
+            dimensions=sizes.text_dim,
+            prefix=sizes.prefix,
+        )
+        self.unet = UNet(
+            sizes.channels,
+            sizes.resolution,
+            sizes.text_width,
+            embedding=sizes.embedding,
+            reads=sizes.reads,
+            itself=sizes.itself,
+        )
+
+    def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the network's output F (N, 3, R, R) for noised pictures y of levels sigma (N,), and text
+        states (N, L, D) with their presence."""
+        c = self.coefficients(sigma)
+        return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """Returns the coefficients of noise levels (N,)."""
+        return coefficients(self.noise.formulation, sigma, self.sigma_data)
+
+    def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the denoised pictures D (N, 3, R, R)."""
+        c = self.coefficients(sigma)
+        return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)
+
+
+def parts(config: Config, context: Context) -> dict[str, nn.Module]:
+    """Returns the denoiser."""
+    words, sigma_data = len(tokeniser(config, context.survey)), context.survey["sigma_data"]
+    denoiser = Denoiser(config.model, config.noise, words, sigma_data)
+    return {DENOISER: denoiser.to(context.device, context.weights)}
+
+
+def tokeniser(config: Config, survey: Json) -> Vocabulary:
+    """Returns the vocabulary of a run."""
+    return Vocabulary(tuple(survey["words"]), config.model.tokens)
+
+
+def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
+    """Returns the training of the denoiser."""
+    training, denoiser = config.training, cast(Denoiser, parts[DENOISER])
+
+    # Muon for matrices and kernels between features.
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in denoiser.named_parameters():
+        inner = parameter.ndim >= 2 and not any(part in name for part in _ADAMW)
+        (matrices if training.muon_lr and inner else others).append(parameter)
+    optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr)
+
+    averages = {
+        "ema": Average(DENOISER, _power(training.average)),
+        "ema_short": Average(DENOISER, _power(training.average_short)),
+    }
+    vectors = ("text",) if training.drop_vector < 1 else ()
+    loss = _Loss(denoiser, config, context)
+    return Model(
+        {DENOISER: optimiser},
+        [Phase("denoise", (DENOISER,), loss)],
+        averages,
+        Wanted(vectors, tokenise=tokeniser(config, context.survey)),
+        rate=lambda part, images_seen: _rate(training, images_seen),
+    )
+
+
+def _power(width: float) -> Any:
+    """Returns the law of an average over a constant share of the past, by its relative width (Karras et al.,
+    EDM2, 2024, equations 121 to 127)."""
+    # The width of t^gamma on 0..1 is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
+    low, high = 0.0, 1e4
+    for _ in range(100):
+        gamma = (low + high) / 2
+        deviation = math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
+        low, high = (gamma, high) if deviation > width else (low, gamma)
+    return lambda before, after: (before / after) ** (low + 1)
+
+
+def _rate(training: Training, images_seen: int) -> float:
+    """Returns the factor on all learning rates: a linear rise, then a linear fall to 0."""
+    rise = min(1.0, (images_seen + training.batch) / training.warm_up) if training.warm_up else 1.0
+    if not training.decay_to or images_seen <= training.decay_from:
+        return rise
+    left = (training.decay_to - images_seen) / (training.decay_to - training.decay_from)
+    return rise * max(0.0, left)
+
+
+class _Loss:
+    """The loss of the one phase."""
+
+    def __init__(self, denoiser: Denoiser, config: Config, context: Context) -> None:
+        self._denoiser, self._config, self._context = denoiser, config, context
+
+    def __call__(self, micro: Micro) -> Iterator[Terms]:
+        """Yields the squared error of the network's output."""
+        training, noise = self._config.training, self._config.noise
+        x, device = micro.pictures[:, 0], str(self._context.device)
+
+        # Noise and its level.
+        normal, uniform = randomness.draw(
+            training.seed, _NOISE, micro.numbers, 1 + x[0].numel(), uniforms=1, device=device
+        )
+        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
+        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
+        y = x + column(sigma) * normal[:, 1:].view(x.shape)
+
+        # Texts, some of them dropped.
+        vectors, tokens = micro.vectors.get("text"), micro.tokens
+        assert tokens is not None
+        _, chances = randomness.draw(training.seed, _DROP, micro.numbers, 0, uniforms=3, device=device)
+        both = chances[:, 0] < training.drop_both
+        given = ~both & (chances[:, 1] >= training.drop_vector)
+        tokens = without(tokens, both | (chances[:, 2] < training.drop_words))
+
+        # The error of F.
+        c = self._denoiser.coefficients(sigma)
+        with autocast(self._context):
+            output = self._denoiser(y, sigma, *self._denoiser.text(tokens, vectors, given))
+        target = (x - column(c.c_skip) * y) / column(c.c_out)
+        error = (output - target).square().mean(dim=(1, 2, 3))
+        yield {"error": error.mean()}
+
+
+def autocast(context: Context) -> torch.autocast:
+    """Returns the block in which features have the context's dtype."""
+    low = context.dtype == torch.bfloat16
+    return torch.autocast(context.device.type, torch.bfloat16, enabled=low)
+
+
+def without(tokens: Tensor, dropped: Tensor) -> Tensor:
+    """Returns tokens (N, T) with the words of some samples, bool (N,), left out."""
+    later = torch.arange(tokens.shape[1], device=tokens.device) > 0
+    return tokens.masked_fill(dropped[:, None] & later, PAD)
+
+
+def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
+    """Returns the noise of pictures: float32 (N, 3, R, R)."""
+    side = config.model.resolution
+    return randomness.of_pictures(seed, numbers, 3 * side * side).view(-1, 3, side, side)
+
+
+def draw(
+    parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
+) -> Tensor:
+    """Returns pictures (N, 3, R, R) of noise `start` of that shape and of texts."""
+    denoiser = cast(Denoiser, parts[DENOISER])
+    levels, heun = schedule(denoiser.noise, options), options.sampler == "heun"
+    return samplers.along(guide(denoiser, texts, options, context), start * levels[0], levels, heun=heun)
+
+
+def reads(options: Options) -> frozenset[str]:
+    """Returns the forms of a text that drawing reads."""
+    return _READS[options.text]
+
+
+def schedule(noise: Noise, options: Options) -> list[float]:
+    """Returns the noise levels of drawing, in descending order, 0 last."""
+    if options.sampler == "ddim":
+        return samplers.ddim_levels(options.steps)
+    return samplers.karras_levels(options.steps, noise.least, noise.most)
+
+
+def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) -> samplers.Denoise:
+    """Returns the guided denoiser of texts."""
+    # States with the text and without it, side by side.
+    n, device = len(texts), context.device
+    tokens = texts.tokens if "tokens" in reads(options) else None
+    vectors = texts.vectors if "vectors" in reads(options) else None
+    if tokens is None:
+        tokens = torch.full((n, 1), BEGIN, device=device)
+    given = torch.full((n,), vectors is not None, device=device)
+    none = torch.zeros_like(given)
+    with autocast(context):
+        full = denoiser.text(tokens, vectors, given)
+        bare = denoiser.text(without(tokens, ~none), vectors, none)
+    both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
+
+    def step(y: Tensor, sigma: float) -> Tensor:
+        # One prediction, or two side by side.
+        acts = options.least_guided <= sigma <= options.most_guided
+        weight = options.guidance if acts else 1.0
+        level = torch.full((n,), sigma, device=device, dtype=y.dtype)
+        with autocast(context):
+            if weight in (0, 1):
+                return denoiser.denoised(y, level, *(full if weight else bare))
+            pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
+        strong, weak = pair.chunk(2)
+        return samplers.guided(strong, weak, weight)
+
+    return step

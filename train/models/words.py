@@ -1,0 +1,105 @@
+"""Texts for a denoiser: a vocabulary of words, and the states that cross-attention reads.
+
+A text is a caption's words, a vector (a pseudo-caption or a caption's embedding), both, or neither. A vector
+becomes `prefix` states before those of the words. A word outside the vocabulary is one common token.
+
+Axes: N samples, T tokens, V dimensions of a vector, D width of a state, L = prefix + T states.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from train.models.unet import Attention, FeedForward
+
+PAD, BEGIN, UNKNOWN = range(3)  # tokens before those of words
+
+_SPLIT = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words with numbers from 3 on. It is sent to reader processes."""
+
+    words: tuple[str, ...]
+    most: int = 64  # tokens of a text; further ones are cut off
+
+    @classmethod
+    def of(cls, texts: Iterable[str], most: int = 64) -> "Vocabulary":
+        """Returns the vocabulary of texts, common words first."""
+        counts = Counter(word for text in texts for word in split(text))
+        return cls(tuple(sorted(counts, key=lambda word: (-counts[word], word))), most)
+
+    def __len__(self) -> int:
+        return UNKNOWN + 1 + len(self.words)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: UNKNOWN + 1 + number for number, word in enumerate(self.words)}
+
+    def __call__(self, text: str) -> list[int]:
+        """Returns the tokens of a text, BEGIN first."""
+        return [BEGIN, *(self._numbers.get(word, UNKNOWN) for word in split(text))][: self.most]
+
+
+def split(text: str) -> list[str]:
+    """Returns the words of a text in lower case. Signs are words of their own."""
+    return _SPLIT.findall(text.lower())
+
+
+def padded(rows: Iterable[list[int]]) -> Tensor:
+    """Returns tokens of texts as int64 (N, T), filled with PAD."""
+    tokens = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=PAD)
+
+
+class TextStates(nn.Module):
+    """Words and vectors as states for cross-attention, by a small transformer."""
+
+    def __init__(
+        self, words: int, width: int, *, layers: int, most: int, dimensions: int, prefix: int
+    ) -> None:
+        super().__init__()
+        self.prefix, self.width = prefix if dimensions else 0, width
+        self.word = nn.Embedding(words, width)
+        self.position = nn.Parameter(0.02 * torch.randn(most, width))
+        nn.init.normal_(self.word.weight, std=0.2)
+        if self.prefix:
+            self.vector = nn.Linear(dimensions, prefix * width)
+            self.vector_position = nn.Parameter(0.02 * torch.randn(prefix, width))
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns states (N, L, D) and their presence, bool (N, L).
+
+        tokens int64 (N, T) hold PAD behind a text. `given`, bool (N,), tells for which samples the vectors
+        (N, V), of unit length, count."""
+        states = self.word(tokens) + self.position[: tokens.shape[1]]
+        present = tokens != PAD
+        if self.prefix and vectors is not None and given is not None:
+            # Unit vectors have small entries. Scaled ones have variance 1.
+            rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(len(vectors), self.prefix, self.width)
+            states = torch.cat([(rows + self.vector_position).to(states.dtype), states], dim=1)
+            present = torch.cat([given[:, None].expand(-1, self.prefix), present], dim=1)
+        for block in self.blocks:
+            states = block(states, present)
+        return self.norm(states), present
+
+
+class _Block(nn.Module):
+    """A transformer block over the states of a text."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width)
+        self.forward_norm, self.feed_forward = nn.LayerNorm(width), FeedForward(width, 4)
+
+    def forward(self, states: Tensor, present: Tensor) -> Tensor:
+        states = states + self.attention(self.attention_norm(states), None, present)
+        return states + self.feed_forward(self.forward_norm(states))

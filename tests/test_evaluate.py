@@ -397,6 +397,24 @@ def test_agreement_says_what_real_renders_and_chance_give(
     assert known[0]["value"] == 1 and known[0]["with_prompts_changed_round"] == turned
 
 
+@pytest.mark.slow
+def test_obedience_of_a_run_is_kept_with_the_judges_own_error(run: Path, tiny_encoder: Path) -> None:
+    result = invoke(app, "obedience", run, "--facts", "2,4", "--n", 20, "--encoder", tiny_encoder)
+    rows = json_lines(result)
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][
+        -len(rows) :
+    ] == rows
+    for count in (2, 4):
+        [whole] = [
+            row
+            for row in rows
+            if row["metric"] == f"obedience: whole prompts of {count} facts" and row["split"] == "all"
+        ]
+        # A generator without training obeys nobody.
+        assert whole["value"] <= 0.1 and whole["pictures"] == 20 and whole["images_seen"] == 32
+        assert whole["judge_sensitivity"] > 0.9 > 0.1 > whole["judge_false_accepts"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -279,22 +279,38 @@ def obedience(
     settings: options.Settings = EMPTY,
     seed: PromptSeed = 0,
     images_seen: ImagesSeen = None,
+    url: Annotated[
+        str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that judges instead.")
+    ] = None,
+    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
     encoder: Encoder = None,
     device: Device = "auto",
 ) -> None:
     """Judges how often pictures have the facts of their prompts, by type of fact and as a whole.
 
     Each figure comes with the judge's own error. Figures of a run go to its metrics.jsonl."""
+    from caption.endpoint import Endpoint
     from evaluate.judge import obedience as judging
     from evaluate.judge import scene_prompts
 
+    if model and not url:
+        raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
+    endpoint = Endpoint(url, model or "") if url else None
     if prompts:
         prompted = scene_prompts.read(prompts)
-        _show(console.watched("pictures", judging.of_pictures(place, prompted, on), len(prompted)))
+        events = judging.of_pictures(place, prompted, on, endpoint)
+        _show(console.watched("pictures", events, len(prompted)))
         return
     prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
     events = judging.of_run(
-        place, prompted, on, seed=seed, images_seen=images_seen, encoder=encoder, device=device
+        place,
+        prompted,
+        on,
+        seed=seed,
+        images_seen=images_seen,
+        encoder=encoder,
+        device=device,
+        endpoint=endpoint,
     )
     _show(console.watched("pictures", events, len(prompted)))
 

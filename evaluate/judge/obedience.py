@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from caption import encoders
+from caption.endpoint import Endpoint
 from evaluate import prompts, results, sources
-from evaluate.judge import exam, scoring, seeing
+from evaluate.judge import exam, scoring, seeing, vision_model
 from evaluate.judge.rates import Counted, corrected_interval, rogan_gladen, wilson
 from evaluate.judge.scene_prompts import ScenePrompt
 from evaluate.judge.scoring import Score
@@ -48,35 +49,52 @@ def of_run(
     images_seen: int | None,
     encoder: str | None,
     device: str,
+    endpoint: Endpoint | None = None,
 ) -> Events:
     """Judges the pictures that a run draws of prompts, one each. Appends the rows to its figures.
 
-    Yields the number of judged pictures, and at the end the rows. Raises UserError if the run draws none."""
+    The model of an endpoint judges, if one is given. Yields the number of judged pictures, and at the end the
+    rows. Raises UserError if the run draws none."""
     device, run = encoders.choose_device(device), find(place)
     require_drawing(run.model, place)
     results.require_place(run.path)
     texts = prompts.of(run.encoder(encoder, device), [prompt.prompt for prompt in prompted])
     folder = run.checkpoint(images_seen)
     pictures = prompts.draw(run, folder, texts, seed=seed, device=device)
-    judged = yield from _judged(pictures, prompted, name)
+    judged = yield from _rows(pictures, prompted, name, endpoint)
     shared = {"images_seen": run.images_seen(folder), "seed": seed, "prompts": texts.digest}
-    rows = [{**shared, **row} for row in table(judged, name)]
+    rows = [{**shared, **row} for row in judged]
     for row in rows:
         results.append(run.path, row)
     yield rows
 
 
-def of_pictures(place: str, prompted: Sequence[ScenePrompt], name: str) -> Events:
+def of_pictures(
+    place: str, prompted: Sequence[ScenePrompt], name: str, endpoint: Endpoint | None = None
+) -> Events:
     """Judges the pictures of a folder or a set, the i-th by the i-th prompt.
 
-    Yields the number of judged pictures, and at the end the rows. Raises UserError if the numbers differ."""
+    The model of an endpoint judges, if one is given. Yields the number of judged pictures, and at the end the
+    rows. Raises UserError if the numbers differ."""
     pictures = sources.find(place)
     if pictures.count != len(prompted):
         problem = f"{place} holds {pictures.count:,} pictures for {len(prompted):,} prompts"
         raise UserError(f"{problem}; give one prompt for each picture, in the order of the files' names")
-    judged = yield from _judged(pictures, prompted, name)
+    judged = yield from _rows(pictures, prompted, name, endpoint)
     shared = {"pictures": place, "prompts": digest([prompt.row for prompt in prompted])}
-    yield [{**shared, **row} for row in table(judged, name)]
+    yield [{**shared, **row} for row in judged]
+
+
+def _rows(
+    pictures: Pictures, prompted: Sequence[ScenePrompt], name: str, endpoint: Endpoint | None
+) -> Generator[Progress, None, list[Json]]:
+    """Yields the number of judged pictures. Returns the rows of their judge."""
+    if endpoint:
+        rows = vision_model.table(endpoint, pictures, prompted)
+        yield Progress(len(prompted))
+        return rows
+    judged = yield from _judged(pictures, prompted, name)
+    return table(judged, name)
 
 
 def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json]:

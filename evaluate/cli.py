@@ -35,7 +35,7 @@ Detector = Annotated[
 Weights = Annotated[
     str | None, options.place("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
 ]
-Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision.")]
+Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision, named.")]
 Clip = Annotated[
     str | None, options.place("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
 ]

@@ -250,7 +250,7 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
         ask(
             captions=None,
             encoder=str(tiny_encoder),
-            metrics="kid,rprecision,clip",
+            metrics="kid,rprecision,clip,named",
             clip=str(tiny_encoder),
             n=120,
         ),
@@ -267,6 +267,10 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
     assert figures["R-precision (tiny)"]["value"] == pytest.approx(np.mean(matching == cosines.max(axis=1)))
     assert figures["CLIP score (tiny)"]["value"] == pytest.approx(100 * matching.clip(min=0).mean(), rel=1e-5)
     assert "encoder that made the run's captions" in figures["R-precision (tiny)"]["notes"][0]
+
+    # Pictures of noise: names are guessed.
+    [named] = [row for name, row in figures.items() if name.startswith("named right among 10")]
+    assert named["n"] == 60 and 0 <= named["value"] < 0.4 and 0 <= named["of_real_pictures"] < 0.4
 
 
 def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(

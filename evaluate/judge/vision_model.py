@@ -1,7 +1,7 @@
 """A vision-language model as judge, behind an OpenAI-compatible endpoint (Betker et al., Improving Image
 Generation with Better Captions, 2023, appendix D).
 
-The model sees a picture and its prompt, thinks in words, and ends with correct or incorrect. Its last such word
+The model sees a picture and its prompt, thinks in words, and ends with correct or incorrect. The last verdict
 counts. Its error is not known here, so its figures come raw, each with an interval.
 """
 

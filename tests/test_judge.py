@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from caption.sentences.scene_facts import SceneFact
+from caption.sentences.scene_sentences import canonical, parse
 from evaluate.cli import app
 from evaluate.judge import exam, fresh, rates, scene_prompts, scoring, seeing
 from evaluate.judge.fresh import Fresh
@@ -196,7 +197,7 @@ def test_prompts_are_true_plain_and_read_back(tmp_path: Path) -> None:
     prompts = scene_prompts.read(str(file))
     assert prompts == scene_prompts.listed("scenes_flat", [3, 6], 40)
     for prompt in prompts:
-        assert scene_prompts.sentence(prompt.facts) == prompt.prompt
+        assert canonical(parse(prompt.prompt)) == canonical(prompt.facts)
         assert all(str(fact.value) in prompt.prompt for fact in prompt.facts)
 
 

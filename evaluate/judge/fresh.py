@@ -9,7 +9,7 @@ import numpy as np
 from caption.sentences import scene_facts
 from caption.sentences.scene_facts import SceneFact
 from evaluate.judge.sight import Seen, SeenObject
-from synth import families
+from synth import datasets, settings
 from synth.errors import UserError
 from synth.families import scene_world, scenes
 from synth.families.scenes import Change, Config, Params
@@ -41,14 +41,15 @@ def config(name: str, changes: tuple[str, ...] = ()) -> Config:
     """Returns the settings of a data set of scenes. Raises UserError if it is of another family."""
     if name not in SETS:
         raise UserError(f"the judge does not know {name}; give {' or '.join(SETS)}")
-    result = families.configured(name, changes)
+    dataset = datasets.get(name)
+    result = settings.with_settings(dataset.module.Config(**dataset.config), changes)
     assert isinstance(result, Config)
     return result
 
 
 def law(name: str, changes: tuple[str, ...], seed: int, index: int) -> Params:
     """Returns the parameters of a picture of a data set with changed settings."""
-    params = families.params(name, config(name, changes), seed=seed, index=index)
+    params = datasets.sample_params(datasets.get(name), config(name, changes), seed=seed, index=index)
     assert isinstance(params, Params)
     return params
 

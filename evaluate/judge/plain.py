@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from evaluate.judge.network import COLOUR_WORDS
 from evaluate.judge.sight import Seen, SeenObject
-from synth.families import configured, scene_world, scenes
+from synth import datasets
+from synth.families import scene_world, scenes
 from synth.families.scenes import Params, SceneObject
 
 _FAR = 40.0  # levels between an object's pixel and the backdrop
@@ -47,10 +48,10 @@ class Templates(NamedTuple):
 @cache
 def templates(size: int) -> Templates:
     """Returns the templates for pictures of a side."""
-    config = configured("scenes_flat")
+    known = datasets.get("scenes_flat").config["kinds"]
     window = round(_WINDOW * size / 2)  # pixels on either side of the middle
     kinds, radii, centres, coverage = [], [], [], []
-    for kind in config.kinds:
+    for kind in known:
         for radius in _RADII:
             for turn in _TURNS if kind not in ("disc", "ring") else (0.0,):
                 for across in _SHIFTS:

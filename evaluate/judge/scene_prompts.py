@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from caption.sentences.scene_facts import SceneFact
+from caption.sentences.scene_sentences import plain
 from evaluate.judge import fresh
 from synth.errors import UserError
 from synth.families import scene_world
@@ -129,22 +130,10 @@ def drawn(name: str, facts: int, *, seed: int = 0, changes: tuple[str, ...] = ()
         stated, numbers = _stated(scene, facts)
         if stated:
             failures = 0
-            prompt = ScenePrompt(sentence(stated), stated, not shows(stated).isdisjoint(held))
+            prompt = ScenePrompt(plain(stated), stated, not shows(stated).isdisjoint(held))
             yield Drawn(prompt, scene, numbers)
         elif (failures := failures + 1) == 1000:
             raise UserError(f"1,000 scenes of {name} in turn do not show {facts} facts; allow more objects")
-
-
-def sentence(facts: Sequence[SceneFact]) -> str:
-    """Returns the plain sentence of facts, such as "a red star left of a blue disc on white"."""
-    value = {(fact.type, fact.subject): str(fact.value) for fact in facts}
-    nouns = []
-    for subject in sorted({fact.subject for fact in facts if fact.subject >= 0}):
-        words = [value[word, subject] for word in ("size", "colour", "kind") if (word, subject) in value]
-        nouns.append(f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}")
-    relation = value.get(("relation", 0), "")
-    text = f" {relation} ".join(nouns)
-    return f"{text} on {value['backdrop', -1]}" if ("backdrop", -1) in value else text
 
 
 def shows(facts: Sequence[SceneFact]) -> frozenset[Pair]:

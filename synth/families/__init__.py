@@ -90,6 +90,19 @@ def draw(
         yield picture.pixels, json.loads(settings.canonical(sample))
 
 
+def configured(dataset: str, changes: Iterable[str] = ()) -> Any:
+    """Returns the settings of a data set with changes, each `key=value`.
+
+    Raises UserError if there is no such data set, setting or value."""
+    preset = datasets.get(dataset)
+    return settings.with_settings(preset.module.Config(**preset.config), changes)
+
+
+def params(dataset: str, config: Any, *, seed: int, index: int) -> Any:
+    """Returns the parameters of a picture, which the family's module draws at any size."""
+    return datasets.sample_params(datasets.get(dataset), config, seed=seed, index=index)
+
+
 def render(dataset: DataSet, config: Any, *, seed: int, index: int, size: int) -> tuple[Any, Picture]:
     """Returns parameters and picture of an index. Raises UserError if its class gives none."""
     for redraws in range(_REDRAWS):

@@ -270,14 +270,22 @@ def obedience(
     ],
     *,
     on: SceneSet = "scenes_flat",
-    facts: Facts = "3,6",
-    n: Prompts = 512,
+    facts: Annotated[
+        str | None,
+        options.text("--facts", "LIST", "Numbers of facts of the prompts, 1 to 8.  [default: 3,6]"),
+    ] = None,
+    n: Annotated[
+        int | None,
+        options.integer("--n", "Prompts of each number of facts.  [default: 512]", least=1),
+    ] = None,
     prompts: Annotated[
         str | None,
         options.place("--prompts", "FILE", "Prompts of `prompts export`, one for each picture."),
     ] = None,
     settings: options.Settings = EMPTY,
-    seed: PromptSeed = 0,
+    seed: Annotated[
+        int | None, options.integer("--seed", "Seed of the prompts and the latents.  [default: 0]")
+    ] = None,
     images_seen: ImagesSeen = None,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that judges instead.")
@@ -293,20 +301,32 @@ def obedience(
     from evaluate.judge import obedience as judging
     from evaluate.judge import scene_prompts
 
+    # The judge.
     if model and not url:
         raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
     endpoint = Endpoint(url, model or "") if url else None
+
+    # Pictures that exist.
     if prompts:
+        drawing = {"--facts": facts, "--n": n, "--seed": seed, "--images-seen": images_seen}
+        given = [name for name, value in drawing.items() if value is not None]
+        given += [name for name, value in (("--set", settings), ("--encoder", encoder)) if value]
+        if given:
+            raise UserError(f"--prompts is for pictures that exist; leave {', '.join(given)} out")
         prompted = scene_prompts.read(prompts)
         events = judging.of_pictures(place, prompted, on, endpoint)
         _show(console.watched("pictures", events, len(prompted)))
         return
-    prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
+
+    # Pictures of a run.
+    prompted = scene_prompts.listed(
+        on, scene_prompts.numbers(facts or "3,6"), n or 512, seed=seed or 0, changes=settings
+    )
     events = judging.of_run(
         place,
         prompted,
         on,
-        seed=seed,
+        seed=seed or 0,
         images_seen=images_seen,
         encoder=encoder,
         device=device,

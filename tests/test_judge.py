@@ -13,13 +13,14 @@ from PIL import Image
 from caption.sentences.scene_facts import SceneFact
 from caption.sentences.scene_sentences import canonical, parse
 from evaluate.cli import app
-from evaluate.judge import exam, fresh, rates, scene_prompts, scoring, seeing
+from evaluate.judge import exam, fresh, rates, reading, scene_prompts, scoring, seeing
 from evaluate.judge.fresh import Fresh
 from evaluate.judge.rates import Counted
 from evaluate.judge.scene_prompts import ScenePrompt
 from evaluate.judge.sight import Seen
 from synth.errors import UserError
 from synth.families import scene_world
+from synth.families.scenes import LETTERS
 from tests.kit import invoke, json_lines, refusal
 
 FLOORS = {("scenes", 32): 0.95, ("scenes", 64): 0.97, ("scenes_flat", 32): 0.995, ("scenes_flat", 64): 0.995}
@@ -72,6 +73,27 @@ def test_soft_edges_are_seen_through() -> None:
     for axis in (1, 2):
         soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
     assert accuracy(scenes, seeing.see(soft.round().astype(np.uint8), seeing.FLAT)) >= 0.99
+
+
+@pytest.mark.slow
+def test_block_letters_are_read_at_their_places() -> None:
+    """One to three letters; a cell of four letters is little more than a pixel."""
+    right, total = 0, 0
+    for scene in renders("scenes", 250, 64, 0, "letters=true"):
+        for thing in fresh.seen_of(scene.sample).objects:
+            if (
+                thing.kind == "text"
+                and len(thing.text) < 4
+                and max(np.diff(np.reshape(thing.box, (2, 2)), axis=0)[0]) * 64 >= 20
+            ):
+                total += 1
+                right += (
+                    reading.read(scene.pixels.astype(np.float32), thing, scene.params.backdrop) == thing.text
+                )
+    assert total > 100 and right / total > 0.85
+    shapes = {letter: glyph.tobytes() for letter, glyph in zip(LETTERS, reading.glyphs(), strict=True)}
+    assert len(set(shapes.values())) == 36
+    assert reading.glyphs()[LETTERS.index("L")].sum(0).tolist() == [7, 1, 1, 1, 1, 0]
 
 
 @pytest.mark.slow
@@ -261,6 +283,7 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
         (["obedience", folder, "--prompts", prompts], "holds 119 pictures for 120 prompts"),
         (["obedience", folder, "--prompts", tmp_path / "none"], "cannot be read"),
         (["obedience", folder, "--prompts", folder / "001.png"], "cannot be read"),
+        (["obedience", folder, "--prompts", prompts, "--n", "5"], "leave --n out"),
         (["prompts", "export", "--facts", "9"], "give numbers from 1 to 8"),
         (["prompts", "export", "--on", "fractals"], "give scenes or scenes_flat"),
         (["prompts", "export", "--set", "colour=red"], "colour"),

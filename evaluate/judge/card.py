@@ -47,6 +47,9 @@ one fact is changed, in per cent of {prompts:,} prompts each:
 
 {same}
 
+Flat scenes (`scenes_flat`) are seen without the network: colour words, connected components and rendered
+templates. Texts are read by templates of the glyphs, from scenes with `letters=true`.
+
 Blurred generated pictures may be judged worse than these renders.
 """
 

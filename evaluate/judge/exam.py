@@ -30,6 +30,7 @@ NAME = "accuracy.json"
 _CONFUSED = 0.03  # share of a kind's objects that are called another kind
 _NEAR = 0.1  # sides of the picture, between an object and its sight
 _AT_ONCE = 256
+_LETTERS = ("letters=true",)  # settings of the pictures for texts, a fifth of all
 _SEED = 5  # of the exam's pictures
 
 Json = dict[str, Any]
@@ -105,6 +106,11 @@ def examine(judge: Judge, *, pictures: int, prompts: int) -> Iterator[Progress |
             yield Progress(len(scenes))
             same = shared_words(scenes, seen) if side == SIDES[0] else {}
             facts = by_type(scenes, seen, same)
+            if name != seeing.FLAT:
+                laws = (fresh.law(name, _LETTERS, _SEED, fresh.FIRST + i) for i in range(pictures // 5))
+                lettered = [fresh.rendered(params, side) for params in laws]
+                read = by_type(lettered, sights(judge, lettered, name), same)
+                facts |= {"text": read["text"]} if "text" in read else {}
 
             # Whole prompts.
             accepted, false_accepts = {}, {}

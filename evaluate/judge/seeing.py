@@ -5,6 +5,7 @@ Pictures of any side are brought to 32 or to 64 pixels. Sides below 48 become 32
 Axes: N pictures, S side in pixels, G cells, B objects, P ordered pairs.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from evaluate.judge.network import (
     TEXTURES,
     Judge,
 )
+from evaluate.judge.reading import read
 from evaluate.judge.sight import Seen, SeenObject
 from synth.errors import UserError
 from synth.sets.storage import reading
@@ -140,6 +142,9 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
                 "",
                 sure[b],
             )
+            if kind == "text":
+                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[int(outputs.backdrop[n].argmax())])
+                thing = replace(thing, text=letters)
             objects.append(thing)
         near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
         scenes.append(

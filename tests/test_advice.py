@@ -117,6 +117,10 @@ def test_commands_are_there_with_their_options() -> None:
         module, *words = given.words.split(" ")
         package, *rooms = module.split(".")
         chosen: Any = DEMO if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
+        while getattr(chosen, "commands", None) and "demo" not in rooms:
+            # A group of commands: the next word names one of them.
+            words = words[1:]
+            chosen = chosen.commands[words[0]]
         assert {word.strip(",.)") for word in words if word.startswith("--")} <= options(
             [chosen]
         ) | FOREIGN, given

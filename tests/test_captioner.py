@@ -268,3 +268,11 @@ def test_options_out_of_range_get_one_sentence(tmp_path: Path) -> None:
         error = invoke(app, "fit-captioner", *options).exception
         assert isinstance(error, UserError) and sentence in str(error)
     assert [path.name for path in tmp_path.iterdir()] == ["used"]
+
+
+def test_pictures_that_follow_each_other_differ_in_class_and_a_round_has_all() -> None:
+    samples = [sample for _, sample in exam.scenes("scenes_flat", 0, range(120))]
+    assert len({sample["index"] for sample in samples}) == 120
+    assert len({sample["class"] for sample in samples[:60]}) == 60
+    mains = [sample["params"]["objects"][sample["params"]["main"]]["colour"] for sample in samples[:16]]
+    assert len(set(mains)) > 4

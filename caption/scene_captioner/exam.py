@@ -8,7 +8,7 @@ matter of opinion (scene_facts). All others count as hallucinated.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,14 @@ class CaptionScore:
 
 
 def scenes(name: str, seed: int, indices: Sequence[int] | range) -> Iterator[tuple[np.ndarray, Json]]:
-    """Yields pictures and samples of a set, without held-out combinations."""
+    """Yields pictures and samples of a set, without held-out combinations.
+
+    Classes come in an order of their own in each round, as neighbours in the usual order share a colour."""
     dataset = datasets.get(name)
     config = dataset.module.Config(**{**dataset.config, "split": "train"})
-    return draw(dataset, config, seed, indices, size=SIZE)
+    rounds = (divmod(index, config.classes) for index in indices)
+    shuffled = (i * config.classes + int(_order(seed, i, config.classes)[place]) for i, place in rounds)
+    return draw(dataset, config, seed, shuffled, size=SIZE)
 
 
 def score(texts: Sequence[str], samples: Sequence[Json]) -> CaptionScore:
@@ -118,6 +122,12 @@ def matched(claims: Sequence[SceneFact], facts: Sequence[SceneFact]) -> list[Sce
             if (value := worth(other)) > best:
                 chosen, best, improved = other, value, True
     return mapped(chosen)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, number: int, classes: int) -> np.ndarray:
+    """Returns the order of the classes in a round."""
+    return np.random.default_rng([seed, number]).permutation(classes)
 
 
 def _neighbours(chosen: list[int], objects: Sequence[int]) -> Iterator[list[int]]:

@@ -25,7 +25,7 @@ form = $(SIZE:%=--size '%') $(SEED:%=--seed '%') $(WORKERS:%=--workers '%') $(SH
 places = $(or $(OUT),$(SET),$(DATASET))
 train = $(venv) $(GPUS:%=-m torch.distributed.run --standalone --nproc-per-node %) -m train
 inputs = $(places:%=--on '%') $(CAPTIONS:%=--captions '%') $(ENCODER:%=--encoder '%') $(NAME:%=--out 'runs/%')
-.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder vet doctor test soak bench check-gpu lint
+.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder judge vet doctor test soak bench check-gpu lint
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 setup: .venv/.train .venv/.shaders  ## make .venv for the stages; the other targets do it too
@@ -45,6 +45,8 @@ evaluate: .venv/.evaluate  ## measure a run: RUN SET (a name or a place) CAPTION
 	@$(venv) -m evaluate metrics $(RUN:%='%') $(SET:%=--on '%') $(CAPTIONS:%=--captions '%') $(ARGS)
 encoder: .venv/.demo .venv/.shaders $(if $(ENCODER),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji: 37 and 17 minutes
 	@$(venv) -m caption fit-encoder --recipe '$(or $(ENCODER),nano)' $(ARGS)
+judge: .venv/.evaluate  ## fit the judge of scenes again, into data/judge: 20 minutes
+	@$(venv) -m evaluate fit-judge --out data/judge $(ARGS)
 vet: .venv/.shaders  ## try our shader programs again, into data/shaders
 	@$(venv) -m synth vet shaders --out data/shaders $(ARGS)
 doctor: .venv/.shaders  ## show what draws shaders here, or what to install
@@ -59,12 +61,10 @@ check-gpu: .venv/.test  ## check what only a GPU shows, in ten minutes
 	@$(venv) -m tests.gpu_check $(ARGS)
 lint: .venv/.test  ## ruff and mypy
 	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
-
 # Stamps: system packages, and the extras of pyproject.toml, which contain one another, each in one pip call.
 .venv/.shaders .venv/.emoji: .venv/.data
 	@$(venv) -m synth doctor --install $(@:.venv/.%=%) && touch $@
 .venv/.%: pyproject.toml tests/constraints.txt
-	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || \
-	    { apt-get install -qq -y python3-venv && $(PYTHON) -m venv --clear .venv; }
+	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || { apt-get install -qq -y python3-venv && $(PYTHON) -m venv --clear .venv; }
 	@echo "setting up .venv with [$*]" >&2; $(venv) -m pip install --quiet --disable-pip-version-check \
 	    --constraint tests/constraints.txt '.[$*]' && touch $@ .venv/.synth $(if $(filter demo test,$*),$(addprefix .venv/.,data caption train evaluate))

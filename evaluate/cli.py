@@ -1,4 +1,4 @@
-"""The commands of evaluate: metrics, compare, curve, agreement, table."""
+"""The commands of evaluate: metrics, compare, curve, agreement, table, obedience, prompts, fit-judge."""
 
 import sys
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ Detector = Annotated[
 Weights = Annotated[
     str | None, options.place("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
 ]
-Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision.")]
+Metrics = Annotated[str, options.text("--metrics", "LIST", "Also fdinf, cmmd, clip, rprecision, named.")]
 Clip = Annotated[
     str | None, options.place("--clip", "NAME", "Encoder of clip and rprecision.  [default: ViT-L-14/openai]")
 ]
@@ -53,6 +53,16 @@ app = console.app(
     "Measures runs and sets of pictures.",
     "python -m evaluate metrics runs/emoji --on emoji --detector efficientnet-lite0",
 )
+prompts_app = console.app(
+    "Prompts of scenes, with the facts that they state.",
+    "python -m evaluate prompts export --on scenes_flat --facts 3,6 --n 512 --out prompts.jsonl",
+)
+app.add_typer(prompts_app, name="prompts")
+
+SceneSet = Annotated[str, options.text("--on", "NAME", "The data set of the prompts: scenes_flat or scenes.")]
+Facts = Annotated[str, options.text("--facts", "LIST", "Numbers of facts of the prompts, 1 to 8.")]
+Prompts = Annotated[int, options.integer("--n", "Prompts of each number of facts.", least=1)]
+PromptSeed = Annotated[int, options.integer("--seed", "Seed of the prompts and the latents.")]
 
 
 def main() -> None:
@@ -249,6 +259,123 @@ def table(
         for row in tables.arms(number, rows):
             console.show(row)
     console.note(f"written: {path} and {page}")
+
+
+@app.command(
+    epilog=console.epilog("python -m evaluate obedience runs/flat --on scenes_flat --facts 3,6 --n 512")
+)
+def obedience(
+    place: Annotated[
+        str, options.place_argument("RUN", "A run; or with --prompts a folder or set of pictures.")
+    ],
+    *,
+    on: SceneSet = "scenes_flat",
+    facts: Annotated[
+        str | None,
+        options.text("--facts", "LIST", "Numbers of facts of the prompts, 1 to 8.  [default: 3,6]"),
+    ] = None,
+    n: Annotated[
+        int | None,
+        options.integer("--n", "Prompts of each number of facts.  [default: 512]", least=1),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        options.place("--prompts", "FILE", "Prompts of `prompts export`, one for each picture."),
+    ] = None,
+    settings: options.Settings = EMPTY,
+    seed: Annotated[
+        int | None, options.integer("--seed", "Seed of the prompts and the latents.  [default: 0]")
+    ] = None,
+    images_seen: ImagesSeen = None,
+    url: Annotated[
+        str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that judges instead.")
+    ] = None,
+    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
+    encoder: Encoder = None,
+    device: Device = "auto",
+) -> None:
+    """Judges how often pictures have the facts of their prompts, by type of fact and as a whole.
+
+    Each figure comes with the judge's own error. Figures of a run go to its metrics.jsonl."""
+    from caption.endpoint import Endpoint
+    from evaluate.judge import obedience as judging
+    from evaluate.judge import scene_prompts
+
+    # The judge.
+    if model and not url:
+        raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
+    endpoint = Endpoint(url, model or "") if url else None
+
+    # Pictures that exist.
+    if prompts:
+        drawing = {"--facts": facts, "--n": n, "--seed": seed, "--images-seen": images_seen}
+        given = [name for name, value in drawing.items() if value is not None]
+        given += [name for name, value in (("--set", settings), ("--encoder", encoder)) if value]
+        if given:
+            raise UserError(f"--prompts is for pictures that exist; leave {', '.join(given)} out")
+        prompted = scene_prompts.read(prompts)
+        events = judging.of_pictures(place, prompted, on, endpoint)
+        _show(console.watched("pictures", events, len(prompted)))
+        return
+
+    # Pictures of a run.
+    prompted = scene_prompts.listed(
+        on, scene_prompts.numbers(facts or "3,6"), n or 512, seed=seed or 0, changes=settings
+    )
+    events = judging.of_run(
+        place,
+        prompted,
+        on,
+        seed=seed or 0,
+        images_seen=images_seen,
+        encoder=encoder,
+        device=device,
+        endpoint=endpoint,
+    )
+    _show(console.watched("pictures", events, len(prompted)))
+
+
+@prompts_app.command(
+    epilog=console.epilog("python -m evaluate prompts export --set split=held_out --n 512 --out unseen.jsonl")
+)
+def export(
+    *,
+    on: SceneSet = "scenes_flat",
+    facts: Facts = "3,6",
+    n: Prompts = 512,
+    settings: options.Settings = EMPTY,
+    seed: PromptSeed = 0,
+    out: Annotated[str, options.place("--out", "FILE", "The JSON lines to write.")] = "prompts.jsonl",
+) -> None:
+    """Writes prompts with their facts, one JSON object a line: prompt, facts, n_facts, held_out."""
+    from evaluate.judge import scene_prompts
+
+    prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
+    scene_prompts.write(out, prompted)
+    console.note(f"written: {out}")
+
+
+@app.command(epilog=console.epilog("python -m evaluate fit-judge --out data/judge"))
+def fit_judge(
+    *,
+    out: Annotated[str, options.place("--out", "FOLDER", "The folder to write.")] = "data/judge",
+    seed: Annotated[int, options.integer("--seed", "Seed of the weights and the scenes.")] = 0,
+    visits: Annotated[
+        int, options.integer("--visits", "Scenes, each drawn at 32 and 64 pixels.", least=16)
+    ] = 120_000,
+    n: Annotated[
+        int, options.integer("--n", "Fresh pictures of each set and size to examine it on.", least=50)
+    ] = 5_000,
+    prompts: Annotated[
+        int, options.integer("--prompts", "Fresh prompts of each number of facts, likewise.", least=10)
+    ] = 500,
+) -> None:
+    """Fits the judge of scenes to fresh renders, and measures its accuracy."""
+    from evaluate.judge import fitting
+
+    request = fitting.FitRequest(out, seed=seed, visits=visits, pictures=n, prompts=prompts)
+    for row in console.watched("pictures", fitting.fit(request), request.processed):
+        console.show(row)
 
 
 def _reference(run: str, on: str, captions: str | None, encoder: str | None) -> tuple[str, str | None]:

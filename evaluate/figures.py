@@ -16,7 +16,7 @@ _NAMES = {
 }
 # The names of metrics that always carry their detector.
 _OTHERS = {name: name for name in ("precision", "recall", "density", "coverage")}
-_OTHERS.update(cmmd="MMD", clip="CLIP score", rprecision="R-precision")
+_OTHERS.update(cmmd="MMD", clip="CLIP score", rprecision="R-precision", named="named right among 10")
 
 Json = dict[str, Any]
 

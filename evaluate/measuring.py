@@ -14,7 +14,16 @@ from evaluate import detectors, prompts, results, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.figures import Figure
-from evaluate.metrics import METRICS, TEXT_METRICS, conditions, measure, measure_texts, parse
+from evaluate.metrics import (
+    METRICS,
+    NAMED,
+    TEXT_METRICS,
+    conditions,
+    measure,
+    measure_naming,
+    measure_texts,
+    parse,
+)
 from evaluate.prompts import Prompts
 from synth.errors import UserError
 from synth.sets import places
@@ -23,7 +32,10 @@ from synth.sets.shards import ShardSet
 from train.runs import Run, find
 from train.sampling.draw import require_drawing
 
-_LARGE_IS_GOOD = ("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision")
+_LARGE_IS_GOOD = (
+    *("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision"),
+    "named right among 10",
+)
 CLIP = "ViT-L-14/openai"  # the usual encoder of text metrics
 
 Json = dict[str, Any]
@@ -122,6 +134,9 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
         prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
     else:
         prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    if NAMED in names and not prompted.paired:
+        problem = f"the metric {NAMED} needs one caption by a person for each picture of {request.reference}"
+        raise UserError(f"{problem}; leave it out, or give tables with captions by --captions")
     judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
 
     # Features of the reference.
@@ -138,7 +153,8 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
     # Features of the drawn pictures.
     request, reference, judge = bench.request, bench.reference, bench.judge
     names = [name for name in bench.metrics if name in METRICS]
-    nets = [*([bench.detector] if names else []), *([judge.detector] if judge else [])]
+    naming = NAMED in bench.metrics
+    nets = [*([bench.detector] if names or naming else []), *([judge.detector] if judge else [])]
     images = prompts.draw(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device)
     generated = yield from extract(nets, images)
 
@@ -148,6 +164,9 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
     rows: list[Figure] = []
     if names:
         rows += measure(generated[0], reference, names, of(generated[0]), resamples=request.resamples)
+
+    if naming:
+        rows.append(measure_naming(generated[0], reference, bench.prompts.vectors, of(generated[0])))
 
     # Metrics of pictures and texts.
     if judge:
@@ -182,7 +201,7 @@ def compare(
     """Measures a set of pictures against another. Raises UserError if they do not compare."""
     # Metrics.
     chosen = parse(names)
-    if text_names := [name for name in chosen if name in TEXT_METRICS]:
+    if text_names := [name for name in chosen if name in (*TEXT_METRICS, NAMED)]:
         raise UserError(f"{', '.join(text_names)} need texts; compare knows {', '.join(METRICS)}")
 
     # Features of both sets.

@@ -1,12 +1,13 @@
 """Metrics by name: from the features of generated pictures and of a reference to figures."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from evaluate import frechet, kernels, scores
+from evaluate import frechet, kernels, naming, scores
 from evaluate.features import Features
 from evaluate.figures import Conditions, Figure, named
 from evaluate.neighbours import neighbours
@@ -14,6 +15,7 @@ from synth.errors import UserError
 
 METRICS = ("fid", "kid", "is", "pr", "dc", "fdinf", "cmmd")  # on a detector's features
 TEXT_METRICS = ("clip", "rprecision")  # on an encoder's embeddings of pictures and texts
+NAMED = "named"  # on a detector's features and the prompts' vectors
 FEW = 10_000  # FID of fewer pictures is mostly bias
 CANDIDATES = 100  # texts of R-precision
 
@@ -24,7 +26,7 @@ _BESIDE_FID = (("kid", 4), ("fdinf", frechet.FEWEST))  # metrics added to FID, w
 def parse(text: str) -> list[str]:
     """Returns the metrics in a comma-separated text, once each. Raises UserError for an unknown one."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    every = (*METRICS, *TEXT_METRICS)
+    every = (*METRICS, *TEXT_METRICS, NAMED)
     unknown = [name for name in names if name not in every]
     if unknown or not names:
         raise UserError(f"unknown metric {', '.join(unknown) or text!r}; known are {', '.join(every)}")
@@ -76,6 +78,27 @@ def measure_texts(
 
     `images` are pictures and `texts` their prompts. Raises UserError for too few different texts."""
     return [_TEXT_MEASURES[metric](images, texts, conditions) for metric in metrics]
+
+
+def measure_naming(
+    generated: Features, reference: Features, vectors: np.ndarray, conditions: Conditions
+) -> Figure:
+    """Returns the share of pictures that are named right among ten, with the head's own accuracy.
+
+    `vectors`, float32 (N, D), are the prompts', which are captions of the reference's first N pictures.
+    Raises UserError for too few different prompts."""
+    _require_same_detector(generated, reference)
+    count = len(vectors)
+    drawn, real = generated.matrix()[:count], reference.matrix()[:count]
+    shares = naming.named_right(drawn, real, vectors, seed=conditions.seed)
+    details = (("candidates", naming.CANDIDATES), ("of_real_pictures", round(shares.real.value, 4)))
+    return Figure(
+        named("named", conditions.detector),
+        shares.drawn.value,
+        replace(conditions, n=shares.n),
+        error=shares.drawn.deviation,
+        details=details,
+    )
 
 
 class _Pair:

@@ -7,7 +7,7 @@ Axes: N pictures, D dimensions of an embedding.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Prompts:
     texts: list[str]  # one per vector; "": the vector has no text
     policy: str  # the choice of captions, in words
     digest: str
+    paired: bool = False  # the i-th is a caption by a person of the reference's i-th picture
 
 
 def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
@@ -59,6 +60,7 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
     columns = ["text_embedding"] if people else ["pseudo_caption"]
     rows: list[np.ndarray] = []
     texts: list[str] = []
+    paired = people
     for part in tables.parts:
         if len(texts) >= n:
             break
@@ -67,6 +69,7 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
         if people:
             rows += [v[0] for v in text_vectors(table["text_embedding"], tables.dimensions) if len(v)]
             texts += [c[0] for c in captions if c]
+            paired = paired and all(captions)
         else:
             rows += list(vectors(table["pseudo_caption"], tables.dimensions))
             texts += [(c or [""])[0] for c in captions]
@@ -75,7 +78,8 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
     policy = "the first caption of each picture"
     if not people:
         policy = f"stored pseudo-captions, xi = {tables.identity['xi']:g}"
-    return _prompts(np.array(rows[:n], np.float32), texts[:n], policy, tables.digest)
+    prompts = _prompts(np.array(rows[:n], np.float32), texts[:n], policy, tables.digest)
+    return replace(prompts, paired=bool(paired))
 
 
 def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
@@ -88,7 +92,8 @@ def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
             texts.append(_text(sample, shards))
     texts = texts[:n]
     policy = "the first caption of each picture, encoded here"
-    return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, policy, shards.digest)
+    prompts = _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, policy, shards.digest)
+    return replace(prompts, paired=True)
 
 
 def of(encoder: Encoder, texts: list[str]) -> Prompts:

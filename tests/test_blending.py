@@ -1,5 +1,6 @@
 """Blending: a synthetic caption with a probability, else the ground truth, by (seed, index, epoch)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from synth import seeds
 from synth.errors import UserError
 from synth.families import draw
 from synth.sets.shards import ShardSet
-from tests.kit import chat_server, invoke, make_tables, samples, write_foreign
+from tests.kit import ROOT, chat_server, invoke, make_small, make_tables, samples, write_foreign
 from tests.kit_train import GAN, SETTINGS, first, joined, quiet, refused, stream
 from train import runs
 from train.model import Wanted
@@ -318,6 +319,19 @@ def test_a_models_own_loop_reads_texts_of_any_length(undisturbed: Path, named: P
     longs = {k: row[1] for k, row in zip(drawn, column(named, "caption"), strict=True)}
     assert texts("blend:1,long") == longs
     assert set(texts("blend:0").values()) == {"a contour"}
+
+
+def test_the_loop_of_the_readme_runs(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "caption" / "README.md").read_text()
+    [script] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "blend=" in block]
+    monkeypatch.chdir(tmp_path)
+    make_small("data/shards/scenes", dataset="scenes", samples=8, settings=())
+    make_tables("data/shards/scenes", "data/captions/scenes/nano-names", tiny_encoder, names=True)
+    variables: dict[str, Any] = {}
+    exec(script, variables)
+    assert variables["picture"].shape[2] == 3 and len(scene_sentences.parse(variables["text"])) >= 1
 
 
 def test_the_command_embeds_names_and_training_takes_the_tables_that_have_them(

@@ -250,7 +250,7 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
         ask(
             captions=None,
             encoder=str(tiny_encoder),
-            metrics="kid,rprecision,clip",
+            metrics="kid,rprecision,clip,named",
             clip=str(tiny_encoder),
             n=120,
         ),
@@ -267,6 +267,10 @@ def test_text_metrics_of_a_run_are_those_of_its_pictures(
     assert figures["R-precision (tiny)"]["value"] == pytest.approx(np.mean(matching == cosines.max(axis=1)))
     assert figures["CLIP score (tiny)"]["value"] == pytest.approx(100 * matching.clip(min=0).mean(), rel=1e-5)
     assert "encoder that made the run's captions" in figures["R-precision (tiny)"]["notes"][0]
+
+    # Pictures of noise: names are guessed.
+    [named] = [row for name, row in figures.items() if name.startswith("named right among 10")]
+    assert named["n"] == 60 and 0 <= named["value"] < 0.4 and 0 <= named["of_real_pictures"] < 0.4
 
 
 def test_text_metrics_without_texts_are_refused_before_anything_is_drawn(
@@ -395,6 +399,24 @@ def test_agreement_says_what_real_renders_and_chance_give(
     turned = np.mean([a == b for a, b in zip(families, families[1:] + families[:1], strict=True)])
     assert family["commonest_answer"] == max(Counter(families).values()) / 40
     assert known[0]["value"] == 1 and known[0]["with_prompts_changed_round"] == turned
+
+
+@pytest.mark.slow
+def test_obedience_of_a_run_is_kept_with_the_judges_own_error(run: Path, tiny_encoder: Path) -> None:
+    result = invoke(app, "obedience", run, "--facts", "2,4", "--n", 20, "--encoder", tiny_encoder)
+    rows = json_lines(result)
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][
+        -len(rows) :
+    ] == rows
+    for count in (2, 4):
+        [whole] = [
+            row
+            for row in rows
+            if row["metric"] == f"obedience: whole prompts of {count} facts" and row["split"] == "all"
+        ]
+        # A generator without training obeys nobody.
+        assert whole["value"] <= 0.1 and whole["pictures"] == 20 and whole["images_seen"] == 32
+        assert whole["judge_sensitivity"] > 0.9 > 0.1 > whole["judge_false_accepts"]
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_a_local_table_is_read_by_the_columns_asked_for(
 @MORE_WORKERS_THAN_CORES
 def test_the_loop_of_the_readme_runs(undisturbed: Path, captioned: Path) -> None:
     text = (ROOT / "caption" / "README.md").read_text()
-    [script] = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "caption.join" in b]
+    [script] = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "DataLoader" in b]
     for place, here in (
         ("data/shards/visual_atoms", undisturbed),
         ("data/captions/visual_atoms/nano", captioned),

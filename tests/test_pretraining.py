@@ -235,7 +235,10 @@ def test_another_seed_is_another_run(train_request: TrainRequest, trained: Path)
         (("training.batch=many",), "it must be a whole number"),
         (("training.precision=fp8",), "it must be fp32 or bf16"),
         (("run.images=0",), "it must be at least 1"),
-        (("data.text=words",), "--text is 'words'; give pseudo, stored, caption, synthetic or mix:SHARE"),
+        (
+            ("data.text=words",),
+            "--text is 'words'; give pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE",
+        ),
         (("data.text=caption",), "has no column text_embedding"),
         (("data.fraction=0",), "fraction cannot be '0': fraction is 0.0; it must be above 0 and at most 1"),
         (("data.fraction=1.5",), "it must be above 0 and at most 1"),

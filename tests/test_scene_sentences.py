@@ -206,6 +206,12 @@ def test_facts_without_a_phrase_are_refused() -> None:
         plain([fact("count", -1, 7)])
     with pytest.raises(UserError, match="text cannot be 'ab'; it must be capital letters"):
         plain([fact("text", 0, "ab")])
+    with pytest.raises(UserError, match="two values"):
+        plain([*RED_STAR, fact("colour", 0, "blue")])
+    with pytest.raises(UserError, match="relation to itself"):
+        plain([*RED_STAR, related(0, "above", 0)])
+    with pytest.raises(UserError, match="7 objects are too many for a text; state facts of up to 6"):
+        plain([fact("kind", n, "star") for n in range(7)])
     with pytest.raises(UserError, match="no facts"):
         plain([])
 

@@ -87,11 +87,11 @@ PRESETS = {
         Preset("lafite-256", _GAN, _LAFITE, "the same as LAFITE's program has it", "100", "13 GB"),
         Preset("small-64", _GAN, _SMALL, "a quarter of the side and of the channels", "5", "1.5 GB"),
         Preset("tiny-32", _GAN, _TINY, "for a laptop", _HOURS, "0.1 GB", _TINY_RESULT),
-        Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB"),
         Preset("coco-256", _GAN, _COCO, "fine-tuning on 10 % of MSCOCO", "10", "5 GB"),
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
         Preset("emoji-32", _GAN, _EMOJI, "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI_RESULT),
+        Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB"),
     ]
 }
 

@@ -12,9 +12,14 @@ The words of a text are stated by a verb: a label that reads "AB3", the label re
 The first phrase of a value is the plain one. No phrase stands for two values, so reading inverts writing.
 """
 
+import re
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from caption.sentences.phrases import article, number
+from caption.sentences.scene_facts import TYPES
+from synth.errors import UserError
 from synth.families.scene_world import PALETTE, SIZES
 
 Value = str | int
@@ -201,3 +206,22 @@ def background(colour: str, texture: str, template: str) -> str:
 def unnamed(count: int, noun: str) -> str:
     """Returns a number of objects."""
     return f"one {noun}" if count == 1 else f"{number(count)} {plural(noun)}"
+
+
+@cache
+def require_phrase(name: str, value: Value) -> None:
+    """Raises UserError if a type of fact is unknown, or its value has no phrase."""
+    if name not in TYPES:
+        raise UserError(f"unknown fact {name!r}; facts of scenes are {', '.join(TYPES)}")
+    tables: dict[str, Iterable[Value]] = {
+        "kind": NOUNS,
+        "backdrop": PALETTE,
+        "texture": TEXTURES,
+        "count": range(1, len(ORDINALS) + 1),
+        "relation": [relation for relation in RELATIONS if relation != "around"],
+    }
+    values = tables.get(name, [known for ((first, known), *more) in PHRASES if first == name and not more])
+    if name == "text" and not re.fullmatch("[A-Z0-9]+", str(value)):
+        raise UserError(f"text cannot be {value!r}; it must be capital letters and digits")
+    if name != "text" and value not in values:
+        raise UserError(f"{name} cannot be {value!r}; it may be {', '.join(map(str, values))}")

@@ -14,9 +14,10 @@ from typing import Any
 
 from caption.sentences import scene_phrases as words
 from caption.sentences.phrases import article
+from caption.sentences.scene_choice import Numbers, Plain, shuffled
 from caption.sentences.scene_facts import SceneFact, scene_facts
 from caption.sentences.scene_reading import canonical, parse
-from caption.sentences.scene_writing import Numbers, Plain, Statement, write
+from caption.sentences.scene_writing import Statement, write
 from synth import seeds
 from synth.errors import UserError
 from synth.seeds import Stream
@@ -111,7 +112,7 @@ def choose(facts: Sequence[SceneFact], stream: Stream, k: int) -> list[SceneFact
 
     # Some of the objects, with enough facts together. The main object is often the first.
     main = next((fact.subject for fact in facts if fact.subject >= 0), -1)
-    order = _shuffled(sorted({n for fact in known for n in (fact.subject, fact.object)} - {-1}), stream)
+    order = shuffled(stream, sorted({n for fact in known for n in (fact.subject, fact.object)} - {-1}))
     if main >= 0 and stream.integer(0, 1):
         order.sort(key=lambda number: number != main)
     place = {number: i for i, number in enumerate((-1, *order), -1)}
@@ -132,10 +133,3 @@ def choose(facts: Sequence[SceneFact], stream: Stream, k: int) -> list[SceneFact
     best = sorted(range(len(pool)), key=lambda i: -keys[i])[:k]
     chosen = [pool[i] for i in best]
     return sorted(chosen, key=lambda fact: (fact.type == "relation", place[fact.subject]))
-
-
-def _shuffled(numbers: list[int], stream: Stream) -> list[int]:
-    numbers, out = list(numbers), []
-    while numbers:
-        out.append(numbers.pop(stream.integer(0, len(numbers) - 1)))
-    return out

@@ -1,0 +1,52 @@
+"""Rates of right answers with intervals, raw and with the judge's own error removed.
+
+A judge that calls right pictures right at a rate `sensitivity`, and wrong ones at a rate `false_accepts`,
+gives the raw rate p = t sensitivity + (1 - t) false_accepts. The Rogan-Gladen estimator (Am. J. Epidemiol.
+107, 1978) solves for the true rate t.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_Z = 1.959964  # standard deviations of a 95 % interval
+_DRAWS = 4000
+
+
+class Counted(NamedTuple):
+    """Cases, and those with an answer `right`."""
+
+    right: int
+    n: int
+
+    @property
+    def rate(self) -> float:
+        """The share of right answers."""
+        return self.right / self.n
+
+
+def wilson(counted: Counted) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval of a rate (JASA 22, 1927)."""
+    p, n = counted.rate, counted.n
+    middle, half = p + _Z**2 / (2 * n), _Z * float(np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)))
+    return max(0.0, (middle - half) / (1 + _Z**2 / n)), min(1.0, (middle + half) / (1 + _Z**2 / n))
+
+
+def rogan_gladen(raw: float, sensitivity: float, false_accepts: float) -> float | None:
+    """Returns the true rate behind a raw one, cut to 0..1, or None if the judge cannot tell right from
+    wrong."""
+    if sensitivity <= false_accepts:
+        return None
+    return min(1.0, max(0.0, (raw - false_accepts) / (sensitivity - false_accepts)))
+
+
+def corrected_interval(raw: Counted, right: Counted, wrong: Counted, seed: int = 0) -> tuple[float, float]:
+    """Returns the 95 % interval of the corrected rate. All three rates are uncertain.
+
+    `right` counts accepted pictures among right ones, `wrong` among wrong ones. The rates are drawn from
+    their posteriors under Jeffreys' prior."""
+    stream = np.random.Generator(np.random.Philox(key=seed))
+    p, s, f = (stream.beta(c.right + 0.5, c.n - c.right + 0.5, _DRAWS) for c in (raw, right, wrong))
+    draws = np.clip((p - f) / np.maximum(s - f, 1e-9), 0.0, 1.0)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)

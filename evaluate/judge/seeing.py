@@ -1,0 +1,173 @@
+"""Pictures as scenes: backdrop, objects with their words and places, and which object hides or holds which.
+
+Pictures of any side are brought to 32 or to 64 pixels. Sides below 48 become 32, the others 64.
+
+Axes: N pictures, S side in pixels, G cells, B objects, P ordered pairs.
+"""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from evaluate.judge import plain
+from evaluate.judge.network import (
+    COLOUR_WORDS,
+    DEPTHS,
+    FILLING_WORDS,
+    GRID,
+    KIND_WORDS,
+    POINTS,
+    SIDES,
+    SIZE_WORDS,
+    TEXTURES,
+    Judge,
+)
+from evaluate.judge.reading import read
+from evaluate.judge.sight import Seen, SeenObject
+from synth.errors import UserError
+from synth.sets.storage import reading
+
+WEIGHTS = "judge.safetensors"
+SHIPPED = Path(__file__).resolve().parents[2] / "data" / "judge"
+
+FLAT = "scenes_flat"  # the data set that needs no network
+BETWEEN = 48  # pixels; shorter sides become 32, the others 64
+
+_AT_ONCE = 64
+_LEAST_HEAT = 0.4  # of a cell that is a centroid
+_SAME_CELL = 1.5  # cells between the same object in both heat maps
+_PATTERNED = ("stripes", "dots")
+
+
+def see(pictures: np.ndarray, name: str, judge: Judge | None = None) -> list[Seen]:
+    """Returns the scenes of pictures uint8 (N, S, S, 3) of a data set, by the shipped network by default.
+
+    Flat scenes are seen without a network. Raises UserError if pictures are not square or not RGB."""
+    if pictures.ndim != 4 or pictures.shape[1] != pictures.shape[2] or pictures.shape[3] != 3:
+        problem = f"pictures of {' x '.join(map(str, pictures.shape[1:]))} cannot be judged"
+        raise UserError(f"{problem}; give square RGB pictures")
+    seen: list[Seen] = []
+    for start in range(0, len(pictures), _AT_ONCE):
+        levels = resized(pictures[start : start + _AT_ONCE])
+        seen += plain.see(levels) if name == FLAT else _see(judge or shipped(), levels)
+    return seen
+
+
+@cache
+def shipped(folder: Path = SHIPPED) -> Judge:
+    """Returns the judge of a folder, that of data/judge by default. Raises UserError if it does not load."""
+    net = Judge()
+    try:
+        with reading(str(folder / WEIGHTS)):
+            tensors = load_file(folder / WEIGHTS)
+        net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (RuntimeError, SafetensorError):
+        problem = f"{folder / WEIGHTS} does not hold the weights of the judge"
+        raise UserError(f"{problem}; `python -m evaluate fit-judge --out {folder}` writes them") from None
+    return net.eval()
+
+
+def resized(pictures: np.ndarray) -> Tensor:
+    """Returns pictures at a side of the network's: uint8 -> float32 (N, S, S, 3)."""
+    side = SIDES[0] if pictures.shape[1] < BETWEEN else SIDES[1]
+    levels = torch.from_numpy(pictures).float()
+    if pictures.shape[1] == side:
+        return levels
+    levels = levels.permute(0, 3, 1, 2)
+    if pictures.shape[1] % side == 0:
+        levels = functional.avg_pool2d(levels, pictures.shape[1] // side)
+    else:
+        levels = functional.interpolate(levels, (side, side), mode="bilinear", antialias=True)
+    return levels.permute(0, 2, 3, 1)
+
+
+@torch.no_grad()
+def _see(net: Judge, levels: Tensor) -> list[Seen]:
+    # Peaks of the heat, from the hottest.
+    outputs = net(*net.stem(levels))
+    heat = torch.sigmoid(outputs.heat)  # (N, 2, G, G)
+    peaks = (heat == functional.max_pool2d(heat, 3, 1, 1)) & (heat >= _LEAST_HEAT)
+    cells = peaks.nonzero()  # (B, 4)
+    presence = heat[peaks]
+    order = torch.argsort(presence, descending=True, stable=True)
+    cells, presence = cells[order], presence[order]
+
+    # Words and places.
+    _, features = net.masks(outputs, cells)
+    logits, places = net.things(features)
+    shares = {word: torch.softmax(values, 1).max(1) for word, values in logits.items()}
+    numbers = {word: best.indices.tolist() for word, best in shares.items()}
+    sure = torch.stack([presence, shares["kind"].values, shares["colour"].values]).amin(0).tolist()
+    corner = cells[:, [3, 2]] + 0.5
+    centres = ((corner + places[:, :2]) / GRID).tolist()
+    reach = (places[:, 2:] / 4).tolist()
+
+    # Objects of each picture, each once.
+    members: list[list[int]] = [[] for _ in levels]
+    for b, (picture, level, row, column) in enumerate(cells.tolist()):
+        twins = [
+            a
+            for a in members[picture]
+            if cells[a, 1] != level
+            and max(abs(int(cells[a, 2]) - row), abs(int(cells[a, 3]) - column)) < _SAME_CELL
+            and all(numbers[word][a] == numbers[word][b] for word in ("kind", "colour"))
+        ]
+        if not twins:
+            members[picture].append(b)
+    pairs = [(a, b) for group in members for a in group for b in group if a != b]
+    depths = _depths(net, features, cells, pairs)
+
+    scenes = []
+    for n, group in enumerate(members):
+        objects = []
+        for b in group:
+            kind, filling = KIND_WORDS[numbers["kind"][b]], FILLING_WORDS[numbers["filling"][b]]
+            (x, y), (left, top, right, bottom) = centres[b], reach[b]
+            thing = SeenObject(
+                kind,
+                COLOUR_WORDS[numbers["colour"][b]],
+                SIZE_WORDS[numbers["size"][b]],
+                (x, y),
+                (x - left, y - top, x + right, y + bottom),
+                filling,
+                COLOUR_WORDS[numbers["second"][b]] if filling in _PATTERNED else "",
+                POINTS[numbers["points"][b]] if kind == "star" else 0,
+                "",
+                sure[b],
+            )
+            if kind == "text":
+                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[int(outputs.backdrop[n].argmax())])
+                thing = replace(thing, text=letters)
+            objects.append(thing)
+        near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
+        scenes.append(
+            Seen(
+                COLOUR_WORDS[int(outputs.backdrop[n].argmax())],
+                TEXTURES[int(outputs.texture[n].argmax())],
+                tuple(objects),
+                {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
+            )
+        )
+    return scenes
+
+
+def _depths(
+    net: Judge, features: Tensor, cells: Tensor, pairs: list[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
+    """Returns the depth of the first object of each pair to the second, judged in both directions."""
+    if not pairs:
+        return {}
+    numbers = torch.tensor(pairs)
+    logits = torch.log_softmax(net.depths(features, cells, numbers), 1)
+    place = {pair: i for i, pair in enumerate(pairs)}
+    # DEPTHS seen from the other object.
+    mirrored = logits[[place[b, a] for a, b in pairs]][:, [0, 2, 1, 4, 3]]
+    best = (logits + mirrored).argmax(1).tolist()
+    return {pair: DEPTHS[k] for pair, k in zip(pairs, best, strict=True)}

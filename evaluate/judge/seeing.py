@@ -27,6 +27,7 @@ from evaluate.judge.network import (
     SIDES,
     SIZE_WORDS,
     TEXTURES,
+    WORDS,
     Judge,
 )
 from evaluate.judge.reading import read
@@ -91,19 +92,22 @@ def resized(pictures: np.ndarray) -> Tensor:
 @torch.no_grad()
 def _see(net: Judge, levels: Tensor) -> list[Seen]:
     # Peaks of the heat, from the hottest.
-    outputs = net(*net.stem(levels))
-    heat = torch.sigmoid(outputs.heat)  # (N, 2, G, G)
+    views = [net(*net.stem(view)) for view in _views(levels)]
+    heat = _mean([torch.sigmoid(view.heat) for view in views])  # (N, 2, G, G)
     peaks = (heat == functional.max_pool2d(heat, 3, 1, 1)) & (heat >= _LEAST_HEAT)
     cells = peaks.nonzero()  # (B, 4)
     presence = heat[peaks]
     order = torch.argsort(presence, descending=True, stable=True)
     cells, presence = cells[order], presence[order]
 
-    # Words and places.
-    _, features = net.masks(outputs, cells)
-    logits, places = net.things(features)
-    shares = {word: torch.softmax(values, 1).max(1) for word, values in logits.items()}
+    # Words and places, means over the views.
+    features = [net.masks(view, cells)[1] for view in views]
+    things = [net.things(values) for values in features]
+    places = _mean([values for _, values in things])
+    shares = {word: _mean([torch.softmax(logits[word], 1) for logits, _ in things]).max(1) for word in WORDS}
     numbers = {word: best.indices.tolist() for word, best in shares.items()}
+    backdrops = _mean([torch.softmax(view.backdrop, 1) for view in views]).argmax(1).tolist()
+    textures = _mean([torch.softmax(view.texture, 1) for view in views]).argmax(1).tolist()
     sure = torch.stack([presence, shares["kind"].values, shares["colour"].values]).amin(0).tolist()
     corner = cells[:, [3, 2]] + 0.5
     centres = ((corner + places[:, :2]) / GRID).tolist()
@@ -143,14 +147,14 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
                 sure[b],
             )
             if kind == "text":
-                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[int(outputs.backdrop[n].argmax())])
+                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[backdrops[n]])
                 thing = replace(thing, text=letters)
             objects.append(thing)
         near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
         scenes.append(
             Seen(
-                COLOUR_WORDS[int(outputs.backdrop[n].argmax())],
-                TEXTURES[int(outputs.texture[n].argmax())],
+                COLOUR_WORDS[backdrops[n]],
+                TEXTURES[textures[n]],
                 tuple(objects),
                 {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
             )
@@ -158,14 +162,25 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     return scenes
 
 
+def _views(levels: Tensor) -> list[Tensor]:
+    """Returns pictures as they are, and those of 64 pixels also at 32."""
+    if levels.shape[1] == SIDES[0]:
+        return [levels]
+    return [levels, functional.avg_pool2d(levels.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)]
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
 def _depths(
-    net: Judge, features: Tensor, cells: Tensor, pairs: list[tuple[int, int]]
+    net: Judge, features: list[Tensor], cells: Tensor, pairs: list[tuple[int, int]]
 ) -> dict[tuple[int, int], str]:
     """Returns the depth of the first object of each pair to the second, judged in both directions."""
     if not pairs:
         return {}
     numbers = torch.tensor(pairs)
-    logits = torch.log_softmax(net.depths(features, cells, numbers), 1)
+    logits = _mean([torch.log_softmax(net.depths(values, cells, numbers), 1) for values in features])
     place = {pair: i for i, pair in enumerate(pairs)}
     # DEPTHS seen from the other object.
     mirrored = logits[[place[b, a] for a, b in pairs]][:, [0, 2, 1, 4, 3]]

@@ -42,8 +42,9 @@ FLAT = "scenes_flat"  # the data set that needs no network
 BETWEEN = 48  # pixels; shorter sides become 32, the others 64
 
 _AT_ONCE = 64
-_LEAST_HEAT = 0.4  # of a cell that is a centroid
-_SAME_CELL = 1.5  # cells between the same object in both heat maps
+_LEAST_HEAT = 0.27  # of a cell that is a centroid
+# Squared cells between two sights of one object, in one heat map and in both.
+_SAME_HEAT, _SAME_CELL = 5, 2
 _PATTERNED = ("stripes", "dots")
 
 
@@ -115,13 +116,17 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
 
     # Objects of each picture, each once.
     members: list[list[int]] = [[] for _ in levels]
-    for b, (picture, level, row, column) in enumerate(cells.tolist()):
+    levels_of, places_of = cells[:, 1].tolist(), cells[:, 2:].tolist()
+    for b, picture in enumerate(cells[:, 0].tolist()):
         twins = [
             a
             for a in members[picture]
-            if cells[a, 1] != level
-            and max(abs(int(cells[a, 2]) - row), abs(int(cells[a, 3]) - column)) < _SAME_CELL
-            and all(numbers[word][a] == numbers[word][b] for word in ("kind", "colour"))
+            if _apart(places_of[a], places_of[b])
+            <= (_SAME_HEAT if levels_of[a] == levels_of[b] else _SAME_CELL)
+            and (
+                levels_of[a] == levels_of[b]
+                or all(numbers[w][a] == numbers[w][b] for w in ("kind", "colour"))
+            )
         ]
         if not twins:
             members[picture].append(b)
@@ -167,6 +172,11 @@ def _views(levels: Tensor) -> list[Tensor]:
     if levels.shape[1] == SIDES[0]:
         return [levels]
     return [levels, functional.avg_pool2d(levels.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)]
+
+
+def _apart(one: list[int], other: list[int]) -> int:
+    """Returns the squared distance of two cells."""
+    return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -97,6 +97,18 @@ def test_block_letters_are_read_at_their_places() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", fresh.SETS)
+def test_pictures_of_nothing_are_judged_without_a_word_too_much(name: str) -> None:
+    stream = np.random.default_rng(0)
+    noise = stream.integers(0, 256, (40, 16, 16, 3), np.uint8)
+    for pictures in (noise, np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 64, 64, 3), 77, np.uint8)):
+        sights = seeing.see(pictures, name)
+        assert len(sights) == len(pictures)
+        assert all(0 <= thing.confidence <= 1 for sight in sights for thing in sight.objects)
+    assert not any(sight.objects for sight in seeing.see(np.zeros((2, 32, 32, 3), np.uint8), name))
+
+
+@pytest.mark.slow
 def test_shuffled_pairs_are_judged_near_chance() -> None:
     drawn = list(islice(scene_prompts.drawn("scenes_flat", 3, seed=99), 264))
     sights = seen("scenes_flat", [item.scene for item in drawn])

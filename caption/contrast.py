@@ -3,7 +3,7 @@ From Natural Language Supervision, ICML 2021, figure 3).
 
 A text of the batch that is also true of another picture is no negative of that picture.
 
-Axes: B batch.
+Axes: B batch, T texts.
 """
 
 import torch
@@ -11,12 +11,14 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
 
 def contrastive_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Returns the loss of logits (B pictures, B texts).
+    """Returns the loss of logits (B pictures, T texts). The first B texts are the pictures' own.
 
-    `true`, bool (B, B), marks texts that are true of a picture although they belong to another."""
+    Further texts are negatives of the pictures. `true`, bool (B, T), marks texts that are true of a picture
+    although they are not its own."""
     # False negatives have no part in the softmax.
-    logits = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), float("-inf"))
+    count = len(logits)
+    logits = logits.masked_fill(true & ~torch.eye(*logits.shape, dtype=torch.bool), float("-inf"))
 
     # Figure 3: the mean of both directions.
-    pairs = torch.arange(len(logits))
-    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+    pairs = torch.arange(count)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits[:, :count].T, pairs)) / 2

@@ -1,7 +1,7 @@
-"""Fits nano's architecture to finished sets: formula pictures, captioned pictures, or both.
+"""Fits nano's architecture to finished sets: formula pictures, captioned pictures, scenes, or several kinds.
 
 Every step has pictures of each kind in the sets. Its loss is the sum over the kinds (formula_fitting,
-captioned_fitting). Fitting starts from random weights or from those of another such encoder.
+captioned_fitting, scene_fitting). Fitting starts from random weights or from those of another such encoder.
 
 Everything random follows from the seed and the number of the step or epoch. The same sets, seed and number of
 threads produce the same bytes on machines of one type.
@@ -22,7 +22,17 @@ import numpy as np
 import torch
 
 from caption import encoders
-from caption.nano import captioned_fitting, card, fitting_sets, formula_fitting, naming_exam, network
+from caption.nano import (
+    captioned_fitting,
+    card,
+    fitting_sets,
+    formula_fitting,
+    naming_exam,
+    network,
+    scene_exam,
+    scene_fitting,
+    scene_texts,
+)
 from caption.nano.exam import ExamScore, examine
 from synth.errors import UserError
 from synth.sets.completion import Progress
@@ -30,7 +40,7 @@ from synth.sets.storage import Folder
 
 _WARM_UP = 0.04  # share of the steps
 _STEEPEST = math.log(100)  # of the logit scale, as in CLIP
-_CAPTIONED = 0.625  # of a batch, if there are both kinds
+_FURTHER = 0.625  # of a batch: captioned pictures and scenes, if there are formula pictures, too
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,13 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
         torch.manual_seed(request.seed)
         model = network.carried_on(start) if start else network.build()
         sets = fitting_sets.read(request.shards)
+        known = scene_texts.vocabulary(sets.scenes.facts)
         exam = fitting_sets.held_out(fitting_sets.read(request.exam), sets) if request.exam else None
 
         # Steps.
         scratch.write(encoders.MERGES, network.merges())
         losses = []
-        for loss in _train(model, _shares(sets, request, network.tokenizer(Path(place))), request):
+        for loss in _train(model, _shares(sets, known, request, network.tokenizer(Path(place))), request):
             losses.append(loss)
             yield Progress(request.batch)
 
@@ -96,13 +107,15 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
         for name, data in files.items():
             scratch.write(name, data)
         minutes = (time.process_time() - begin) / 60
-        figures = _examine(encoders.load(encoders.find(place)), exam) if exam else {}
+        figures = _examine(encoders.load(encoders.find(place)), exam, known) if exam else {}
+        before = _examine(encoders.load(start), exam, known) if exam and start else {}
 
         # Folder, with its card.
         tenth = max(1, len(losses) // 10)
         ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
         fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
-        files[card.NAME] = card.text(Path(request.out).absolute().name, fitted, sets, start, figures).encode()
+        name = Path(request.out).absolute().name
+        files[card.NAME] = card.text(name, fitted, sets, start, figures, before).encode()
         for name, data in files.items():
             target.write(name, data)
     row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1)}
@@ -110,31 +123,38 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
 
 
-def _examine(encoder: encoders.Encoder, exam: fitting_sets.Sets) -> dict[str, ExamScore]:
-    """Returns the figures of both exams by name."""
+def _examine(
+    encoder: encoders.Encoder, exam: fitting_sets.Sets, known: scene_texts.Vocabulary
+) -> dict[str, ExamScore]:
+    """Returns the figures of all exams by name. `known` is the vocabulary of the fitted scenes."""
     formulas, captioned = exam.formulas, exam.captioned
     named = naming_exam.examine(encoder, captioned) if captioned.concepts else {}
-    return {**named, **(examine(encoder, formulas.pixels, formulas.facts) if formulas.facts else {})}
+    drawn = examine(encoder, formulas.pixels, formulas.facts) if formulas.facts else {}
+    return named | drawn | scene_exam.examine(encoder, exam.scenes, known.pairs)
 
 
-def _shares(sets: fitting_sets.Sets, request: FitRequest, tokenizer: Any) -> list[Share]:
-    """Returns the parts of every batch: formula pictures, captioned pictures, or both."""
-    # Pictures of each kind.
-    formulas, captioned = sets.formulas, sets.captioned
+def _shares(
+    sets: fitting_sets.Sets, known: scene_texts.Vocabulary, request: FitRequest, tokenizer: Any
+) -> list[Share]:
+    """Returns the parts of every batch: one for each kind of pictures in the sets."""
+    # Pictures of each kind, with their losses.
+    formulas, captioned, scenes = sets.formulas, sets.captioned, sets.scenes
     concepts = captioned.by_concept()
-    both = len(formulas.facts) and len(concepts)
-    named = round(_CAPTIONED * request.batch) if both else request.batch
-    drawn = request.batch - named if both else request.batch
+    kinds = [
+        (len(formulas.facts), partial(formula_fitting.loss, formulas, tokenizer)),
+        (len(concepts), partial(captioned_fitting.loss, captioned, concepts, tokenizer)),
+        (len(scenes.facts), partial(scene_fitting.loss, scenes, known, tokenizer)),
+    ]
 
-    # Their losses.
-    shares = []
-    if formulas.facts:
-        loss = partial(formula_fitting.loss, formulas, tokenizer)
-        shares.append(Share(0, len(formulas.facts), drawn, loss))
-    if concepts:
-        loss = partial(captioned_fitting.loss, captioned, concepts, tokenizer)
-        shares.append(Share(1, len(concepts), named, loss))
-    return shares
+    # Captioned pictures and scenes have equal parts.
+    further = sum(count > 0 for count, _ in kinds[1:])
+    rest = round(_FURTHER * request.batch) if formulas.facts else request.batch
+    batches = (request.batch - rest if further else request.batch, *(rest // max(1, further),) * 2)
+    return [
+        Share(number, count, batch, loss)
+        for number, ((count, loss), batch) in enumerate(zip(kinds, batches, strict=True))
+        if count
+    ]
 
 
 def _train(model: Any, shares: list[Share], request: FitRequest) -> Iterator[float]:

@@ -6,9 +6,10 @@ from synth.sets import front_matter
 
 _CARD = """{head}# {name}: a captioner of scenes
 
-A decoder of two layers that reads {reads} of the encoder `{encoder}`. exnihilo fitted it to pictures of
-`scenes` and `scenes_flat` at 64 x 64 pixels and to true sentences on them. Its training data contain no
-photograph, nothing from the web, and nobody's drawing. Its weights and figures are CC0-1.0.
+A decoder of two layers that reads {reads} of the encoder `{encoder}`.
+exnihilo fitted it to pictures of `scenes` and `scenes_flat` at 64 x 64 pixels and to true sentences on them.
+Its training data contain no photograph, nothing from the web, and nobody's drawing. Its weights and figures
+are CC0-1.0.
 
 ```
 {command}
@@ -100,7 +101,9 @@ def table(figures: Json) -> str:
     for tuning, sets in figures.items():
         for name, score in sets.items():
             shares = (score["parsed"], 1 - score["true"], score["main"])
-            percent = (f"{100 * share:.1f} %" for share in shares)
+            percent = [f"{100 * share:.1f} %" for share in shares]
+            if not score["stated"]:
+                percent[1] = ""
             counts = (f"{score['words']:.1f}", f"{score['vocabulary']:,}")
             distinct = f"{score['distinct']:,} of {score['pictures']:,}"
             facts = (f"{score['stated']:.1f}", f"{100 * score['recall']:.1f} %")

@@ -61,7 +61,8 @@ def score(texts: Sequence[str], samples: Sequence[Json]) -> CaptionScore:
     stated, true = Counter[str](), Counter[str]()
     parsed = main = known = 0
     for text, sample in zip(texts, samples, strict=True):
-        facts = scene_sentences.canonical(scene_facts(sample))
+        visible = scene_facts(sample)
+        facts = scene_sentences.canonical(visible)
         known += len(facts)
         try:
             claims = scene_sentences.parse(text)
@@ -73,7 +74,8 @@ def score(texts: Sequence[str], samples: Sequence[Json]) -> CaptionScore:
         for fact in claims:
             stated[fact.type] += 1
             true[fact.type] += fact in truth
-        subject = sample["params"]["main"]
+        # The main object, or the first one if that is hidden.
+        subject = next((fact.subject for fact in visible if fact.subject >= 0), -1)
         named = {fact.type for fact in truth.intersection(claims) if fact.subject == subject}
         main += {"kind", "colour"} <= named
 

@@ -6,7 +6,7 @@ matter of opinion (scene_facts). All others count as hallucinated.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -58,6 +58,7 @@ def scenes(name: str, seed: int, indices: Sequence[int] | range) -> Iterator[tup
 
 def score(texts: Sequence[str], samples: Sequence[Json]) -> CaptionScore:
     """Returns the figures of captions of these samples."""
+    # Facts of each caption.
     stated, true = Counter[str](), Counter[str]()
     parsed = main = known = 0
     for text, sample in zip(texts, samples, strict=True):
@@ -74,11 +75,12 @@ def score(texts: Sequence[str], samples: Sequence[Json]) -> CaptionScore:
         for fact in claims:
             stated[fact.type] += 1
             true[fact.type] += fact in truth
-        # The main object, or the first one if that is hidden.
-        subject = next((fact.subject for fact in visible if fact.subject >= 0), -1)
-        named = {fact.type for fact in truth.intersection(claims) if fact.subject == subject}
-        main += {"kind", "colour"} <= named
 
+        # Kind and colour of the main object, or of the first one if that is hidden.
+        subject = next((fact.subject for fact in visible if fact.subject >= 0), -1)
+        main += _pairs(visible, subject) <= _pairs(truth.intersection(claims))
+
+    # Figures.
     words = [split(text) for text in texts]
     return CaptionScore(
         pictures=len(texts),
@@ -124,6 +126,16 @@ def matched(claims: Sequence[SceneFact], facts: Sequence[SceneFact]) -> list[Sce
             if (value := worth(other)) > best:
                 chosen, best, improved = other, value, True
     return mapped(chosen)
+
+
+def _pairs(facts: Iterable[SceneFact], subject: int | None = None) -> set[tuple[str | int, str | int]]:
+    """Returns the pairs of kind and colour of one subject or, by default, of all."""
+    values = {(fact.subject, fact.type): fact.value for fact in facts if subject in (None, fact.subject)}
+    return {
+        (kind, values[number, "colour"])
+        for (number, type_), kind in values.items()
+        if type_ == "kind" and (number, "colour") in values
+    }
 
 
 @lru_cache(maxsize=4)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from caption import captioners
+from caption import captioners, encoders
 from caption.captioners import SceneCaptioner
 from caption.cli import app
 from caption.scene_captioner import exam, fitting, folder
@@ -19,9 +20,10 @@ from caption.scene_captioner.vocabulary import END, Vocabulary
 from caption.sentences import scene_sentences
 from caption.sentences.scene_facts import SceneFact, scene_facts
 from caption.table import CaptionSet
+from caption.torchvision_ops import declare
 from synth import seeds
 from synth.errors import UserError
-from tests.kit import invoke, json_lines, make_tables, tar_hashes, write_foreign
+from tests.kit import TINY_CLIP, invoke, json_lines, make_tables, tar_hashes, write_foreign
 
 SMALL = ["--encoder", "nano", "--visits", "32", "--pictures", "3"]
 
@@ -76,6 +78,34 @@ def test_writing_word_by_word_gives_the_scores_of_whole_texts() -> None:
 def test_a_vector_alone_is_enough_to_read() -> None:
     model = Decoder(Shape(12, 6, 0, 1))
     assert model(torch.zeros(2, 3, dtype=torch.int64), Seen(blurred(2).vectors, None)).shape == (2, 3, 12)
+
+
+def test_vectors_of_patches_come_with_those_of_pictures(tiny_encoder: Path) -> None:
+    encoder = encoders.load(encoders.find(str(tiny_encoder)), "cpu", "fp32")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    vectors, patches = encoder.patches(pixels)
+    np.testing.assert_allclose(vectors, encoder.images(pixels), atol=1e-6)
+    assert patches.shape == (3, 16, 32) and patches.std(axis=1).min() > 0
+
+
+@pytest.mark.slow
+def test_an_encoder_without_patches_is_refused_by_name(tiny_encoder: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(tiny_encoder, tmp_path / "shallow"))
+    sizes: dict[str, Any] = TINY_CLIP
+    vision = {**sizes["vision_cfg"], "layers": 1}
+    torch.manual_seed(0)
+    declare()
+    from open_clip.model import CLIP
+
+    model = {**sizes, "vision_cfg": vision}
+    save_file(CLIP(**model).state_dict(), place / "open_clip_model.safetensors")
+    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    command = ["fit-captioner", "--out", tmp_path / "c", "--encoder", place, "--visits", "32"]
+    error = invoke(app, *command, "--pictures", "1").exception
+    assert isinstance(error, UserError) and "shallow has no vectors of patches" in str(error)
+    assert not (tmp_path / "c").exists()
+    encoder = encoders.load(encoders.find(str(place)), "cpu", "fp32")
+    assert fitting.shape_for(encoder, "vector") == Shape(0, 32, 0, 1)
 
 
 def test_sentences_on_scenes_survive_the_vocabulary(truths: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ import shlex
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,10 @@ def fit(request: CaptionerRequest) -> Generator[Progress | list[Json], None, Non
     with Folder(request.out).filled() as scratch, _reproducible(request.threads):
         # Encoder, vocabulary and decoder.
         encoder = encoders.load(source, "cpu", "bf16" if encoders.has_bf16("cpu") else "fp32")
+        shape = shape_for(encoder, request.reads)
         vocabulary = Vocabulary.of(_corpus(request.seed))
         torch.manual_seed(request.seed)
-        base = Decoder(_shape(encoder, request.reads, len(vocabulary)))
+        base = Decoder(replace(shape, words=len(vocabulary)))
 
         # Base, then each tuning from a copy of it.
         losses: dict[str, float] = {}
@@ -128,7 +129,9 @@ def fit(request: CaptionerRequest) -> Generator[Progress | list[Json], None, Non
         minutes = (time.process_time() - begin) / 60
 
         # Files. The figures are of the weights as they are stored.
-        name = str(Path(request.encoder).resolve()) if Path(request.encoder).is_dir() else request.encoder
+        name = request.encoder
+        if name not in encoders.SHIPPED and Path(name).is_dir():
+            name = str(Path(name).resolve())
         describe = partial(folder.config, name, source.sha256, base.shape, options)
         scratch.write(folder.VOCABULARY, folder.words(vocabulary))
         scratch.write(folder.CONFIG, describe({}))
@@ -254,13 +257,12 @@ def _corpus(seed: int) -> Iterator[str]:
             yield from (_text(kind, sample, seed + i) for kind in ("base", "long") for i in range(_DRAWS))
 
 
-def _shape(encoder: encoders.Encoder, reads: str, words: int) -> Shape:
-    """Returns the shape of a decoder for an encoder."""
+def shape_for(encoder: encoders.Encoder, reads: str) -> Shape:
+    """Returns the shape of a decoder for an encoder, without words. Raises UserError if it has no patches."""
     if reads == "vector":
-        return Shape(words, encoder.dimensions, 0, 1)
-    blank = np.zeros((1, encoder.size, encoder.size, 3), np.uint8)
-    _, patches = encoder.patches(blank)
-    return Shape(words, encoder.dimensions, patches.shape[2], 1 + patches.shape[1])
+        return Shape(0, encoder.dimensions, 0, 1)
+    _, patches = encoder.patches(np.zeros((1, encoder.size, encoder.size, 3), np.uint8))
+    return Shape(0, encoder.dimensions, patches.shape[2], 1 + patches.shape[1])
 
 
 def _steps(stage: Stage, request: CaptionerRequest) -> int:

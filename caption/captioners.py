@@ -1,4 +1,4 @@
-"""The captioners of `recaption`: a local image-to-text model of transformers, or an endpoint.
+"""The captioners of `recaption`: a folder of fit-captioner or of transformers, or an endpoint.
 
 A captioner is sent to workers. It opens its model, or its connections, when it captions.
 """
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from caption.audit import captioner as transformers_captioner
 from caption.endpoint import Endpoint, message
+from caption.scene_captioner import folder as fitted
 from synth.errors import UserError
 from synth.images import codecs
 from synth.sets.shards import Sample
@@ -97,10 +98,7 @@ class FolderCaptioner:
         return {**identity, "most_tokens": transformers_captioner.MOST_OF_CHAT, "prompt": _text(self.prompt)}
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
-        # A node of a cluster may have other files at the same path.
-        if _digest_of(self.folder) != self.digest:
-            problem = f"{self.folder} holds another captioner on this node than on the node of the command"
-            raise UserError(f"{problem}; copy the same folder to all nodes")
+        _require_digest(self.folder, self.digest)
 
         # Batches of one size from the first sample on, so that the captions do not depend on workers.
         model, coming = _load(self.folder, self.device), iter(samples)
@@ -108,6 +106,47 @@ class FolderCaptioner:
             pictures = [(sample.key, sample.pixels) for sample in batch]
             texts = transformers_captioner.described(model, pictures, _text(self.prompt or ""))
             yield from ((sample, text) for sample, (_, text) in zip(batch, texts, strict=True))
+
+    def trial(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, str]]:
+        return self.answers(samples)
+
+    def cost(self, pictures: int, side: int) -> Json:
+        return {"captioner": self.name, "pictures": pictures, "pixels": pictures * side * side}
+
+
+@dataclass(frozen=True)
+class SceneCaptioner:
+    """A captioner that fit-captioner wrote. `prompt` is short or long."""
+
+    folder: str
+    device: str
+    digest: str  # of its files
+    prompt: str
+
+    @classmethod
+    def find(cls, folder: str, device: str, prompt: str | None = None) -> "SceneCaptioner":
+        """Returns the captioner of a folder. Raises UserError if it is damaged, or the prompt is a text."""
+        tuning = prompt or "long"
+        if tuning not in fitted.TUNINGS:
+            problem = f"the captioner {folder} reads no text"
+            raise UserError(f"{problem}; give --prompt {' or --prompt '.join(fitted.TUNINGS)}")
+        _describer(folder, tuning, device)
+        return cls(folder, device, _digest_of(folder), tuning)
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).resolve().name
+
+    @property
+    def identity(self) -> Json:
+        return {"law": LAW, "model": self.name, "weights": self.digest, "prompt": self.prompt}
+
+    def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
+        _require_digest(self.folder, self.digest)
+        describer, coming = _describer(self.folder, self.prompt, self.device), iter(samples)
+        while batch := list(islice(coming, fitted.AT_ONCE)):
+            texts = describer.captions([sample.pixels for sample in batch])
+            yield from zip(batch, texts, strict=True)
 
     def trial(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, str]]:
         return self.answers(samples)
@@ -171,6 +210,15 @@ class EndpointCaptioner:
         return _TOKENS.get(self.prompt, _TOKENS["long"])
 
 
+def in_folder(folder: str, device: str, prompt: str | None = None) -> Captioner:
+    """Returns the captioner of a folder: of fit-captioner, else of transformers.
+
+    Raises UserError if it holds neither, or a captioner that does not read this prompt."""
+    if fitted.is_captioner(folder):
+        return SceneCaptioner.find(folder, device, prompt)
+    return FolderCaptioner.find(folder, device, prompt)
+
+
 def captions(captioner: Captioner, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
     """Yields each sample and its caption, cleaned. Raises UserError if a caption is empty."""
     for sample, answer in captioner.answers(samples):
@@ -202,6 +250,18 @@ def _text(prompt: str) -> str:
 @functools.lru_cache(maxsize=1)
 def _load(folder: str, device: str) -> transformers_captioner.Captioner:
     return transformers_captioner.load(folder, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _describer(folder: str, tuning: str, device: str) -> fitted.Describer:
+    return fitted.load(folder, tuning, device)
+
+
+def _require_digest(folder: str, digest: str) -> None:
+    """Raises UserError if this node has other files of a captioner at the same path."""
+    if _digest_of(folder) != digest:
+        problem = f"{folder} holds another captioner on this node than on the node of the command"
+        raise UserError(f"{problem}; copy the same folder to all nodes")
 
 
 @functools.lru_cache(maxsize=1)

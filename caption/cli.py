@@ -1,4 +1,4 @@
-"""The commands of caption: captions, recaption, export, audit, show, fit-encoder."""
+"""The commands of caption: captions, recaption, export, audit, show, fit-encoder, fit-captioner."""
 
 import subprocess
 import sys
@@ -115,7 +115,10 @@ def captions(
 def recaption(
     sets: Annotated[list[str], Sets],
     captioner: Annotated[
-        str | None, options.place("--captioner", "FOLDER", "An image-to-text model of transformers.")
+        str | None,
+        options.place(
+            "--captioner", "FOLDER", "A model of fit-captioner or of transformers (image-to-text)."
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -442,6 +445,40 @@ def fit_encoder(
             threads=threads,
         )
     console.show(console.watched("pictures", fitting.fit(request), request.visits))
+
+
+@app.command(epilog=console.epilog("python -m caption fit-captioner --out my_captioner"))
+def fit_captioner(
+    out: Annotated[str, options.place("--out", "FOLDER", "The folder to write.")],
+    encoder: Annotated[
+        str, options.place("--encoder", "NAME", "The encoder to read: nano, nano-emoji, a folder or another.")
+    ] = "nano",
+    reads: Annotated[
+        str, options.text("--reads", "NAME", "vector, or patches: those of a vision transformer, too.")
+    ] = "patches",
+    seed: Seed = 0,
+    visits: Annotated[
+        int, options.integer("--visits", "Pictures of the base; the tunings see 0.6 times as many.", least=1)
+    ] = 100_000,
+    pictures: Annotated[
+        int, options.integer("--pictures", "Fresh pictures of each set, to measure on.", least=1)
+    ] = 500,
+    threads: Annotated[
+        int,
+        options.integer(
+            "--threads", "Threads of this process; the weights depend on their number.", least=1, most=4096
+        ),
+    ] = 1,
+) -> None:
+    """Fits a captioner of scenes: a base, tuned to name the main object, and tuned to state everything.
+
+    It draws the pictures itself, and prints how often each tuning is true on fresh ones. `recaption
+    --captioner FOLDER` takes the result. A finished folder is left alone."""
+    from caption.scene_captioner import fitting
+
+    request = fitting.CaptionerRequest(out, encoder, reads, seed, visits, pictures, threads)
+    for row in console.watched("pictures", fitting.fit(request), fitting.total(request)):
+        console.show(row)
 
 
 def _show(summary: "CaptionSummary") -> None:

@@ -136,10 +136,22 @@ class Encoder:
         """Returns embeddings float32 (N, D) of unit length, from uint8 (N, H, W, 3), H = W.
 
         The pictures are resized and normalised on the device."""
-        planes = torch.as_tensor(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # N 3 H W
-        if planes.shape[2:] != (self.size, self.size):
-            planes = _resized(planes, self.size)
-        return self._embed(planes.float() / 255).cpu().numpy()
+        return self._embed(self._planes(pixels)).cpu().numpy()
+
+    @torch.inference_mode()
+    def patches(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the embeddings of `images`, and float32 (N, P, W), the vectors of the P patches.
+
+        The latter enter the last block. Raises UserError if the encoder is no vision transformer."""
+        # The last block's output for patches was never trained: only the class token leaves it.
+        visual = self._model.visual
+        layers = len(getattr(getattr(visual, "transformer", None), "resblocks", ()))
+        if layers < 2:
+            raise UserError(f"the encoder {self.source.name} has no vectors of patches; give --reads vector")
+        normal = self._normal(self._planes(pixels))
+        read = visual.forward_intermediates(normal, indices=[layers - 2], output_fmt="NLC")
+        [patches] = read["image_intermediates"]
+        return _unit(read["image_features"].float()).cpu().numpy(), patches.float().cpu().numpy()
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -178,10 +190,20 @@ class Encoder:
         """Returns a preprocessing value per channel, (1, 3, 1, 1)."""
         return torch.tensor(self.preprocessing[name], device=self.device).view(1, 3, 1, 1)
 
+    def _planes(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Returns pictures uint8 (N, H, W, 3) at the model's size, (N, 3, S, S) in 0..1."""
+        planes = torch.as_tensor(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # N 3 H W
+        if planes.shape[2:] != (self.size, self.size):
+            planes = _resized(planes, self.size)
+        return planes.float() / 255
+
     def _embed(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns embeddings float32 (N, D) of pictures (N, 3, S, S) in 0..1."""
-        normal = (pictures - self._mean) / self._std
-        return _unit(self._model.encode_image(normal.to(self._dtype)).float())
+        return _unit(self._model.encode_image(self._normal(pictures)).float())
+
+    def _normal(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Returns pictures in 0..1 as the model reads them."""
+        return ((pictures - self._mean) / self._std).to(self._dtype)
 
 
 def choose_device(name: str) -> str:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from caption import card, drafts, encoders, table_folder, worker
-from caption.captioners import Captioner, EndpointCaptioner, FolderCaptioner
+from caption import captioners, card, drafts, encoders, table_folder, worker
+from caption.captioners import Captioner, EndpointCaptioner
 from caption.endpoint import Endpoint
 from caption.pseudo import Xi
 from caption.sentences import attributes, names
@@ -147,7 +147,7 @@ def _captioner(request: CaptionRequest, device: str) -> Captioner | None:
     """Returns the captioner of a request, if it has one."""
     if request.endpoint:
         return EndpointCaptioner(request.endpoint, request.prompt or "long")
-    return FolderCaptioner.find(request.captioner, device, request.prompt) if request.captioner else None
+    return captioners.in_folder(request.captioner, device, request.prompt) if request.captioner else None
 
 
 def _execution(request: CaptionRequest) -> Execution:

@@ -1,12 +1,16 @@
+import importlib.util
 import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from train import handover, onnx_file
 from train.config import RunConfig, RunSettings
 from train.distributed import Ranks
 from train.loop import Trainer
@@ -16,6 +20,7 @@ from train.models.diffusion import Config, Noise, Options, Sizes, Training
 from train.models.formulations import coefficients, column
 from train.models.unet import Attention
 from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
+from train.sampling import draw
 from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -330,6 +335,44 @@ def test_muon_takes_matrices_and_adamw_the_rest() -> None:
         len(diffusion.build(parts, config(muon_lr=0.0), CONTEXT).optimisers[diffusion.DENOISER].param_groups)
         == 1
     )
+
+
+# Handing a model over.
+
+
+@pytest.mark.slow
+def test_onnx_runtime_denoises_as_torch_does(trained: Trainer) -> None:
+    import onnxruntime
+
+    loaded = trained.loaded()
+    session = onnxruntime.InferenceSession(onnx_file.of(loaded))
+    denoiser = cast(diffusion.Denoiser, loaded.parts[diffusion.DENOISER])
+    for count, tokens in ((1, pictures(1)[1]), (3, pictures(3)[1][:, :2])):
+        noised, vectors = torch.randn(count, 3, 16, 16), pictures(count)[2]
+        sigma, given = torch.linspace(0.1, 3, count), torch.arange(count) % 2 == 0
+        inputs = {"noised": noised, "sigma": sigma, "tokens": tokens, "vectors": vectors, "given": given}
+        [denoised] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        with torch.no_grad():
+            expected = denoiser.denoised(noised, sigma, *denoiser.text(tokens, vectors, given))
+        assert np.abs(denoised - expected.numpy()).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_its_one_file_draws_the_same_pictures_of_words(trained: Trainer, tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(handover.source_of("diffusion"))
+    spec = importlib.util.spec_from_file_location("handed_over", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["handed_over"] = module
+    spec.loader.exec_module(module)
+    loaded = trained.loaded()
+    drawer = module.Drawer(module, loaded.config, loaded.parts, CONTEXT)
+    texts = drawer.texts(["a red square", "a blue square"])
+    theirs = drawer.draw(texts, seed=3, steps=3)
+    ours = draw.texts_of(loaded, ["a red square", "a blue square"], None, "cpu")
+    drawing = draw.drawing(loaded, ours, seed=3, options={"steps": "3"})
+    assert torch.allclose(theirs, drawing.images(range(2)), rtol=0, atol=1e-4)
 
 
 IMPOSSIBLE: dict[str, tuple[type, dict[str, object]]] = {

@@ -22,7 +22,8 @@ from train.sampling import draw, grid
 from train.stream import captioned_sets
 from train.stream.captioned_sets import CaptionedSet
 
-_DRAWING = ("Config", "parts", "Options", "start", "draw")  # of a model's module
+# Of a model's module; the tokeniser only of models that read words.
+_DRAWING = ("Config", "parts", "Options", "start", "draw", "tokeniser")
 _SHARED = ("Texts", "Drawer", "opened")
 _PICTURES = 8  # in the sample grid
 _PROMPTS = (
@@ -76,14 +77,15 @@ def source_of(name: str) -> str:
     """Returns model.py: the code with which a model draws, in one file.
 
     Raises UserError if the code reaches other packages than torch, safetensors and numpy."""
-    wanted = [Name(f"train.models.{name}", function) for function in _DRAWING]
+    drawing = [function for function in _DRAWING if hasattr(model.find(name), function)]
+    wanted = [Name(f"train.models.{name}", function) for function in drawing]
     wanted += [Name("train.standalone", shared) for shared in _SHARED]
     try:
         code = bundle.bundle(wanted)
     except ValueError as error:
         place = f"train/models/{name}.py"
         raise UserError(f"{place} cannot be handed over as one file: {error}") from None
-    names = ", ".join(f"{function}={function}" for function in _DRAWING)
+    names = ", ".join(f"{function}={function}" for function in drawing)
     return _HEAD.format(name=name) + code + _FOOT.format(names=names)
 
 

@@ -29,6 +29,10 @@ and, if it reads the words of texts,
     reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
                                   Without it, vectors alone
 
+and, if its ONNX file is to hold a part of drawing alone,
+
+    onnx_call(parts, config)      -> OnnxCall: this part, such as one call of a denoiser
+
 An exported folder holds the code that these reach in one file (train/bundle.py). So they use this checkout,
 torch, safetensors, numpy and the standard library alone, and import at the top of their modules.
 
@@ -218,6 +222,16 @@ class Texts:
         form = self.vectors if self.vectors is not None else self.tokens
         assert form is not None
         return form
+
+
+class OnnxCall(NamedTuple):
+    """The content of a model's ONNX file. Axis 0 of every input and output counts samples."""
+
+    call: nn.Module
+    inputs: dict[str, Tensor]  # examples of two samples, by name, in the order of the call's arguments
+    output: str
+    free: dict[str, str]  # the name of axis 1 by input, if its length is free too
+    words: str  # for the card
 
 
 @dataclass(frozen=True)

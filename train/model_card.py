@@ -17,18 +17,26 @@ _DRAW = """
 [model.py](model.py) holds the networks, and needs torch, safetensors and numpy alone. In this folder:
 
 ```python
-import torch
-import model
-
-drawer = model.load()
-vectors = torch.nn.functional.normalize(torch.randn(4, {width}), dim=1)  # replace them by embeddings of texts
-pictures = drawer.draw(model.Texts(vectors), seed=0)  # float32 (4, 3, {side}, {side}), about -1..1
+{lines}
 ```
 
 {encoder}
 
 With a checkout of exnihilo the folder is a RUN: `python -m train sample FOLDER "a red star"`.
 """
+_BY_VECTORS = """\
+import torch
+import model
+
+drawer = model.load()
+vectors = torch.nn.functional.normalize(torch.randn(4, {width}), dim=1)  # replace them by embeddings of texts
+pictures = drawer.draw(model.Texts(vectors), seed=0)  # float32 (4, 3, {side}, {side}), about -1..1"""
+_BY_WORDS = """\
+import model
+
+drawer = model.load()
+texts = drawer.texts(["a red star on white", "a blue ring on black"])
+pictures = drawer.draw(texts, seed=0)  # float32 (2, 3, {side}, {side}), about -1..1"""
 _EMBED = """\
 The encoder of its texts is in [encoder](encoder/README.md). With open_clip, texts become vectors so:
 
@@ -83,7 +91,9 @@ def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     if encoder and not shipped:
         digest = f"Its weights have the sha256\n`{encoder['digest']}`."
         sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
-    return _DRAW.format(width=run.config.groups.model.text_dim, side=side, encoder=sentence)
+    lines = _BY_WORDS if hasattr(model.find(run.model), "tokeniser") else _BY_VECTORS
+    lines = lines.format(width=run.config.groups.model.text_dim, side=side)
+    return _DRAW.format(lines=lines, encoder=sentence)
 
 
 def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:
@@ -91,12 +101,9 @@ def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:
     rows = {part_file(part): "weights" for part in loaded.parts}
     rows[CONFIG] = "model, settings, digests of the data, name and sha256 of the encoder"
     if draws:
-        vectors, noise = onnx_file.INPUTS
+        call = onnx_file.content(loaded)
         rows[MODEL] = "opens the folder and draws"
-        rows[ONNX] = (
-            f"optional, from `--onnx`: `{vectors}` (N, {run.config.groups.model.text_dim}) of unit length and"
-            f" normal `{noise}` -> `{onnx_file.OUTPUT}` (N, 3, R, R), for any N"
-        )
+        rows[ONNX] = f"optional, from `--onnx`: {call.words} -> `{call.output}` (N, 3, R, R), for any N"
     rows[f"{COMMITTED}, {checksums.NAME}"] = "checksums, for exnihilo and for `sha256sum -c`"
     table = "\n".join(f"| {name} | {what} |" for name, what in rows.items())
     return f"## Files\n\n| file | content |\n| --- | --- |\n{table}"

@@ -1,4 +1,5 @@
-"""The ONNX file of an exported model: vectors of texts and noise -> pictures, for any number of them.
+"""The ONNX file of an exported model, for any number of samples: drawing, from vectors of texts and noise to
+pictures, or the part of it that the model names (`onnx_call` of train/model.py).
 
 Axes: N pictures, D dimensions of a vector, P values of noise, R resolution.
 """
@@ -16,9 +17,7 @@ from torch import Tensor, nn
 from synth.errors import UserError
 from train import model
 from train.loop import parameters
-from train.model import Context, Loaded, Texts
-
-INPUTS, OUTPUT = ("vectors", "noise"), "pictures"
+from train.model import Context, Loaded, OnnxCall, Texts
 
 _PACKAGES = ("onnx", "onnxscript")
 _MOST_BYTES = 2_000_000_000  # of one file of the format
@@ -37,28 +36,28 @@ def of(loaded: Loaded) -> bytes:
 
     Raises UserError if its weights are more than the format holds."""
     # Size.
-    module, config = model.find(loaded.name), loaded.config
     size = 4 * parameters(*loaded.parts.values())
     if size > _MOST_BYTES:
         problem = f"the weights have {size:,} bytes, and an ONNX file holds {_MOST_BYTES:,}"
         raise UserError(f"{problem}; leave --onnx out")
 
-    # Two pictures as an example. Drawing them once fills caches, which must not keep tensors of the tracer.
-    drawing = _Drawing(module, loaded)
-    noise = module.start(config, range(2), 0)  # (2, P)
-    vectors = torch.zeros(2, config.model.text_dim)
-    batch = torch.export.Dim("batch")
+    # One call fills caches, which must not keep tensors of the tracer.
+    call, batch = content(loaded), torch.export.Dim("batch")
+    shapes = [{0: batch} for _ in call.inputs]
+    for shape, name in zip(shapes, call.inputs, strict=True):
+        if name in call.free:
+            shape[1] = torch.export.Dim(call.free[name])
     with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        drawing(vectors, noise)
+        call.call(*call.inputs.values())
 
         # The exporter warns of its own parts.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            drawing,
-            (vectors, noise),
-            input_names=INPUTS,
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: batch}, {0: batch}),
+            call.call,
+            tuple(call.inputs.values()),
+            input_names=list(call.inputs),
+            output_names=[call.output],
+            dynamic_shapes=tuple(shapes),
             dynamo=True,
             verbose=False,
         )
@@ -66,6 +65,18 @@ def of(loaded: Loaded) -> bytes:
         path = Path(folder) / "model.onnx"
         program.save(str(path), external_data=False)
         return path.read_bytes()
+
+
+def content(loaded: Loaded) -> OnnxCall:
+    """Returns the content of a model's ONNX file: its `onnx_call`, else drawing as a whole."""
+    module, config = model.find(loaded.name), loaded.config
+    if hasattr(module, "onnx_call"):
+        call: OnnxCall = module.onnx_call(loaded.parts, config)
+        return call
+    vectors, noise = torch.zeros(2, config.model.text_dim), module.start(config, range(2), 0)
+    words = f"`vectors` (N, {config.model.text_dim}) of unit length and normal `noise`"
+    inputs = {"vectors": vectors, "noise": noise}
+    return OnnxCall(_Drawing(module, loaded), inputs, "pictures", {}, words)
 
 
 class _Drawing(nn.Module):

@@ -4,6 +4,7 @@ Axes: N pictures, R resolution.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,13 +27,19 @@ class Drawer:
     parts: dict[str, nn.Module]
     context: Context
 
+    def texts(self, captions: Sequence[str]) -> Texts:
+        """Returns captions as a model that reads words takes them."""
+        tokenise = self.module.tokeniser(self.config, self.context.survey)
+        rows = [torch.tensor(tokenise(caption)) for caption in captions]
+        return Texts(tokens=nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.context.device))
+
     @torch.no_grad()
     def draw(self, texts: Texts, *, seed: int = 0, first: int = 0, **options: Any) -> Tensor:
         """Returns one picture of each text: float32 (N, 3, R, R), about -1..1.
 
         Picture i depends on its text, the seed and the number first + i alone. `options` are fields of
         Options."""
-        count = next(len(values) for values in vars(texts).values() if values is not None)
+        count = len(texts)
         noise = self.module.start(self.config, range(first, first + count), seed).to(self.context.device)
         pictures = self.module.draw(self.parts, noise, texts, self.module.Options(**options), self.context)
         return pictures.contiguous()

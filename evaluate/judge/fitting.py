@@ -1,8 +1,7 @@
 """Fits the judge's network to fresh renders of scenes, each at both sizes.
 
-Half of the pictures are of `scenes`, the others of `scenes_flat` and of scenes with letters. A share of them
-is blurred and gets noise, as generated pictures have soft edges. Objects that a sentence would not name count
-neither as objects nor as empty cells.
+A tenth of the pictures has letters. A share of them is blurred and gets noise, as generated pictures have
+soft edges. Objects that a sentence would not name count neither as objects nor as empty cells.
 
 Axes: N pictures, G cells, B objects, P ordered pairs of objects of one picture.
 """
@@ -62,7 +61,7 @@ class FitRequest:
 
     out: str  # the folder to write
     seed: int = 0
-    visits: int = 120_000  # scenes, each drawn at both sides
+    visits: int = 80_000  # scenes, each drawn at both sides
     pictures: int = 5_000  # of each set and side, judged by fact
     prompts: int = 500  # of each number of facts, set and side, judged as a whole
     rate: float = 2e-3

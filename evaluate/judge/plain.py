@@ -84,6 +84,8 @@ def see(levels: Tensor) -> list[Seen]:
     for n in range(len(pixels)):
         for label in np.unique(labels[n][labels[n] > 0]):
             region = labels[n] == label
+            if region.sum() < _LEAST_AREA * size * size:
+                continue
             shares = list(_explained(pixels[n], region, int(backdrops[n])))
             parts += [(n, colour, alpha, len(shares) > 1) for colour, alpha in shares]
     parts = [part for part in parts if part[2].sum() >= _LEAST_AREA * size * size]
@@ -123,12 +125,14 @@ def _explained(picture: np.ndarray, region: np.ndarray, backdrop: int) -> Iterat
     least, colour = _LEAST_AREA * region.size / 2, _colour(picture[region], backdrop)
     rest = region & (_apart(picture, backdrop, colour) > _FAR**2)
     if rest.sum() >= least:
-        # Two objects. The commonest word is one of them.
-        colour = int(np.bincount(_words(picture[region])).argmax())
-        rest = region & (_apart(picture, backdrop, colour) > _FAR**2)
-        if colour != backdrop and least <= rest.sum() < region.sum():
-            yield from _explained(picture, rest, backdrop)
-            region = region & ~rest
+        # Several objects. The commonest word is one of them.
+        counts = np.bincount(_words(picture[region]), minlength=len(_PALETTE))
+        counts[backdrop] = 0
+        common = int(counts.argmax())
+        others = region & (_apart(picture, backdrop, common) > _FAR**2)
+        if counts[common] and least <= others.sum() < region.sum():
+            yield from _explained(picture, others, backdrop)
+            colour, rest, region = common, others, region & ~others
 
     # The coverage reaches one pixel beyond the region.
     near = functional.max_pool2d(torch.from_numpy(region)[None].float(), 3, 1, 1)[0].numpy() > 0

@@ -27,6 +27,7 @@ from evaluate.judge.network import (
     SIDES,
     SIZE_WORDS,
     TEXTURES,
+    WORDS,
     Judge,
 )
 from evaluate.judge.reading import read
@@ -41,8 +42,9 @@ FLAT = "scenes_flat"  # the data set that needs no network
 BETWEEN = 48  # pixels; shorter sides become 32, the others 64
 
 _AT_ONCE = 64
-_LEAST_HEAT = 0.4  # of a cell that is a centroid
-_SAME_CELL = 1.5  # cells between the same object in both heat maps
+_LEAST_HEAT = 0.27  # of a cell that is a centroid
+# Squared cells between two sights of one object, in one heat map and in both.
+_SAME_HEAT, _SAME_CELL = 5, 2
 _PATTERNED = ("stripes", "dots")
 
 
@@ -91,19 +93,22 @@ def resized(pictures: np.ndarray) -> Tensor:
 @torch.no_grad()
 def _see(net: Judge, levels: Tensor) -> list[Seen]:
     # Peaks of the heat, from the hottest.
-    outputs = net(*net.stem(levels))
-    heat = torch.sigmoid(outputs.heat)  # (N, 2, G, G)
+    views = [net(*net.stem(view)) for view in _views(levels)]
+    heat = _mean([torch.sigmoid(view.heat) for view in views])  # (N, 2, G, G)
     peaks = (heat == functional.max_pool2d(heat, 3, 1, 1)) & (heat >= _LEAST_HEAT)
     cells = peaks.nonzero()  # (B, 4)
     presence = heat[peaks]
     order = torch.argsort(presence, descending=True, stable=True)
     cells, presence = cells[order], presence[order]
 
-    # Words and places.
-    _, features = net.masks(outputs, cells)
-    logits, places = net.things(features)
-    shares = {word: torch.softmax(values, 1).max(1) for word, values in logits.items()}
+    # Words and places, means over the views.
+    features = [net.masks(view, cells)[1] for view in views]
+    things = [net.things(values) for values in features]
+    places = _mean([values for _, values in things])
+    shares = {word: _mean([torch.softmax(logits[word], 1) for logits, _ in things]).max(1) for word in WORDS}
     numbers = {word: best.indices.tolist() for word, best in shares.items()}
+    backdrops = _mean([torch.softmax(view.backdrop, 1) for view in views]).argmax(1).tolist()
+    textures = _mean([torch.softmax(view.texture, 1) for view in views]).argmax(1).tolist()
     sure = torch.stack([presence, shares["kind"].values, shares["colour"].values]).amin(0).tolist()
     corner = cells[:, [3, 2]] + 0.5
     centres = ((corner + places[:, :2]) / GRID).tolist()
@@ -111,13 +116,17 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
 
     # Objects of each picture, each once.
     members: list[list[int]] = [[] for _ in levels]
-    for b, (picture, level, row, column) in enumerate(cells.tolist()):
+    levels_of, places_of = cells[:, 1].tolist(), cells[:, 2:].tolist()
+    for b, picture in enumerate(cells[:, 0].tolist()):
         twins = [
             a
             for a in members[picture]
-            if cells[a, 1] != level
-            and max(abs(int(cells[a, 2]) - row), abs(int(cells[a, 3]) - column)) < _SAME_CELL
-            and all(numbers[word][a] == numbers[word][b] for word in ("kind", "colour"))
+            if _apart(places_of[a], places_of[b])
+            <= (_SAME_HEAT if levels_of[a] == levels_of[b] else _SAME_CELL)
+            and (
+                levels_of[a] == levels_of[b]
+                or all(numbers[w][a] == numbers[w][b] for w in ("kind", "colour"))
+            )
         ]
         if not twins:
             members[picture].append(b)
@@ -143,14 +152,14 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
                 sure[b],
             )
             if kind == "text":
-                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[int(outputs.backdrop[n].argmax())])
+                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[backdrops[n]])
                 thing = replace(thing, text=letters)
             objects.append(thing)
         near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
         scenes.append(
             Seen(
-                COLOUR_WORDS[int(outputs.backdrop[n].argmax())],
-                TEXTURES[int(outputs.texture[n].argmax())],
+                COLOUR_WORDS[backdrops[n]],
+                TEXTURES[textures[n]],
                 tuple(objects),
                 {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
             )
@@ -158,14 +167,30 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     return scenes
 
 
+def _views(levels: Tensor) -> list[Tensor]:
+    """Returns pictures as they are, and those of 64 pixels also at 32."""
+    if levels.shape[1] == SIDES[0]:
+        return [levels]
+    return [levels, functional.avg_pool2d(levels.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)]
+
+
+def _apart(one: list[int], other: list[int]) -> int:
+    """Returns the squared distance of two cells."""
+    return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
 def _depths(
-    net: Judge, features: Tensor, cells: Tensor, pairs: list[tuple[int, int]]
+    net: Judge, features: list[Tensor], cells: Tensor, pairs: list[tuple[int, int]]
 ) -> dict[tuple[int, int], str]:
     """Returns the depth of the first object of each pair to the second, judged in both directions."""
     if not pairs:
         return {}
     numbers = torch.tensor(pairs)
-    logits = torch.log_softmax(net.depths(features, cells, numbers), 1)
+    logits = _mean([torch.log_softmax(net.depths(values, cells, numbers), 1) for values in features])
     place = {pair: i for i, pair in enumerate(pairs)}
     # DEPTHS seen from the other object.
     mirrored = logits[[place[b, a] for a, b in pairs]][:, [0, 2, 1, 4, 3]]

@@ -30,6 +30,7 @@ from train.model import (
     Micro,
     Model,
     Needs,
+    OnnxCall,
     Phase,
     Terms,
     Texts,
@@ -389,3 +390,34 @@ def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) 
         return samplers.guided(strong, weak, weight)
 
     return step
+
+
+class _Call(nn.Module):
+    """One call of the denoiser, with its texts."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(
+        self, noised: Tensor, sigma: Tensor, tokens: Tensor, vectors: Tensor, given: Tensor
+    ) -> Tensor:
+        """Returns the denoised pictures (N, 3, R, R)."""
+        return self.denoiser.denoised(noised, sigma, *self.denoiser.text(tokens, vectors, given))
+
+
+def onnx_call(parts: dict[str, nn.Module], config: Config) -> OnnxCall:
+    """Returns one call of the denoiser. Samplers stand outside of the file."""
+    sizes = config.model
+    inputs = {
+        "noised": torch.zeros(2, 3, sizes.resolution, sizes.resolution),
+        "sigma": torch.ones(2),
+        "tokens": torch.full((2, 5), BEGIN),
+        "vectors": torch.zeros(2, sizes.text_dim),
+        "given": torch.tensor([True, False]),
+    }
+    words = (
+        "one call of the denoiser: `noised` (N, 3, R, R), `sigma` (N,), `tokens` (N, T), `vectors`"
+        f" (N, {sizes.text_dim}), and `given` (N,), true where the vector counts"
+    )
+    return OnnxCall(_Call(cast(Denoiser, parts[DENOISER])), inputs, "denoised", {"tokens": "length"}, words)

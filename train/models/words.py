@@ -84,7 +84,9 @@ class TextStates(nn.Module):
         present = tokens != PAD
         if self.prefix and vectors is not None and given is not None:
             # Unit vectors have small entries. Scaled ones have variance 1.
-            rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(len(vectors), self.prefix, self.width)
+            rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(
+                vectors.shape[0], self.prefix, self.width
+            )
             states = torch.cat([(rows + self.vector_position).to(states.dtype), states], dim=1)
             present = torch.cat([given[:, None].expand(-1, self.prefix), present], dim=1)
         for block in self.blocks:

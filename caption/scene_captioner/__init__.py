@@ -1,0 +1,1 @@
+"""The captioner that exnihilo fits itself, to scenes and their sentences."""

@@ -43,7 +43,7 @@ finetune: .venv/.train  ## train from a run's weights: FROM (a run, or none) SET
 	@$(train) finetune $(PRESET:%='%') $(FROM:%=--from '%') $(FRACTION:%=--fraction '%') $(inputs) $(ARGS)
 evaluate: .venv/.evaluate  ## measure a run: RUN SET (a name or a place) CAPTIONS ARGS
 	@$(venv) -m evaluate metrics $(RUN:%='%') $(SET:%=--on '%') $(CAPTIONS:%=--captions '%') $(ARGS)
-encoder: .venv/.demo .venv/.shaders $(if $(ENCODER),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji: 37 and 17 minutes
+encoder: .venv/.demo .venv/.shaders $(if $(filter nano-emoji,$(ENCODER)),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji or nano-scenes: 37, 17 and 13 minutes
 	@$(venv) -m caption fit-encoder --recipe '$(or $(ENCODER),nano)' $(ARGS)
 judge: .venv/.evaluate  ## fit the judge of scenes again, into data/judge: 20 minutes
 	@$(venv) -m evaluate fit-judge --out data/judge $(ARGS)

@@ -18,12 +18,16 @@ _FORMULAS_ONLY = (
 _AND_EMOJI = (
     "Its training data are formula pictures, and a drawn emoji font with its names: not formulas only."
 )
+_AND_SCENES = (
+    "Its training data are formula pictures and scenes with their sentences only:"
+    " no photograph, nothing from the web."
+)
 _SEE_ITS_OWN = (
     "Its owners know its training data."
     " The models of open_clip's list, OpenAI's among them, were trained on pictures from the web."
 )
 
-_TRAINING_DATA = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI), strict=True))
+_TRAINING_DATA = dict(zip(encoders.SHIPPED, (_FORMULAS_ONLY, _AND_EMOJI, _AND_SCENES), strict=True))
 
 
 def files(manifest: Json, folder: str) -> dict[str, bytes]:

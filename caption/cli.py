@@ -21,7 +21,8 @@ Sets = options.place_argument(
     "SET", "Sets of shards: names, such as emoji (all its splits), folders or URLs."
 )
 TableEncoder = Annotated[
-    str, options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano or nano-emoji.")
+    str,
+    options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano, nano-emoji or nano-scenes."),
 ]
 Tables = Annotated[str, options.place_argument("TABLES", "Finished caption tables: a folder or URL.")]
 
@@ -382,7 +383,9 @@ def fit_encoder(
     recipe: Annotated[
         str | None,
         options.text(
-            "--recipe", "NAME", "Make the sets of a shipped encoder and fit it: nano or nano-emoji."
+            "--recipe",
+            "NAME",
+            "Make the sets of a shipped encoder and fit it: nano, nano-emoji, nano-scenes.",
         ),
     ] = None,
     start: Annotated[
@@ -417,8 +420,8 @@ def fit_encoder(
 ) -> None:
     """Fits nano, a small image-text encoder, to finished sets.
 
-    The sets hold formula pictures with attribute sentences, captioned pictures, or both. `--encoder FOLDER`
-    of other commands takes the result."""
+    The sets hold formula pictures with attribute sentences, scenes, captioned pictures, or several of these.
+    `--encoder FOLDER` of other commands takes the result."""
     if recipe and (shards or exam or start):
         raise UserError("--recipe names its own sets and start; leave SHARDS, --exam and --from out")
     if not recipe and not (shards and out):

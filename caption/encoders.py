@@ -1,4 +1,4 @@
-"""DOOR. Frozen CLIP encoders: any of open_clip, by hub name, file or folder, and two shipped ones.
+"""DOOR. Frozen CLIP encoders: any of open_clip, by hub name, file or folder, and three shipped ones.
 
 An encoder's name is one of
     MODEL/TAG     a name of open_clip's list, such as ViT-B-32/openai: weights from the hub or its cache
@@ -6,6 +6,7 @@ An encoder's name is one of
     FOLDER        a folder with open_clip_config.json and weights, as open_clip writes them
     nano          data/nano: trained on formula pictures and their attribute sentences only
     nano-emoji    data/nano-emoji: nano, trained further on an emoji font and its names
+    nano-scenes   data/nano-scenes: nano, trained further on scenes and their sentences
 Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 """
 
@@ -38,7 +39,7 @@ from synth.sets.storage import reading
 
 DEFAULT = "ViT-B-32/openai"
 NANO = "nano"
-SHIPPED = (NANO, "nano-emoji")  # folders of data/
+SHIPPED = (NANO, "nano-emoji", "nano-scenes")  # folders of data/
 PRECISIONS = ("fp32", "bf16")
 
 _DATA = ROOT / "data"

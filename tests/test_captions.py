@@ -235,6 +235,7 @@ def test_the_card_has_the_training_data_of_the_weights_under_any_name(
         false_friend: "were trained on pictures from the web",
         "nano": "formula pictures and their attribute sentences only",
         "nano-emoji": "a drawn emoji font with its names: not formulas only",
+        "nano-scenes": "formula pictures and scenes with their sentences only",
     }
     for number, (encoder, sentence) in enumerate(sentences.items()):
         make_tables(undisturbed, tmp_path / f"t{number}", encoder)

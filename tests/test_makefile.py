@@ -59,6 +59,7 @@ CASES = {
     "evaluate RUN=r SET=coco CAPTIONS=t ARGS='--n 8'": "evaluate metrics r --on coco --captions t --n 8",
     "encoder": "caption fit-encoder --recipe nano",
     "encoder ENCODER=nano-emoji": "caption fit-encoder --recipe nano-emoji",
+    "encoder ENCODER=nano-scenes": "caption fit-encoder --recipe nano-scenes",
     "judge": "evaluate fit-judge --out data/judge",
     "vet": "synth vet shaders --out data/shaders",
     "demo ARGS='--size 16'": "evaluate.experiments.demo --size 16",

@@ -53,6 +53,12 @@ LEAST = {  # for nano .72 .96 1.00 .96 measured
         "zero-shot background": 0.96,
         "zero-shot family": 0.90,
     },
+    "nano-scenes": {
+        "retrieval": 0.60,
+        "zero-shot colour": 0.90,
+        "zero-shot background": 0.96,
+        "zero-shot family": 0.90,
+    },
 }
 
 
@@ -295,7 +301,13 @@ def test_a_recipe_is_a_table_of_sets_whose_exam_has_other_seeds() -> None:
     ]
     request = emoji.request("out", seed=0, visits=None, threads=1)
     assert request.start == "nano" and request.visits == 320_000 and len(request.shards) == 3
-    with pytest.raises(UserError, match="unknown recipe 'micro'; known are nano, nano-emoji"):
+    scenes = [" ".join(words) for words in recipes.get("nano-scenes").commands() if "scenes" in words[2]]
+    assert scenes[0] == (
+        "synth shards scenes --size 32 --n 15000 --set split=train --seed 1001 "
+        "--out data/shards/nano/scenes/scenes-32 --shard-size 2048"
+    )
+    assert [("split=train" in line) == ("/nano/scenes/" in line) for line in scenes] == [True] * 8
+    with pytest.raises(UserError, match="unknown recipe 'micro'; known are nano, nano-emoji, nano-scenes"):
         recipes.get("micro")
 
 

@@ -228,14 +228,14 @@ def test_the_hubs_library_reads_the_card_of_a_data_set(places: Places, name: str
         assert list(place.glob(files["path"])), files
 
 
-@pytest.mark.parametrize("name", ["nano", "nano-emoji"])
+@pytest.mark.parametrize("name", encoders.SHIPPED)
 def test_the_hubs_library_reads_the_card_of_a_shipped_model(name: str) -> None:
     from huggingface_hub import ModelCard
 
     card = ModelCard.load(ROOT / "data" / name / "README.md")
     assert card.data.library_name == "open_clip" and card.data.pipeline_tag in TASKS
-    assert card.data.license == ("cc0-1.0" if name == "nano" else "other")
-    assert (card.data.license_name is None) == (name == "nano")
+    assert card.data.license == ("other" if name == "nano-emoji" else "cc0-1.0")
+    assert (card.data.license_name is None) == (name != "nano-emoji")
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,12 @@ CC0-1.0. The list is the first 2,000 merges of open_clip's (MIT)."""
 
 _SCENES_LIMITS = """\
 It knows formula pictures, scenes and the words of exnihilo's grammar, and nothing else. Other words have
-tokens, but no meaning: no animals, people or styles. The table shows how often it takes a sentence with one
-wrong fact for the right one: it is no judge of a picture's details. Its embedding of a photograph reflects
-at most the colours and their places. Its input has 64 x 64 pixels. It is meant for trying out the whole path
-offline. It does not replace a CLIP that was trained on the web."""
+tokens, but no meaning: no animals, people or styles. Colours are learnt first, and kinds of objects late:
+compare the rows of the table. With one wrong fact among its words, a sentence often seems as right as before,
+so this encoder is no judge of a picture's details. Formula pictures may be known less well than before:
+compare the columns. Its embedding of a photograph reflects at most the colours and their places. Its input
+has 64 x 64 pixels. It is meant for trying out the whole path offline. It does not replace a CLIP that was
+trained on the web."""
 
 _EXAM_OF_SCENES = """
 

@@ -39,7 +39,7 @@ def examine(
 
     `fitted` has the combinations of kind and colour of the fitted sets. The seed chooses the sentences."""
     figures: dict[str, ExamScore] = {}
-    new: dict[str, list[bool]] = {"colour": [], "kind": []}
+    new: dict[str, list[tuple[bool, float]]] = {"colour": [], "kind": []}  # right, and a guess
     for name in sorted(set(pictures.sets)):
         # Pictures of the set.
         part = pictures.some([row for row, other in enumerate(pictures.sets) if other == name])
@@ -48,26 +48,27 @@ def examine(
 
         # Zero-shot.
         words = known.values["backdrop"]
-        right = _backdrops(encoder, images, scenes, words)
-        figures[f"{name}: backdrop"] = _score(right, len(words))
+        named = _backdrops(encoder, images, scenes, words)
+        figures[f"{name}: backdrop"] = _score(named, 1 / len(words))
         for fact, others in new.items():
             answers = dict(_mains(encoder, images, part, scenes, known, fact))
-            figures[f"{name}: {fact}"] = _score([*answers.values()], len(known.values[fact]))
-            others += [right for row, right in answers.items() if part.mains[row] not in fitted]
+            guess = 1 / len(known.values[fact])
+            figures[f"{name}: {fact}"] = _score([*answers.values()], guess)
+            others += [(right, guess) for row, right in answers.items() if part.mains[row] not in fitted]
 
         # Sentences.
         for exam, rights in _sentences(encoder, images, part, scenes, known, seed).items():
-            figures[f"{name}: {exam}"] = _score(rights, CANDIDATES)
+            figures[f"{name}: {exam}"] = _score(rights, 1 / CANDIDATES)
 
     # Combinations that were not fitted to.
-    for fact, rights in new.items():
-        values = scene_texts.vocabulary(pictures.facts).values[fact]
-        figures[f"new pairs: {fact}"] = _score(rights, len(values))
+    for fact, others in new.items():
+        guess = float(np.mean([guess for _, guess in others])) if others else 0.0
+        figures[f"new pairs: {fact}"] = _score([right for right, _ in others], guess)
     return {name: figure for name, figure in figures.items() if figure.pictures}
 
 
-def _score(right: list[bool], candidates: int) -> ExamScore:
-    return ExamScore(float(np.mean(right)) if right else 0.0, 1 / max(1, candidates), len(right))
+def _score(right: list[bool], guess: float) -> ExamScore:
+    return ExamScore(float(np.mean(right)) if right else 0.0, guess, len(right))
 
 
 def _backdrops(encoder: Encoder, images: np.ndarray, scenes: list[Outline], words: list[str]) -> list[bool]:
@@ -120,11 +121,11 @@ def _sentences(
         stated.append(choose(facts, numbers, count))
     outlines = [scene_texts.outline(facts) for facts in stated]
     written = [write(facts, numbers).text for facts in stated]
-    own = encoder.texts(written)
+    vectors = encoder.texts(written)
 
     # Nine sentences of other pictures.
     right: dict[str, list[bool]] = {"other pictures": [], "one fact changed": []}
-    likeness = images @ own.T
+    likeness = images @ vectors.T
     for row, scene in enumerate(scenes):
         order = stream.permutation(len(scenes)).tolist()
         false_ones = (i for i in order if not scene_texts.holds(outlines[i], scene))

@@ -44,8 +44,8 @@ def loss(
     statements = [
         statement(picture, numbers, int(stream.integers(1, most[i] + 1))) for i, picture in enumerate(facts)
     ]
-    for own, scene in zip(statements[:], scenes, strict=True):
-        if false := scene_texts.changed(own.facts, scene, known, stream):
+    for original, scene in zip(statements[:], scenes, strict=True):
+        if false := scene_texts.changed(original.facts, scene, known, stream):
             statements.append(write(false, numbers))
 
     # Phrases of the batch's pairs and backdrops.

@@ -88,6 +88,12 @@ def _imports(lines: Iterable[str]) -> str:
     return "\n\n".join("\n".join(block) for block in ordered if block)
 
 
+def defines(name: Name) -> bool:
+    """Returns True if a module of this checkout defines or imports a name."""
+    module = _parsed(name.module)
+    return name.name in module.defined or name.name in module.house
+
+
 def _reach(wanted: Name, modules: dict[str, _Module], reached: dict[str, dict[ast.stmt, None]]) -> None:
     """Adds the statement of a name, and those that it needs."""
     # Its statement, perhaps behind an import.

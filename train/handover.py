@@ -22,8 +22,8 @@ from train.sampling import draw, grid
 from train.stream import captioned_sets
 from train.stream.captioned_sets import CaptionedSet
 
-# Of a model's module; the tokeniser only of models that read words.
-_DRAWING = ("Config", "parts", "Options", "start", "draw", "tokeniser")
+_TOKENISER = "tokeniser"  # of models that read words
+_DRAWING = ("Config", "parts", "Options", "start", "draw", _TOKENISER)  # of a model's module
 _SHARED = ("Texts", "Drawer", "opened")
 _PICTURES = 8  # in the sample grid
 _PROMPTS = (
@@ -77,8 +77,9 @@ def source_of(name: str) -> str:
     """Returns model.py: the code with which a model draws, in one file.
 
     Raises UserError if the code reaches other packages than torch, safetensors and numpy."""
-    drawing = [function for function in _DRAWING if hasattr(model.find(name), function)]
-    wanted = [Name(f"train.models.{name}", function) for function in drawing]
+    module = f"train.models.{name}"
+    drawing = [f for f in _DRAWING if f != _TOKENISER or bundle.defines(Name(module, f))]
+    wanted = [Name(module, function) for function in drawing]
     wanted += [Name("train.standalone", shared) for shared in _SHARED]
     try:
         code = bundle.bundle(wanted)

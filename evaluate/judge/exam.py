@@ -65,7 +65,7 @@ class Accuracy:
 def read(folder: Path = seeing.SHIPPED) -> list[Accuracy]:
     """Returns the figures of a judge's folder. Raises UserError if they are missing or damaged."""
     try:
-        rows = json.loads((folder / NAME).read_text())["sets"]
+        rows = json.loads((folder / NAME).read_text(encoding="utf-8"))["sets"]
         return [
             Accuracy(
                 row["set"],

@@ -69,7 +69,8 @@ class Config:
     fillings: tuple[str, ...] = FILLINGS
     backdrops: tuple[str, ...] = BACKDROPS
     overlap: bool = True
-    letters: bool = False  # one object is a text of one to four letters
+    # One object is a text of one to four letters. The only object of a scene becomes one, whatever its class.
+    letters: bool = False
     turn: tuple[float, float] = (-0.05, 0.05)  # of an object, in turns
     shade: int = 6  # largest change of a colour's levels
     split: str = "all"  # or train, held_out

@@ -362,7 +362,7 @@ def fit_judge(
     seed: Annotated[int, options.integer("--seed", "Seed of the weights and the scenes.")] = 0,
     visits: Annotated[
         int, options.integer("--visits", "Scenes, each drawn at 32 and 64 pixels.", least=16)
-    ] = 80_000,
+    ] = 150_000,
     n: Annotated[
         int, options.integer("--n", "Fresh pictures of each set and size to examine it on.", least=50)
     ] = 5_000,

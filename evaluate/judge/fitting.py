@@ -61,7 +61,7 @@ class FitRequest:
 
     out: str  # the folder to write
     seed: int = 0
-    visits: int = 80_000  # scenes, each drawn at both sides
+    visits: int = 150_000  # scenes, each drawn at both sides
     pictures: int = 5_000  # of each set and side, judged by fact
     prompts: int = 500  # of each number of facts, set and side, judged as a whole
     rate: float = 2e-3
@@ -321,5 +321,8 @@ def _loss(net: Judge, outputs: Outputs, truth: Targets) -> Tensor:
             loss = loss + weights.get(word, 1.0) * functional.cross_entropy(logits[word], expected)
     loss = loss + functional.smooth_l1_loss(places, truth.places)
     if bool((truth.depths != _IGNORED).any()):
-        loss = loss + functional.cross_entropy(net.depths(features, truth.cells, truth.pairs), truth.depths)
+        # Most pairs do not touch. Weights keep the others from being overlooked.
+        depths = net.depths(features, truth.cells, truth.pairs)
+        weights_of_depths = torch.tensor([0.2, 1.0, 1.0, 1.0, 1.0])
+        loss = loss + functional.cross_entropy(depths, truth.depths, weights_of_depths)
     return loss

@@ -12,7 +12,6 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,7 +82,11 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
     target, begin = Folder(request.out), time.process_time()
     start = encoders.find(request.start) if request.start else None
 
-    with target.exclusive() as note, tempfile.TemporaryDirectory() as place, _reproducible(request.threads):
+    with (
+        target.exclusive() as note,
+        tempfile.TemporaryDirectory() as place,
+        network.reproducible(request.threads),
+    ):
         if note:
             yield Progress(0, note=note)
 
@@ -213,19 +216,6 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
         {"params": [parameters[name] for name in parameters if name in matrices], "weight_decay": decay},
         {"params": [parameters[name] for name in parameters if name not in matrices], "weight_decay": 0.0},
     ]
-
-
-@contextmanager
-def _reproducible(count: int) -> Iterator[None]:
-    """Sets the number of threads and deterministic operators within the block."""
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
 
 
 def _command(request: FitRequest) -> str:

@@ -177,3 +177,16 @@ def _decisive(file: bytes) -> Any:
     for name in hub_tokenizer.TEXT_CONFIG:
         texts.pop(name, None)
     return config
+
+
+@contextmanager
+def reproducible(count: int) -> Iterator[None]:
+    """Sets the number of threads and deterministic operators within the block."""
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)

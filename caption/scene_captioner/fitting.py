@@ -15,7 +15,6 @@ import math
 import shlex
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -106,7 +105,7 @@ def fit(request: CaptionerRequest) -> Generator[Progress | list[Json], None, Non
         return
 
     begin = time.process_time()
-    with Folder(request.out).filled() as scratch, _reproducible(request.threads):
+    with Folder(request.out).filled() as scratch, network.reproducible(request.threads):
         # Encoder, vocabulary and decoder.
         encoder = encoders.load(source, "cpu", "bf16" if encoders.has_bf16("cpu") else "fp32")
         shape = shape_for(encoder, request.reads)
@@ -275,16 +274,3 @@ def _schedule(number: int, steps: int) -> float:
     if number < warm:
         return (number + 1) / warm
     return 0.5 + 0.5 * math.cos(math.pi * (number - warm) / max(1, steps - warm))
-
-
-@contextmanager
-def _reproducible(count: int) -> Iterator[None]:
-    """Sets the number of threads and deterministic operators within the block."""
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import sys
@@ -116,3 +117,22 @@ def test_an_address_without_a_cluster_is_told() -> None:
         parallel.require_reachable("ray://127.0.0.1:1")
     parallel.require_reachable(None)
     parallel.require_reachable("auto")
+
+
+def test_an_interrupt_that_a_destructor_swallows_ends_the_command_later() -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            # Python prints and ignores what a destructor raises. Here nothing is printed.
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with parallel.signals_noted() as end_again:
+            end_again()
+            Swallowing()
+            with pytest.raises(KeyboardInterrupt):
+                end_again()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, previous)

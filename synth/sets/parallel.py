@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 from synth import caches
@@ -91,16 +92,60 @@ def _places(resources: dict[str, float], gpus: float) -> int:
     return int(places)
 
 
+@contextlib.contextmanager
+def signals_noted() -> Iterator[Callable[[], None]]:
+    """Notes the signals that arrive within the block. Yields a function that ends the command again.
+
+    If a signal arrives while Python runs a destructor, as Ray has some, Python ignores the exception of its
+    handler. The yielded function calls the handler of a noted signal once more."""
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        handlers[number](number, frame)  # type: ignore[index, operator, misc]
+
+    def end_again() -> None:
+        if arrived:
+            handlers[arrived[0]](arrived[0], None)  # type: ignore[index, operator, misc]
+
+    # Only the main thread has handlers, and ignored signals stay ignored.
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number, handler in handlers.items() if main and callable(handler)]
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield end_again
+    finally:
+        for number in numbers:
+            signal.signal(number, handlers[number])
+
+
 def _run_on_ray(
     ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float
 ) -> Iterator[tuple[Job, Any]]:
     """Runs the task on a cluster, with at most `workers` jobs at once. Yields and raises as `run` does."""
+    with signals_noted() as end_again:
+        yield from _results(ray, task, jobs, workers, gpus, end_again)
+
+
+def _results(
+    ray: Any,
+    task: Task[Job],
+    jobs: Iterator[Job],
+    workers: int,
+    gpus: float,
+    end_again: Callable[[], None],
+) -> Iterator[tuple[Job, Any]]:
+    """Yields the results of the jobs on a cluster."""
     # max_calls=0 keeps a worker alive. Otherwise Ray ends it after each task that had a GPU.
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
     running: dict[Any, _Running] = {}
     failure: BaseException | None = None
     try:
         while True:
+            end_again()
+
             # New jobs, until each worker has one or a job has failed.
             while failure is None and len(running) < workers and (job := next(jobs, None)) is not None:
                 running[remote.remote(job)] = _Running(job, 0, [])

@@ -109,7 +109,7 @@ def draw(run: Run, folder: Path, prompts: Prompts, *, seed: int, device: str) ->
     require_drawing(run.model, str(run.path))
     model = run.load(folder, device)
     texts = sampling.texts_of(model, prompts.texts, torch.from_numpy(prompts.vectors), device)
-    drawing = sampling.drawing(model, texts, seed=seed)
+    drawing = sampling.drawing(model, texts, seed=seed, run=run)
 
     # Identity of the pictures.
     identity = {"checkpoint": checkpoint.digest(folder), "prompts": prompts.digest, **drawing.identity}

@@ -1,5 +1,7 @@
 import importlib.util
 import itertools
+import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from train import handover, onnx_file
-from train.config import RunConfig, RunSettings
+from synth.errors import UserError
+from train import handover, onnx_file, runs
+from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
 from train.model import CaptionedPicture, Context, Micro, Texts
@@ -20,6 +23,7 @@ from train.models.diffusion import Config, Noise, Options, Sizes, Training
 from train.models.formulations import coefficients, column
 from train.models.unet import Attention
 from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
+from train.runs import Run
 from train.sampling import draw
 from train.stream.stream import Batch
 
@@ -181,6 +185,71 @@ def test_guidance_of_1_is_the_text_and_of_0_is_none(trained: Trainer) -> None:
     far = {"guidance": 3.0, "least_guided": 1e8}
     assert torch.equal(drawn(trained, texts, **far), plain)
     assert torch.equal(drawn(trained, texts), drawn(trained, texts))
+
+
+@pytest.fixture(scope="module")
+def run(trained: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a checkpoint at 12 images, and the trained one at 360."""
+    place = tmp_path_factory.mktemp("guided") / "run"
+    with torch.random.fork_rng(devices=[]):
+        first = trainer()
+        first.step(batch())
+    metadata = {"model": "diffusion", "config": to_json(first.config), "survey": SURVEY}
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))
+    for model in (first, trained):
+        model.save(place)
+    return runs.find(place)
+
+
+def sampled(run: Run, *, at: int | None = None, **options: str) -> Tensor:
+    texts, settings = ["a red square", "a blue square"], {"steps": "3", **options}
+    pixels = draw.sample(run, texts, n=1, seed=0, images_seen=at, options=settings)
+    return torch.from_numpy(pixels).int()
+
+
+@pytest.mark.slow
+def test_guidance_of_0_is_the_guide_and_of_1_is_none(run: Run) -> None:
+    first, last = sampled(run, at=12, guidance="1"), sampled(run, guidance="1")
+    assert (first - last).abs().max() > 20
+    assert torch.equal(sampled(run, guidance="1", weak="12"), last)
+    assert (sampled(run, guidance="0", weak="12") - first).abs().max() <= 1
+    assert (sampled(run, guidance="3", base=str(run.path)) - last).abs().max() <= 1
+    assert (sampled(run, guidance="3", weak="12") - last).abs().max() > 5
+
+
+@pytest.mark.slow
+def test_a_base_with_another_vocabulary_tokenises_for_itself(run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(run.path, base)
+    metadata = json.loads((base / "config.json").read_text())
+    metadata["survey"]["words"] = metadata["survey"]["words"][::-1]
+    (base / "config.json").write_text(json.dumps(metadata))
+    texts = draw.texts_of(runs.find(base).load(), ["a red square"], None, "cpu").tokens
+    assert texts is not None and not torch.equal(texts, pictures(1)[1])
+
+    # As its weights are the run's, its words are other colours.
+    other = sampled(runs.find(base), guidance="1")
+    assert (sampled(run, guidance="0", base=str(base)) - other).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_guides_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
+    large = trainer(replace(config(), model=replace(SIZES, resolution=32, reads=(16,), itself=())))
+    metadata = {"model": "diffusion", "config": to_json(large.config), "survey": SURVEY}
+    (tmp_path / "config.json").write_text(
+        json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}})
+    )
+    large.save(tmp_path)
+    refused: list[tuple[dict[str, str], str]] = [
+        ({"weak": "13"}, "has no checkpoint at 13 images; it has 12, 360"),
+        ({"weak": "12", "base": "x"}, "weak and base are two guides; it must be one of them"),
+        ({"base": str(tmp_path / "none")}, "is no run"),
+        ({"base": str(tmp_path)}, "which draws at 32 px; give a run of this run's resolution"),
+    ]
+    for options, sentence in refused:
+        with pytest.raises(UserError, match=sentence):
+            draw.sample(run, ["a red square"], n=1, seed=0, options=options)
 
 
 # Training.

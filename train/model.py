@@ -21,7 +21,8 @@ and, if it draws pictures from texts,
     start(config, numbers, seed)  -> Tensor: the noise of the pictures with these numbers. Row i depends on
                                   numbers[i] and the seed alone, and is equal on every device
     draw(parts, start, texts, options, context)
-                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
+                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts.
+                                  Context.load and Context.earlier open the models that options name
 
 and, if it reads the words of texts,
 
@@ -204,13 +205,14 @@ class Texts:
 
     vectors: Tensor | None = None  # (N, D), unit length
     tokens: Tensor | None = None  # int64 (N, T), 0 behind the end
+    captions: tuple[str, ...] | None = None  # N texts, for models that have other tokens
 
     def __len__(self) -> int:
         return len(self._form)
 
     def __getitem__(self, rows: slice) -> "Texts":
-        forms = (self.vectors, self.tokens)
-        return Texts(*(form if form is None else form[rows] for form in forms))
+        vectors, tokens = (None if form is None else form[rows] for form in (self.vectors, self.tokens))
+        return Texts(vectors, tokens, None if self.captions is None else self.captions[rows])
 
     @property
     def device(self) -> torch.device:
@@ -254,6 +256,7 @@ class Context:
     survey: Json = field(default_factory=dict)
     encoder: PictureEncoder | None = None
     load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
+    earlier: Callable[[int], Loaded] | None = None  # opens this run's checkpoint at these images, for drawing
     # Returns the rows of all ranks in the order of sample numbers, with gradient.
     gather: Callable[[Tensor], Tensor] = lambda rows: rows
 

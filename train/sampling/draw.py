@@ -10,6 +10,7 @@ Axes: N pictures, R resolution.
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from synth import settings
 from synth.errors import UserError
+from train import runs
 from train.model import Context, Loaded, Texts, find, require_drawing
 from train.runs import Run
 
@@ -34,14 +36,18 @@ class Drawing:
     texts: Texts
     seed: int
     options: Any  # the model's Options
+    context: Context
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the pictures, except weights and texts, as plain JSON."""
-        return {"law": LAW, "seed": self.seed, "options": dataclasses.asdict(self.options)}
+        """Everything that determines the pictures, except weights and texts, as plain JSON.
+
+        Options of None are left out, so an option that is added later changes nothing."""
+        options = {k: v for k, v in dataclasses.asdict(self.options).items() if v is not None}
+        return {"law": LAW, "seed": self.seed, "options": options}
 
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
@@ -51,11 +57,10 @@ class Drawing:
     @torch.no_grad()
     def images(self, numbers: range) -> torch.Tensor:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
-        module, device = find(self.model.name), self.texts.device
-        context = Context(device, torch.float32, self.model.survey)
+        module = find(self.model.name)
         texts = self.texts[numbers.start : numbers.stop]
-        noise = module.start(self.model.config, numbers, self.seed).to(device)
-        return module.draw(self.model.parts, noise, texts, self.options, context)
+        noise = module.start(self.model.config, numbers, self.seed).to(texts.device)
+        return module.draw(self.model.parts, noise, texts, self.options, self.context)
 
     def _pictures(self, numbers: range) -> np.ndarray:
         """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
@@ -64,13 +69,35 @@ class Drawing:
 
 
 def drawing(
-    model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run"
+    model: Loaded,
+    texts: Texts,
+    *,
+    seed: int,
+    options: Mapping[str, str] | None = None,
+    run: Run | None = None,
 ) -> Drawing:
     """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
-    Raises UserError if the model draws no pictures, or does not know an option."""
-    module = require_drawing(model.name, run)
-    return Drawing(model, texts, seed, _options(module.Options(), options or {}, model.name))
+    `run` is the model's, for options that name an earlier checkpoint. Raises UserError if the model draws no
+    pictures, or does not know an option."""
+    module = require_drawing(model.name, str(run.path) if run else "this run")
+    values = _options(module.Options(), options or {}, model.name)
+    return Drawing(model, texts, seed, values, _context(model, texts.device, run))
+
+
+def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
+    """Returns the surroundings of a drawing. Other models are opened once."""
+
+    @cache
+    def load(place: str) -> Loaded:
+        return runs.find(place).load(device=str(device))
+
+    @cache
+    def earlier(images_seen: int) -> Loaded:
+        assert run is not None
+        return run.load(run.checkpoint(images_seen), str(device))
+
+    return Context(device, torch.float32, model.survey, load=load, earlier=earlier if run else None)
 
 
 def pictures(drawing: Drawing) -> np.ndarray:
@@ -100,7 +127,8 @@ def sample(
     vectors = None
     if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
         vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
-    return pictures(drawing(model, texts_of(model, rows, vectors, device), seed=seed, options=options))
+    prompts = texts_of(model, rows, vectors, device)
+    return pictures(drawing(model, prompts, seed=seed, options=options, run=run))
 
 
 def texts_of(
@@ -112,7 +140,7 @@ def texts_of(
         tokenise = module.tokeniser(model.config, model.survey)
         rows = [torch.tensor(tokenise(caption)) for caption in captions]
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-    return Texts(None if vectors is None else vectors.to(device), tokens)
+    return Texts(None if vectors is None else vectors.to(device), tokens, tuple(captions))
 
 
 def reads(module: ModuleType, options: Any) -> frozenset[str]:

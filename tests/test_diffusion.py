@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from synth.errors import UserError
+from synth.images import codecs
 from train import handover, onnx_file, runs
 from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
-from train.model import CaptionedPicture, Context, Micro, Texts
+from train.model import CaptionedPicture, Context, Known, Micro, Texts
 from train.models import diffusion, formulations, muon, samplers
 from train.models.diffusion import Config, Noise, Options, Sizes, Training
 from train.models.formulations import coefficients, column
@@ -25,6 +26,7 @@ from train.models.unet import Attention
 from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
 from train.runs import Run
 from train.sampling import draw
+from train.sampling.given import Given
 from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -250,6 +252,90 @@ def test_guides_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
     for options, sentence in refused:
         with pytest.raises(UserError, match=sentence):
             draw.sample(run, ["a red square"], n=1, seed=0, options=options)
+
+
+# Given pictures.
+
+
+def png(place: Path, pixels: np.ndarray) -> str:
+    place.write_bytes(codecs.encode_png(pixels.astype(np.uint8)))
+    return str(place)
+
+
+def noisy(side: int) -> np.ndarray:
+    """Returns a picture of random pixels, so that no two parts are alike."""
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_known_parts_of_a_masked_picture_come_back_unchanged(run: Run, tmp_path: Path, sampler: str) -> None:
+    picture, mask = noisy(16), np.zeros((16, 16, 1))
+    mask[2:9, 5:16] = 255
+    given = Given(png(tmp_path / "picture.png", picture), png(tmp_path / "mask.png", mask))
+    options = {"steps": "4", "sampler": sampler}
+    filled = draw.sample(run, ["a red square"], n=2, seed=0, options=options, given=given).astype(int)
+    kept = mask[..., 0] == 0
+    assert (filled[:, kept] == picture[kept]).all()
+    assert (filled[:, ~kept] != picture[~kept]).mean() > 0.9 and (filled[0] != filled[1]).any()
+
+
+@pytest.mark.slow
+def test_known_parts_have_the_noise_of_every_level(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, options = run.load(), Options(steps=5, guidance=1.0)
+    denoiser, seen = cast(diffusion.Denoiser, loaded.parts[diffusion.DENOISER]), []
+    start, pixels = diffusion.start(loaded.config, range(2), 0), torch.arange(16) % 3 == 0
+    picture = torch.rand(3, 16, 16) * 2 - 1
+    plain = denoiser.denoised
+
+    def denoised(y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        seen.append((y - picture - column(sigma) * start)[..., pixels].abs().max() / sigma[0])
+        return plain(y, sigma, context, present)
+
+    monkeypatch.setattr(denoiser, "denoised", denoised)
+    texts, known = Texts(tokens=pictures(2)[1]), Known(picture, pixels.expand(16, 16))
+    with torch.no_grad():
+        diffusion.complete(loaded.parts, start, texts, known, options, CONTEXT)
+    assert len(seen) == 9 and max(seen) < 1e-3
+
+
+@pytest.mark.slow
+def test_an_enlarged_picture_keeps_its_means(run: Run, tmp_path: Path) -> None:
+    small = np.stack([np.full((4, 4), 220), np.full((4, 4), 30), noisy(4)[..., 0] // 4], axis=2)
+    given = Given(png(tmp_path / "small.png", small))
+    large = draw.sample(run, ["a red square"], n=2, seed=0, options={"steps": "4"}, given=given).astype(int)
+    means = large.reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
+    assert np.abs(means - small).max() <= 0.75
+    assert large[0].std(axis=(0, 1)).min() > 1 and (large[0] != large[1]).any()
+
+
+@pytest.mark.slow
+def test_a_picture_comes_back_from_its_noise(run: Run, tmp_path: Path) -> None:
+    given = Given(png(tmp_path / "red.png", np.full((16, 16, 3), (230, 25, 25))), text="a red square")
+    settings, texts = {"steps": "36", "guidance": "1"}, ["a red square", "a blue square"]
+    red, blue = draw.sample(run, texts, n=1, seed=0, options=settings, given=given).astype(int)
+    assert np.abs(red - (230, 25, 25)).max() <= 3
+    assert blue.mean(axis=(0, 1)).argmax() == 2
+
+
+@pytest.mark.slow
+def test_given_pictures_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
+    large, small, odd = (png(tmp_path / f"{side}.png", noisy(side)) for side in (16, 8, 5))
+    (tmp_path / "text.png").write_text("no picture")
+    refused = {
+        Given(odd): "has 5 x 5 pixels; give a square one with a side of 1, 2, 4, 8 to enlarge it, or",
+        Given(large): "has 16 x 16 pixels; give a square one",
+        Given(large, small): "--mask .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(small, large): "--picture .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(small, text="a red square"): "--picture .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(str(tmp_path / "none.png")): "none.png, which is no file; give a picture file",
+        Given(str(tmp_path / "text.png")): "not a readable picture: its format is unknown; give a PNG",
+    }
+    for given, sentence in refused.items():
+        with pytest.raises(UserError, match=sentence):
+            draw.sample(run, ["a red square"], n=1, seed=0, given=given)
+    with pytest.raises(UserError, match="--mask and --picture-text are two uses of --picture"):
+        Given(large, small, "a red square")
 
 
 # Training.

@@ -157,6 +157,10 @@ def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> No
         (["--out", "grid.jpg"], "--out is grid.jpg; it must end in .png"),
         (["--encoder", "nano"], "the encoder nano has other weights than the one of"),
         (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--picture", "x"], "is a run of stylegan2, which does not draw around a picture; leave --picture"),
+        (["--picture", "x", "--picture-text", "a"], "which does not draw from the noise of a picture"),
+        (["--mask", "x"], "--mask and --picture-text are parts of a picture; give --picture FILE too"),
+        (["--picture", "x", "--picture-text", "a", "--n", "2"], "gives one picture of each text"),
     ],
 )
 def test_samples_that_cannot_be_drawn_are_refused(

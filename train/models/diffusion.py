@@ -16,7 +16,7 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -29,6 +29,7 @@ from train.model import (
     CaptionedPicture,
     Context,
     Json,
+    Known,
     Micro,
     Model,
     Needs,
@@ -307,12 +308,47 @@ def draw(
     parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
 ) -> Tensor:
     """Returns pictures (N, 3, R, R) of noise `start` of that shape and of texts."""
+    denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
+    return samplers.along(denoise, start * levels[0], levels, heun=options.sampler == "heun")
+
+
+def complete(
+    parts: dict[str, nn.Module],
+    start: Tensor,
+    texts: Texts,
+    known: Known,
+    options: Options,
+    context: Context,
+) -> Tensor:
+    """Returns pictures as `draw` does, with known parts in them.
+
+    Every denoised picture gets the known parts back. So at each step they have the noise of its level."""
+    denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
+    y = start * levels[0] + known.restored(torch.zeros_like(start))
+    heun = options.sampler == "heun"
+    drawn = samplers.along(lambda y, sigma: known.restored(denoise(y, sigma)), y, levels, heun=heun)
+    return known.within(drawn)
+
+
+def invert(
+    parts: dict[str, nn.Module], pictures: Tensor, texts: Texts, options: Options, context: Context
+) -> Tensor:
+    """Returns the noise from which `draw` without guidance gives these pictures (N, 3, R, R).
+
+    The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error."""
+    plain = replace(options, guidance=1.0, weak=None, base=None)
+    denoise, levels = _ode(parts, pictures.shape[1:], texts, plain, context)
+    ascending = levels[-2::-1]
+    return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
+
+
+def _ode(
+    parts: dict[str, nn.Module], shape: torch.Size, texts: Texts, options: Options, context: Context
+) -> tuple[samplers.Denoise, list[float]]:
+    """Returns the guided denoiser of pictures of a shape, and the levels of drawing."""
     denoiser = cast(Denoiser, parts[DENOISER])
-    levels, heun = schedule(denoiser.noise, options), options.sampler == "heun"
-    step = guided_denoiser(
-        denoiser, texts, options, context, _guide(start.shape[1:], texts, options, context)
-    )
-    return samplers.along(step, start * levels[0], levels, heun=heun)
+    guide = _guide(shape, texts, options, context)
+    return guided_denoiser(denoiser, texts, options, context, guide), schedule(denoiser.noise, options)
 
 
 def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) -> Guide | None:

@@ -8,6 +8,7 @@ Axes: N pictures, R resolution.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +21,9 @@ import torch
 from synth import settings
 from synth.errors import UserError
 from train import runs
-from train.model import Context, Loaded, Texts, find, require_drawing
+from train.model import Context, Known, Loaded, Texts, find, require_drawing
 from train.runs import Run
+from train.sampling.given import Given
 
 LAW = 1  # increased when the same model, texts and seed give other pictures
 
@@ -37,6 +39,8 @@ class Drawing:
     seed: int
     options: Any  # the model's Options
     context: Context
+    known: Known | None = None  # parts of every picture
+    noise: torch.Tensor | None = None  # (1, ...), the start of every picture; None: each has its own
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -47,7 +51,11 @@ class Drawing:
 
         Options of None are left out, so an option that is added later changes nothing."""
         options = {k: v for k, v in dataclasses.asdict(self.options).items() if v is not None}
-        return {"law": LAW, "seed": self.seed, "options": options}
+        known = () if self.known is None else (self.known.picture, self.known.pixels)
+        tensors = [tensor for tensor in (*known, self.noise) if tensor is not None]
+        hashes = [hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest() for tensor in tensors]
+        identity = {"law": LAW, "seed": self.seed, "options": options}
+        return {**identity, "given": hashes} if hashes else identity
 
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
@@ -59,8 +67,20 @@ class Drawing:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
         module = find(self.model.name)
         texts = self.texts[numbers.start : numbers.stop]
-        noise = module.start(self.model.config, numbers, self.seed).to(texts.device)
-        return module.draw(self.model.parts, noise, texts, self.options, self.context)
+        if self.noise is None:
+            noise = module.start(self.model.config, numbers, self.seed).to(texts.device)
+        else:
+            noise = self.noise.expand(len(texts), *self.noise.shape[1:])
+        if self.known is None:
+            return module.draw(self.model.parts, noise, texts, self.options, self.context)
+        return module.complete(self.model.parts, noise, texts, self.known, self.options, self.context)
+
+    @torch.no_grad()
+    def inverted(self, picture: torch.Tensor, texts: Texts) -> torch.Tensor:
+        """Returns the noise (1, ...) from which the model draws a picture (3, R, R) of one text."""
+        invert = find(self.model.name).invert
+        noise: torch.Tensor = invert(self.model.parts, picture[None], texts, self.options, self.context)
+        return noise
 
     def _pictures(self, numbers: range) -> np.ndarray:
         """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
@@ -115,20 +135,41 @@ def sample(
     images_seen: int | None = None,
     encoder: str | None = None,
     device: str = "cpu",
+    given: Given | None = None,
 ) -> np.ndarray:
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
-    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing."""
+    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing. Raises UserError
+    if the given picture does not fit, or if the model makes no use of one."""
     module = require_drawing(run.model, str(run.path))
+    if given:
+        _require_use(module, run, given)
     model = run.load(run.checkpoint(images_seen), device)
-    rows = [text for text in texts for _ in range(n)]
 
-    # Vectors, unless the options do without.
-    vectors = None
-    if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
-        vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
-    prompts = texts_of(model, rows, vectors, device)
-    return pictures(drawing(model, prompts, seed=seed, options=options, run=run))
+    def prompts(rows: Sequence[str]) -> Texts:
+        # Vectors, unless the options do without.
+        vectors = None
+        if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
+            vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
+        return texts_of(model, rows, vectors, device)
+
+    # Drawing, around known parts or from the noise of a picture.
+    rows = [text for text in texts for _ in range(n)]
+    whole = drawing(model, prompts(rows), seed=seed, options=options, run=run)
+    if given and given.text is None:
+        whole = dataclasses.replace(whole, known=given.known(model.config.model.resolution, device))
+    elif given and given.text is not None:
+        picture = given.whole(model.config.model.resolution, device)
+        whole = dataclasses.replace(whole, noise=whole.inverted(picture, prompts([given.text])))
+    return pictures(whole)
+
+
+def _require_use(module: ModuleType, run: Run, given: Given) -> None:
+    """Raises UserError if a model cannot draw from a given picture."""
+    function, place = ("complete", "around") if given.text is None else ("invert", "from the noise of")
+    if not hasattr(module, function):
+        problem = f"{run.path} is a run of {run.model}, which does not draw {place} a picture"
+        raise UserError(f"{problem}; leave --picture out")
 
 
 def texts_of(

@@ -3,6 +3,9 @@ import itertools
 import json
 import shutil
 import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -414,6 +417,43 @@ def test_micro_batches_change_nothing() -> None:
     )
     # Muon's bfloat16 products round.
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_two_ranks_take_the_step_of_one(trained: Trainer) -> None:
+    barrier = threading.Barrier(2, timeout=60)
+    gradients: dict[tuple[int, int], list[Tensor]] = {}
+
+    class Recorded(Ranks):
+        def average(self, tensors: Sequence[Tensor]) -> None:
+            gradients[self.rank, self.count] = [tensor.clone() for tensor in tensors]
+            if self.count == 2:
+                barrier.wait()
+                for tensor, one, other in zip(tensors, gradients[0, 2], gradients[1, 2], strict=True):
+                    tensor.copy_((one + other) / 2)
+
+    def step(model: Trainer) -> Trainer:
+        count, whole = 12 // model.ranks.count, batch()
+        rows = slice(count * model.ranks.rank, count * (model.ranks.rank + 1))
+        assert whole.tokens is not None
+        model.step(Batch(whole.pictures[rows], {"text": whole.vectors["text"][rows]}, whole.tokens[rows]))
+        return model
+
+    # A new network's output is zero, and so are most of its gradients.
+    run_config = RunConfig("diffusion", config(), run=RunSettings())
+    ranks = [Recorded(0, 1), Recorded(0, 2), Recorded(1, 2)]
+    models = [Trainer(run_config, CONTEXT, each) for each in ranks]
+    for model in models:
+        model.parts[diffusion.DENOISER].load_state_dict(trained.parts[diffusion.DENOISER].state_dict())
+    with ThreadPoolExecutor(2) as pool:
+        _, *halves = step(models[0]), *pool.map(step, models[1:])
+
+    # Their mean gradient is that of one rank, and both take the same step.
+    pairs = zip(gradients[0, 1], gradients[0, 2], gradients[1, 2], strict=True)
+    assert all((((b + c) / 2 - a).norm() <= 1e-4 * a.norm() + 1e-9) for a, b, c in pairs)
+    assert gradients[0, 1][0].norm() > 1e-6
+    states = [model.parts[diffusion.DENOISER].state_dict() for model in halves]
+    assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
 
 
 def test_rates_rise_and_fall_with_images_seen() -> None:

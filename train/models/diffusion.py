@@ -15,7 +15,7 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -390,6 +390,13 @@ def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) 
         return samplers.guided(strong, weak, weight)
 
     return step
+
+
+def denoiser(
+    parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
+) -> samplers.Denoise:
+    """Returns the denoiser of texts, without guidance."""
+    return guide(cast(Denoiser, parts[DENOISER]), texts, replace(options, guidance=1.0), context)
 
 
 class _Call(nn.Module):

@@ -10,7 +10,6 @@ Axes: N pictures, R resolution.
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -69,8 +68,8 @@ def drawing(
     """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
     Raises UserError if the model draws no pictures, or does not know an option."""
-    module = require_drawing(model.name, run)
-    return Drawing(model, texts, seed, _options(module.Options(), options or {}, model.name))
+    require_drawing(model.name, run)
+    return Drawing(model, texts, seed, options_of(model.name, options or {}))
 
 
 def pictures(drawing: Drawing) -> np.ndarray:
@@ -92,13 +91,13 @@ def sample(
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
     Raises UserError if the run draws none, or if its checkpoint or its encoder is missing."""
-    module = require_drawing(run.model, str(run.path))
+    require_drawing(run.model, str(run.path))
     model = run.load(run.checkpoint(images_seen), device)
     rows = [text for text in texts for _ in range(n)]
 
     # Vectors, unless the options do without.
     vectors = None
-    if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
+    if "vectors" in reads(model.name, options or {}):
         vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
     return pictures(drawing(model, texts_of(model, rows, vectors, device), seed=seed, options=options))
 
@@ -115,13 +114,18 @@ def texts_of(
     return Texts(None if vectors is None else vectors.to(device), tokens)
 
 
-def reads(module: ModuleType, options: Any) -> frozenset[str]:
-    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both."""
-    return frozenset(module.reads(options) if hasattr(module, "reads") else {"vectors"})
+def reads(name: str, options: Mapping[str, str]) -> frozenset[str]:
+    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both.
+
+    Raises UserError if the model has no such option."""
+    module = find(name)
+    values = options_of(name, options)
+    return frozenset(module.reads(values) if hasattr(module, "reads") else {"vectors"})
 
 
-def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
+def options_of(name: str, options: Mapping[str, str]) -> Any:
     """Returns the model's Options with these values. Raises UserError if it has no such option."""
+    defaults = find(name).Options()
     fields = [field.name for field in dataclasses.fields(defaults)]
     for option in options:
         if option not in fields:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from caption.sentences import names
+from caption.sentences.attributes import sentences
+from synth import seeds
 from synth.errors import UserError
 from tests.kit import ROOT, make_small, make_tables, samples
 from tests.kit_train import first, quiet, refused, stream, weights
@@ -85,7 +88,13 @@ def test_a_live_picture_and_its_json_equal_those_of_shards(name: str, tmp_path: 
     for index, stored in enumerate(samples(tmp_path / "s")):
         pixels, sample = drawn.drawn(index)
         assert np.array_equal(np.broadcast_to(pixels, stored.pixels.shape), stored.pixels)
-        assert sample == {key: value for key, value in stored.metadata.items() if key != "crc32"}
+        assert sample.whole() == {key: value for key, value in stored.metadata.items() if key != "crc32"}
+        for k in (2, 5):
+            assert names.stating(sample, k, seeds.Stream(index)) == names.stating(
+                stored.metadata, k, seeds.Stream(index)
+            )
+        texts = [*sentences(stored.metadata), names.name(stored.metadata)]
+        assert [*sentences(sample), names.name(sample)] == texts
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -7,7 +7,7 @@ live.NAME.KEY=VALUE` changes a setting: one of its family, or one of `Settings`.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -17,7 +17,7 @@ from synth import datasets, families, settings
 from synth.datasets import DataSet
 from synth.errors import UserError
 from synth.images.codecs import rgb
-from synth.images.pictures import box_average
+from synth.images.pictures import Picture, box_average, measure
 from synth.options import LARGEST
 from train.model import CaptionedPicture
 from train.stream import mixture
@@ -76,14 +76,12 @@ class LiveSet:
         name = self.dataset.name
         return {"url": None, "digest": settings.digest(self.identity), "dataset": name, "live": self.identity}
 
-    def drawn(self, index: int) -> tuple[np.ndarray, Json]:
-        """Returns a picture, uint8 (S, S, C), and its sample's JSON. Raises UserError if its class gives
-        none."""
-        setting = {"seed": self.seed, "index": index, "size": self.size}
-        params, picture = families.render(self.dataset, self.config, **setting)
-        sample = families.describe(self.dataset, self.config, params, picture, **setting)
-        # Written and read, as in a shard: sentences read lists and entries by name.
-        return picture.pixels, dict(json.loads(settings.canonical(sample)))
+    def drawn(self, index: int) -> tuple[np.ndarray, "LiveSample"]:
+        """Returns a picture, uint8 (S, S, C), and its sample. Raises UserError if its class gives none."""
+        params, picture = families.render(
+            self.dataset, self.config, seed=self.seed, index=index, size=self.size
+        )
+        return picture.pixels, LiveSample(self, index, params, picture)
 
     def samples(self, resolution: int, texts: Callable[[Json], Sequence[str]]) -> Iterator[CaptionedPicture]:
         """Yields the pictures by index with these texts of their JSON, endlessly or for an epoch."""
@@ -92,6 +90,45 @@ class LiveSet:
             pixels, sample = self.drawn(index)
             yield CaptionedPicture(rgb(box_average(pixels, resolution)), tuple(texts(sample)))
             index += 1
+
+
+class LiveSample(dict[str, Any]):
+    """The JSON of a drawn sample, as sentences read it. An entry is made when it is first read.
+
+    Most texts need few entries, and measuring a picture takes as long as writing its text."""
+
+    def __init__(self, live_set: LiveSet, index: int, params: Any, picture: Picture) -> None:
+        super().__init__(
+            family=live_set.dataset.family, index=index, size=live_set.size, params=_named(params)
+        )
+        if picture.objects is not None:
+            self["objects"] = picture.objects
+        self._set, self._params, self._picture = live_set, params, picture
+
+    def __missing__(self, key: str) -> Any:
+        """Returns an entry that has not been read before. Raises KeyError if the JSON has none."""
+        self[key] = measure(self._picture) if key == "stats" else self.whole()[key]
+        return self[key]
+
+    def whole(self) -> Json:
+        """Returns all entries, as in a shard: written and read, so that tuples are lists."""
+        live_set, index = self._set, self["index"]
+        sample = families.describe(
+            *(live_set.dataset, live_set.config, self._params, self._picture),
+            seed=live_set.seed,
+            index=index,
+            size=live_set.size,
+        )
+        return dict(json.loads(settings.canonical(sample)))
+
+
+def _named(params: Any) -> Json:
+    """Returns the fields of a dataclass by name, also those of dataclasses in its tuples."""
+    named = dict(vars(params))
+    for name, value in named.items():
+        if isinstance(value, tuple) and value and is_dataclass(value[0]):
+            named[name] = [_named(each) for each in value]
+    return named
 
 
 class Requested(NamedTuple):

@@ -25,6 +25,10 @@ On = Annotated[
         "--on", "SET", "A finished set: name, folder or URL; may be repeated, and all are read as one."
     ),
 ]
+Live = Annotated[
+    list[str],
+    options.text("--live", "NAME", "A data set to draw while training, without shards; may be repeated."),
+]
 Captions = Annotated[
     list[str],
     options.place(
@@ -81,7 +85,8 @@ def main() -> None:
 )
 def pretrain(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")] = "paper-256",
-    on: On = USUAL,
+    on: On = EMPTY,
+    live: Live = EMPTY,
     captions: Captions = EMPTY,
     out: Annotated[str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
     images: Images = None,
@@ -92,21 +97,26 @@ def pretrain(
     settings: Settings = EMPTY,
     dry_run: DryRun = False,
 ) -> None:
-    """Trains a preset on sets of shards and their captions, or resumes the run in --out."""
+    """Trains a preset on sets of shards and their captions, or resumes the run in --out.
+
+    Without --on and --live it takes the shards of visual_atoms. Settings of one set are --set
+    live.NAME.KEY=VALUE and --set on.NAME.share=SHARE."""
     from synth.sets import places
     from train.start import TrainRequest
 
+    on = on or ([] if live else USUAL)
     request = TrainRequest(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
-        out=out or f"runs/{_names(on)}-{preset}",
+        out=out or f"runs/{_names([*live, *on])}-{preset}",
         images=images,
         precision=precision,
         text=text,
         encoder=encoder,
         device=device,
         settings=tuple(settings),
+        live=tuple(live),
     )
     _train(request, dry_run)
 

@@ -32,7 +32,7 @@ def data_of(run: Run) -> list[Json]:
     # Sets of this run, and of the run before.
     shards = metadata["shards"]
     rows = [
-        {"name": row["dataset"], "digest": row["digest"], "licence": _licence(row)}
+        {"name": _name(row), "digest": row["digest"], "licence": _licence(row)}
         for row in shards.get("sets", [shards])
     ]
     if metadata["from"]:
@@ -48,8 +48,30 @@ def licence_of(rows: list[Json]) -> str:
     return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
 
 
+def _name(row: Json) -> str:
+    """Returns the name of a set. That of a live set has its seed, its size and its family's settings."""
+    share = f", share {row['share']:.4g}" if "share" in row else ""
+    if "live" not in row:
+        return f"{row['dataset']}{share}"
+    live = row["live"]
+    pictures = "every visit a new one" if live["pictures"] is None else f"{live['pictures']:,} of them"
+    config = ", ".join(f"{key}={_written(value)}" for key, value in live["config"].items())
+    return (
+        f"{row['dataset']}, drawn while training{share}, {pictures},"
+        f" seed {live['seed']}, {live['size']} pixels, {config}"
+    )
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _licence(row: Json) -> str:
-    """Returns the licence in the manifest of a set, or `unknown` if the set is not as the run saw it."""
+    """Returns the licence in the manifest of a set, or `unknown` if the set is not as the run saw it.
+
+    Live sets are drawn by exnihilo's own laws."""
+    if "live" in row:
+        return _CC0
     try:
         shards = ShardSet(row["url"])
     except UserError:

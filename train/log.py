@@ -90,10 +90,9 @@ class Log:
 
         TensorBoard shows the pixels of the PNG."""
         model = trainer.loaded()
-        module = find(model.name)
-        if not self._captions or not hasattr(module, "draw"):
+        if not self._captions or not hasattr(find(model.name), "draw"):
             return
-        if self._vectors is None and "vectors" in draw.reads(module, module.Options()):
+        if self._vectors is None and "vectors" in draw.reads(model.name, {}):
             return
         texts = draw.texts_of(model, self._captions, self._vectors, self._device)
         pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))

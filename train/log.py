@@ -67,6 +67,7 @@ class Log:
             "images_seen": tick.images_seen,
             **{name: round(mean, 6) if math.isfinite(mean) else None for name, mean in tick.losses.items()},
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
+            "cpu_seconds": round(tick.cpu_seconds, 3),
             "waited": round(tick.waited / tick.seconds, 4),
             "memory_mb": _memory(self._device),
             "skipped": tick.skipped,

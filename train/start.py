@@ -5,14 +5,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from caption import encoders
-from caption.sentences.attributes import sentences
 from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
@@ -99,11 +98,7 @@ class Prepared:
         if not self.config.needs.tables:
             return [], None
         side = self.config.groups.model.resolution
-        drawn = [islice(each.samples(side, sentences), GRID) for each in self.live.sets]
-        first = [[sample.captions[0] for sample in samples] for samples in drawn]
-        first += [captioned_sets.stored_texts([each], GRID)[1] for each in self.sets]
-        turns = chain.from_iterable(zip_longest(*first))
-        return list(islice((text for text in turns if text is not None), GRID)), None
+        return captioned_sets.first_texts(self.sets, self.live.sets, side, GRID), None
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""

@@ -114,6 +114,7 @@ def test_an_endless_live_set_shows_its_pictures_by_index() -> None:
     assert live_stream(drawn).order.samples is None
 
 
+@pytest.mark.slow
 def test_ranks_and_readers_change_no_batch_of_live_sets() -> None:
     source = live_stream(live_set("scenes_flat"), live_set("fractals", "points=2000"), text=TEXTS[-1])
     [alone] = first(source.batches(1020, 8), 1)
@@ -175,6 +176,7 @@ def request_of(scenes: tuple[Path, Path], tmp_path: Path) -> TrainRequest:
     return replace(request, live=("scenes_flat",), settings=settings)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_live_set_equals_one_on_its_shards(
     request_of: TrainRequest, scenes: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_run_on_a_live_set_equals_one_on_its_shards(
     assert weights(tmp_path / "run") == weights(tmp_path / "stored")
 
 
+@pytest.mark.slow
 def test_a_resumed_mixture_equals_an_undisturbed_one(
     request_of: TrainRequest,
     undisturbed: Path,
@@ -224,9 +227,12 @@ def test_the_config_and_the_card_name_live_sets_with_seed_and_settings(
     assert run.metadata["captions"] is None and {"a", "red", "disc"} <= set(run.survey["words"])
     [row] = provenance.data_of(run)
     assert row["licence"] == "CC0-1.0"
-    assert row["name"].startswith("scenes_flat, drawn while training") and "objects=1,2" in row["name"]
+    assert row["name"] == "scenes_flat" and row["read"] == (
+        "drawn while training, share 1, 64 pictures, seed 0, 32 pixels a side, classes=60, objects=1,2, split=train"
+    )
 
 
+@pytest.mark.slow
 def test_a_live_run_imports_no_ray(tmp_path: Path) -> None:
     words = [
         "train",
@@ -252,7 +258,11 @@ def test_a_live_run_imports_no_ray(tmp_path: Path) -> None:
     ("names", "changes", "sentence"),
     [
         (("scenes", "scenes"), (), "--live scenes is given twice; give it once"),
-        (("shaders",), (), "programs draw shaders, and start slowly; run `python -m synth shards shaders"),
+        (
+            ("shaders",),
+            (),
+            "programs draw shaders, .* use `make shards DATASET=shaders SIZE=32`, and --on shaders",
+        ),
         (("stars",), (), "unknown data set 'stars'; known are visual_atoms"),
         (
             ("scenes",),

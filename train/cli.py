@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -13,6 +13,7 @@ from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
 
 if TYPE_CHECKING:
+    from train import prove as prove_events
     from train import runs
     from train.start import TrainRequest
 
@@ -259,6 +260,30 @@ def _upsampled(
     return full
 
 
+@app.command(epilog=console.epilog("python -m train prove runs/visual_atoms-tiny-32"))
+def prove(
+    run: Run,
+    images_seen: ImagesSeen = None,
+    out: Annotated[
+        str | None, options.place("--out", "DIR", "The replay, a new run.  [default: runs/NAME-proof]")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Trains a run again from its config, and compares the sha256 of every file of weights.
+
+    Exits with code 1 at a difference. Run it again to resume it."""
+    from train import prove as proving
+
+    proof = proving.prepare(run, images_seen, out, device)
+    outcome = _watched(proving.prove(proof))
+    if outcome:
+        row = {"run": run, "replay": proof.request.out, "images_seen": outcome.images_seen}
+        console.show({**row, "files": outcome.files, "equal": not outcome.difference})
+        if outcome.difference:
+            console.note(f"the first difference: {outcome.difference}")
+            sys.exit(1)
+
+
 @app.command(epilog=console.epilog("python -m train export runs/tiny --out for-others --onnx"))
 def export(
     run: Run,
@@ -346,8 +371,6 @@ def _end_at_once(code: int) -> NoReturn:
 
 
 def _train(request: "TrainRequest", dry_run: bool) -> None:
-    from contextlib import closing
-
     from train import start
 
     if dry_run:
@@ -356,9 +379,22 @@ def _train(request: "TrainRequest", dry_run: bool) -> None:
         for row in estimate.estimate(request):
             console.show(row)
         return
-    with console.Bar("images") as bar, closing(start.train(request)) as events:
+    _watched(start.train(request))
+
+
+def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared | None":
+    """Shows the events of training, and exits if a signal ends it. Returns the outcome of a proof."""
+    from contextlib import closing
+
+    from train import start
+    from train.prove import Compared
+
+    outcome = None
+    with console.Bar("images") as bar, closing(events):
         for event in events:
             match event:
+                case Compared():
+                    outcome = event
                 case start.Started(images, images_seen):
                     bar.start(images)
                     bar.advance(images_seen)
@@ -368,6 +404,7 @@ def _train(request: "TrainRequest", dry_run: bool) -> None:
                     console.note(text)
                 case start.Ended(signal) if signal:
                     sys.exit(128 + signal)
+    return outcome
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

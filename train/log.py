@@ -110,10 +110,11 @@ class Log:
             self._writer.close()
 
 
-def write_config(run: Path, metadata: Json) -> None:
-    """Writes config.json unless the run already has one."""
+def write_config(run: Path, metadata: Json, machine: Json) -> None:
+    """Writes config.json, with a description of the machine, unless the run already has one."""
     if not (run / CONFIG).exists():
-        text = json.dumps({**metadata, "made_by": _made_by()}, indent=1) + "\n"
+        made_by = {**_made_by(), "machine": machine}
+        text = json.dumps({**metadata, "made_by": made_by}, indent=1) + "\n"
         Folder(str(run)).write(CONFIG, text.encode())
 
 
@@ -133,14 +134,20 @@ def require_same(run: Path, metadata: Json) -> None:
         )
 
     # Other settings or inputs.
-    changes = config.differences(config.with_added(existing.metadata["config"], name), metadata["config"])
-    for kind in ("shards", "captions", "encoder", "from"):
-        old, new = (str((m.get(kind) or {}).get("digest")) for m in (existing.metadata, metadata))
-        if old != new:
-            changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")
-    if changes:
+    if changes := differences(existing.metadata, metadata):
         advice = "give another --out, or the same settings as before"
         raise UserError(f"{run} holds another run: {'; '.join(changes)}; {advice}")
+
+
+def differences(there: Json, here: Json) -> list[str]:
+    """Returns a sentence for each setting or input that differs between the config.json of two runs of a
+    model, except settings of `run`."""
+    changes = config.differences(config.with_added(there["config"], here["model"]), here["config"])
+    for kind in ("shards", "captions", "encoder", "from"):
+        old, new = (str((m.get(kind) or {}).get("digest")) for m in (there, here))
+        if old != new:
+            changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")
+    return changes
 
 
 def cut_back(run: Path, images_seen: int) -> None:

@@ -5,19 +5,18 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from caption import encoders
-from caption.sentences.attributes import sentences
 from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import checkpoint, config, log, model, presets, runs
+from train import checkpoint, config, log, machine, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.log import GRID, Log
@@ -52,6 +51,9 @@ class TrainRequest:
     source: str | None = None  # the run with the first weights: fine-tuning
     fraction: float | None = None
     live: tuple[str, ...] = ()  # data sets that are drawn while training
+    replayed: runs.Run | None = (
+        None  # the run with the config and the live sets, in place of preset and options
+    )
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,7 @@ class Prepared:
         if not self.config.needs.tables:
             return [], None
         side = self.config.groups.model.resolution
-        drawn = [islice(each.samples(side, sentences), GRID) for each in self.live.sets]
-        first = [[sample.captions[0] for sample in samples] for samples in drawn]
-        first += [captioned_sets.stored_texts([each], GRID)[1] for each in self.sets]
-        turns = chain.from_iterable(zip_longest(*first))
-        return list(islice((text for text in turns if text is not None), GRID)), None
+        return captioned_sets.first_texts(self.sets, self.live.sets, side, GRID), None
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
@@ -136,7 +134,7 @@ Event = Started | Step | Note | Ended
 def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
-    preset = presets.get(request.preset).make()
+    preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
     tables = preset.needs.tables
     sets = captioned_sets.find(
         request.shards,
@@ -306,6 +304,9 @@ def _live(request: TrainRequest, run_config: RunConfig, sets: Sequence[Captioned
     """Returns the live sets of a command, with the shares of all sets.
 
     Raises UserError if the model needs more of their texts than words."""
+    if request.replayed:
+        return live.recorded(request.replayed.metadata["shards"])
+
     # Settings of single sets need live ones.
     changes, _ = live.split(request.settings)
     if not request.live:
@@ -426,7 +427,8 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         raise UserError(f"{problem}; give the preset that it was made by, or --set")
 
     # A restart takes the checkpoint of the first start, though the other run may have newer ones.
-    origin = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
+    existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
+    origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
     first = source.path / "checkpoints" / str(origin.get("checkpoint"))
     same = origin.get("run") == request.source and first in source.checkpoints()
     return first if same else source.checkpoint()
@@ -438,7 +440,8 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
     Returns the checkpoint to resume from, and a sentence if there are no locks."""
     run, note = prepared.run, None
     if ranks.rank == 0:
-        log.write_config(run, {**prepared.metadata, "survey": surveyed(prepared)})
+        survey = surveyed(prepared)
+        log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
         note = stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from caption.sentences.attributes import sentences
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.images.pictures import box_average
@@ -124,6 +125,18 @@ def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, 
     turns = zip_longest(*(_first_texts(captions, count) for _, captions in sets if captions))
     rows = list(islice((row for row in chain.from_iterable(turns) if row is not None), count))
     return np.stack([vector for vector, _ in rows]), [caption for _, caption in rows]
+
+
+def first_texts(
+    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], resolution: int, count: int
+) -> list[str]:
+    """Returns the first captions of the first samples, from the live sets and the stored ones in turn.
+
+    Their number is at most `count`."""
+    drawn = [islice(each.samples(resolution, sentences), count) for each in live]
+    firsts = [[sample.captions[0] for sample in samples] for samples in drawn]
+    firsts += [[text for _, text in _first_texts(captions, count)] for _, captions in sets if captions]
+    return list(islice((text for turn in zip_longest(*firsts) for text in turn if text is not None), count))
 
 
 def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str]]:

@@ -8,7 +8,7 @@ live.NAME.KEY=VALUE` changes a setting: one of its family, or one of `Settings`.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 
@@ -69,6 +69,20 @@ class LiveSet:
             "pictures": self.pictures,
         }
         return dict(json.loads(settings.canonical(identity)))
+
+    @classmethod
+    def of(cls, identity: Json) -> Self:
+        """Returns the live set of an identity. Raises UserError if this checkout draws other pictures."""
+        dataset, wanted = datasets.get(identity["dataset"]), "the version of exnihilo that trained on it"
+        try:
+            family = settings.from_json(dataset.module.Config, identity["config"])
+            seed, size, pictures = (identity[name] for name in ("seed", "size", "pictures"))
+            same = cls(dataset, family, seed, size, pictures)
+            if same.identity == identity:
+                return same
+        except (TypeError, ValueError, AttributeError):
+            pass
+        raise UserError(f"this checkout cannot draw {dataset.name} as it is recorded; use {wanted}")
 
     @property
     def row(self) -> Json:
@@ -140,8 +154,8 @@ class Requested(NamedTuple):
 
 def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the settings of single sets, and all others."""
-    own = [change for change in changes if change.partition(".")[0] in (LIVE, STORED)]
-    return own, [change for change in changes if change not in own]
+    single = [change for change in changes if change.partition(".")[0] in (LIVE, STORED)]
+    return single, [change for change in changes if change not in single]
 
 
 def find(live: Sequence[str], stored: Sequence[str], changes: Sequence[str], resolution: int) -> Requested:
@@ -151,9 +165,7 @@ def find(live: Sequence[str], stored: Sequence[str], changes: Sequence[str], res
     or setting, for sets that need a renderer, and for shares that leave nothing for a set."""
     # Names.
     if doubled := next((name for name in live if list(live).count(name) > 1), None):
-        raise UserError(
-            f"--live {doubled} is given twice; give it once, and --set live.{doubled}.share=SHARE"
-        )
+        raise UserError(f"--live {doubled} is given twice; give it once, with a larger share")
     by_name: dict[tuple[str, str], list[str]] = {(LIVE, name): [] for name in live}
     by_name |= {(STORED, name): [] for name in stored}
     for change in changes:
@@ -177,14 +189,23 @@ def find(live: Sequence[str], stored: Sequence[str], changes: Sequence[str], res
     return Requested(tuple(sets), _shares(wanted))
 
 
+def recorded(shards: Json) -> Requested:
+    """Returns the live sets of a run and the shares of all its sets, from the entry `shards` of config.json.
+
+    Raises UserError if this checkout draws other pictures."""
+    rows = shards.get("sets", [shards])
+    sets = tuple(LiveSet.of(row["live"]) for row in rows if "live" in row)
+    return Requested(sets, tuple(row["share"] for row in rows if "share" in row))
+
+
 def _live_set(name: str, assignments: Sequence[str], resolution: int) -> tuple[LiveSet, float | None]:
     """Returns a live set with its share. Raises UserError if it cannot be drawn while training."""
     # The family. Its settings and those of a live set have no name in common.
     dataset = datasets.get(name)
     if hasattr(dataset.module, "vet"):
-        command = f"python -m synth shards {name} --size {resolution}"
-        raise UserError(f"programs draw {name}, and start slowly; run `{command}`, and give --on {name}")
-    family, own = dataset.module.Config(**dataset.config), Settings()
+        shards = f"`make shards DATASET={name} SIZE={resolution}`, and --on {name}"
+        raise UserError(f"programs draw {name}, and each takes long to start; use {shards}")
+    family, general = dataset.module.Config(**dataset.config), Settings()
     if hasattr(family, "split"):
         family = replace(family, split="train")
 
@@ -195,18 +216,18 @@ def _live_set(name: str, assignments: Sequence[str], resolution: int) -> tuple[L
         if key not in known:
             names = ", ".join(f"live.{name}.{setting}" for setting in known)
             raise UserError(f"unknown setting live.{name}.{key}; known are {names}")
-        if hasattr(own, key):
-            own = settings.with_settings(own, [assignment])
+        if hasattr(general, key):
+            general = settings.with_settings(general, [assignment])
         else:
             family = settings.with_settings(family, [assignment])
 
     # Size.
-    size = own.size or resolution
+    size = general.size or resolution
     factor, rest = divmod(size, resolution)
     if rest or factor & (factor - 1) or size > LARGEST:
         allowed = f"a power-of-two multiple of model.resolution = {resolution}, at most {LARGEST}"
         raise UserError(f"live.{name}.size is {size}; it must be {allowed}")
-    return LiveSet(dataset, family, own.seed, size, own.pictures), own.share
+    return LiveSet(dataset, family, general.seed, size, general.pictures), general.share
 
 
 def _stored_share(name: str, assignments: Sequence[str]) -> float | None:

@@ -121,7 +121,7 @@ def draw(
     model = run.load(folder, device)
     vectors = None if prompts.vectors is None else torch.from_numpy(prompts.vectors)
     texts = sampling.texts_of(model, prompts.texts, vectors, device)
-    drawing = sampling.drawing(model, texts, seed=seed, options=options)
+    drawing = sampling.drawing(model, texts, seed=seed, options=options, run=run)
 
     # Identity of the pictures.
     identity = {"checkpoint": checkpoint.digest(folder), "prompts": prompts.digest, **drawing.identity}

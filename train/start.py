@@ -103,7 +103,9 @@ class Prepared:
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
         dtype = PRECISIONS[self.config.groups.training.precision]
-        return Context(torch.device(ranks.device), dtype, survey, self.encoder, runs.load, ranks.gather)
+        return Context(
+            torch.device(ranks.device), dtype, survey, self.encoder, runs.load, gather=ranks.gather
+        )
 
 
 # Events, besides the loop's own.

@@ -253,6 +253,9 @@ def loss(
         str, options.place("--on", "SET", "A set that training did not read: name, folder or URL of shards.")
     ],
     n: Annotated[int, options.integer("--n", "Pictures to noise.", least=8)] = 512,
+    skip: Annotated[
+        int, options.integer("--skip", "Pictures of the set that training read, to leave out first.")
+    ] = 0,
     seed: Annotated[int, options.integer("--seed", "Seed of the noise.")] = 0,
     images_seen: ImagesSeen = None,
     draw: Draw = EMPTY,
@@ -269,6 +272,7 @@ def loss(
         run=run,
         reference=places.held_out_set(on),
         n=n,
+        skip=skip,
         seed=seed,
         images_seen=images_seen,
         encoder=encoder,

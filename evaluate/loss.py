@@ -47,6 +47,7 @@ class LossRequest:
     run: str
     reference: str  # a finished set that training did not read
     n: int = 512
+    skip: int = 0  # pictures of the set that are left out first
     seed: int = 0  # of the noise
     images_seen: int | None = None
     encoder: str | None = None
@@ -73,7 +74,7 @@ def loss(request: LossRequest) -> Events:
     results.require_place(run.path)
     folder = run.checkpoint(request.images_seen)
     model, reads = run.load(folder, device), draw.reads(run.model, request.drawing)
-    held = read(request.reference, request.n, model.config.model.resolution)
+    held = read(request.reference, request.skip, request.n, model.config.model.resolution)
 
     # Texts.
     net = run.encoder(request.encoder, device) if "vectors" in reads else None
@@ -115,19 +116,20 @@ def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:
     return values
 
 
-def read(place: str, n: int, side: int) -> Held:
-    """Returns the first n pictures of a set, with the last of the captions of each.
+def read(place: str, skip: int, n: int, side: int) -> Held:
+    """Returns n pictures of a set after the first `skip`, with the last of the captions of each.
 
     Raises UserError if there are fewer, or they have another side."""
     # Enough pictures.
     shards = ShardSet(place)
-    if n > len(shards):
-        problem = f"{place} holds {len(shards):,} pictures, so {n:,} cannot be taken"
-        raise UserError(f"{problem}; ask for at most {len(shards):,} by --n")
+    if skip + n > len(shards):
+        problem = f"{place} holds {len(shards):,} pictures, so {n:,} after {skip:,} cannot be taken"
+        raise UserError(f"{problem}; give another --n or --skip")
 
     # Pictures and captions.
     pixels, captions = [], []
-    for sample in islice((sample for shard in shards.shards for sample in shards.read(shard)), n):
+    samples = (sample for shard in shards.shards for sample in shards.read(shard))
+    for sample in islice(samples, skip, skip + n):
         if sample.pixels.shape[:2] != (side, side):
             problem = (
                 f"the pictures of {place} have {sample.pixels.shape[0]} pixels a side, and the run's {side}"
@@ -136,7 +138,7 @@ def read(place: str, n: int, side: int) -> Held:
         pixels.append(sample.pixels)
         captions.append(_last_caption(sample, place))
     planes = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return Held(planes, captions, digest({"manifest": shards.digest, "first": n}))
+    return Held(planes, captions, digest({"manifest": shards.digest, "first": skip, "n": n}))
 
 
 def _last_caption(sample: Sample, place: str) -> str:

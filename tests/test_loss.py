@@ -50,6 +50,12 @@ def test_the_loss_of_the_best_denoiser_of_normal_pictures_is_one_at_every_level(
     assert [by_picture[k::8].mean() for k in range(8)] == pytest.approx([1.0] * 8, rel=0.05)
 
 
+def test_pictures_after_the_first_are_read_with_their_long_sentences(undisturbed: Path) -> None:
+    whole, rest = measuring.read(str(undisturbed), 0, 12, 32), measuring.read(str(undisturbed), 4, 8, 32)
+    assert torch.equal(whole.pictures[4:], rest.pictures) and whole.captions[4:] == rest.captions
+    assert whole.digest != rest.digest and min(len(caption.split()) for caption in rest.captions) > 5
+
+
 def test_levels_are_quantiles_of_edms_law() -> None:
     logs = np.log(measuring.LEVELS)
     assert logs.mean() == pytest.approx(-1.2) and logs[3] - logs[4] == pytest.approx(-0.377, abs=1e-3)
@@ -79,7 +85,7 @@ def test_the_row_of_a_run_has_every_form_changed_round(run: Path, undisturbed: P
 @pytest.mark.slow
 def test_runs_without_a_loss_and_sets_that_do_not_fit_are_refused(run: Path, undisturbed: Path) -> None:
     for arguments, sentence in (
-        ((run, "--on", undisturbed, "--n", 10_000), "pictures, so 10,000 cannot be taken"),
+        ((run, "--on", undisturbed, "--n", 10_000), "pictures, so 10,000 after 0 cannot be taken"),
         ((run, "--on", undisturbed, "--draw", "guidance"), "give NAME=VALUE, such as --draw guidance=2"),
         (
             (run, "--on", undisturbed, "--draw", "truncation=1"),

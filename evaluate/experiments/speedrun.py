@@ -159,3 +159,7 @@ def _judged(run: str, prompts: int, seed: int) -> dict[str, float]:
     )
     rows = {row["metric"]: row["value"] for row in completion.finish(events) if row["split"] == "all"}
     return {fact: rows[f"obedience: {fact}"] for fact in FACTS}
+
+
+if __name__ == "__main__":
+    main()

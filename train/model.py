@@ -35,6 +35,11 @@ and, if it turns pictures back into the noise that draws them,
                                   -> Tensor like that of `start`: the noise from which `draw` with these texts
                                   and options gives the pictures (N, 3, R, R) in -1..1
 
+and, if it draws by denoising,
+
+    denoiser(parts, texts, options, context)
+                                  -> Callable: noised pictures (N, 3, R, R) and sigma -> denoised ones
+
 and, if it reads the words of texts,
 
     tokeniser(config, survey)     -> Callable[[str], list[int]]: the tokens of a text. 0 stands behind its end
@@ -57,7 +62,7 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -221,9 +226,17 @@ class Texts:
     def __len__(self) -> int:
         return len(self._form)
 
-    def __getitem__(self, rows: slice) -> "Texts":
+    def __getitem__(self, rows: slice | list[int]) -> "Texts":
         vectors, tokens = (None if form is None else form[rows] for form in (self.vectors, self.tokens))
-        return Texts(vectors, tokens, None if self.captions is None else self.captions[rows])
+        captions = self.captions
+        if captions is not None:
+            captions = captions[rows] if isinstance(rows, slice) else tuple(captions[i] for i in rows)
+        return Texts(vectors, tokens, captions)
+
+    def rolled(self, *forms: str) -> "Texts":
+        """Returns these texts with some forms changed round: each row has the form of the row before it."""
+        rows = {name: getattr(self, name) for name in forms}
+        return replace(self, **{name: row.roll(1, 0) for name, row in rows.items() if row is not None})
 
     @property
     def device(self) -> torch.device:

@@ -382,6 +382,14 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     return Guide(denoiser, texts)
 
 
+def denoiser(
+    parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
+) -> samplers.Denoise:
+    """Returns the denoiser of texts, without guidance."""
+    plain = replace(options, guidance=1.0, weak=None, base=None)
+    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context)
+
+
 class _Call(nn.Module):
     """One call of the denoiser, with its texts."""
 

@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -100,8 +99,8 @@ def drawing(
 
     `run` is the model's, for options that name an earlier checkpoint. Raises UserError if the model draws no
     pictures, or does not know an option."""
-    module = require_drawing(model.name, str(run.path) if run else "this run")
-    values = _options(module.Options(), options or {}, model.name)
+    require_drawing(model.name, str(run.path) if run else "this run")
+    values = options_of(model.name, options or {})
     return Drawing(model, texts, seed, values, _context(model, texts.device, run))
 
 
@@ -141,15 +140,15 @@ def sample(
 
     Raises UserError if the run draws none, or if its checkpoint or its encoder is missing. Raises UserError
     if the given picture does not fit, or if the model makes no use of one."""
-    module = require_drawing(run.model, str(run.path))
+    require_drawing(run.model, str(run.path))
     if given:
-        _require_use(module, run, given)
+        _require_use(run, given)
     model = run.load(run.checkpoint(images_seen), device)
 
     def prompts(rows: Sequence[str]) -> Texts:
         # Vectors, unless the options do without.
         vectors = None
-        if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
+        if "vectors" in reads(model.name, options or {}):
             vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
         return texts_of(model, rows, vectors, device)
 
@@ -164,10 +163,10 @@ def sample(
     return pictures(whole)
 
 
-def _require_use(module: ModuleType, run: Run, given: Given) -> None:
+def _require_use(run: Run, given: Given) -> None:
     """Raises UserError if a model cannot draw from a given picture."""
     function, place = ("complete", "around") if given.text is None else ("invert", "from the noise of")
-    if not hasattr(module, function):
+    if not hasattr(find(run.model), function):
         problem = f"{run.path} is a run of {run.model}, which does not draw {place} a picture"
         raise UserError(f"{problem}; leave --picture out")
 
@@ -184,13 +183,18 @@ def texts_of(
     return Texts(None if vectors is None else vectors.to(device), tokens, tuple(captions))
 
 
-def reads(module: ModuleType, options: Any) -> frozenset[str]:
-    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both."""
-    return frozenset(module.reads(options) if hasattr(module, "reads") else {"vectors"})
+def reads(name: str, options: Mapping[str, str]) -> frozenset[str]:
+    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both.
+
+    Raises UserError if the model has no such option."""
+    module = find(name)
+    values = options_of(name, options)
+    return frozenset(module.reads(values) if hasattr(module, "reads") else {"vectors"})
 
 
-def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
+def options_of(name: str, options: Mapping[str, str]) -> Any:
     """Returns the model's Options with these values. Raises UserError if it has no such option."""
+    defaults = find(name).Options()
     fields = [field.name for field in dataclasses.fields(defaults)]
     for option in options:
         if option not in fields:

@@ -151,8 +151,10 @@ def needs(config: Config) -> Needs:
     return Needs(vectors=config.training.drop_vector < 1)
 
 
-def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:
-    """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1."""
+def survey(config: Config, samples: Iterable[CaptionedPicture], base: Json) -> Json:
+    """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1.
+
+    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's."""
     texts: list[str] = []
     total = square = count = 0.0
     for sample in itertools.islice(samples, _SURVEYED):
@@ -160,7 +162,15 @@ def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
     deviation = math.sqrt(square / count - (total / count) ** 2)
-    return {"words": list(Vocabulary.of(texts).words), "sigma_data": round(deviation, 4)}
+    words = [*base.get("words", ()), *Vocabulary.of(texts).words]
+    return {"words": list(dict.fromkeys(words)), "sigma_data": base.get("sigma_data", round(deviation, 4))}
+
+
+def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a base's weights of the denoiser, with first vectors for the words that it does not know."""
+    name = "text.word.weight"
+    first = cast(Denoiser, module).text.word.weight
+    return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
 
 
 class Denoiser(nn.Module):

@@ -42,7 +42,7 @@ _TURNS = (-0.035, 0.0, 0.035)
 _WINDOW = (1.5, 0.03)  # radii and sides about an object, with the pixels that count
 _CORE, _BODY = 0.7, 1.25  # radii about an object, with pixels that are its own, and all of them
 _LOOSE = PURE + 8  # levels of a pixel from a neighbour's colour
-_PATTERNED = 0.15  # share of the core, of each colour of a pattern
+_PATTERNED = 0.12  # share of the core, of each colour of a pattern
 _LIKE = 0.55  # correlation of a pattern with its pixels
 _LEAST = 6  # pixels of an object's colour
 _RELUCTANCE = 0.02  # misfit by which an object must fit better behind others than in front of them
@@ -179,8 +179,11 @@ def _colours(view: View, thing: Thing, core: np.ndarray) -> list[tuple[int, int]
     counts[view.backdrop] = 0
     mine = int(counts[thing.colour])
     counts[thing.colour] = 0
-    other, options = int(counts.argmax()), [(thing.colour, -1)]
-    if min(mine, int(counts[other])) >= max(3.0, _PATTERNED * float(core.sum())):
+    options, least = [(thing.colour, -1)], max(3.0, _PATTERNED * float(core.sum()))
+    # The commonest other word may be that of an object inside.
+    for other in np.argsort(-counts, kind="stable")[:2].tolist():
+        if min(mine, int(counts[other])) < least:
+            continue
         words = (thing.colour, other) if mine >= counts[other] else (other, thing.colour)
         x, y, radius, _ = thing.place
         if fillings.pattern(view, (x, y, radius), words, core)[1] > _LIKE:

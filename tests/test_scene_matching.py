@@ -1,4 +1,4 @@
-"""Outlines of scenes' objects, found again in renders."""
+"""Outlines of scenes' objects, match again in renders."""
 
 import numpy as np
 import pytest
@@ -34,9 +34,9 @@ def evidence(picture: np.ndarray) -> Evidence:
 @pytest.mark.parametrize("kind", KINDS)
 def test_outlines_are_found_again(kind: str) -> None:
     truth, picture = drawn(kind, 64)
-    found = scene_matching.match(truth.outline, Start(0.463, 0.527, 0.157, 0.015), 5, evidence(picture))
-    assert found.misfit < 0.12 * LIMIT * (picture != 245).all(-1).sum()
-    assert np.hypot(found.x - truth.x, found.y - truth.y) < 0.01 and abs(found.radius - truth.radius) < 0.006
+    match = scene_matching.match(truth.outline, Start(0.463, 0.527, 0.157, 0.015), 5, evidence(picture))
+    assert match.misfit < 0.12 * LIMIT * (picture != 245).all(-1).sum()
+    assert np.hypot(match.x - truth.x, match.y - truth.y) < 0.01 and abs(match.radius - truth.radius) < 0.006
     covered = scene_matching.coverage(truth, 64)
     assert np.abs(255 * covered[..., None] * (np.array(BLUE) - WHITE) / 255 + WHITE - picture).max() < 1.5
 
@@ -63,9 +63,9 @@ def test_outlines_are_searched_as_by_their_twin(kind: str) -> None:
     seen = evidence(picture)
     seen.rests[:, :, :3] = -1
     seen.rests[0, 9:12] = np.minimum(seen.rests[0], seen.rests[1] + VEIL)[9:12]
-    found = scene_matching.match(truth.outline, Start(0.48, 0.5, 0.15), 3, seen)
+    match = scene_matching.match(truth.outline, Start(0.48, 0.5, 0.15), 3, seen)
     twin = searched(truth.outline, Start(0.48, 0.5, 0.15), 3, seen)
-    assert np.allclose(found[1:], twin[1:], rtol=1e-5)
+    assert np.allclose(match[1:], twin[1:], rtol=1e-5)
 
 
 def searched(outline: Outline, start: Start, rounds: int, seen: Evidence) -> Match:
@@ -108,5 +108,5 @@ def misfit(match: Match, seen: Evidence) -> Match:
 
 def test_a_search_stays_within_the_sizes_of_scenes() -> None:
     _, picture = drawn("disc", 24)
-    found = scene_matching.match(Outline("disc"), Start(0.46, 0.53, 0.096), 5, evidence(picture * 0 + 245))
-    assert matching.LIMIT == LIMIT and found.radius >= 0.095
+    match = scene_matching.match(Outline("disc"), Start(0.46, 0.53, 0.096), 5, evidence(picture * 0 + 245))
+    assert matching.LIMIT == LIMIT and match.radius >= 0.095

@@ -94,7 +94,7 @@ class Thing:
 class _Neighbours(NamedTuple):
     """Pixels near an object that are not its own."""
 
-    own: np.ndarray  # bool (S, S) of objects that are seen
+    seen: np.ndarray  # bool (S, S) of objects that are seen
     foreign: np.ndarray  # bool (S, S) of any other colour
     ring: np.ndarray  # bool (S, S) around these
     ground: np.ndarray  # (S, S, 3) the colour behind the object
@@ -105,7 +105,7 @@ def matched(view: View, thing: Thing, others: Sequence[Thing]) -> Fitted | None:
     """Returns the outline that explains an object's pixels best, or None if few pixels have its colour."""
     near = _neighbours(view, thing, others)
     window = view.near(thing.x, thing.y, _WINDOW[0] * thing.radius + _WINDOW[1])
-    core = view.near(thing.x, thing.y, _CORE * thing.radius) & ~near.own
+    core = view.near(thing.x, thing.y, _CORE * thing.radius) & ~near.seen
     best: Fitted | None = None
     for first, second in _colours(view, thing, core):
         # Pixels of the object's colours, and all others.
@@ -149,7 +149,7 @@ def _neighbours(view: View, thing: Thing, others: Sequence[Thing]) -> _Neighbour
     unlike = view.words != thing.colour
     mixed = view.far[..., thing.colour] >= PURE
     foreign = view.clear & unlike & (view.words != view.backdrop)
-    own, ring = np.zeros_like(foreign), tones.grown(foreign) & mixed
+    seen, ring = np.zeros_like(foreign), tones.grown(foreign) & mixed
     ground = np.broadcast_to(view.behind.mean(0), view.picture.shape).copy()
     bare = tones.apart(view.picture, view.behind)
     for other in others:
@@ -162,7 +162,7 @@ def _neighbours(view: View, thing: Thing, others: Sequence[Thing]) -> _Neighbour
             words = [word for word in (other.fitted.colour, other.fitted.second) if word >= 0]
             mean = other.fitted.ends.mean(0) if len(words) == 1 else mean
         theirs = there & unlike & (view.far[..., words].min(-1) < _LOOSE)
-        own |= there & unlike & (view.far[..., other.colour] < _LOOSE)
+        seen |= there & unlike & (view.far[..., other.colour] < _LOOSE)
         around = tones.grown(theirs) & mixed
         ground[around] = mean
         edge = tones.apart(view.picture, np.stack([mean, view.behind.mean(0)]))
@@ -170,7 +170,7 @@ def _neighbours(view: View, thing: Thing, others: Sequence[Thing]) -> _Neighbour
         ring |= around
         foreign |= theirs
     bare[foreign] = 0
-    return _Neighbours(own, foreign, ring, ground, bare)
+    return _Neighbours(seen, foreign, ring, ground, bare)
 
 
 def _colours(view: View, thing: Thing, core: np.ndarray) -> list[tuple[int, int]]:

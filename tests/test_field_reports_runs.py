@@ -373,7 +373,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
 def _write_log(run: Path, out: Path) -> None:
     source = log.Log.__new__(log.Log)
     source._run, source._device, source._last = out, "cpu", 0
-    event = Tick(16, {"x" * 6000: 1.0}, 1.0, 0.0, 0)
+    event = Tick(16, {"x" * 6000: 1.0}, 1.0, 1.0, 0.0, 0)
     source.record(event, SimpleNamespace())  # type: ignore[arg-type]
 
 

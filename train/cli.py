@@ -195,10 +195,29 @@ def finetune(
 def sample(
     run: Run,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
-    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.", least=1, most=1024)] = 16,
+    n: Annotated[
+        int | None,
+        options.integer(
+            "--n",
+            "Pictures of each text, 1 to 1024.  [default: 16; with --picture-text, 1]",
+            least=1,
+            most=1024,
+        ),
+    ] = None,
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
+    picture: Annotated[
+        str | None, options.place("--picture", "FILE", "A picture to draw around, or a small one to enlarge.")
+    ] = None,
+    mask: Annotated[
+        str | None,
+        options.place("--mask", "FILE", "Draw the white parts of this mask, and keep the rest of --picture."),
+    ] = None,
+    picture_text: Annotated[
+        str | None,
+        options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
+    ] = None,
     upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
@@ -213,12 +232,17 @@ def sample(
     if not out.endswith(".png"):
         raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = _split(texts)
+    if picture is None and (mask or picture_text):
+        raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
+    if picture_text and n not in (None, 1):
+        raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
+    n = n or (1 if picture_text else 16)
     from pathlib import Path
 
     from caption import encoders
     from synth.sets.storage import Folder
     from train import runs
-    from train.sampling import draw, grid
+    from train.sampling import draw, given, grid
 
     Folder(str(Path(out).parent)).require_writable()
     source = runs.find(run)
@@ -234,6 +258,7 @@ def sample(
         images_seen=images_seen,
         encoder=encoder,
         options=drawing_options,
+        given=given.Given(picture, mask, picture_text) if picture else None,
         device=encoders.choose_device(device),
     )
     grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))

@@ -127,8 +127,7 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         return _Prompts(stored, captions)
 
     # Words alone.
-    module = model.find(run.model)
-    if "vectors" not in draw.reads(module, module.Options()):
+    if "vectors" not in draw.reads(run.model, {}):
         return _Prompts(None, _first_words(run) or _repeated())
 
     # Prompts.

@@ -67,6 +67,7 @@ class Log:
             "images_seen": tick.images_seen,
             **{name: round(mean, 6) if math.isfinite(mean) else None for name, mean in tick.losses.items()},
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
+            "cpu_seconds": round(tick.cpu_seconds, 3),
             "waited": round(tick.waited / tick.seconds, 4),
             **_embedding(tick.embedding, images),
             "memory_mb": _memory(self._device),
@@ -91,10 +92,9 @@ class Log:
 
         TensorBoard shows the pixels of the PNG."""
         model = trainer.loaded()
-        module = find(model.name)
-        if not self._captions or not hasattr(module, "draw"):
+        if not self._captions or not hasattr(find(model.name), "draw"):
             return
-        if self._vectors is None and "vectors" in draw.reads(module, module.Options()):
+        if self._vectors is None and "vectors" in draw.reads(model.name, {}):
             return
         texts = draw.texts_of(model, self._captions, self._vectors, self._device)
         pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))

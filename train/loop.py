@@ -46,6 +46,7 @@ class Tick(NamedTuple):
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
+    cpu_seconds: float  # of this process and its threads, without reader processes
     waited: float  # the part of these seconds that the loop waited for data
     skipped: int  # phases without finite gradients, of the whole run
     embedding: float = 0.0  # CPU seconds of the readers for the vectors of drawn pictures
@@ -99,7 +100,8 @@ class Trainer:
 
         Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite. Writes a
         checkpoint first."""
-        run, waited, embedding, begun = self.config.run, 0.0, 0.0, time.perf_counter()
+        run, waited, embedding = self.config.run, 0.0, 0.0
+        begun, cpu = time.perf_counter(), time.process_time()
         with self._signals():
             while self.images_seen < run.images:
                 # Batch.
@@ -119,9 +121,11 @@ class Trainer:
 
                 # Log, grid and checkpoint, if due.
                 if self._reached(run.tick):
-                    means, seconds = self._means(), time.perf_counter() - begun
-                    yield Tick(self.images_seen, means, seconds, waited, self.skipped, embedding)
-                    waited, embedding, begun = 0.0, 0.0, time.perf_counter()
+                    means = self._means()
+                    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+                    figures = (seconds, cpu_seconds, waited, self.skipped, embedding)
+                    yield Tick(self.images_seen, means, *figures)
+                    waited, embedding, begun, cpu = 0.0, 0.0, time.perf_counter(), time.process_time()
                 if self._reached(run.samples):
                     yield Grid(self.images_seen)
                 if self._reached(run.checkpoint):
@@ -365,10 +369,11 @@ class Trainer:
         """Loads the weights of a checkpoint, and nothing else.
 
         Raises UserError if it is damaged or of another size."""
+        grown = getattr(model.find(self.config.name), "grown", lambda _, tensors: tensors)
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
             try:
-                module.load_state_dict(checkpoint.tensors(folder, file))
+                module.load_state_dict(grown(module, checkpoint.tensors(folder, file)))
             except RuntimeError:
                 problem = f"{folder / file} is of another model than this run's"
                 raise UserError(f"{problem}; give the preset that it was made by") from None

@@ -88,8 +88,7 @@ def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -
 def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     """Returns the section about drawing."""
     encoder = run.metadata["encoder"]
-    module = model.find(run.model)
-    words = "vectors" not in draw.reads(module, module.Options())
+    words = "vectors" not in draw.reads(run.model, {})
     sentence = "It reads words alone." if words else "The run names no encoder of its texts."
     sentence = _EMBED if shipped else sentence
     if encoder and not shipped:

@@ -75,6 +75,16 @@ _DIFFUSION_32 = {
     "training.decay_to": 300_000,
     **_periods(300_000, 2_000, 50_000, 25_000),
 }
+_EMOJI_DIFFUSION = {
+    "data.text": "caption",
+    "training.batch": 32,
+    "training.lr": 2e-3,
+    "training.muon_lr": 4e-3,
+    "training.drop_vector": 1.0,
+    "training.decay_from": 30_000,
+    "training.decay_to": 40_000,
+    **_periods(40_000, 1_000, 5_000, 10_000),
+}
 _HOURS = "0.1 on 2 cores"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
@@ -92,6 +102,7 @@ PRESETS = {
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
         Preset("emoji-32", _GAN, _EMOJI, "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI_RESULT),
+        Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

@@ -116,7 +116,9 @@ class Prepared:
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
         dtype = PRECISIONS[self.config.groups.training.precision]
-        return Context(torch.device(ranks.device), dtype, survey, self.encoder, runs.load, ranks.gather)
+        return Context(
+            torch.device(ranks.device), dtype, survey, self.encoder, runs.load, gather=ranks.gather
+        )
 
 
 # Events, besides the loop's own.
@@ -460,12 +462,13 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
         raise UserError(f"{problem}; give a run of {run_config.name}")
 
-    # Encoder of its captions.
-    if captions and source.metadata["encoder"]["digest"] != captions.identity["weights"]:
-        tables, encoder = captions.storage.url, source.encoder_name
+    # Encoder of its captions. A model that reads words alone may have none.
+    encoder = source.metadata["encoder"]
+    if captions and encoder and encoder["digest"] != captions.identity["weights"]:
+        tables, name = captions.storage.url, source.encoder_name
         raise UserError(
-            f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {encoder}; "
-            f"give captions of these shards by {encoder}"
+            f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {name}; "
+            f"give captions of these shards by {name}"
         )
 
     # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
@@ -514,7 +517,10 @@ def surveyed(prepared: Prepared) -> Json:
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
-    return dict(module.survey(groups, prepared.samples())) if hasattr(module, "survey") else {}
+    if not hasattr(module, "survey"):
+        return {}
+    base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
+    return dict(module.survey(groups, prepared.samples(), base))
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:

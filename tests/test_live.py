@@ -18,6 +18,7 @@ from synth.errors import UserError
 from tests.kit import ROOT, json_lines, make_small, make_tables, samples
 from tests.kit_train import first, quiet, refused, stream, weights
 from train import provenance, runs, start
+from train.estimate import estimate
 from train.model import Wanted
 from train.start import TrainRequest
 from train.stream import live
@@ -123,6 +124,7 @@ def test_vectors_of_live_pictures_are_those_of_their_tables(
             assert torch.allclose(vectors, here.vectors[name], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_run_with_vectors_embeds_live_pictures_and_prints_the_time(
     request_of: TrainRequest, tiny_encoder: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +265,12 @@ def test_the_config_and_the_card_name_live_sets_with_seed_and_settings(
     order = "drawn while training, share 1, 64 pictures, seed 0, 32 pixels a side"
     assert row["name"] == "scenes_flat"
     assert row["read"] == f"{order}, classes=60, objects=1,2, split=train"
+
+
+def test_a_dry_run_prints_the_cost_of_a_live_run(request_of: TrainRequest) -> None:
+    rows = list(estimate(request_of))
+    assert rows[-1]["seconds_per_kimg"] > 0 and rows[-2]["samples_of_an_epoch"] == 64
+    assert not Path(request_of.out).exists()
 
 
 @pytest.mark.slow

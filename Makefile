@@ -54,7 +54,7 @@ test: lint .venv/.shaders .venv/.emoji  ## lint, check types, run the tests
 soak: .venv/.test  ## run the long tests: kills at random moments, trainings
 	@$(venv) -m pytest -m soak $(ARGS)
 bench: .venv/.test  ## print the speed ratios of the READMEs
-	@for part in synth fractals shaders data caption train stream evaluate; do OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_$$part || exit; done
+	@for part in synth fractals shaders data caption train stream live evaluate; do OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_$$part || exit; done
 check-gpu: .venv/.test  ## check what only a GPU shows, in ten minutes
 	@$(venv) -m tests.gpu_check $(ARGS)
 lint: .venv/.test  ## ruff and mypy

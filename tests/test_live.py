@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from caption import encoders
 from caption.sentences import names
 from caption.sentences.attributes import sentences
 from synth import seeds
 from synth.errors import UserError
-from tests.kit import ROOT, make_small, make_tables, samples
+from tests.kit import ROOT, json_lines, make_small, make_tables, samples
 from tests.kit_train import first, quiet, refused, stream, weights
 from train import provenance, runs, start
+from train.estimate import estimate
 from train.model import Wanted
 from train.start import TrainRequest
 from train.stream import live
@@ -77,7 +79,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> tupl
     """Shards of flat scenes and their tables with names."""
     out = tmp_path_factory.mktemp("scenes")
     make_small(out / "s", dataset="scenes_flat", seed=5, shard_size=4096, settings=SETS["scenes_flat"])
-    make_tables(out / "s", out / "t", tiny_encoder, names=True)
+    make_tables(out / "s", out / "t", tiny_encoder, names=True, precision="fp32")
     return out / "s", out / "t"
 
 
@@ -86,8 +88,8 @@ def test_a_live_picture_and_its_json_equal_those_of_shards(name: str, tmp_path: 
     make_small(tmp_path / "s", dataset=name, seed=3, samples=6, settings=SETS[name])
     drawn = live_set(name, "seed=3", *SETS[name])
     for index, stored in enumerate(samples(tmp_path / "s")):
-        pixels, sample = drawn.drawn(index)
-        assert np.array_equal(np.broadcast_to(pixels, stored.pixels.shape), stored.pixels)
+        sample = drawn.drawn(index)
+        assert np.array_equal(np.broadcast_to(sample.pixels, stored.pixels.shape), stored.pixels)
         assert sample.whole() == {key: value for key, value in stored.metadata.items() if key != "crc32"}
         for k in (2, 5):
             assert names.stating(sample, k, seeds.Stream(index)) == names.stating(
@@ -106,11 +108,42 @@ def test_the_batches_of_a_live_set_equal_those_of_its_shards_and_tables(
     assert bytes_of(first(live_stream(drawn, text=text).batches(24, 8), 6)) == bytes_of(stored)
 
 
+@pytest.mark.parametrize("text", ["pseudo", "caption", "mix:0.5", "blend:0.7", "blend:0.5,long"])
+def test_vectors_of_live_pictures_are_those_of_their_tables(
+    scenes: tuple[Path, Path], text: str, tiny_encoder: Path
+) -> None:
+    """Up to rounding, as an encoder sums a picture in other batches otherwise."""
+    seen = replace(visit(text), wanted=Wanted(("d", "g"), tokenise=codes))
+    drawn = live_set("scenes_flat", "seed=5", f"pictures={COUNT}", *SETS["scenes_flat"])
+    one = {"live": [drawn], "shares": [1.0], "encoder": encoders.find(str(tiny_encoder))}
+    batches = first(Stream([], seen, cache=Cache(None), **one).batches(24, 24), 2)  # type: ignore[arg-type]
+    for there, here in zip(first(stream(*scenes, seen).batches(24, 24), 2), batches, strict=True):
+        assert here.embedding > 0 and there.embedding == 0
+        assert there.tokens is not None and here.tokens is not None and torch.equal(there.tokens, here.tokens)
+        for name, vectors in there.vectors.items():
+            assert torch.allclose(vectors, here.vectors[name], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_run_with_vectors_embeds_live_pictures_and_prints_the_time(
+    request_of: TrainRequest, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    settings = tuple(change for change in request_of.settings if "drop_vector" not in change)
+    both = replace(request_of, settings=settings, encoder=str(tiny_encoder))
+    assert quiet(replace(both, images=32, out=str(tmp_path / "whole"))) == 0
+    assert quiet(replace(both, images=16)) == 0
+    assert quiet(replace(both, images=32)) == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+    rows = json_lines(tmp_path / "whole" / "log.jsonl")
+    assert all(row["embedding_seconds_per_kimg"] > 0 for row in rows)
+    assert runs.find(tmp_path / "run").encoder().dimensions == 32
+
+
 def test_an_endless_live_set_shows_its_pictures_by_index() -> None:
     drawn = live_set("scenes_flat")
     [batch] = first(live_stream(drawn).batches(40, 4), 1)
     for row, picture in enumerate(batch.pictures[:, 0]):
-        assert np.array_equal(picture.permute(1, 2, 0).numpy(), drawn.drawn(40 + row)[0])
+        assert np.array_equal(picture.permute(1, 2, 0).numpy(), drawn.drawn(40 + row).pixels)
     assert live_stream(drawn).order.samples is None
 
 
@@ -124,7 +157,9 @@ def test_ranks_and_readers_change_no_batch_of_live_sets() -> None:
 
 def test_a_larger_drawing_is_averaged_down() -> None:
     [sample] = list(live_set("fractals", "size=64", "points=2000", "pictures=1").samples(32, lambda _: ["a"]))
-    boxes = live_set("fractals", "size=64", "points=2000").drawn(0)[0].reshape(32, 2, 32, 2, 3).astype(int)
+    boxes = (
+        live_set("fractals", "size=64", "points=2000").drawn(0).pixels.reshape(32, 2, 32, 2, 3).astype(int)
+    )
     assert np.array_equal(sample.pixels, (boxes.sum(axis=(1, 3)) + 2) // 4)
 
 
@@ -232,6 +267,12 @@ def test_the_config_and_the_card_name_live_sets_with_seed_and_settings(
     assert row["read"] == f"{order}, classes=60, objects=1,2, split=train"
 
 
+def test_a_dry_run_prints_the_cost_of_a_live_run(request_of: TrainRequest) -> None:
+    rows = list(estimate(request_of))
+    assert rows[-1]["seconds_per_kimg"] > 0 and rows[-2]["samples_of_an_epoch"] == 64
+    assert not Path(request_of.out).exists()
+
+
 @pytest.mark.slow
 def test_a_live_run_imports_no_ray(tmp_path: Path) -> None:
     words = [
@@ -282,9 +323,13 @@ def test_bad_live_sets_are_refused(names: tuple[str, ...], changes: tuple[str, .
         live.find(names, [], changes, 32)
 
 
-def test_a_run_refuses_what_live_sets_do_not_have(request_of: TrainRequest, tmp_path: Path) -> None:
+def test_a_run_refuses_what_live_sets_do_not_have(request_of: TrainRequest, tiny_encoder: Path) -> None:
     with_vectors = tuple(change for change in request_of.settings if "drop_vector" not in change)
-    refused(replace(request_of, settings=with_vectors), "give --set training.drop_vector=1")
+    refused(
+        replace(request_of, settings=with_vectors), "give --encoder nano, .* or --set training.drop_vector=1"
+    )
+    stored = replace(request_of, settings=with_vectors, encoder=str(tiny_encoder), text="stored")
+    refused(stored, "--text is stored, and --live has no tables")
     refused(replace(request_of, text="synthetic"), "give --text blend:1")
     refused(replace(request_of, fraction=0.5), "--fraction takes a part of stored sets alone")
     refused(replace(request_of, live=(), shards=("x",)), "needs live sets|x")

@@ -21,6 +21,7 @@ from train.start import Prepared, TrainRequest, prepare, surveyed
 from train.stream.stream import Batch
 
 _BYTES = 4  # of a float32
+_TEXT = "a text as long as most: three facts of a picture"
 
 Json = dict[str, Any]
 
@@ -74,7 +75,8 @@ def _step(trainer: Trainer) -> tuple[float, float]:
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
     width = getattr(groups.model, "text_dim", 1)
     vectors = {name: functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
-    micros = list(trainer._micros(Batch(pictures, vectors)))
+    tokens = torch.tensor([wanted.tokenise(_TEXT)] * batch) if wanted.tokenise else None
+    micros = list(trainer._micros(Batch(pictures, vectors, tokens)))
 
     # Each phase twice: once for its memory, which also warms up, and once for its time.
     seconds, most = 0.0, 0

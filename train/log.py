@@ -69,6 +69,7 @@ class Log:
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
             "cpu_seconds": round(tick.cpu_seconds, 3),
             "waited": round(tick.waited / tick.seconds, 4),
+            **_embedding(tick.embedding, images),
             "memory_mb": _memory(self._device),
             "skipped": tick.skipped,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -179,6 +180,11 @@ def _images(line: str) -> float:
         return float(json.loads(line)["images_seen"])
     except (ValueError, KeyError):
         return float("inf")
+
+
+def _embedding(seconds: float, images: int) -> Json:
+    """Returns the entry of the readers' time for the vectors of drawn pictures, if they made any."""
+    return {"embedding_seconds_per_kimg": round(1000 * seconds / max(images, 1), 3)} if seconds else {}
 
 
 def _memory(device: str) -> int:

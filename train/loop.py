@@ -49,6 +49,7 @@ class Tick(NamedTuple):
     cpu_seconds: float  # of this process and its threads, without reader processes
     waited: float  # the part of these seconds that the loop waited for data
     skipped: int  # phases without finite gradients, of the whole run
+    embedding: float = 0.0  # CPU seconds of the readers for the vectors of drawn pictures
 
 
 class Grid(NamedTuple):
@@ -99,7 +100,7 @@ class Trainer:
 
         Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite. Writes a
         checkpoint first."""
-        run, waited = self.config.run, 0.0
+        run, waited, embedding = self.config.run, 0.0, 0.0
         begun, cpu = time.perf_counter(), time.process_time()
         with self._signals():
             while self.images_seen < run.images:
@@ -109,6 +110,7 @@ class Trainer:
                 if batch is None:
                     break
                 waited += time.perf_counter() - before
+                embedding += batch.embedding
 
                 # Step.
                 for name, value in self.step(batch).items():
@@ -121,8 +123,9 @@ class Trainer:
                 if self._reached(run.tick):
                     means = self._means()
                     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
-                    yield Tick(self.images_seen, means, seconds, cpu_seconds, waited, self.skipped)
-                    waited, begun, cpu = 0.0, time.perf_counter(), time.process_time()
+                    figures = (seconds, cpu_seconds, waited, self.skipped, embedding)
+                    yield Tick(self.images_seen, means, *figures)
+                    waited, embedding, begun, cpu = 0.0, 0.0, time.perf_counter(), time.process_time()
                 if self._reached(run.samples):
                     yield Grid(self.images_seen)
                 if self._reached(run.checkpoint):

@@ -64,6 +64,7 @@ class Prepared:
     sets: tuple[CaptionedSet, ...]
     live: live.Requested
     encoder: encoders.Encoder | None
+    embedder: encoders.EncoderSource | None  # of the vectors of live sets
     source: Path | None  # checkpoint with the first weights
     metadata: Json  # the content of config.json
     run: Path
@@ -76,7 +77,15 @@ class Prepared:
         visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
         cache = Cache(_fetched_files())
         live_sets, shares = self.live
-        return Stream(self.sets, visit, cache=cache, fraction=data.fraction, live=live_sets, shares=shares)
+        return Stream(
+            self.sets,
+            visit,
+            cache=cache,
+            fraction=data.fraction,
+            live=live_sets,
+            shares=shares,
+            encoder=self.embedder,
+        )
 
     def samples(self) -> Iterator[CaptionedPicture]:
         """Yields samples for a survey: those of the stored sets, or some of a mixture with live sets."""
@@ -98,7 +107,11 @@ class Prepared:
         if not self.config.needs.tables:
             return [], None
         side = self.config.groups.model.resolution
-        return captioned_sets.first_texts(self.sets, self.live.sets, side, GRID), None
+        texts = captioned_sets.first_texts(self.sets, self.live.sets, side, GRID)
+        if not self.embedder:
+            return texts, None
+        encoder = encoders.load(self.embedder)
+        return texts, torch.from_numpy(encoder.texts([encoder.cut(text) for text in texts]))
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
@@ -146,9 +159,10 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         kind=Text.parse(_text(request, preset)).kind,
     )
     captions = sets[0].captions if sets else None
-    run_config = _configured(request, preset, captions, device)
+    embedder = _embedder(request, preset, captions)
+    run_config = _configured(request, preset, captions, embedder, device)
     config.require_divisible(run_config, ranks)
-    live_sets = _live(request, run_config, sets)
+    live_sets = _live(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
     source = _source(request, run_config, captions) if request.source else None
 
@@ -164,6 +178,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if captions:
         name = request.encoder or _recorded(captions)
         metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
+    elif embedder:
+        metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
     if source:
         digest = checkpoint.digest(source)
         metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
@@ -173,7 +189,9 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     encoder = None
     if captions and run_config.needs.encoder:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
-    prepared = Prepared(run_config, sets, live_sets, encoder, source, metadata, Path(request.out))
+    elif embedder and run_config.needs.encoder:
+        encoder = encoders.load(embedder, device, run_config.groups.training.precision)
+    prepared = Prepared(run_config, sets, live_sets, encoder, embedder, source, metadata, Path(request.out))
     # The model's tokeniser needs its survey, so another one stands for it.
     wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
     stream = prepared.stream(wanted)
@@ -275,15 +293,22 @@ def _train(
 
 
 def _configured(
-    request: TrainRequest, preset: RunConfig, captions: CaptionSet | None, device: str
+    request: TrainRequest,
+    preset: RunConfig,
+    captions: CaptionSet | None,
+    embedder: encoders.EncoderSource | None,
+    device: str,
 ) -> RunConfig:
     """Returns the preset with the changes of the command."""
     _require_no_duplicates(request)
 
-    # The width of the text vectors follows the tables.
+    # The width of the text vectors follows the tables, or the encoder of live sets.
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
         preset = preset.replaced("model", replace(sizes, text_dim=captions.dimensions))
+    elif embedder and hasattr(sizes, "text_dim"):
+        dimensions = encoders.load(embedder).dimensions
+        preset = preset.replaced("model", replace(sizes, text_dim=dimensions))
     run_config = config.with_settings(preset, live.split(request.settings)[1])
     width = getattr(run_config.groups.model, "text_dim", None)
     if captions and width not in (None, captions.dimensions):
@@ -302,10 +327,36 @@ def _configured(
     return run_config.replaced("training", training)
 
 
-def _live(request: TrainRequest, run_config: RunConfig, sets: Sequence[CaptionedSet]) -> live.Requested:
+def _embedder(
+    request: TrainRequest, preset: RunConfig, captions: CaptionSet | None
+) -> encoders.EncoderSource | None:
+    """Returns the encoder of the vectors of live sets, or None if there are none.
+
+    Raises UserError if it is another one than that of the tables."""
+    # Live sets, and a model that reads vectors.
+    replayed = live.recorded(request.replayed.metadata["shards"]).sets if request.replayed else ()
+    needs = config.with_settings(preset, live.split(request.settings)[1]).needs
+    name = request.encoder or (_recorded(captions) if captions else None)
+    if not (request.live or replayed) or not (needs.tables and needs.vectors) or not name:
+        return None
+
+    # The encoder, which is that of the tables.
+    source = encoders.find(name)
+    if captions and source.sha256 != captions.identity["weights"]:
+        problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
+        raise UserError(f"{problem}; give that one by --encoder")
+    return source
+
+
+def _live(
+    request: TrainRequest,
+    run_config: RunConfig,
+    sets: Sequence[CaptionedSet],
+    embedder: encoders.EncoderSource | None,
+) -> live.Requested:
     """Returns the live sets of a command, with the shares of all sets.
 
-    Raises UserError if the model needs more of their texts than words."""
+    Raises UserError if their texts or vectors have no source."""
     if request.replayed:
         return live.recorded(request.replayed.metadata["shards"])
 
@@ -321,12 +372,15 @@ def _live(request: TrainRequest, run_config: RunConfig, sets: Sequence[Captioned
 
     # Texts.
     needs, text = run_config.needs, Text.parse(run_config.data.text)
-    if needs.tables and needs.vectors:
-        problem = f"{request.preset} reads vectors of texts, and pictures of --live have words alone"
-        advice = f"make shards and captions of {request.live[0]}, and give --on {request.live[0]}"
+    vectors = needs.tables and needs.vectors
+    if vectors and not embedder:
+        problem = f"{request.preset} reads vectors of texts, and --live has no tables with any"
+        advice = "give --encoder nano, or another one, which embeds every picture or text"
         if hasattr(run_config.groups.training, "drop_vector"):
-            advice = f"give --set training.drop_vector=1, or {advice}"
+            advice = f"{advice}, or --set training.drop_vector=1, which reads words alone"
         raise UserError(f"{problem}; {advice}")
+    if text.stored and vectors:
+        raise UserError("--text is stored, and --live has no tables; give --text pseudo")
     if text.synthetic:
         raise UserError("--text is synthetic, and drawn pictures have no captioner; give --text blend:1")
     return requested

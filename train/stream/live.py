@@ -90,19 +90,19 @@ class LiveSet:
         name = self.dataset.name
         return {"url": None, "digest": settings.digest(self.identity), "dataset": name, "live": self.identity}
 
-    def drawn(self, index: int) -> tuple[np.ndarray, "LiveSample"]:
-        """Returns a picture, uint8 (S, S, C), and its sample. Raises UserError if its class gives none."""
+    def drawn(self, index: int) -> "LiveSample":
+        """Returns a drawn sample. Raises UserError if its class gives no picture."""
         params, picture = families.render(
             self.dataset, self.config, seed=self.seed, index=index, size=self.size
         )
-        return picture.pixels, LiveSample(self, index, params, picture)
+        return LiveSample(self, index, params, picture)
 
     def samples(self, resolution: int, texts: Callable[[Json], Sequence[str]]) -> Iterator[CaptionedPicture]:
         """Yields the pictures by index with these texts of their JSON, endlessly or for an epoch."""
         index = 0
         while self.pictures is None or index < self.pictures:
-            pixels, sample = self.drawn(index)
-            yield CaptionedPicture(rgb(box_average(pixels, resolution)), tuple(texts(sample)))
+            sample = self.drawn(index)
+            yield CaptionedPicture(rgb(box_average(sample.pixels, resolution)), tuple(texts(sample)))
             index += 1
 
 
@@ -118,6 +118,11 @@ class LiveSample(dict[str, Any]):
         if picture.objects is not None:
             self["objects"] = picture.objects
         self._set, self._params, self._picture = live_set, params, picture
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The picture: uint8 (S, S, C)."""
+        return self._picture.pixels
 
     def __missing__(self, key: str) -> Any:
         """Returns an entry that has not been read before. Raises KeyError if the JSON has none."""
@@ -260,17 +265,16 @@ class LiveShard:
     def __init__(self, live_set: LiveSet, first: int) -> None:
         self.first = first  # number of its first picture among those of all sets
         self._set = live_set
-        self._samples: dict[int, Json] = {}  # of drawn pictures, until their texts are read
+        self._samples: dict[int, LiveSample] = {}  # of this batch
 
     def picture(self, row: int, size: int) -> np.ndarray:
         """Returns the picture of a row, box-averaged: uint8 (size, size, C)."""
-        pixels, self._samples[row] = self._set.drawn(row)
-        return box_average(pixels, size)
+        return box_average(self.metadata(row).pixels, size)
 
-    def metadata(self, row: int) -> Json:
-        """Returns the JSON of a row."""
+    def metadata(self, row: int) -> LiveSample:
+        """Returns the sample of a row. Draws it once a batch."""
         if row not in self._samples:
-            _, self._samples[row] = self._set.drawn(row)
+            self._samples[row] = self._set.drawn(row)
         return self._samples[row]
 
     def key(self, row: int) -> str:
@@ -286,7 +290,7 @@ class LiveShard:
         return self.captions_of(row), _Texts(1, lambda: [names.name(self.metadata(row))])
 
     def forget(self) -> None:
-        """Drops the JSON of earlier pictures."""
+        """Drops the samples of a batch."""
         self._samples.clear()
 
 

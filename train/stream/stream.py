@@ -19,10 +19,12 @@ import torch
 
 from caption import blending, pseudo
 from caption.blending import Blend, Chances, Columns
+from caption.encoders import EncoderSource
 from caption.sentences import names
 from caption.sentences.attributes import sentences
 from caption.table import CaptionSet, read_table, text_vectors, vectors
 from synth.errors import UserError
+from synth.images.codecs import rgb
 from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
@@ -31,7 +33,8 @@ from train.models.randomness import mixed
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
-from train.stream.live import NUMBERS, LiveSet, LiveShard
+from train.stream.embedding import Embedder
+from train.stream.live import NUMBERS, LiveSample, LiveSet, LiveShard
 from train.stream.mixture import Live, Mixture, Positions, Stored
 from train.stream.order import BLOCK, Order, Place
 
@@ -122,6 +125,7 @@ class Batch(NamedTuple):
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
     tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
+    embedding: float = 0.0  # CPU seconds of the vectors of drawn pictures
 
 
 class Arrays(NamedTuple):
@@ -130,15 +134,17 @@ class Arrays(NamedTuple):
     pictures: np.ndarray  # uint8 (N, V, 3, R, R)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
     tokens: np.ndarray | None = None  # int64 (N, T)
+    embedding: float = 0.0  # CPU seconds of the vectors of drawn pictures
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
         pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
         tokens = None if self.tokens is None else torch.from_numpy(self.tokens)
         if not torch.cuda.is_available():
-            return Batch(pictures, vectors, tokens)
+            return Batch(pictures, vectors, tokens, self.embedding)
         pinned = {name: v.pin_memory() for name, v in vectors.items()}
-        return Batch(pictures.pin_memory(), pinned, None if tokens is None else tokens.pin_memory())
+        tokens = None if tokens is None else tokens.pin_memory()
+        return Batch(pictures.pin_memory(), pinned, tokens, self.embedding)
 
 
 class StreamFiles(NamedTuple):
@@ -152,13 +158,15 @@ class StreamFiles(NamedTuple):
     # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
     columns: Sequence[tuple[Columns, Columns]] = ()
     live: Sequence[LiveSet] = ()
+    encoder: EncoderSource | None = None  # of the vectors of live sets
 
 
 class Stream:
     """The batches of sets that are read as one, from any number of images seen.
 
-    `shares` are those of the live sets, then of the stored ones. Raises UserError if a set's tables belong to
-    other shards, or a set beside live ones is not on this machine."""
+    `shares` are those of the live sets, then of the stored ones. `encoder` embeds drawn pictures and their
+    texts. Raises UserError if a set's tables belong to other shards, or if a set beside live ones is not on
+    this machine."""
 
     def __init__(
         self,
@@ -169,6 +177,7 @@ class Stream:
         fraction: float = 1.0,
         live: Sequence[LiveSet] = (),
         shares: Sequence[float] = (),
+        encoder: EncoderSource | None = None,
     ) -> None:
         # Tables that fit.
         for shards, captions in sets:
@@ -193,7 +202,7 @@ class Stream:
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
         firsts = [len(live) * NUMBERS + first for first in _firsts(sets)]
         firsts += [number * NUMBERS for number in range(len(live))]
-        self._sources = StreamFiles(cache, tars, tables, firsts, columns, live)
+        self._sources = StreamFiles(cache, tars, tables, firsts, columns, live, encoder)
 
     def batches(
         self,
@@ -290,6 +299,7 @@ class Reader:
     def __init__(self, sources: StreamFiles, visit: Visit, part: Slice) -> None:
         self._sources, self._visit, self._part = sources, visit, part
         self._open = functools.lru_cache(maxsize=_OPEN)(self._opened)
+        self._embedder = Embedder(sources.encoder) if sources.encoder else None
 
     def __getstate__(self) -> tuple[StreamFiles, Visit, Slice]:
         return self._sources, self._visit, self._part
@@ -306,7 +316,7 @@ class Reader:
             arrays = Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
             for shard in opened:
                 shard.forget()
-            return arrays
+            return arrays._replace(embedding=self._embedder.forget()) if self._embedder else arrays
         except UnreadableError as error:
             raise UserError(str(self._judged(error))) from None
 
@@ -349,13 +359,11 @@ class Reader:
 
     def _vectors(self, places: Sequence[Place], opened: Sequence["_Shard"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
-        # Only stored sets have vectors.
-        visit, shards = self._visit, [shard for shard in opened if isinstance(shard, _Opened)]
-
         # A blend has one text for all draws of a visit.
+        visit = self._visit
         if visit.text.blend:
-            chosen = self._blended(visit.text.blend, places, shards)
-            return self._noised(chosen, places, opened, k)
+            chosen = self._blended(visit.text.blend, places, opened)
+            return self._noised(self._embedded(chosen), places, opened, k)
 
         # A caption, or the picture's embedding.
         draws = functools.partial(
@@ -364,8 +372,23 @@ class Reader:
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
         if visit.text.captions and visit.wanted.one_caption:
             chances[:, 1] = draws(pseudo.uniform, k=0, count=2)[:, 1]
-        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, shards, chances.tolist(), strict=True)]
-        return self._noised(chosen, places, opened, k)
+        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        return self._noised(self._embedded(chosen), places, opened, k)
+
+    def _embedded(self, chosen: Sequence["_Chosen"]) -> list[tuple[np.ndarray, float]]:
+        """Returns the vectors (D,) of visits. Embeds the texts and pictures of live sets."""
+        if not self._embedder:
+            return [(source, xi) for source, xi in chosen if isinstance(source, np.ndarray)]
+        texts = [source for source, _ in chosen if isinstance(source, str)]
+        drawn = {id(source): source for source, _ in chosen if isinstance(source, LiveSample)}
+        vectors: dict[str | int, np.ndarray] = dict(zip(texts, self._embedder.texts(texts), strict=True))
+        images = self._embedder.images(list(drawn), lambda number: rgb(drawn[number].pixels))
+        vectors |= zip(drawn, images, strict=True)
+        rows = []
+        for source, xi in chosen:
+            key = id(source) if isinstance(source, LiveSample) else source
+            rows.append((key if isinstance(key, np.ndarray) else vectors[key], xi))
+        return rows
 
     def _noised(
         self,
@@ -388,15 +411,19 @@ class Reader:
             )
         return np.asarray(pseudo.pseudo_caption(vectors, eps, xi))
 
-    def _blended(
-        self, blend: Blend, places: Sequence[Place], opened: Sequence["_Opened"]
-    ) -> list[tuple[np.ndarray, float]]:
-        """Returns the vectors (D,) of the visits, each with its amount of noise.
+    def _blended(self, blend: Blend, places: Sequence[Place], opened: Sequence["_Shard"]) -> list["_Chosen"]:
+        """Returns the vectors (D,) of the visits, or the texts of live sets, each with its amount of noise.
 
         Raises UserError if a source has no text for a sample."""
-        chosen: list[tuple[np.ndarray, float]] = []
+        chosen: list[_Chosen] = []
         visits = zip(places, opened, self._chances(places, opened), strict=True)
         for place, shard, chances in visits:
+            if isinstance(shard, LiveShard):
+                text = blend.text(
+                    functools.partial(shard.metadata, place.row), *shard.sources(place.row), chances
+                )
+                chosen.append((str(text), self._visit.caption_xi))
+                continue
             synthetic, truth = _row(place.row, shard.texts, shard.truths)
             vector = blend.choose(synthetic, truth, chances)
             if vector is None:
@@ -453,14 +480,19 @@ class Reader:
             texts.append(captions[int(which * len(captions))])
         return texts
 
-    def _chosen(
-        self, place: Place, shard: "_Opened", chance: float, which: float
-    ) -> tuple[np.ndarray, float]:
-        """Returns the vector (D,) of a visit, and its amount of noise.
+    def _chosen(self, place: Place, shard: "_Shard", chance: float, which: float) -> "_Chosen":
+        """Returns the vector (D,) of a visit, or the text or sample of a live set, and its amount of noise.
 
         Raises UserError if a required caption is missing."""
-        # One of the sample's captions.
+        # A live set.
         text = self._visit.text
+        if isinstance(shard, LiveShard):
+            sentences = shard.captions_of(place.row)
+            if chance < text.captions:
+                return sentences[int(which * len(sentences))], self._visit.caption_xi
+            return shard.metadata(place.row), self._visit.xi
+
+        # One of the sample's captions.
         captions = shard.texts[place.row] if chance < text.captions else ()
         if len(captions):
             return captions[int(which * len(captions))], self._visit.caption_xi
@@ -544,6 +576,8 @@ class _Opened(NamedTuple):
 
 
 _Shard = _Opened | LiveShard
+# The vector of a visit, or what an embedder makes it from, and its amount of noise.
+_Chosen = tuple[np.ndarray | str | LiveSample, float]
 
 
 def _mixture(

@@ -29,6 +29,10 @@ and, if it reads the words of texts,
     reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
                                   Without it, vectors alone
 
+and, if it encodes pictures and decodes them,
+
+    reconstruct(parts, pictures)  -> Tensor (N, 3, R, R) in -1..1, from pictures of that shape
+
 and, if its ONNX file is to hold a part of drawing alone,
 
     onnx_call(parts, config)      -> OnnxCall: this part, such as one call of a denoiser
@@ -126,6 +130,7 @@ class Needs:
     tables: bool = True  # caption tables; False: shards alone are enough
     vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
+    network: str = ""  # an encoder by name, frozen, as Context.encoder; it needs no captions
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
     multiple: int = 1  # the size of every micro-batch is a multiple of it

@@ -67,7 +67,7 @@ _COCO = {**_TENTH, **_KEPT, "training.d_lr": 1e-3, **_periods(1_000_000, 4_000, 
 _BIRDS = {**_TENTH, **_KEPT, **_SLOW, **_periods(500_000, 4_000, 100_000, 100_000)}
 _EMOJI = {**_NARROW, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 10_000, 5_000)}
 
-_GAN, _DIFFUSION = "stylegan2", "diffusion"
+_GAN, _DIFFUSION, _KL = "stylegan2", "diffusion", "autoencoder"
 _WORDS = "a denoiser that reads words, by a vector or by cross-attention"
 _WORDS_RESULT = "scenes_flat, a third of the run: 3 facts right in .18 [.12, .26] of the pictures; one run"
 _DIFFUSION_32 = {
@@ -75,6 +75,27 @@ _DIFFUSION_32 = {
     "training.decay_to": 300_000,
     **_periods(300_000, 2_000, 50_000, 25_000),
 }
+# The published autoencoder with f = 4 (latent-diffusion, models/first_stage_models/kl-f4).
+_KL_F4_SIZES = {
+    "model.resolution": 256,
+    "model.channels": (128, 256, 512),
+    "model.blocks": 2,
+    "model.planes": 3,
+    "model.groups": 32,
+    "model.critic_channels": 64,
+    "model.critic_layers": 3,
+}
+_KL_F4 = {
+    **_KL_F4_SIZES,
+    "training.batch": 12,
+    "training.lr": 5.4e-5,
+    "training.critic_lr": 5.4e-5,
+    "loss.network": "ViT-B-32/openai",
+    "loss.perceptual": 1.0,
+    "loss.critic_begins": 600_000,
+    **_periods(2_000_000, 4_000, 200_000, 200_000),
+}
+_KL_64 = {"loss.critic_begins": 14_000, **_periods(20_000, 1_000, 10_000, 10_000)}
 _HOURS = "0.1 on 2 cores"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
@@ -92,6 +113,8 @@ PRESETS = {
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
         Preset("emoji-32", _GAN, _EMOJI, "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI_RESULT),
+        Preset("autoencoder-64", _KL, _KL_64, "latents of 16 x 16 x 4 values", "0.2 on 1 core", "0.1 GB"),
+        Preset("autoencoder-256", _KL, _KL_F4, "latents of 64 x 64 x 3, published sizes", "60", "6 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

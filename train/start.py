@@ -140,6 +140,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     encoder = None
     if captions and run_config.needs.encoder:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
+    if network := run_config.needs.network:
+        encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
     prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out))
     # The model's tokeniser needs its survey, so another one stands for it.
     wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)

@@ -32,6 +32,9 @@ ADDED: dict[str, Any] = {
     "stylegan2 training.path_samples": "even",
     "stylegan2 training.unreached": "skip",
     "stylegan2 training.ema_clock": "after",
+    "diffusion model.latents": "",
+    "diffusion model.factor": 1,
+    "diffusion model.planes": 3,
     "loop data.mirror": False,
 }
 

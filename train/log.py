@@ -137,7 +137,7 @@ def require_same(run: Path, metadata: Json) -> None:
 
     # Other settings or inputs.
     changes = config.differences(config.with_added(existing.metadata["config"], name), metadata["config"])
-    for kind in ("shards", "captions", "encoder", "from"):
+    for kind in ("shards", "captions", "latents", "encoder", "from"):
         old, new = (str((m.get(kind) or {}).get("digest")) for m in (existing.metadata, metadata))
         if old != new:
             changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")

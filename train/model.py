@@ -13,7 +13,8 @@ and, if the loop must know something before the networks exist,
     needs(config)                 -> Needs
     survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data
                                   or a vocabulary. Rank 0 calls it once. config.json and Context.survey
-                                  hold the result
+                                  hold the result. If the model needs latents, they also hold
+                                  `autoencoder` (sizes and weights) and `latent_scale`, 1 / deviation
 
 and, if it draws pictures from texts,
 
@@ -130,6 +131,7 @@ class Needs:
     tables: bool = True  # caption tables; False: shards alone are enough
     vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
+    latents: str = ""  # an autoencoder by RUN: batches have the latents of its tables, not pictures
     network: str = ""  # an encoder by name, frozen, as Context.encoder; it needs no captions
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
@@ -149,6 +151,8 @@ class Wanted:
     one_caption: bool = False  # all draws take the same one of the captions of a picture
     views: int = 1  # versions of a picture
     augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
+    # The shape (K, S, S) of latents, which stand in for pictures. None: pictures.
+    latents: tuple[int, int, int] | None = None
     # Returns the tokens of a caption, in the reader's process: it must pickle. None: no captions are read.
     tokenise: Callable[[str], list[int]] | None = None
 
@@ -157,7 +161,8 @@ class Wanted:
 class Micro:
     """The part of a batch in one pass through the networks."""
 
-    pictures: Tensor  # (N, V, 3, R, R) in -1..1, float32 or float64
+    # (N, V, 3, R, R) in -1..1, or latents (N, 1, K, S, S) as stored; float32 or float64
+    pictures: Tensor
     vectors: Mapping[str, Tensor]  # (N, D) each, unit length
     numbers: range  # global sample numbers: every random number is a function of (seed, use, number)
     images_seen: int  # before this step

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import checkpoint, config, log, model, presets, runs
+from train import autoencoders, checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.log import Log
@@ -24,6 +24,7 @@ from train.model import PRECISIONS, Context, Wanted
 from train.stream import captioned_sets
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
+from train.stream.latent_tables import LatentSet, deviation
 from train.stream.stream import Stream, Text, Visit
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
@@ -48,6 +49,7 @@ class TrainRequest:
     settings: tuple[str, ...] = ()
     source: str | None = None  # the run with the first weights: fine-tuning
     fraction: float | None = None
+    latents: tuple[str, ...] = ()  # of each set; empty: those under data/latents
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Prepared:
     source: Path | None  # checkpoint with the first weights
     metadata: Json  # the content of config.json
     run: Path
+    latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
+    # Then these are entries of the survey: the autoencoder, and the scale of latents.
+    surveyed: Json = field(default_factory=dict)
 
     def stream(self, wanted: Wanted) -> Stream:
         """Returns the run's stream of batches with the `wanted` content."""
@@ -68,12 +73,14 @@ class Prepared:
         seed, side = groups.training.seed, groups.model.resolution
         visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
         cache = Cache(_fetched_files())
-        return Stream(self.sets, visit, cache=cache, fraction=data.fraction)
+        return Stream(self.sets, visit, cache=cache, fraction=data.fraction, latents=self.latents)
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
         dtype = PRECISIONS[self.config.groups.training.precision]
-        return Context(torch.device(ranks.device), dtype, survey, self.encoder, runs.load, ranks.gather)
+        return Context(
+            torch.device(ranks.device), dtype, survey, self.encoder, autoencoders.load_any, ranks.gather
+        )
 
 
 # Events, besides the loop's own.
@@ -117,6 +124,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     run_config = _configured(request, preset, captions, device)
     config.require_divisible(run_config, ranks)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
+    latents, surveyed = _latents(request, run_config, sets)
     source = _source(request, run_config, captions) if request.source else None
 
     # The content of config.json.
@@ -134,6 +142,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if source:
         digest = checkpoint.digest(source)
         metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
+    if latents:
+        metadata["latents"] = captioned_sets.describe_latents(latents)
     log.require_same(Path(request.out), metadata)
 
     # Encoder and stream.
@@ -142,7 +152,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
     if network := run_config.needs.network:
         encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
-    prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out))
+    prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out), latents, surveyed)
     # The model's tokeniser needs its survey, so another one stands for it.
     wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
     stream = prepared.stream(wanted)
@@ -271,6 +281,38 @@ def _configured(
     return run_config.replaced("training", training)
 
 
+def _latents(
+    request: TrainRequest, run_config: RunConfig, sets: tuple[CaptionedSet, ...]
+) -> tuple[tuple[LatentSet, ...], Json]:
+    """Returns the latents of the sets, and the entries of the survey. Both are empty if the model reads
+    pictures.
+
+    Raises UserError if latents are missing or do not fit the model."""
+    # Pictures.
+    place, sizes = run_config.needs.latents, run_config.groups.model
+    if not place:
+        if request.latents:
+            raise UserError("this model reads pictures; leave --latents out, or give --set model.latents=RUN")
+        return (), {}
+    if run_config.data.mirror:
+        raise UserError("latents of mirrored pictures are not stored; give --set data.mirror=false")
+
+    # Latents by its autoencoder, of its shape.
+    autoencoder = autoencoders.find(place)
+    latents = captioned_sets.find_latents(sets, request.latents, autoencoder.weights, place)
+    planes, factor = autoencoder.sizes.planes, autoencoder.sizes.factor
+    if (planes, factor) != (sizes.planes, sizes.factor):
+        problem = f"{place} has latents of {planes} planes and a side of 1 / {factor}"
+        advice = f"give --set model.planes={planes} --set model.factor={factor}"
+        raise UserError(f"{problem}, and the model is of {sizes.planes} and 1 / {sizes.factor}; {advice}")
+    for tables in latents:
+        if (resolution := tables.identity["resolution"]) != sizes.resolution:
+            problem = f"{tables.storage.url} has latents of pictures with {resolution} pixels a side"
+            raise UserError(f"{problem}; give --set model.resolution={resolution}")
+    scale = float(f"{1 / deviation(latents):.6g}")
+    return latents, {"autoencoder": autoencoder.description, "latent_scale": scale}
+
+
 def _text(request: TrainRequest, preset: RunConfig) -> str:
     """Returns the choice of texts: the option's, the setting's, or the preset's."""
     settings = [
@@ -367,6 +409,13 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         problem = f"{source.path} is of another model: {'; '.join(changes)}"
         raise UserError(f"{problem}; give the preset that it was made by, or --set")
 
+    # Its autoencoder.
+    if run_config.needs.latents:
+        weights = autoencoders.find(run_config.needs.latents).weights
+        if source.survey["autoencoder"]["weights"] != weights:
+            problem = f"{source.path} was trained on latents of another autoencoder"
+            raise UserError(f"{problem} than {run_config.needs.latents}; give the one that it was trained on")
+
     # A restart takes the checkpoint of the first start, though the other run may have newer ones.
     origin = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
     first = source.path / "checkpoints" / str(origin.get("checkpoint"))
@@ -401,7 +450,8 @@ def surveyed(prepared: Prepared) -> Json:
     module, groups = model.find(prepared.config.name), prepared.config.groups
     text = Text.parse(prepared.config.data.text)
     samples = captioned_sets.samples(prepared.sets, groups.model.resolution, text.required_columns)
-    return dict(module.survey(groups, samples)) if hasattr(module, "survey") else {}
+    survey = dict(module.survey(groups, samples)) if hasattr(module, "survey") else {}
+    return {**survey, **prepared.surveyed}
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:

@@ -1,4 +1,4 @@
-"""Shards and caption tables, of one set or several -> batches.
+"""Shards, caption tables and tables of latents, of one set or several -> batches.
 
 The sequence of batches is a pure function of (seed, images seen). train/stream/order.py gives the order of
 samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Reader
@@ -29,6 +29,7 @@ from train.models.randomness import mixed
 from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
+from train.stream.latent_tables import LATENT, LatentSet
 from train.stream.order import BLOCK, Order, Place
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
@@ -107,7 +108,7 @@ class Visit:
 class Batch(NamedTuple):
     """A rank's part of a global batch."""
 
-    pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
+    pictures: torch.Tensor  # uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S)
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
     tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
@@ -116,7 +117,7 @@ class Batch(NamedTuple):
 class Arrays(NamedTuple):
     """A batch on its way from a reader process."""
 
-    pictures: np.ndarray  # uint8 (N, V, 3, R, R)
+    pictures: np.ndarray  # uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
     tokens: np.ndarray | None = None  # int64 (N, T)
 
@@ -139,6 +140,7 @@ class StreamFiles(NamedTuple):
     firsts: Sequence[int]  # number of each shard's first sample among those of all sets
     # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
     columns: Sequence[tuple[Columns, Columns]] = ()
+    latents: Sequence[Remote] = ()  # one for each shard, if the model reads latents
 
 
 class Stream:
@@ -147,7 +149,13 @@ class Stream:
     Raises UserError if a set's tables belong to other shards."""
 
     def __init__(
-        self, sets: Sequence[CaptionedSet], visit: Visit, *, cache: Cache, fraction: float = 1.0
+        self,
+        sets: Sequence[CaptionedSet],
+        visit: Visit,
+        *,
+        cache: Cache,
+        fraction: float = 1.0,
+        latents: Sequence[LatentSet] = (),
     ) -> None:
         # Tables that fit.
         for shards, captions in sets:
@@ -168,7 +176,8 @@ class Stream:
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
-        self._sources = StreamFiles(cache, tars, tables, _firsts(sets), columns)
+        coded = [file for each in latents for file in _files(each.storage.url, each.manifest)]
+        self._sources = StreamFiles(cache, tars, tables, _firsts(sets), columns, coded)
 
     def batches(
         self,
@@ -204,7 +213,7 @@ class Stream:
 
     def require_whole(self) -> None:
         """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
-        require_present((*self._sources.tars, *self._sources.tables))
+        require_present((*self._sources.tars, *self._sources.tables, *self._sources.latents))
         if self._visit.text.required and (self._visit.wanted.vectors or self._visit.wanted.tokenise):
             self._require_captions()
 
@@ -231,7 +240,8 @@ class Stream:
         """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
 
         Returns None if all files are local. Raises UserError if the files of a block exceed `limit` bytes."""
-        if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
+        sources = self._sources
+        if not any("://" in file.url for file in (*sources.tars, *sources.tables, *sources.latents)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
         self._sources.cache.forget_failures()
@@ -239,7 +249,8 @@ class Stream:
 
     def _needed(self, start: int) -> Iterator[Needed]:
         """Yields the remote files of the blocks from a position on."""
-        kinds = [files for files in (self._sources.tables, self._sources.tars) if files]
+        sources = self._sources
+        kinds = [files for files in (sources.tables, sources.latents, sources.tars) if files]
         for position, shards in self.order.shards(start):
             block = [files[shard] for shard in shards for files in kinds]
             yield Needed(position, [file for file in block if "://" in file.url])
@@ -282,14 +293,20 @@ class Reader:
 
     def _judged(self, error: UnreadableError) -> UserError:
         """Returns the error about a file that does not parse, by its checksum."""
-        file = next(f for f in (*self._sources.tars, *self._sources.tables) if f.name == error.name)
+        sources = self._sources
+        files = (*sources.tars, *sources.tables, *sources.latents)
+        file = next(f for f in files if f.name == error.name)
         with reading(file.name), open(self._sources.cache.path(file), "rb") as content:
             return judged(
                 error, content, file.sha256, "remove it and give the command that made the set again"
             )
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
-        """Returns pictures uint8 (N, V, 3, R, R). Grey ones get three channels."""
+        """Returns pictures uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S). Grey pictures get three
+        channels."""
+        if shape := self._visit.wanted.latents:
+            rows = [shard.latents[place.row] for place, shard in zip(places, opened, strict=True)]
+            return np.stack(rows).reshape(-1, 1, *shape)
         side, wanted = self._visit.resolution, self._visit.wanted
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
@@ -444,8 +461,13 @@ class Reader:
         sources, text, wanted = self._sources, self._visit.text, self._visit.wanted
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
         none = np.empty((0, 0))
+        latents = none
+        if wanted.latents:
+            file = sources.latents[shard]
+            column = read_table(sources.cache.path(file), file.name, [LATENT], tar.keys)[LATENT]
+            latents = vectors(column, column.type.list_size)
         if not wanted.vectors and not wanted.tokenise:
-            return _Opened(tar, sources.firsts[shard], none, none)
+            return _Opened(tar, sources.firsts[shard], none, none, latents=latents)
 
         # The columns that the model reads. A blend has two sources.
         words = Columns("synthetic_caption" if text.synthetic else "caption", "")
@@ -460,14 +482,17 @@ class Reader:
         columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         captions = [columns[name].to_pylist() if name else [] for name in words]
         if not wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)
+            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)._replace(
+                latents=latents
+            )
 
         # Text vectors.
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
         texts, truths = (text_vectors(columns[name], width) if name else [] for name in embedded)
-        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
+        opened = _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
+        return opened._replace(latents=latents)
 
 
 class _Opened(NamedTuple):
@@ -481,6 +506,7 @@ class _Opened(NamedTuple):
     truths: Sequence[np.ndarray] = ()  # those of the ground truth of a blend
     captions: Sequence[Sequence[str] | None] = ()  # by sample
     true_captions: Sequence[Sequence[str] | None] = ()
+    latents: np.ndarray = np.empty((0, 0))  # float16 (samples, K S S), if the model reads latents
 
 
 def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:

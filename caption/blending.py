@@ -4,6 +4,7 @@ et al., Improving Image Generation with Better Captions, 2023, section 3).
     blend:0.95                  a synthetic caption with the probability 0.95, of any length
     blend:0.95,short            the short one: the main subject alone (SSC)
     blend:0.95,long             the long one: everything (DSC)
+    blend:0.95,plain            a plain text that names every object, for readers of texts or tokens
     blend:0.95,facts=1..4       a sentence that states 1 to 4 facts, for readers of texts or tokens
 
 The ground truth of a real picture is its human caption, and its synthetic caption is a captioner's. The
@@ -25,8 +26,8 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.seeds import Stream
 
-LENGTHS = ("any", "short", "long")
-FORMS = "blend:SHARE, blend:SHARE,short, blend:SHARE,long or blend:SHARE,facts=LEAST..MOST"
+LENGTHS = ("any", "short", "long", "plain")
+FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,facts=LEAST..MOST"
 START = "blend:"
 
 _MOST = 1000  # facts
@@ -56,7 +57,7 @@ class Blend:
     """The share and the length of synthetic captions."""
 
     share: float
-    length: str = "any"  # of the stored captions: short is the first, long the last
+    length: str = "any"  # of the stored captions: short is the first, long the last; plain: drawn
     facts: tuple[int, int] | None = None  # stated by a sentence, both ends included; None: stored captions
 
     @classmethod
@@ -85,11 +86,12 @@ class Blend:
         Raises UserError if they have none, or if stored vectors state no drawn number of facts."""
         place, formula = tables.storage.url, bool(tables.identity.get("sentences"))
         shards = tables.identity["shards"]["dataset"]
-        if self.facts and (vectors or not formula):
+        if self.drawn and (vectors or not formula):
+            form = "facts= draws sentences of any length" if self.facts else "plain draws texts"
             problem = (
                 "which stored vectors do not have" if vectors else f"which captions of {place} do not have"
             )
-            raise UserError(f"facts= draws sentences of any length, {problem}; give short, long or neither")
+            raise UserError(f"{form}, {problem}; give short, long or neither")
 
         # Synthetic captions.
         synthetic, truth = "text_embedding" if vectors else "caption", ""
@@ -129,11 +131,19 @@ class Blend:
         """Returns the text of a visit. `sample` returns the JSON of a formula picture, for `facts`.
 
         Returns None if the chosen source has none."""
-        if self.facts is None or chances.source >= self.share:
+        if not self.drawn or chances.source >= self.share:
             return self.choose(synthetic, truth, chances)
+        stream = Stream(int(chances.wording * 2**53))
+        if self.facts is None:
+            return names.listing(sample(), stream)
         least, most = self.facts
         k = least + int(chances.facts * (most - least + 1))
-        return names.stating(sample(), k, Stream(int(chances.wording * 2**53)))
+        return names.stating(sample(), k, stream)
+
+    @property
+    def drawn(self) -> bool:
+        """True if synthetic texts are drawn at each visit, not stored."""
+        return self.facts is not None or self.length == "plain"
 
 
 def chances(seed: int, indices: Iterable[int], epoch: int) -> list[Chances]:

@@ -10,7 +10,7 @@ Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
 """
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import require_drawing
+from train.sampling.draw import reads, require_drawing
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -64,6 +64,7 @@ def agreement(
     seed: int,
     encoder: str | None,
     device: str,
+    options: Mapping[str, str] | None = None,
 ) -> Events:
     """Measures a run. Yields the number of processed pictures, and at the end one row per fact.
 
@@ -74,13 +75,15 @@ def agreement(
     require_drawing(run.model, place)
     results.require_place(run.path)
     net = detectors.load(detector, weights=weights, device=device)
-    folder, model = run.checkpoint(), run.encoder(encoder, device)
+    folder, options = run.checkpoint(), options or {}
+    model = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
 
     # Pictures of the held-out facts.
     prompted = prompts.of(model, [attributes.state(_prompted(f), "short") for f in held_out.facts])
-    pictures = np.concatenate(list(prompts.draw(run, folder, prompted, seed=seed, device=device).batches(0)))
+    drawn = prompts.draw(run, folder, prompted, seed=seed, device=device, options=options)
+    pictures = np.concatenate(list(drawn.batches(0)))
 
     # Answers of the judge.
     judged_real = judge(head, (yield from features(net, held_out.pixels)), held_out.pixels)
@@ -88,7 +91,7 @@ def agreement(
 
     # Shares. The shuffled prompts are those of the next picture.
     shifted = held_out.facts[1:] + held_out.facts[:1]
-    note = (prompts.TRAINED_TOWARDS,) if net.weights == run.metadata["encoder"]["digest"] else ()
+    note = (prompts.TRAINED_TOWARDS,) if net.weights == (run.metadata["encoder"] or {}).get("digest") else ()
     table: list[Json] = []
     for fact in FACTS:
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _prompted(facts)]

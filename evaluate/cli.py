@@ -1,5 +1,6 @@
-"""The commands of evaluate: metrics, compare, curve, agreement, table, obedience, prompts, fit-judge."""
+"""The commands of evaluate: figures of runs, tables, prompts, and the judge."""
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -49,6 +50,13 @@ Encoder = Annotated[
     options.place("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
 ]
 
+Draw = Annotated[
+    list[str],
+    options.text(
+        "--draw", "NAME=VALUE", "A drawing option of the run's model, such as guidance=2; may be repeated."
+    ),
+]
+
 app = console.app(
     "Measures runs and sets of pictures.",
     "python -m evaluate metrics runs/emoji --on emoji --detector efficientnet-lite0",
@@ -84,6 +92,7 @@ def metrics(
     seed: Seed = 0,
     resamples: Resamples = 0,
     images_seen: ImagesSeen = None,
+    draw: Draw = EMPTY,
     encoder: Encoder = None,
     device: Device = "auto",
 ) -> None:
@@ -107,6 +116,7 @@ def metrics(
         images_seen=images_seen,
         encoder=encoder,
         device=device,
+        drawing=_drawing(draw),
     )
     _show(console.watched("pictures", measuring.metrics(request), measuring.pictures(request)))
 
@@ -155,6 +165,7 @@ def curve(
     clip: Clip = None,
     seed: Seed = 0,
     resamples: Resamples = 0,
+    draw: Draw = EMPTY,
     encoder: Encoder = None,
     device: Device = "auto",
     out: Annotated[
@@ -182,6 +193,7 @@ def curve(
         resamples=resamples,
         encoder=encoder,
         device=device,
+        drawing=_drawing(draw),
     )
     rows = console.watched(
         "pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True)
@@ -209,6 +221,7 @@ def agreement(
     ] = "efficientnet-lite0",
     weights: Weights = None,
     seed: Annotated[int, options.integer("--seed", "Seed of the halves and the latents.")] = 0,
+    draw: Draw = EMPTY,
     encoder: Annotated[
         str | None, options.place("--encoder", "PATH", "The run's encoder, if it has moved.")
     ] = None,
@@ -227,8 +240,46 @@ def agreement(
         seed=seed,
         encoder=encoder,
         device=device,
+        options=_drawing(draw),
     )
     _show(console.watched("pictures", events, 0))
+
+
+@app.command(epilog=console.epilog("python -m evaluate loss runs/flat --on held_out_scenes --draw text=both"))
+def loss(
+    run: Run,
+    *,
+    on: Annotated[
+        str, options.place("--on", "SET", "A set that training did not read: name, folder or URL of shards.")
+    ],
+    n: Annotated[int, options.integer("--n", "Pictures to noise.", least=8)] = 512,
+    skip: Annotated[
+        int, options.integer("--skip", "Pictures of the set that training read, to leave out first.")
+    ] = 0,
+    seed: Annotated[int, options.integer("--seed", "Seed of the noise.")] = 0,
+    images_seen: ImagesSeen = None,
+    draw: Draw = EMPTY,
+    encoder: Encoder = None,
+    device: Device = "auto",
+) -> None:
+    """Measures the held-out loss of a denoiser, with right texts and with texts changed round.
+
+    The weighting is EDM's for every formulation. The row goes to the run's metrics.jsonl."""
+    from evaluate import loss as measuring
+    from synth.sets import places
+
+    request = measuring.LossRequest(
+        run=run,
+        reference=places.held_out_set(on),
+        n=n,
+        skip=skip,
+        seed=seed,
+        images_seen=images_seen,
+        encoder=encoder,
+        device=device,
+        drawing=_drawing(draw),
+    )
+    _show(console.watched("pictures", measuring.loss(request), 0))
 
 
 @app.command(
@@ -291,6 +342,7 @@ def obedience(
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that judges instead.")
     ] = None,
     model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
+    draw: Draw = EMPTY,
     encoder: Encoder = None,
     device: Device = "auto",
 ) -> None:
@@ -310,7 +362,9 @@ def obedience(
     if prompts:
         drawing = {"--facts": facts, "--n": n, "--seed": seed, "--images-seen": images_seen}
         given = [name for name, value in drawing.items() if value is not None]
-        given += [name for name, value in (("--set", settings), ("--encoder", encoder)) if value]
+        given += [
+            name for name, value in (("--set", settings), ("--draw", draw), ("--encoder", encoder)) if value
+        ]
         if given:
             raise UserError(f"--prompts is for pictures that exist; leave {', '.join(given)} out")
         prompted = scene_prompts.read(prompts)
@@ -330,6 +384,7 @@ def obedience(
         images_seen=images_seen,
         encoder=encoder,
         device=device,
+        options=_drawing(draw),
         endpoint=endpoint,
     )
     _show(console.watched("pictures", events, len(prompted)))
@@ -376,6 +431,14 @@ def fit_judge(
     request = fitting.FitRequest(out, seed=seed, visits=visits, pictures=n, prompts=prompts)
     for row in console.watched("pictures", fitting.fit(request), request.processed):
         console.show(row)
+
+
+def _drawing(draw: list[str]) -> dict[str, str]:
+    """Returns drawing options by name. Raises UserError if one has no value."""
+    for option in draw:
+        if not re.fullmatch(r"\w+=.+", option):
+            raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw guidance=2")
+    return dict(option.split("=", 1) for option in draw)
 
 
 def _reference(run: str, on: str, captions: str | None, encoder: str | None) -> tuple[str, str | None]:

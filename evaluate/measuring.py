@@ -1,7 +1,7 @@
 """Measuring: a run against a reference, one set against another, every checkpoint of a run."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from synth.sets import places
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
-from train.sampling.draw import require_drawing
+from train.sampling.draw import options_of, require_drawing
 
 _LARGE_IS_GOOD = (
     *("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision"),
@@ -59,6 +59,7 @@ class MeasureRequest:
     images_seen: int | None = None
     encoder: str | None = None
     device: str = "auto"
+    drawing: Mapping[str, str] = field(default_factory=dict)  # options, in their command-line form
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     require_drawing(run.model, request.run)
     results.require_place(run.path)
     run.checkpoint(request.images_seen)
+    options_of(run.model, request.drawing)
     n = min(request.n, len(shards))
 
     # Prompts.
@@ -155,7 +157,9 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
     names = [name for name in bench.metrics if name in METRICS]
     naming = NAMED in bench.metrics
     nets = [*([bench.detector] if names or naming else []), *([judge.detector] if judge else [])]
-    images = prompts.draw(bench.run, folder, bench.prompts, seed=request.seed, device=bench.device)
+    images = prompts.draw(
+        bench.run, folder, bench.prompts, seed=request.seed, device=bench.device, options=request.drawing
+    )
     generated = yield from extract(nets, images)
 
     # Metrics on a detector's features.
@@ -166,6 +170,7 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
         rows += measure(generated[0], reference, names, of(generated[0]), resamples=request.resamples)
 
     if naming:
+        assert bench.prompts.vectors is not None
         rows.append(measure_naming(generated[0], reference, bench.prompts.vectors, of(generated[0])))
 
     # Metrics of pictures and texts.
@@ -229,8 +234,10 @@ def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]
     """Measures a checkpoint. Appends its figures to the run's, and returns them as rows.
 
     Yields the number of processed pictures."""
-    clock = bench.run.images_seen(folder)
-    rows = [{"images_seen": clock, **figure.row()} for figure in (yield from figures(bench, folder))]
+    shared: Json = {"images_seen": bench.run.images_seen(folder)}
+    if bench.request.drawing:
+        shared["drawing"] = dict(bench.request.drawing)
+    rows = [{**shared, **figure.row()} for figure in (yield from figures(bench, folder))]
     for row in rows:
         results.append(bench.run.path, row)
     return rows

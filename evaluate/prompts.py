@@ -7,6 +7,7 @@ Axes: N pictures, D dimensions of an embedding.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ Json = dict[str, Any]
 class Prompts:
     """The texts and vectors of the pictures to draw."""
 
-    vectors: np.ndarray  # float32 (N, D), unit length
+    vectors: np.ndarray | None  # float32 (N, D), unit length; None: the run reads words alone
     texts: list[str]  # one per vector; "": the vector has no text
     policy: str  # the choice of captions, in words
     digest: str
@@ -96,20 +97,31 @@ def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
     return replace(prompts, paired=True)
 
 
-def of(encoder: Encoder, texts: list[str]) -> Prompts:
-    """Returns prompts of texts, unchanged."""
+def of(encoder: Encoder | None, texts: list[str]) -> Prompts:
+    """Returns prompts of texts, unchanged. Without an encoder, they have no vectors."""
+    if encoder is None:
+        return Prompts(None, texts, "texts", digest({"texts": texts, "vectors": None}))
     return _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, "texts", digest(texts))
 
 
-def draw(run: Run, folder: Path, prompts: Prompts, *, seed: int, device: str) -> Pictures:
+def draw(
+    run: Run,
+    folder: Path,
+    prompts: Prompts,
+    *,
+    seed: int,
+    device: str,
+    options: Mapping[str, str] | None = None,
+) -> Pictures:
     """Returns the pictures that a checkpoint draws from the prompts, in order.
 
-    Raises UserError if the model draws none."""
+    `options` of drawing are in their command-line form. Raises UserError if the model draws none."""
     # Drawing.
     require_drawing(run.model, str(run.path))
     model = run.load(folder, device)
-    texts = sampling.texts_of(model, prompts.texts, torch.from_numpy(prompts.vectors), device)
-    drawing = sampling.drawing(model, texts, seed=seed)
+    vectors = None if prompts.vectors is None else torch.from_numpy(prompts.vectors)
+    texts = sampling.texts_of(model, prompts.texts, vectors, device)
+    drawing = sampling.drawing(model, texts, seed=seed, options=options, run=run)
 
     # Identity of the pictures.
     identity = {"checkpoint": checkpoint.digest(folder), "prompts": prompts.digest, **drawing.identity}

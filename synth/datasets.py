@@ -3,6 +3,7 @@
 The module also draws the parameters of their pictures.
 """
 
+import functools
 import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -32,7 +33,13 @@ class DataSet:
     @property
     def module(self) -> "Family":
         """The family's module, imported at the first use: it compiles kernels."""
-        return cast("Family", importlib.import_module(f"synth.families.{self.family}"))
+        return _module(self.family)
+
+
+@functools.cache
+def _module(family: str) -> "Family":
+    # Even a repeated import takes microseconds, and each picture asks for its family several times.
+    return cast("Family", importlib.import_module(f"synth.families.{family}"))
 
 
 # Differences of the ablations of the seed paper.

@@ -28,8 +28,14 @@ SETTINGS = (
     *("loss.contrastive_group=4", "loss.cong_weight=0"),
     *("run.tick=16", "run.checkpoint=40", "run.samples=80", "run.workers=0"),
 )
+DENOISER = (
+    *("model.resolution=16", "model.itself=8", "model.reads=8", "model.channels=32,48"),
+    *("model.text_width=32", "training.batch=8", "training.warm_up=80", "training.precision=fp32"),
+    *("training.decay_from=200", "training.decay_to=400"),
+    *("run.tick=16", "run.checkpoint=40", "run.samples=480", "run.workers=0"),
+)
 OPTIONS = [part for setting in SETTINGS for part in ("--set", setting)]
-LOSSES = ("g/", "d/", "path/", "r1/")
+LOSSES = ("g/", "d/", "path/", "r1/", "denoise/")
 GAN = Wanted(vectors=("d", "g"))
 PSEUDO = Visit(resolution=16, seed=4, text=Text(), xi=0.25, caption_xi=0.0, wanted=GAN)
 

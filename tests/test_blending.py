@@ -105,15 +105,16 @@ def test_choices_follow_from_seed_index_and_epoch() -> None:
 
 def test_lengths_are_settings_of_one_mechanism() -> None:
     captions, visits = ["short", "long"], blending.chances(0, range(400), 0)
-    shown = {
-        t: [Blend.parse(f"blend:1,{t}").choose(captions, [], c) for c in visits] for t in blending.LENGTHS
-    }
+    stored = ("any", "short", "long")
+    shown = {t: [Blend.parse(f"blend:1,{t}").choose(captions, [], c) for c in visits] for t in stored}
     assert set(shown["short"]) == {"short"} and set(shown["long"]) == {"long"}
     assert 150 < shown["any"].count("long") < 250
     assert shown["any"] == [Blend.parse("blend:1").choose(captions, [], c) for c in visits]
 
 
-@pytest.mark.parametrize("text", ["blend:0.95", "blend:0.8,short", "blend:1,long", "blend:0.9,facts=1..4"])
+@pytest.mark.parametrize(
+    "text", ["blend:0.95", "blend:0.8,short", "blend:1,long", "blend:1,plain", "blend:0.9,facts=1..4"]
+)
 def test_one_caption_of_a_blend_is_parsed(text: str) -> None:
     blend = Blend.parse(text)
     assert f"blend:{blend.share:g}" == text.partition(",")[0]
@@ -161,6 +162,23 @@ def test_texts_on_scenes_state_k_facts() -> None:
         drawn = [Blend(1.0, facts=(2, 5)).text(lambda s=sample: s, [], [], c) for c in chances]  # type: ignore[misc]
         counts = {len(scene_sentences.canonical(scene_sentences.parse(text or ""))) for text in drawn}
         assert counts == {min(k, known) for k in range(2, 6)}
+
+
+def test_plain_texts_name_every_object_of_a_scene() -> None:
+    chances = blending.chances(0, range(40), 0)
+    for _, sample in draw("scenes_flat", None, 0, range(6), size=64):
+        known = scene_facts.scene_facts(sample)
+        named = {(fact.value, fact.subject) for fact in known if fact.type in ("colour", "kind")}
+        drawn = [Blend(1.0, "plain").text(lambda s=sample: s, [], [], c) for c in chances]  # type: ignore[misc]
+        for text in drawn:
+            stated = scene_sentences.parse(text or "")
+            values = [fact.value for fact in stated if fact.type in ("colour", "kind")]
+            assert sorted(map(str, values)) == sorted(str(value) for value, _ in named)
+            assert {(f.type, f.value) for f in stated if f.subject < 0} <= {
+                (f.type, f.value) for f in known if f.subject < 0
+            }
+        assert len(set(drawn)) > 3
+        assert 0.4 < np.mean([" on " in (text or "") for text in drawn]) < 1
 
 
 def test_the_name_of_a_scene_is_that_of_its_main_object() -> None:
@@ -353,7 +371,7 @@ def test_a_run_blends_and_refuses_what_its_vectors_cannot_state(
     request = TrainRequest("tiny-32", (str(undisturbed),), str(tmp_path / "run"), (str(named),), device="cpu")
     request = replace(request, images=16, settings=SETTINGS)
     refused(replace(request, text="blend:0.9,facts=1..3"), "facts= draws sentences of any length")
-    refused(replace(request, text="blend:2"), "give blend:SHARE, blend:SHARE,short")
+    refused(replace(request, text="blend:2"), "give blend:SHARE, or with ,short or ,long")
     assert quiet(replace(request, text="blend:0.9,long")) == 0
     assert runs.describe(tmp_path / "run")["config"]["data"]["text"] == "blend:0.9,long"
 
@@ -371,6 +389,7 @@ def test_a_model_of_words_alone_trains_on_sentences_of_k_facts(
         settings=settings,
     )
     refused(request, "facts= draws sentences of any length, which stored vectors do not have")
+    refused(replace(request, text="blend:1,plain"), "plain draws texts, which stored vectors do not have")
     assert quiet(replace(request, settings=(*settings, "training.drop_vector=1"))) == 0
     vocabulary = runs.describe(tmp_path / "run")["survey"]["words"]
     assert {"a", "contour", "waves"} <= set(vocabulary)

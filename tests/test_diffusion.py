@@ -1,6 +1,11 @@
 import importlib.util
 import itertools
+import json
+import shutil
 import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -10,17 +15,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from train import handover, onnx_file
-from train.config import RunConfig, RunSettings
+from synth.errors import UserError
+from synth.images import codecs
+from train import handover, onnx_file, runs
+from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
-from train.model import CaptionedPicture, Context, Micro, Texts
+from train.model import CaptionedPicture, Context, Known, Micro, Texts
 from train.models import diffusion, formulations, muon, samplers
 from train.models.diffusion import Config, Noise, Options, Sizes, Training
 from train.models.formulations import coefficients, column
 from train.models.unet import Attention
 from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
+from train.runs import Run
 from train.sampling import draw
+from train.sampling.given import Given
 from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -183,6 +192,155 @@ def test_guidance_of_1_is_the_text_and_of_0_is_none(trained: Trainer) -> None:
     assert torch.equal(drawn(trained, texts), drawn(trained, texts))
 
 
+@pytest.fixture(scope="module")
+def run(trained: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a checkpoint at 12 images, and the trained one at 360."""
+    place = tmp_path_factory.mktemp("guided") / "run"
+    with torch.random.fork_rng(devices=[]):
+        first = trainer()
+        first.step(batch())
+    metadata = {"model": "diffusion", "config": to_json(first.config), "survey": SURVEY}
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))
+    for model in (first, trained):
+        model.save(place)
+    return runs.find(place)
+
+
+def sampled(run: Run, *, at: int | None = None, **options: str) -> Tensor:
+    texts, settings = ["a red square", "a blue square"], {"steps": "3", **options}
+    pixels = draw.sample(run, texts, n=1, seed=0, images_seen=at, options=settings)
+    return torch.from_numpy(pixels).int()
+
+
+@pytest.mark.slow
+def test_guidance_of_0_is_the_guide_and_of_1_is_none(run: Run) -> None:
+    first, last = sampled(run, at=12, guidance="1"), sampled(run, guidance="1")
+    assert (first - last).abs().max() > 20
+    assert torch.equal(sampled(run, guidance="1", weak="12"), last)
+    assert (sampled(run, guidance="0", weak="12") - first).abs().max() <= 1
+    assert (sampled(run, guidance="3", base=str(run.path)) - last).abs().max() <= 1
+    assert (sampled(run, guidance="3", weak="12") - last).abs().max() > 5
+
+
+@pytest.mark.slow
+def test_a_base_with_another_vocabulary_tokenises_for_itself(run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(run.path, base)
+    metadata = json.loads((base / "config.json").read_text())
+    metadata["survey"]["words"] = metadata["survey"]["words"][::-1]
+    (base / "config.json").write_text(json.dumps(metadata))
+    texts = draw.texts_of(runs.find(base).load(), ["a red square"], None, "cpu").tokens
+    assert texts is not None and not torch.equal(texts, pictures(1)[1])
+
+    # As its weights are the run's, its words are other colours.
+    other = sampled(runs.find(base), guidance="1")
+    assert (sampled(run, guidance="0", base=str(base)) - other).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_guides_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
+    large = trainer(replace(config(), model=replace(SIZES, resolution=32, reads=(16,), itself=())))
+    metadata = {"model": "diffusion", "config": to_json(large.config), "survey": SURVEY}
+    (tmp_path / "config.json").write_text(
+        json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}})
+    )
+    large.save(tmp_path)
+    refused: list[tuple[dict[str, str], str]] = [
+        ({"weak": "13"}, "has no checkpoint at 13 images; it has 12, 360"),
+        ({"weak": "12", "base": "x"}, "weak and base are two guides; it must be one of them"),
+        ({"base": str(tmp_path / "none")}, "is no run"),
+        ({"base": str(tmp_path)}, "which draws at 32 px; give a run of this run's resolution"),
+    ]
+    for options, sentence in refused:
+        with pytest.raises(UserError, match=sentence):
+            draw.sample(run, ["a red square"], n=1, seed=0, options=options)
+
+
+# Given pictures.
+
+
+def png(place: Path, pixels: np.ndarray) -> str:
+    place.write_bytes(codecs.encode_png(pixels.astype(np.uint8)))
+    return str(place)
+
+
+def noisy(side: int) -> np.ndarray:
+    """Returns a picture of random pixels, so that no two parts are alike."""
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_known_parts_of_a_masked_picture_come_back_unchanged(run: Run, tmp_path: Path, sampler: str) -> None:
+    picture, mask = noisy(16), np.zeros((16, 16, 1))
+    mask[2:9, 5:16] = 255
+    given = Given(png(tmp_path / "picture.png", picture), png(tmp_path / "mask.png", mask))
+    options = {"steps": "4", "sampler": sampler}
+    filled = draw.sample(run, ["a red square"], n=2, seed=0, options=options, given=given).astype(int)
+    kept = mask[..., 0] == 0
+    assert (filled[:, kept] == picture[kept]).all()
+    assert (filled[:, ~kept] != picture[~kept]).mean() > 0.9 and (filled[0] != filled[1]).any()
+
+
+@pytest.mark.slow
+def test_known_parts_have_the_noise_of_every_level(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, options = run.load(), Options(steps=5, guidance=1.0)
+    denoiser, seen = cast(diffusion.Denoiser, loaded.parts[diffusion.DENOISER]), []
+    start, pixels = diffusion.start(loaded.config, range(2), 0), torch.arange(16) % 3 == 0
+    picture = torch.rand(3, 16, 16) * 2 - 1
+    plain = denoiser.denoised
+
+    def denoised(y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        seen.append((y - picture - column(sigma) * start)[..., pixels].abs().max() / sigma[0])
+        return plain(y, sigma, context, present)
+
+    monkeypatch.setattr(denoiser, "denoised", denoised)
+    texts, known = Texts(tokens=pictures(2)[1]), Known(picture, pixels.expand(16, 16))
+    with torch.no_grad():
+        diffusion.complete(loaded.parts, start, texts, known, options, CONTEXT)
+    assert len(seen) == 9 and max(seen) < 1e-3
+
+
+@pytest.mark.slow
+def test_an_enlarged_picture_keeps_its_means(run: Run, tmp_path: Path) -> None:
+    small = np.stack([np.full((4, 4), 220), np.full((4, 4), 30), noisy(4)[..., 0] // 4], axis=2)
+    given = Given(png(tmp_path / "small.png", small))
+    large = draw.sample(run, ["a red square"], n=2, seed=0, options={"steps": "4"}, given=given).astype(int)
+    means = large.reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
+    assert np.abs(means - small).max() <= 0.75
+    assert large[0].std(axis=(0, 1)).min() > 1 and (large[0] != large[1]).any()
+
+
+@pytest.mark.slow
+def test_a_picture_comes_back_from_its_noise(run: Run, tmp_path: Path) -> None:
+    given = Given(png(tmp_path / "red.png", np.full((16, 16, 3), (230, 25, 25))), text="a red square")
+    settings, texts = {"steps": "36", "guidance": "1"}, ["a red square", "a blue square"]
+    red, blue = draw.sample(run, texts, n=1, seed=0, options=settings, given=given).astype(int)
+    assert np.abs(red - (230, 25, 25)).max() <= 3
+    assert blue.mean(axis=(0, 1)).argmax() == 2
+
+
+@pytest.mark.slow
+def test_given_pictures_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
+    large, small, odd = (png(tmp_path / f"{side}.png", noisy(side)) for side in (16, 8, 5))
+    (tmp_path / "text.png").write_text("no picture")
+    refused = {
+        Given(odd): "has 5 x 5 pixels; give a square one with a side of 1, 2, 4, 8 to enlarge it, or",
+        Given(large): "has 16 x 16 pixels; give a square one",
+        Given(large, small): "--mask .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(small, large): "--picture .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(small, text="a red square"): "--picture .*8.png has 8 x 8 pixels; give one of 16 x 16",
+        Given(str(tmp_path / "none.png")): "none.png, which is no file; give a picture file",
+        Given(str(tmp_path / "text.png")): "not a readable picture: its format is unknown; give a PNG",
+    }
+    for given, sentence in refused.items():
+        with pytest.raises(UserError, match=sentence):
+            draw.sample(run, ["a red square"], n=1, seed=0, given=given)
+    with pytest.raises(UserError, match="--mask and --picture-text are two uses of --picture"):
+        Given(large, small, "a red square")
+
+
 # Training.
 
 
@@ -259,6 +417,43 @@ def test_micro_batches_change_nothing() -> None:
     )
     # Muon's bfloat16 products round.
     assert all(torch.allclose(a, b, atol=2e-3) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_two_ranks_take_the_step_of_one(trained: Trainer) -> None:
+    barrier = threading.Barrier(2, timeout=60)
+    gradients: dict[tuple[int, int], list[Tensor]] = {}
+
+    class Recorded(Ranks):
+        def average(self, tensors: Sequence[Tensor]) -> None:
+            gradients[self.rank, self.count] = [tensor.clone() for tensor in tensors]
+            if self.count == 2:
+                barrier.wait()
+                for tensor, one, other in zip(tensors, gradients[0, 2], gradients[1, 2], strict=True):
+                    tensor.copy_((one + other) / 2)
+
+    def step(model: Trainer) -> Trainer:
+        count, whole = 12 // model.ranks.count, batch()
+        rows = slice(count * model.ranks.rank, count * (model.ranks.rank + 1))
+        assert whole.tokens is not None
+        model.step(Batch(whole.pictures[rows], {"text": whole.vectors["text"][rows]}, whole.tokens[rows]))
+        return model
+
+    # A new network's output is zero, and so are most of its gradients.
+    run_config = RunConfig("diffusion", config(), run=RunSettings())
+    ranks = [Recorded(0, 1), Recorded(0, 2), Recorded(1, 2)]
+    models = [Trainer(run_config, CONTEXT, each) for each in ranks]
+    for model in models:
+        model.parts[diffusion.DENOISER].load_state_dict(trained.parts[diffusion.DENOISER].state_dict())
+    with ThreadPoolExecutor(2) as pool:
+        _, *halves = step(models[0]), *pool.map(step, models[1:])
+
+    # Their mean gradient is that of one rank, and both take the same step.
+    pairs = zip(gradients[0, 1], gradients[0, 2], gradients[1, 2], strict=True)
+    assert all((((b + c) / 2 - a).norm() <= 1e-4 * a.norm() + 1e-9) for a, b, c in pairs)
+    assert gradients[0, 1][0].norm() > 1e-6
+    states = [model.parts[diffusion.DENOISER].state_dict() for model in halves]
+    assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
 
 
 def test_rates_rise_and_fall_with_images_seen() -> None:

@@ -300,7 +300,8 @@ def test_texts_are_encoded_here_where_there_are_no_tables(
         figures[0]["captions"] == "the first caption of each picture, encoded here" and figures[0]["formula"]
     )
     prompted = prompts.of_texts(ShardSet(str(undisturbed)), load(find(str(tiny_encoder))), 3)
-    assert len(prompted.texts) == 3 and np.allclose(np.linalg.norm(prompted.vectors, axis=1), 1, atol=1e-5)
+    assert len(prompted.texts) == 3 and prompted.vectors is not None
+    assert np.allclose(np.linalg.norm(prompted.vectors, axis=1), 1, atol=1e-5)
 
 
 def test_a_curve_has_every_checkpoint_with_last_and_best(

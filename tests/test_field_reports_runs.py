@@ -268,7 +268,7 @@ def test_only_samples_that_are_shown_need_a_caption(captioned_in_part: tuple[str
 
     def shows(seed: int) -> bool:
         source = stream(*captioned_in_part, replace(PSEUDO, seed=seed), fraction=0.5)
-        return 7 in {place.row for place in source.order.places(0, source.order.samples)}
+        return 7 in {place.row for place in source.order.places(0, source.order.samples or 0)}
 
     assert [refused_at(seed) for seed in range(8)] == [shows(seed) for seed in range(8)]
     assert len({shows(seed) for seed in range(8)}) == 2
@@ -373,7 +373,7 @@ def trained(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPat
 def _write_log(run: Path, out: Path) -> None:
     source = log.Log.__new__(log.Log)
     source._run, source._device, source._last = out, "cpu", 0
-    event = Tick(16, {"x" * 6000: 1.0}, 1.0, 0.0, 0)
+    event = Tick(16, {"x" * 6000: 1.0}, 1.0, 1.0, 0.0, 0)
     source.record(event, SimpleNamespace())  # type: ignore[arg-type]
 
 

@@ -156,7 +156,11 @@ def test_samples_come_from_the_checkpoint_that_is_asked_for(trained: Path) -> No
         (["--truncation"], "--truncation has no value; write --truncation VALUE"),
         (["--out", "grid.jpg"], "--out is grid.jpg; it must end in .png"),
         (["--encoder", "nano"], "the encoder nano has other weights than the one of"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "mps"], "unknown device 'mps'; known are auto, cpu and cuda"),
+        (["--picture", "x"], "is a run of stylegan2, which does not draw around a picture; leave --picture"),
+        (["--picture", "x", "--picture-text", "a"], "which does not draw from the noise of a picture"),
+        (["--mask", "x"], "--mask and --picture-text are parts of a picture; give --picture FILE too"),
+        (["--picture", "x", "--picture-text", "a", "--n", "2"], "gives one picture of each text"),
     ],
 )
 def test_samples_that_cannot_be_drawn_are_refused(

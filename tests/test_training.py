@@ -14,36 +14,29 @@ import pytest
 import torch
 
 from tests.kit import children, start
-from tests.kit_train import OPTIONS, SETTINGS, losses, quiet, stream, weights
+from tests.kit_train import DENOISER, SETTINGS, losses, quiet, stream, weights
 from train import log, runs
 from train.start import TrainRequest
 
 pytestmark = pytest.mark.slow
 
 IMAGES = 480
+GAN, DIFFUSION = "tiny-32", "diffusion-32"
+PRESETS = {GAN: SETTINGS, DIFFUSION: DENOISER}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def command(ranks: int, shards: object, captions: object, out: object, *options: str) -> list[str]:
-    run = [
-        "-m",
-        "train",
-        "pretrain",
-        "tiny-32",
-        "--on",
-        str(shards),
-        "--captions",
-        str(captions),
-        "--out",
-        str(out),
-    ]
+def command(
+    ranks: int, shards: object, captions: object, out: object, *options: str, preset: str = GAN
+) -> list[str]:
+    run = ["-m", "train", "pretrain", preset, "--on", str(shards), "--captions", str(captions)]
+    settings = [part for setting in PRESETS[preset] for part in ("--set", setting)]
     return [
         sys.executable,
         *(TORCHRUN if ranks == 2 else []),
         *run,
-        "--images",
-        str(IMAGES),
-        *OPTIONS,
+        *("--out", str(out), "--images", str(IMAGES)),
+        *settings,
         *options,
     ]
 
@@ -93,26 +86,30 @@ def kill_a_rank(process: subprocess.Popen[str]) -> None:
     os.kill(ranks[-1], signal.SIGKILL)
 
 
+@pytest.fixture(scope="module", params=[GAN, pytest.param(DIFFUSION, marks=pytest.mark.soak)])
+def preset(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def expected(undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def expected(
+    preset: str, undisturbed: Path, captioned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """An undisturbed run by one rank, in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("expected") / "run"
-    quiet(
-        TrainRequest(
-            "tiny-32", (str(undisturbed),), str(run), (str(captioned),), images=IMAGES, settings=SETTINGS
-        )
-    )
+    shards, tables, settings = (str(undisturbed),), (str(captioned),), PRESETS[preset]
+    quiet(TrainRequest(preset, shards, str(run), tables, images=IMAGES, settings=settings))
     torch.set_num_threads(threads)
     return run
 
 
 def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
-    undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
+    preset: str, undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
 ) -> None:
     out, chance = tmp_path / "run", random.Random(1)
-    words = command(1, undisturbed, captioned, out, "--set", "run.workers=1")
+    words = command(1, undisturbed, captioned, out, "--set", "run.workers=1", preset=preset)
     for action, code in ((kill_all, -9), (signalled(signal.SIGINT), 130)):
         ended, errors = disturb(words, out, images_logged(out) + chance.randrange(20, 120), action)
         assert ended == code, errors
@@ -124,13 +121,13 @@ def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
 
 
 def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(
-    undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
+    preset: str, undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
 ) -> None:
-    finish(command(2, undisturbed, captioned, tmp_path / "quiet"))
+    finish(command(2, undisturbed, captioned, tmp_path / "quiet", preset=preset))
     for ours, alone in list(zip(losses(tmp_path / "quiet"), losses(expected), strict=True))[:3]:
         assert ours == pytest.approx(alone, rel=1e-4)  # two ranks and one are the same but for rounding
     out, chance = tmp_path / "run", random.Random(2)
-    words = command(2, undisturbed, captioned, out)
+    words = command(2, undisturbed, captioned, out, preset=preset)
     for action in (signalled(signal.SIGTERM), kill_a_rank):
         ended, errors = disturb(words, out, images_logged(out) + chance.randrange(20, 120), action)
         assert ended, errors

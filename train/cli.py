@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -13,6 +13,7 @@ from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
 
 if TYPE_CHECKING:
+    from train import prove as prove_events
     from train import runs
     from train.start import TrainRequest
 
@@ -24,6 +25,10 @@ On = Annotated[
     options.place(
         "--on", "SET", "A finished set: name, folder or URL; may be repeated, and all are read as one."
     ),
+]
+Live = Annotated[
+    list[str],
+    options.text("--live", "NAME", "A data set to draw while training, without shards; may be repeated."),
 ]
 Captions = Annotated[
     list[str],
@@ -85,7 +90,8 @@ def main() -> None:
 )
 def pretrain(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")] = "paper-256",
-    on: On = USUAL,
+    on: On = EMPTY,
+    live: Live = EMPTY,
     captions: Captions = EMPTY,
     latents: Latents = EMPTY,
     out: Annotated[str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
@@ -97,22 +103,27 @@ def pretrain(
     settings: Settings = EMPTY,
     dry_run: DryRun = False,
 ) -> None:
-    """Trains a preset on sets of shards and their captions, or resumes the run in --out."""
+    """Trains a preset on sets of shards and their captions, or resumes the run in --out.
+
+    Without --on and --live it takes the shards of visual_atoms. Settings of one set are --set
+    live.NAME.KEY=VALUE and --set on.NAME.share=SHARE."""
     from synth.sets import places
     from train.start import TrainRequest
 
+    on = on or ([] if live else USUAL)
     request = TrainRequest(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
         latents=tuple(latents),
-        out=out or f"runs/{_names(on)}-{preset}",
+        out=out or f"runs/{_names([*live, *on])}-{preset}",
         images=images,
         precision=precision,
         text=text,
         encoder=encoder,
         device=device,
         settings=tuple(settings),
+        live=tuple(live),
     )
     _train(request, dry_run)
 
@@ -227,10 +238,29 @@ def latents(
 def sample(
     run: Run,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
-    n: Annotated[int, options.integer("--n", "Pictures of each text, 1 to 1024.", least=1, most=1024)] = 16,
+    n: Annotated[
+        int | None,
+        options.integer(
+            "--n",
+            "Pictures of each text, 1 to 1024.  [default: 16; with --picture-text, 1]",
+            least=1,
+            most=1024,
+        ),
+    ] = None,
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
     seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
     images_seen: ImagesSeen = None,
+    picture: Annotated[
+        str | None, options.place("--picture", "FILE", "A picture to draw around, or a small one to enlarge.")
+    ] = None,
+    mask: Annotated[
+        str | None,
+        options.place("--mask", "FILE", "Draw the white parts of this mask, and keep the rest of --picture."),
+    ] = None,
+    picture_text: Annotated[
+        str | None,
+        options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
+    ] = None,
     upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
@@ -245,12 +275,17 @@ def sample(
     if not out.endswith(".png"):
         raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = _split(texts)
+    if picture is None and (mask or picture_text):
+        raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
+    if picture_text and n not in (None, 1):
+        raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
+    n = n or (1 if picture_text else 16)
     from pathlib import Path
 
     from caption import encoders
     from synth.sets.storage import Folder
     from train import runs
-    from train.sampling import draw, grid
+    from train.sampling import draw, given, grid
 
     Folder(str(Path(out).parent)).require_writable()
     source = runs.find(run)
@@ -266,6 +301,7 @@ def sample(
         images_seen=images_seen,
         encoder=encoder,
         options=drawing_options,
+        given=given.Given(picture, mask, picture_text) if picture else None,
         device=encoders.choose_device(device),
     )
     grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
@@ -290,6 +326,30 @@ def _upsampled(
     for prompt, text in zip(prompts, full, strict=True):
         console.note(f"{prompt!r} becomes {text!r}")
     return full
+
+
+@app.command(epilog=console.epilog("python -m train prove runs/visual_atoms-tiny-32"))
+def prove(
+    run: Run,
+    images_seen: ImagesSeen = None,
+    out: Annotated[
+        str | None, options.place("--out", "DIR", "The replay, a new run.  [default: runs/NAME-proof]")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Trains a run again from its config, and compares the sha256 of every file of weights.
+
+    Exits with code 1 at a difference. Run it again to resume it."""
+    from train import prove as proving
+
+    proof = proving.prepare(run, images_seen, out, device)
+    outcome = _watched(proving.prove(proof))
+    if outcome:
+        row = {"run": run, "replay": proof.request.out, "images_seen": outcome.images_seen}
+        console.show({**row, "files": outcome.files, "equal": not outcome.difference})
+        if outcome.difference:
+            console.note(f"the first difference: {outcome.difference}")
+            sys.exit(1)
 
 
 @app.command(epilog=console.epilog("python -m train export runs/tiny --out for-others --onnx"))
@@ -379,8 +439,6 @@ def _end_at_once(code: int) -> NoReturn:
 
 
 def _train(request: "TrainRequest", dry_run: bool) -> None:
-    from contextlib import closing
-
     from train import start
 
     if dry_run:
@@ -389,9 +447,22 @@ def _train(request: "TrainRequest", dry_run: bool) -> None:
         for row in estimate.estimate(request):
             console.show(row)
         return
-    with console.Bar("images") as bar, closing(start.train(request)) as events:
+    _watched(start.train(request))
+
+
+def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared | None":
+    """Shows the events of training, and exits if a signal ends it. Returns the outcome of a proof."""
+    from contextlib import closing
+
+    from train import start
+    from train.prove import Compared
+
+    outcome = None
+    with console.Bar("images") as bar, closing(events):
         for event in events:
             match event:
+                case Compared():
+                    outcome = event
                 case start.Started(images, images_seen):
                     bar.start(images)
                     bar.advance(images_seen)
@@ -401,6 +472,7 @@ def _train(request: "TrainRequest", dry_run: bool) -> None:
                     console.note(text)
                 case start.Ended(signal) if signal:
                     sys.exit(128 + signal)
+    return outcome
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

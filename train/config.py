@@ -35,6 +35,7 @@ ADDED: dict[str, Any] = {
     "diffusion model.latents": "",
     "diffusion model.factor": 1,
     "diffusion model.planes": 3,
+    "diffusion model.blocks": 1,
     "loop data.mirror": False,
 }
 

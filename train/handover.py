@@ -19,7 +19,7 @@ from train.bundle import Name
 from train.model import Loaded
 from train.runs import Run
 from train.sampling import draw, grid
-from train.stream import captioned_sets
+from train.stream import captioned_sets, live
 from train.stream.captioned_sets import CaptionedSet
 
 _TOKENISER = "tokeniser"  # of models that read words
@@ -54,7 +54,7 @@ def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Dra
 class _Prompts(NamedTuple):
     """The texts of the sample grid."""
 
-    vectors: np.ndarray  # float32 (N, D)
+    vectors: np.ndarray | None  # float32 (N, D); None: the model draws from words
     captions: list[str]
 
 
@@ -117,14 +117,18 @@ def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bo
 
 
 def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
-    """Returns the texts of the sample grid: those of the run's tables, else some prompts.
+    """Returns the texts of the sample grid: those of the run's tables or live sets, else some prompts.
 
-    Returns None if the tables have moved and the encoder is missing."""
+    Returns None if the model needs vectors, the tables have moved and the encoder is missing."""
     # Tables, if they are as the run saw them.
     sets = _sets(run)
     if sets:
         stored, captions = captioned_sets.stored_texts(sets, _PICTURES)
         return _Prompts(stored, captions)
+
+    # Words alone.
+    if "vectors" not in draw.reads(run.model, {}):
+        return _Prompts(None, _first_words(run) or _repeated())
 
     # Prompts.
     try:
@@ -133,9 +137,21 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         if encoder:
             raise
         return None
-    repeats = _PICTURES // len(_PROMPTS)
-    captions = [prompt for prompt in _PROMPTS for _ in range(repeats)]
-    return _Prompts(vectors.repeat(repeats, axis=0), captions)
+    return _Prompts(vectors.repeat(_PICTURES // len(_PROMPTS), axis=0), _repeated())
+
+
+def _first_words(run: Run) -> list[str]:
+    """Returns texts of the run's live sets, or nothing if this checkout draws other pictures."""
+    try:
+        drawn = live.recorded(run.metadata["shards"]).sets
+    except UserError:
+        return []
+    return captioned_sets.first_texts([], drawn, run.config.groups.model.resolution, _PICTURES)
+
+
+def _repeated() -> list[str]:
+    """Returns the prompts, each several times."""
+    return [prompt for prompt in _PROMPTS for _ in range(_PICTURES // len(_PROMPTS))]
 
 
 def _sets(run: Run) -> list[CaptionedSet]:
@@ -158,7 +174,8 @@ def _sets(run: Run) -> list[CaptionedSet]:
 def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
     """Returns pictures of the texts as a PNG."""
     data = io.BytesIO()
-    texts = draw.texts_of(loaded, prompts.captions, torch.from_numpy(prompts.vectors), "cpu")
+    vectors = None if prompts.vectors is None else torch.from_numpy(prompts.vectors)
+    texts = draw.texts_of(loaded, prompts.captions, vectors, "cpu")
     pictures = draw.pictures(draw.drawing(loaded, texts, seed=0))
     grid.captioned(pictures, prompts.captions).save(data, "PNG")
     return data.getvalue()

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,21 +25,21 @@ from train.loop import Grid, Tick, Trainer
 from train.model import find
 from train.runs import CONFIG
 from train.sampling import draw, grid
-from train.stream import captioned_sets
-from train.stream.captioned_sets import CaptionedSet
 
 LOG, SAMPLES = "log.jsonl", "samples"
 
-_GRID = 16  # pictures of a sample grid
+GRID = 16  # pictures of a sample grid
 _VERSIONED = ("torch", "open_clip_torch", "numpy", "safetensors")
 
 Json = dict[str, Any]
 
 
 class Log:
-    """The log of a run from `images_seen` on."""
+    """The log of a run from `images_seen` on. Its grids show `texts`, with their vectors if there are any."""
 
-    def __init__(self, run: Path, images_seen: int, sets: tuple[CaptionedSet, ...], device: str) -> None:
+    def __init__(
+        self, run: Path, images_seen: int, texts: Sequence[str], vectors: torch.Tensor | None, device: str
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._run, self._device, self._last = run, device, images_seen
@@ -47,13 +47,7 @@ class Log:
         first = images_seen + 1 if images_seen else 0
         with plain_errors(str(run)):
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first)
-
-        # Texts of the sample grids.
-        self._vectors: torch.Tensor | None = None
-        self._captions: list[str] = []
-        if sets[0].captions:
-            vectors, self._captions = captioned_sets.stored_texts(sets, _GRID)
-            self._vectors = torch.from_numpy(vectors)
+        self._captions, self._vectors = texts, vectors
 
     def record(self, event: Tick | Grid, trainer: Trainer) -> str:
         """Records an event. Returns a line for a person, empty after a grid.
@@ -73,6 +67,7 @@ class Log:
             "images_seen": tick.images_seen,
             **{name: round(mean, 6) if math.isfinite(mean) else None for name, mean in tick.losses.items()},
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
+            "cpu_seconds": round(tick.cpu_seconds, 3),
             "waited": round(tick.waited / tick.seconds, 4),
             "memory_mb": _memory(self._device),
             "skipped": tick.skipped,
@@ -92,11 +87,13 @@ class Log:
         return f"{tick.images_seen:>11,} images  {row['seconds_per_kimg']:.1f} s/kimg  {losses}"
 
     def _grid(self, trainer: Trainer) -> None:
-        """Writes a grid of pictures of the first stored captions, if the model draws pictures.
+        """Writes a grid of pictures of the texts, if the model draws pictures of texts in that form.
 
         TensorBoard shows the pixels of the PNG."""
         model = trainer.loaded()
-        if self._vectors is None or not hasattr(find(model.name), "draw"):
+        if not self._captions or not hasattr(find(model.name), "draw"):
+            return
+        if self._vectors is None and "vectors" in draw.reads(model.name, {}):
             return
         texts = draw.texts_of(model, self._captions, self._vectors, self._device)
         pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))
@@ -113,10 +110,11 @@ class Log:
             self._writer.close()
 
 
-def write_config(run: Path, metadata: Json) -> None:
-    """Writes config.json unless the run already has one."""
+def write_config(run: Path, metadata: Json, machine: Json) -> None:
+    """Writes config.json, with a description of the machine, unless the run already has one."""
     if not (run / CONFIG).exists():
-        text = json.dumps({**metadata, "made_by": _made_by()}, indent=1) + "\n"
+        made_by = {**_made_by(), "machine": machine}
+        text = json.dumps({**metadata, "made_by": made_by}, indent=1) + "\n"
         Folder(str(run)).write(CONFIG, text.encode())
 
 
@@ -136,14 +134,20 @@ def require_same(run: Path, metadata: Json) -> None:
         )
 
     # Other settings or inputs.
-    changes = config.differences(config.with_added(existing.metadata["config"], name), metadata["config"])
-    for kind in ("shards", "captions", "latents", "encoder", "from"):
-        old, new = (str((m.get(kind) or {}).get("digest")) for m in (existing.metadata, metadata))
-        if old != new:
-            changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")
-    if changes:
+    if changes := differences(existing.metadata, metadata):
         advice = "give another --out, or the same settings as before"
         raise UserError(f"{run} holds another run: {'; '.join(changes)}; {advice}")
+
+
+def differences(there: Json, here: Json) -> list[str]:
+    """Returns a sentence for each setting or input that differs between the config.json of two runs of a
+    model, except settings of `run`."""
+    changes = config.differences(config.with_added(there["config"], here["model"]), here["config"])
+    for kind in ("shards", "captions", "latents", "encoder", "from"):
+        old, new = (str((m.get(kind) or {}).get("digest")) for m in (there, here))
+        if old != new:
+            changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")
+    return changes
 
 
 def cut_back(run: Path, images_seen: int) -> None:

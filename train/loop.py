@@ -46,6 +46,7 @@ class Tick(NamedTuple):
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
+    cpu_seconds: float  # of this process and its threads, without reader processes
     waited: float  # the part of these seconds that the loop waited for data
     skipped: int  # phases without finite gradients, of the whole run
 
@@ -98,7 +99,8 @@ class Trainer:
 
         Raises UserError if a batch fails, a file cannot be written, or gradients stay non-finite. Writes a
         checkpoint first."""
-        run, waited, begun = self.config.run, 0.0, time.perf_counter()
+        run, waited = self.config.run, 0.0
+        begun, cpu = time.perf_counter(), time.process_time()
         with self._signals():
             while self.images_seen < run.images:
                 # Batch.
@@ -117,9 +119,10 @@ class Trainer:
 
                 # Log, grid and checkpoint, if due.
                 if self._reached(run.tick):
-                    means, seconds = self._means(), time.perf_counter() - begun
-                    yield Tick(self.images_seen, means, seconds, waited, self.skipped)
-                    waited, begun = 0.0, time.perf_counter()
+                    means = self._means()
+                    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+                    yield Tick(self.images_seen, means, seconds, cpu_seconds, waited, self.skipped)
+                    waited, begun, cpu = 0.0, time.perf_counter(), time.process_time()
                 if self._reached(run.samples):
                     yield Grid(self.images_seen)
                 if self._reached(run.checkpoint):

@@ -22,7 +22,24 @@ and, if it draws pictures from texts,
     start(config, numbers, seed)  -> Tensor: the noise of the pictures with these numbers. Row i depends on
                                   numbers[i] and the seed alone, and is equal on every device
     draw(parts, start, texts, options, context)
-                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts
+                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts.
+                                  Context.load and Context.earlier open the models that options name
+
+and, if it draws around known parts of a picture,
+
+    complete(parts, start, texts, known, options, context)
+                                  -> Tensor (N, 3, R, R) as of `draw`, with the Known parts in it
+
+and, if it turns pictures back into the noise that draws them,
+
+    invert(parts, pictures, texts, options, context)
+                                  -> Tensor like that of `start`: the noise from which `draw` with these texts
+                                  and options gives the pictures (N, 3, R, R) in -1..1
+
+and, if it draws by denoising,
+
+    denoiser(parts, texts, options, context)
+                                  -> Callable: noised pictures (N, 3, R, R) and sigma -> denoised ones
 
 and, if it reads the words of texts,
 
@@ -50,7 +67,7 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -214,13 +231,22 @@ class Texts:
 
     vectors: Tensor | None = None  # (N, D), unit length
     tokens: Tensor | None = None  # int64 (N, T), 0 behind the end
+    captions: tuple[str, ...] | None = None  # N texts, for models that have other tokens
 
     def __len__(self) -> int:
         return len(self._form)
 
-    def __getitem__(self, rows: slice) -> "Texts":
-        forms = (self.vectors, self.tokens)
-        return Texts(*(form if form is None else form[rows] for form in forms))
+    def __getitem__(self, rows: slice | list[int]) -> "Texts":
+        vectors, tokens = (None if form is None else form[rows] for form in (self.vectors, self.tokens))
+        captions = self.captions
+        if captions is not None:
+            captions = captions[rows] if isinstance(rows, slice) else tuple(captions[i] for i in rows)
+        return Texts(vectors, tokens, captions)
+
+    def rolled(self, *forms: str) -> "Texts":
+        """Returns these texts with some forms changed round: each row has the form of the row before it."""
+        rows = {name: getattr(self, name) for name in forms}
+        return replace(self, **{name: row.roll(1, 0) for name, row in rows.items() if row is not None})
 
     @property
     def device(self) -> torch.device:
@@ -232,6 +258,44 @@ class Texts:
         form = self.vectors if self.vectors is not None else self.tokens
         assert form is not None
         return form
+
+
+@dataclass(frozen=True)
+class Known:
+    """Known parts of pictures: some pixels, or the means of square blocks."""
+
+    picture: Tensor  # (3, S, S) in -1..1
+    # bool (S, S), the known pixels. None: picture holds the means of S x S blocks.
+    pixels: Tensor | None = None
+
+    def restored(self, pictures: Tensor) -> Tensor:
+        """Returns pictures (N, 3, R, R) with the known parts put back.
+
+        R is S, or a multiple of S if the means of blocks are known."""
+        if self.pixels is not None:
+            return torch.where(self.pixels, self.picture, pictures)
+        side = pictures.shape[-1] // self.picture.shape[-1]
+        return pictures + _spread(self.picture - nn.functional.avg_pool2d(pictures, side), side)
+
+    def within(self, pictures: Tensor) -> Tensor:
+        """Returns pictures (N, 3, R, R) in -1..1, with the known parts put back."""
+        # Cutting values off moves the means of blocks.
+        for _ in range(4):
+            pictures = self.restored(pictures.clamp(-1, 1))
+        if self.pixels is not None:
+            return pictures
+
+        # A block with values beyond the ends still loses contrast until all fit.
+        side = pictures.shape[-1] // self.picture.shape[-1]
+        means = _spread(self.picture, side)
+        used = torch.maximum((pictures - means) / (1 - means), (means - pictures) / (1 + means))
+        most = nn.functional.max_pool2d(used.nan_to_num(0), side).clamp(min=1)
+        return torch.lerp(means.expand_as(pictures), pictures, _spread(1 / most, side))
+
+
+def _spread(values: Tensor, side: int) -> Tensor:
+    """Returns values (..., S, S) as blocks: (..., S side, S side)."""
+    return values.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
 
 
 class OnnxCall(NamedTuple):
@@ -264,6 +328,7 @@ class Context:
     survey: Json = field(default_factory=dict)
     encoder: PictureEncoder | None = None
     load: Callable[[str], Loaded] | None = None  # opens another RUN: the base of an inversion, an autoencoder
+    earlier: Callable[[int], Loaded] | None = None  # opens this run's checkpoint at these images, for drawing
     # Returns the rows of all ranks in the order of sample numbers, with gradient.
     gather: Callable[[Tensor], Tensor] = lambda rows: rows
 

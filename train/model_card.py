@@ -8,6 +8,7 @@ from train.checkpoint import COMMITTED, part_file
 from train.loop import parameters
 from train.model import Loaded
 from train.runs import CONFIG, Run
+from train.sampling import draw
 
 MODEL, ONNX, SAMPLES, CARD, ENCODER = "model.py", "model.onnx", "samples.png", "README.md", "encoder"
 
@@ -87,7 +88,9 @@ def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -
 def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     """Returns the section about drawing."""
     encoder = run.metadata["encoder"]
-    sentence = _EMBED if shipped else "The run names no encoder of its texts."
+    words = "vectors" not in draw.reads(run.model, {})
+    sentence = "It reads words alone." if words else "The run names no encoder of its texts."
+    sentence = _EMBED if shipped else sentence
     if encoder and not shipped:
         digest = f"Its weights have the sha256\n`{encoder['digest']}`."
         sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
@@ -111,10 +114,12 @@ def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:
 
 def _data(rows: list[Json], licence: str) -> str:
     """Returns the section about the data and the licence."""
-    table = "\n".join(
-        f"| {row['name']} | {row['licence']} | {'`' + row['digest'] + '`' if row['digest'] else 'unknown'} |"
-        for row in rows
-    )
-    head = "## Data and licence\n\n| data | licence | digest of the manifest |\n| --- | --- | --- |"
+    lines = []
+    for row in rows:
+        name = f"{row['name']}: {row['read']}" if "read" in row else row["name"]
+        digest = f"`{row['digest']}`" if row["digest"] else "unknown"
+        lines.append(f"| {name} | {row['licence']} | {digest} |")
+    table = "\n".join(lines)
+    head = "## Data and licence\n\n| data | licence | digest |\n| --- | --- | --- |"
     terms = licence if " " in licence else f"The licence of the weights is {licence}."
     return f"{head}\n{table}\n\n{terms} model.py is Apache-2.0."

@@ -1,7 +1,9 @@
 """The data that a run saw, with their licences: its sets, and those of the run that it started from."""
 
+import json
 from typing import Any
 
+from synth import datasets, settings
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from train import checkpoint, runs
@@ -18,7 +20,7 @@ Json = dict[str, Any]
 
 
 def data_of(run: Run) -> list[Json]:
-    """Returns a row for each set: name, digest of its manifest, licence.
+    """Returns a row for each set: name, digest of its manifest, licence, and for mixtures how it was read.
 
     A set that has moved or changed has an unknown licence. An export keeps its rows in config.json."""
     # Exports and imports.
@@ -32,7 +34,7 @@ def data_of(run: Run) -> list[Json]:
     # Sets of this run, and of the run before.
     shards = metadata["shards"]
     rows = [
-        {"name": row["dataset"], "digest": row["digest"], "licence": _licence(row)}
+        {"name": row["dataset"], "digest": row["digest"], "licence": _licence(row), **_reading(row)}
         for row in shards.get("sets", [shards])
     ]
     if metadata["from"]:
@@ -48,8 +50,29 @@ def licence_of(rows: list[Json]) -> str:
     return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
 
 
+def _reading(row: Json) -> Json:
+    """Returns the entry `read`: how a run with live sets read this set. Empty for other runs."""
+    parts = [f"share {row['share']:.4g}"] if "share" in row else []
+    if drawn := row.get("live"):
+        dataset = datasets.get(drawn["dataset"])
+        usual = json.loads(settings.canonical(dataset.module.Config(**dataset.config)))
+        changes = [f"{key}={_written(v)}" for key, v in drawn["config"].items() if usual.get(key) != v]
+        count = f"{drawn['pictures']:,} pictures" if drawn["pictures"] else "a new picture at every visit"
+        size = f"{drawn['size']} pixels a side"
+        parts = ["drawn while training", *parts, count, f"seed {drawn['seed']}", size, *changes]
+    return {"read": ", ".join(parts)} if parts else {}
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _licence(row: Json) -> str:
-    """Returns the licence in the manifest of a set, or `unknown` if the set is not as the run saw it."""
+    """Returns the licence in the manifest of a set, or `unknown` if the set is not as the run saw it.
+
+    Live sets are drawn by exnihilo's own laws."""
+    if "live" in row:
+        return _CC0
     try:
         shards = ShardSet(row["url"])
     except UserError:

@@ -1,10 +1,11 @@
 """The start of a run: finds and checks its inputs, then runs the loop."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +16,20 @@ from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import autoencoders, checkpoint, config, log, model, presets, runs
+from train import autoencoders, checkpoint, config, log, machine, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
-from train.log import Log
+from train.log import GRID, Log
 from train.loop import Grid, Step, Tick, Trainer
-from train.model import PRECISIONS, Context, Wanted
-from train.stream import captioned_sets
+from train.model import PRECISIONS, CaptionedPicture, Context, Wanted
+from train.stream import captioned_sets, live, mixture
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.latent_tables import LatentSet, deviation
 from train.stream.stream import Stream, Text, Visit
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
+_SURVEYED = 4096  # samples of a mixture with live sets
 
 Json = dict[str, Any]
 
@@ -50,6 +52,10 @@ class TrainRequest:
     source: str | None = None  # the run with the first weights: fine-tuning
     fraction: float | None = None
     latents: tuple[str, ...] = ()  # of each set; empty: those under data/latents
+    live: tuple[str, ...] = ()  # data sets that are drawn while training
+    replayed: runs.Run | None = (
+        None  # the run with the config and the live sets, in place of preset and options
+    )
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Prepared:
 
     config: RunConfig
     sets: tuple[CaptionedSet, ...]
+    live: live.Requested
     encoder: encoders.Encoder | None
     source: Path | None  # checkpoint with the first weights
     metadata: Json  # the content of config.json
@@ -73,14 +80,44 @@ class Prepared:
         seed, side = groups.training.seed, groups.model.resolution
         visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
         cache = Cache(_fetched_files())
-        return Stream(self.sets, visit, cache=cache, fraction=data.fraction, latents=self.latents)
+        live_sets, shares = self.live
+        return Stream(
+            self.sets,
+            visit,
+            cache=cache,
+            fraction=data.fraction,
+            latents=self.latents,
+            live=live_sets,
+            shares=shares,
+        )
+
+    def samples(self) -> Iterator[CaptionedPicture]:
+        """Yields samples for a survey: those of the stored sets, or some of a mixture with live sets."""
+        side, text = self.config.groups.model.resolution, Text.parse(self.config.data.text)
+        stored = [captioned_sets.samples([each], side, text.required_columns) for each in self.sets]
+        if not self.live.sets:
+            return chain.from_iterable(stored)
+        drawn = [each.samples(side, text.of_formula) for each in self.live.sets]
+        return mixture.interleaved([*drawn, *stored], self.live.shares, _SURVEYED)
+
+    def grid_texts(self) -> tuple[list[str], torch.Tensor | None]:
+        """Returns the texts of the sample grids, from all sets in turn, and their stored vectors if all sets
+        have some."""
+        if not self.live.sets:
+            if not self.sets[0].captions:
+                return [], None
+            vectors, captions = captioned_sets.stored_texts(self.sets, GRID)
+            return captions, torch.from_numpy(vectors)
+        if not self.config.needs.tables:
+            return [], None
+        side = self.config.groups.model.resolution
+        return captioned_sets.first_texts(self.sets, self.live.sets, side, GRID), None
 
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
         dtype = PRECISIONS[self.config.groups.training.precision]
-        return Context(
-            torch.device(ranks.device), dtype, survey, self.encoder, autoencoders.load_any, ranks.gather
-        )
+        device, load = torch.device(ranks.device), autoencoders.load_any
+        return Context(device, dtype, survey, self.encoder, load, gather=ranks.gather)
 
 
 # Events, besides the loop's own.
@@ -111,7 +148,7 @@ Event = Started | Step | Note | Ended
 def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
-    preset = presets.get(request.preset).make()
+    preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
     tables = preset.needs.tables
     sets = captioned_sets.find(
         request.shards,
@@ -120,9 +157,10 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         encoder=request.encoder,
         kind=Text.parse(_text(request, preset)).kind,
     )
-    captions = sets[0].captions
+    captions = sets[0].captions if sets else None
     run_config = _configured(request, preset, captions, device)
     config.require_divisible(run_config, ranks)
+    live_sets = _live(request, run_config, sets)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
     latents, surveyed = _latents(request, run_config, sets)
     source = _source(request, run_config, captions) if request.source else None
@@ -132,7 +170,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         "preset": request.preset,
         "model": run_config.name,
         "config": config.to_json(run_config),
-        **captioned_sets.describe(sets),
+        **captioned_sets.describe(sets, *live_sets),
         "encoder": None,
         "from": None,
     }
@@ -152,13 +190,15 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
     if network := run_config.needs.network:
         encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
-    prepared = Prepared(run_config, sets, encoder, source, metadata, Path(request.out), latents, surveyed)
+    prepared = Prepared(
+        run_config, sets, live_sets, encoder, source, metadata, Path(request.out), latents, surveyed
+    )
     # The model's tokeniser needs its survey, so another one stands for it.
     wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
     stream = prepared.stream(wanted)
     stream.require_whole()
     samples = stream.order.samples
-    if samples < ranks:
+    if samples is not None and samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
     return prepared
 
@@ -233,7 +273,7 @@ def _train(
 
     # Log.
     records = ranks.together(
-        lambda: Log(run, begin, prepared.sets, ranks.device) if ranks.rank == 0 else None
+        lambda: Log(run, begin, *prepared.grid_texts(), ranks.device) if ranks.rank == 0 else None
     )
     if records:
         stack.callback(records.close)
@@ -263,7 +303,7 @@ def _configured(
     sizes = preset.groups.model
     if captions and hasattr(sizes, "text_dim"):
         preset = preset.replaced("model", replace(sizes, text_dim=captions.dimensions))
-    run_config = config.with_settings(preset, request.settings)
+    run_config = config.with_settings(preset, live.split(request.settings)[1])
     width = getattr(run_config.groups.model, "text_dim", None)
     if captions and width not in (None, captions.dimensions):
         problem = f"{captions.storage.url} has embeddings of {captions.dimensions} dimensions"
@@ -294,6 +334,8 @@ def _latents(
         if request.latents:
             raise UserError("this model reads pictures; leave --latents out, or give --set model.latents=RUN")
         return (), {}
+    if request.live or request.replayed:
+        raise UserError("drawn pictures have no stored latents; give --on SET in place of --live")
     if run_config.data.mirror:
         raise UserError("latents of mirrored pictures are not stored; give --set data.mirror=false")
 
@@ -311,6 +353,36 @@ def _latents(
             raise UserError(f"{problem}; give --set model.resolution={resolution}")
     scale = float(f"{1 / deviation(latents):.6g}")
     return latents, {"autoencoder": autoencoder.description, "latent_scale": scale}
+
+
+def _live(request: TrainRequest, run_config: RunConfig, sets: Sequence[CaptionedSet]) -> live.Requested:
+    """Returns the live sets of a command, with the shares of all sets.
+
+    Raises UserError if the model needs more of their texts than words."""
+    if request.replayed:
+        return live.recorded(request.replayed.metadata["shards"])
+
+    # Settings of single sets need live ones.
+    changes, _ = live.split(request.settings)
+    if not request.live:
+        if changes:
+            raise UserError(f"--set {changes[0]} needs live sets; give --live NAME, or leave it out")
+        return live.Requested((), ())
+    names = [str(each.shards.manifest["identity"]["dataset"]) for each in sets]
+    side = run_config.groups.model.resolution
+    requested = live.find(request.live, names, changes, side)
+
+    # Texts.
+    needs, text = run_config.needs, Text.parse(run_config.data.text)
+    if needs.tables and needs.vectors:
+        problem = f"{request.preset} reads vectors of texts, and pictures of --live have words alone"
+        advice = f"make shards and captions of {request.live[0]}, and give --on {request.live[0]}"
+        if hasattr(run_config.groups.training, "drop_vector"):
+            advice = f"give --set training.drop_vector=1, or {advice}"
+        raise UserError(f"{problem}; {advice}")
+    if text.synthetic:
+        raise UserError("--text is synthetic, and drawn pictures have no captioner; give --text blend:1")
+    return requested
 
 
 def _text(request: TrainRequest, preset: RunConfig) -> str:
@@ -417,7 +489,8 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
             raise UserError(f"{problem} than {run_config.needs.latents}; give the one that it was trained on")
 
     # A restart takes the checkpoint of the first start, though the other run may have newer ones.
-    origin = (runs.describe(run).get("from") or {}) if (run / runs.CONFIG).exists() else {}
+    existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
+    origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
     first = source.path / "checkpoints" / str(origin.get("checkpoint"))
     same = origin.get("run") == request.source and first in source.checkpoints()
     return first if same else source.checkpoint()
@@ -429,7 +502,8 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
     Returns the checkpoint to resume from, and a sentence if there are no locks."""
     run, note = prepared.run, None
     if ranks.rank == 0:
-        log.write_config(run, {**prepared.metadata, "survey": surveyed(prepared)})
+        survey = surveyed(prepared)
+        log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
         note = stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:
@@ -448,9 +522,7 @@ def surveyed(prepared: Prepared) -> Json:
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
-    text = Text.parse(prepared.config.data.text)
-    samples = captioned_sets.samples(prepared.sets, groups.model.resolution, text.required_columns)
-    survey = dict(module.survey(groups, samples)) if hasattr(module, "survey") else {}
+    survey = dict(module.survey(groups, prepared.samples())) if hasattr(module, "survey") else {}
     return {**survey, **prepared.surveyed}
 
 

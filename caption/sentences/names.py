@@ -2,6 +2,7 @@
 
     name(sample)                the bare name, a ground truth: "a red star" for a scene, "a fractal"
     stating(sample, k, stream)  a text that states k of the certain facts
+    listing(sample, stream)     a plain text that names every object of a scene; of others, the short one
 
 caption/blending.py draws them.
 """
@@ -50,3 +51,12 @@ def stating(sample: Json, k: int, stream: Stream) -> str:
         chosen[fact] = certain[fact]
         left.remove(fact)
     return attributes.state(chosen, choice=stream.word())
+
+
+def listing(sample: Json, stream: Stream) -> str:
+    """Returns a plain text that names every object of a scene. Of other pictures, it is the short sentence.
+
+    Raises KeyError if synth did not write the sample's JSON."""
+    if sample["family"] == "scenes":
+        return scene_sentences.listing(scene_facts.scene_facts(sample), stream)
+    return attributes.state(attributes.facts(sample), "short", choice=stream.integer(0, 2**31))

@@ -3,6 +3,7 @@
     draw(facts, stream, k)   a text that states k of the facts; `statement` also returns which
     short(facts), long(facts)   the main object; everything
     plain(facts)             the plainest text that states facts chosen by hand; prompts use it
+    listing(facts, stream)   a plain text that names every object; a curriculum begins with these
     bare(sample)             the name of a sample's class, such as "a red star"
     parse(text)              the facts that a text states, objects numbered by first mention
 
@@ -20,6 +21,7 @@ from caption.sentences.scene_reading import canonical, parse
 from caption.sentences.scene_writing import Statement, write
 from synth import seeds
 from synth.errors import UserError
+from synth.families.scene_world import DIRECTIONS
 from synth.seeds import Stream
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "canonical",
     "choose",
     "draw",
+    "listing",
     "long",
     "pair",
     "parse",
@@ -50,6 +53,7 @@ _WEIGHTS = {
     "place": 2.0,
     "filling": 2.0,
 }
+_LISTED = 5, 7, 8  # tenths of the listings with sizes, with a direction, with the backdrop
 _LEAST = 1.0  # weight of other facts
 _RELATED = 4.0  # weight of all relations together, for each object
 
@@ -87,6 +91,23 @@ def plain(facts: Sequence[SceneFact]) -> str:
     if not facts:
         raise UserError("no facts to state; give one or more")
     return write(facts, Plain()).text
+
+
+def listing(facts: Sequence[SceneFact], stream: Stream) -> str:
+    """Returns a plain text that names every object by colour and kind, in any order.
+
+    It states all sizes in half of the texts, the backdrop in four fifths, and in most texts the direction
+    from the first object to the second, if it is clear. Raises UserError if there are no facts."""
+    order = shuffled(stream, sorted({fact.subject for fact in facts} - {-1}))
+    sizes, related, behind = (stream.integer(0, 9) < tenths for tenths in _LISTED)
+    types = ("colour", "kind", "size") if sizes else ("colour", "kind")
+    chosen = [fact for number in order for fact in facts if fact.subject == number and fact.type in types]
+    pair = tuple(order[:2])
+    if related:
+        chosen += [f for f in facts if (f.subject, f.object) == pair and f.relation in DIRECTIONS]
+    if behind or not order:
+        chosen += [fact for fact in facts if fact.type == "backdrop"]
+    return plain(chosen)
 
 
 def pair(sample: Json) -> list[str]:

@@ -5,7 +5,7 @@ training shows, and held-out ones. A control judges each picture by the next pro
 come raw and with the judge's error removed.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import require_drawing
+from train.sampling.draw import reads, require_drawing
 
 Json = dict[str, Any]
 
@@ -49,20 +49,27 @@ def of_run(
     images_seen: int | None,
     encoder: str | None,
     device: str,
+    options: Mapping[str, str] | None = None,
     endpoint: Endpoint | None = None,
 ) -> Events:
     """Judges the pictures that a run draws of prompts, one each. Appends the rows to its figures.
 
-    The model of an endpoint judges, if one is given. Yields the number of judged pictures, and at the end the
-    rows. Raises UserError if the run draws none."""
-    device, run = encoders.choose_device(device), find(place)
+    `options` of drawing are in their command-line form. The model of an endpoint judges, if one is given.
+    Yields the number of judged pictures, and at the end the rows. Raises UserError if the run draws none."""
+    # Texts.
+    device, run, options = encoders.choose_device(device), find(place), options or {}
     require_drawing(run.model, place)
     results.require_place(run.path)
-    texts = prompts.of(run.encoder(encoder, device), [prompt.prompt for prompt in prompted])
     folder = run.checkpoint(images_seen)
-    pictures = prompts.draw(run, folder, texts, seed=seed, device=device)
+    net = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
+    texts = prompts.of(net, [prompt.prompt for prompt in prompted])
+
+    # Pictures and their scores.
+    pictures = prompts.draw(run, folder, texts, seed=seed, device=device, options=options)
     judged = yield from _rows(pictures, prompted, name, endpoint)
-    shared = {"images_seen": run.images_seen(folder), "seed": seed, "prompts": texts.digest}
+    shared: Json = {"images_seen": run.images_seen(folder), "seed": seed, "prompts": texts.digest}
+    if options:
+        shared["drawing"] = dict(options)
     rows = [{**shared, **row} for row in judged]
     for row in rows:
         results.append(run.path, row)

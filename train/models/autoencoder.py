@@ -36,7 +36,7 @@ ENCODER, DECODER, CRITIC = "encoder", "decoder", "critic"
 
 _LATENT = 0  # use of a step's random numbers
 _DELTA = 1e-4  # of equation 7
-_MOST_WEIGHT = 1e4  # of the critic
+_MOST_WEIGHT = 1e4  # of the critic beside a sum over the values of a picture, as in the published program
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ class _Losses:
             [gradient] = torch.autograd.grad(term, last, retain_graph=True)
             # The mean over ranks is the gradient of the global batch.
             pulls.append(self._context.gather(gradient.reshape(1, -1)).mean(dim=0).norm())
-        return (pulls[0] / (pulls[1] + _DELTA)).clamp(max=_MOST_WEIGHT).detach()
+        most = _MOST_WEIGHT / (3 * self._config.model.resolution**2)
+        return (pulls[0] / (pulls[1] + _DELTA)).clamp(max=most).detach()
 
     def _autocast(self) -> torch.autocast:
         """Returns the block in which features have the context's dtype."""

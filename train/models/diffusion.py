@@ -1,7 +1,8 @@
 """A small text-to-image diffusion model that reads words (after Rombach et al., Latent Diffusion, CVPR 2022).
 
 The network is in unet.py, its texts in words.py, the formulations in formulations.py, the samplers in
-samplers.py, Muon in muon.py. This module joins them: the loss, the averages, drawing.
+samplers.py, drawing options and guidance in guidance.py, Muon in muon.py. This module joins them: the loss,
+the averages, drawing.
 
     L = E || F - (x - c_skip y) / c_out ||^2,  y = x + sigma n        one phase, one part
 
@@ -15,12 +16,13 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from synth.errors import UserError
 from synth.settings import from_json
 from train.model import (
     PRECISIONS,
@@ -28,6 +30,7 @@ from train.model import (
     CaptionedPicture,
     Context,
     Json,
+    Known,
     Micro,
     Model,
     Needs,
@@ -40,9 +43,10 @@ from train.model import (
 from train.models import randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
+from train.models.guidance import Guide, Options, autocast, guided_denoiser, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.unet import UNet
-from train.models.words import BEGIN, PAD, TextStates, Vocabulary
+from train.models.words import BEGIN, TextStates, Vocabulary, padded
 
 DENOISER, DECODER = "denoiser", "decoder"
 
@@ -50,13 +54,6 @@ _NOISE, _DROP = range(2)  # uses of a step's random numbers
 _SURVEYED = 20_000  # samples
 # Not matrices of a map between features: Muon's law is not for them.
 _ADAMW = ("text.word", "position", "text.vector", "unet.first", "unet.last")
-
-# Forms of a text by the option `text`.
-_READS = {
-    "words": frozenset({"tokens"}),
-    "vector": frozenset({"vectors"}),
-    "both": frozenset({"tokens", "vectors"}),
-}
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,7 @@ class Sizes:
     latents: str = ""  # RUN of an autoencoder, or a folder of diffusers; empty: no latents, but pixels
     factor: int = 1  # the side of a picture over the side of its latent
     planes: int = 3  # K, of latents or colours
+    blocks: int = 1  # of a level, each way
 
     def __post_init__(self) -> None:
         if min(self.factor, self.planes) < 1 or self.resolution % self.factor:
@@ -90,7 +88,7 @@ class Sizes:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
                 )
-        for name in ("resolution", "embedding", "text_width", "text_dim", "prefix", "tokens"):
+        for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if min(self.channels) < 32 or any(c % 16 for c in self.channels):
@@ -163,28 +161,6 @@ class Config:
     training: Training = field(default_factory=Training)
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of drawing."""
-
-    steps: int = 18
-    guidance: float = 2.5  # 1: none
-    text: str = "words"  # or vector, both
-    sampler: str = "heun"  # or euler, ddim
-    least_guided: float = 0.0  # guidance acts between these noise levels (Kynkaanniemi et al., 2024)
-    most_guided: float = 1e9
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.steps <= 1000:
-            raise ValueError("it must lie in 1..1000")
-        if self.sampler not in samplers.SAMPLERS:
-            raise ValueError(f"it must be {', '.join(samplers.SAMPLERS)}")
-        if self.text not in _READS:
-            raise ValueError(f"it must be {', '.join(_READS)}")
-        if not 0 <= self.least_guided <= self.most_guided:
-            raise ValueError("least_guided must be at least 0 and at most most_guided")
-
-
 def needs(config: Config) -> Needs:
     """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
     return Needs(vectors=config.training.drop_vector < 1, latents=config.model.latents)
@@ -226,6 +202,7 @@ class Denoiser(nn.Module):
             embedding=sizes.embedding,
             reads=sizes.reads,
             itself=sizes.itself,
+            blocks=sizes.blocks,
         )
 
     def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
@@ -357,18 +334,6 @@ def latent_scale(context: Context) -> float:
     return float(context.survey.get("latent_scale", 1.0))
 
 
-def autocast(context: Context) -> torch.autocast:
-    """Returns the block in which features have the context's dtype."""
-    low = context.dtype == torch.bfloat16
-    return torch.autocast(context.device.type, torch.bfloat16, enabled=low)
-
-
-def without(tokens: Tensor, dropped: Tensor) -> Tensor:
-    """Returns tokens (N, T) with the words of some samples, bool (N,), left out."""
-    later = torch.arange(tokens.shape[1], device=tokens.device) > 0
-    return tokens.masked_fill(dropped[:, None] & later, PAD)
-
-
 def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
     """Returns the noise of pictures, float32 (N, 3, R, R), or of latents, (N, K, S, S)."""
     side, planes = config.model.side, config.model.planes
@@ -378,11 +343,60 @@ def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
 def draw(
     parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
 ) -> Tensor:
-    """Returns pictures (N, 3, R, R) of noise `start` of that shape and of texts."""
-    denoiser = cast(Denoiser, parts[DENOISER])
-    levels, heun = schedule(denoiser.noise, options), options.sampler == "heun"
-    drawn = samplers.along(guide(denoiser, texts, options, context), start * levels[0], levels, heun=heun)
+    """Returns pictures (N, 3, R, R) of texts and of noise `start`, of their shape or that of latents."""
+    denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
+    drawn = samplers.along(denoise, start * levels[0], levels, heun=options.sampler == "heun")
     return decoded(parts, drawn, context)
+
+
+def complete(
+    parts: dict[str, nn.Module],
+    start: Tensor,
+    texts: Texts,
+    known: Known,
+    options: Options,
+    context: Context,
+) -> Tensor:
+    """Returns pictures as `draw` does, with known parts in them.
+
+    Every denoised picture gets the known parts back. So at each step they have the noise of its level. Raises
+    UserError if the model draws latents."""
+    _require_pixels(parts)
+    denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
+    y = start * levels[0] + known.restored(torch.zeros_like(start))
+    heun = options.sampler == "heun"
+    drawn = samplers.along(lambda y, sigma: known.restored(denoise(y, sigma)), y, levels, heun=heun)
+    return known.within(drawn)
+
+
+def invert(
+    parts: dict[str, nn.Module], pictures: Tensor, texts: Texts, options: Options, context: Context
+) -> Tensor:
+    """Returns the noise from which `draw` without guidance gives these pictures (N, 3, R, R).
+
+    The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error.
+    Raises UserError if the model draws latents."""
+    _require_pixels(parts)
+    plain = replace(options, guidance=1.0, weak=None, base=None)
+    denoise, levels = _ode(parts, pictures.shape[1:], texts, plain, context)
+    ascending = levels[-2::-1]
+    return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
+
+
+def _require_pixels(parts: dict[str, nn.Module]) -> None:
+    """Raises UserError if the model draws latents."""
+    if DECODER in parts:
+        problem = "this run draws latents, which have no known pixels"
+        raise UserError(f"{problem}; give a run without model.latents")
+
+
+def _ode(
+    parts: dict[str, nn.Module], shape: torch.Size, texts: Texts, options: Options, context: Context
+) -> tuple[samplers.Denoise, list[float]]:
+    """Returns the guided denoiser of pictures of a shape, and the levels of drawing."""
+    denoiser = cast(Denoiser, parts[DENOISER])
+    guide = _guide(shape, texts, options, context)
+    return guided_denoiser(denoiser, texts, options, context, guide), schedule(denoiser.noise, options)
 
 
 def decoded(parts: dict[str, nn.Module], drawn: Tensor, context: Context) -> Tensor:
@@ -393,46 +407,43 @@ def decoded(parts: dict[str, nn.Module], drawn: Tensor, context: Context) -> Ten
         return cast(Tensor, parts[DECODER](drawn / latent_scale(context)))
 
 
-def reads(options: Options) -> frozenset[str]:
-    """Returns the forms of a text that drawing reads."""
-    return _READS[options.text]
+def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) -> Guide | None:
+    """Returns the checkpoint that guides pictures of a shape, or None if the options name none.
 
+    Raises UserError if it is missing, or if it draws other pictures."""
+    # An earlier checkpoint, or another run.
+    if options.weak is None and options.base is None:
+        return None
+    if context.load is None or context.earlier is None:
+        raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")
+    if options.weak is not None:
+        return Guide(cast(Denoiser, context.earlier(options.weak).parts[DENOISER]), texts)
+    base, place = context.load(str(options.base)), f"--base is {options.base}"
+    denoiser = base.parts.get(DENOISER)
+    if not isinstance(denoiser, Denoiser):
+        raise UserError(f"{place}, a run of {base.name}; give a run of diffusion")
+    sizes = base.config.model
+    if start(base.config, range(1), 0).shape[1:] != shape:
+        raise UserError(f"{place}, which draws at {sizes.resolution} px; give a run of this run's resolution")
 
-def schedule(noise: Noise, options: Options) -> list[float]:
-    """Returns the noise levels of drawing, in descending order, 0 last."""
-    if options.sampler == "ddim":
-        return samplers.ddim_levels(options.steps)
-    return samplers.karras_levels(options.steps, noise.least, noise.most)
-
-
-def guide(denoiser: Denoiser, texts: Texts, options: Options, context: Context) -> samplers.Denoise:
-    """Returns the guided denoiser of texts."""
-    # States with the text and without it, side by side.
-    n, device = len(texts), context.device
-    tokens = texts.tokens if "tokens" in reads(options) else None
+    # Texts, in its own tokens.
     vectors = texts.vectors if "vectors" in reads(options) else None
-    if tokens is None:
-        tokens = torch.full((n, 1), BEGIN, device=device)
-    given = torch.full((n,), vectors is not None, device=device)
-    none = torch.zeros_like(given)
-    with autocast(context):
-        full = denoiser.text(tokens, vectors, given)
-        bare = denoiser.text(without(tokens, ~none), vectors, none)
-    both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
+    if vectors is not None and vectors.shape[1] != sizes.text_dim:
+        problem = f"{place}, which reads vectors of {sizes.text_dim} dimensions"
+        raise UserError(f"{problem} instead of {vectors.shape[1]}; give a run with this run's encoder")
+    if base.survey["words"] != context.survey["words"]:
+        assert texts.captions is not None
+        tokens = padded(map(tokeniser(base.config, base.survey), texts.captions))
+        texts = Texts(texts.vectors, tokens.to(texts.device), texts.captions)
+    return Guide(denoiser, texts)
 
-    def step(y: Tensor, sigma: float) -> Tensor:
-        # One prediction, or two side by side.
-        acts = options.least_guided <= sigma <= options.most_guided
-        weight = options.guidance if acts else 1.0
-        level = torch.full((n,), sigma, device=device, dtype=y.dtype)
-        with autocast(context):
-            if weight in (0, 1):
-                return denoiser.denoised(y, level, *(full if weight else bare))
-            pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
-        strong, weak = pair.chunk(2)
-        return samplers.guided(strong, weak, weight)
 
-    return step
+def denoiser(
+    parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
+) -> samplers.Denoise:
+    """Returns the denoiser of texts, without guidance."""
+    plain = replace(options, guidance=1.0, weak=None, base=None)
+    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context)
 
 
 class _Call(nn.Module):

@@ -59,7 +59,10 @@ def padded(rows: Iterable[list[int]]) -> Tensor:
 
 
 class TextStates(nn.Module):
-    """Words and vectors as states for cross-attention, by a small transformer."""
+    """Words and vectors as states for cross-attention, by a small transformer.
+
+    First, a convolution joins each word to its neighbours, so "star" knows its colour (after Allen-Zhu, Canon
+    layers, 2025)."""
 
     def __init__(
         self, words: int, width: int, *, layers: int, most: int, dimensions: int, prefix: int
@@ -72,6 +75,7 @@ class TextStates(nn.Module):
         if self.prefix:
             self.vector = nn.Linear(dimensions, prefix * width)
             self.vector_position = nn.Parameter(0.02 * torch.randn(prefix, width))
+        self.neighbours = nn.Conv1d(width, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
@@ -80,8 +84,9 @@ class TextStates(nn.Module):
 
         tokens int64 (N, T) hold PAD behind a text. `given`, bool (N,), tells for which samples the vectors
         (N, V), of unit length, count."""
-        states = self.word(tokens) + self.position[: tokens.shape[1]]
         present = tokens != PAD
+        states = self.word(tokens) + self.position[: tokens.shape[1]]
+        states = states + self.neighbours((states * present[:, :, None]).mT).mT
         if self.prefix and vectors is not None and given is not None:
             # Unit vectors have small entries. Scaled ones have variance 1.
             rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(

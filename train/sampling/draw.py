@@ -8,9 +8,10 @@ Axes: N pictures, R resolution.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ import torch
 
 from synth import settings
 from synth.errors import UserError
-from train.model import Context, Loaded, Texts, find, require_drawing
+from train import runs
+from train.model import Context, Known, Loaded, Texts, find, require_drawing
 from train.runs import Run
+from train.sampling.given import Given
 
 LAW = 1  # increased when the same model, texts and seed give other pictures
 
@@ -34,14 +37,24 @@ class Drawing:
     texts: Texts
     seed: int
     options: Any  # the model's Options
+    context: Context
+    known: Known | None = None  # parts of every picture
+    noise: torch.Tensor | None = None  # (1, ...), the start of every picture; None: each has its own
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the pictures, except weights and texts, as plain JSON."""
-        return {"law": LAW, "seed": self.seed, "options": dataclasses.asdict(self.options)}
+        """Everything that determines the pictures, except weights and texts, as plain JSON.
+
+        Options of None are left out, so an option that is added later changes nothing."""
+        options = {k: v for k, v in dataclasses.asdict(self.options).items() if v is not None}
+        known = () if self.known is None else (self.known.picture, self.known.pixels)
+        tensors = [tensor for tensor in (*known, self.noise) if tensor is not None]
+        hashes = [hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest() for tensor in tensors]
+        identity = {"law": LAW, "seed": self.seed, "options": options}
+        return {**identity, "given": hashes} if hashes else identity
 
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
@@ -51,11 +64,22 @@ class Drawing:
     @torch.no_grad()
     def images(self, numbers: range) -> torch.Tensor:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
-        module, device = find(self.model.name), self.texts.device
-        context = Context(device, torch.float32, self.model.survey)
+        module = find(self.model.name)
         texts = self.texts[numbers.start : numbers.stop]
-        noise = module.start(self.model.config, numbers, self.seed).to(device)
-        return module.draw(self.model.parts, noise, texts, self.options, context)
+        if self.noise is None:
+            noise = module.start(self.model.config, numbers, self.seed).to(texts.device)
+        else:
+            noise = self.noise.expand(len(texts), *self.noise.shape[1:])
+        if self.known is None:
+            return module.draw(self.model.parts, noise, texts, self.options, self.context)
+        return module.complete(self.model.parts, noise, texts, self.known, self.options, self.context)
+
+    @torch.no_grad()
+    def inverted(self, picture: torch.Tensor, texts: Texts) -> torch.Tensor:
+        """Returns the noise (1, ...) from which the model draws a picture (3, R, R) of one text."""
+        invert = find(self.model.name).invert
+        noise: torch.Tensor = invert(self.model.parts, picture[None], texts, self.options, self.context)
+        return noise
 
     def _pictures(self, numbers: range) -> np.ndarray:
         """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
@@ -64,13 +88,35 @@ class Drawing:
 
 
 def drawing(
-    model: Loaded, texts: Texts, *, seed: int, options: Mapping[str, str] | None = None, run: str = "this run"
+    model: Loaded,
+    texts: Texts,
+    *,
+    seed: int,
+    options: Mapping[str, str] | None = None,
+    run: Run | None = None,
 ) -> Drawing:
     """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
-    Raises UserError if the model draws no pictures, or does not know an option."""
-    module = require_drawing(model.name, run)
-    return Drawing(model, texts, seed, _options(module.Options(), options or {}, model.name))
+    `run` is the model's, for options that name an earlier checkpoint. Raises UserError if the model draws no
+    pictures, or does not know an option."""
+    require_drawing(model.name, str(run.path) if run else "this run")
+    values = options_of(model.name, options or {})
+    return Drawing(model, texts, seed, values, _context(model, texts.device, run))
+
+
+def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
+    """Returns the surroundings of a drawing. Other models are opened once."""
+
+    @cache
+    def load(place: str) -> Loaded:
+        return runs.find(place).load(device=str(device))
+
+    @cache
+    def earlier(images_seen: int) -> Loaded:
+        assert run is not None
+        return run.load(run.checkpoint(images_seen), str(device))
+
+    return Context(device, torch.float32, model.survey, load=load, earlier=earlier if run else None)
 
 
 def pictures(drawing: Drawing) -> np.ndarray:
@@ -88,19 +134,41 @@ def sample(
     images_seen: int | None = None,
     encoder: str | None = None,
     device: str = "cpu",
+    given: Given | None = None,
 ) -> np.ndarray:
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
-    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing."""
-    module = require_drawing(run.model, str(run.path))
+    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing. Raises UserError
+    if the given picture does not fit, or if the model makes no use of one."""
+    require_drawing(run.model, str(run.path))
+    if given:
+        _require_use(run, given)
     model = run.load(run.checkpoint(images_seen), device)
-    rows = [text for text in texts for _ in range(n)]
 
-    # Vectors, unless the options do without.
-    vectors = None
-    if "vectors" in reads(module, _options(module.Options(), options or {}, model.name)):
-        vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
-    return pictures(drawing(model, texts_of(model, rows, vectors, device), seed=seed, options=options))
+    def prompts(rows: Sequence[str]) -> Texts:
+        # Vectors, unless the options do without.
+        vectors = None
+        if "vectors" in reads(model.name, options or {}):
+            vectors = torch.from_numpy(run.encoder(encoder, device).texts(rows))
+        return texts_of(model, rows, vectors, device)
+
+    # Drawing, around known parts or from the noise of a picture.
+    rows = [text for text in texts for _ in range(n)]
+    whole = drawing(model, prompts(rows), seed=seed, options=options, run=run)
+    if given and given.text is None:
+        whole = dataclasses.replace(whole, known=given.known(model.config.model.resolution, device))
+    elif given and given.text is not None:
+        picture = given.whole(model.config.model.resolution, device)
+        whole = dataclasses.replace(whole, noise=whole.inverted(picture, prompts([given.text])))
+    return pictures(whole)
+
+
+def _require_use(run: Run, given: Given) -> None:
+    """Raises UserError if a model cannot draw from a given picture."""
+    function, place = ("complete", "around") if given.text is None else ("invert", "from the noise of")
+    if not hasattr(find(run.model), function):
+        problem = f"{run.path} is a run of {run.model}, which does not draw {place} a picture"
+        raise UserError(f"{problem}; leave --picture out")
 
 
 def texts_of(
@@ -112,16 +180,21 @@ def texts_of(
         tokenise = module.tokeniser(model.config, model.survey)
         rows = [torch.tensor(tokenise(caption)) for caption in captions]
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-    return Texts(None if vectors is None else vectors.to(device), tokens)
+    return Texts(None if vectors is None else vectors.to(device), tokens, tuple(captions))
 
 
-def reads(module: ModuleType, options: Any) -> frozenset[str]:
-    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both."""
-    return frozenset(module.reads(options) if hasattr(module, "reads") else {"vectors"})
+def reads(name: str, options: Mapping[str, str]) -> frozenset[str]:
+    """Returns the forms of a text that a model reads with these options: vectors, tokens, or both.
+
+    Raises UserError if the model has no such option."""
+    module = find(name)
+    values = options_of(name, options)
+    return frozenset(module.reads(values) if hasattr(module, "reads") else {"vectors"})
 
 
-def _options(defaults: Any, options: Mapping[str, str], name: str) -> Any:
+def options_of(name: str, options: Mapping[str, str]) -> Any:
     """Returns the model's Options with these values. Raises UserError if it has no such option."""
+    defaults = find(name).Options()
     fields = [field.name for field in dataclasses.fields(defaults)]
     for option in options:
         if option not in fields:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from caption.sentences.attributes import sentences
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.images.pictures import box_average
@@ -14,6 +15,7 @@ from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.model import CaptionedPicture
 from train.stream.latent_tables import LatentSet
+from train.stream.live import LiveSet
 
 _ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
 
@@ -101,16 +103,23 @@ def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
             raise UserError(f"{problem}, {allowed}; give another preset or another set")
 
 
-def describe(sets: Sequence[CaptionedSet]) -> Json:
-    """Returns the entries `shards` and `captions` of config.json."""
+def describe(
+    sets: Sequence[CaptionedSet], live: Sequence[LiveSet] = (), shares: Sequence[float] = ()
+) -> Json:
+    """Returns the entries `shards` and `captions` of config.json. `shares` are those of live sets, then of
+    the stored ones."""
     # A row per set.
-    shards, captions = [], []
+    shards, captions = [each.row for each in live], []
     for pictures, tables in sets:
         dataset = pictures.manifest["identity"].get("dataset")
         shards.append({"url": pictures.storage.url, "digest": pictures.digest, "dataset": dataset})
         if tables:
             encoder = tables.identity["encoder"]
             captions.append({"url": tables.storage.url, "digest": tables.digest, "encoder": encoder})
+
+    # Shares of a mixture.
+    for row, share in zip(shards, shares, strict=bool(shares)):
+        row["share"] = share
 
     # One row for all.
     joined = _as_one(captions, "encoder") if captions else None
@@ -143,6 +152,18 @@ def stored_texts(sets: Sequence[CaptionedSet], count: int) -> tuple[np.ndarray, 
     return np.stack([vector for vector, _ in rows]), [caption for _, caption in rows]
 
 
+def first_texts(
+    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], resolution: int, count: int
+) -> list[str]:
+    """Returns the first captions of the first samples, from the live sets and the stored ones in turn.
+
+    Their number is at most `count`."""
+    drawn = [islice(each.samples(resolution, sentences), count) for each in live]
+    firsts = [[sample.captions[0] for sample in samples] for samples in drawn]
+    firsts += [[text for _, text in _first_texts(captions, count)] for _, captions in sets if captions]
+    return list(islice((text for turn in zip_longest(*firsts) for text in turn if text is not None), count))
+
+
 def _first_texts(captions: CaptionSet, count: int) -> list[tuple[np.ndarray, str]]:
     """Returns the stored vectors and first captions of the first samples of a set's first shard."""
     table = captions.read(captions.parts[0], ["pseudo_caption", "caption"]).slice(0, count)
@@ -155,7 +176,8 @@ def _as_one(rows: Sequence[Json], name: str) -> Json:
     if len(rows) == 1:
         return rows[0]
     names = dict.fromkeys(str(row[name]) for row in rows)
-    return {name: " + ".join(names), "digest": digest([row["digest"] for row in rows]), "sets": rows}
+    parts = [[row["digest"], row["share"]] if "share" in row else row["digest"] for row in rows]
+    return {name: " + ".join(names), "digest": digest(parts), "sets": rows}
 
 
 def _require_same_encoder(one: CaptionSet, other: CaptionSet) -> None:

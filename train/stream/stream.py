@@ -19,6 +19,8 @@ import torch
 
 from caption import blending, pseudo
 from caption.blending import Blend, Chances, Columns
+from caption.sentences import names
+from caption.sentences.attributes import sentences
 from caption.table import CaptionSet, read_table, text_vectors, vectors
 from synth.errors import UserError
 from synth.sets.damage import UnreadableError, judged
@@ -30,7 +32,11 @@ from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.latent_tables import LATENT, LatentSet
+from train.stream.live import NUMBERS, LiveSet, LiveShard
+from train.stream.mixture import Live, Mixture, Positions, Stored
 from train.stream.order import BLOCK, Order, Place
+
+Json = dict[str, Any]
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
 _VIEWS, _MIRROR = 7, 8  # uses of random numbers: augmented views, mirrored pictures
@@ -85,6 +91,11 @@ class Text:
             return "blend"
         return "synthetic" if self.synthetic else "plain"
 
+    def of_formula(self, sample: Json) -> list[str]:
+        """Returns the texts of `required_columns` for a drawn picture, from its JSON."""
+        share = self.blend.share if self.blend else 1.0
+        return [*(sentences(sample) if share > 0 else ()), *([names.name(sample)] if share < 1 else ())]
+
     def required_columns(self, tables: CaptionSet) -> list[str]:
         """Returns the columns of a set's tables in which every sample must have a text."""
         if self.blend:
@@ -132,21 +143,24 @@ class Arrays(NamedTuple):
 
 
 class StreamFiles(NamedTuple):
-    """The files of all sets. It is sent to reader processes."""
+    """The files of all sets, and the live sets. It is sent to reader processes."""
 
     cache: Cache
     tars: Sequence[Remote]
     tables: Sequence[Remote]
-    firsts: Sequence[int]  # number of each shard's first sample among those of all sets
+    # Number of each shard's first sample among those of all sets. Live sets are the last shards.
+    firsts: Sequence[int]
     # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
     columns: Sequence[tuple[Columns, Columns]] = ()
     latents: Sequence[Remote] = ()  # one for each shard, if the model reads latents
+    live: Sequence[LiveSet] = ()
 
 
 class Stream:
     """The batches of sets that are read as one, from any number of images seen.
 
-    Raises UserError if a set's tables belong to other shards."""
+    `shares` are those of the live sets, then of the stored ones. Raises UserError if a set's tables belong to
+    other shards, or a set beside live ones is not on this machine."""
 
     def __init__(
         self,
@@ -156,6 +170,8 @@ class Stream:
         cache: Cache,
         fraction: float = 1.0,
         latents: Sequence[LatentSet] = (),
+        live: Sequence[LiveSet] = (),
+        shares: Sequence[float] = (),
     ) -> None:
         # Tables that fit.
         for shards, captions in sets:
@@ -171,13 +187,17 @@ class Stream:
             raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
         self._visit, self._sets, self.position = visit, sets, 0
         counts = [shard.count for shards, _ in sets for shard in shards.shards]
-        self.order = Order(counts, visit.seed, fraction=fraction)
+        self.order: Positions = Order(counts, visit.seed, fraction=fraction)
+        if live:
+            self.order = _mixture(sets, live, shares, visit.seed, fraction)
 
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
         coded = [file for each in latents for file in _files(each.storage.url, each.manifest)]
-        self._sources = StreamFiles(cache, tars, tables, _firsts(sets), columns, coded)
+        firsts = [len(live) * NUMBERS + first for first in _firsts(sets)]
+        firsts += [number * NUMBERS for number in range(len(live))]
+        self._sources = StreamFiles(cache, tars, tables, firsts, columns, coded, live)
 
     def batches(
         self,
@@ -249,6 +269,8 @@ class Stream:
 
     def _needed(self, start: int) -> Iterator[Needed]:
         """Yields the remote files of the blocks from a position on."""
+        # A mixture has local files alone.
+        assert isinstance(self.order, Order)
         sources = self._sources
         kinds = [files for files in (sources.tables, sources.latents, sources.tars) if files]
         for position, shards in self.order.shards(start):
@@ -259,7 +281,7 @@ class Stream:
 class Slice(NamedTuple):
     """A rank's part of every global batch."""
 
-    order: Order
+    order: Positions
     offset: int
     samples: int
 
@@ -287,7 +309,10 @@ class Reader:
         try:
             opened = [self._open(place.shard) for place in places]
             vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
-            return Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
+            arrays = Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
+            for shard in opened:
+                shard.forget()
+            return arrays
         except UnreadableError as error:
             raise UserError(str(self._judged(error))) from None
 
@@ -301,16 +326,18 @@ class Reader:
                 error, content, file.sha256, "remove it and give the command that made the set again"
             )
 
-    def _pictures(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray:
+    def _pictures(self, places: Sequence[Place], opened: Sequence["_Shard"]) -> np.ndarray:
         """Returns pictures uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S). Grey pictures get three
         channels."""
         if shape := self._visit.wanted.latents:
-            rows = [shard.latents[place.row] for place, shard in zip(places, opened, strict=True)]
+            pairs = zip(places, opened, strict=True)
+            # Live sets have no latents.
+            rows = [shard.latents[place.row] for place, shard in pairs if isinstance(shard, _Opened)]
             return np.stack(rows).reshape(-1, 1, *shape)
         side, wanted = self._visit.resolution, self._visit.wanted
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
-            picture = shard.tar.picture(place.row, side)  # (R, R, 3)
+            picture = shard.picture(place.row, side)  # (R, R, 3)
             if self._visit.mirror and self._mirrored(place, shard):
                 picture = np.ascontiguousarray(picture[:, ::-1])
             for v in range(wanted.views):
@@ -318,13 +345,13 @@ class Reader:
                 views[v] = view.transpose(2, 0, 1)
         return planes
 
-    def _mirrored(self, place: Place, shard: "_Opened") -> bool:
+    def _mirrored(self, place: Place, shard: "_Shard") -> bool:
         """Returns True for half of the visits, by random numbers of (seed, index, epoch).
 
         The text of a mirrored picture stays that of the picture in the shard."""
         return mixed(self._visit.seed, _MIRROR, place.epoch, shard.first + place.row) >= 1 << 63
 
-    def _augmented(self, picture: np.ndarray, place: Place, shard: "_Opened", view: int) -> np.ndarray:
+    def _augmented(self, picture: np.ndarray, place: Place, shard: "_Shard", view: int) -> np.ndarray:
         """Returns a view of a picture, by random numbers of (seed, index, epoch, view)."""
         assert self._visit.wanted.augment is not None
         index = shard.first + place.row
@@ -334,12 +361,14 @@ class Reader:
         )
         return self._visit.wanted.augment(picture, np.random.Generator(stream))
 
-    def _vectors(self, places: Sequence[Place], opened: Sequence["_Opened"], k: int) -> np.ndarray:
+    def _vectors(self, places: Sequence[Place], opened: Sequence["_Shard"], k: int) -> np.ndarray:
         """Returns the k-th draws of the text vectors of the visits: float32 (N, D)."""
+        # Only stored sets have vectors.
+        visit, shards = self._visit, [shard for shard in opened if isinstance(shard, _Opened)]
+
         # A blend has one text for all draws of a visit.
-        visit = self._visit
         if visit.text.blend:
-            chosen = self._blended(visit.text.blend, places, opened)
+            chosen = self._blended(visit.text.blend, places, shards)
             return self._noised(chosen, places, opened, k)
 
         # A caption, or the picture's embedding.
@@ -349,14 +378,14 @@ class Reader:
         chances = draws(pseudo.uniform, count=2) if visit.text.captions else np.ones((len(places), 2))
         if visit.text.captions and visit.wanted.one_caption:
             chances[:, 1] = draws(pseudo.uniform, k=0, count=2)[:, 1]
-        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, opened, chances.tolist(), strict=True)]
+        chosen = [self._chosen(p, o, *c) for p, o, c in zip(places, shards, chances.tolist(), strict=True)]
         return self._noised(chosen, places, opened, k)
 
     def _noised(
         self,
         chosen: Sequence[tuple[np.ndarray, float]],
         places: Sequence[Place],
-        opened: Sequence["_Opened"],
+        opened: Sequence["_Shard"],
         k: int,
     ) -> np.ndarray:
         """Returns the k-th draws of vectors (D,), each with its amount of noise: float32 (N, D)."""
@@ -389,18 +418,18 @@ class Reader:
             chosen.append((vector, self._visit.caption_xi))
         return chosen
 
-    def _chances(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> Iterator[Chances]:
+    def _chances(self, places: Sequence[Place], opened: Sequence["_Shard"]) -> Iterator[Chances]:
         """Yields the random numbers of the visits' texts."""
         visits = ((place.epoch, shard.first + place.row) for place, shard in zip(places, opened, strict=True))
         for epoch, part in itertools.groupby(visits, key=lambda visit: visit[0]):
             yield from blending.chances(self._visit.seed, [index for _, index in part], epoch)
 
-    def _without_caption(self, place: Place, shard: "_Opened") -> UserError:
-        key, file = shard.tar.keys[place.row], self._sources.tars[place.shard].name
+    def _without_caption(self, place: Place, shard: "_Shard") -> UserError:
+        key, file = shard.key(place.row), self._sources.tars[place.shard].name
         problem = f"sample {key} of {file} has no caption"
         return UserError(f"{problem}; begin again with --text mix:1 and another --out")
 
-    def _tokens(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> np.ndarray | None:
+    def _tokens(self, places: Sequence[Place], opened: Sequence["_Shard"]) -> np.ndarray | None:
         """Returns the tokens of the text of each visit, int64 (N, T), or None if the model reads none.
 
         It is the text of the first draw of a vector, if that is a caption's. A picture without captions has
@@ -416,14 +445,14 @@ class Reader:
             row[: len(values)] = values
         return tokens
 
-    def _texts(self, places: Sequence[Place], opened: Sequence["_Opened"]) -> list[str]:
+    def _texts(self, places: Sequence[Place], opened: Sequence["_Shard"]) -> list[str]:
         """Returns the texts of the visits. Raises UserError if the source of a blend has none."""
         # Blended texts.
         visit, texts = self._visit, []
         if blend := visit.text.blend:
             for place, shard, chances in zip(places, opened, self._chances(places, opened), strict=True):
-                sample = functools.partial(shard.tar.metadata, place.row)
-                synthetic, truth = _row(place.row, shard.captions, shard.true_captions)
+                sample = functools.partial(shard.metadata, place.row)
+                synthetic, truth = shard.sources(place.row)
                 text = blend.text(sample, synthetic, truth, chances)
                 if text is None:
                     raise self._without_caption(place, shard)
@@ -434,7 +463,7 @@ class Reader:
         of = max(1, len(visit.wanted.vectors))
         random = _by_visit(pseudo.uniform, seed=visit.seed, places=places, opened=opened, k=0, of=of, count=2)
         for place, shard, which in zip(places, opened, random[:, 1].tolist(), strict=True):
-            captions = shard.captions[place.row] or [""]
+            captions = shard.captions_of(place.row) or [""]
             texts.append(captions[int(which * len(captions))])
         return texts
 
@@ -455,10 +484,14 @@ class Reader:
         # The stored pseudo-caption, or the picture's embedding with fresh noise.
         return (shard.stored[place.row], 0.0) if text.stored else (shard.image[place.row], self._visit.xi)
 
-    def _opened(self, shard: int) -> "_Opened":
-        """Returns a shard with the columns of its table that visits read."""
-        # Pictures.
+    def _opened(self, shard: int) -> "_Shard":
+        """Returns a shard with the columns of its table that visits read, or a live set."""
+        # A live set.
         sources, text, wanted = self._sources, self._visit.text, self._visit.wanted
+        if shard >= len(sources.tars):
+            return LiveShard(sources.live[shard - len(sources.tars)], sources.firsts[shard])
+
+        # Pictures.
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
         none = np.empty((0, 0))
         latents = none
@@ -508,6 +541,50 @@ class _Opened(NamedTuple):
     true_captions: Sequence[Sequence[str] | None] = ()
     latents: np.ndarray = np.empty((0, 0))  # float16 (samples, K S S), if the model reads latents
 
+    def picture(self, row: int, size: int) -> np.ndarray:
+        """Returns the picture of a row, box-averaged: uint8 (size, size, C)."""
+        return self.tar.picture(row, size)
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """Returns the JSON of a row."""
+        return self.tar.metadata(row)
+
+    def key(self, row: int) -> str:
+        """Returns the key of a row."""
+        return self.tar.keys[row]
+
+    def captions_of(self, row: int) -> Sequence[str]:
+        """Returns the captions of a row."""
+        return self.captions[row] or ()
+
+    def sources(self, row: int) -> tuple[Sequence[str], Sequence[str]]:
+        """Returns the synthetic texts of a row, and the ground truth."""
+        synthetic, truth = _row(row, self.captions, self.true_captions)
+        return synthetic, truth
+
+    def forget(self) -> None:
+        """Does nothing: all that is kept is mapped."""
+
+
+_Shard = _Opened | LiveShard
+
+
+def _mixture(
+    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], shares: Sequence[float], seed: int, fraction: float
+) -> Mixture:
+    """Returns the order of live sets and stored ones.
+
+    Raises UserError for a fraction, which live sets do not have, and for sets in an object store."""
+    if fraction != 1:
+        raise UserError("--fraction takes a part of stored sets alone; leave it out, or --live")
+    if remote := next((shards.storage.url for shards, _ in sets if "://" in shards.storage.url), None):
+        raise UserError(f"{remote} cannot be read beside --live; copy it to this machine and give its folder")
+    counts = [[shard.count for shard in shards.shards] for shards, _ in sets]
+    firsts = list(itertools.accumulate(map(len, counts), initial=0))
+    orders: list[Live | Stored] = [Live(firsts[-1] + n, each.pictures, seed) for n, each in enumerate(live)]
+    orders += [Stored(each, seed, first) for each, first in zip(counts, firsts, strict=False)]
+    return Mixture(orders, shares, seed)
+
 
 def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:
     """Returns the columns of vectors and of texts that visits blend. Raises UserError if the tables have
@@ -529,7 +606,7 @@ def _by_visit(
     *,
     seed: int,
     places: Sequence[Place],
-    opened: Sequence[_Opened],
+    opened: Sequence["_Shard"],
     k: int,
     of: int,
     count: int,

@@ -1,0 +1,151 @@
+"""The held-out loss of a denoiser, and the part that its texts have in it.
+
+    L = mean of  (sigma^2 + d^2) / (sigma d)^2  (D(x + sigma n; sigma) - x)^2,   d = .5
+
+at eight fixed noise levels: quantiles of ln sigma ~ N(-1.2, 1.2) (Karras et al., EDM, NeurIPS 2022, equation
+8 and table 1). This weighting is the same for every formulation, so their losses compare. Picture i has level
+i mod 8 and noise of its own, by number. Each loss comes with that of texts changed round: the difference
+is what the texts tell the model about its pictures.
+
+Axes: N pictures, R resolution, K levels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caption import encoders
+from caption.sentences import attributes
+from evaluate import results
+from evaluate.measuring import Events
+from synth.errors import UserError
+from synth.sets.completion import Progress
+from synth.sets.shards import Sample, ShardSet
+from synth.settings import digest
+from train.runs import find
+from train.sampling import denoise, draw
+
+LEVELS = [math.exp(-1.2 + 1.2 * NormalDist().inv_cdf((k + 0.5) / 8)) for k in range(8)]
+SIGMA_DATA = 0.5
+
+_AT_ONCE = 64
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LossRequest:
+    """The options of `loss`."""
+
+    run: str
+    reference: str  # a finished set that training did not read
+    n: int = 512
+    skip: int = 0  # pictures of the set that are left out first
+    seed: int = 0  # of the noise
+    images_seen: int | None = None
+    encoder: str | None = None
+    device: str = "auto"
+    drawing: Mapping[str, str] = field(default_factory=dict)  # options, in their command-line form
+
+
+class Held(NamedTuple):
+    """Held-out pictures with a caption each."""
+
+    pictures: Tensor  # float32 (N, 3, R, R) in -1..1
+    captions: list[str]
+    digest: str
+
+
+def loss(request: LossRequest) -> Events:
+    """Measures the held-out loss of a run. Appends its row to the run's figures.
+
+    Yields the number of processed pictures, and at the end the row. Raises UserError if the run's model does
+    not denoise."""
+    # Run and pictures.
+    device, run = encoders.choose_device(request.device), find(request.run)
+    denoise.require_denoising(run.model, request.run)
+    results.require_place(run.path)
+    folder = run.checkpoint(request.images_seen)
+    model, reads = run.load(folder, device), draw.reads(run.model, request.drawing)
+    held = read(request.reference, request.skip, request.n, model.config.model.resolution)
+
+    # Texts.
+    net = run.encoder(request.encoder, device) if "vectors" in reads else None
+    vectors = torch.from_numpy(net.texts([net.cut(c) for c in held.captions])) if net else None
+    texts = draw.texts_of(model, held.captions, vectors, device)
+    rounds = {"": (), "_texts_changed_round": ("tokens", "vectors")}
+    if len(reads) > 1:
+        rounds |= {"_words_changed_round": ("tokens",), "_vectors_changed_round": ("vectors",)}
+
+    # Losses.
+    noise = denoise.noise(request.seed, range(len(held.captions)), held.pictures.shape[-1])
+    row: Json = {"metric": "held-out loss", "images_seen": run.images_seen(folder)}
+    for name, forms in rounds.items():
+        denoiser = denoise.denoiser(model, texts.rolled(*forms), request.drawing)
+        by_picture = errors(denoiser, held.pictures, noise)
+        row[f"value{name}"] = round(float(by_picture.mean()), 4)
+        row.setdefault("by_level", [round(float(by_picture[k::8].mean()), 4) for k in range(8)])
+        yield Progress(len(held.captions))
+
+    # The row.
+    row |= {"n": len(held.captions), "seed": request.seed, "set": request.reference, "pictures": held.digest}
+    if request.drawing:
+        row["drawing"] = dict(request.drawing)
+    results.append(run.path, row)
+    yield [row]
+
+
+def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:
+    """Returns the weighted squared error of each picture x (N, 3, R, R) with its noise: float64 (N,)."""
+    values = np.empty(len(x))
+    for k, sigma in enumerate(LEVELS):
+        weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+        members = range(k, len(x), len(LEVELS))
+        for start in range(0, len(members), _AT_ONCE):
+            rows = list(members[start : start + _AT_ONCE])
+            denoised = denoiser(x[rows] + sigma * noise[rows], sigma, rows)
+            squares = (denoised - x[rows]).square().mean(dim=(1, 2, 3))
+            values[rows] = weight * squares.double().numpy()
+    return values
+
+
+def read(place: str, skip: int, n: int, side: int) -> Held:
+    """Returns n pictures of a set after the first `skip`, with the last of the captions of each.
+
+    Raises UserError if there are fewer, or they have another side."""
+    # Enough pictures.
+    shards = ShardSet(place)
+    if skip + n > len(shards):
+        problem = f"{place} holds {len(shards):,} pictures, so {n:,} after {skip:,} cannot be taken"
+        raise UserError(f"{problem}; give another --n or --skip")
+
+    # Pictures and captions.
+    pixels, captions = [], []
+    samples = (sample for shard in shards.shards for sample in shards.read(shard))
+    for sample in islice(samples, skip, skip + n):
+        if sample.pixels.shape[:2] != (side, side):
+            problem = (
+                f"the pictures of {place} have {sample.pixels.shape[0]} pixels a side, and the run's {side}"
+            )
+            raise UserError(f"{problem}; give a set of that size")
+        pixels.append(sample.pixels)
+        captions.append(_last_caption(sample, place))
+    planes = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return Held(planes, captions, digest({"manifest": shards.digest, "first": skip, "n": n}))
+
+
+def _last_caption(sample: Sample, place: str) -> str:
+    """Returns a sample's last caption, else its long sentence. Raises UserError if it has neither."""
+    captions: Sequence[str] | str = sample.captions or sample.metadata.get("caption") or ()
+    if captions:
+        return captions if isinstance(captions, str) else captions[-1]
+    if "stats" not in sample.metadata:
+        raise UserError(f"sample {sample.key} of {place} has no caption; give a set with captions")
+    return attributes.sentences(sample.metadata)[-1]

@@ -1,0 +1,143 @@
+"""Options of drawing, and the guided denoiser that samplers follow.
+
+    D = g + w (D(y; text) - g)        w: `guidance`
+
+g is a worse prediction from the same noised pictures. There are three kinds. They exclude each other:
+
+    default           the denoiser without the text (Ho & Salimans, 2022)
+    weak=IMAGES_SEEN  an earlier checkpoint of the run, with the text (Karras et al., Guiding a Diffusion
+                      Model with a Bad Version of Itself, NeurIPS 2024)
+    base=RUN          another run, such as the pre-trained base of a fine-tuned one, with the text
+
+Each goes with every sampler and every form of text, and acts between `least_guided` and `most_guided` alone.
+w = 1 is the denoiser itself, w = 0 is g.
+
+Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from train.model import Context, Texts
+from train.models import samplers
+from train.models.words import BEGIN, PAD
+
+if TYPE_CHECKING:
+    from train.models.diffusion import Denoiser, Noise
+
+# Forms of a text by the option `text`.
+_READS = {
+    "words": frozenset({"tokens"}),
+    "vector": frozenset({"vectors"}),
+    "both": frozenset({"tokens", "vectors"}),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of drawing."""
+
+    steps: int = 18
+    guidance: float = 2.5  # 1: none
+    text: str = "words"  # or vector, both
+    sampler: str = "heun"  # or euler, ddim
+    least_guided: float = 0.0  # guidance acts between these noise levels (Kynkaanniemi et al., 2024)
+    most_guided: float = 1e9
+    weak: int | None = None  # images seen of an earlier checkpoint that guides
+    base: str | None = None  # the RUN that guides
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise ValueError("it must lie in 1..1000")
+        if self.sampler not in samplers.SAMPLERS:
+            raise ValueError(f"it must be {', '.join(samplers.SAMPLERS)}")
+        if self.text not in _READS:
+            raise ValueError(f"it must be {', '.join(_READS)}")
+        if not 0 <= self.least_guided <= self.most_guided:
+            raise ValueError("least_guided must be at least 0 and at most most_guided")
+        if self.weak is not None and self.base is not None:
+            raise ValueError("weak and base are two guides; it must be one of them")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A denoiser to move away from, with the texts in its own tokens."""
+
+    denoiser: "Denoiser"
+    texts: Texts
+
+
+def reads(options: Options) -> frozenset[str]:
+    """Returns the forms of a text that drawing reads."""
+    return _READS[options.text]
+
+
+def schedule(noise: "Noise", options: Options) -> list[float]:
+    """Returns the noise levels of drawing, in descending order, 0 last."""
+    if options.sampler == "ddim":
+        return samplers.ddim_levels(options.steps)
+    return samplers.karras_levels(options.steps, noise.least, noise.most)
+
+
+def guided_denoiser(
+    denoiser: "Denoiser", texts: Texts, options: Options, context: Context, guide: Guide | None = None
+) -> samplers.Denoise:
+    """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts."""
+    n, device = len(texts), context.device
+    with autocast(context):
+        full = _states(denoiser, texts, options)
+        bare = _states(denoiser, texts, options, bare=True)
+        theirs = _states(guide.denoiser, guide.texts, options) if guide else bare
+    weak = guide.denoiser if guide else denoiser
+    both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
+
+    def step(y: Tensor, sigma: float) -> Tensor:
+        # One prediction.
+        acts = options.least_guided <= sigma <= options.most_guided
+        weight = options.guidance if acts else 1.0
+        level = torch.full((n,), sigma, device=device, dtype=y.dtype)
+        with autocast(context):
+            if weight == 1:
+                return denoiser.denoised(y, level, *full)
+            if weight == 0:
+                return weak.denoised(y, level, *theirs)
+
+            # Two predictions, side by side if one network makes them.
+            if guide:
+                strong, worse = denoiser.denoised(y, level, *full), weak.denoised(y, level, *theirs)
+            else:
+                pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
+                strong, worse = pair.chunk(2)
+        return samplers.guided(strong, worse, weight)
+
+    return step
+
+
+def _states(
+    denoiser: "Denoiser", texts: Texts, options: Options, *, bare: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Returns a denoiser's states of texts (N, L, D) and their presence (N, L), or of no text if `bare`."""
+    n, device = len(texts), texts.device
+    tokens = texts.tokens if "tokens" in reads(options) else None
+    vectors = texts.vectors if "vectors" in reads(options) else None
+    if tokens is None:
+        tokens = torch.full((n, 1), BEGIN, device=device)
+    if bare:
+        tokens = without(tokens, torch.ones(n, dtype=torch.bool, device=device))
+    given = torch.full((n,), vectors is not None and not bare, device=device)
+    return denoiser.text(tokens, vectors, given)
+
+
+def autocast(context: Context) -> torch.autocast:
+    """Returns the block in which features have the context's dtype."""
+    low = context.dtype == torch.bfloat16
+    return torch.autocast(context.device.type, torch.bfloat16, enabled=low)
+
+
+def without(tokens: Tensor, dropped: Tensor) -> Tensor:
+    """Returns tokens (N, T) with the words of some samples, bool (N,), left out."""
+    later = torch.arange(tokens.shape[1], device=tokens.device) > 0
+    return tokens.masked_fill(dropped[:, None] & later, PAD)

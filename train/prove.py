@@ -1,0 +1,150 @@
+"""The proof of a run: it is trained again from its config, and its weights are compared by sha256.
+
+The replay is a run of its own, so it can be killed and resumed. A run gives the same bytes on the same type
+of machine. Elsewhere sums may round otherwise, so the proof names every difference of the machines.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+
+from caption import encoders
+from synth.errors import UserError
+from synth.sets.storage import reading
+from train import export, log, machine, runs, start
+from train.distributed import Ranks
+from train.runs import Run
+from train.start import TrainRequest
+
+_FILES = "*.safetensors"
+
+Json = dict[str, Any]
+
+
+class Compared(NamedTuple):
+    """The last event: the outcome of a proof."""
+
+    images_seen: int
+    files: int
+    difference: str  # the first one; empty: all files are equal
+
+
+Event = start.Event | Compared
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A run to be trained again."""
+
+    run: Run
+    folder: Path  # of its checkpoint, or of the export
+    request: TrainRequest
+
+
+def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> Proof:
+    """Returns the proof of a run up to a checkpoint, by default its newest.
+
+    Raises UserError if its data or this checkout have changed, or if it was imported."""
+    source = runs.find(run)
+    if "imported" in source.metadata:
+        raise UserError(
+            f"{run} was imported, and its file does not name its data; give a run of this program"
+        )
+    folder = source.checkpoint(images_seen)
+
+    # The request that the run was started with, and shorter where a checkpoint is named.
+    shards, captions = source.metadata["shards"], source.metadata["captions"] or {}
+    origin = source.metadata.get("from") or {}
+    stored = [row["url"] for row in shards.get("sets", [shards]) if "live" not in row]
+    tables = [row["url"] for row in captions.get("sets", [captions]) if row]
+    images = source.images_seen(folder)
+    request = TrainRequest(
+        preset=str(source.metadata.get("preset")),
+        shards=tuple(stored),
+        captions=tuple(tables),
+        out=out or f"runs/{source.path.resolve().name}-proof",
+        images=images,
+        precision=source.config.groups.training.precision,
+        encoder=source.encoder_name if source.metadata["encoder"] else None,
+        device=device,
+        settings=(f"run.checkpoint={images}",),
+        source=origin.get("run"),
+        replayed=source,
+    )
+    if Path(request.out).resolve() == source.path.resolve():
+        raise UserError(f"--out is {request.out}, the run itself; give a new folder")
+
+    # The same data.
+    prepared = start.prepare(request, encoders.choose_device(device))
+    if changes := log.differences(source.metadata, prepared.metadata):
+        raise UserError(f"{run} cannot be trained again: {'; '.join(changes)}; restore its data")
+    return Proof(source, folder, request)
+
+
+def prove(proof: Proof) -> Generator[Event]:
+    """Trains the run again, and compares. Yields the events of training, then notes, then Compared.
+
+    Raises UserError if a file cannot be read. Ends after Ended if a signal ends the training."""
+    # Training.
+    for event in start.train(proof.request):
+        if not isinstance(event, start.Ended) or event.signal:
+            yield event
+        if isinstance(event, start.Ended) and event.signal:
+            return
+
+    # Machines.
+    recorded = proof.run.metadata.get("made_by", {}).get("machine")
+    here = machine.describe(Ranks(device=encoders.choose_device(proof.request.device)))
+    if recorded is None:
+        yield start.Note("the run does not name its machine; weights may differ on another one")
+    elif odd := machine.differences(recorded, here):
+        yield start.Note(f"the machine differs, so weights may differ: {', '.join(odd)}")
+
+    # Weights.
+    replay = runs.find(proof.request.out)
+    images = proof.run.images_seen(proof.folder)
+    with tempfile.TemporaryDirectory() as place:
+        other = replay.checkpoint(images)
+        if proof.run.exported:
+            other = Path(place) / "export"
+            export.export(str(replay.path), str(other))
+        names = sorted(path.name for path in proof.folder.glob(_FILES))
+        difference = next(filter(None, _differences(proof.folder, other, names)), "")
+    yield Compared(images, len(names), difference)
+
+
+def _differences(there: Path, here: Path, names: list[str]) -> Iterator[str]:
+    """Yields a sentence for each file, empty if both are equal."""
+    for name in names:
+        if not (here / name).exists():
+            yield f"{name} is missing in the replay"
+        elif _sha256(there / name) == _sha256(here / name):
+            yield ""
+        else:
+            yield f"{name}: {_first_tensor(there / name, here / name)}"
+
+
+def _first_tensor(there: Path, here: Path) -> str:
+    """Returns a phrase about the first tensor that differs between two files."""
+    before, now = load_file(there), load_file(here)
+    if before.keys() != now.keys():
+        return f"the tensors {' '.join(sorted(before.keys() ^ now.keys()))} are in one file alone"
+    for name, tensor in before.items():
+        if tensor.shape != now[name].shape:
+            return f"{name} has the shape {tuple(tensor.shape)}, in the replay {tuple(now[name].shape)}"
+        if not torch.equal(tensor, now[name]):
+            change = (tensor.double() - now[name].double()).abs()
+            values = int((change != 0).sum())
+            return f"{name} differs in {values:,} of {tensor.numel():,} values, by at most {change.max():.3g}"
+    return "the tensors are equal, and the metadata differs"
+
+
+def _sha256(path: Path) -> str:
+    with reading(str(path)), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,12 +17,13 @@ from synth.sets import completion
 from synth.sets.shards import ShardSet
 from tests.kit import invoke, json_lines, refusal, samples
 from tests.kit_train import PSEUDO, first, quiet, refused
-from train import autoencoders, export, latents, runs
+from train import autoencoders, export, latents, presets, runs
 from train.cli import app
 from train.latents import LatentRequest
 from train.model import Wanted
 from train.models import diffusion
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder, LatentEncoder
+from train.models.unet import UNet
 from train.sampling import draw
 from train.start import TrainRequest
 from train.stream.cache import Cache
@@ -284,3 +285,28 @@ def test_other_autoencoders_of_diffusers_are_refused(
     with pytest.raises(UserError, match=sentence) as error:
         autoencoders.load(str(tmp_path / "vae"))
     assert "\n" not in str(error.value)
+
+
+# Presets.
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [("diffusion-64", "autoencoder-64"), ("ldm-256", "autoencoder-256")]
+)
+def test_a_preset_on_latents_fits_its_autoencoder(small: str, large: str) -> None:
+    ours, theirs = (presets.get(name).make().groups.model for name in (small, large))
+    assert (ours.resolution, ours.factor, ours.planes) == (theirs.resolution, theirs.factor, theirs.planes)
+    assert ours.latents == f"runs/{large}" and ours.side == theirs.side
+
+
+def test_blocks_of_a_level_keep_the_names_of_the_first() -> None:
+    one, two = (UNet((32, 48), 8, 16, reads=(8,), itself=(), blocks=blocks) for blocks in (1, 2))
+    assert one.state_dict().keys() < two.state_dict().keys()
+    assert two(
+        torch.randn(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 2, 16), torch.ones(1, 2).bool()
+    ).shape == (
+        1,
+        3,
+        8,
+        8,
+    )

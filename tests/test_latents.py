@@ -302,11 +302,5 @@ def test_a_preset_on_latents_fits_its_autoencoder(small: str, large: str) -> Non
 def test_blocks_of_a_level_keep_the_names_of_the_first() -> None:
     one, two = (UNet((32, 48), 8, 16, reads=(8,), itself=(), blocks=blocks) for blocks in (1, 2))
     assert one.state_dict().keys() < two.state_dict().keys()
-    assert two(
-        torch.randn(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 2, 16), torch.ones(1, 2).bool()
-    ).shape == (
-        1,
-        3,
-        8,
-        8,
-    )
+    text, present = torch.zeros(1, 2, 16), torch.ones(1, 2, dtype=torch.bool)
+    assert two(torch.randn(1, 3, 8, 8), torch.zeros(1), text, present).shape == (1, 3, 8, 8)

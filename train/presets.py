@@ -69,6 +69,7 @@ _EMOJI = {**_NARROW, **_SLOW, "data.text": "caption", **_periods(20_000, 1_000, 
 
 _GAN, _DIFFUSION, _KL = "stylegan2", "diffusion", "autoencoder"
 _WORDS = "a denoiser that reads words, by a vector or by cross-attention"
+_CODED = "a denoiser of latents that reads words"
 _WORDS_RESULT = "scenes_flat, a third of the run: 3 facts right in .18 [.12, .26] of the pictures; one run"
 _DIFFUSION_32 = {
     "training.decay_from": 225_000,
@@ -145,13 +146,9 @@ PRESETS = {
         Preset("cub-256", _GAN, _BIRDS, "fine-tuning on 10 % of CUB", "5", "4 GB"),
         Preset("celeba_hq-256", _GAN, _BIRDS, "fine-tuning on 10 % of CelebA-HQ", "5", "4 GB"),
         Preset("emoji-32", _GAN, _EMOJI, "fine-tuning on emoji", _HOURS, "0.1 GB", _EMOJI_RESULT),
-        Preset(
-            "autoencoder-64", _KL, _KL_64, "latents of 16 x 16 x 4", "0.2 on 1 core", "0.1 GB", _KL_RESULT
-        ),
+        Preset("autoencoder-64", _KL, _KL_64, "latents of 16 x 16 x 4", _HOURS, "0.1 GB", _KL_RESULT),
         Preset("autoencoder-256", _KL, _KL_256, "latents of 32 x 32 x 4, published sizes", "60", "6 GB"),
-        Preset(
-            "diffusion-64", _DIFFUSION, _DIFFUSION_64, f"{_WORDS}, on latents", "0.5 on 2 cores", "0.3 GB"
-        ),
+        Preset("diffusion-64", _DIFFUSION, _DIFFUSION_64, _CODED, "0.5 on 2 cores", "0.3 GB"),
         Preset("ldm-256", _DIFFUSION, _LDM_256, "latent diffusion at its published sizes", "400", "140 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]

@@ -479,10 +479,25 @@ def test_a_survey_gives_words_and_deviation() -> None:
         CaptionedPicture(np.full((16, 16, 3), level, np.uint8), ("A red square, 2 dots.", "a square"))
         for level in (0, 255)
     ]
-    survey = diffusion.survey(config(), samples)
+    survey = diffusion.survey(config(), samples, {})
     assert survey["sigma_data"] == pytest.approx(1)
     assert survey["words"][:2] == ["a", "square"]
     assert set(survey["words"]) == {"a", "square", "red", ",", ".", "2", "dots"}
+
+
+def test_words_of_a_base_keep_their_numbers_and_their_vectors() -> None:
+    samples = [CaptionedPicture(np.zeros((16, 16, 3), np.uint8), ("a blue heart",))]
+    survey = diffusion.survey(config(), samples, SURVEY)
+    assert survey == {**SURVEY, "words": [*SURVEY["words"], "heart"]}  # type: ignore[misc]
+
+    base = diffusion.parts(config(), CONTEXT)["denoiser"]
+    larger = diffusion.parts(config(), replace(CONTEXT, survey=survey))["denoiser"]
+    larger.load_state_dict(diffusion.grown(larger, base.state_dict()))
+    vocabulary = diffusion.tokeniser(config(), survey)
+    known, new = torch.tensor([vocabulary("a blue square")]), torch.tensor([vocabulary("a heart")])
+    for theirs, ours in zip(base.text(known, None, None), larger.text(known, None, None), strict=True):  # type: ignore[operator]
+        assert torch.equal(theirs, ours)
+    assert int(new.max()) == len(vocabulary) - 1 and UNKNOWN not in new
 
 
 def test_words_become_tokens() -> None:

@@ -368,10 +368,11 @@ class Trainer:
         """Loads the weights of a checkpoint, and nothing else.
 
         Raises UserError if it is damaged or of another size."""
+        grown = getattr(model.find(self.config.name), "grown", lambda _, tensors: tensors)
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
             try:
-                module.load_state_dict(checkpoint.tensors(folder, file))
+                module.load_state_dict(grown(module, checkpoint.tensors(folder, file)))
             except RuntimeError:
                 problem = f"{folder / file} is of another model than this run's"
                 raise UserError(f"{problem}; give the preset that it was made by") from None

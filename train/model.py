@@ -11,10 +11,13 @@ A model is a module of train/models, found by its name. It holds
 and, if the loop must know something before the networks exist,
 
     needs(config)                 -> Needs
-    survey(config, samples)       -> Json: measurements of the set before the first step, such as sigma_data
-                                  or a vocabulary. Rank 0 calls it once. config.json and Context.survey
-                                  hold the result. If the model needs latents, they also hold
-                                  `autoencoder` (sizes and weights) and `latent_scale`, 1 / deviation
+    survey(config, samples, base) -> Json: measurements of the set before the first step, such as sigma_data
+                                  or a vocabulary. `base` is the survey of the run that a fine-tuning
+                                  starts from, else empty. Rank 0 calls it once. config.json and
+                                  Context.survey hold the result. If the model needs latents, they also
+                                  hold `autoencoder` (sizes, weights) and `latent_scale`, 1 / deviation
+    grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
+                                  with more words. Without it, sizes must agree
 
 and, if it draws pictures from texts,
 

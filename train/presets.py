@@ -129,6 +129,16 @@ _LDM_256 = {
     **_periods(265_200_000, 68_000, 26_520_000, 26_520_000),
 }
 _KL_RESULT = "PSNR 20.6 at 10,000 images, and rFD (nano) 0.044; one run, no interval"
+_EMOJI_DIFFUSION = {
+    "data.text": "caption",
+    "training.batch": 32,
+    "training.lr": 2e-3,
+    "training.muon_lr": 4e-3,
+    "training.drop_vector": 1.0,
+    "training.decay_from": 30_000,
+    "training.decay_to": 40_000,
+    **_periods(40_000, 1_000, 5_000, 10_000),
+}
 _HOURS = "0.1 on 2 cores"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
@@ -150,6 +160,7 @@ PRESETS = {
         Preset("autoencoder-256", _KL, _KL_256, "latents of 32 x 32 x 4, published sizes", "60", "6 GB"),
         Preset("diffusion-64", _DIFFUSION, _DIFFUSION_64, _CODED, "0.5 on 2 cores", "0.3 GB"),
         Preset("ldm-256", _DIFFUSION, _LDM_256, "latent diffusion at its published sizes", "400", "140 GB"),
+        Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

@@ -461,12 +461,13 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
         raise UserError(f"{problem}; give a run of {run_config.name}")
 
-    # Encoder of its captions.
-    if captions and source.metadata["encoder"]["digest"] != captions.identity["weights"]:
-        tables, encoder = captions.storage.url, source.encoder_name
+    # Encoder of its captions. A model that reads words alone may have none.
+    encoder = source.metadata["encoder"]
+    if captions and encoder and encoder["digest"] != captions.identity["weights"]:
+        tables, name = captions.storage.url, source.encoder_name
         raise UserError(
-            f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {encoder}; "
-            f"give captions of these shards by {encoder}"
+            f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {name}; "
+            f"give captions of these shards by {name}"
         )
 
     # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
@@ -522,8 +523,10 @@ def surveyed(prepared: Prepared) -> Json:
     if (prepared.run / runs.CONFIG).exists():
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
-    survey = dict(module.survey(groups, prepared.samples())) if hasattr(module, "survey") else {}
-    return {**survey, **prepared.surveyed}
+    if not hasattr(module, "survey"):
+        return prepared.surveyed
+    base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
+    return {**module.survey(groups, prepared.samples(), base), **prepared.surveyed}
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:

@@ -166,9 +166,10 @@ def needs(config: Config) -> Needs:
     return Needs(vectors=config.training.drop_vector < 1, latents=config.model.latents)
 
 
-def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:
+def survey(config: Config, samples: Iterable[CaptionedPicture], base: Json) -> Json:
     """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1.
 
+    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's.
     Scaled latents have the deviation 1."""
     texts: list[str] = []
     total = square = count = 0.0
@@ -177,7 +178,17 @@ def survey(config: Config, samples: Iterable[CaptionedPicture]) -> Json:
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
     deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
-    return {"words": list(Vocabulary.of(texts).words), "sigma_data": round(deviation, 4)}
+    words = [*base.get("words", ()), *Vocabulary.of(texts).words]
+    return {"words": list(dict.fromkeys(words)), "sigma_data": base.get("sigma_data", round(deviation, 4))}
+
+
+def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a base's weights of a part, with first vectors for the words that it does not know."""
+    name = "text.word.weight"
+    if not isinstance(module, Denoiser):
+        return tensors
+    first = module.text.word.weight
+    return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
 
 
 class Denoiser(nn.Module):

@@ -419,10 +419,10 @@ def fit_judge(
         int, options.integer("--visits", "Scenes, each drawn at 32 and 64 pixels.", least=16)
     ] = 150_000,
     n: Annotated[
-        int, options.integer("--n", "Fresh pictures of each set and size to examine it on.", least=50)
+        int, options.integer("--n", "Fresh pictures of each set and size to examine it on.", least=10)
     ] = 5_000,
     prompts: Annotated[
-        int, options.integer("--prompts", "Fresh prompts of each number of facts, likewise.", least=10)
+        int, options.integer("--prompts", "Fresh prompts of each number of facts, likewise.", least=2)
     ] = 500,
 ) -> None:
     """Fits the judge of scenes to fresh renders, and measures its accuracy."""
@@ -430,6 +430,25 @@ def fit_judge(
 
     request = fitting.FitRequest(out, seed=seed, visits=visits, pictures=n, prompts=prompts)
     for row in console.watched("pictures", fitting.fit(request), request.processed):
+        console.show(row)
+
+
+@app.command(epilog=console.epilog("python -m evaluate examine-judge --out data/judge"))
+def examine_judge(
+    *,
+    out: Annotated[str, options.place("--out", "FOLDER", "The folder of a judge.")] = "data/judge",
+    n: Annotated[
+        int, options.integer("--n", "Fresh pictures of each set and size to examine it on.", least=10)
+    ] = 5_000,
+    prompts: Annotated[
+        int, options.integer("--prompts", "Fresh prompts of each number of facts, likewise.", least=2)
+    ] = 500,
+) -> None:
+    """Measures the accuracy of a fitted judge again, and writes its figures and card."""
+    from evaluate.judge import fitting
+
+    request = fitting.FitRequest(out, visits=0, pictures=n, prompts=prompts)
+    for row in console.watched("pictures", fitting.examine(request), request.processed):
         console.show(row)
 
 

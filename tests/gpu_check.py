@@ -1,8 +1,9 @@
 """Checks that need a GPU, in at most ten minutes: `make check-gpu`. They write nothing into the checkout.
 
-The checks are a step of each preset at full size (seconds per kimg and memory, in float32 and bfloat16), a
-run that is stopped and resumed, the caption stage beside its bare encoder, and two processes over nccl if
-there are two GPUs. `--rehearse` runs all of them on the CPU, at tiny sizes.
+The checks are a step of each preset at full size (seconds per kimg and memory, in float32 and bfloat16),
+diffusion with and without torch.compile (pictures per second, in training and drawing), runs that are stopped
+and resumed, the caption stage beside its bare encoder, and two processes over nccl if there are two GPUs.
+`--rehearse` runs all of them on the CPU, at tiny sizes.
 """
 
 import argparse
@@ -11,26 +12,44 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from caption import encoders, worker
 from caption.pipeline import CaptionRequest, _Captioning
 from tests.kit import make_small, make_tables
-from train import checkpoint, config
+from train import checkpoint, config, model
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
-from train.model import PRECISIONS, Context
+from train.model import PRECISIONS, CaptionedPicture, Context
+from train.models.diffusion import DENOISER, Denoiser
 from train.presets import PRESETS
+from train.sampling import draw
 from train.stream.stream import Batch
 
 _STEPS = 16  # every phase is due at least once
 _MOST = 8 * 60  # seconds; later presets are left out
-_TINY = ("model.channel_base=512", "model.channel_max=16", "training.batch=16", "model.resolution=32")
+_TINY = {
+    "stylegan2": (
+        "model.channel_base=512",
+        "model.channel_max=16",
+        "training.batch=16",
+        "model.resolution=32",
+    ),
+    "diffusion": ("training.batch=16",),
+}
+_SIDES = {  # settings of diffusion by pixels a side
+    32: (),
+    64: ("model.itself=8", "model.reads=8,16", "model.resolution=64"),
+}
+_CAPTION = "a red star left of a blue disc on white"
 
 
 def main() -> None:
@@ -50,13 +69,19 @@ def main() -> None:
     for preset in PRESETS.values():
         for precision in ("fp32", "bf16"):
             if time.perf_counter() - begun < _MOST:
-                changes = [f"training.precision={precision}", *(_TINY if rehearse else ())]
+                tiny = _TINY.get(preset.model, ()) if rehearse else ()
+                changes = [f"training.precision={precision}", *tiny]
                 print(_step(preset.name, config.with_settings(preset.make(), changes), device), flush=True)
+
+    # Diffusion.
+    for side in _SIDES:
+        print(_diffusion(side, device), flush=True)
 
     # Runs and captions.
     samples, side = (256, 64) if rehearse else (4096, 256)
     with tempfile.TemporaryDirectory() as scratch:
-        print(_resumed(Path(scratch), device), flush=True)
+        for name in ("tiny-32", "diffusion-32"):
+            print(_resumed(Path(scratch) / name, name, device), flush=True)
         make_small(Path(scratch) / "shards", samples=samples, shard_size=4096, size=side, settings=())
         print(_captions(Path(scratch), device, rehearse), flush=True)
         if rehearse or torch.cuda.device_count() > 1:
@@ -73,7 +98,7 @@ def _step(name: str, run_config: RunConfig, device: str) -> str:
         try:
             # Warm-up.
             trainer = _trainer(replace(run_config, run=replace(run_config.run, micro_batch=micro)), device)
-            trainer.step(_batch(run_config, 0))
+            trainer.step(_batch(trainer, 0))
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 torch.cuda.synchronize()
@@ -81,13 +106,13 @@ def _step(name: str, run_config: RunConfig, device: str) -> str:
             # Steps.
             begun = time.perf_counter()
             for i in range(_STEPS):
-                trainer.step(_batch(run_config, i))
+                trainer.step(_batch(trainer, i))
             if device == "cuda":
                 torch.cuda.synchronize()
             break
         except torch.cuda.OutOfMemoryError:
             micro //= 2
-            if micro < run_config.groups.loss.contrastive_group:
+            if micro < max((1, *run_config.needs.groups)):
                 return f"{name:<14} {training.precision}  does not fit"
             torch.cuda.empty_cache()
 
@@ -99,16 +124,55 @@ def _step(name: str, run_config: RunConfig, device: str) -> str:
     return f"{name:<14} {training.precision}  {figures}  {sizes}"
 
 
-def _resumed(scratch: Path, device: str) -> str:
+def _diffusion(side: int, device: str) -> str:
+    """Returns pictures per second of diffusion in bfloat16, without and with torch.compile."""
+    plain, compiled = (_rates(side, device, compiles=compiles) for compiles in (False, True))
+    kinds = zip(("training", "drawing"), plain, compiled, strict=True)
+    figures = [f"{kind} {first:,.1f}, compiled {second:,.1f}" for kind, first, second in kinds]
+    return f"diffusion at {side} px, pictures/s: {'; '.join(figures)}"
+
+
+def _rates(side: int, device: str, *, compiles: bool) -> tuple[float, float]:
+    """Returns pictures per second of training, and of drawing with 18 guided Heun steps."""
+    # Networks.
+    count, steps, repeats = (64, 18, 20) if device == "cuda" else (4, 2, 1)
+    changes = [*_SIDES[side], "training.precision=bf16", f"training.batch={count}"]
+    trainer = _trainer(config.with_settings(PRESETS["diffusion-32"].make(), changes), device)
+    loaded = trainer.loaded()
+    for network in (trainer.parts[DENOISER], loaded.parts[DENOISER]) if compiles else ():
+        # Without a GPU, the graphs are taken alone.
+        cast(Denoiser, network).unet.compile(backend="inductor" if device == "cuda" else "aot_eager")
+
+    # Training and drawing.
+    batch, texts = _batch(trainer, 0), draw.texts_of(loaded, [_CAPTION] * count, None, device)
+    pictures = draw.drawing(loaded, texts, seed=0, options={"steps": str(steps)})
+    training = _rate(lambda: trainer.step(batch), count, repeats, device)
+    return training, _rate(lambda: pictures.images(range(count)), count, max(1, repeats // 4), device)
+
+
+def _rate(action: Callable[[], Any], pictures: int, repeats: int, device: str) -> float:
+    """Returns pictures per second of an action on this many pictures, after two calls that compile."""
+    for number in range(2 + repeats):
+        if number == 2:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            begun = time.perf_counter()
+        action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return pictures * repeats / (time.perf_counter() - begun)
+
+
+def _resumed(scratch: Path, name: str, device: str) -> str:
     """Returns the largest relative difference of losses between a resumed run and an uninterrupted one.
 
     The difference must be 0 on a CPU."""
     # An uninterrupted run, and one that is saved after four steps.
-    run_config = config.with_settings(PRESETS["tiny-32"].make(), ["training.batch=16"])
+    run_config = config.with_settings(PRESETS[name].make(), ["training.batch=16"])
     whole, first = _trainer(run_config, device), _trainer(run_config, device)
     for i in range(4):
         for trainer in (whole, first):
-            trainer.step(_batch(run_config, i))
+            trainer.step(_batch(trainer, i))
     first.save(scratch / "run")
 
     # Four more steps.
@@ -116,11 +180,11 @@ def _resumed(scratch: Path, device: str) -> str:
     second.restore(checkpoint.require(scratch / "run"))
     worst = 0.0
     for i in range(4, 8):
-        ours, theirs = (trainer.step(_batch(run_config, i)) for trainer in (whole, second))
+        ours, theirs = (trainer.step(_batch(trainer, i)) for trainer in (whole, second))
         differences = [(ours[k] - theirs[k]).abs() / ours[k].abs().clamp(min=1e-3) for k in ours]
         worst = max(worst, *map(float, differences))
     assert worst <= (0 if device == "cpu" else 1e-2), f"losses differ by {worst:.1e} after resuming"
-    return f"resumed from a checkpoint: losses within {worst:.1e} over four steps"
+    return f"{name} resumed from a checkpoint: losses within {worst:.1e} over four steps"
 
 
 def _captions(scratch: Path, device: str, rehearse: bool) -> str:
@@ -169,18 +233,31 @@ def _two_processes(scratch: Path, device: str) -> str:
 
 
 def _trainer(run_config: RunConfig, device: str) -> Trainer:
-    context = Context(torch.device(device), PRECISIONS[run_config.groups.training.precision])
+    """Returns a trainer with the measurements of one random picture and its caption."""
+    groups, module = run_config.groups, model.find(run_config.name)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    sample = CaptionedPicture(pixels, (_CAPTION,))
+    survey = module.survey(groups, [sample]) if hasattr(module, "survey") else {}
+    context = Context(torch.device(device), PRECISIONS[groups.training.precision], survey)
     return Trainer(run_config, context, Ranks(device=device))
 
 
-def _batch(run_config: RunConfig, number: int) -> Batch:
-    """Returns a random batch that depends on the number alone."""
-    generator = torch.Generator().manual_seed(number)
-    side, count = run_config.groups.model.resolution, run_config.groups.training.batch
-    pictures = torch.randint(0, 256, (count, 1, 3, side, side), dtype=torch.uint8, generator=generator)
-    texts = torch.randn(count, run_config.groups.model.text_dim, generator=generator)
-    texts = functional.normalize(texts, dim=1)
-    return Batch(pictures, {"d": texts, "g": texts})
+def _batch(trainer: Trainer, number: int) -> Batch:
+    """Returns a random batch of what the model wants. It depends on the number alone."""
+    generator, groups, wanted = (
+        torch.Generator().manual_seed(number),
+        trainer.config.groups,
+        trainer.model.wanted,
+    )
+    side, count = groups.model.resolution, groups.training.batch
+    shape = (count, wanted.views, 3, side, side)
+    pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    texts = {
+        name: functional.normalize(torch.randn(count, groups.model.text_dim, generator=generator), dim=1)
+        for name in wanted.vectors
+    }
+    tokens = torch.tensor([wanted.tokenise(_CAPTION)] * count) if wanted.tokenise else None
+    return Batch(pictures, texts, tokens)
 
 
 if __name__ == "__main__":

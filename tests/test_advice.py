@@ -15,6 +15,7 @@ import data.cli
 import evaluate.cli
 import synth.cli
 import train.cli
+from evaluate.experiments import speedrun
 from evaluate.experiments.demo import cli as demo
 from synth import datasets
 from tests.kit import ROOT, Advice, advice, commands_of
@@ -26,7 +27,10 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 ADVICE = [item for path in FILES for item in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 PREPARE = commands_of(data.cli.app)
-DEMO = typer.main.get_command(demo.app)
+EXPERIMENTS: dict[str, Any] = {  # by the module's last name
+    "demo": typer.main.get_command(demo.app),
+    "speedrun": typer.main.get_command(speedrun.app),
+}
 MODELS = {preset.model for preset in presets.PRESETS.values()}
 DRAWN_BY = [importlib.import_module(f"train.models.{name}") for name in MODELS]
 DRAWING = {
@@ -68,8 +72,8 @@ def reached_from(place: str) -> list[Any]:
     package, name = file.parts[0], file.parts[1]
     if package == "data" and name in PREPARE:
         return [PREPARE[name]]
-    if file.is_relative_to("evaluate/experiments/demo"):
-        return [DEMO]
+    if file.is_relative_to("evaluate/experiments"):
+        return [EXPERIMENTS[file.parts[2].removesuffix(".py")]]
     module = ".".join(file.with_suffix("").parts[:2])
     right = [
         p
@@ -92,7 +96,7 @@ def test_settings_are_taken() -> None:
     }
     for given in of_kind("setting"):
         key, _, value = given.words.partition("=")
-        if not given.place.startswith("train/"):
+        if not given.place.startswith(("train/", "evaluate/experiments/speedrun")):
             assert key in known, given
         elif key != "GROUP.KEY":
             # Advice on a model's setting is given for this model alone.
@@ -116,8 +120,11 @@ def test_commands_are_there_with_their_options() -> None:
     for given in of_kind("command"):
         module, *words = given.words.split(" ")
         package, *rooms = module.split(".")
-        chosen: Any = DEMO if "demo" in rooms else COMMANDS[package][rooms[0] if rooms else words[0]]
-        while getattr(chosen, "commands", None) and "demo" not in rooms:
+        experiment = "experiments" in rooms
+        chosen: Any = (
+            EXPERIMENTS[rooms[1]] if experiment else COMMANDS[package][rooms[0] if rooms else words[0]]
+        )
+        while getattr(chosen, "commands", None) and not experiment:
             # A group of commands: the next word names one of them.
             words = words[1:]
             chosen = chosen.commands[words[0]]

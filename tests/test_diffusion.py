@@ -257,6 +257,21 @@ def test_guides_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
             draw.sample(run, ["a red square"], n=1, seed=0, options=options)
 
 
+@pytest.mark.slow
+def test_the_identity_of_a_drawing_names_what_it_opens(run: Run, tmp_path: Path) -> None:
+    other = shutil.copytree(run.path, tmp_path / "other")
+    model, texts = run.load(), Texts(tokens=pictures(2)[1])
+
+    def identity(**options: str) -> dict[str, object]:
+        return draw.drawing(model, texts, seed=0, options=options, run=run).identity
+
+    assert identity() == identity(guidance="2.5") and "opened" not in identity()
+    based = identity(base=str(other))
+    assert based["opened"] == identity(base=str(run.path))["opened"] != identity(weak="12")["opened"]
+    shutil.rmtree(other / "checkpoints/000000360")
+    assert identity(base=str(other))["opened"] == identity(weak="12")["opened"]
+
+
 # Given pictures.
 
 

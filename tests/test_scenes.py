@@ -330,6 +330,38 @@ def test_small_objects_are_not_named_in_small_pictures() -> None:
                 assert sample["objects"][number]["visible"] >= 0.5
 
 
+def test_stated_fillings_and_depths_are_seen() -> None:
+    """Renders with the fact and without it differ in ten pixels or more by a just noticeable difference."""
+    counts = Counter[str]()
+    for pixels, sample in draw("scenes", None, 3, range(150), size=64):
+        scene = settings.from_json(Params, sample["params"])
+        for fact in scene_facts(sample):
+            objects = list(scene.objects)
+            if fact.type == "filling":
+                objects[fact.subject] = replace(objects[fact.subject], filling="flat", second="")
+            elif fact.relation == "in front of":
+                one, other = objects[fact.subject], objects[fact.object]
+                objects[fact.subject], objects[fact.object] = other, one
+            elif fact.type != "texture":
+                continue
+            behind = "flat" if fact.type == "texture" else scene.backdrop_filling
+            changed = replace(scene, objects=tuple(objects), backdrop_filling=behind)
+            apart = lab(scenes.render(changed, 64).pixels) - lab(pixels)
+            assert (np.sqrt((apart**2).sum(-1)) >= 2.3).sum() >= 10, fact
+            counts[fact.type] += 1
+    assert counts["filling"] > 100 and counts["texture"] > 50 and counts["relation"] > 10
+
+
+def lab(pixels: np.ndarray) -> np.ndarray:
+    """Returns sRGB levels (S, S, 3) in CIE L*a*b* of white D65. A distance of 2.3 is just noticeable."""
+    levels = pixels / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    primaries = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = linear @ np.array(primaries).T / np.array([0.9505, 1.0, 1.089])
+    x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
 # Kernels and their plain twins.
 
 

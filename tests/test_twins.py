@@ -63,6 +63,7 @@ TWINS = {
     "test_what_stands_out_is_that_of_numpy": "judging: _foreground",
     "test_scenes.test_coverage_is_that_of_dense_samples": "shapes: cover _placed",
     "test_scenes.test_cells_are_covered_as_by_their_twin": "shapes: cover_cells",
+    "test_scene_matching.test_outlines_are_searched_as_by_their_twin": "matching: search _misfit _window",
     "test_scenes.test_objects_are_painted_as_by_their_twin": "fillings: paint direction _second _height",
     "test_noise.test_fields_are_those_of_numpys_transform": "noise: spectrum transform power",
     "test_noise.test_pixels_are_mixed_as_by_their_twin": "noise: mix",

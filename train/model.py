@@ -28,6 +28,10 @@ and, if it draws pictures from texts,
                                   -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts.
                                   Context.load and Context.earlier open the models that options name
 
+and, if its options name other checkpoints,
+
+    opens(options)                -> tuple of their names: images seen of this run (int), or a RUN (str)
+
 and, if it draws around known parts of a picture,
 
     complete(parts, start, texts, known, options, context)

@@ -8,8 +8,9 @@
                behind, inside, larger than, smaller than, same colour as
 
 An object is named if at least half of it is visible and its box has a side of 7 pixels or more. Nothing is
-stated of other objects, and no count if there are any. Relations follow from parameters and measurements with
-the margins of synth/families/scene_world.py.
+stated of other objects, and no count if there are any. A gradient of black and a texture of black or white
+change the levels too little to be seen, so they are not stated. Relations follow from parameters and
+measurements with the margins of synth/families/scene_world.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ LEAST_DETAIL = 20  # pixels of the longer side of an object with a named filling
 _LEAST_VISIBLE = 0.5
 _LARGER = 1.15  # of the longer side of the larger object
 _PATTERNED = ("stripes", "dots")
+# Fillings and colours, of objects and of the backdrop, that few pixels show.
+_UNSEEN = {("gradient", "black"), ("texture", "black"), ("texture", "white")}
+_UNSEEN_BEHIND = {("texture", "black"), ("texture", "white")}
 _LOW, _HIGH, _MIDDLE = 0.36, 0.64, 0.07  # of a centroid, in sides of the picture
 _PLACES = (
     ("upper left", "top", "upper right"),
@@ -76,7 +80,8 @@ def scene_facts(sample: Json) -> list[SceneFact]:
     if len(numbers) == len(objects):
         facts.append(SceneFact("count", -1, len(objects)))
     facts.append(SceneFact("backdrop", -1, params["backdrop"]))
-    if params["backdrop_filling"] != "flat":
+    behind = params["backdrop_filling"], params["backdrop"]
+    if behind[0] != "flat" and behind not in _UNSEEN_BEHIND:
         facts.append(SceneFact("texture", -1, params["backdrop_filling"]))
     return facts
 
@@ -107,7 +112,7 @@ def _object_facts(number: int, thing: SimpleNamespace, side: int, size: int) -> 
     if side >= LEAST_DETAIL:
         if thing.kind == "star":
             yield SceneFact("points", number, thing.detail)
-        if thing.filling != "flat":
+        if thing.filling != "flat" and (thing.filling, thing.colour) not in _UNSEEN:
             yield SceneFact("filling", number, thing.filling)
         if thing.filling in _PATTERNED:
             yield SceneFact("second", number, thing.second)

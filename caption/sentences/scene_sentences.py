@@ -40,7 +40,7 @@ __all__ = [
     "statement",
 ]
 
-LAW = 1  # increased when a scene gets other sentences
+LAW = 2  # increased when a scene gets other sentences
 
 Json = dict[str, Any]
 

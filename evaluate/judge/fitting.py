@@ -40,7 +40,7 @@ from evaluate.judge.network import (
 )
 from synth.families import scene_world
 from synth.sets.completion import Progress
-from synth.sets.storage import Folder
+from synth.sets.storage import Folder, reading
 
 Json = dict[str, Any]
 
@@ -107,22 +107,44 @@ def fit(request: FitRequest) -> Generator[Progress | list[Json], None, None]:
         target.write(seeing.WEIGHTS, data)
         fitted = time.process_time() - begun
 
-        # Exam of the stored weights.
-        seeing.shipped.cache_clear()
-        accuracies: list[exam.Accuracy] = []
-        judge = seeing.shipped(Path(request.out))
-        for event in exam.examine(judge, pictures=request.pictures, prompts=request.prompts):
-            if isinstance(event, Progress):
-                yield event
-            else:
-                accuracies = event
-        rows = [accuracy.row for accuracy in accuracies]
-        target.write(exam.NAME, (json.dumps({"sets": rows}, indent=1) + "\n").encode())
-
-        # Card.
-        minutes = fitted / 60, (time.process_time() - begun) / 60
-        target.write(card.NAME, card.text(request, accuracies, minutes, losses).encode())
+        # Exam of the stored weights, and card.
+        accuracies = yield from _examined(target, request)
+        target.write(card.NAME, card.text(request, accuracies, fitted / 60, losses).encode())
     yield [row for accuracy in accuracies for row in card.rows(accuracy)]
+
+
+def examine(request: FitRequest) -> Generator[Progress | list[Json], None, None]:
+    """Examines the judge of a folder again, and writes its figures.
+
+    Yields the number of processed pictures, and at the end the figures. Raises UserError if the folder does
+    not hold a judge."""
+    target, place = Folder(request.out), Path(request.out)
+    with target.exclusive() as note, _one_thread():
+        if note:
+            yield Progress(0, note=note)
+        seeing.shipped(place)
+        with reading(str(place / card.NAME)):
+            before = (place / card.NAME).read_text(encoding="utf-8")
+        accuracies = yield from _examined(target, request)
+        target.write(card.NAME, card.examined(before, accuracies).encode())
+    yield [row for accuracy in accuracies for row in card.rows(accuracy)]
+
+
+def _examined(
+    target: Folder, request: FitRequest
+) -> Generator[Progress | list[Json], None, list[exam.Accuracy]]:
+    """Yields the number of judged pictures, writes the figures of a folder's judge, and returns them."""
+    seeing.shipped.cache_clear()
+    accuracies: list[exam.Accuracy] = []
+    judge = seeing.shipped(Path(request.out))
+    for event in exam.examine(judge, pictures=request.pictures, prompts=request.prompts):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            accuracies = event
+    rows = [accuracy.row for accuracy in accuracies]
+    target.write(exam.NAME, (json.dumps({"sets": rows}, indent=1) + "\n").encode())
+    return accuracies
 
 
 def train(net: Judge, request: FitRequest) -> Iterator[float]:

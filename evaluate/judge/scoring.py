@@ -9,6 +9,7 @@ also name as many objects as the judge sees. Prompts of scenes_flat are closed, 
                                       half of the margin of scene_world or more
     larger than, smaller than         by size word
     place                             by thirds of the frame, divided in the middle of the margin between them
+    in front of, behind               an object inside another is in front of it
 
 Axes: A assignments, K named objects, M seen objects.
 """
@@ -80,6 +81,10 @@ def related(seen: Seen, first: int, second: int, relation: str) -> bool:
         return scene_world.larger(other.size, one.size)
     if relation == "same colour as":
         return one.colour == other.colour
+    if relation in ("in front of", "behind"):
+        inner = (first, second) if relation == "in front of" else (second, first)
+        if seen.depths.get(inner) == "inside":
+            return True
     return seen.depths.get((first, second), "") == relation
 
 

@@ -31,6 +31,7 @@ from evaluate.judge.network import (
     Judge,
 )
 from evaluate.judge.reading import read
+from evaluate.judge.refining import refined
 from evaluate.judge.sight import Seen, SeenObject
 from synth.errors import UserError
 from synth.sets.storage import reading
@@ -105,7 +106,8 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     features = [net.masks(view, cells)[1] for view in views]
     things = [net.things(values) for values in features]
     places = _mean([values for _, values in things])
-    shares = {word: _mean([torch.softmax(logits[word], 1) for logits, _ in things]).max(1) for word in WORDS}
+    probabilities = {word: _mean([torch.softmax(logits[word], 1) for logits, _ in things]) for word in WORDS}
+    shares, kinds = {word: rows.max(1) for word, rows in probabilities.items()}, probabilities["kind"].numpy()
     numbers = {word: best.indices.tolist() for word, best in shares.items()}
     backdrops = _mean([torch.softmax(view.backdrop, 1) for view in views]).argmax(1).tolist()
     textures = _mean([torch.softmax(view.texture, 1) for view in views]).argmax(1).tolist()
@@ -156,14 +158,14 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
                 thing = replace(thing, text=letters)
             objects.append(thing)
         near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
-        scenes.append(
-            Seen(
-                COLOUR_WORDS[backdrops[n]],
-                TEXTURES[textures[n]],
-                tuple(objects),
-                {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
-            )
+        seen = Seen(
+            COLOUR_WORDS[backdrops[n]],
+            TEXTURES[textures[n]],
+            tuple(objects),
+            {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
         )
+        fine = levels.shape[1] == SIDES[1]
+        scenes.append(refined(levels[n].numpy(), seen, [kinds[b] for b in group]) if fine else seen)
     return scenes
 
 

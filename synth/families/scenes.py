@@ -43,7 +43,7 @@ _TOUCH = 0.75  # least distance of overlapping objects, in sums of radii
 _GAP = (1.25, 0.02)  # of objects that do not overlap: sums of radii, and sides of the picture
 _GRID = 64  # G
 _RAGGED = 10.0  # least outline of a fractal, in square roots of its area; a disc has 4.5, a ring 7.3
-_POOL = 256  # fractals that objects are drawn from
+POOL = 256  # fractals that objects are drawn from
 _PATTERNS = ("stripes", "dots")
 _SOLID = (
     "disc",
@@ -225,7 +225,7 @@ def _placed(
     elif kind == "wave":
         detail = 32 * stream.integer(3, 5) + stream.integer(6, 9)
     elif kind == "fractal":
-        detail = stream.integer(0, _POOL - 1)
+        detail = stream.integer(0, POOL - 1)
     elif kind == "text":
         text = "".join(LETTERS[stream.integer(0, len(LETTERS) - 1)] for _ in range(stream.integer(1, 4)))
 
@@ -396,7 +396,7 @@ def _objects(measured: list[np.ndarray]) -> list[dict[str, object]]:
     return entries
 
 
-@lru_cache(maxsize=_POOL)
+@lru_cache(maxsize=POOL)
 def fractal_cells(number: int) -> np.ndarray:
     """Returns a fractal of the pool: bool (G, G).
 

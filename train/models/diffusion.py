@@ -43,7 +43,7 @@ from train.model import (
 from train.models import randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
-from train.models.guidance import Guide, Options, autocast, guided_denoiser, reads, schedule, without
+from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.unet import UNet
 from train.models.words import BEGIN, TextStates, Vocabulary, padded
@@ -423,7 +423,7 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
 
     Raises UserError if it is missing, or if it draws other pictures."""
     # An earlier checkpoint, or another run.
-    if options.weak is None and options.base is None:
+    if not opens(options):
         return None
     if context.load is None or context.earlier is None:
         raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")

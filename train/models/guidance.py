@@ -75,6 +75,11 @@ def reads(options: Options) -> frozenset[str]:
     return _READS[options.text]
 
 
+def opens(options: Options) -> tuple[int | str, ...]:
+    """Returns the other checkpoints that drawing opens: images seen of this run, or a RUN."""
+    return tuple(name for name in (options.weak, options.base) if name is not None)
+
+
 def schedule(noise: "Noise", options: Options) -> list[float]:
     """Returns the noise levels of drawing, in descending order, 0 last."""
     if options.sampler == "ddim":

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from synth import settings
 from synth.errors import UserError
-from train import runs
+from train import checkpoint, runs
 from train.model import Context, Known, Loaded, Texts, find, require_drawing
 from train.runs import Run
 from train.sampling.given import Given
@@ -38,6 +39,7 @@ class Drawing:
     seed: int
     options: Any  # the model's Options
     context: Context
+    opened: tuple[str, ...] = ()  # digests of other checkpoints that the options name
     known: Known | None = None  # parts of every picture
     noise: torch.Tensor | None = None  # (1, ...), the start of every picture; None: each has its own
 
@@ -53,8 +55,9 @@ class Drawing:
         known = () if self.known is None else (self.known.picture, self.known.pixels)
         tensors = [tensor for tensor in (*known, self.noise) if tensor is not None]
         hashes = [hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest() for tensor in tensors]
+        further = {"opened": list(self.opened), "given": hashes}
         identity = {"law": LAW, "seed": self.seed, "options": options}
-        return {**identity, "given": hashes} if hashes else identity
+        return {**identity, **{name: values for name, values in further.items() if values}}
 
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
@@ -98,10 +101,20 @@ def drawing(
     """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
     `run` is the model's, for options that name an earlier checkpoint. Raises UserError if the model draws no
-    pictures, or does not know an option."""
-    require_drawing(model.name, str(run.path) if run else "this run")
+    pictures, does not know an option, or finds no checkpoint of that name."""
+    module = require_drawing(model.name, str(run.path) if run else "this run")
     values = options_of(model.name, options or {})
-    return Drawing(model, texts, seed, values, _context(model, texts.device, run))
+    names = module.opens(values) if hasattr(module, "opens") else ()
+    opened = tuple(checkpoint.digest(_checkpoint(name, run)) for name in names)
+    return Drawing(model, texts, seed, values, _context(model, texts.device, run), opened)
+
+
+def _checkpoint(name: int | str, run: Run | None) -> Path:
+    """Returns the checkpoint of a run at these images, or the newest of the RUN of this name."""
+    if isinstance(name, str):
+        return runs.find(name).checkpoint()
+    assert run is not None
+    return run.checkpoint(name)
 
 
 def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
@@ -114,7 +127,7 @@ def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
     @cache
     def earlier(images_seen: int) -> Loaded:
         assert run is not None
-        return run.load(run.checkpoint(images_seen), str(device))
+        return run.load(_checkpoint(images_seen, run), str(device))
 
     return Context(device, torch.float32, model.survey, load=load, earlier=earlier if run else None)
 

@@ -1,4 +1,4 @@
-"""The commands of train: pretrain, finetune, sample, export, import, presets."""
+"""The commands of train: pretrain, finetune, latents, sample, export, import, presets."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import typer
 
 from synth import console, options
 from synth.errors import UserError
-from synth.options import EMPTY, Device, ImagesSeen
+from synth.options import EMPTY, Device, ImagesSeen, Overwrite
 
 if TYPE_CHECKING:
     from train import prove as prove_events
@@ -35,6 +35,10 @@ Captions = Annotated[
     options.place(
         "--captions", "TABLES", "Caption tables, once for each set.  [default: those in data/captions]"
     ),
+]
+Latents = Annotated[
+    list[str],
+    options.place("--latents", "TABLES", "Latents, once for each set.  [default: those in data/latents]"),
 ]
 Images = Annotated[
     int | None, options.integer("--images", "Length of the run in images.  [default: the preset's]", least=1)
@@ -89,6 +93,7 @@ def pretrain(
     on: On = EMPTY,
     live: Live = EMPTY,
     captions: Captions = EMPTY,
+    latents: Latents = EMPTY,
     out: Annotated[str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET]")] = None,
     images: Images = None,
     precision: Precision = "auto",
@@ -110,6 +115,7 @@ def pretrain(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
+        latents=tuple(latents),
         out=out or f"runs/{_names([*live, *on])}-{preset}",
         images=images,
         precision=precision,
@@ -146,6 +152,7 @@ def finetune(
         ),
     ] = None,
     captions: Captions = EMPTY,
+    latents: Latents = EMPTY,
     out: Annotated[
         str | None, options.place("--out", "DIR", "The run.  [default: runs/SET-PRESET-from-RUN]")
     ] = None,
@@ -173,6 +180,7 @@ def finetune(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
+        latents=tuple(latents),
         out=out or f"runs/{_names(on)}-{preset}-from-{origin}",
         images=images,
         precision=precision,
@@ -184,6 +192,41 @@ def finetune(
         fraction=fraction,
     )
     _train(request, dry_run)
+
+
+@app.command(
+    epilog=console.epilog("python -m train latents scenes fractals --autoencoder runs/scenes-autoencoder-64")
+)
+def latents(
+    sets: Annotated[list[str], options.place_argument("SET", "Finished sets: names, folders or URLs.")],
+    autoencoder: Annotated[
+        str, options.place("--autoencoder", "RUN", "An autoencoder's run, or a folder of diffusers.")
+    ],
+    out: Annotated[
+        list[str],
+        options.place("--out", "PLACE", "Once for each set.  [default: data/latents/DATASET/AUTOENCODER]"),
+    ] = EMPTY,
+    workers: Annotated[
+        int | None, options.integer("--workers", "Ray tasks at once; 0: no Ray.", least=0)
+    ] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Writes the latents of finished sets by an autoencoder, or the missing ones.
+
+    The command is idempotent and resumable: finished tables are left alone."""
+    from synth.sets import places
+    from train import latents as encoding
+
+    shards = [place for name in sets for place in places.sets(name)]
+    for place, target in options.pair(shards, out, "sets of shards"):
+        request = encoding.LatentRequest(place, autoencoder, target, workers, device, overwrite)
+        if dry_run:
+            console.show({"shards": place, **encoding.estimate(request)._asdict()})
+            continue
+        summary = console.watched("pictures", encoding.make_latents(request))
+        console.show(summary._asdict())
 
 
 @app.command(

@@ -32,6 +32,10 @@ ADDED: dict[str, Any] = {
     "stylegan2 training.path_samples": "even",
     "stylegan2 training.unreached": "skip",
     "stylegan2 training.ema_clock": "after",
+    "diffusion model.latents": "",
+    "diffusion model.factor": 1,
+    "diffusion model.planes": 3,
+    "diffusion model.blocks": 1,
     "loop data.mirror": False,
 }
 

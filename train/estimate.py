@@ -73,6 +73,8 @@ def _step(trainer: Trainer) -> tuple[float, float]:
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
+    if wanted.latents:
+        pictures = torch.randn(batch, 1, *wanted.latents).half()
     width = getattr(groups.model, "text_dim", 1)
     vectors = {name: functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
     tokens = torch.tensor([wanted.tokenise(_TEXT)] * batch) if wanted.tokenise else None

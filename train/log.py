@@ -144,7 +144,7 @@ def differences(there: Json, here: Json) -> list[str]:
     """Returns a sentence for each setting or input that differs between the config.json of two runs of a
     model, except settings of `run`."""
     changes = config.differences(config.with_added(there["config"], here["model"]), here["config"])
-    for kind in ("shards", "captions", "encoder", "from"):
+    for kind in ("shards", "captions", "latents", "encoder", "from"):
         old, new = (str((m.get(kind) or {}).get("digest")) for m in (there, here))
         if old != new:
             changes.append(f"the digest of {kind} is {old[:12]} there and {new[:12]} here")

@@ -247,7 +247,9 @@ class Trainer:
         first = self.images_seen + self.ranks.rank * size
         for start in range(0, size, self._micro):
             rows = slice(start, start + self._micro)
-            pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype) / 127.5 - 1
+            pictures = batch.pictures[rows].to(device, non_blocking=True).to(dtype)
+            if batch.pictures.dtype == torch.uint8:
+                pictures = pictures / 127.5 - 1
             vectors = {n: v[rows].to(device, non_blocking=True).to(dtype) for n, v in batch.vectors.items()}
             tokens = None if batch.tokens is None else batch.tokens[rows].to(device, non_blocking=True)
             numbers = range(first + start, first + start + len(pictures))

@@ -14,7 +14,8 @@ and, if the loop must know something before the networks exist,
     survey(config, samples, base) -> Json: measurements of the set before the first step, such as sigma_data
                                   or a vocabulary. `base` is the survey of the run that a fine-tuning
                                   starts from, else empty. Rank 0 calls it once. config.json and
-                                  Context.survey hold the result
+                                  Context.survey hold the result. If the model needs latents, they also
+                                  hold `autoencoder` (sizes, weights) and `latent_scale`, 1 / deviation
     grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
                                   with more words. Without it, sizes must agree
 
@@ -52,6 +53,10 @@ and, if it reads the words of texts,
     tokeniser(config, survey)     -> Callable[[str], list[int]]: the tokens of a text. 0 stands behind its end
     reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
                                   Without it, vectors alone
+
+and, if it encodes pictures and decodes them,
+
+    reconstruct(parts, pictures)  -> Tensor (N, 3, R, R) in -1..1, from pictures of that shape
 
 and, if its ONNX file is to hold a part of drawing alone,
 
@@ -150,6 +155,8 @@ class Needs:
     tables: bool = True  # caption tables; False: shards alone are enough
     vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
+    latents: str = ""  # an autoencoder by RUN: batches have the latents of its tables, not pictures
+    network: str = ""  # an encoder by name, frozen, as Context.encoder; it needs no captions
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
     multiple: int = 1  # the size of every micro-batch is a multiple of it
@@ -168,6 +175,8 @@ class Wanted:
     one_caption: bool = False  # all draws take the same one of the captions of a picture
     views: int = 1  # versions of a picture
     augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
+    # The shape (K, S, S) of latents, which stand in for pictures. None: pictures.
+    latents: tuple[int, int, int] | None = None
     # Returns the tokens of a caption, in the reader's process: it must pickle. None: no captions are read.
     tokenise: Callable[[str], list[int]] | None = None
 
@@ -176,7 +185,8 @@ class Wanted:
 class Micro:
     """The part of a batch in one pass through the networks."""
 
-    pictures: Tensor  # (N, V, 3, R, R) in -1..1, float32 or float64
+    # (N, V, 3, R, R) in -1..1, or latents (N, 1, K, S, S) as stored; float32 or float64
+    pictures: Tensor
     vectors: Mapping[str, Tensor]  # (N, D) each, unit length
     numbers: range  # global sample numbers: every random number is a function of (seed, use, number)
     images_seen: int  # before this step

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from caption.table import CaptionSet
 from synth import caches, options
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import checkpoint, config, log, machine, model, presets, runs
+from train import autoencoders, checkpoint, config, log, machine, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.log import GRID, Log
@@ -25,6 +25,7 @@ from train.model import PRECISIONS, CaptionedPicture, Context, Wanted
 from train.stream import captioned_sets, live, mixture
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
+from train.stream.latent_tables import LatentSet, deviation
 from train.stream.stream import Stream, Text, Visit
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
@@ -50,6 +51,7 @@ class TrainRequest:
     settings: tuple[str, ...] = ()
     source: str | None = None  # the run with the first weights: fine-tuning
     fraction: float | None = None
+    latents: tuple[str, ...] = ()  # of each set; empty: those under data/latents
     live: tuple[str, ...] = ()  # data sets that are drawn while training
     replayed: runs.Run | None = (
         None  # the run with the config and the live sets, in place of preset and options
@@ -68,6 +70,9 @@ class Prepared:
     source: Path | None  # checkpoint with the first weights
     metadata: Json  # the content of config.json
     run: Path
+    latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
+    # Then these are entries of the survey: the autoencoder, and the scale of latents.
+    surveyed: Json = field(default_factory=dict)
 
     def stream(self, wanted: Wanted) -> Stream:
         """Returns the run's stream of batches with the `wanted` content."""
@@ -82,6 +87,7 @@ class Prepared:
             visit,
             cache=cache,
             fraction=data.fraction,
+            latents=self.latents,
             live=live_sets,
             shares=shares,
             encoder=self.embedder,
@@ -116,9 +122,8 @@ class Prepared:
     def context(self, ranks: Ranks, survey: Json) -> Context:
         """Returns the surroundings of the run's model."""
         dtype = PRECISIONS[self.config.groups.training.precision]
-        return Context(
-            torch.device(ranks.device), dtype, survey, self.encoder, runs.load, gather=ranks.gather
-        )
+        device, load = torch.device(ranks.device), autoencoders.load_any
+        return Context(device, dtype, survey, self.encoder, load, gather=ranks.gather)
 
 
 # Events, besides the loop's own.
@@ -164,6 +169,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     config.require_divisible(run_config, ranks)
     live_sets = _live(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
+    latents, surveyed = _latents(request, run_config, sets)
     source = _source(request, run_config, captions) if request.source else None
 
     # The content of config.json.
@@ -183,6 +189,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if source:
         digest = checkpoint.digest(source)
         metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
+    if latents:
+        metadata["latents"] = captioned_sets.describe_latents(latents)
     log.require_same(Path(request.out), metadata)
 
     # Encoder and stream.
@@ -191,7 +199,20 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         encoder = _encoder(request, captions, device, run_config.groups.training.precision)
     elif embedder and run_config.needs.encoder:
         encoder = encoders.load(embedder, device, run_config.groups.training.precision)
-    prepared = Prepared(run_config, sets, live_sets, encoder, embedder, source, metadata, Path(request.out))
+    if network := run_config.needs.network:
+        encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
+    prepared = Prepared(
+        run_config,
+        sets,
+        live_sets,
+        encoder,
+        embedder,
+        source,
+        metadata,
+        Path(request.out),
+        latents,
+        surveyed,
+    )
     # The model's tokeniser needs its survey, so another one stands for it.
     wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
     stream = prepared.stream(wanted)
@@ -348,6 +369,40 @@ def _embedder(
     return source
 
 
+def _latents(
+    request: TrainRequest, run_config: RunConfig, sets: tuple[CaptionedSet, ...]
+) -> tuple[tuple[LatentSet, ...], Json]:
+    """Returns the latents of the sets, and the entries of the survey. Both are empty if the model reads
+    pictures.
+
+    Raises UserError if latents are missing or do not fit the model."""
+    # Pictures.
+    place, sizes = run_config.needs.latents, run_config.groups.model
+    if not place:
+        if request.latents:
+            raise UserError("this model reads pictures; leave --latents out, or give --set model.latents=RUN")
+        return (), {}
+    if request.live or request.replayed:
+        raise UserError("drawn pictures have no stored latents; give --on SET in place of --live")
+    if run_config.data.mirror:
+        raise UserError("latents of mirrored pictures are not stored; give --set data.mirror=false")
+
+    # Latents by its autoencoder, of its shape.
+    autoencoder = autoencoders.find(place)
+    latents = captioned_sets.find_latents(sets, request.latents, autoencoder.weights, place)
+    planes, factor = autoencoder.sizes.planes, autoencoder.sizes.factor
+    if (planes, factor) != (sizes.planes, sizes.factor):
+        problem = f"{place} has latents of {planes} planes and a side of 1 / {factor}"
+        advice = f"give --set model.planes={planes} --set model.factor={factor}"
+        raise UserError(f"{problem}, and the model is of {sizes.planes} and 1 / {sizes.factor}; {advice}")
+    for tables in latents:
+        if (resolution := tables.identity["resolution"]) != sizes.resolution:
+            problem = f"{tables.storage.url} has latents of pictures with {resolution} pixels a side"
+            raise UserError(f"{problem}; give --set model.resolution={resolution}")
+    scale = float(f"{1 / deviation(latents):.6g}")
+    return latents, {"autoencoder": autoencoder.description, "latent_scale": scale}
+
+
 def _live(
     request: TrainRequest,
     run_config: RunConfig,
@@ -483,6 +538,13 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         problem = f"{source.path} is of another model: {'; '.join(changes)}"
         raise UserError(f"{problem}; give the preset that it was made by, or --set")
 
+    # Its autoencoder.
+    if run_config.needs.latents:
+        weights = autoencoders.find(run_config.needs.latents).weights
+        if source.survey["autoencoder"]["weights"] != weights:
+            problem = f"{source.path} was trained on latents of another autoencoder"
+            raise UserError(f"{problem} than {run_config.needs.latents}; give the one that it was trained on")
+
     # A restart takes the checkpoint of the first start, though the other run may have newer ones.
     existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
     origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
@@ -518,9 +580,9 @@ def surveyed(prepared: Prepared) -> Json:
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
     if not hasattr(module, "survey"):
-        return {}
+        return prepared.surveyed
     base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
-    return dict(module.survey(groups, prepared.samples(), base))
+    return {**module.survey(groups, prepared.samples(), base), **prepared.surveyed}
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:

@@ -3,6 +3,7 @@
     data/shards/NAME                  a formula set, made by `python -m synth shards NAME`
     data/real/NAME/SPLIT              a real set, prepared by `python -m data NAME`
     data/captions/DATASET/ENCODER     the caption tables of a set; those of a split are in NAME-SPLIT
+    data/latents/DATASET/RUN          the latents of a set by an autoencoder
 
 A text with a slash, or the path of an existing set, is a place itself.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from synth.errors import UserError
 from synth.sets.ledger import MANIFEST
 
-SHARDS, REAL, CAPTIONS = "data/shards", "data/real", "data/captions"
+SHARDS, REAL, CAPTIONS, LATENTS = "data/shards", "data/real", "data/captions", "data/latents"
 TRAINED_ON = ("train",)
 HELD_OUT = ("val", "test")  # in the order of preference
 
@@ -25,9 +26,12 @@ def shards(name: str) -> str:
 
 def tables(dataset: str, encoder: str) -> str:
     """Returns the folder of a set's caption tables; `dataset` and `encoder` are recorded names."""
-    # Characters that a folder's name should not have, such as the slash of ViT-B-32/openai.
-    dataset, encoder = (re.sub(r"[^\w.+-]", "-", name).lstrip(".") for name in (dataset, encoder))
-    return f"{CAPTIONS}/{dataset}/{encoder}"
+    return f"{CAPTIONS}/{_plain(dataset)}/{_plain(encoder)}"
+
+
+def latents(dataset: str, autoencoder: str) -> str:
+    """Returns the folder of a set's latents; `dataset` is a recorded name, `autoencoder` that of a folder."""
+    return f"{LATENTS}/{_plain(dataset)}/{_plain(autoencoder)}"
 
 
 def folders(dataset: str) -> list[str]:
@@ -39,6 +43,11 @@ def folders(dataset: str) -> list[str]:
 def all_tables(dataset: str) -> list[str]:
     """Returns the folders of a set's finished caption tables, of every encoder."""
     return sorted(str(path.parent) for path in Path(tables(dataset, "")).glob(f"*/{MANIFEST}"))
+
+
+def all_latents(dataset: str) -> list[str]:
+    """Returns the folders of a set's finished latents, of every autoencoder."""
+    return sorted(str(path.parent) for path in Path(latents(dataset, "")).glob(f"*/{MANIFEST}"))
 
 
 def is_place(text: str) -> bool:
@@ -87,6 +96,12 @@ def shards_or_folder(text: str) -> str:
 def is_real(text: str) -> bool:
     """Returns True for the name of a prepared real set."""
     return not is_place(text) and bool(_splits(text))
+
+
+def _plain(name: str) -> str:
+    """Returns a name without characters that a folder's name should not have, such as the slash of
+    ViT-B-32/openai."""
+    return re.sub(r"[^\w.+-]", "-", name).lstrip(".")
 
 
 def _one(text: str, names: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from synth.errors import UserError
+from synth.settings import from_json
 from train.model import (
     PRECISIONS,
     Average,
@@ -40,13 +41,14 @@ from train.model import (
     Wanted,
 )
 from train.models import randomness, samplers
+from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
 from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.unet import UNet
 from train.models.words import BEGIN, TextStates, Vocabulary, padded
 
-DENOISER = "denoiser"
+DENOISER, DECODER = "denoiser", "decoder"
 
 _NOISE, _DROP = range(2)  # uses of a step's random numbers
 _SURVEYED = 20_000  # samples
@@ -68,21 +70,34 @@ class Sizes:
     text_dim: int = 128  # V; follows the caption tables
     prefix: int = 4  # states of a vector
     tokens: int = 64  # of a text, at most
+    latents: str = ""  # RUN of an autoencoder, or a folder of diffusers; empty: no latents, but pixels
+    factor: int = 1  # the side of a picture over the side of its latent
+    planes: int = 3  # K, of latents or colours
+    blocks: int = 1  # of a level, each way
 
     def __post_init__(self) -> None:
-        sides = [self.resolution >> level for level in range(len(self.channels))]
-        if self.resolution % (1 << (len(self.channels) - 1)):
+        if min(self.factor, self.planes) < 1 or self.resolution % self.factor:
+            raise ValueError("factor must divide resolution, and planes must be at least 1")
+        if not self.latents and (self.factor, self.planes) != (1, 3):
+            raise ValueError("without latents, factor must be 1 and planes must be 3")
+        sides = [self.side >> level for level in range(len(self.channels))]
+        if self.side % (1 << (len(self.channels) - 1)):
             raise ValueError(f"resolution is {self.resolution}; {len(self.channels)} levels halve it evenly")
         for name, allowed in (("reads", sides), ("itself", self.reads)):
             if not set(getattr(self, name)) <= set(allowed):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
                 )
-        for name in ("resolution", "embedding", "text_width", "text_dim", "prefix", "tokens"):
+        for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if min(self.channels) < 32 or any(c % 16 for c in self.channels):
             raise ValueError(f"channels is {self.channels}; each must be a multiple of 16, 32 or more")
+
+    @property
+    def side(self) -> int:
+        """The side of what the denoiser reads: a latent, or a picture."""
+        return self.resolution // self.factor
 
 
 @dataclass(frozen=True)
@@ -148,28 +163,31 @@ class Config:
 
 def needs(config: Config) -> Needs:
     """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
-    return Needs(vectors=config.training.drop_vector < 1)
+    return Needs(vectors=config.training.drop_vector < 1, latents=config.model.latents)
 
 
 def survey(config: Config, samples: Iterable[CaptionedPicture], base: Json) -> Json:
     """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1.
 
-    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's."""
+    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's.
+    Scaled latents have the deviation 1."""
     texts: list[str] = []
     total = square = count = 0.0
     for sample in itertools.islice(samples, _SURVEYED):
         values = sample.pixels.astype("float64") / 127.5 - 1
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
-    deviation = math.sqrt(square / count - (total / count) ** 2)
+    deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
     words = [*base.get("words", ()), *Vocabulary.of(texts).words]
     return {"words": list(dict.fromkeys(words)), "sigma_data": base.get("sigma_data", round(deviation, 4))}
 
 
 def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a base's weights of the denoiser, with first vectors for the words that it does not know."""
+    """Returns a base's weights of a part, with first vectors for the words that it does not know."""
     name = "text.word.weight"
-    first = cast(Denoiser, module).text.word.weight
+    if not isinstance(module, Denoiser):
+        return tensors
+    first = module.text.word.weight
     return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
 
 
@@ -189,15 +207,17 @@ class Denoiser(nn.Module):
         )
         self.unet = UNet(
             sizes.channels,
-            sizes.resolution,
+            sizes.side,
             sizes.text_width,
+            planes=sizes.planes,
             embedding=sizes.embedding,
             reads=sizes.reads,
             itself=sizes.itself,
+            blocks=sizes.blocks,
         )
 
     def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the network's output F (N, 3, R, R) for noised pictures y of levels sigma (N,), and text
+        """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text
         states (N, L, D) with their presence."""
         c = self.coefficients(sigma)
         return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
@@ -213,10 +233,17 @@ class Denoiser(nn.Module):
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
-    """Returns the denoiser."""
+    """Returns the denoiser, and if it works on latents, their decoder."""
     words, sigma_data = len(tokeniser(config, context.survey)), context.survey["sigma_data"]
     denoiser = Denoiser(config.model, config.noise, words, sigma_data)
-    return {DENOISER: denoiser.to(context.device, context.weights)}
+    networks: dict[str, nn.Module] = {DENOISER: denoiser.to(context.device, context.weights)}
+    if config.model.latents:
+        decoder = LatentDecoder(from_json(AutoencoderSizes, context.survey["autoencoder"]["sizes"]))
+        if context.load:
+            weights = context.load(config.model.latents).parts[DECODER].state_dict()
+            decoder.load_state_dict(weights)
+        networks[DECODER] = decoder.to(context.device, context.weights).requires_grad_(False)
+    return networks
 
 
 def tokeniser(config: Config, survey: Json) -> Vocabulary:
@@ -240,13 +267,18 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
         "ema": Average(DENOISER, _power(training.average)),
         "ema_short": Average(DENOISER, _power(training.average_short)),
     }
+    sizes = config.model
+    if sizes.latents:
+        # An average that never moves keeps the decoder in every checkpoint and export.
+        averages["decoder_kept"] = Average(DECODER, lambda before, after: 1.0)
+    latents = (sizes.planes, sizes.side, sizes.side) if sizes.latents else None
     vectors = ("text",) if training.drop_vector < 1 else ()
     loss = _Loss(denoiser, config, context)
     return Model(
         {DENOISER: optimiser},
         [Phase("denoise", (DENOISER,), loss)],
         averages,
-        Wanted(vectors, tokenise=tokeniser(config, context.survey)),
+        Wanted(vectors, latents=latents, tokenise=tokeniser(config, context.survey)),
         rate=lambda part, images_seen: _rate(training, images_seen),
     )
 
@@ -281,7 +313,7 @@ class _Loss:
     def __call__(self, micro: Micro) -> Iterator[Terms]:
         """Yields the squared error of the network's output."""
         training, noise = self._config.training, self._config.noise
-        x, device = micro.pictures[:, 0], str(self._context.device)
+        x, device = micro.pictures[:, 0] * latent_scale(self._context), str(self._context.device)
 
         # Noise and its level.
         normal, uniform = randomness.draw(
@@ -308,18 +340,24 @@ class _Loss:
         yield {"error": error.mean()}
 
 
+def latent_scale(context: Context) -> float:
+    """Returns the factor that gives latents the deviation 1; 1 for pictures."""
+    return float(context.survey.get("latent_scale", 1.0))
+
+
 def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
-    """Returns the noise of pictures: float32 (N, 3, R, R)."""
-    side = config.model.resolution
-    return randomness.of_pictures(seed, numbers, 3 * side * side).view(-1, 3, side, side)
+    """Returns the noise of pictures, float32 (N, 3, R, R), or of latents, (N, K, S, S)."""
+    side, planes = config.model.side, config.model.planes
+    return randomness.of_pictures(seed, numbers, planes * side * side).view(-1, planes, side, side)
 
 
 def draw(
     parts: dict[str, nn.Module], start: Tensor, texts: Texts, options: Options, context: Context
 ) -> Tensor:
-    """Returns pictures (N, 3, R, R) of noise `start` of that shape and of texts."""
+    """Returns pictures (N, 3, R, R) of texts and of noise `start`, of their shape or that of latents."""
     denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
-    return samplers.along(denoise, start * levels[0], levels, heun=options.sampler == "heun")
+    drawn = samplers.along(denoise, start * levels[0], levels, heun=options.sampler == "heun")
+    return decoded(parts, drawn, context)
 
 
 def complete(
@@ -332,7 +370,9 @@ def complete(
 ) -> Tensor:
     """Returns pictures as `draw` does, with known parts in them.
 
-    Every denoised picture gets the known parts back. So at each step they have the noise of its level."""
+    Every denoised picture gets the known parts back. So at each step they have the noise of its level. Raises
+    UserError if the model draws latents."""
+    _require_pixels(parts)
     denoise, levels = _ode(parts, start.shape[1:], texts, options, context)
     y = start * levels[0] + known.restored(torch.zeros_like(start))
     heun = options.sampler == "heun"
@@ -345,11 +385,20 @@ def invert(
 ) -> Tensor:
     """Returns the noise from which `draw` without guidance gives these pictures (N, 3, R, R).
 
-    The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error."""
+    The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error.
+    Raises UserError if the model draws latents."""
+    _require_pixels(parts)
     plain = replace(options, guidance=1.0, weak=None, base=None)
     denoise, levels = _ode(parts, pictures.shape[1:], texts, plain, context)
     ascending = levels[-2::-1]
     return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
+
+
+def _require_pixels(parts: dict[str, nn.Module]) -> None:
+    """Raises UserError if the model draws latents."""
+    if DECODER in parts:
+        problem = "this run draws latents, which have no known pixels"
+        raise UserError(f"{problem}; give a run without model.latents")
 
 
 def _ode(
@@ -359,6 +408,14 @@ def _ode(
     denoiser = cast(Denoiser, parts[DENOISER])
     guide = _guide(shape, texts, options, context)
     return guided_denoiser(denoiser, texts, options, context, guide), schedule(denoiser.noise, options)
+
+
+def decoded(parts: dict[str, nn.Module], drawn: Tensor, context: Context) -> Tensor:
+    """Returns the pictures (N, 3, R, R) of drawn latents (N, K, S, S). Pictures stay as they are."""
+    if DECODER not in parts:
+        return drawn
+    with autocast(context):
+        return cast(Tensor, parts[DECODER](drawn / latent_scale(context)))
 
 
 def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) -> Guide | None:
@@ -418,14 +475,14 @@ def onnx_call(parts: dict[str, nn.Module], config: Config) -> OnnxCall:
     """Returns one call of the denoiser. Samplers stand outside of the file."""
     sizes = config.model
     inputs = {
-        "noised": torch.zeros(2, 3, sizes.resolution, sizes.resolution),
+        "noised": torch.zeros(2, sizes.planes, sizes.side, sizes.side),
         "sigma": torch.ones(2),
         "tokens": torch.full((2, 5), BEGIN),
         "vectors": torch.zeros(2, sizes.text_dim),
         "given": torch.tensor([True, False]),
     }
     words = (
-        "one call of the denoiser: `noised` (N, 3, R, R), `sigma` (N,), `tokens` (N, T), `vectors`"
-        f" (N, {sizes.text_dim}), and `given` (N,), true where the vector counts"
+        f"one call of the denoiser: `noised` (N, {sizes.planes}, S, S), `sigma` (N,), `tokens` (N, T),"
+        f" `vectors` (N, {sizes.text_dim}), and `given` (N,), true where the vector counts"
     )
     return OnnxCall(_Call(cast(Denoiser, parts[DENOISER])), inputs, "denoised", {"tokens": "length"}, words)

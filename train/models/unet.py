@@ -134,16 +134,20 @@ class Reading(nn.Module):
 
 
 class Level(nn.Module):
-    """A residual block, followed by attention if the level has it."""
+    """A residual block, followed by attention if the level has it, and by further such blocks."""
 
-    def __init__(self, block: Residual, reading: Reading | None) -> None:
+    def __init__(self, block: Residual, reading: Reading | None, *more: "Level") -> None:
         super().__init__()
-        self.block, self.reading = block, reading
+        self.block, self.reading, self.more = block, reading, nn.ModuleList(more)
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor, present: Tensor) -> Tensor:
         """Returns (N, C, S, S)."""
         h = self.block(x, embedding)
-        return h if self.reading is None else self.reading(h, context, present)
+        if self.reading is not None:
+            h = self.reading(h, context, present)
+        for level in self.more:
+            h = level(h, embedding, context, present)
+        return h
 
 
 class UNet(nn.Module):
@@ -160,6 +164,7 @@ class UNet(nn.Module):
         reads: tuple[int, ...] = (4, 8, 16),
         itself: tuple[int, ...] = (4, 8),
         factor: int = 2,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         sides = [resolution >> level for level in range(len(channels))]
@@ -169,6 +174,11 @@ class UNet(nn.Module):
             if side not in reads:
                 return None
             return Reading(width, context, itself=side in itself, factor=factor if last else 0)
+
+        def stage(enters: int, width: int, side: int, last: bool) -> Level:
+            widths = [width] * (blocks - 1)
+            more = [Level(Residual(c, c, embedding), reading(c, side, last)) for c in widths]
+            return Level(Residual(enters, width, embedding), reading(width, side, last), *more)
 
         # Noise level.
         frequencies = torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES)
@@ -181,16 +191,14 @@ class UNet(nn.Module):
         # Levels down, the middle, and levels up.
         self.first = nn.Conv2d(planes, channels[0], 3, padding=1)
         down = zip(channels, sides, strict=True)
-        self.down = nn.ModuleList(
-            Level(Residual(c, c, embedding), reading(c, s, c is channels[-1])) for c, s in down
-        )
+        self.down = nn.ModuleList(stage(c, c, s, c is channels[-1]) for c, s in down)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.middle = Level(
             Residual(channels[-1], channels[-1], embedding), reading(channels[-1], sides[-1], True)
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
         up = zip(channels[:-1], sides, strict=False)
-        self.up = nn.ModuleList(Level(Residual(2 * c, c, embedding), reading(c, s, False)) for c, s in up)
+        self.up = nn.ModuleList(stage(2 * c, c, s, False) for c, s in up)
 
         # Output.
         self.norm, self.last = PixelNorm(channels[0]), nn.Conv2d(channels[0], planes, 3, padding=1)

@@ -14,6 +14,7 @@ from synth.sets import places
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.model import CaptionedPicture
+from train.stream.latent_tables import LatentSet
 from train.stream.live import LiveSet
 
 _ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
@@ -60,6 +61,30 @@ def find(
         caption_set.require_made_for(shard_set)
         _require_same_encoder(caption_sets[0], caption_set)
     return tuple(map(CaptionedSet, shard_sets, caption_sets))
+
+
+def find_latents(
+    sets: Sequence[CaptionedSet], urls: Sequence[str], weights: str, autoencoder: str
+) -> tuple[LatentSet, ...]:
+    """Returns the latents of each set at these places. Without places, returns those in data/latents by the
+    autoencoder with these weights.
+
+    Raises UserError if latents are missing, or belong to other shards or to another autoencoder."""
+    if urls and len(urls) != len(sets):
+        counts = f"{len(sets)} sets of shards and {len(urls)} of latents are given"
+        raise UserError(f"{counts}; give --latents once for each --on, in the same order, or not at all")
+    urls = urls or [_latents_of(each.shards, weights, autoencoder) for each in sets]
+    latents = tuple(LatentSet(url) for url in urls)
+    for each, tables in zip(sets, latents, strict=True):
+        tables.require_made_for(each.shards)
+        tables.require_made_by(weights, autoencoder)
+    return latents
+
+
+def describe_latents(latents: Sequence[LatentSet]) -> Json:
+    """Returns the entry `latents` of config.json."""
+    rows = [{"url": t.storage.url, "digest": t.digest, "autoencoder": t.weights} for t in latents]
+    return _as_one(rows, "autoencoder")
 
 
 def require_resolution(sets: Sequence[CaptionedSet], resolution: int) -> None:
@@ -190,6 +215,19 @@ def _captions_of(shards: ShardSet, encoder: str | None, kind: Kind) -> str:
         urls = ", ".join(table.storage.url for table in tables)
         raise UserError(f"{url} has several caption tables; choose by --encoder, or by --captions: {urls}")
     return tables[0].storage.url
+
+
+def _latents_of(shards: ShardSet, weights: str, autoencoder: str) -> str:
+    """Returns the finished latents of these shards by an autoencoder in the usual place. Raises UserError if
+    there are none."""
+    dataset, url = str(shards.manifest["identity"].get("dataset", "")), shards.storage.url
+    for place in places.all_latents(dataset):
+        tables = LatentSet(place)
+        if (tables.manifest["shards"]["digest"], tables.weights) == (shards.digest, weights):
+            return place
+    problem = f"no latents of {url} by {autoencoder} are in {places.LATENTS}/{dataset}"
+    advice = f"`python -m train latents {url} --autoencoder {autoencoder}` makes them, or give --latents"
+    raise UserError(f"{problem}; {advice}")
 
 
 def _is_of(identity: Json, kind: Kind) -> bool:

@@ -1,4 +1,4 @@
-"""Shards and caption tables, of one set or several -> batches.
+"""Shards, caption tables and tables of latents, of one set or several -> batches.
 
 The sequence of batches is a pure function of (seed, images seen). train/stream/order.py gives the order of
 samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Reader
@@ -34,6 +34,7 @@ from train.stream import readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.embedding import Embedder
+from train.stream.latent_tables import LATENT, LatentSet
 from train.stream.live import NUMBERS, LiveSample, LiveSet, LiveShard
 from train.stream.mixture import Live, Mixture, Positions, Stored
 from train.stream.order import BLOCK, Order, Place
@@ -121,7 +122,7 @@ class Visit:
 class Batch(NamedTuple):
     """A rank's part of a global batch."""
 
-    pictures: torch.Tensor  # uint8 (N, V, 3, R, R)
+    pictures: torch.Tensor  # uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S)
     # The model's draws of a caption vector, by name: float32 (N, D) each, unit length.
     vectors: dict[str, torch.Tensor]
     tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
@@ -131,7 +132,7 @@ class Batch(NamedTuple):
 class Arrays(NamedTuple):
     """A batch on its way from a reader process."""
 
-    pictures: np.ndarray  # uint8 (N, V, 3, R, R)
+    pictures: np.ndarray  # uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S)
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
     tokens: np.ndarray | None = None  # int64 (N, T)
     embedding: float = 0.0  # CPU seconds of the vectors of drawn pictures
@@ -157,6 +158,7 @@ class StreamFiles(NamedTuple):
     firsts: Sequence[int]
     # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
     columns: Sequence[tuple[Columns, Columns]] = ()
+    latents: Sequence[Remote] = ()  # one for each shard, if the model reads latents
     live: Sequence[LiveSet] = ()
     encoder: EncoderSource | None = None  # of the vectors of live sets
 
@@ -175,6 +177,7 @@ class Stream:
         *,
         cache: Cache,
         fraction: float = 1.0,
+        latents: Sequence[LatentSet] = (),
         live: Sequence[LiveSet] = (),
         shares: Sequence[float] = (),
         encoder: EncoderSource | None = None,
@@ -200,9 +203,10 @@ class Stream:
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
         tables = [file for each in caption_sets for file in _files(each.place.url, each.manifest)]
+        coded = [file for each in latents for file in _files(each.storage.url, each.manifest)]
         firsts = [len(live) * NUMBERS + first for first in _firsts(sets)]
         firsts += [number * NUMBERS for number in range(len(live))]
-        self._sources = StreamFiles(cache, tars, tables, firsts, columns, live, encoder)
+        self._sources = StreamFiles(cache, tars, tables, firsts, columns, coded, live, encoder)
 
     def batches(
         self,
@@ -238,7 +242,7 @@ class Stream:
 
     def require_whole(self) -> None:
         """Raises UserError if a file is missing or cut, or a sample lacks a caption that `text` requires."""
-        require_present((*self._sources.tars, *self._sources.tables))
+        require_present((*self._sources.tars, *self._sources.tables, *self._sources.latents))
         if self._visit.text.required and (self._visit.wanted.vectors or self._visit.wanted.tokenise):
             self._require_captions()
 
@@ -265,7 +269,8 @@ class Stream:
         """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
 
         Returns None if all files are local. Raises UserError if the files of a block exceed `limit` bytes."""
-        if not any("://" in file.url for file in (*self._sources.tars, *self._sources.tables)):
+        sources = self._sources
+        if not any("://" in file.url for file in (*sources.tars, *sources.tables, *sources.latents)):
             return None
         require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
         self._sources.cache.forget_failures()
@@ -275,7 +280,8 @@ class Stream:
         """Yields the remote files of the blocks from a position on."""
         # A mixture has local files alone.
         assert isinstance(self.order, Order)
-        kinds = [files for files in (self._sources.tables, self._sources.tars) if files]
+        sources = self._sources
+        kinds = [files for files in (sources.tables, sources.latents, sources.tars) if files]
         for position, shards in self.order.shards(start):
             block = [files[shard] for shard in shards for files in kinds]
             yield Needed(position, [file for file in block if "://" in file.url])
@@ -322,14 +328,22 @@ class Reader:
 
     def _judged(self, error: UnreadableError) -> UserError:
         """Returns the error about a file that does not parse, by its checksum."""
-        file = next(f for f in (*self._sources.tars, *self._sources.tables) if f.name == error.name)
+        sources = self._sources
+        files = (*sources.tars, *sources.tables, *sources.latents)
+        file = next(f for f in files if f.name == error.name)
         with reading(file.name), open(self._sources.cache.path(file), "rb") as content:
             return judged(
                 error, content, file.sha256, "remove it and give the command that made the set again"
             )
 
     def _pictures(self, places: Sequence[Place], opened: Sequence["_Shard"]) -> np.ndarray:
-        """Returns pictures uint8 (N, V, 3, R, R). Grey ones get three channels."""
+        """Returns pictures uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S). Grey pictures get three
+        channels."""
+        if shape := self._visit.wanted.latents:
+            pairs = zip(places, opened, strict=True)
+            # Live sets have no latents.
+            rows = [shard.latents[place.row] for place, shard in pairs if isinstance(shard, _Opened)]
+            return np.stack(rows).reshape(-1, 1, *shape)
         side, wanted = self._visit.resolution, self._visit.wanted
         planes = np.empty((len(places), wanted.views, 3, side, side), np.uint8)
         for views, place, shard in zip(planes, places, opened, strict=True):
@@ -512,8 +526,13 @@ class Reader:
         # Pictures.
         tar = MappedShard(sources.cache.path(sources.tars[shard]), sources.tars[shard].name)
         none = np.empty((0, 0))
+        latents = none
+        if wanted.latents:
+            file = sources.latents[shard]
+            column = read_table(sources.cache.path(file), file.name, [LATENT], tar.keys)[LATENT]
+            latents = vectors(column, column.type.list_size)
         if not wanted.vectors and not wanted.tokenise:
-            return _Opened(tar, sources.firsts[shard], none, none)
+            return _Opened(tar, sources.firsts[shard], none, none, latents=latents)
 
         # The columns that the model reads. A blend has two sources.
         words = Columns("synthetic_caption" if text.synthetic else "caption", "")
@@ -528,14 +547,17 @@ class Reader:
         columns = read_table(sources.cache.path(file), file.name, names, tar.keys)
         captions = [columns[name].to_pylist() if name else [] for name in words]
         if not wanted.vectors:
-            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)
+            return _Opened(tar, sources.firsts[shard], none, none, [], [], *captions)._replace(
+                latents=latents
+            )
 
         # Text vectors.
         width = columns["image_embedding"].type.list_size
         image = vectors(columns["image_embedding"], width)
         stored = vectors(columns["pseudo_caption"], width) if text.stored else image
         texts, truths = (text_vectors(columns[name], width) if name else [] for name in embedded)
-        return _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
+        opened = _Opened(tar, sources.firsts[shard], image, stored, texts, truths, *captions)
+        return opened._replace(latents=latents)
 
 
 class _Opened(NamedTuple):
@@ -549,6 +571,7 @@ class _Opened(NamedTuple):
     truths: Sequence[np.ndarray] = ()  # those of the ground truth of a blend
     captions: Sequence[Sequence[str] | None] = ()  # by sample
     true_captions: Sequence[Sequence[str] | None] = ()
+    latents: np.ndarray = np.empty((0, 0))  # float16 (samples, K S S), if the model reads latents
 
     def picture(self, row: int, size: int) -> np.ndarray:
         """Returns the picture of a row, box-averaged: uint8 (size, size, C)."""

@@ -17,8 +17,9 @@ import numpy as np
 
 from caption import encoders
 from caption.sentences import attributes
-from evaluate import detectors, prompts, results
+from evaluate import detectors, kernels, prompts, results
 from evaluate.detectors import Detector
+from evaluate.figures import named
 from evaluate.measuring import Events, Json
 from synth.errors import UserError
 from synth.sets.completion import Progress
@@ -68,8 +69,9 @@ def agreement(
 ) -> Events:
     """Measures a run. Yields the number of processed pictures, and at the end one row per fact.
 
-    A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts.
-    Appends each row to the run's figures. Raises UserError if the run or a set is not suitable."""
+    A row has the agreement of real renders, of the run's pictures, and of these with shuffled prompts. The
+    last row has the kernel distance of the run's pictures from the renders of their facts. Appends each row
+    to the run's figures. Raises UserError if the run or a set is not suitable."""
     # The run and the judge.
     device, run = encoders.choose_device(device), find(place)
     require_drawing(run.model, place)
@@ -86,8 +88,10 @@ def agreement(
     pictures = np.concatenate(list(drawn.batches(0)))
 
     # Answers of the judge.
-    judged_real = judge(head, (yield from features(net, held_out.pixels)), held_out.pixels)
-    judged_drawn = judge(head, (yield from features(net, pictures)), pictures)
+    real_features = yield from features(net, held_out.pixels)
+    drawn_features = yield from features(net, pictures)
+    judged_real = judge(head, real_features, held_out.pixels)
+    judged_drawn = judge(head, drawn_features, pictures)
 
     # Shares. The shuffled prompts are those of the next picture.
     shifted = held_out.facts[1:] + held_out.facts[:1]
@@ -110,9 +114,29 @@ def agreement(
             "sets": digest([ShardSet(s).digest for s in sets]),
             "notes": list(note) if fact == "family" else [],
         }
-        results.append(run.path, row)
         table.append(row)
+    table.append(
+        {
+            "images_seen": run.images_seen(folder),
+            "metric": named("kid", net.name),
+            **_distance(drawn_features, real_features),
+            "weights": net.weights,
+            "seed": seed,
+            "sets": digest([ShardSet(s).digest for s in sets]),
+            "notes": list(note),
+        }
+    )
+    for row in table:
+        if options:
+            row["drawing"] = dict(options)
+        results.append(run.path, row)
     yield table
+
+
+def _distance(drawn: np.ndarray, real: np.ndarray) -> Json:
+    """Returns the kernel distance of features (N, D) with its standard error."""
+    kid = kernels.kid(drawn, real)
+    return {"value": round(kid.value, 5), "error": round(kid.error, 5), "n": len(drawn)}
 
 
 def read(sets: Sequence[str], n: int) -> Real:

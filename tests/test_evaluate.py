@@ -379,10 +379,12 @@ def test_agreement_says_what_real_renders_and_chance_give(
         "device": "cpu",
     }
     figures = completion.finish(agreement.agreement(str(run), sets, **terms))
-    assert [r["metric"] for r in figures] == [f"attribute agreement: {fact}" for fact in agreement.FACTS]
-    family, _, background = figures
+    facts = [f"attribute agreement: {fact}" for fact in agreement.FACTS]
+    assert [r["metric"] for r in figures] == [*facts, "KD (nano)"]
+    family, _, background, distance = figures
+    assert distance["value"] > 10 * distance["error"] > 0 and distance["n"] == 40
     assert family["of_real_renders"] > 0.9 and family["n"] == 40 and background["of_real_renders"] > 0.7
-    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-3:] == figures
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-4:] == figures
 
     _, renders = agreement._halves(
         agreement.read(sets, 40), 0
@@ -393,7 +395,8 @@ def test_agreement_says_what_real_renders_and_chance_give(
         lambda *_, **__: Pictures("renders", "", 40, lambda first: iter([renders.pixels[first:]])),
     )
     known = completion.finish(agreement.agreement(str(run), sets, **terms))
-    for row, drawn in zip(figures, known, strict=True):
+    assert abs(known[-1]["value"]) < figures[-1]["value"] / 10
+    for row, drawn in zip(figures[:3], known[:3], strict=True):
         assert drawn["value"] == drawn["of_real_renders"] == row["of_real_renders"] != row["value"]
         assert drawn["commonest_answer"] == row["commonest_answer"]
     families = [facts["family"] for facts in renders.facts]

@@ -123,9 +123,9 @@ class Noise:
 class Training:
     """Settings of steps, optimisers and averages."""
 
-    batch: int = 64  # of all ranks together
-    lr: float = 3e-3  # of AdamW
-    muon_lr: float = 6e-3  # 0: AdamW for all parameters
+    batch: int = 32  # of all ranks together
+    lr: float = 2e-3  # of AdamW
+    muon_lr: float = 4e-3  # 0: AdamW for all parameters
     warm_up: int = 3_000  # images
     decay_from: int = 0  # images seen at which the rates begin to fall to 0 ...
     decay_to: int = 0  # ... and reach it; 0: never

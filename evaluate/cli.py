@@ -250,12 +250,16 @@ def loss(
     run: Run,
     *,
     on: Annotated[
-        str, options.place("--on", "SET", "A set that training did not read: name, folder or URL of shards.")
+        list[str],
+        options.place("--on", "SET", "A held-out set: name, folder or URL of shards; may be repeated."),
     ],
-    n: Annotated[int, options.integer("--n", "Pictures to noise.", least=8)] = 512,
+    n: Annotated[int, options.integer("--n", "Pictures of each set to noise.", least=8)] = 512,
     skip: Annotated[
-        int, options.integer("--skip", "Pictures of the set that training read, to leave out first.")
+        int, options.integer("--skip", "Pictures of each set that training read, to leave out first.")
     ] = 0,
+    text: Annotated[
+        str, options.text("--text", "KIND", "Texts: short, long, or plain ones that name every object.")
+    ] = "long",
     seed: Annotated[int, options.integer("--seed", "Seed of the noise.")] = 0,
     images_seen: ImagesSeen = None,
     draw: Draw = EMPTY,
@@ -268,11 +272,14 @@ def loss(
     from evaluate import loss as measuring
     from synth.sets import places
 
+    if text not in measuring.TEXTS:
+        raise UserError(f"--text is {text!r}; it must be {', '.join(measuring.TEXTS)}")
     request = measuring.LossRequest(
         run=run,
-        reference=places.held_out_set(on),
+        references=tuple(places.held_out_set(place) for place in on),
         n=n,
         skip=skip,
+        text=text,
         seed=seed,
         images_seen=images_seen,
         encoder=encoder,

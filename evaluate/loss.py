@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from caption import encoders
-from caption.sentences import attributes
+from caption.sentences import attributes, names
 from evaluate import results
 from evaluate.measuring import Events
 from synth.errors import UserError
+from synth.seeds import stream
 from synth.sets.completion import Progress
 from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
@@ -34,6 +35,8 @@ from train.sampling import denoise, draw
 
 LEVELS = [math.exp(-1.2 + 1.2 * NormalDist().inv_cdf((k + 0.5) / 8)) for k in range(8)]
 SIGMA_DATA = 0.5
+
+TEXTS = ("short", "long", "plain")  # the first caption, the last one, or a plain text that names every object
 
 _AT_ONCE = 64
 
@@ -45,9 +48,10 @@ class LossRequest:
     """The options of `loss`."""
 
     run: str
-    reference: str  # a finished set that training did not read
-    n: int = 512
-    skip: int = 0  # pictures of the set that are left out first
+    references: tuple[str, ...]  # finished sets, pictures of each in turn
+    n: int = 512  # pictures of each set
+    skip: int = 0  # pictures of each set that are left out first, as training read them
+    text: str = "long"  # one of TEXTS
     seed: int = 0  # of the noise
     images_seen: int | None = None
     encoder: str | None = None
@@ -74,7 +78,11 @@ def loss(request: LossRequest) -> Events:
     results.require_place(run.path)
     folder = run.checkpoint(request.images_seen)
     model, reads = run.load(folder, device), draw.reads(run.model, request.drawing)
-    held = read(request.reference, request.skip, request.n, model.config.model.resolution)
+    sets = [
+        read(place, request.skip, request.n, model.config.model.resolution, request.text)
+        for place in request.references
+    ]
+    held = in_turn(sets)
 
     # Texts.
     net = run.encoder(request.encoder, device) if "vectors" in reads else None
@@ -95,7 +103,8 @@ def loss(request: LossRequest) -> Events:
         yield Progress(len(held.captions))
 
     # The row.
-    row |= {"n": len(held.captions), "seed": request.seed, "set": request.reference, "pictures": held.digest}
+    row |= {"n": len(held.captions), "seed": request.seed, "sets": list(request.references)}
+    row |= {"text": request.text, "pictures": held.digest}
     if request.drawing:
         row["drawing"] = dict(request.drawing)
     results.append(run.path, row)
@@ -116,10 +125,17 @@ def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:
     return values
 
 
-def read(place: str, skip: int, n: int, side: int) -> Held:
-    """Returns n pictures of a set after the first `skip`, with the last of the captions of each.
+def in_turn(sets: Sequence[Held]) -> Held:
+    """Returns the pictures of sets of one length: the first of each, the second of each, and so on."""
+    pictures = torch.stack([held.pictures for held in sets], dim=1).flatten(0, 1)
+    captions = [caption for row in zip(*(held.captions for held in sets), strict=True) for caption in row]
+    return Held(pictures, captions, digest([held.digest for held in sets]))
 
-    Raises UserError if there are fewer, or they have another side."""
+
+def read(place: str, skip: int, n: int, side: int, text: str) -> Held:
+    """Returns n pictures of a set after the first `skip`, with one of TEXTS each.
+
+    Raises UserError if there are fewer, they have another side, or they lack such a text."""
     # Enough pictures.
     shards = ShardSet(place)
     if skip + n > len(shards):
@@ -136,16 +152,23 @@ def read(place: str, skip: int, n: int, side: int) -> Held:
             )
             raise UserError(f"{problem}; give a set of that size")
         pixels.append(sample.pixels)
-        captions.append(_last_caption(sample, place))
+        captions.append(_text(sample, place, text))
     planes = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return Held(planes, captions, digest({"manifest": shards.digest, "first": skip, "n": n}))
 
 
-def _last_caption(sample: Sample, place: str) -> str:
-    """Returns a sample's last caption, else its long sentence. Raises UserError if it has neither."""
-    captions: Sequence[str] | str = sample.captions or sample.metadata.get("caption") or ()
-    if captions:
-        return captions if isinstance(captions, str) else captions[-1]
-    if "stats" not in sample.metadata:
+def _text(sample: Sample, place: str, text: str) -> str:
+    """Returns a sample's first or last caption or sentence, or its plain text.
+
+    Raises UserError if it has none."""
+    stored: Sequence[str] | str = sample.captions or sample.metadata.get("caption") or ()
+    if not stored and "stats" not in sample.metadata:
         raise UserError(f"sample {sample.key} of {place} has no caption; give a set with captions")
-    return attributes.sentences(sample.metadata)[-1]
+    if text == "plain":
+        if stored:
+            raise UserError(
+                f"{place} has captions, and plain texts state facts of formulas; leave --text out"
+            )
+        return names.listing(sample.metadata, stream(0, "held-out texts", sample.metadata["index"]))
+    captions = [stored] if isinstance(stored, str) else stored or attributes.sentences(sample.metadata)
+    return captions[0 if text == "short" else -1]

@@ -51,9 +51,18 @@ def test_the_loss_of_the_best_denoiser_of_normal_pictures_is_one_at_every_level(
 
 
 def test_pictures_after_the_first_are_read_with_their_long_sentences(undisturbed: Path) -> None:
-    whole, rest = measuring.read(str(undisturbed), 0, 12, 32), measuring.read(str(undisturbed), 4, 8, 32)
+    place = str(undisturbed)
+    whole, rest = measuring.read(place, 0, 12, 32, "long"), measuring.read(place, 4, 8, 32, "long")
     assert torch.equal(whole.pictures[4:], rest.pictures) and whole.captions[4:] == rest.captions
     assert whole.digest != rest.digest and min(len(caption.split()) for caption in rest.captions) > 5
+    plain = measuring.read(place, 4, 8, 32, "plain")
+    assert torch.equal(plain.pictures, rest.pictures) and plain.captions != rest.captions
+
+    both = measuring.in_turn([rest, plain])
+    assert torch.equal(both.pictures[6], rest.pictures[3]) and torch.equal(
+        both.pictures[7], plain.pictures[3]
+    )
+    assert both.captions[6:8] == [rest.captions[3], plain.captions[3]] and len(both.captions) == 16
 
 
 def test_levels_are_quantiles_of_edms_law() -> None:

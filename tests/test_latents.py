@@ -17,18 +17,19 @@ from synth.sets import completion
 from synth.sets.shards import ShardSet
 from tests.kit import invoke, json_lines, refusal, samples
 from tests.kit_train import PSEUDO, first, quiet, refused
-from train import autoencoders, export, latents, presets, runs
+from train import autoencoders, export, presets, runs
 from train.cli import app
-from train.latents import LatentRequest
 from train.model import Wanted
 from train.models import diffusion
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder, LatentEncoder
 from train.models.unet import UNet
 from train.sampling import draw
 from train.start import TrainRequest
+from train.stream import latents
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.latent_tables import LATENT, LatentSet, deviation
+from train.stream.latents import LatentRequest
 from train.stream.stream import Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -147,7 +148,10 @@ def test_latents_of_another_autoencoder_or_of_other_shards_are_refused(
     other, place = autoencoder(undisturbed, tmp_path / "other", "training.seed=1"), Path(tables.storage.url)
     out = tmp_path / "run"
     refused(request(undisturbed, captioned, place, other, out), "belong to another autoencoder")
-    refused(request(undisturbed, captioned, place, run, out, "model.planes=3"), "--set model.planes=2")
+    refused(
+        request(undisturbed, captioned, place, run, out, "model.planes=3"),
+        "set model.planes and model.factor to those",
+    )
     refused(request(undisturbed, captioned, place, run, out, "data.mirror=true"), "data.mirror=false")
     elsewhere = replace(request(undisturbed, captioned, place, run, out), latents=())
     refused(elsewhere, f"`python -m train latents {undisturbed} --autoencoder {run}` makes them")

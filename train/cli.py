@@ -217,7 +217,7 @@ def latents(
 
     The command is idempotent and resumable: finished tables are left alone."""
     from synth.sets import places
-    from train import latents as encoding
+    from train.stream import latents as encoding
 
     shards = [place for name in sets for place in places.sets(name)]
     for place, target in options.pair(shards, out, "sets of shards"):

@@ -393,12 +393,12 @@ def _latents(
     planes, factor = autoencoder.sizes.planes, autoencoder.sizes.factor
     if (planes, factor) != (sizes.planes, sizes.factor):
         problem = f"{place} has latents of {planes} planes and a side of 1 / {factor}"
-        advice = f"give --set model.planes={planes} --set model.factor={factor}"
+        advice = "set model.planes and model.factor to those of the latents"
         raise UserError(f"{problem}, and the model is of {sizes.planes} and 1 / {sizes.factor}; {advice}")
     for tables in latents:
         if (resolution := tables.identity["resolution"]) != sizes.resolution:
             problem = f"{tables.storage.url} has latents of pictures with {resolution} pixels a side"
-            raise UserError(f"{problem}; give --set model.resolution={resolution}")
+            raise UserError(f"{problem}; set model.resolution to that")
     scale = float(f"{1 / deviation(latents):.6g}")
     return latents, {"autoencoder": autoencoder.description, "latent_scale": scale}
 

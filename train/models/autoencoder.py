@@ -8,7 +8,7 @@ frozen network that the config names. The critic judges patches by the hinge los
 pictures are right on the whole. The weight w balances the gradients of both sides at the decoder's last layer
 (Esser et al., VQGAN, CVPR 2021, equation 7).
 
-The networks are in autoencoder_networks.py. train/latents.py writes the latents of a set.
+The networks are in autoencoder_networks.py. train/stream/latents.py writes the latents of a set.
 
 Axes: N samples, R resolution, K planes of a latent, S its side.
 """

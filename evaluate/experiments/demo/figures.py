@@ -165,7 +165,7 @@ def _lower(a: Point, b: Point) -> bool:
 
 def _is_kid(row: Json, plan: Plan) -> bool:
     """Returns True for a row of KID over as many pictures as the plan measures."""
-    return bool(row["metric"] == _KID and row["n"] == min(plan.measured, row["reference_n"]))
+    return bool(row["metric"] == _KID and row["n"] == min(plan.measured, row.get("reference_n", 0)))
 
 
 def _point(row: Json) -> Point:

@@ -32,6 +32,7 @@ ADDED: dict[str, Any] = {
     "stylegan2 training.path_samples": "even",
     "stylegan2 training.unreached": "skip",
     "stylegan2 training.ema_clock": "after",
+    "diffusion model.words": "own",
     "loop data.mirror": False,
 }
 

@@ -31,6 +31,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from caption import text_towers
+from caption.text_towers import TextTower
 from caption.torchvision_ops import declare
 from synth import caches
 from synth.checkout import ROOT
@@ -163,6 +165,12 @@ class Encoder:
             tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self.device)
             parts.append(_unit(self._model.encode_text(tokens).float()).cpu())
         return torch.cat(parts).numpy()
+
+    def text_tower(self) -> TextTower:
+        """Returns the text transformer as plain tensors. Raises UserError if it is not of CLIP's kind."""
+        if self.precision != "fp32":
+            return load(self.source, "cpu", "fp32").text_tower()
+        return text_towers.read(self.source.name, self._model, self._tokenizer)
 
     def cut(self, text: str) -> str:
         """Returns the text, without its last words if it is longer than the context."""

@@ -36,6 +36,7 @@ ADDED: dict[str, Any] = {
     "diffusion model.factor": 1,
     "diffusion model.planes": 3,
     "diffusion model.blocks": 1,
+    "diffusion model.words": "own",
     "loop data.mirror": False,
 }
 

@@ -12,6 +12,7 @@ SHA256SUMS              checksums for sha256sum -c, written last
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None
         onnx_file.require(run, source.model)
     newest = source.checkpoint()
     model = source.load(newest)
-    drawn = _drawn(model.parts, model.averages)
+    drawn = _drawn(model.parts, model.averages, source.config.needs.frozen)
 
     # One file, or a folder.
     if target.suffix == _SUFFIX:
@@ -61,10 +62,13 @@ def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}
 
 
-def _drawn(parts: dict[str, nn.Module], averages: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Returns the parts for drawing: those with an average, or all parts of a model without averages."""
-    averaged = {name: part for name, part in parts.items() if any(part is a for a in averages.values())}
-    return averaged or parts
+def _drawn(
+    parts: dict[str, nn.Module], averages: dict[str, nn.Module], frozen: Sequence[str]
+) -> dict[str, nn.Module]:
+    """Returns the parts for drawing: those with an average and frozen ones, or all without averages."""
+    averaged = [name for name, part in parts.items() if any(part is a for a in averages.values())]
+    kept = {*averaged, *frozen} if averaged else parts
+    return {name: part for name, part in parts.items() if name in kept}
 
 
 def _origin(run: Run, part: str) -> Origin:

@@ -159,11 +159,16 @@ class Trainer:
 
     def sizes(self) -> "Sizes":
         """Returns the sizes of a checkpoint, with two moments of each trained weight."""
-        averages, parts = (
-            sum(p.numel() * p.element_size() for m in modules.values() for p in m.state_dict().values())
-            for modules in (self.averages, self.parts)
+        names = self.config.needs.frozen
+        averages, trained, frozen = (
+            sum(p.numel() * p.element_size() for m in modules for p in m.state_dict().values())
+            for modules in (
+                self.averages.values(),
+                [part for name, part in self.parts.items() if name not in names],
+                [self.parts[name] for name in names],
+            )
         )
-        return Sizes(averages + 3 * parts, averages or parts)
+        return Sizes(averages + 3 * trained + frozen, (averages or trained) + frozen)
 
     def loaded(self) -> Loaded:
         """Returns the current model, averages in place, to draw from."""
@@ -320,7 +325,8 @@ class Trainer:
 
     def _write(self, run: Path) -> None:
         """Writes a checkpoint, on rank 0."""
-        lasting = [checkpoint.part_file(name) for name in self.averages or self.parts]
+        names = {*(self.averages or self.parts), *self.config.needs.frozen}
+        lasting = [checkpoint.part_file(name) for name in names]
         if self.ranks.rank == 0:
             checkpoint.write(run, self.images_seen, self._files(), lasting)
 

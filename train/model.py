@@ -11,11 +11,13 @@ A model is a module of train/models, found by its name. It holds
 and, if the loop must know something before the networks exist,
 
     needs(config)                 -> Needs
-    survey(config, samples, base) -> Json: measurements of the set before the first step, such as sigma_data
+    survey(config, samples, base, encoder)
+                                  -> Json: measurements of the set before the first step, such as sigma_data
                                   or a vocabulary. `base` is the survey of the run that a fine-tuning
-                                  starts from, else empty. Rank 0 calls it once. config.json and
-                                  Context.survey hold the result. If the model needs latents, they also
-                                  hold `autoencoder` (sizes, weights) and `latent_scale`, 1 / deviation
+                                  starts from, else empty. `encoder` is that of Context. Rank 0 calls it once.
+                                  config.json and Context.survey hold the result. If the model needs latents,
+                                  they also hold `autoencoder` (sizes, weights) and `latent_scale`, one over
+                                  their deviation
     grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
                                   with more words. Without it, sizes must agree
 
@@ -141,6 +143,13 @@ class SizedEncoder(PictureEncoder, Protocol):
     size: int  # pixels a side
 
 
+class TowerEncoder(PictureEncoder, Protocol):
+    """An encoder that gives its text transformer away. Every encoder of caption/encoders.py does."""
+
+    def text_tower(self) -> tuple[Json, list[tuple[str, str]], dict[str, Tensor]]:
+        """Returns sizes, merges and weights of a caption.text_towers.TextTower, or raises UserError."""
+
+
 class CaptionedPicture(NamedTuple):
     """A picture of the set with its captions, for a survey."""
 
@@ -157,6 +166,10 @@ class Needs:
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
     latents: str = ""  # an autoencoder by RUN: batches have the latents of its tables, not pictures
     network: str = ""  # an encoder by name, frozen, as Context.encoder; it needs no captions
+    # The reason for it, with the GROUP.KEY=VALUE that does without.
+    encoder_reason: tuple[str, str] = ("the model", "")
+    # Parts that no phase trains. Older checkpoints and exports keep them for drawing.
+    frozen: tuple[str, ...] = ()
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
     multiple: int = 1  # the size of every micro-batch is a multiple of it

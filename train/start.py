@@ -196,7 +196,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     # Encoder and stream.
     encoder = None
     if captions and run_config.needs.encoder:
-        encoder = _encoder(request, captions, device, run_config.groups.training.precision)
+        encoder = _encoder(request, captions, device, run_config)
     elif embedder and run_config.needs.encoder:
         encoder = encoders.load(embedder, device, run_config.groups.training.precision)
     if network := run_config.needs.network:
@@ -490,18 +490,21 @@ def _recorded(captions: CaptionSet) -> str:
     return str(captions.identity["encoder"])
 
 
-def _encoder(request: TrainRequest, captions: CaptionSet, device: str, precision: str) -> encoders.Encoder:
+def _encoder(
+    request: TrainRequest, captions: CaptionSet, device: str, run_config: RunConfig
+) -> encoders.Encoder:
     """Returns the captions' encoder. Raises UserError if it is missing, or if --encoder names another one."""
     name = request.encoder or _recorded(captions)
     try:
         source = encoders.find(name)
     except UserError as error:
-        advice = "or --set loss.cong_weight=0 does without"
-        raise UserError(f"L_ConG needs the captions' encoder: {error}; {advice}") from None
+        reason, free = run_config.needs.encoder_reason
+        advice = f"; or --set {free} does without" if free else ""
+        raise UserError(f"{reason} needs the captions' encoder: {error}{advice}") from None
     if source.sha256 != captions.identity["weights"]:
         problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
         raise UserError(f"{problem}; give that one by --encoder")
-    return encoders.load(source, device, precision)
+    return encoders.load(source, device, run_config.groups.training.precision)
 
 
 def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet | None) -> Path:
@@ -582,7 +585,8 @@ def surveyed(prepared: Prepared) -> Json:
     if not hasattr(module, "survey"):
         return prepared.surveyed
     base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
-    return {**module.survey(groups, prepared.samples(), base), **prepared.surveyed}
+    measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
+    return {**measured, **prepared.surveyed}
 
 
 def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:

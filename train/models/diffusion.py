@@ -36,19 +36,24 @@ from train.model import (
     Needs,
     OnnxCall,
     Phase,
+    PictureEncoder,
     Terms,
     Texts,
+    TowerEncoder,
     Wanted,
 )
 from train.models import randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
+from train.models.byte_pairs import BytePairs, packed
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
 from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
+from train.models.tower import Tower, fill
 from train.models.unet import UNet
-from train.models.words import BEGIN, TextStates, Vocabulary, padded
+from train.models.words import BEGIN, TextStates, TowerStates, Vocabulary, padded
 
-DENOISER, DECODER = "denoiser", "decoder"
+DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
+WORDS = ("own", "tower")
 
 _NOISE, _DROP = range(2)  # uses of a step's random numbers
 _SURVEYED = 20_000  # samples
@@ -74,6 +79,7 @@ class Sizes:
     factor: int = 1  # the side of a picture over the side of its latent
     planes: int = 3  # K, of latents or colours
     blocks: int = 1  # of a level, each way
+    words: str = "own"  # or tower: token states of the captions' encoder, frozen
 
     def __post_init__(self) -> None:
         if min(self.factor, self.planes) < 1 or self.resolution % self.factor:
@@ -88,6 +94,8 @@ class Sizes:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
                 )
+        if self.words not in WORDS:
+            raise ValueError(f"words is {self.words}; it must be {' or '.join(WORDS)}")
         for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -163,14 +171,34 @@ class Config:
 
 def needs(config: Config) -> Needs:
     """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
-    return Needs(vectors=config.training.drop_vector < 1, latents=config.model.latents)
+    tower = config.model.words == "tower"
+    return Needs(
+        vectors=config.training.drop_vector < 1,
+        encoder=tower,
+        encoder_reason=("model.words=tower", "model.words=own"),
+        latents=config.model.latents,
+        frozen=(TOWER,) if tower else (),
+    )
 
 
-def survey(config: Config, samples: Iterable[CaptionedPicture], base: Json) -> Json:
+def survey(
+    config: Config, samples: Iterable[CaptionedPicture], base: Json, encoder: PictureEncoder | None = None
+) -> Json:
     """Returns the vocabulary of the captions, and the deviation of the pictures in -1..1.
 
-    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's.
-    Scaled latents have the deviation 1."""
+    After a base, its words keep their numbers, and new ones follow. The deviation stays the base's. Scaled
+    latents have the deviation 1. A tower has the encoder's byte pairs instead of words. Raises UserError if
+    the encoder has no such tower."""
+    # Tower.
+    tower: Json = {}
+    if config.model.words == "tower":
+        if encoder is None:
+            problem = "model.words=tower reads the encoder of caption tables, and --live has none"
+            raise UserError(f"{problem}; give a captioned set by --on, or --set model.words=own")
+        sizes, merges, _ = cast(TowerEncoder, encoder).text_tower()
+        tower = {"tower": {"sizes": sizes, "merges": packed(merges)}}
+
+    # Pictures and words.
     texts: list[str] = []
     total = square = count = 0.0
     for sample in itertools.islice(samples, _SURVEYED):
@@ -178,33 +206,35 @@ def survey(config: Config, samples: Iterable[CaptionedPicture], base: Json) -> J
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
     deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
-    words = [*base.get("words", ()), *Vocabulary.of(texts).words]
-    return {"words": list(dict.fromkeys(words)), "sigma_data": base.get("sigma_data", round(deviation, 4))}
+    words = [] if tower else [*base.get("words", ()), *Vocabulary.of(texts).words]
+    sigma_data = base.get("sigma_data", round(deviation, 4))
+    return {"words": list(dict.fromkeys(words)), "sigma_data": sigma_data, **tower}
 
 
 def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns a base's weights of a part, with first vectors for the words that it does not know."""
     name = "text.word.weight"
-    if not isinstance(module, Denoiser):
+    if not isinstance(module, Denoiser) or name not in tensors:
         return tensors
-    first = module.text.word.weight
+    first = cast(TextStates, module.text).word.weight
     return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
 
 
 class Denoiser(nn.Module):
     """The U-Net with its texts, and the law of noise that it is trained for."""
 
-    def __init__(self, sizes: Sizes, noise: Noise, words: int, sigma_data: float) -> None:
+    def __init__(
+        self, sizes: Sizes, noise: Noise, words: int, sigma_data: float, tower: int | None = None
+    ) -> None:
         super().__init__()
         self.noise, self.sigma_data = noise, sigma_data
-        self.text = TextStates(
-            words,
-            sizes.text_width,
-            layers=sizes.text_layers,
-            most=sizes.tokens,
-            dimensions=sizes.text_dim,
-            prefix=sizes.prefix,
-        )
+        vectors = {"dimensions": sizes.text_dim, "prefix": sizes.prefix}
+        self.text: TextStates | TowerStates
+        if tower is None:
+            layers, most = sizes.text_layers, sizes.tokens
+            self.text = TextStates(words, sizes.text_width, layers=layers, most=most, **vectors)
+        else:
+            self.text = TowerStates(tower, sizes.text_width, **vectors)
         self.unet = UNet(
             sizes.channels,
             sizes.side,
@@ -222,6 +252,15 @@ class Denoiser(nn.Module):
         c = self.coefficients(sigma)
         return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
 
+    def states(
+        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, tower: Tower | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns text states (N, L, D) and their presence, from the tower's token states if there is one."""
+        if isinstance(self.text, TextStates):
+            return self.text(tokens, vectors, given)
+        assert tower is not None
+        return self.text(tokens, vectors, given, tower(tokens))
+
     def coefficients(self, sigma: Tensor) -> Coefficients:
         """Returns the coefficients of noise levels (N,)."""
         return coefficients(self.noise.formulation, sigma, self.sigma_data)
@@ -233,21 +272,35 @@ class Denoiser(nn.Module):
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
-    """Returns the denoiser, and if it works on latents, their decoder."""
+    """Returns the denoiser, and the tower of its texts and the decoder of its latents, if it has these.
+
+    The tower has the encoder's weights if a run begins."""
+    # Denoiser.
     words, sigma_data = len(tokeniser(config, context.survey)), context.survey["sigma_data"]
-    denoiser = Denoiser(config.model, config.noise, words, sigma_data)
-    networks: dict[str, nn.Module] = {DENOISER: denoiser.to(context.device, context.weights)}
+    sizes = context.survey["tower"]["sizes"] if config.model.words == "tower" else None
+    denoiser = Denoiser(config.model, config.noise, words, sigma_data, sizes and sizes["width"])
+    networks: dict[str, nn.Module] = {DENOISER: denoiser}
+
+    # Tower.
+    if sizes:
+        networks[TOWER] = tower = Tower(words, **sizes)
+        if context.encoder is not None:
+            fill(tower, cast(TowerEncoder, context.encoder).text_tower()[2])
+
+    # Decoder.
     if config.model.latents:
         decoder = LatentDecoder(from_json(AutoencoderSizes, context.survey["autoencoder"]["sizes"]))
         if context.load:
-            weights = context.load(config.model.latents).parts[DECODER].state_dict()
-            decoder.load_state_dict(weights)
-        networks[DECODER] = decoder.to(context.device, context.weights).requires_grad_(False)
-    return networks
+            decoder.load_state_dict(context.load(config.model.latents).parts[DECODER].state_dict())
+        networks[DECODER] = decoder.requires_grad_(False)
+    return {name: network.to(context.device, context.weights) for name, network in networks.items()}
 
 
-def tokeniser(config: Config, survey: Json) -> Vocabulary:
-    """Returns the vocabulary of a run."""
+def tokeniser(config: Config, survey: Json) -> Vocabulary | BytePairs:
+    """Returns the vocabulary of a run, or the byte pairs of its tower."""
+    if config.model.words == "tower":
+        most = min(config.model.tokens, survey["tower"]["sizes"]["length"])
+        return BytePairs(survey["tower"]["merges"], most)
     return Vocabulary(tuple(survey["words"]), config.model.tokens)
 
 
@@ -273,7 +326,7 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
         averages["decoder_kept"] = Average(DECODER, lambda before, after: 1.0)
     latents = (sizes.planes, sizes.side, sizes.side) if sizes.latents else None
     vectors = ("text",) if training.drop_vector < 1 else ()
-    loss = _Loss(denoiser, config, context)
+    loss = _Loss(denoiser, cast(Tower | None, parts.get(TOWER)), config, context)
     return Model(
         {DENOISER: optimiser},
         [Phase("denoise", (DENOISER,), loss)],
@@ -307,8 +360,8 @@ def _rate(training: Training, images_seen: int) -> float:
 class _Loss:
     """The loss of the one phase."""
 
-    def __init__(self, denoiser: Denoiser, config: Config, context: Context) -> None:
-        self._denoiser, self._config, self._context = denoiser, config, context
+    def __init__(self, denoiser: Denoiser, tower: Tower | None, config: Config, context: Context) -> None:
+        self._denoiser, self._tower, self._config, self._context = denoiser, tower, config, context
 
     def __call__(self, micro: Micro) -> Iterator[Terms]:
         """Yields the squared error of the network's output."""
@@ -334,7 +387,8 @@ class _Loss:
         # The error of F.
         c = self._denoiser.coefficients(sigma)
         with autocast(self._context):
-            output = self._denoiser(y, sigma, *self._denoiser.text(tokens, vectors, given))
+            states, present = self._denoiser.states(tokens, vectors, given, self._tower)
+            output = self._denoiser(y, sigma, states, present)
         target = (x - column(c.c_skip) * y) / column(c.c_out)
         error = (output - target).square().mean(dim=(1, 2, 3))
         yield {"error": error.mean()}
@@ -405,9 +459,10 @@ def _ode(
     parts: dict[str, nn.Module], shape: torch.Size, texts: Texts, options: Options, context: Context
 ) -> tuple[samplers.Denoise, list[float]]:
     """Returns the guided denoiser of pictures of a shape, and the levels of drawing."""
-    denoiser = cast(Denoiser, parts[DENOISER])
+    denoiser, tower = cast(Denoiser, parts[DENOISER]), cast(Tower | None, parts.get(TOWER))
     guide = _guide(shape, texts, options, context)
-    return guided_denoiser(denoiser, texts, options, context, guide), schedule(denoiser.noise, options)
+    denoise = guided_denoiser(denoiser, texts, options, context, guide, tower)
+    return denoise, schedule(denoiser.noise, options)
 
 
 def decoded(parts: dict[str, nn.Module], drawn: Tensor, context: Context) -> Tensor:
@@ -428,7 +483,8 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if context.load is None or context.earlier is None:
         raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")
     if options.weak is not None:
-        return Guide(cast(Denoiser, context.earlier(options.weak).parts[DENOISER]), texts)
+        earlier = context.earlier(options.weak).parts
+        return Guide(cast(Denoiser, earlier[DENOISER]), texts, cast(Tower | None, earlier.get(TOWER)))
     base, place = context.load(str(options.base)), f"--base is {options.base}"
     denoiser = base.parts.get(DENOISER)
     if not isinstance(denoiser, Denoiser):
@@ -442,11 +498,11 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if vectors is not None and vectors.shape[1] != sizes.text_dim:
         problem = f"{place}, which reads vectors of {sizes.text_dim} dimensions"
         raise UserError(f"{problem} instead of {vectors.shape[1]}; give a run with this run's encoder")
-    if base.survey["words"] != context.survey["words"]:
+    if any(base.survey.get(name) != context.survey.get(name) for name in ("words", "tower")):
         assert texts.captions is not None
         tokens = padded(map(tokeniser(base.config, base.survey), texts.captions))
         texts = Texts(texts.vectors, tokens.to(texts.device), texts.captions)
-    return Guide(denoiser, texts)
+    return Guide(denoiser, texts, cast(Tower | None, base.parts.get(TOWER)))
 
 
 def denoiser(
@@ -454,21 +510,23 @@ def denoiser(
 ) -> samplers.Denoise:
     """Returns the denoiser of texts, without guidance."""
     plain = replace(options, guidance=1.0, weak=None, base=None)
-    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context)
+    tower = cast(Tower | None, parts.get(TOWER))
+    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context, tower=tower)
 
 
 class _Call(nn.Module):
     """One call of the denoiser, with its texts."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, tower: Tower | None) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.tower = denoiser, tower
 
     def forward(
         self, noised: Tensor, sigma: Tensor, tokens: Tensor, vectors: Tensor, given: Tensor
     ) -> Tensor:
         """Returns the denoised pictures (N, 3, R, R)."""
-        return self.denoiser.denoised(noised, sigma, *self.denoiser.text(tokens, vectors, given))
+        states, present = self.denoiser.states(tokens, vectors, given, self.tower)
+        return self.denoiser.denoised(noised, sigma, states, present)
 
 
 def onnx_call(parts: dict[str, nn.Module], config: Config) -> OnnxCall:
@@ -485,4 +543,5 @@ def onnx_call(parts: dict[str, nn.Module], config: Config) -> OnnxCall:
         f"one call of the denoiser: `noised` (N, {sizes.planes}, S, S), `sigma` (N,), `tokens` (N, T),"
         f" `vectors` (N, {sizes.text_dim}), and `given` (N,), true where the vector counts"
     )
-    return OnnxCall(_Call(cast(Denoiser, parts[DENOISER])), inputs, "denoised", {"tokens": "length"}, words)
+    call = _Call(cast(Denoiser, parts[DENOISER]), cast(Tower | None, parts.get(TOWER)))
+    return OnnxCall(call, inputs, "denoised", {"tokens": "length"}, words)

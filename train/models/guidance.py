@@ -27,6 +27,7 @@ from train.models.words import BEGIN, PAD
 
 if TYPE_CHECKING:
     from train.models.diffusion import Denoiser, Noise
+    from train.models.tower import Tower
 
 # Forms of a text by the option `text`.
 _READS = {
@@ -68,6 +69,7 @@ class Guide:
 
     denoiser: "Denoiser"
     texts: Texts
+    tower: "Tower | None" = None
 
 
 def reads(options: Options) -> frozenset[str]:
@@ -88,14 +90,19 @@ def schedule(noise: "Noise", options: Options) -> list[float]:
 
 
 def guided_denoiser(
-    denoiser: "Denoiser", texts: Texts, options: Options, context: Context, guide: Guide | None = None
+    denoiser: "Denoiser",
+    texts: Texts,
+    options: Options,
+    context: Context,
+    guide: Guide | None = None,
+    tower: "Tower | None" = None,
 ) -> samplers.Denoise:
     """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts."""
     n, device = len(texts), context.device
     with autocast(context):
-        full = _states(denoiser, texts, options)
-        bare = _states(denoiser, texts, options, bare=True)
-        theirs = _states(guide.denoiser, guide.texts, options) if guide else bare
+        full = _states(denoiser, tower, texts, options)
+        bare = _states(denoiser, tower, texts, options, bare=True)
+        theirs = _states(guide.denoiser, guide.tower, guide.texts, options) if guide else bare
     weak = guide.denoiser if guide else denoiser
     both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
 
@@ -122,7 +129,7 @@ def guided_denoiser(
 
 
 def _states(
-    denoiser: "Denoiser", texts: Texts, options: Options, *, bare: bool = False
+    denoiser: "Denoiser", tower: "Tower | None", texts: Texts, options: Options, *, bare: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Returns a denoiser's states of texts (N, L, D) and their presence (N, L), or of no text if `bare`."""
     n, device = len(texts), texts.device
@@ -133,7 +140,7 @@ def _states(
     if bare:
         tokens = without(tokens, torch.ones(n, dtype=torch.bool, device=device))
     given = torch.full((n,), vectors is not None and not bare, device=device)
-    return denoiser.text(tokens, vectors, given)
+    return denoiser.states(tokens, vectors, given, tower)
 
 
 def autocast(context: Context) -> torch.autocast:

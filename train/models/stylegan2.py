@@ -130,7 +130,13 @@ def needs(config: Config) -> Needs:
         if getattr(getattr(config, group), key) == coupled and (pairs or group == "model"):
             coupling[f"{name}={coupled}"] = f"{name}={free}"
     encoder = config.loss.cong_weight > 0
-    return Needs(encoder=encoder, groups=groups, multiple=2 if pairs else 1, coupling=coupling)
+    return Needs(
+        encoder=encoder,
+        encoder_reason=("L_ConG", "loss.cong_weight=0"),
+        groups=groups,
+        multiple=2 if pairs else 1,
+        coupling=coupling,
+    )
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:

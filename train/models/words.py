@@ -58,7 +58,33 @@ def padded(rows: Iterable[list[int]]) -> Tensor:
     return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=PAD)
 
 
-class TextStates(nn.Module):
+class _Prefixed(nn.Module):
+    """States of texts with those of their vectors before them."""
+
+    def __init__(self, width: int, *, dimensions: int, prefix: int) -> None:
+        super().__init__()
+        self.prefix, self.width = prefix if dimensions else 0, width
+        self._dimensions = dimensions
+
+    def _add_vectors(self) -> None:
+        """Adds the weights for vectors."""
+        if self.prefix:
+            self.vector = nn.Linear(self._dimensions, self.prefix * self.width)
+            self.vector_position = nn.Parameter(0.02 * torch.randn(self.prefix, self.width))
+
+    def _with_vectors(
+        self, states: Tensor, present: Tensor, vectors: Tensor | None, given: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns states (N, T, D) and their presence with those of vectors (N, V) before them."""
+        if not self.prefix or vectors is None or given is None:
+            return states, present
+        # Unit vectors have small entries. Scaled ones have variance 1.
+        rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(vectors.shape[0], self.prefix, self.width)
+        states = torch.cat([(rows + self.vector_position).to(states.dtype), states], dim=1)
+        return states, torch.cat([given[:, None].expand(-1, self.prefix), present], dim=1)
+
+
+class TextStates(_Prefixed):
     """Words and vectors as states for cross-attention, by a small transformer.
 
     First, a convolution joins each word to its neighbours, so "star" knows its colour (after Allen-Zhu, Canon
@@ -67,14 +93,11 @@ class TextStates(nn.Module):
     def __init__(
         self, words: int, width: int, *, layers: int, most: int, dimensions: int, prefix: int
     ) -> None:
-        super().__init__()
-        self.prefix, self.width = prefix if dimensions else 0, width
+        super().__init__(width, dimensions=dimensions, prefix=prefix)
         self.word = nn.Embedding(words, width)
         self.position = nn.Parameter(0.02 * torch.randn(most, width))
         nn.init.normal_(self.word.weight, std=0.2)
-        if self.prefix:
-            self.vector = nn.Linear(dimensions, prefix * width)
-            self.vector_position = nn.Parameter(0.02 * torch.randn(prefix, width))
+        self._add_vectors()
         self.neighbours = nn.Conv1d(width, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -87,16 +110,29 @@ class TextStates(nn.Module):
         present = tokens != PAD
         states = self.word(tokens) + self.position[: tokens.shape[1]]
         states = states + self.neighbours((states * present[:, :, None]).mT).mT
-        if self.prefix and vectors is not None and given is not None:
-            # Unit vectors have small entries. Scaled ones have variance 1.
-            rows = self.vector(vectors * vectors.shape[1] ** 0.5).view(
-                vectors.shape[0], self.prefix, self.width
-            )
-            states = torch.cat([(rows + self.vector_position).to(states.dtype), states], dim=1)
-            present = torch.cat([given[:, None].expand(-1, self.prefix), present], dim=1)
+        states, present = self._with_vectors(states, present, vectors, given)
         for block in self.blocks:
             states = block(states, present)
         return self.norm(states), present
+
+
+class TowerStates(_Prefixed):
+    """Token states of a frozen text transformer and vectors as states for cross-attention."""
+
+    def __init__(self, tower: int, width: int, *, dimensions: int, prefix: int) -> None:
+        super().__init__(width, dimensions=dimensions, prefix=prefix)
+        self.project = nn.Linear(tower, width)
+        self._add_vectors()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, states: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns states (N, L, D) and their presence, bool (N, L), as of TextStates.
+
+        states (N, T, W) are the transformer's, of width W."""
+        rows, present = self._with_vectors(self.project(states), tokens != PAD, vectors, given)
+        return self.norm(rows), present
 
 
 class _Block(nn.Module):

@@ -29,7 +29,7 @@ def read(name: str, model: Any, tokenizer: Any) -> TextTower:
     Raises UserError if either is of another kind."""
     text = getattr(model, "text", model)
     if fault := _fault(text, tokenizer):
-        raise UserError(f"the encoder {name} {fault}; give --set model.words=own")
+        raise UserError(f"the encoder {name} {fault}; give another encoder, or train on words")
     block, (length, width) = text.transformer.resblocks[0], text.positional_embedding.shape
     sizes = {
         "width": width,

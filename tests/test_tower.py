@@ -155,7 +155,7 @@ def test_other_text_networks_are_refused(nano: Encoder) -> None:
         (wide, nano._tokenizer, "has a text transformer with other attention than CLIP's"),
         (nano._model, None, "has another tokeniser than CLIP's byte pairs"),
     ):
-        with pytest.raises(UserError, match=f"encoder x {sentence}; give --set model.words=own"):
+        with pytest.raises(UserError, match=f"encoder x {sentence}; give another encoder"):
             text_towers.read("x", model, tokenizer)
 
 
@@ -169,7 +169,7 @@ def request_of(undisturbed: Path, captioned: Path, tiny_encoder: Path) -> Any:
     """Returns the request of a run at a place."""
     settings = (*DENOISER, "model.words=tower", "run.checkpoint=16")
 
-    def made(out: Path, images: int = 48, encoder: Path = tiny_encoder) -> TrainRequest:
+    def at(out: Path, images: int = 48, encoder: Path = tiny_encoder) -> TrainRequest:
         tables = (str(captioned),)
         return TrainRequest(
             "diffusion-32",
@@ -181,7 +181,7 @@ def request_of(undisturbed: Path, captioned: Path, tiny_encoder: Path) -> Any:
             encoder=str(encoder),
         )
 
-    return made
+    return at
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_a_run_without_such_a_tower_is_refused(request_of: Any, tiny_encoder: Pa
     refused(
         request_of(tmp_path / "run", encoder=other),
         "the encoder other has a text transformer with other attention than CLIP's; "
-        "give --set model.words=own",
+        "give another encoder, or train on words",
     )
     refused(
         request_of(tmp_path / "run", encoder=tmp_path / "none"),

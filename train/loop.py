@@ -256,9 +256,12 @@ class Trainer:
             if batch.pictures.dtype == torch.uint8:
                 pictures = pictures / 127.5 - 1
             vectors = {n: v[rows].to(device, non_blocking=True).to(dtype) for n, v in batch.vectors.items()}
-            tokens = None if batch.tokens is None else batch.tokens[rows].to(device, non_blocking=True)
+            tokens, labels = (
+                None if values is None else values[rows].to(device, non_blocking=True)
+                for values in (batch.tokens, batch.labels)
+            )
             numbers = range(first + start, first + start + len(pictures))
-            yield Micro(pictures, vectors, numbers, self.images_seen, tokens)
+            yield Micro(pictures, vectors, numbers, self.images_seen, tokens, labels)
 
     def _next(self, batches: Iterator[Batch], place: Path) -> Batch | None:
         """Returns the next batch, or None if a rank received a signal.

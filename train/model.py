@@ -165,6 +165,8 @@ class Needs:
     vectors: bool = True  # of texts; False: their words alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
     latents: str = ""  # an autoencoder by RUN: batches have the latents of its tables, not pictures
+    group: int = 1  # of Wanted
+    positives: str = "class"  # of Wanted
     network: str = ""  # an encoder by name, frozen, as Context.encoder; it needs no captions
     # The reason for it, with the GROUP.KEY=VALUE that does without.
     encoder_reason: tuple[str, str] = ("the model", "")
@@ -188,6 +190,8 @@ class Wanted:
     one_caption: bool = False  # all draws take the same one of the captions of a picture
     views: int = 1  # versions of a picture
     augment: Augment | None = None  # makes a view, in the reader's process: it must pickle
+    group: int = 1  # consecutive samples of one label, all batches through; batches have whole groups
+    positives: str = "class"  # the label of groups: class or caption
     # The shape (K, S, S) of latents, which stand in for pictures. None: pictures.
     latents: tuple[int, int, int] | None = None
     # Returns the tokens of a caption, in the reader's process: it must pickle. None: no captions are read.
@@ -204,6 +208,7 @@ class Micro:
     numbers: range  # global sample numbers: every random number is a function of (seed, use, number)
     images_seen: int  # before this step
     tokens: Tensor | None = None  # int64 (N, T) of captions, 0 behind the end; None: not wanted
+    labels: Tensor | None = None  # int64 (N,) of samples in groups; None: they have none
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,9 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         surveyed,
     )
     # The model's tokeniser needs its survey, so another one stands for it.
-    wanted = Wanted() if run_config.needs.vectors else Wanted((), tokenise=_no_tokens)
-    stream = prepared.stream(wanted)
+    needs = run_config.needs
+    wanted = Wanted() if needs.vectors else Wanted((), tokenise=_no_tokens)
+    stream = prepared.stream(replace(wanted, group=needs.group, positives=needs.positives))
     stream.require_whole()
     samples = stream.order.samples
     if samples is not None and samples < ranks:

@@ -46,6 +46,13 @@ class Sample(NamedTuple):
     captions: list[str]
 
 
+class Description(NamedTuple):
+    """The texts of a sample."""
+
+    metadata: Json  # the content of its .json; empty if it has none
+    captions: list[str]
+
+
 def sample_key(index: int) -> str:
     """Returns the key of a sample: its global index, nine digits."""
     return f"{index:09d}"
@@ -184,17 +191,29 @@ def decode(key: str, files: dict[str, bytes], name: str) -> Sample:
     except ValueError as error:
         raise UserError(f"sample {key} of {name} {error}") from None
 
+    # Its pixels and its texts.
+    texts = describe(key, files, name)
+    try:
+        pixels = codecs.rgb(codecs.decode(picture))
+    except ValueError as error:
+        raise UserError(f"sample {key} of {name} does not decode: {error}") from None
+    return Sample(key, pixels, *texts)
+
+
+def describe(key: str, files: dict[str, bytes], name: str) -> Description:
+    """Returns the texts of a sample from its members. `name` is the tar's. Raises UserError, naming the
+    sample, if one is damaged."""
     # Captions end at "\n" alone, because splitlines would cut those of other scripts.
+    key = escaped(key)
     try:
         metadata = json.loads(files.get("json", b"{}"))
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
-        pixels = codecs.rgb(codecs.decode(picture))
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None
     if not isinstance(metadata, dict):
         excerpt = json.dumps(metadata)[:40]
         raise UserError(f"sample {key} of {name} has a .json that is no object, but {excerpt}")
-    return Sample(key, pixels, metadata, [caption for line in lines if (caption := line.strip())])
+    return Description(metadata, [caption for line in lines if (caption := line.strip())])
 
 
 class MappedShard:

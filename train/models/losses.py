@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from caption.contrast import soft_target_loss
 from train.models.latents import Square
 from train.models.layers import at_least_float32, grouped
 
@@ -137,9 +138,10 @@ def contrast(a: Tensor, h: Tensor, config: LossConfig) -> Tensor:
 def contrast_of(cosines: Tensor, config: LossConfig) -> Tensor:
     """Returns L_Con of cosines (G, g captions, g pictures). The diagonal holds the matching pairs."""
     logits = cosines / config.temperature
+    matching = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
     if config.contrast == "sharpened":
-        return -_matching(logits.exp().log_softmax(2)) - math.log(config.temperature)
-    return -config.temperature * _matching(logits.log_softmax(2))
+        return soft_target_loss(logits.exp(), matching) - math.log(config.temperature)
+    return config.temperature * soft_target_loss(logits, matching)
 
 
 def cosines(a: Tensor, h: Tensor, group: int) -> Tensor:
@@ -180,8 +182,3 @@ def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
     """Returns the squared distance of each length from the running mean (SG2 equation 4), (N,)."""
     return (lengths - mean).square()
-
-
-def _matching(log_probabilities: Tensor) -> Tensor:
-    """Returns the mean over the matching pairs: (G, g, g) -> a scalar."""
-    return log_probabilities.diagonal(dim1=1, dim2=2).mean()

@@ -31,7 +31,7 @@ class Order:
 
     def __init__(self, counts: Sequence[int], seed: int, *, fraction: float = 1.0) -> None:
         self._seed = seed
-        self._rows = None if fraction == 1 else _chosen(counts, seed, fraction)
+        self._rows = None if fraction == 1 else chosen(counts, seed, fraction)
         self._counts = tuple(counts) if self._rows is None else tuple(map(len, self._rows))
         self.samples = sum(self._counts)  # N, of an epoch
 
@@ -76,7 +76,7 @@ class Order:
 
 @functools.lru_cache(maxsize=4)
 def _blocks(counts: tuple[int, ...], seed: int, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    shards = _stream(seed, _SHARDS, epoch, 0).permutation(len(counts)).tolist()
+    shards = random_numbers(seed, _SHARDS, epoch, 0).permutation(len(counts)).tolist()
     blocks = [tuple(shards[i : i + BLOCK]) for i in range(0, len(shards), BLOCK)]
     return blocks, list(accumulate(sum(counts[s] for s in block) for block in blocks))
 
@@ -85,18 +85,18 @@ def _blocks(counts: tuple[int, ...], seed: int, epoch: int) -> tuple[list[tuple[
 def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.ndarray:
     shards = _blocks(counts, seed, epoch)[0][number]
     rows = np.concatenate([np.stack([np.full(counts[s], s), np.arange(counts[s])], axis=1) for s in shards])
-    return rows[_stream(seed, _SAMPLES, epoch, number).permutation(len(rows))]
+    return rows[random_numbers(seed, _SAMPLES, epoch, number).permutation(len(rows))]
 
 
-def _chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarray]:
+def chosen(counts: Sequence[int], seed: int, fraction: float) -> list[np.ndarray]:
     """Returns the rows of each shard in a random fraction of the set, which has at least one sample."""
     total = sum(counts)
-    chosen = np.zeros(total, bool)
-    chosen[_stream(seed, _FRACTION, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True
-    return [np.flatnonzero(part) for part in np.split(chosen, np.cumsum(counts)[:-1])]
+    shown = np.zeros(total, bool)
+    shown[random_numbers(seed, _FRACTION, 0, 0).permutation(total)[: max(1, round(total * fraction))]] = True
+    return [np.flatnonzero(part) for part in np.split(shown, np.cumsum(counts)[:-1])]
 
 
-def _stream(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:
+def random_numbers(seed: int, use: int, epoch: int, number: int) -> np.random.Generator:
     """Returns the random numbers of one use in one epoch, of a block or of the whole set."""
     key, counter = np.array([seed, use], np.uint64), np.array([0, 0, epoch, number], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

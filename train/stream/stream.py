@@ -30,10 +30,11 @@ from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
 from train.model import Wanted
 from train.models.randomness import mixed
-from train.stream import readers
+from train.stream import labels, order, readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.embedding import Embedder
+from train.stream.groups import LEFT_OUT, Groups
 from train.stream.latent_tables import LATENT, LatentSet
 from train.stream.live import NUMBERS, LiveSample, LiveSet, LiveShard
 from train.stream.mixture import Live, Mixture, Positions, Stored
@@ -127,6 +128,7 @@ class Batch(NamedTuple):
     vectors: dict[str, torch.Tensor]
     tokens: torch.Tensor | None = None  # int64 (N, T), 0 behind the end of a caption
     embedding: float = 0.0  # CPU seconds of the vectors of drawn pictures
+    labels: torch.Tensor | None = None  # int64 (N,) of samples in groups
 
 
 class Arrays(NamedTuple):
@@ -136,16 +138,17 @@ class Arrays(NamedTuple):
     vectors: dict[str, np.ndarray]  # float32 (N, D) each
     tokens: np.ndarray | None = None  # int64 (N, T)
     embedding: float = 0.0  # CPU seconds of the vectors of drawn pictures
+    labels: np.ndarray | None = None  # int64 (N,) of samples in groups
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
         pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
-        tokens = None if self.tokens is None else torch.from_numpy(self.tokens)
+        tokens, labels = (None if x is None else torch.from_numpy(x) for x in (self.tokens, self.labels))
         if not torch.cuda.is_available():
-            return Batch(pictures, vectors, tokens, self.embedding)
+            return Batch(pictures, vectors, tokens, self.embedding, labels)
         pinned = {name: v.pin_memory() for name, v in vectors.items()}
-        tokens = None if tokens is None else tokens.pin_memory()
-        return Batch(pictures.pin_memory(), pinned, tokens, self.embedding)
+        tokens, labels = (None if x is None else x.pin_memory() for x in (tokens, labels))
+        return Batch(pictures.pin_memory(), pinned, tokens, self.embedding, labels)
 
 
 class StreamFiles(NamedTuple):
@@ -197,7 +200,9 @@ class Stream:
         self._visit, self._sets, self.position = visit, sets, 0
         counts = [shard.count for shards, _ in sets for shard in shards.shards]
         self.order: Positions = Order(counts, visit.seed, fraction=fraction)
-        if live:
+        if visit.wanted.group > 1:
+            self.order = _groups(sets, live, visit, fraction)
+        elif live:
             self.order = _mixture(sets, live, shares, visit.seed, fraction)
 
         # Files.
@@ -279,7 +284,7 @@ class Stream:
     def _needed(self, start: int) -> Iterator[Needed]:
         """Yields the remote files of the blocks from a position on."""
         # A mixture has local files alone.
-        assert isinstance(self.order, Order)
+        assert isinstance(self.order, Order | Groups)
         sources = self._sources
         kinds = [files for files in (sources.tables, sources.latents, sources.tars) if files]
         for position, shards in self.order.shards(start):
@@ -320,6 +325,8 @@ class Reader:
             opened = [self._open(place.shard) for place in places]
             vectors = {name: self._vectors(places, opened, k) for k, name in enumerate(names)}
             arrays = Arrays(self._pictures(places, opened), vectors, self._tokens(places, opened))
+            if isinstance(self._part.order, Groups):
+                arrays = arrays._replace(labels=np.array(list(map(self._part.order.label, places))))
             for shard in opened:
                 shard.forget()
             return arrays._replace(embedding=self._embedder.forget()) if self._embedder else arrays
@@ -618,6 +625,23 @@ def _mixture(
     orders: list[Live | Stored] = [Live(firsts[-1] + n, each.pictures, seed) for n, each in enumerate(live)]
     orders += [Stored(each, seed, first) for each, first in zip(counts, firsts, strict=False)]
     return Mixture(orders, shares, seed)
+
+
+def _groups(sets: Sequence[CaptionedSet], live: Sequence[LiveSet], visit: Visit, fraction: float) -> Groups:
+    """Returns the order of stored sets in groups of one label.
+
+    Raises UserError for live sets, and for sets with too few pictures of each label."""
+    wanted = visit.wanted
+    if live:
+        problem = f"groups of {wanted.group} pictures of one {wanted.positives} need stored sets"
+        raise UserError(f"{problem}; give --on SET in place of --live, or --set training.group=1")
+    named = labels.of_sets([shards for shards, _ in sets], wanted.positives)
+    if fraction < 1:
+        parts = order.chosen([len(part) for part in named], visit.seed, fraction)
+        for part, rows in zip(named, parts, strict=True):
+            part[np.setdiff1d(np.arange(len(part)), rows)] = LEFT_OUT
+    local = not any("://" in shards.storage.url for shards, _ in sets)
+    return Groups(named, visit.seed, wanted.group, local=local)
 
 
 def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:

@@ -60,6 +60,10 @@ and, if it encodes pictures and decodes them,
 
     reconstruct(parts, pictures)  -> Tensor (N, 3, R, R) in -1..1, from pictures of that shape
 
+and, if it learns features of pictures
+
+    features(parts, pictures)     -> Tensor (N, W): features of pictures (N, 3, R, R) in -1..1
+
 and, if its ONNX file is to hold a part of drawing alone,
 
     onnx_call(parts, config)      -> OnnxCall: this part, such as one call of a denoiser

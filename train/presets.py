@@ -142,6 +142,40 @@ _EMOJI_DIFFUSION = {
     **_periods(40_000, 1_000, 5_000, 10_000),
 }
 _HOURS = "0.1 on 2 cores"
+_CONTRAST, _MAE = "contrastive", "mae"
+# A vision transformer of 0.7 million parameters.
+_VIT_32 = {"model.width": 96, "model.layers": 6, "model.heads": 3}
+_LEARNER_32 = {
+    **_VIT_32,
+    "training.batch": 240,
+    "training.warm_up": 4_800,
+    "training.decay_to": 48_000,
+    **_periods(48_000, 2_400, 24_000, 48_000),
+}
+_GROUPS_OF_6 = {"training.views": 1, "training.group": 6}
+_VIT_B_16 = {
+    "model.resolution": 224,
+    "model.patch": 16,
+    "model.width": 768,
+    "model.layers": 12,
+    "model.heads": 12,
+}
+# The published recipe: 1,376 captions with 6 pictures each, AdamW at 2e-4 x batch / 256, 35 epochs of the 8.3
+# million captions of CC12M. Half an epoch warms up.
+_STABLEREP_224 = {
+    **_VIT_B_16,
+    **_GROUPS_OF_6,
+    "model.head": 4096,
+    "model.embedding": 256,
+    "training.batch": 8_256,
+    "training.lr": 6.45e-3,
+    "training.warm_up": 4_150_000,
+    "training.decay_to": 290_500_000,
+    **_periods(290_500_000, 82_560, 8_256_000, 290_500_000),
+}
+_PAIRS = "features by SimCLR: two views of a picture"
+_SETS = "features by StableRep: six pictures of a class"
+_SETS_224 = "StableRep at its published sizes, on sets rendered at 224 or 448 px"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
 _EMOJI_KD = "KD (efficientnet-lite0) in the demo: 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch"
@@ -165,6 +199,11 @@ PRESETS = {
         Preset("diffusion-64", _DIFFUSION, _DIFFUSION_64, _CODED, "0.5 on 2 cores", "0.3 GB"),
         Preset("ldm-256", _DIFFUSION, _LDM_256, "latent diffusion at its published sizes", "400", "140 GB"),
         Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
+        Preset("simclr-32", _CONTRAST, _LEARNER_32, _PAIRS, "0.2 on 1 core", "0.03 GB"),
+        Preset(
+            "stablerep-32", _CONTRAST, {**_LEARNER_32, **_GROUPS_OF_6}, _SETS, "0.1 on 1 core", "0.03 GB"
+        ),
+        Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

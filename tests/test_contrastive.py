@@ -1,0 +1,225 @@
+"""SimCLR and StableRep: train/models/contrastive.py, and their backbones."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from synth.errors import UserError
+from tests.kit import json_lines, make_small, start
+from tests.kit_train import quiet, weights
+from train import config, log, model
+from train.config import RunConfig
+from train.model import Context, Micro
+from train.models import backbones, contrastive
+from train.models.backbones import BackboneSizes
+from train.models.contrastive import Config, Loss, Sizes, Training
+from train.start import TrainRequest
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = Sizes(resolution=8, patch=4, width=16, layers=1, heads=2, head=32, embedding=16)
+PAIRS = Config(SMALL, training=Training(batch=8, lr=3e-3, warm_up=0, decay_to=10_000))
+SETS = Config(SMALL, training=Training(batch=12, views=1, group=4, lr=3e-3, warm_up=0, decay_to=10_000))
+
+
+def context(dtype: torch.dtype = torch.float32, **changes: Any) -> Context:
+    return Context(torch.device("cpu"), dtype, **changes)
+
+
+def networks(settings: Config, **changes: Any) -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return contrastive.parts(settings, context(**changes))
+
+
+def batch(views: int, *, count: int, group: int = 1, dtype: torch.dtype = torch.float32) -> Micro:
+    """Pictures with a colour each, and for groups one colour a group, under noise."""
+    torch.manual_seed(1)
+    colours = torch.rand(count // group, 1, 3, 1, 1).repeat_interleave(group, 0) * 2 - 1
+    pictures = (colours + 0.3 * torch.randn(count, views, 3, 8, 8)).to(dtype)
+    labels = torch.arange(count // group).repeat_interleave(group) if group > 1 else None
+    return Micro(pictures, {}, range(count), 0, labels=labels)
+
+
+def trained(settings: Config, micro: Micro, steps: int) -> tuple[list[float], list[float]]:
+    """Returns the losses and the shares of right neighbours of the first steps on one batch."""
+    parts = networks(settings)
+    training = contrastive.build(parts, settings, context())
+    losses, right = [], []
+    for _ in range(steps):
+        [terms] = training.phases[0].loss(micro)
+        losses.append(terms["contrast"].item())
+        right.append(terms["nearest"].item())
+        terms["contrast"].backward()
+        for optimiser in training.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad()
+    return losses, right
+
+
+def test_simclr_overfits_one_batch() -> None:
+    losses, right = trained(PAIRS, batch(2, count=8), 40)
+    assert losses[-1] < 0.1 * losses[0] and right[-1] == 1
+
+
+def test_stablerep_overfits_one_batch_down_to_its_bound() -> None:
+    losses, right = trained(SETS, batch(1, count=12, group=4), 40)
+    assert math.log(3) < losses[-1] < math.log(3) + 0.05 and losses[0] > math.log(3) + 0.3 and right[-1] == 1
+
+
+def test_the_loss_of_two_views_is_that_of_groups_of_two() -> None:
+    """Two views of a picture, and two pictures of a class, are one case."""
+    parts, micro = networks(PAIRS), batch(2, count=8)
+    [views] = contrastive.build(parts, PAIRS, context()).phases[0].loss(micro)
+    pairs = Micro(micro.pictures.flatten(0, 1)[:, None], {}, range(16), 0, labels=torch.arange(16) // 2)
+    [groups] = contrastive.build(parts, PAIRS, context()).phases[0].loss(pairs)
+    assert views["contrast"].item() == pytest.approx(groups["contrast"].item(), rel=1e-6)
+
+
+def test_two_ranks_have_the_loss_and_gradient_of_one() -> None:
+    """Each rank sees its half and the embeddings of the other. The sum over ranks is averaged afterwards."""
+    settings, micro = SETS, batch(1, count=12, group=4, dtype=torch.float64)
+    parts = {name: part.double() for name, part in networks(settings).items()}
+    weights = [p for part in parts.values() for p in part.parameters()]
+    [whole] = contrastive.build(parts, settings, context(torch.float64)).phases[0].loss(micro)
+    alone = torch.autograd.grad(whole["contrast"], weights)
+
+    # Ranks of groups of unequal labels. The other rank's rows are constants here, so its part of the
+    # gradient comes from its turn.
+    total = [torch.zeros_like(weight) for weight in weights]
+    for rank in range(2):
+        rows = slice(6 * rank, 6 * rank + 6)
+        mine = Micro(micro.pictures[rows], {}, range(6 * rank, 6 * rank + 6), 0, labels=micro.labels[rows])  # type: ignore[index]
+        gathered = iter([_embedded(parts, micro), micro.labels])
+
+        def gather(own: torch.Tensor, rank: int = rank, gathered: Any = gathered) -> torch.Tensor:
+            halves = list(next(gathered).chunk(2))
+            halves[rank] = own
+            return torch.cat(halves)
+
+        training = contrastive.build(parts, settings, context(torch.float64, gather=gather))
+        [terms] = training.phases[0].loss(mine)
+        assert terms["contrast"].item() == pytest.approx(whole["contrast"].item(), rel=1e-12)
+        gradients = torch.autograd.grad(terms["contrast"], weights)
+        total = [a + b for a, b in zip(total, gradients, strict=True)]
+    for ours, theirs in zip(total, alone, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-10)
+
+
+def _embedded(parts: dict[str, nn.Module], micro: Micro) -> torch.Tensor:
+    with torch.no_grad():
+        embedded: torch.Tensor = parts["head"](contrastive.features(parts, micro.pictures.flatten(0, 1)))
+    return embedded[:, None]
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet18"])
+def test_a_backbone_gives_features_of_each_picture_alone(name: str) -> None:
+    sizes = Sizes(resolution=16, backbone=name, width=24, layers=2, heads=2)
+    net = backbones.backbone(sizes).train()
+    pictures = torch.randn(4, 3, 16, 16)
+    together = net(pictures)
+    assert together.shape == (4, sizes.features)
+    assert torch.allclose(together[:1], net(pictures[:1]), atol=1e-5)
+    assert not [buffer for buffer, _ in net.named_buffers() if "running" in buffer]
+
+
+def test_the_published_sizes_have_their_parameters() -> None:
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in backbones.backbone(BackboneSizes(224, patch=16, **sizes)).parameters())
+            for sizes in ({"width": 192, "heads": 3}, {"width": 384, "heads": 6}, {"width": 768, "heads": 12})
+        ]
+    assert counts == [5_524_416, 21_665_664, 85_798_656]
+
+
+def test_the_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [backbones.cosine(seen, 100, 1100) for seen in (50, 100, 600, 1100, 2000)]
+    assert rates == pytest.approx([0.5, 1, 0.5, 0, 0])
+
+
+def test_vectors_do_not_decay() -> None:
+    part = networks(PAIRS)["backbone"]
+    decaying, others = backbones.adamw(part, 1e-3, 0.1, (0.9, 0.98)).param_groups
+    assert all(p.ndim > 1 for p in decaying["params"]) and others["weight_decay"] == 0
+    assert any(p is part.get_parameter("pos_embed") for p in others["params"])
+
+
+@pytest.mark.parametrize(
+    ("group", "change"),
+    [
+        (Training, {"positives": "colour"}),
+        (Training, {"batch": 0}),
+        (Training, {"precision": "fp16"}),
+        (Loss, {"temperature": 0}),
+        (Sizes, {"patch": 0}),
+        (Sizes, {"backbone": "vgg"}),
+        (Sizes, {"embedding": 0}),
+    ],
+)
+def test_values_out_of_range_are_refused(group: type, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        group(**change)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("training.views=1", "no view has a positive; .*training.group=6"),
+        ("model.patch=5", "no whole patches of 5"),
+        ("model.heads=5", "no 5 equal heads"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(setting: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        _ = config.with_settings(RunConfig.of("contrastive"), [setting]).needs
+
+
+def test_the_model_is_one_of_the_house() -> None:
+    assert "contrastive" in model.names()
+    assert model.needs("contrastive", SETS).whole and model.needs("contrastive", SETS).groups == (4,)
+
+
+TINY = (
+    *("model.resolution=16", "model.width=16", "model.layers=1", "model.heads=2", "model.head=32"),
+    *("training.batch=16", "training.group=4", "training.precision=fp32", "run.tick=16", "run.workers=0"),
+    *("run.checkpoint=32", "run.samples=64"),
+)
+
+
+@pytest.fixture(scope="module")
+def few_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small set with five classes of eight pictures."""
+    out = tmp_path_factory.mktemp("few") / "set"
+    make_small(out, settings=("classes=5",))
+    return out
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_weights(few_classes: Path, tmp_path: Path) -> None:
+    def request(out: str, images: int) -> TrainRequest:
+        place = str(tmp_path / out)
+        return TrainRequest("stablerep-32", (str(few_classes),), place, images=images, settings=TINY)
+
+    quiet(request("whole", 64))
+    for images in (32, 64):
+        quiet(request("parts", images))
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+
+
+@pytest.mark.soak
+def test_two_ranks_of_a_run_have_the_losses_of_one(few_classes: Path, tmp_path: Path) -> None:
+    rows = []
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        words = [sys.executable, *(torchrun if ranks == 2 else []), "-m", "train", "pretrain", "stablerep-32"]
+        words += ["--on", str(few_classes), "--out", str(out), "--images", "64", "--device", "cpu"]
+        process = start([*words, *(word for s in TINY for word in ("--set", s))], OMP_NUM_THREADS="1")
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        rows.append([row["learn/contrast"] for row in json_lines(out / log.LOG)])
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4) and len(rows[0]) == 4

@@ -1,0 +1,133 @@
+"""Backbones: pictures to features, by timm.
+
+    vit                  a vision transformer (Dosovitskiy et al., ICLR 2021). Its feature is the class token.
+                         Ti, S and B have widths 192, 384 and 768, 12 layers, and heads of 64
+    resnet18, resnet50   residual networks (He et al., CVPR 2016) with group norm for batch norm, so no
+                         statistics couple samples or ranks. Up to 64 pixels a side, the first convolution
+                         keeps the size
+
+Axes: N samples, R resolution, P patches, W width of a token or feature.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from synth.errors import UserError
+
+VIT = "vit"
+RESNETS = {"resnet18": 512, "resnet50": 2048}  # W
+
+_GROUPS = 32  # of channels with common statistics
+_SMALL = 64  # pixels a side of pictures that the first layers of a residual network do not reduce
+
+
+@dataclass(frozen=True)
+class BackboneSizes:
+    """Sizes of a backbone."""
+
+    resolution: int = 32
+    backbone: str = VIT  # or resnet18, resnet50
+    patch: int = 4  # pixels a side; of a vit, as the next three
+    width: int = 192
+    layers: int = 12
+    heads: int = 3
+
+    def __post_init__(self) -> None:
+        if self.backbone not in (VIT, *RESNETS):
+            raise ValueError(f"backbone is {self.backbone}; it must be {', '.join((VIT, *RESNETS))}")
+        for name in ("resolution", "patch", "width", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def features(self) -> int:
+        """W of a picture's feature."""
+        return self.width if self.backbone == VIT else RESNETS[self.backbone]
+
+
+def require_divisible(sizes: BackboneSizes) -> None:
+    """Raises UserError if a vision transformer has no whole number of patches, or no equal heads."""
+    if sizes.backbone != VIT:
+        return
+    if sizes.resolution % sizes.patch:
+        problem = f"pictures of {sizes.resolution} pixels a side have no whole patches of {sizes.patch}"
+        raise UserError(f"{problem}; give --set model.patch=N that divides {sizes.resolution}")
+    if sizes.width % sizes.heads:
+        problem = f"a width of {sizes.width} has no {sizes.heads} equal heads"
+        raise UserError(f"{problem}; give --set model.heads=N that divides {sizes.width}")
+
+
+def backbone(sizes: BackboneSizes) -> nn.Module:
+    """Returns the backbone with first weights: (N, 3, R, R) in -1..1 -> features (N, W)."""
+    if sizes.backbone == VIT:
+        return vision_transformer(sizes)
+    timm = _timm()
+    from timm.layers import GroupNorm
+
+    def norm(channels: int, **placed: Any) -> nn.Module:
+        return cast(nn.Module, GroupNorm(channels, num_groups=min(_GROUPS, channels), **placed))
+
+    net: Any = timm.create_model(sizes.backbone, num_classes=0, norm_layer=norm)
+    if sizes.resolution <= _SMALL:
+        net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return cast(nn.Module, net)
+
+
+def vision_transformer(sizes: BackboneSizes) -> Any:
+    """Returns timm's vision transformer, without a classifier."""
+    return _timm().models.vision_transformer.VisionTransformer(
+        img_size=sizes.resolution,
+        patch_size=sizes.patch,
+        embed_dim=sizes.width,
+        depth=sizes.layers,
+        num_heads=sizes.heads,
+        num_classes=0,
+    )
+
+
+def projection(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Returns a head of three layers, (N, inputs) -> (N, outputs).
+
+    The published one has batch norm, which would couple ranks. This one has layer norm."""
+    hidden = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(inplace=True)]
+    hidden += [nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+
+
+def adamw(part: nn.Module, lr: float, decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """Returns AdamW over a part. Vectors, such as biases and scales, and embeddings do not decay."""
+    matrices = [p for name, p in part.named_parameters() if _decays(name, p)]
+    others = [p for name, p in part.named_parameters() if not _decays(name, p)]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr, betas)
+
+
+def cosine(images_seen: int, warm_up: int, decay_to: int) -> float:
+    """Returns the factor on a learning rate: a linear warm-up, then half a cosine down to 0."""
+    if images_seen < warm_up:
+        return images_seen / warm_up
+    share = (images_seen - warm_up) / max(1, decay_to - warm_up)
+    return (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def standardised(pictures: Tensor) -> Tensor:
+    """Returns pictures (N, 3, R, R) in -1..1 with twice their values: deviations near 1."""
+    return 2 * pictures
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and not name.endswith(("pos_embed", "cls_token", "mask_token"))
+
+
+def _timm() -> Any:
+    """Returns timm. It is imported at the first use, and needs torchvision's operators."""
+    from caption.encoders import declare
+
+    declare()
+    import timm
+
+    return timm

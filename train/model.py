@@ -390,6 +390,16 @@ def needs(name: str, config: Any) -> Needs:
     return module.needs(config) if hasattr(module, "needs") else Needs()
 
 
+def learner(name: str, run: str) -> ModuleType:
+    """Returns the model's module. Raises UserError if the model learns no features of pictures."""
+    module = find(name)
+    if not hasattr(module, "features"):
+        learners = [each for each in names() if hasattr(find(each), "features")]
+        problem = f"{run} is a run of {name}, which learns no features of pictures"
+        raise UserError(f"{problem}; give a run of {' or '.join(learners)}")
+    return module
+
+
 def require_drawing(name: str, run: str) -> ModuleType:
     """Returns the model's module. Raises UserError if the model draws no pictures from texts."""
     module = find(name)

@@ -119,6 +119,15 @@ class Run:
             _fill(module, folder, stand_ins.get(name, name))
         return Loaded(self.model, groups, self.survey, parts, averages)
 
+    def untrained(self, device: str = "cpu") -> Loaded:
+        """Returns the model with the first weights of the run, frozen."""
+        groups = self.config.groups
+        context = Context(torch.device(device), torch.float32, self.survey)
+        parts = _bare(self.model, groups, context, seed=groups.training.seed)
+        for part in parts.values():
+            part.requires_grad_(False)
+        return Loaded(self.model, groups, self.survey, parts, {})
+
 
 def find(place: str | Path) -> Run:
     """Returns the run in a folder, or the shipped model of that name. Raises UserError if there is none."""
@@ -166,9 +175,12 @@ def describe(run: Path) -> Json:
     return metadata
 
 
-def _bare(name: str, groups: Any, context: Context) -> dict[str, nn.Module]:
-    """Returns a model's parts with first weights. Leaves torch's random state as it was."""
+def _bare(name: str, groups: Any, context: Context, *, seed: int | None = None) -> dict[str, nn.Module]:
+    """Returns a model's parts with first weights, those of a seed if it is given. Leaves torch's random state
+    as it was."""
     with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
         return dict(model.find(name).parts(groups, context))
 
 

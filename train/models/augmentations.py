@@ -1,9 +1,9 @@
 """Augmentations of a picture for contrastive learning, by Pillow, in the order of SimCLR's program.
 
 Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, appendix A;
-Tian et al., StableRep, NeurIPS 2023, appendix B.1, for the random down- and up-sampling. The laws are those of
-torchvision's transforms of the same names. A view depends on the picture and on the generator alone. Every
-augmentation draws its numbers whether or not it is applied, so a setting changes no other augmentation.
+Tian et al., StableRep, NeurIPS 2023, appendix B.1, for the random down- and up-sampling. The laws are those
+of torchvision's transforms of the same names. A view depends on the picture and on the generator alone. Every
+augmentation draws its numbers, applied or not, so a setting changes no other augmentation.
 
 Axes: R resolution.
 """

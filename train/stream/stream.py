@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from caption import blending, pseudo
+from caption import blending, labels, pseudo
 from caption.blending import Blend, Chances, Columns
 from caption.encoders import EncoderSource
 from caption.sentences import names
@@ -30,7 +30,7 @@ from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
 from train.model import Wanted
 from train.models.randomness import mixed
-from train.stream import labels, order, readers
+from train.stream import order, readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.embedding import Embedder

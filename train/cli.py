@@ -1,4 +1,4 @@
-"""The commands of train: pretrain, finetune, latents, sample, export, import, presets."""
+"""The commands of train: pretrain, finetune, latents, sample, synthesise, export, import, presets."""
 
 import contextlib
 import os
@@ -328,6 +328,70 @@ def _upsampled(
     return full
 
 
+@app.command(
+    epilog=console.epilog(
+        "python -m train synthesise runs/flat --prompts 1000 --guidance 1,2,3,5,8 --out data/shards/drawn"
+    )
+)
+def synthesise(
+    run: Run,
+    *,
+    prompts: Annotated[
+        int, options.integer("--prompts", "Different prompts: captions of the run's sets.", least=1)
+    ],
+    out: Annotated[str, options.place("--out", "DIR", "The set of shards to write.")],
+    per_prompt: Annotated[int, options.integer("--per-prompt", "Pictures of each prompt.", least=1)] = 6,
+    guidance: Annotated[
+        str, options.text("--guidance", "LIST", "Scales in turn; small is 2,3, large 8,10, mixed 2 to 12.")
+    ] = "1,2,3,5,8",
+    on: Annotated[
+        str | None, options.place("--on", "SET", "Take the captions of this set.  [default: the run's sets]")
+    ] = None,
+    draw: Annotated[
+        list[str],
+        options.text("--draw", "NAME=VALUE", "A drawing option, such as steps=10; may be repeated."),
+    ] = EMPTY,
+    seed: options.Seed = 0,
+    images_seen: ImagesSeen = None,
+    encoder: Moved = None,
+    codec: options.Codec = "png",
+    shard_size: options.ShardSize = 4096,
+    workers: Annotated[
+        int | None, options.integer("--workers", "Ray tasks at once; 0: no Ray.", least=0)
+    ] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Writes pictures that a run draws as a set of shards, several of each prompt.
+
+    The command is idempotent and resumable: finished shards are left alone."""
+    from synth.sets import places
+    from train.sampling import synthesis
+
+    request = synthesis.SynthesisRequest(
+        run=run,
+        out=out,
+        prompts=prompts,
+        per_prompt=per_prompt,
+        guidance=guidance,
+        on=places.training_set(on) if on else None,
+        seed=seed,
+        images_seen=images_seen,
+        options=_drawing_options(draw),
+        encoder=encoder,
+        codec=codec,
+        shard_size=shard_size,
+        workers=workers,
+        device=device,
+        overwrite=overwrite,
+    )
+    if dry_run:
+        console.show({"out": out, **synthesis.estimate(request)._asdict()})
+        return
+    console.show(console.watched("pictures", synthesis.synthesise(request))._asdict())
+
+
 @app.command(epilog=console.epilog("python -m train prove runs/visual_atoms-tiny-32"))
 def prove(
     run: Run,
@@ -473,6 +537,19 @@ def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared 
                 case start.Ended(signal) if signal:
                     sys.exit(128 + signal)
     return outcome
+
+
+def _drawing_options(draw: Sequence[str]) -> dict[str, str]:
+    """Returns drawing options by name. Raises UserError if one has no value, or if it is the guidance."""
+    values = {}
+    for option in draw:
+        name, equals, value = option.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw steps=10")
+        if name == "guidance":
+            raise UserError(f"--draw is {option!r}; give --guidance {value}")
+        values[name] = value
+    return values
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

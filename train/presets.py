@@ -173,6 +173,20 @@ _STABLEREP_224 = {
     "training.decay_to": 290_500_000,
     **_periods(290_500_000, 82_560, 8_256_000, 290_500_000),
 }
+# The published recipe: 800 epochs of ImageNet's 1.28 million pictures, 40 of them to warm up.
+_MAE_224 = {
+    **_VIT_B_16,
+    "model.decoder_width": 512,
+    "model.decoder_layers": 8,
+    "model.decoder_heads": 16,
+    "training.batch": 4_096,
+    "training.lr": 2.4e-3,
+    "training.warm_up": 51_200_000,
+    "training.decay_to": 1_024_000_000,
+    **_periods(1_024_000_000, 409_600, 40_960_000, 1_024_000_000),
+}
+_HIDDEN = "features by a masked autoencoder"
+_HIDDEN_224 = "the same at its published sizes"
 _PAIRS = "features by SimCLR: two views of a picture"
 _SETS = "features by StableRep: six pictures of a class"
 _SETS_224 = "StableRep at its published sizes, on sets rendered at 224 or 448 px"
@@ -201,6 +215,8 @@ PRESETS = {
         Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
         Preset("simclr-32", _CONTRAST, _LEARNER_32, _PAIRS, "0.2 on 1 core", "0.03 GB"),
         Preset("stablerep-32", _CONTRAST, {**_LEARNER_32, **_GROUPS_OF_6}, _SETS, "0.1 on 1 core", "0.03 GB"),
+        Preset("mae-32", _MAE, _LEARNER_32, _HIDDEN, "0.1 on 1 core", "0.03 GB"),
+        Preset("mae-b16-224", _MAE, _MAE_224, _HIDDEN_224, "12 on 8 GPUs", "35 GB"),
         Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]

@@ -10,13 +10,16 @@ Axes: N samples, R resolution, P patches, W width of a token or feature.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from synth.errors import UserError
+from train.model import PRECISIONS
 
 VIT = "vit"
 RESNETS = {"resnet18": 512, "resnet50": 2048}  # W
@@ -44,9 +47,49 @@ class BackboneSizes:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     @property
+    def patches(self) -> int:
+        """P."""
+        return int((self.resolution // self.patch) ** 2)
+
+    @property
     def features(self) -> int:
         """W of a picture's feature."""
         return self.width if self.backbone == VIT else RESNETS[self.backbone]
+
+
+@dataclass(frozen=True)
+class LearnerTraining:
+    """Settings of batches, steps and the optimiser, common to models that learn features."""
+
+    batch: int = 256  # pictures of all ranks together
+    lr: float = 5e-4
+    weight_decay: float = 0.1
+    beta1: float = 0.9  # of AdamW
+    beta2: float = 0.98
+    warm_up: int = 10_000  # images
+    decay_to: int = 300_000  # images at which the cosine of the rate ends
+    precision: str = "fp32"  # of features
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}; it must be at least 1")
+        if min(self.lr, self.weight_decay, self.warm_up, self.decay_to, self.seed) < 0:
+            raise ValueError("lr, weight_decay, warm_up, decay_to and seed must be at least 0")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+
+    def optimisers(self, parts: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+        """Returns AdamW for each part."""
+        betas = (self.beta1, self.beta2)
+        return {name: adamw(part, self.lr, self.weight_decay, betas) for name, part in parts.items()}
+
+    def rate(self, part: str, images_seen: int) -> float:
+        """Returns the factor on the learning rate of the next step."""
+        return cosine(images_seen + self.batch, self.warm_up, self.decay_to)
 
 
 def require_divisible(sizes: BackboneSizes) -> None:

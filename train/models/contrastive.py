@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from caption.contrast import positives_of, similarities, soft_target_loss
 from synth.errors import UserError
-from train.model import PRECISIONS, Context, Micro, Model, Needs, Phase, Terms, Wanted
+from train.model import Context, Micro, Model, Needs, Phase, Terms, Wanted
 from train.models import backbones
 from train.models.augmentations import Augmentations
-from train.models.backbones import BackboneSizes
+from train.models.backbones import BackboneSizes, LearnerTraining
 from train.models.guidance import autocast
 
 BACKBONE, HEAD = "backbone", "head"
@@ -56,34 +56,19 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Training:
-    """Settings of batches, steps and the optimiser."""
+class Training(LearnerTraining):
+    """Settings of batches and their positives, of steps and the optimiser."""
 
-    batch: int = 256  # pictures of all ranks together
     views: int = 2  # of a picture
     group: int = 1  # pictures of one label
     positives: str = "class"  # the label: class or caption
-    lr: float = 5e-4
-    weight_decay: float = 0.1
-    beta1: float = 0.9  # of AdamW
-    beta2: float = 0.98
-    warm_up: int = 10_000  # images
-    decay_to: int = 300_000  # images at which the cosine of the rate ends
-    precision: str = "fp32"  # of features
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.views, self.group) < 1:
-            raise ValueError("batch, views and group must be at least 1")
-        if min(self.lr, self.weight_decay, self.warm_up, self.decay_to, self.seed) < 0:
-            raise ValueError("lr, weight_decay, warm_up, decay_to and seed must be at least 0")
+        super().__post_init__()
+        if min(self.views, self.group) < 1:
+            raise ValueError("views and group must be at least 1")
         if self.positives not in POSITIVES:
             raise ValueError(f"positives is {self.positives}; it must be {' or '.join(POSITIVES)}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
 
 
 @dataclass(frozen=True)
@@ -148,13 +133,6 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
         right = positives.gather(1, nearest).to(context.weights).mean()
         yield {"contrast": soft_target_loss(cosines, positives, itself), "nearest": right}
 
-    def rate(part: str, images_seen: int) -> float:
-        return backbones.cosine(images_seen + training.batch, training.warm_up, training.decay_to)
-
-    betas = (training.beta1, training.beta2)
-    optimisers: dict[str, torch.optim.Optimizer] = {
-        name: backbones.adamw(part, training.lr, training.weight_decay, betas) for name, part in parts.items()
-    }
     wanted = Wanted(
         vectors=(),
         views=training.views,
@@ -162,7 +140,8 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
         group=training.group,
         positives=training.positives,
     )
-    return Model(optimisers, [Phase("learn", (BACKBONE, HEAD), contrast)], wanted=wanted, rate=rate)
+    phases = [Phase("learn", (BACKBONE, HEAD), contrast)]
+    return Model(training.optimisers(parts), phases, wanted=wanted, rate=training.rate)
 
 
 def features(parts: dict[str, nn.Module], pictures: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,18 +64,32 @@ class Drawing:
         for start in range(first, len(self), _AT_ONCE):
             yield self._pictures(range(start, min(start + _AT_ONCE, len(self))))
 
-    @torch.no_grad()
     def images(self, numbers: range) -> torch.Tensor:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
+        return self._drawn(numbers, self.texts[numbers.start : numbers.stop])
+
+    def numbered(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns the pictures of all texts with these numbers in place of 0, 1, ...: uint8 (N, R, R, 3)."""
+        parts = []
+        for start in range(0, len(numbers), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            parts.append(_levels(self._drawn(numbers[rows], self.texts[rows])))
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def _drawn(self, numbers: Sequence[int], texts: Texts) -> torch.Tensor:
+        """Returns the pictures with these numbers of these texts before rounding."""
         module = find(self.model.name)
-        texts = self.texts[numbers.start : numbers.stop]
         if self.noise is None:
             noise = module.start(self.model.config, numbers, self.seed).to(texts.device)
         else:
             noise = self.noise.expand(len(texts), *self.noise.shape[1:])
         if self.known is None:
-            return module.draw(self.model.parts, noise, texts, self.options, self.context)
-        return module.complete(self.model.parts, noise, texts, self.known, self.options, self.context)
+            return cast(torch.Tensor, module.draw(self.model.parts, noise, texts, self.options, self.context))
+        return cast(
+            torch.Tensor,
+            module.complete(self.model.parts, noise, texts, self.known, self.options, self.context),
+        )
 
     @torch.no_grad()
     def inverted(self, picture: torch.Tensor, texts: Texts) -> torch.Tensor:
@@ -86,8 +100,7 @@ class Drawing:
 
     def _pictures(self, numbers: range) -> np.ndarray:
         """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
-        levels = ((self.images(numbers) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy())
+        return _levels(self.images(numbers))
 
 
 def drawing(
@@ -107,6 +120,12 @@ def drawing(
     names = module.opens(values) if hasattr(module, "opens") else ()
     opened = tuple(checkpoint.digest(_checkpoint(name, run)) for name in names)
     return Drawing(model, texts, seed, values, _context(model, texts.device, run), opened)
+
+
+def _levels(pictures: torch.Tensor) -> np.ndarray:
+    """Returns pictures (n, 3, R, R) in -1..1 as uint8 (n, R, R, 3)."""
+    levels = ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _checkpoint(name: int | str, run: Run | None) -> Path:

@@ -1,0 +1,154 @@
+"""Sets of pictures that a run draws: train/sampling/synthesis.py."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caption import labels
+from synth.errors import UserError
+from synth.sets import completion
+from synth.sets.completion import Progress
+from synth.sets.shards import ShardSet
+from tests.kit import refusal, samples, start, tar_hashes
+from tests.kit_train import DENOISER, quiet
+from train.cli import PROGRAM, app
+from train.sampling import draw, prompts, synthesis
+from train.sampling.synthesis import SynthesisRequest, SynthesisSummary
+from train.start import TrainRequest
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+WORDS = ("training.drop_vector=1", "run.samples=480")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A denoiser of few steps on live scenes, which reads words alone."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    settings = (*DENOISER, *WORDS)
+    quiet(TrainRequest("diffusion-32", (), str(out), live=("scenes_flat",), images=16, settings=settings))
+    return out
+
+
+@pytest.fixture
+def request_of(run: Path, tmp_path: Path) -> Callable[..., SynthesisRequest]:
+    """Makes requests for twelve pictures in three shards."""
+
+    def make(out: str = "drawn", **changes: object) -> SynthesisRequest:
+        plain = SynthesisRequest(
+            str(run),
+            str(tmp_path / out),
+            prompts=4,
+            per_prompt=3,
+            guidance="1,3",
+            options={"steps": "2"},
+            shard_size=5,
+            device="cpu",
+        )
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+def finished(request: SynthesisRequest) -> SynthesisSummary:
+    return completion.finish(synthesis.synthesise(request))
+
+
+def test_every_prompt_has_its_pictures_at_the_scales_in_turn(
+    request_of: Callable[..., SynthesisRequest], run: Path
+) -> None:
+    request = request_of()
+    summary = finished(request)
+    assert (summary.pictures, summary.drawn) == (12, 12)
+    drawn = samples(request.out)
+    texts = prompts.of_run(draw.runs.find(run), 4)
+    assert len(set(texts)) == 4
+    for number, sample in enumerate(drawn):
+        prompt, instance = divmod(number, 3)
+        assert sample.captions == [texts[prompt]] == [sample.metadata["prompt"]]
+        assert sample.metadata["guidance"] == (1, 3)[(prompt + instance) % 2]
+        assert (sample.metadata["class"], sample.metadata["index"]) == (prompt, number)
+    for kind in ("class", "caption"):
+        assert np.concatenate(labels.of_sets([ShardSet(request.out)], kind)).tolist() == [
+            *(i // 3 for i in range(12))
+        ]
+
+    # A picture is that of `train sample` with its number.
+    _, model = synthesis._opened(str(run), None, "cpu")
+    five = draw.drawing(
+        model,
+        draw.texts_of(model, [texts[n // 3] for n in range(12)], None, "cpu"),
+        seed=0,
+        options={"steps": "2", "guidance": "3"},
+    )
+    alone = draw.pictures(five)[5]
+    assert drawn[5].metadata["guidance"] == 3
+    assert np.abs(alone.astype(int) - drawn[5].pixels).max() <= 1
+
+    # A finished set is left alone.
+    before = tar_hashes(request.out)
+    assert finished(request).drawn == 0
+    assert tar_hashes(request.out) == before
+
+
+def test_a_stopped_command_goes_on_to_the_same_bytes(request_of: Callable[..., SynthesisRequest]) -> None:
+    whole, parts = request_of("whole"), request_of("parts")
+    finished(whole)
+
+    # Stop within the second shard.
+    events = synthesis.synthesise(parts)
+    done = 0
+    for event in events:
+        done += event.amount if isinstance(event, Progress) else 0
+        if done > 5:
+            break
+    events.close()
+    assert not (Path(parts.out) / "manifest.json").exists()
+    summary = finished(parts)
+    assert summary.drawn < 12
+    pixels = [[sample.pixels.tobytes() for sample in samples(each.out)] for each in (whole, parts)]
+    assert pixels[0] == pixels[1]
+
+
+@pytest.mark.soak
+def test_a_killed_command_goes_on_to_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    def words(out: Path) -> list[str]:
+        options = ["--prompts", "6", "--per-prompt", "4", "--guidance", "1,3", "--draw", "steps=8"]
+        options += ["--shard-size", "4", "--device", "cpu", "--out", str(out)]
+        return [sys.executable, "-m", "train", "synthesise", str(run), *options]
+
+    whole, killed = tmp_path / "one" / "set", tmp_path / "other" / "set"
+    assert start(words(whole), OMP_NUM_THREADS="1").wait(timeout=240) == 0
+    process = start(words(killed), OMP_NUM_THREADS="1")
+    while process.poll() is None and len(list(killed.glob("*.tar"))) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not (killed / "manifest.json").exists()
+    assert start(words(killed), OMP_NUM_THREADS="1").wait(timeout=240) == 0
+    assert tar_hashes(killed) == tar_hashes(whole)
+
+
+def test_scales_have_the_names_of_the_paper() -> None:
+    assert synthesis.scales("small") == (2, 3) and synthesis.scales("mixed")[-1] == 12
+    for text in ("", "1,,2", "-1", "huge"):
+        with pytest.raises(UserError, match="give numbers of 0 to 100 with commas, as in 1,2,3, or small"):
+            synthesis.scales(text)
+
+
+def test_what_cannot_be_drawn_is_refused(
+    request_of: Callable[..., SynthesisRequest], run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="has no drawing option --strides"):
+        finished(request_of(options={"strides": "2"}))
+    with pytest.raises(UserError, match="unknown codec 'bmp'"):
+        finished(request_of(codec="bmp"))
+    assert not (tmp_path / "drawn").exists()
+    words = ["synthesise", run, "--prompts", "2", "--out", tmp_path / "x"]
+    assert "give --guidance 2" in refusal(app, PROGRAM, *words, "--draw", "guidance=2")
+    assert "give NAME=VALUE" in refusal(app, PROGRAM, *words, "--draw", "steps")

@@ -225,8 +225,7 @@ class _Synthesis(Work):
         count, dataset = request.prompts * request.per_prompt, places.name_of(request.out)
         identity = {
             "dataset": dataset,
-            "kind": "shards",
-            "synthesised": LAW,
+            "law": LAW,
             "weights": checkpoint.digest(self._run.checkpoint(request.images_seen)),
             "prompts": {"count": request.prompts, "digest": settings.digest(self._prompts)},
             "per_prompt": request.per_prompt,
@@ -246,13 +245,12 @@ class _Synthesis(Work):
 
     def probe(self) -> Probe:
         # The first call also loads the model, and is not measured.
-        part = self.parts[0]._replace(count=min(_PROBES, self.parts[0].count))
-        [job] = self.jobs([part])
+        [job] = self.jobs(self.parts[:1])
         _drawn(job, range(1))
-        begun = process_time()
-        pictures = _drawn(job, range(part.count))
+        begun, count = process_time(), min(_PROBES, job.part.count)
+        pictures = _drawn(job, range(count))
         size = sum(len(CODECS[self._request.codec].encode(picture)) + 2048 for picture in pictures.values())
-        return Probe(size / part.count, (process_time() - begun) / part.count)
+        return Probe(size / count, (process_time() - begun) / count)
 
     def jobs(self, parts: Sequence[Part]) -> list[SynthesisJob]:
         jobs = []

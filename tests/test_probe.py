@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caption import encoders
 from evaluate import detectors
 from evaluate.cli import PROGRAM, app
 from synth.errors import UserError
-from tests.kit import invoke, json_lines, make_small, refusal, write_foreign
+from tests.kit import invoke, json_lines, make_small, refusal, states, write_foreign
 from tests.kit_train import quiet
+from train import cli as train_cli
 from train.start import TrainRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -68,6 +70,27 @@ def test_a_run_is_a_detector_of_every_command(run: Path, few_classes: Path) -> N
     learned, first = (detectors.load(f"{kind}:{run}") for kind in ("run", "random"))
     assert learned(pictures).features.shape == (3, 16) and learned.weights != first.weights
     assert not np.allclose(learned(pictures).features, first(pictures).features)
+
+
+def test_a_run_is_an_encoder_by_its_folder(run: Path, tmp_path: Path) -> None:
+    """open_clip's network has the features of the run, at unit length."""
+    words = ["export", run, "--as-encoder", tmp_path / "encoder"]
+    [row] = json_lines(invoke(train_cli.app, *words, raising=True))
+    encoder = encoders.load(encoders.find(str(tmp_path / "encoder")))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    features = detectors.load(f"run:{run}")(pictures).features
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.abs(encoder.images(pictures) - unit).max() < 1e-5
+    assert row["dimensions"] == encoder.dimensions == 16
+    assert encoder.texts(["a red star"]).shape == (1, 16)
+
+    # Again, nothing changes. One of --out and --as-encoder is needed.
+    before = states(tmp_path / "encoder")
+    assert json_lines(invoke(train_cli.app, *words, raising=True)) == [row]
+    assert states(tmp_path / "encoder") == before
+    assert "give --out PATH or --as-encoder FOLDER" in refusal(
+        train_cli.app, train_cli.PROGRAM, "export", run
+    )
 
 
 def test_what_cannot_be_probed_is_refused(run: Path, few_classes: Path, tmp_path: Path) -> None:

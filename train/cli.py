@@ -420,20 +420,31 @@ def prove(
 def export(
     run: Run,
     out: Annotated[
-        str,
+        str | None,
         options.place(
             "--out", "PATH", "A .safetensors file for the averaged part, or a folder for a whole RUN."
         ),
-    ],
+    ] = None,
     onnx: Annotated[bool, options.flag("--onnx", "Add model.onnx to the folder.")] = False,
     encoder: Moved = None,
+    as_encoder: Annotated[
+        str | None,
+        options.place("--as-encoder", "FOLDER", "Write learned features as an encoder for caption."),
+    ] = None,
 ) -> None:
     """Writes the newest model, averages in place: one safetensors file, or a RUN folder to hand over.
 
     The folder holds weights, code, a card with licence and data, and pictures. It works without exnihilo."""
     from train import export as exporting
 
-    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
+    if (out is None) == (as_encoder is None):
+        raise UserError("export writes one thing; give --out PATH or --as-encoder FOLDER")
+    if out is not None:
+        console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
+        return
+    if onnx or encoder:
+        raise UserError("--onnx and --encoder belong to --out; leave them out")
+    console.show(exporting.export_encoder(run, str(as_encoder)))
 
 
 @app.command(

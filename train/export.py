@@ -16,14 +16,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
 
+from caption.encoders import MERGES, NANO, declare
+from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets import front_matter
 from synth.sets.storage import Folder
 from train import checkpoint, config, handover, onnx_file, provenance, runs
 from train.checkpoint import COMMITTED, Origin
 from train.loop import parameters
+from train.model import learner as find_learner
+from train.models import open_clip_names
+from train.models.backbones import VIT, BackboneSizes
 from train.runs import CONFIG, Run
+
+CONFIG_OF_ENCODER, WEIGHTS_OF_ENCODER = "open_clip_config.json", "open_clip_model.safetensors"
+BACKBONE = "backbone"  # the part of every model that learns features
 
 _SUFFIX = ".safetensors"
 
@@ -60,6 +71,82 @@ def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None
     else:
         _write_folder(target, source, drawn, newest, encoder, onnx=onnx)
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}
+
+
+def export_encoder(run: str, out: str) -> Json:
+    """Writes the backbone of a run as an encoder's folder, which caption and open_clip read. Returns a row
+    that describes it.
+
+    The text side is not trained. Raises UserError if the run learns no features, if its backbone is no vision
+    transformer, or if OUT has other content."""
+    # The backbone.
+    source = runs.find(run)
+    find_learner(source.model, run)
+    sizes, newest = source.config.groups.model, source.checkpoint()
+    if sizes.backbone != VIT:
+        raise UserError(f"{run} has the backbone {sizes.backbone}; an encoder's folder needs a {VIT}")
+    weights = source.load(newest).parts[BACKBONE].state_dict()
+
+    # The folder.
+    contents = {
+        CONFIG_OF_ENCODER: json.dumps(open_clip_names.config(sizes), indent=1).encode() + b"\n",
+        MERGES: (ROOT / "data" / NANO / MERGES).read_bytes(),
+        WEIGHTS_OF_ENCODER: _encoder_weights(open_clip_names.vision(weights, sizes), sizes),
+        "README.md": _encoder_card(source, newest).encode(),
+    }
+    if Path(out).exists():
+        if any(not (Path(out) / name).is_file() for name in contents) or any(
+            (Path(out) / name).read_bytes() != data for name, data in contents.items()
+        ):
+            raise UserError(f"{out} holds something else; give another --as-encoder")
+    else:
+        with Folder(out).filled() as folder:
+            for name, data in contents.items():
+                folder.write(name, data)
+    return {"encoder": out, "images_seen": source.images_seen(newest), "dimensions": sizes.width}
+
+
+def _encoder_weights(vision: dict[str, Tensor], sizes: BackboneSizes) -> bytes:
+    """Returns the file of weights: those of the picture side, and first weights of the text side."""
+    declare()
+    import open_clip
+
+    settings = open_clip_names.config(sizes)["model_cfg"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = open_clip.CLIP(**settings)
+    whole.visual.load_state_dict(vision)
+    return save({name: tensor.contiguous() for name, tensor in whole.state_dict().items()})
+
+
+def _encoder_card(run: Run, newest: Path) -> str:
+    """Returns the text of the encoder's README.md."""
+    sizes, rows = run.config.groups.model, provenance.data_of(run)
+    data = ", ".join(str(row["name"]) for row in rows)
+    licence = provenance.licence_of(rows)
+    head = front_matter.of_model(
+        run.path.name,
+        f"features by {run.model}",
+        licence,
+        library="open_clip",
+        task="image-feature-extraction",
+        tags=("clip",),
+    )
+    return f"""{head}# {run.path.name}: features by {run.model}
+
+A vision transformer of {sizes.layers} layers and width {sizes.width}, with patches of {sizes.patch} pixels.
+Pictures have {sizes.resolution} pixels a side. Trained by exnihilo on {data}.
+Pictures seen: {run.images_seen(newest):,}. Licence: {licence}.
+
+The picture side is trained, and the text side is not: embeddings of texts mean nothing. Caption tables by
+this encoder are for `--text pseudo`.
+
+```python
+import open_clip
+model, preprocess = open_clip.create_model_from_pretrained("local-dir:FOLDER")
+features = model.encode_image(pictures)
+```
+"""
 
 
 def _drawn(

@@ -96,9 +96,9 @@ def test_two_ranks_have_the_loss_and_gradient_of_one() -> None:
         mine = Micro(micro.pictures[rows], {}, range(6 * rank, 6 * rank + 6), 0, labels=micro.labels[rows])  # type: ignore[index]
         gathered = iter([_embedded(parts, micro), micro.labels])
 
-        def gather(own: torch.Tensor, rank: int = rank, gathered: Any = gathered) -> torch.Tensor:
+        def gather(part: torch.Tensor, rank: int = rank, gathered: Any = gathered) -> torch.Tensor:
             halves = list(next(gathered).chunk(2))
-            halves[rank] = own
+            halves[rank] = part
             return torch.cat(halves)
 
         training = contrastive.build(parts, settings, context(torch.float64, gather=gather))
@@ -130,8 +130,13 @@ def test_a_backbone_gives_features_of_each_picture_alone(name: str) -> None:
 def test_the_published_sizes_have_their_parameters() -> None:
     with torch.device("meta"):
         counts = [
-            sum(p.numel() for p in backbones.backbone(BackboneSizes(224, patch=16, **sizes)).parameters())
-            for sizes in ({"width": 192, "heads": 3}, {"width": 384, "heads": 6}, {"width": 768, "heads": 12})
+            sum(
+                p.numel()
+                for p in backbones.backbone(
+                    BackboneSizes(224, patch=16, width=64 * heads, heads=heads)
+                ).parameters()
+            )
+            for heads in (3, 6, 12)
         ]
     assert counts == [5_524_416, 21_665_664, 85_798_656]
 

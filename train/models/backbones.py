@@ -98,10 +98,10 @@ def require_divisible(sizes: BackboneSizes) -> None:
         return
     if sizes.resolution % sizes.patch:
         problem = f"pictures of {sizes.resolution} pixels a side have no whole patches of {sizes.patch}"
-        raise UserError(f"{problem}; give --set model.patch=N that divides {sizes.resolution}")
+        raise UserError(f"{problem}; give --set model.patch={math.gcd(sizes.resolution, sizes.patch)}")
     if sizes.width % sizes.heads:
         problem = f"a width of {sizes.width} has no {sizes.heads} equal heads"
-        raise UserError(f"{problem}; give --set model.heads=N that divides {sizes.width}")
+        raise UserError(f"{problem}; give --set model.heads={math.gcd(sizes.width, sizes.heads)}")
 
 
 def backbone(sizes: BackboneSizes) -> nn.Module:

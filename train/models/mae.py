@@ -11,6 +11,7 @@ Axes: N samples, R resolution, P patches, K visible patches, W width of a token,
 values of a patch.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,8 @@ def needs(config: Config) -> Needs:
     backbones.require_divisible(sizes)
     if sizes.decoder_width % sizes.decoder_heads:
         problem = f"a decoder of width {sizes.decoder_width} has no {sizes.decoder_heads} equal heads"
-        raise UserError(f"{problem}; give --set model.decoder_heads=N that divides {sizes.decoder_width}")
+        heads = math.gcd(sizes.decoder_width, sizes.decoder_heads)
+        raise UserError(f"{problem}; give --set model.decoder_heads={heads}")
     if not 0 < visible(config) < sizes.patches:
         problem = f"hiding {config.loss.hidden:g} of {sizes.patches} patches leaves all or none"
         raise UserError(f"{problem}; give --set loss.hidden=0.75 and smaller patches")

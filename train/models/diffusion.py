@@ -314,7 +314,8 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     for name, parameter in denoiser.named_parameters():
         inner = parameter.ndim >= 2 and not any(part in name for part in _ADAMW)
         (matrices if training.muon_lr and inner else others).append(parameter)
-    optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr)
+    dtype = PRECISIONS[training.precision]
+    optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr, dtype=dtype)
 
     averages = {
         "ema": Average(DENOISER, _power(training.average)),

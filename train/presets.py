@@ -82,9 +82,9 @@ _DIFFUSION_32 = {
 _FORMULA_32 = {
     "data.text": "blend:1,mixed",
     "training.drop_vector": 1.0,
-    "training.decay_from": 224_000,
-    "training.decay_to": 320_000,
-    **_periods(320_000, 1_600, 32_000, 32_000),
+    "training.decay_from": 201_600,
+    "training.decay_to": 288_000,
+    **_periods(288_000, 1_600, 28_800, 28_800),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {

@@ -85,7 +85,8 @@ def _earlier(source: Json) -> list[Json]:
     """Returns the rows of the run that training started from, or one row for it if it has moved."""
     try:
         run = runs.find(source["run"])
-        if checkpoint.digest(run.checkpoint(int(source["checkpoint"]))) == source["digest"]:
+        folder = run.checkpoint() if run.exported else run.checkpoint(int(source["checkpoint"]))
+        if checkpoint.digest(folder) == source["digest"]:
             return data_of(run)
     except UserError:
         pass

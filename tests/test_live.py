@@ -282,10 +282,10 @@ def test_an_export_with_all_parts_starts_a_fine_tuning_on_drawn_pictures(
     run, before = runs.find(tuned.out), runs.find(base.out)
     known = before.survey["words"]
     assert run.survey["words"][: len(known)] == known and len(run.survey["words"]) > len(known)
-    first, last = (runs.load(place).averages or runs.load(place).parts for place in (exported, tuned.out))
-    first, last = first["denoiser"].state_dict(), last["ema"].state_dict()
-    common = [name for name in first if first[name].shape == last[name].shape]
-    assert 0 < max(float((first[name] - last[name]).abs().max()) for name in common) < 1e-3
+    there = runs.load(exported).parts["denoiser"].state_dict()
+    here = runs.load(tuned.out).averages["ema"].state_dict()
+    common = [name for name in there if there[name].shape == here[name].shape]
+    assert 0 < max(float((there[name] - here[name]).abs().max()) for name in common) < 1e-3
     assert [row["name"] for row in provenance.data_of(run)] == ["noise", "scenes_flat"]
 
 

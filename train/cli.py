@@ -366,6 +366,7 @@ def export(
         ),
     ],
     onnx: Annotated[bool, options.flag("--onnx", "Add model.onnx to the folder.")] = False,
+    notes: Annotated[str | None, options.place("--notes", "FILE", "Markdown for the card.")] = None,
     encoder: Moved = None,
 ) -> None:
     """Writes the newest model, averages in place: one safetensors file, or a RUN folder to hand over.
@@ -373,7 +374,7 @@ def export(
     The folder holds weights, code, a card with licence and data, and pictures. It works without exnihilo."""
     from train import export as exporting
 
-    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
+    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder, notes=notes))
 
 
 @app.command(

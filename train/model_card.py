@@ -108,7 +108,7 @@ def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     words = "vectors" not in draw.reads(run.model, {})
     sentence = "It reads words alone." if words else "The run names no encoder of its texts."
     sentence = _EMBED if shipped else sentence
-    if encoder and not shipped:
+    if encoder and not shipped and not words:
         digest = f"Its weights have the sha256\n`{encoder['digest']}`."
         sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
     lines = _BY_WORDS if hasattr(model.find(run.model), "tokeniser") else _BY_VECTORS
@@ -139,13 +139,13 @@ def _training(run: Run) -> str:
     if "argv" not in origin:
         return ""
     seconds, machine = run.metadata.get("cpu_seconds"), origin.get("machine", {})
-    facts = [f"seed {run.config.groups.training.seed}"]
+    facts = [f"Seed {run.config.groups.training.seed}"]
     facts += [f"{seconds / 3600:.2g} CPU-hours"] if seconds else []
     facts += [f"{key.replace('_', ' ')} {machine[key]}" for key in _MACHINE if machine.get(key)]
     facts += [f"commit {origin['commit'][:12]}"] if origin.get("commit") else []
     command = f"python -m train {shlex.join(origin['argv'])}"
     proof = "`python -m train prove` trains it again from the same data, and compares the weights."
-    return f"## Training\n\n```\n{command}\n```\n\n{', '.join(facts).capitalize()}. {proof}"
+    return f"## Training\n\n```\n{command}\n```\n\n{', '.join(facts)}. {proof}"
 
 
 def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:

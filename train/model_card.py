@@ -143,7 +143,7 @@ def _training(run: Run) -> str:
     facts += [f"{seconds / 3600:.2g} CPU-hours"] if seconds else []
     facts += [f"{key.replace('_', ' ')} {machine[key]}" for key in _MACHINE if machine.get(key)]
     facts += [f"commit {origin['commit'][:12]}"] if origin.get("commit") else []
-    command = f"python -m train {shlex.join(origin['argv'])}"
+    command = shlex.join(("python", "-m", "train", *origin["argv"]))
     proof = "`python -m train prove` trains it again from the same data, and compares the weights."
     return f"## Training\n\n```\n{command}\n```\n\n{', '.join(facts)}. {proof}"
 

@@ -78,8 +78,8 @@ _DIFFUSION_32 = {
     "training.decay_to": 371_200,
     **_periods(371_200, 1_600, 38_400, 38_400),
 }
-# The shipped model: a mixture of five sets, then mostly flat scenes in plain words. evaluate/experiments/formula.py
-# has the sets, their shares, and the length of the first part.
+# The shipped model: a mixture of five sets, then mostly flat scenes in plain words. The sets and their shares
+# stand in evaluate/experiments/formula.py, as does the length of the first part.
 _FORMULA_32 = {
     "data.text": "blend:1,mixed",
     "training.drop_vector": 1.0,

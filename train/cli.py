@@ -135,7 +135,8 @@ def finetune(
         typer.Argument(metavar="PRESET", help="`presets` lists them.  [default: the set's usual one]"),
     ] = None,
     *,
-    on: On,
+    on: On = EMPTY,
+    live: Live = EMPTY,
     source: Annotated[
         str,
         options.place(
@@ -171,9 +172,11 @@ def finetune(
     from train import presets
     from train.start import TrainRequest
 
-    origin = "scratch" if source == "none" else places.name_of(source)
-    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 else None
-    preset = preset or presets.usual(_names(on)).preset
+    if not on and not live:
+        raise UserError("finetune needs a set; give --on SET, or --live NAME")
+    origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
+    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 and not live else None
+    preset = preset or presets.usual(names).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
         fraction = usual.fraction if usual else 1.0
     request = TrainRequest(
@@ -181,7 +184,7 @@ def finetune(
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
         latents=tuple(latents),
-        out=out or f"runs/{_names(on)}-{preset}-from-{origin}",
+        out=out or f"runs/{names}-{preset}-from-{origin}",
         images=images,
         precision=precision,
         text=text,
@@ -190,6 +193,7 @@ def finetune(
         settings=tuple(settings),
         source=None if source == "none" else source,
         fraction=fraction,
+        live=tuple(live),
     )
     _train(request, dry_run)
 
@@ -426,6 +430,7 @@ def export(
         ),
     ] = None,
     onnx: Annotated[bool, options.flag("--onnx", "Add model.onnx to the folder.")] = False,
+    notes: Annotated[str | None, options.place("--notes", "FILE", "Markdown for the card.")] = None,
     encoder: Moved = None,
     as_encoder: Annotated[
         str | None,
@@ -440,10 +445,10 @@ def export(
     if (out is None) == (as_encoder is None):
         raise UserError("export writes one thing; give --out PATH or --as-encoder FOLDER")
     if out is not None:
-        console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
+        console.show(exporting.export(run, out, onnx=onnx, encoder=encoder, notes=notes))
         return
-    if onnx or encoder:
-        raise UserError("--onnx and --encoder belong to --out; leave them out")
+    if onnx or encoder or notes:
+        raise UserError("--onnx, --notes and --encoder belong to --out; leave them out")
     console.show(exporting.export_encoder(run, str(as_encoder)))
 
 

@@ -169,6 +169,7 @@ _LEARNER_32 = {
     **_periods(48_000, 2_400, 24_000, 48_000),
 }
 _GROUPS_OF_6 = {"training.views": 1, "training.group": 6}
+_STABLEREP_32 = {**_LEARNER_32, **_GROUPS_OF_6}
 _VIT_B_16 = {
     "model.resolution": 224,
     "model.patch": 16,

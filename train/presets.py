@@ -231,9 +231,7 @@ PRESETS = {
         Preset("ldm-256", _DIFFUSION, _LDM_256, "latent diffusion at its published sizes", "400", "140 GB"),
         Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
         Preset("simclr-32", _CONTRAST, _LEARNER_32, _PAIRS, "0.3 on 1 core", "0.03 GB"),
-        Preset(
-            "stablerep-32", _CONTRAST, {**_LEARNER_32, **_GROUPS_OF_6}, _SETS, "0.15 on 1 core", "0.03 GB"
-        ),
+        Preset("stablerep-32", _CONTRAST, _STABLEREP_32, _SETS, "0.15 on 1 core", "0.03 GB"),
         Preset("mae-32", _MAE, _LEARNER_32, _HIDDEN, "0.1 on 1 core", "0.03 GB"),
         Preset("mae-b16-224", _MAE, _MAE_224, _HIDDEN_224, "12 on 8 GPUs", "35 GB"),
         Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),

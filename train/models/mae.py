@@ -87,7 +87,7 @@ def needs(config: Config) -> Needs:
     that leaves no patch."""
     sizes = config.model
     if sizes.backbone != VIT:
-        raise UserError(f"a masked autoencoder needs patches; give --set model.backbone=vit")
+        raise UserError("a masked autoencoder needs patches; give --set model.backbone=vit")
     backbones.require_divisible(sizes)
     if sizes.decoder_width % sizes.decoder_heads:
         problem = f"a decoder of width {sizes.decoder_width} has no {sizes.decoder_heads} equal heads"

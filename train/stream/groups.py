@@ -97,7 +97,7 @@ class Groups:
             problem = f"no class or caption of these sets has {self._group} pictures"
             return UserError(f"{problem}; give sets with more pictures of each, or a smaller group")
         problem = f"{len(block)} shards of these remote sets have no {self._group} pictures of one class"
-        advice = "render the set with fewer classes, as in --set classes=100, or copy it to this machine"
+        advice = "render the set with fewer classes, or copy it to this machine"
         return UserError(f"{problem}, and groups are drawn from so few at once; {advice}")
 
     def _ordered_blocks(self, epoch: int) -> tuple[list[int], list[int]]:

@@ -16,6 +16,7 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from train.model import (
     Average,
     CaptionedPicture,
     Context,
+    Control,
     Json,
     Known,
     Micro,
@@ -49,7 +51,8 @@ from train.models.formulations import FORMULATIONS, Coefficients, coefficients, 
 from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.tower import Tower, fill
-from train.models.unet import UNet
+from train.models.unet import Attention, UNet
+from train.models.walk import OdeWalk
 from train.models.words import BEGIN, TextStates, TowerStates, Vocabulary, padded
 
 DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
@@ -442,10 +445,50 @@ def invert(
     The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error.
     Raises UserError if the model draws latents."""
     _require_pixels(parts)
-    plain = replace(options, guidance=1.0, weak=None, base=None)
-    denoise, levels = _ode(parts, pictures.shape[1:], texts, plain, context)
+    denoise, levels = _ode(parts, pictures.shape[1:], texts, _unguided(options), context)
     ascending = levels[-2::-1]
     return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
+
+
+def walk(
+    parts: dict[str, nn.Module],
+    shape: torch.Size,
+    texts: Texts,
+    options: Options,
+    context: Context,
+    *,
+    unguided: int = 0,
+) -> OdeWalk:
+    """Returns the steps of drawing texts from noise (N, *shape).
+
+    The first `unguided` pictures are drawn without guidance."""
+    guided, levels = _ode(parts, shape, texts, options, context, unguided)
+    plain, _ = _ode(parts, shape, texts, _unguided(options), context)
+
+    def decode(y: Tensor) -> Tensor:
+        return decoded(parts, y, context)
+
+    return OdeWalk(tuple(levels), guided, plain, options.sampler == "heun", decode)
+
+
+@contextmanager
+def attention(parts: dict[str, nn.Module], control: Control) -> Iterator[None]:
+    """Lets `control` read and change the weights of the denoiser's attention inside the block.
+
+    Guided drawing predicts with the texts in the first half of a batch, and without them in the second."""
+    layers = [m for m in cast(Denoiser, parts[DENOISER]).unet.modules() if isinstance(m, Attention)]
+    for layer in layers:
+        layer.control = control
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.control = None
+
+
+def _unguided(options: Options) -> Options:
+    """Returns options without guidance."""
+    return replace(options, guidance=1.0, weak=None, base=None)
 
 
 def _require_pixels(parts: dict[str, nn.Module]) -> None:
@@ -456,12 +499,18 @@ def _require_pixels(parts: dict[str, nn.Module]) -> None:
 
 
 def _ode(
-    parts: dict[str, nn.Module], shape: torch.Size, texts: Texts, options: Options, context: Context
+    parts: dict[str, nn.Module],
+    shape: torch.Size,
+    texts: Texts,
+    options: Options,
+    context: Context,
+    unguided: int = 0,
 ) -> tuple[samplers.Denoise, list[float]]:
-    """Returns the guided denoiser of pictures of a shape, and the levels of drawing."""
+    """Returns the denoiser of pictures of a shape, guided from picture `unguided` on, and the levels of
+    drawing."""
     denoiser, tower = cast(Denoiser, parts[DENOISER]), cast(Tower | None, parts.get(TOWER))
     guide = _guide(shape, texts, options, context)
-    denoise = guided_denoiser(denoiser, texts, options, context, guide, tower)
+    denoise = guided_denoiser(denoiser, texts, options, context, guide, tower, unguided)
     return denoise, schedule(denoiser.noise, options)
 
 
@@ -509,9 +558,8 @@ def denoiser(
     parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
 ) -> samplers.Denoise:
     """Returns the denoiser of texts, without guidance."""
-    plain = replace(options, guidance=1.0, weak=None, base=None)
     tower = cast(Tower | None, parts.get(TOWER))
-    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context, tower=tower)
+    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, _unguided(options), context, tower=tower)
 
 
 class _Call(nn.Module):

@@ -12,19 +12,17 @@ E width of the noise embedding, H heads, K width of a head.
 
 import itertools
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.model import Control
+
 _HEAD = 32  # K, channels of a head
 _LEAST_FREQUENCY, _MOST_FREQUENCY = 0.25, 16.0  # of the noise embedding, per unit of ln sigma / 4
 _FREQUENCIES = 32
 _ABSENT = -1e4  # added to the scores of absent states
-
-# Receives the weights of one attention, (N, H, P, L), and the layer. Returns weights of the same shape.
-Control = Callable[[Tensor, "Attention"], Tensor]
 
 
 def silence(layer: nn.Linear | nn.Conv2d) -> None:

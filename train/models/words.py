@@ -46,6 +46,10 @@ class Vocabulary:
         """Returns the tokens of a text, BEGIN first."""
         return [BEGIN, *(self._numbers.get(word, UNKNOWN) for word in split(text))][: self.most]
 
+    def divided(self, text: str) -> list[str]:
+        """Returns the words of a text."""
+        return split(text)
+
 
 def split(text: str) -> list[str]:
     """Returns the words of a text in lower case. Signs are words of their own."""

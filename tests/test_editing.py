@@ -1,6 +1,5 @@
 """Attention maps and prompt-to-prompt: train/sampling/maps.py, alignment.py, editing.py."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,61 +11,24 @@ from torch import Tensor
 from synth.errors import UserError
 from synth.images import codecs
 from tests.kit import invoke
-from train import runs
+from tests.kit_squares import VOCABULARY, batch
 from train.cli import app
-from train.config import RunConfig, RunSettings, to_json
-from train.distributed import Ranks
-from train.loop import Trainer
-from train.model import AttentionLayer, Context
+from train.model import AttentionLayer
 from train.models import diffusion
 from train.models.byte_pairs import BytePairs, packed
-from train.models.diffusion import Config, Noise, Sizes, Training
-from train.models.words import Vocabulary
 from train.runs import Run
 from train.sampling import draw, editing, maps
 from train.sampling.alignment import aligned, common, worded
 from train.sampling.editing import Edited, Editor, Plan
-from train.stream.stream import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES = Sizes(
-    resolution=8, channels=(32, 48), reads=(4, 8), itself=(4, 8), text_width=32, text_dim=8, tokens=12
-)
-COLOURS = {"red": (230, 25, 25), "green": (25, 230, 25), "blue": (25, 25, 230)}
-WORDS = ("a", *COLOURS, "square", "on")
-SURVEY = {"words": WORDS, "sigma_data": 0.8}
 RED, GREEN = "a red square on blue", "a green square on blue"
-TELL = Vocabulary(WORDS)
 
 
-def batch() -> Batch:
-    """Returns squares on backdrops, with their words."""
-    pixels, tokens = np.empty((12, 1, 3, 8, 8), np.uint8), []
-    for i in range(12):
-        names = list(COLOURS)
-        one, other = names[i % 3], names[(i + 1 + i // 6) % 3]
-        pixels[i] = np.array(COLOURS[other])[:, None, None]
-        pixels[i, :, :, 2:6, 2:6] = np.array(COLOURS[one])[:, None, None]
-        tokens.append(TELL(f"a {one} square on {other}"))
-    return Batch(torch.from_numpy(pixels), {}, torch.tensor(tokens))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that was trained for seconds."""
-    place = tmp_path_factory.mktemp("editing") / "run"
-    place.mkdir()
-    groups = Config(SIZES, Noise(), Training(batch=12, warm_up=0, drop_vector=1.0))
-    context = Context(torch.device("cpu"), torch.float32, SURVEY)
-    with torch.random.fork_rng(devices=[]):
-        model = Trainer(RunConfig("diffusion", groups, run=RunSettings()), context, Ranks.join("cpu"))
-        for _ in range(25):
-            model.step(batch())
-    metadata = {"model": "diffusion", "config": to_json(model.config), "survey": SURVEY}
-    (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))
-    model.save(place)
-    return runs.find(place)
+@pytest.fixture
+def run(squares: Run) -> Run:
+    return squares
 
 
 def editor(run: Run, **options: str) -> Editor:
@@ -102,7 +64,7 @@ def test_equal_words_are_aligned(source: str, edit: str, pairs: list[tuple[int, 
 
 
 def alignment_of(source: str, edit: str, kind: str = "auto") -> tuple[str, list[object]]:
-    pair = aligned(worded(TELL, source), worded(TELL, edit), kind)
+    pair = aligned(worded(VOCABULARY, source), worded(VOCABULARY, edit), kind)
     return pair.kind, list(pair.links)
 
 
@@ -127,13 +89,12 @@ def test_words_have_their_pieces() -> None:
         ("reed", (3, 4, 5)),
     ]
     assert worded(BytePairs(packed(merges), 5), "a red reed")[2].columns == (3,)
-    assert [word.columns for word in worded(TELL, RED)] == [(1,), (2,), (3,), (4,), (5,)]
+    assert [word.columns for word in worded(VOCABULARY, RED)] == [(1,), (2,), (3,), (4,), (5,)]
 
 
 # Maps.
 
 
-@pytest.mark.slow
 def test_maps_sum_to_1_over_the_words(run: Run) -> None:
     """The first token, which begins a text, has a map too."""
     model = run.load()
@@ -151,7 +112,6 @@ def test_maps_sum_to_1_over_the_words(run: Run) -> None:
     assert (drawn == again).all() and sum(kept.counts.values()) == 3 * 4
 
 
-@pytest.mark.slow
 def test_maps_belong_to_words(run: Run) -> None:
     seen = maps.attention(run, RED, seed=0, options={"steps": "2"})
     assert [word.text for word in seen.words] == RED.split() and seen.maps.shape == (5, 8, 8)
@@ -162,7 +122,6 @@ def test_maps_belong_to_words(run: Run) -> None:
 # Identities of prompt-to-prompt.
 
 
-@pytest.mark.slow
 def test_no_injection_is_plain_sampling(run: Run) -> None:
     opened = editor(run)
     pair = edited(run, cross=0.0, itself=0.0, weights={"green": 4.0})
@@ -171,7 +130,6 @@ def test_no_injection_is_plain_sampling(run: Run) -> None:
     assert close(pair.source, opened.drawn(noise, [RED] * 2))
 
 
-@pytest.mark.slow
 def test_full_injection_takes_every_map(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every map of the edit is that of the source, bit for bit, and yet the picture is another."""
     rows: list[Tensor] = []
@@ -192,27 +150,23 @@ def test_full_injection_takes_every_map(run: Run, monkeypatch: pytest.MonkeyPatc
     assert not close(pair.edit, pair.source) and not close(pair.edit, plain)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cross", [0.0, 0.5, 1.0])
 def test_an_unchanged_prompt_gives_the_source(run: Run, cross: float) -> None:
     pair = edited(run, RED, RED, cross=cross, itself=cross)
     assert close(pair.edit, pair.source)
 
 
-@pytest.mark.slow
 def test_a_weight_of_1_is_the_identity(run: Run) -> None:
     plain = edited(run)
     assert torch.equal(edited(run, weights={"green": 1.0}).edit, plain.edit)
     assert not close(edited(run, weights={"green": 3.0}).edit, plain.edit)
 
 
-@pytest.mark.slow
 def test_refine_without_new_words_is_replace(run: Run) -> None:
     one, other = (edited(run, RED, RED, kind=kind, cross=0.7) for kind in ("refine", "replace"))
     assert torch.equal(one.edit, other.edit)
 
 
-@pytest.mark.slow
 def test_a_share_of_a_word_acts_on_this_word_alone(run: Run) -> None:
     assert torch.equal(edited(run, shares={"green": 0.8}).edit, edited(run).edit)
     assert not close(edited(run, shares={"green": 0.0}).edit, edited(run).edit)
@@ -227,7 +181,6 @@ def test_pixels_change_where_a_map_of_a_changed_word_is_high() -> None:
     assert not editing.changed_pixels(torch.zeros(2, 1, 8, 8), 8).any()
 
 
-@pytest.mark.slow
 def test_a_kept_background_is_the_sources(run: Run) -> None:
     pair = edited(run, RED, RED, keep_background=True, itself=0.0)
     assert torch.equal(pair.edit, pair.source)
@@ -236,7 +189,6 @@ def test_a_kept_background_is_the_sources(run: Run) -> None:
 # Pictures that were not drawn.
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["heun", "euler"])
 def test_the_source_branch_ends_in_the_picture(run: Run, sampler: str) -> None:
     opened = editor(run, sampler=sampler)
@@ -246,7 +198,6 @@ def test_the_source_branch_ends_in_the_picture(run: Run, sampler: str) -> None:
     assert len(path) == 4 and torch.equal(pair.source, picture)
 
 
-@pytest.mark.slow
 def test_a_picture_comes_back_the_better_the_more_steps(run: Run) -> None:
     picture, errors = batch().pictures[:2, 0].float() / 127.5 - 1, []
     for steps in ("4", "12", "36"):
@@ -269,7 +220,6 @@ def sheet(*words: str, out: Path) -> None:
     invoke(app, *words, "--out", str(out), "--steps", "2", raising=True)
 
 
-@pytest.mark.slow
 def test_commands_write_sheets(run: Run, tmp_path: Path) -> None:
     place, picture = str(run.path), png(tmp_path / "p.png", np.full((8, 8, 3), 200))
     sheet("attention", place, RED, out=tmp_path / "maps.png")
@@ -278,7 +228,6 @@ def test_commands_write_sheets(run: Run, tmp_path: Path) -> None:
     assert codecs.decode((tmp_path / "edit.png").read_bytes()).shape[1] == 8 + 5 * 136
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -304,7 +253,6 @@ def test_edits_that_cannot_be_are_refused(
     assert "\n" not in str(error.value) and not (tmp_path / "edit.png").exists()
 
 
-@pytest.mark.slow
 def test_a_model_without_maps_is_refused(run: Run, tmp_path: Path) -> None:
     other = Run(tmp_path, {**run.metadata, "model": "stylegan2"})
     with pytest.raises(UserError, match="a run of stylegan2, which offers no attention maps; give a run"):

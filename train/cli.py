@@ -263,6 +263,10 @@ def sample(
         str | None,
         options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
     ] = None,
+    word: Annotated[
+        list[str],
+        options.place("--word", "DIR", "A learned word of `invert`, to use in the prompts; may be repeated."),
+    ] = EMPTY,
     upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
@@ -304,6 +308,7 @@ def sample(
         encoder=encoder,
         options=drawing_options,
         given=given.Given(picture, mask, picture_text) if picture else None,
+        words=word,
         device=encoders.choose_device(device),
     )
     grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))

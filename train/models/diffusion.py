@@ -33,6 +33,7 @@ from train.model import (
     Control,
     Json,
     Known,
+    Loaded,
     Micro,
     Model,
     Needs,
@@ -268,6 +269,24 @@ class Denoiser(nn.Module):
         """Returns the coefficients of noise levels (N,)."""
         return coefficients(self.noise.formulation, sigma, self.sigma_data)
 
+    def noised(self, x: Tensor, seed: int, use: int, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Returns noised pictures (N, K, S, S) and their levels sigma (N,), by the law of training.
+
+        Random numbers are those of (seed, use, number)."""
+        noise = self.noise
+        normal, uniform = randomness.draw(
+            seed, use, numbers, 1 + x[0].numel(), uniforms=1, device=str(x.device)
+        )
+        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
+        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
+        return x + column(sigma) * normal[:, 1:].view(x.shape), sigma
+
+    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
+        c = self.coefficients(sigma)
+        target = (x - column(c.c_skip) * y) / column(c.c_out)
+        return (output - target).square().mean(dim=(1, 2, 3))
+
     def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
         """Returns the denoised pictures D (N, 3, R, R)."""
         c = self.coefficients(sigma)
@@ -304,7 +323,8 @@ def tokeniser(config: Config, survey: Json) -> Vocabulary | BytePairs:
     if config.model.words == "tower":
         most = min(config.model.tokens, survey["tower"]["sizes"]["length"])
         return BytePairs(survey["tower"]["merges"], most)
-    return Vocabulary(tuple(survey["words"]), config.model.tokens)
+    learned = tuple(survey.get("learned", {}).items())
+    return Vocabulary(tuple(survey["words"]), config.model.tokens, learned)
 
 
 def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
@@ -368,16 +388,9 @@ class _Loss:
 
     def __call__(self, micro: Micro) -> Iterator[Terms]:
         """Yields the squared error of the network's output."""
-        training, noise = self._config.training, self._config.noise
-        x, device = micro.pictures[:, 0] * latent_scale(self._context), str(self._context.device)
-
-        # Noise and its level.
-        normal, uniform = randomness.draw(
-            training.seed, _NOISE, micro.numbers, 1 + x[0].numel(), uniforms=1, device=device
-        )
-        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
-        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
-        y = x + column(sigma) * normal[:, 1:].view(x.shape)
+        training, device = self._config.training, str(self._context.device)
+        x = micro.pictures[:, 0] * latent_scale(self._context)
+        y, sigma = self._denoiser.noised(x, training.seed, _NOISE, micro.numbers)
 
         # Texts, some of them dropped.
         vectors, tokens = micro.vectors.get("text"), micro.tokens
@@ -388,13 +401,10 @@ class _Loss:
         tokens = without(tokens, both | (chances[:, 2] < training.drop_words))
 
         # The error of F.
-        c = self._denoiser.coefficients(sigma)
         with autocast(self._context):
             states, present = self._denoiser.states(tokens, vectors, given, self._tower)
             output = self._denoiser(y, sigma, states, present)
-        target = (x - column(c.c_skip) * y) / column(c.c_out)
-        error = (output - target).square().mean(dim=(1, 2, 3))
-        yield {"error": error.mean()}
+        yield {"error": self._denoiser.errors(output, x, y, sigma).mean()}
 
 
 def latent_scale(context: Context) -> float:
@@ -532,8 +542,12 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if context.load is None or context.earlier is None:
         raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")
     if options.weak is not None:
-        earlier = context.earlier(options.weak).parts
-        return Guide(cast(Denoiser, earlier[DENOISER]), texts, cast(Tower | None, earlier.get(TOWER)))
+        earlier = context.earlier(options.weak)
+        return Guide(
+            cast(Denoiser, earlier.parts[DENOISER]),
+            _in_words_of(earlier, texts, context),
+            cast(Tower | None, earlier.parts.get(TOWER)),
+        )
     base, place = context.load(str(options.base)), f"--base is {options.base}"
     denoiser = base.parts.get(DENOISER)
     if not isinstance(denoiser, Denoiser):
@@ -547,11 +561,16 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if vectors is not None and vectors.shape[1] != sizes.text_dim:
         problem = f"{place}, which reads vectors of {sizes.text_dim} dimensions"
         raise UserError(f"{problem} instead of {vectors.shape[1]}; give a run with this run's encoder")
-    if any(base.survey.get(name) != context.survey.get(name) for name in ("words", "tower")):
-        assert texts.captions is not None
-        tokens = padded(map(tokeniser(base.config, base.survey), texts.captions))
-        texts = Texts(texts.vectors, tokens.to(texts.device), texts.captions)
-    return Guide(denoiser, texts, cast(Tower | None, base.parts.get(TOWER)))
+    return Guide(denoiser, _in_words_of(base, texts, context), cast(Tower | None, base.parts.get(TOWER)))
+
+
+def _in_words_of(guide: Loaded, texts: Texts, context: Context) -> Texts:
+    """Returns texts in the tokens of a guide, which may know other words."""
+    if all(guide.survey.get(name) == context.survey.get(name) for name in ("words", "tower", "learned")):
+        return texts
+    assert texts.captions is not None
+    tokens = padded(map(tokeniser(guide.config, guide.survey), texts.captions))
+    return Texts(texts.vectors, tokens.to(texts.device), texts.captions)
 
 
 def denoiser(

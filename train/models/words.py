@@ -6,6 +6,7 @@ becomes `prefix` states before those of the words. A word outside the vocabulary
 Axes: N samples, T tokens, V dimensions of a vector, D width of a state, L = prefix + T states.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ class Vocabulary:
 
     words: tuple[str, ...]
     most: int = 64  # tokens of a text; further ones are cut off
+    # Words of textual inversion, each with its number of tokens. They follow the others.
+    learned: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, texts: Iterable[str], most: int = 64) -> "Vocabulary":
@@ -36,19 +39,31 @@ class Vocabulary:
         return cls(tuple(sorted(counts, key=lambda word: (-counts[word], word))), most)
 
     def __len__(self) -> int:
-        return UNKNOWN + 1 + len(self.words)
+        return UNKNOWN + 1 + len(self.words) + sum(count for _, count in self.learned)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: UNKNOWN + 1 + number for number, word in enumerate(self.words)}
+    def _numbers(self) -> dict[str, list[int]]:
+        numbers = {word: [UNKNOWN + 1 + number] for number, word in enumerate(self.words)}
+        first = UNKNOWN + 1 + len(self.words)
+        for word, count in self.learned:
+            numbers[word] = list(range(first, first + count))
+            first += count
+        return numbers
+
+    @cached_property
+    def _split(self) -> re.Pattern[str]:
+        # A learned word such as <thing> holds signs. It is one word.
+        literal = "|".join(re.escape(word) for word, _ in self.learned if not word.isalnum())
+        return re.compile(f"{literal}|{_SPLIT.pattern}") if literal else _SPLIT
 
     def __call__(self, text: str) -> list[int]:
         """Returns the tokens of a text, BEGIN first."""
-        return [BEGIN, *(self._numbers.get(word, UNKNOWN) for word in split(text))][: self.most]
+        tokens = (self._numbers.get(word, [UNKNOWN]) for word in self.divided(text))
+        return [BEGIN, *itertools.chain.from_iterable(tokens)][: self.most]
 
     def divided(self, text: str) -> list[str]:
         """Returns the words of a text."""
-        return split(text)
+        return self._split.findall(text.lower())
 
 
 def split(text: str) -> list[str]:

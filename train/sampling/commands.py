@@ -1,4 +1,4 @@
-"""The commands of train that read and change drawing: attention, edit."""
+"""The commands of train that read and change drawing: attention, edit, invert."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +122,58 @@ def edit(
         device=encoders.choose_device(device),
     )
     console.show(row)
+
+
+@app.command(
+    epilog=console.epilog(
+        "python -m train invert runs/flat --pictures photos --word '<thing>' --init star --out runs/thing"
+    )
+)
+def invert(
+    run: Run,
+    *,
+    pictures: Annotated[
+        str, options.place("--pictures", "DIR", "A folder of pictures of one concept, or a finished set.")
+    ],
+    word: Annotated[str, options.text("--word", "WORD", "The new word, such as '<thing>'.")],
+    init: Annotated[str, options.text("--init", "WORD", "A word of the run that the new one begins at.")],
+    out: Annotated[str, options.place("--out", "DIR", "The folder of the word to write.")],
+    n: Annotated[
+        int, options.integer("--n", "Pictures to take, the first of the folder.", least=1, most=64)
+    ] = 5,
+    text: Annotated[
+        list[str],
+        options.text("--text", "TEXT", "A text of the pictures, with {} for the word; may be repeated."),
+    ] = EMPTY,
+    settings: Annotated[
+        list[str],
+        options.place("--set", "KEY=VALUE", "tokens, method (row or keys), steps, batch, lr or seed."),
+    ] = EMPTY,
+    images_seen: ImagesSeen = None,
+    device: Device = "auto",
+) -> None:
+    """Learns a word for the concept of a few pictures (textual inversion).
+
+    `python -m train sample RUN TEXT --word DIR` draws with it. The run itself does not change."""
+    if any("{}" not in template for template in text):
+        raise UserError("--text has no {}; write {} in the place of the word, as in 'a {} on white'")
+    from synth.settings import with_settings
+    from train.models.textual_inversion import Settings
+    from train.sampling import inverting
+
+    request = inverting.InvertRequest(
+        run=run,
+        pictures=pictures,
+        word=word,
+        init=init,
+        out=out,
+        n=n,
+        texts=tuple(text) or inverting.TEMPLATES,
+        images_seen=images_seen,
+        device=device,
+        settings=with_settings(Settings(), settings),
+    )
+    console.show(console.watched("steps", inverting.invert(request), request.settings.steps))
 
 
 def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

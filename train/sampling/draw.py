@@ -23,6 +23,7 @@ from synth.errors import UserError
 from train import checkpoint, runs
 from train.model import Context, Known, Loaded, Texts, find, require_drawing
 from train.runs import Run
+from train.sampling import learned
 from train.sampling.given import Given
 
 LAW = 1  # increased when the same model, texts and seed give other pictures
@@ -155,15 +156,17 @@ def sample(
     encoder: str | None = None,
     device: str = "cpu",
     given: Given | None = None,
+    words: Sequence[str] = (),
 ) -> np.ndarray:
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
-    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing. Raises UserError
-    if the given picture does not fit, or if the model makes no use of one."""
+    `words` are folders of learned words. Raises UserError if the run draws none, or if its checkpoint, its
+    encoder or a word is missing. Raises UserError if the given picture does not fit, or if the model makes no
+    use of one."""
     require_drawing(run.model, str(run.path))
     if given:
         _require_use(run, given)
-    model = run.load(run.checkpoint(images_seen), device)
+    model = learned.added(run.load(run.checkpoint(images_seen), device), words)
 
     def prompts(rows: Sequence[str]) -> Texts:
         # Vectors, unless the options do without.

@@ -69,7 +69,7 @@ class Editor:
 
         Raises UserError if the model has no attention to words."""
         self.model, self.device, self._module = model, device, require_attention(run, options)
-        self._options, self._tokenise = draw.options_of(model.name, options), tokeniser(model)
+        self.tokenise, self._options = tokeniser(model), draw.options_of(model.name, options)
         self._context = draw.surroundings(model, torch.device(device), run)
 
     def noise(self, numbers: Sequence[int], seed: int) -> Tensor:
@@ -104,20 +104,20 @@ class Editor:
         self,
         sources: Sequence[str],
         edits: Sequence[str],
-        plan: Plan,
+        plans: Plan | Sequence[Plan],
         *,
         noise: Tensor | None = None,
         path: Sequence[Tensor] = (),
     ) -> Edited:
         """Returns the edits of pictures: those drawn from `noise`, or those of an inverted `path`.
 
+        Plans may differ in their words: kind, shares of words, and weights. All else is that of the first.
         Raises UserError if two prompts do not align, or a word of the plan is in no edit."""
         # Words.
-        pairs = zip(sources, edits, strict=True)
-        alignments = [self.aligned(source, edit, plan) for source, edit in pairs]
-        tokens = draw.texts_of(self.model, [*sources, *edits], None, self.device).tokens
-        maps = maps_of(tokens)
-        injection = _Injection(alignments, plan, maps)
+        plans = [plans] * len(sources) if isinstance(plans, Plan) else plans
+        alignments = list(map(self.aligned, sources, edits, plans))
+        maps = maps_of(self.tokens([*sources, *edits]))
+        injection = _Injection(alignments, plans, maps)
 
         # Both branches, step by step.
         start = path[0] if path else noise
@@ -131,17 +131,21 @@ class Editor:
                 source, edit = walk.down(y, step).split(n)
                 if path:
                     source = path[step + 1]
-                if plan.keep_background:
+                if plans[0].keep_background:
                     edit = torch.where(injection.changed(edit.shape[-1]), edit, source)
                 y = torch.cat([source, edit])
             source, edit = walk.pictures(y).split(n)
         return Edited(source, edit, alignments, maps)
 
+    def tokens(self, prompts: Sequence[str]) -> Tensor | None:
+        """Returns the tokens (N, T) of prompts."""
+        return draw.texts_of(self.model, prompts, None, self.device).tokens
+
     def aligned(self, source: str, edit: str, plan: Plan) -> Alignment:
         """Returns the alignment of two prompts.
 
         Raises UserError if they do not align, or a word of the plan is not in the edit."""
-        before, after = (alignment.worded(self._tokenise, text) for text in (source, edit))
+        before, after = (alignment.worded(self.tokenise, text) for text in (source, edit))
         known = {word.text for word in after}
         for option, values in (("--weight", plan.weights), ("--share", plan.shares)):
             for word in values:
@@ -186,15 +190,15 @@ def changed_pixels(heat: Tensor, side: int) -> Tensor:
 class _Injection:
     """The Control of an edit. Rows are N sources, N edits, and maybe predictions without the texts."""
 
-    def __init__(self, alignments: Sequence[Alignment], plan: Plan, maps: Maps) -> None:
+    def __init__(self, alignments: Sequence[Alignment], plans: Sequence[Plan], maps: Maps) -> None:
         n, tokens = len(alignments), maps.tokens
-        self.progress, self._plan, self._maps, self._n = 0.0, plan, maps, n
+        self.progress, self._itself, self._maps, self._n = 0.0, plans[0].itself, maps, n
         self._links = torch.zeros(n, 1, tokens, tokens)  # A
         self._linked = torch.zeros(n, 1, 1, tokens, dtype=torch.bool)
-        self._shares = torch.full((n, 1, 1, tokens), plan.cross)
+        self._shares = torch.full((n, 1, 1, tokens), plans[0].cross)
         self._factors = torch.ones(n, 1, 1, tokens)
         self._chosen = torch.zeros(2 * n, tokens)  # tokens of changed words
-        for i, pair in enumerate(alignments):
+        for i, (pair, plan) in enumerate(zip(alignments, plans, strict=True)):
             # Maps of the source by token of the edit. The first token begins each text.
             for ones, others in [((0,), (0,)), *pair.links]:
                 for one in ones:
@@ -215,7 +219,7 @@ class _Injection:
         source, edit, rest = weights[: self._n], weights[self._n : 2 * self._n], weights[2 * self._n :]
         if layer.crosses:
             edit = self._crossed(source, edit)
-        elif self.progress < self._plan.itself and weights.shape[2] <= _MOST_PIXELS:
+        elif self.progress < self._itself and weights.shape[2] <= _MOST_PIXELS:
             edit = source
         changed = torch.cat([source, edit, rest])
         self._maps(changed, layer)

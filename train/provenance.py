@@ -1,6 +1,7 @@
-"""The data that a run saw, with their licences: its sets, and those of the run that it started from."""
+"""The origin of a run: the data that it saw with their licences, its commands, its time, and its figures."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from synth import datasets, settings
@@ -10,6 +11,7 @@ from train import checkpoint, runs
 from train.runs import Run
 
 UNKNOWN = "unknown"
+LOG, FIGURES = "log.jsonl", "metrics.jsonl"
 _CC0 = "CC0-1.0"
 _SHARED = (
     "The weights are CC0-1.0 as far as they are ours to give. The training data have licences of their own,"
@@ -50,6 +52,40 @@ def licence_of(rows: list[Json]) -> str:
     return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
 
 
+def portable(metadata: Json) -> Json:
+    """Returns config.json with the places below the working directory relative to it."""
+    here = f"{Path.cwd()}/"
+
+    def relative(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: v.removeprefix(here) if key == "url" and isinstance(v, str) else relative(v)
+                for key, v in value.items()
+            }
+        return [relative(each) for each in value] if isinstance(value, list) else value
+
+    return {name: relative(value) for name, value in metadata.items()}
+
+
+def measured(run: Run, images_seen: int) -> Json:
+    """Returns the entries `cpu_seconds` and `figures` of an export: the time of training in this run, and the
+    rows of its figures at a checkpoint. Leaves out what the run does not have."""
+    if run.exported:
+        return {name: run.metadata[name] for name in ("cpu_seconds", "figures") if name in run.metadata}
+    log = [row for row in _rows(run.path / LOG) if row["images_seen"] <= images_seen]
+    figures = [row for row in _rows(run.path / FIGURES) if row.get("images_seen") == images_seen]
+    seconds = round(sum(row.get("cpu_seconds", 0.0) for row in log), 1)
+    return {**({"cpu_seconds": seconds} if log else {}), **({"figures": figures} if figures else {})}
+
+
+def _rows(path: Path) -> list[Json]:
+    """Returns the rows of a file of JSON lines, or none if there is no file. Leaves a torn last line out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line.strip()]
+
+
 def _reading(row: Json) -> Json:
     """Returns the entry `read`: how a run with live sets read this set. Empty for other runs."""
     parts = [f"share {row['share']:.4g}"] if "share" in row else []
@@ -85,7 +121,8 @@ def _earlier(source: Json) -> list[Json]:
     """Returns the rows of the run that training started from, or one row for it if it has moved."""
     try:
         run = runs.find(source["run"])
-        if checkpoint.digest(run.checkpoint(int(source["checkpoint"]))) == source["digest"]:
+        folder = run.checkpoint() if run.exported else run.checkpoint(int(source["checkpoint"]))
+        if checkpoint.digest(folder) == source["digest"]:
             return data_of(run)
     except UserError:
         pass

@@ -513,12 +513,12 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     # Kind and model of the run.
     source, run = runs.find(str(request.source)), Path(request.out)
-    if source.exported:
-        problem = f"{source.path} is an export, which holds only the parts for drawing"
-        raise UserError(f"{problem}; give the run directory that it is of")
     if source.model != run_config.name:
         problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
         raise UserError(f"{problem}; give a run of {run_config.name}")
+    if source.exported and (lacking := source.lacks()):
+        problem = f"{source.path} is an export, which lacks the part {', '.join(lacking)}"
+        raise UserError(f"{problem}; give the run directory that it is of")
 
     # Encoder of its captions. A model that reads words alone may have none.
     encoder = source.metadata["encoder"]
@@ -584,7 +584,7 @@ def surveyed(prepared: Prepared) -> Json:
     module, groups = model.find(prepared.config.name), prepared.config.groups
     if not hasattr(module, "survey"):
         return prepared.surveyed
-    base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
+    base = runs.of_checkpoint(prepared.source).survey if prepared.source else {}
     measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
     return {**measured, **prepared.surveyed}
 

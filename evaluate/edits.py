@@ -261,12 +261,13 @@ def kept_of_drawn(
 ) -> np.ndarray | None:
     """Returns the pixels of a drawn picture (R, R, 3) that an edit should leave alone: bool (R, R).
 
-    They are the objects if the backdrop changes, else all pixels outside of the box of the changed object.
-    Returns None if the judge does not see the object."""
+    They are the objects without their soft edges if the backdrop changes, else all pixels outside of the box
+    of the changed object. Returns None if the judge does not see the object."""
     if edit.changed.type == "backdrop":
         behind = np.array(PALETTE[seen.backdrop])
         objects = np.abs(pixels.astype(int) - behind).max(axis=2) > _FAR
-        return objects if objects.any() else None
+        inner = _without_edge(objects)
+        return inner if inner.any() else None
 
     # The seen object with most of the facts that the source states of it.
     stated = [f for f in edit.facts if f.subject == edit.changed.subject and f.type in ("kind", "colour")]
@@ -283,6 +284,12 @@ def kept_of_drawn(
     )
     kept[rows, columns] = False
     return kept if kept.any() else None
+
+
+def _without_edge(area: np.ndarray) -> np.ndarray:
+    """Returns the pixels of an area (R, R) with all four neighbours in it."""
+    wide = np.pad(area, 1)
+    return np.asarray(area & wide[2:, 1:-1] & wide[:-2, 1:-1] & wide[1:-1, 2:] & wide[1:-1, :-2])
 
 
 def psnr(before: np.ndarray, after: np.ndarray, kept: np.ndarray | None) -> float:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from tests.kit_squares import VOCABULARY, WORDS
 from train.cli import app
 from train.models.diffusion import DENOISER, Denoiser
 from train.models.textual_inversion import ROWS, Inversion, Settings, invert, key_values, with_words
-from train.models.words import BEGIN, UNKNOWN, Vocabulary
+from train.models.words import BEGIN, UNKNOWN, TextStates, Vocabulary
 from train.runs import Run
 from train.sampling import draw, learned
 from train.sampling.inverting import InvertRequest
@@ -26,7 +26,7 @@ from train.sampling.inverting import invert as learn
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUICK = Settings(steps=6, batch=4, lr=0.05)
-THING = Vocabulary(WORDS, learned=(("<thing>", 2), ("<other>", 1)))
+THING = Vocabulary(WORDS, learned=(("<thing>", 2, 1), ("<other>", 1, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,14 @@ def row_of(wanted: InvertRequest) -> dict[str, Any]:
     [*_, row] = learn(wanted)
     assert isinstance(row, dict)
     return row
+
+
+@pytest.fixture(scope="module")
+def layered(squares: Run, concept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A word of two tokens with vectors for each layer."""
+    out = tmp_path_factory.mktemp("words") / "layered"
+    row_of(request(squares, concept, out, word="<l>", settings=replace(QUICK, tokens=2, per_layer=True)))
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +89,11 @@ def test_a_learned_word_has_its_own_tokens() -> None:
 # The identities.
 
 
-@pytest.mark.parametrize("method", ["row", "keys"])
-def test_nothing_but_the_word_is_trained(squares: Run, method: str) -> None:
-    frozen = denoiser(squares)
-    before, settings = learned.fingerprint(frozen), replace(QUICK, method=method, tokens=2)
+@pytest.mark.parametrize(("method", "per_layer"), [("row", False), ("keys", False), ("row", True)])
+def test_nothing_but_the_word_is_trained(squares: Run, method: str, per_layer: bool) -> None:
+    frozen, layers = denoiser(squares), 4 if per_layer else 1
+    settings = replace(QUICK, method=method, tokens=2, per_layer=per_layer)
+    before = learned.fingerprint(frozen)
     inversion = Inversion(frozen, 4, settings)
     first = inversion.learned
     pictures, tokens = torch.rand(3, 3, 8, 8), torch.tensor([THING("a <thing>"), THING("<thing> on")])
@@ -97,19 +106,24 @@ def test_nothing_but_the_word_is_trained(squares: Run, method: str) -> None:
     assert changed == {ROWS, *(key_values(frozen) if method == "keys" else ())}
 
     # A model with the word: its table has more rows, and all else is equal.
-    grown, old = with_words(frozen, [inversion.learned]).state_dict(), frozen.state_dict()
-    table = grown.pop("text.word.weight")
-    assert torch.equal(table[:-2], old.pop("text.word.weight")) and torch.equal(table[-2:], inversion.rows)
+    model = with_words(frozen, [(inversion.learned, (2, layers))])
+    grown, old = model.state_dict(), frozen.state_dict()
+    table, rows = grown.pop("text.word.weight"), old.pop("text.word.weight")
+    assert torch.equal(table, torch.cat([rows, inversion.rows])) and len(table) == len(rows) + 2 * layers
     assert {name for name in old if not torch.equal(old[name], grown[name])} == changed - {ROWS}
 
 
-def test_the_word_alone_changes_pictures(squares: Run, thing: Path) -> None:
+def test_the_word_alone_changes_pictures(squares: Run, thing: Path, layered: Path) -> None:
     def drawn(*words: str, text: str = "a red square") -> np.ndarray:
         return draw.sample(squares, [text], n=2, seed=0, options={"steps": "3"}, words=words)
 
     plain = drawn()
     assert (drawn(str(thing)) == plain).all()
+    assert (drawn(str(layered)) == plain).all()
     assert (drawn(str(thing), text="a <thing> square") != plain).any()
+    both = drawn(str(layered), str(thing), text="a <thing> square")
+    assert (both == drawn(str(thing), text="a <thing> square")).all()
+    assert (drawn(str(thing), str(layered), text="a <l> square") != plain).any()
 
 
 def test_the_loss_falls(thing: Path) -> None:
@@ -148,6 +162,21 @@ def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_pa
     assert invoke(app, "sample", squares.path, "a <thing>", *drawing).exit_code == 0 and grid.exists()
     with pytest.raises(UserError, match="holds the word '<thing>' of another request; give another --out"):
         invoke(app, *words, "--set", "lr=0.1", raising=True)
+
+
+def test_layers_read_vectors_of_their_own(squares: Run, layered: Path) -> None:
+    model = learned.added(squares.load(), [str(layered)])
+    text = cast(TextStates, cast(Denoiser, model.parts[DENOISER]).text)
+    tokens = draw.texts_of(model, ["a <l> on"], None, "cpu").tokens
+    assert tokens is not None and tokens[0, 2:4].tolist() == [len(VOCABULARY), len(VOCABULARY) + 1]
+    states, _ = text(tokens, None, None)
+    each = states.unflatten(2, (4, -1))
+    assert states.shape == (1, 5, 4 * 32) and not torch.equal(each[:, :, 0], each[:, :, 3])
+
+    # Without the word, all layers read the same states.
+    states, _ = text(torch.tensor([VOCABULARY("a red square")]), None, None)
+    each = states.unflatten(2, (4, -1))
+    assert torch.equal(each[:, :, :1].expand_as(each), each)
 
 
 @pytest.mark.parametrize(

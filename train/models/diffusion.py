@@ -323,7 +323,7 @@ def tokeniser(config: Config, survey: Json) -> Vocabulary | BytePairs:
     if config.model.words == "tower":
         most = min(config.model.tokens, survey["tower"]["sizes"]["length"])
         return BytePairs(survey["tower"]["merges"], most)
-    learned = tuple(survey.get("learned", {}).items())
+    learned = tuple((word, *sizes) for word, sizes in survey.get("learned", {}).items())
     return Vocabulary(tuple(survey["words"]), config.model.tokens, learned)
 
 

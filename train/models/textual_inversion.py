@@ -6,10 +6,14 @@ Only the vectors v* of the word's tokens are trained, as a parameter of their ow
 table and all weights stay, bit for bit. With method `keys`, the keys and values of cross-attention are
 trained too (Kumari et al., Custom Diffusion, CVPR 2023). Prompts without the word then change.
 
-Axes: N pictures, T tokens of a text, K tokens of the word, D width of a vector.
+With `per_layer`, each layer of cross-attention reads vectors of its own (Voynov et al., P+, 2023).
+
+Axes: N pictures, T tokens of a text, K tokens of the word, L layers with vectors of their own, D width of a
+vector.
 """
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -36,6 +40,7 @@ class Settings:
     """Settings of an inversion."""
 
     tokens: int = 1  # K
+    per_layer: bool = False  # vectors for each layer of cross-attention
     method: str = "row"  # or keys
     steps: int = 500
     batch: int = 8
@@ -57,14 +62,18 @@ class Inversion(nn.Module):
     def __init__(self, denoiser: Denoiser, first: int, settings: Settings) -> None:
         """Begins at the vector of the token `first`."""
         super().__init__()
+        self._settings, text = settings, cast(TextStates, denoiser.text)
+        layers = layers_of(denoiser) if settings.per_layer else 1
+        if layers > 1:
+            denoiser = copy.deepcopy(denoiser)
+            cast(TextStates, denoiser.text).layered = ((len(text.word.weight), settings.tokens, layers),)
         self._frozen = (denoiser,)  # a tuple, so that its weights are no parameters here
-        self._settings = settings
-        start = cast(TextStates, denoiser.text).word.weight[first].detach()
+        start = text.word.weight[first].detach()
         rows = start.expand(settings.tokens, -1).clone()
         if settings.tokens > 1:
             others = randomness.of_pictures(settings.seed, range(1, settings.tokens), len(start), use=_START)
             rows[1:] += _SPREAD * others.to(rows)
-        self.rows = nn.Parameter(rows)
+        self.rows = nn.Parameter(rows.repeat(layers, 1))  # (L K, D), all of a layer together
         tuned = key_values(denoiser) if settings.method == "keys" else {}
         self._names = list(tuned)
         self.tuned = nn.ParameterList(nn.Parameter(value.detach().clone()) for value in tuned.values())
@@ -111,18 +120,29 @@ def invert(inversion: Inversion, pictures: Tensor, tokens: Tensor, settings: Set
         yield 1
 
 
-def with_words(denoiser: Denoiser, words: Sequence[Mapping[str, Tensor]]) -> Denoiser:
+def with_words(denoiser: Denoiser, words: Sequence[tuple[Mapping[str, Tensor], tuple[int, int]]]) -> Denoiser:
     """Returns a copy of a denoiser with the learned tensors of words, in order. Their tokens follow its own.
 
-    Keys and values that several words tune change by the sum of all changes."""
+    A word comes with its number of tokens, and of layers with vectors of their own. Keys and values that
+    several words tune change by the sum of all changes."""
     grown, text = copy.deepcopy(denoiser), cast(TextStates, denoiser.text)
-    table = torch.cat([text.word.weight, *(word[ROWS].to(text.word.weight) for word in words)])
-    cast(TextStates, grown.text).word = nn.Embedding.from_pretrained(table)
+    rows = [word[ROWS].to(text.word.weight) for word, _ in words]
+    firsts = itertools.accumulate(map(len, rows[:-1]), initial=len(text.word.weight))
+    sizes = zip(firsts, words, strict=True)
+    cast(TextStates, grown.text).word = nn.Embedding.from_pretrained(torch.cat([text.word.weight, *rows]))
+    cast(TextStates, grown.text).layered = tuple(
+        (first, tokens, layers) for first, (_, (tokens, layers)) in sizes if layers > 1
+    )
     before, after = denoiser.state_dict(), grown.state_dict()
-    for word in words:
+    for word, _ in words:
         for name in word.keys() - {ROWS}:
             after[name] += word[name].to(after[name]) - before[name]
     return grown.requires_grad_(False)
+
+
+def layers_of(denoiser: Denoiser) -> int:
+    """Returns the number of layers of cross-attention."""
+    return len(key_values(denoiser))
 
 
 def key_values(denoiser: Denoiser) -> dict[str, Tensor]:

@@ -147,7 +147,7 @@ def invert(
     ] = EMPTY,
     settings: Annotated[
         list[str],
-        options.place("--set", "KEY=VALUE", "tokens, method (row or keys), steps, batch, lr or seed."),
+        options.place("--set", "KEY=VALUE", "tokens, per_layer, method=row|keys, steps, batch, lr or seed."),
     ] = EMPTY,
     images_seen: ImagesSeen = None,
     device: Device = "auto",

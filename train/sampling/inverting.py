@@ -72,7 +72,9 @@ def invert(request: InvertRequest) -> Events:
 
     # Pictures and texts.
     pictures = read(request.pictures, request.n, model.config.model.resolution, device)
-    named = dataclasses.replace(model, survey=with_learned(model, {request.word: request.settings.tokens}))
+    layers = textual_inversion.layers_of(denoiser) if request.settings.per_layer else 1
+    sizes = {request.word: (request.settings.tokens, layers)}
+    named = dataclasses.replace(model, survey=with_learned(model, sizes))
     texts = [text for text in request.texts if _known(named, text.replace("{}", request.word))]
     tokens = padded(map(maps.tokeniser(named), (text.replace("{}", request.word) for text in texts)))
     config: Json = {
@@ -82,6 +84,7 @@ def invert(request: InvertRequest) -> Events:
         "weights": fingerprint(denoiser),
         "pictures": hashlib.sha256(pictures.cpu().numpy().tobytes()).hexdigest(),
         "texts": texts,
+        "layers": layers,
         "settings": dataclasses.asdict(request.settings),
     }
     finished = _finished(Path(request.out), config)

@@ -31,7 +31,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
     Raises UserError if a folder is none of a word, the word is taken, or it belongs to other weights."""
     if not places:
         return model
-    denoiser, learned, tensors = denoiser_of(model, "this run"), dict[str, int](), []
+    denoiser, learned, tensors = denoiser_of(model, "this run"), dict[str, tuple[int, int]](), []
     weights = fingerprint(denoiser)
     for place in places:
         config = config_of(Path(place))
@@ -41,9 +41,9 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
             raise UserError(f"{problem}; give the run and the checkpoint that the word was learned with")
         if word in learned or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
-        learned[word] = config["settings"]["tokens"]
+        learned[word] = config["settings"]["tokens"], config["layers"]
         with reading(str(Path(place) / TENSORS)):
-            tensors.append(load_file(Path(place) / TENSORS))
+            tensors.append((load_file(Path(place) / TENSORS), learned[word]))
     grown = textual_inversion.with_words(denoiser, tensors)
     parts = {**model.parts, DENOISER: grown}
     return dataclasses.replace(model, survey=with_learned(model, learned), parts=parts)
@@ -71,8 +71,8 @@ def fingerprint(denoiser: Denoiser) -> str:
     return digest(hashes)
 
 
-def with_learned(model: Loaded, words: Mapping[str, int]) -> Json:
-    """Returns a survey with learned words, each with its number of tokens."""
+def with_learned(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
+    """Returns a survey with learned words, each with its number of tokens and of layers."""
     return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
 
 
@@ -82,6 +82,6 @@ def config_of(place: Path) -> Json:
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
-    if not isinstance(config, dict) or not config.keys() >= {"word", "run", "weights", "settings"}:
+    if not isinstance(config, dict) or not config.keys() >= {"word", "run", "weights", "settings", "layers"}:
         raise UserError(f"{place} holds no word; `python -m train invert` learns one")
     return config

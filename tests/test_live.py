@@ -1,5 +1,6 @@
 """Live sets: pictures and sentences that readers draw, in place of shards and tables."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -287,6 +288,24 @@ def test_an_export_with_all_parts_starts_a_fine_tuning_on_drawn_pictures(
     common = [name for name in there if there[name].shape == here[name].shape]
     assert 0 < max(float((there[name] - here[name]).abs().max()) for name in common) < 1e-3
     assert [row["name"] for row in provenance.data_of(run)] == ["noise", "scenes_flat"]
+
+
+def test_models_that_read_words_alone_may_have_captions_of_different_encoders(
+    request_of: TrainRequest, scenes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source = str(tmp_path / "run")
+    assert quiet(replace(request_of, images=8)) == 0
+    metadata = json.loads((tmp_path / "run" / "config.json").read_text())
+    metadata["encoder"] = {"name": "another", "digest": "0"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
+    tuned = replace(request_of, source=source, out=str(tmp_path / "tuned"), live=(), settings=SMALL)
+    tuned = replace(tuned, shards=(str(scenes[0]),), captions=(str(scenes[1]),), text="caption")
+    assert start.prepare(tuned, "cpu").source is not None
+    vectors = replace(tuned, settings=(*SMALL, "training.drop_vector=0"))
+    assert start.prepare(vectors, "cpu").source is not None
+    metadata["config"]["training"]["drop_vector"] = 0.5
+    (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
+    refused(vectors, "was trained with another")
 
 
 def test_a_dry_run_prints_the_cost_of_a_live_run(request_of: TrainRequest) -> None:

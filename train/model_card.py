@@ -87,7 +87,8 @@ def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samp
     origin = f"It was imported from {imported['from']}, sha256 `{imported['sha256']}`." if imported else ""
     if not imported:
         sets = " + ".join(row["name"] for row in rows)
-        origin = f"It saw {run.images_seen(run.path):,} images of {sets}."
+        images = run.metadata.get("images", run.images_seen(run.path))
+        origin = f"It saw {images:,} images of {sets}."
     sections = [
         f"# {name}: {run.model}, {side} x {side} pixels",
         f"A model of exnihilo, with {parameters(*loaded.parts.values()):,} parameters. {origin}",
@@ -134,18 +135,18 @@ def _figures(run: Run) -> str:
 
 
 def _training(run: Run) -> str:
-    """Returns the section with the command and the machine of training, or nothing if the run names none."""
-    origin = run.metadata.get("made_by", {})
-    if "argv" not in origin:
+    """Returns the section with commands and machine of training, or nothing if the run names none."""
+    origin, commands = run.metadata.get("made_by", {}), run.metadata.get("commands")
+    if not commands:
         return ""
     seconds, machine = run.metadata.get("cpu_seconds"), origin.get("machine", {})
     facts = [f"Seed {run.config.groups.training.seed}"]
     facts += [f"{seconds / 3600:.2g} CPU-hours"] if seconds else []
     facts += [f"{key.replace('_', ' ')} {machine[key]}" for key in _MACHINE if machine.get(key)]
     facts += [f"commit {origin['commit'][:12]}"] if origin.get("commit") else []
-    command = shlex.join(("python", "-m", "train", *origin["argv"]))
+    lines = "\n".join(shlex.join(("python", "-m", "train", *argv)) for argv in commands)
     proof = "`python -m train prove` trains it again from the same data, and compares the weights."
-    return f"## Training\n\n```\n{command}\n```\n\n{', '.join(facts)}. {proof}"
+    return f"## Training\n\n```\n{lines}\n```\n\n{', '.join(facts)}. {proof}"
 
 
 def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:

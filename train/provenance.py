@@ -68,14 +68,33 @@ def portable(metadata: Json) -> Json:
 
 
 def measured(run: Run, images_seen: int) -> Json:
-    """Returns the entries `cpu_seconds` and `figures` of an export: the time of training in this run, and the
-    rows of its figures at a checkpoint. Leaves out what the run does not have."""
+    """Returns the entries of an export on the run up to a checkpoint: `commands`, `images` and `cpu_seconds`
+    of training, with those of the run that it started from, and `figures`. Leaves out what is unknown."""
     if run.exported:
-        return {name: run.metadata[name] for name in ("cpu_seconds", "figures") if name in run.metadata}
-    log = [row for row in _rows(run.path / LOG) if row["images_seen"] <= images_seen]
+        names = ("commands", "images", "cpu_seconds", "figures")
+        return {name: run.metadata[name] for name in names if name in run.metadata}
+    entries = _training(run, images_seen)
     figures = [row for row in _rows(run.path / FIGURES) if row.get("images_seen") == images_seen]
-    seconds = round(sum(row.get("cpu_seconds", 0.0) for row in log), 1)
-    return {**({"cpu_seconds": seconds} if log else {}), **({"figures": figures} if figures else {})}
+    return {**entries, **({"figures": figures} if figures else {})}
+
+
+def _training(run: Run, images_seen: int) -> Json:
+    """Returns commands, images and CPU seconds of a run, together with the run that it started from."""
+    log = [row for row in _rows(run.path / LOG) if row["images_seen"] <= images_seen]
+    argv, seconds = run.metadata.get("made_by", {}).get("argv"), [row.get("cpu_seconds", 0.0) for row in log]
+    commands = [argv] if argv else []
+    entries: Json = {"commands": commands, "images": images_seen, "cpu_seconds": round(sum(seconds), 1)}
+    if source := run.metadata["from"]:
+        try:
+            base = runs.find(source["run"])
+            clock = base.images_seen(base.checkpoint()) if base.exported else int(source["checkpoint"])
+            before = measured(base, clock) if base.exported else _training(base, clock)
+        except UserError:
+            return entries
+        entries["commands"] = [*before.get("commands", ()), *commands]
+        entries["images"] += before.get("images", 0)
+        entries["cpu_seconds"] = round(entries["cpu_seconds"] + before.get("cpu_seconds", 0.0), 1)
+    return entries
 
 
 def _rows(path: Path) -> list[Json]:

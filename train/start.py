@@ -520,9 +520,10 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
         problem = f"{source.path} is an export, which lacks the part {', '.join(lacking)}"
         raise UserError(f"{problem}; give the run directory that it is of")
 
-    # Encoder of its captions. A model that reads words alone may have none.
+    # Encoder of its captions, if both read vectors.
     encoder = source.metadata["encoder"]
-    if captions and encoder and encoder["digest"] != captions.identity["weights"]:
+    vectors = run_config.needs.vectors and source.config.needs.vectors
+    if vectors and captions and encoder and encoder["digest"] != captions.identity["weights"]:
         tables, name = captions.storage.url, source.encoder_name
         raise UserError(
             f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {name}; "

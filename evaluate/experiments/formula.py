@@ -1,5 +1,6 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
+It is trained in two parts: on five sets in texts of all kinds, then mostly on flat scenes in plain words.
 Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
 The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
 Killed at any point, the command goes on where it was.
@@ -9,7 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,10 @@ PROGRAM = "python -m evaluate.experiments.formula"
 SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
-_LIVE = {"scenes_flat": 0.6, "scenes": 0.1, "fractals": 0.1, "visual_atoms": 0.1}  # shares; shaders: the rest
+_LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
+# Shares of the live sets in each part. All other sets, and shaders, get equal parts of the rest.
+_MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
+_MIXED = 144_000  # images of the first part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -53,9 +57,9 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of the run.  [default: the preset's]", least=1)
+        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
     ] = None,
-    n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 512,
+    n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
     """Trains the shipped model formula-32 again, measures it, and compares the weights."""
     for step in steps(out, export or f"{out}-export", images, n):
@@ -72,12 +76,14 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # The run.
+    # Both parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
-    shares = [word for name, s in _LIVE.items() for word in ("--set", f"live.{name}.share={s}")]
-    sets = (*live, "--on", f"{out}-shaders", "--captions", tables, *shares)
-    length = () if images is None else ("--images", str(images))
-    yield Step(("train", "pretrain", "formula-32", *sets, "--device", "cpu", "--out", out, *length))
+    sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
+    mixed, last = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
+    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *mixed)
+    yield Step((*words, "--out", f"{out}-mixture"))
+    words = ("train", "finetune", "formula-32-plain", "--from", f"{out}-mixture", *sets, *_shares(_PLAIN))
+    yield Step((*words, "--device", "cpu", *last, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):
@@ -99,6 +105,11 @@ def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterat
     form = ("--n", str(count), "--size", "32", "--seed", str(seed), "--workers", "0")
     yield Step(("synth", "shards", name, "--out", place, *form))
     yield Step(("caption", "captions", place, "--out", tables, "--encoder", "nano", "--workers", "0"))
+
+
+def _shares(shares: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns the settings of the shares of live sets."""
+    return tuple(word for name, s in shares.items() for word in ("--set", f"live.{name}.share={s}"))
 
 
 def _measured(out: str) -> set[tuple[str, str]]:

@@ -44,7 +44,7 @@ def trained(place: Path) -> Run:
     context = Context(torch.device("cpu"), torch.float32, SURVEY)
     with torch.random.fork_rng(devices=[]):
         model = Trainer(RunConfig("diffusion", groups, run=RunSettings()), context, Ranks.join("cpu"))
-        for _ in range(25):
+        for _ in range(15):
             model.step(batch())
     metadata = {"model": "diffusion", "config": to_json(model.config), "survey": SURVEY}
     (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))

@@ -168,8 +168,9 @@ def test_refine_without_new_words_is_replace(run: Run) -> None:
 
 
 def test_a_share_of_a_word_acts_on_this_word_alone(run: Run) -> None:
-    assert torch.equal(edited(run, shares={"green": 0.8}).edit, edited(run).edit)
-    assert not close(edited(run, shares={"green": 0.0}).edit, edited(run).edit)
+    plain = edited(run).edit
+    assert torch.equal(edited(run, shares={"green": 0.8}).edit, plain)
+    assert not close(edited(run, shares={"green": 0.0}).edit, plain)
 
 
 def test_pixels_change_where_a_map_of_a_changed_word_is_high() -> None:
@@ -200,11 +201,11 @@ def test_the_source_branch_ends_in_the_picture(run: Run, sampler: str) -> None:
 
 def test_a_picture_comes_back_the_better_the_more_steps(run: Run) -> None:
     picture, errors = batch().pictures[:2, 0].float() / 127.5 - 1, []
-    for steps in ("4", "12", "36"):
+    for steps in ("3", "8", "20"):
         opened = editor(run, steps=steps, guidance="1")
         again = opened.from_path(opened.inverted(picture, [RED, GREEN]), [RED, GREEN])
         errors.append(float((again - picture).square().mean().sqrt()))
-    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.05
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.1
 
 
 # Commands.
@@ -223,8 +224,7 @@ def sheet(*words: str, out: Path) -> None:
 def test_commands_write_sheets(run: Run, tmp_path: Path) -> None:
     place, picture = str(run.path), png(tmp_path / "p.png", np.full((8, 8, 3), 200))
     sheet("attention", place, RED, out=tmp_path / "maps.png")
-    sheet("edit", place, RED, GREEN, "--weight", "green=2", out=tmp_path / "edit.png")
-    sheet("edit", place, RED, GREEN, "--picture", picture, out=tmp_path / "given.png")
+    sheet("edit", place, RED, GREEN, "--weight", "green=2", "--picture", picture, out=tmp_path / "edit.png")
     assert codecs.decode((tmp_path / "edit.png").read_bytes()).shape[1] == 8 + 5 * 136
 
 

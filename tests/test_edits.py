@@ -81,7 +81,7 @@ def test_what_stays_of_a_drawn_picture_lies_outside_of_the_changed_object(
         assert kept is not None
         if edit.changed.type in ("colour", "backdrop"):
             assert edit.mask[kept].mean() < 0.1
-        assert kept.mean() > 0.02
+        assert kept.mean() > 0.01
 
 
 # The command.
@@ -97,7 +97,7 @@ def figures(rows: list[dict[str, Any]], **wanted: object) -> dict[str, float]:
 
 
 def test_no_injection_is_the_noise_under_the_new_prompt(squares: Run) -> None:
-    command = ["edits", squares.path, "--n", "6", "--facts", "3", "--draw", "steps=2"]
+    command = ["edits", squares.path, "--n", "3", "--facts", "3", "--draw", "steps=2"]
     rows = json_lines(invoke(app, *command))
     none = figures(rows, method=edits.EDITED, kind="all", cross=0.0)
     assert none == pytest.approx(figures(rows, method=edits.INVERTED, kind="all"), abs=0.02)
@@ -113,6 +113,7 @@ def test_no_injection_is_the_noise_under_the_new_prompt(squares: Run) -> None:
     assert [row for row in json_lines(squares.path / "metrics.jsonl") if "edits" in row["metric"]] == rows
 
 
+@pytest.mark.soak
 def test_edits_of_drawn_pictures_are_compared_with_them(squares: Run) -> None:
     command = ["edits", squares.path, "--n", "3", "--facts", "3", "--source", "drawn", "--draw", "steps=2"]
     rows = json_lines(invoke(app, *command))

@@ -1,4 +1,4 @@
-"""Augmentations beside torchvision's: train/models/augmentations.py."""
+"""Augmentations beside torchvision's: train/stream/augmentations.py."""
 
 import pickle
 
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from caption.torchvision_ops import declare
-from train.models import augmentations
-from train.models.augmentations import Augmentations
+from train.stream import augmentations
+from train.stream.augmentations import Augmentations
 
 declare()
 from torchvision.transforms import RandomResizedCrop, functional  # noqa: E402 (needs the operators)

@@ -23,9 +23,9 @@ from caption.contrast import positives_of, similarities, soft_target_loss
 from synth.errors import UserError
 from train.model import Context, Micro, Model, Needs, Phase, Terms, Wanted
 from train.models import backbones
-from train.models.augmentations import Augmentations
 from train.models.backbones import BackboneSizes, LearnerTraining
 from train.models.guidance import autocast
+from train.stream.augmentations import Augmentations
 
 BACKBONE, HEAD = "backbone", "head"
 POSITIVES = ("class", "caption")

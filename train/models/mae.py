@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from synth.errors import UserError
 from train.model import Context, Micro, Model, Needs, Phase, Terms, Wanted
 from train.models import backbones, randomness
-from train.models.augmentations import Augmentations
 from train.models.backbones import VIT, BackboneSizes, LearnerTraining
 from train.models.guidance import autocast
+from train.stream.augmentations import Augmentations
 
 BACKBONE, DECODER = "backbone", "decoder"
 

@@ -161,8 +161,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
     assert (
-        sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family)
-        == 2
+        sum("evaluate.experiments.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
     )
     process.kill()
     process.communicate()
@@ -273,7 +272,7 @@ def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         events = workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())
         assert next(event for event in events if isinstance(event, workers.StepEnded)).step.name == "short"
-        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.demo.worker" in line]
+        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.worker" in line]
         assert len(family) == 2
         events.close()
     assert not any(running(pid) for pid in family)

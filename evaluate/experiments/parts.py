@@ -1,0 +1,125 @@
+"""The usual steps of experiments: sets with captions, small denoisers, their held-out loss and grids.
+
+All pictures have 32 pixels a side. Foreseen seconds are CPU seconds of one core (AMD EPYC).
+"""
+
+from typing import NamedTuple
+
+from evaluate.experiments.table import OUT, PICTURE, Inside, Step, settings, step
+
+ENCODER = "nano-emoji"
+EMOJI = 3_389  # training pictures of Debian 12's font; another version gives another address
+HELD_OUT = 368  # pictures that no step trains on, a multiple of the eight noise levels
+GRID = ("smiling face", "red heart", "frog", "police officer", "house", "flag: Japan", "pizza", "sun")
+
+_SIDE = ("--size", 32, "--workers", 0)
+_TABLES = ("--encoder", ENCODER, "--workers", 0)
+_MB = 30.0  # of a checkpoint with its optimisers
+
+Place = Step | Inside
+
+
+class Captioned(NamedTuple):
+    """A set with its caption tables."""
+
+    shards: Place
+    tables: Step
+
+    @property
+    def options(self) -> tuple[str | Place, ...]:
+        """The options that name both."""
+        return ("--on", self.shards, "--captions", self.tables)
+
+
+class Net(NamedTuple):
+    """A small denoiser: its preset, settings, and CPU seconds of a picture."""
+
+    preset: str
+    changes: tuple[str, ...]
+    seconds: float
+    batch: int
+
+
+# Reads the caption vector alone, in small batches. The conditions of a run are settled by its data and seed.
+VECTOR = Net(
+    "diffusion-32",
+    (
+        "model.channels=32,32,32,32",
+        "model.embedding=64",
+        "model.text_width=64",
+        "training.batch=16",
+        "training.warm_up=480",
+        "training.drop_words=1",
+        "training.drop_vector=0",
+        "training.drop_both=0",
+        "training.decay_to=0",
+        "training.decay_from=0",
+    ),
+    0.0067,
+    16,
+)
+# Reads words alone: the model of the preset.
+WORDS = Net(
+    "diffusion-32", ("training.drop_vector=1", "training.decay_to=0", "training.decay_from=0"), 0.011, 32
+)
+
+
+def emoji(split: str = "train") -> Captioned:
+    """Returns a split of the emoji with captions."""
+    whole = step("data", "emoji", "--out", OUT, *_SIDE, seconds=60, megabytes=20)
+    return _captioned(whole / split, EMOJI if split == "train" else HELD_OUT)
+
+
+def formulas(dataset: str, pictures: int = 7_000, seed: int = 0) -> Captioned:
+    """Returns a set of formula pictures with captions."""
+    count = ("--n", pictures, "--seed", seed)
+    shards = step(
+        "synth", "shards", dataset, *count, *_SIDE, "--out", OUT, seconds=20, megabytes=pictures / 300
+    )
+    return _captioned(shards, pictures)
+
+
+def pretrained(net: Net, data: Captioned, images: int, seed: int, *more: str, text: str = "pseudo") -> Step:
+    """Returns a run on formula pictures, by default on the vectors of pictures."""
+    return _run("pretrain", net, data.options, images, images, seed, (*more, f"data.text={text}"))
+
+
+def tuned(net: Net, source: Step | None, n: int, images: int, every: int, seed: int, *more: str) -> Step:
+    """Returns a run on n emoji, from the weights of another run or from scratch. The seed chooses the n."""
+    origin = ("--from", source or "none", "--fraction", f"{n / EMOJI:.6f}")
+    changes = ("data.text=caption", *more)
+    return _run("finetune", net, (*emoji().options, *origin), images, every, seed, changes)
+
+
+def loss(run: Step, text: str, looks: int) -> Step:
+    """Returns the held-out loss of every checkpoint, with texts as `words` or `vector`."""
+    on = ("--on", emoji("test").shards, "--n", HELD_OUT, "--text", "short", "--draw", f"text={text}")
+    return step("evaluate", "loss", run, *on, "--curve", "--device", "cpu", seconds=5 + looks)
+
+
+def grid(run: Step, text: str) -> Step:
+    """Returns a grid of eight prompts, two pictures each, drawn by the end of a run."""
+    options = ("--n", 2, "--seed", 7, "--text", text, "--guidance", 2, "--steps", 18, "--device", "cpu")
+    return step("train", "sample", run, *GRID, *options, "--out", PICTURE, seconds=8, megabytes=0.1)
+
+
+def _captioned(shards: Place, pictures: int) -> Captioned:
+    tables = step("caption", "captions", shards, *_TABLES, "--out", OUT, seconds=10 + pictures / 300)
+    return Captioned(shards, tables)
+
+
+def _run(
+    kind: str,
+    net: Net,
+    data: tuple[str | Place, ...],
+    images: int,
+    every: int,
+    seed: int,
+    changes: tuple[str, ...],
+) -> Step:
+    """Returns a run in float32 on one core, with a checkpoint after every so many images."""
+    periods = (f"run.checkpoint={every}", f"run.tick={every}", f"run.samples={2 * images}", "run.workers=0")
+    words = (*data, "--images", images, "--precision", "fp32", "--device", "cpu")
+    given = settings(*net.changes, *changes, *periods, f"training.seed={seed}")
+    cost = {"seconds": 8 + images * net.seconds, "megabytes": 2 * _MB + images / every * _MB / 5}
+    return step("train", kind, net.preset, *words, *given, "--out", OUT, **cost)

@@ -8,13 +8,15 @@ from typing import NamedTuple
 from evaluate.experiments.table import OUT, PICTURE, Inside, Step, settings, step
 
 ENCODER = "nano-emoji"
-EMOJI = 3_389  # training pictures of Debian 12's font; another version gives another address
-HELD_OUT = 368  # pictures that no step trains on, a multiple of the eight noise levels
+EMOJI = 3_389  # training pictures of Debian 12's font; another version gives slightly other n
+HELD_OUT = 400  # emoji that no step trains on
 GRID = ("smiling face", "red heart", "frog", "police officer", "house", "flag: Japan", "pizza", "sun")
 
 _SIDE = ("--size", 32, "--workers", 0)
 _TABLES = ("--encoder", ENCODER, "--workers", 0)
 _MB = 30.0  # of a checkpoint with its optimisers
+
+_STEADY = ("training.decay_to=0", "training.decay_from=0")  # a constant rate
 
 Place = Step | Inside
 
@@ -37,10 +39,9 @@ class Net(NamedTuple):
     preset: str
     changes: tuple[str, ...]
     seconds: float
-    batch: int
 
 
-# Reads the caption vector alone, in small batches. The conditions of a run are settled by its data and seed.
+# Reads the caption vector alone, in small batches.
 VECTOR = Net(
     "diffusion-32",
     (
@@ -51,17 +52,12 @@ VECTOR = Net(
         "training.warm_up=480",
         "training.drop_words=1",
         "training.drop_vector=0",
-        "training.drop_both=0",
-        "training.decay_to=0",
-        "training.decay_from=0",
+        *_STEADY,
     ),
     0.0067,
-    16,
 )
 # Reads words alone: the model of the preset.
-WORDS = Net(
-    "diffusion-32", ("training.drop_vector=1", "training.decay_to=0", "training.decay_from=0"), 0.011, 32
-)
+WORDS = Net("diffusion-32", ("training.drop_vector=1", *_STEADY), 0.011)
 
 
 def emoji(split: str = "train") -> Captioned:
@@ -73,15 +69,20 @@ def emoji(split: str = "train") -> Captioned:
 def formulas(dataset: str, pictures: int = 7_000, seed: int = 0) -> Captioned:
     """Returns a set of formula pictures with captions."""
     count = ("--n", pictures, "--seed", seed)
-    shards = step(
-        "synth", "shards", dataset, *count, *_SIDE, "--out", OUT, seconds=20, megabytes=pictures / 300
-    )
+    seconds, megabytes = 10 + pictures / 500, pictures / 300
+    words = ("synth", "shards", dataset, *count, *_SIDE, "--out", OUT)
+    shards = step(*words, seconds=seconds, megabytes=megabytes)
     return _captioned(shards, pictures)
 
 
 def pretrained(net: Net, data: Captioned, images: int, seed: int, *more: str, text: str = "pseudo") -> Step:
     """Returns a run on formula pictures, by default on the vectors of pictures."""
     return _run("pretrain", net, data.options, images, images, seed, (*more, f"data.text={text}"))
+
+
+def live(net: Net, dataset: str, images: int, seed: int, text: str) -> Step:
+    """Returns a run from scratch on new pictures of a data set at every visit."""
+    return _run("pretrain", net, ("--live", dataset), images, images, seed, (f"data.text={text}",))
 
 
 def tuned(net: Net, source: Step | None, n: int, images: int, every: int, seed: int, *more: str) -> Step:
@@ -99,8 +100,21 @@ def loss(run: Step, text: str, looks: int) -> Step:
 
 def grid(run: Step, text: str) -> Step:
     """Returns a grid of eight prompts, two pictures each, drawn by the end of a run."""
-    options = ("--n", 2, "--seed", 7, "--text", text, "--guidance", 2, "--steps", 18, "--device", "cpu")
+    options = ("--n", 2, "--seed", 7, "--text", text, "--guidance", 2.5, "--steps", 18, "--device", "cpu")
     return step("train", "sample", run, *GRID, *options, "--out", PICTURE, seconds=8, megabytes=0.1)
+
+
+def kernel_distance(run: Step, text: str, label: str = "") -> Step:
+    """Returns the kernel distance of what the end of a run draws of the held-out captions."""
+    test, detector = emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
+    options = (*test.options, "--n", HELD_OUT, *detector, "--draw", f"text={text}", "--device", "cpu")
+    return step("evaluate", "metrics", run, *options, seconds=80, label=label)
+
+
+def obedience(run: Step, facts: int, label: str) -> Step:
+    """Returns how often pictures have the facts of their prompts, after words alone."""
+    options = ("--on", "scenes_flat", "--facts", facts, "--n", 128, "--draw", "text=words", "--device", "cpu")
+    return step("evaluate", "obedience", run, *options, seconds=25, label=label)
 
 
 def _captioned(shards: Place, pictures: int) -> Captioned:
@@ -121,5 +135,6 @@ def _run(
     periods = (f"run.checkpoint={every}", f"run.tick={every}", f"run.samples={2 * images}", "run.workers=0")
     words = (*data, "--images", images, "--precision", "fp32", "--device", "cpu")
     given = settings(*net.changes, *changes, *periods, f"training.seed={seed}")
-    cost = {"seconds": 8 + images * net.seconds, "megabytes": 2 * _MB + images / every * _MB / 5}
-    return step("train", kind, net.preset, *words, *given, "--out", OUT, **cost)
+    seconds, megabytes = 8 + images * net.seconds, _MB * (2 + images / every / 5)
+    command = ("train", kind, net.preset, *words, *given, "--out", OUT)
+    return step(*command, seconds=seconds, megabytes=megabytes)

@@ -185,8 +185,8 @@ def _missing(request: ExperimentRequest, results: Results) -> list[Cell]:
 
 def _to_do(out: Path, cells: Sequence[Cell]) -> list[Step]:
     """Returns the missing steps of cells, each once, in order. A step is needed if a missing one reads it."""
-    steps = chain([step for arm, seed in cells for step in arm.steps(seed)])
-    needed = {step.address for arm, seed in cells for step in arm.steps(seed)}
+    steps = chain([step for arm, seed in cells for step in arm.last(seed)])
+    needed = {step.address for arm, seed in cells for step in arm.last(seed)}
     missing = []
     for step in reversed(steps):
         if step.address in needed and not performing.is_done(out, step.name):
@@ -208,7 +208,7 @@ class _Course:
     def __post_init__(self) -> None:
         experiment, out = self.request.experiment, self.request.out
         Folder(str(out)).write(_CLAIM, json.dumps({"experiment": experiment.name}).encode())
-        self._steps = {step.name: step for step in chain([s for a, n in self.missing for s in a.steps(n)])}
+        self._steps = {step.name: step for step in chain([s for a, n in self.missing for s in a.last(n)])}
         self.waiting = [step.name for step in _to_do(out, self.missing)]
         self.done |= self._steps.keys() - set(self.waiting)
         shipped = rows.read(self.request.shipped_rows) if self.request.shipped else []
@@ -270,7 +270,7 @@ class _Course:
     def _collect(self) -> Iterator[RowAdded]:
         """Adds the rows of arms with finished steps, and removes runs that no other arm reads."""
         for arm, seed in list(self.missing):
-            last = arm.steps(seed)
+            last = arm.last(seed)
             if all(step.name in self.done for step in last):
                 row = self._row(arm, seed)
                 rows.add(self.request.rows, row)
@@ -281,8 +281,13 @@ class _Course:
     def _row(self, arm: Arm, seed: int) -> Json:
         """Returns the row of a finished arm. Raises UserError if its steps print no endpoint."""
         out = self.request.out
-        records = [performing.record(out, step.name) for step in arm.chain(seed)]
-        printed = [row for record in records for row in record.get("rows", ())]
+        steps = arm.chain(seed)
+        records = [performing.record(out, step.name) for step in steps]
+        printed = [
+            {**row, "step": step.label}
+            for step, record in zip(steps, records, strict=True)
+            for row in record.get("rows", ())
+        ]
         origin = {
             "commit": (commit() or "unknown")[:12],
             "machine": records[-1].get("machine", ""),

@@ -47,6 +47,7 @@ class Step:
     seconds: float = 0.0  # of one core, foreseen
     megabytes: float = 0.0  # of the output, foreseen
     gpu: bool = False  # True if the command can use one
+    label: str = ""  # the entry `step` of the rows that it prints
     lasts: bool = True  # False: the output is removed when no unfinished arm reads it
 
     def __truediv__(self, name: str) -> Inside:
@@ -98,19 +99,21 @@ def step(
     *words: "str | float | Own | Inside | Step",
     seconds: float = 0.0,
     megabytes: float = 0.0,
+    label: str = "",
     law: int | None = None,
     lasts: bool | None = None,
 ) -> Step:
     """Returns a step. Its words are those of a command after `python -m`, with OUT for its own output.
 
     A command of a stage has the law of this checkout. Any other command needs a `law`, a number that is
-    raised when it gives another result. Raises UserError for one without. By default, runs do not last."""
+    raised when it gives another result. Raises UserError for one without. By default, runs do not last.
+    The rows that steps print get the entry `step`, their label."""
     kept = tuple(word if isinstance(word, Own | Inside | Step) else str(word) for word in words)
     texts = [word if isinstance(word, str) else "" for word in kept]
     stated = laws.of(texts) if law is None else {"law": law}
     gpu = texts[0] in ("caption", "train", "evaluate") and law is None
     run = texts[0] == "train" and OUT in kept
-    return Step(kept, stated, seconds, megabytes, gpu, not run if lasts is None else lasts)
+    return Step(kept, stated, seconds, megabytes, gpu, label, not run if lasts is None else lasts)
 
 
 def settings(*changes: str) -> tuple[str, ...]:
@@ -143,13 +146,17 @@ class Arm:
     series: str = ""  # name of the arms that differ in n alone
     seeds: int | None = None  # at most; None: those of the experiment
 
-    def chain(self, seed: int) -> list[Step]:
+    def last(self, seed: int) -> Sequence[Step]:
+        """Returns the last steps of a seed."""
+        return _last(self, seed)
+
+    def chain(self, seed: int) -> Sequence[Step]:
         """Returns all steps of a seed, in order."""
-        return chain(self.steps(seed))
+        return _chain(self, seed)
 
     def address(self, seed: int) -> str:
         """Returns the address of the arm's last steps."""
-        return digest([each.address for each in self.steps(seed)])
+        return digest([each.address for each in self.last(seed)])
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,17 @@ class Experiment:
         """Yields every arm of the first seeds, seed by seed, so that whole pairs are done first."""
         for seed in range(seeds):
             yield from ((arm, seed) for arm in self.arms if seed < (arm.seeds or seeds))
+
+
+@functools.cache
+def _last(arm: Arm, seed: int) -> tuple[Step, ...]:
+    # Laws take a while, and every decision of the course asks for the same steps.
+    return tuple(arm.steps(seed))
+
+
+@functools.cache
+def _chain(arm: Arm, seed: int) -> tuple[Step, ...]:
+    return tuple(chain(_last(arm, seed)))
 
 
 def _content(word: str | Own | Inside | Step) -> Any:

@@ -1,4 +1,4 @@
-"""`worth-rates`: the learning rate of the augmented opponent in `worth`, on seeds that `worth` does not use."""
+"""`worth-rates`: the learning rate of the augmented opponent in `worth`, on other seeds than those."""
 
 from collections.abc import Sequence
 

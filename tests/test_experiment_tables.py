@@ -1,0 +1,46 @@
+"""The shipped experiments: their tables, their registered hypotheses, and their rows."""
+
+import json
+
+import pytest
+
+from evaluate.experiments import command, registration, rows, running
+from evaluate.experiments.running import ExperimentRequest
+from synth.settings import canonical
+from tests.kit import ROOT
+
+NAMES = command.names()
+
+
+def test_every_table_is_one_short_module_with_a_question() -> None:
+    assert {"captions", "families", "worth", "worth-rates"} <= set(NAMES)
+    for name in NAMES:
+        experiment, shipped, _ = command.load(name)
+        assert shipped and experiment.name == name and experiment.question.endswith("?")
+        assert len((command.TABLES / f"{name.replace('-', '_')}.py").read_text().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_registration_is_that_of_its_table_and_its_rows_fit(name: str) -> None:
+    experiment, _, _ = command.load(name)
+    assert registration.read(experiment, running.RESULTS / f"{name}.{registration.NAME}")
+    kept = rows.read(running.RESULTS / f"{name}.jsonl")
+    assert all(row["experiment"] == name and len(json.dumps(row)) <= rows.MOST_BYTES for row in kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_its_steps_are_commands_with_known_options(name: str) -> None:
+    """Every command of one seed is parsed as if it was typed. Arms of a seed share their real set."""
+    import importlib
+
+    from tests.kit import parse
+
+    experiment, _, _ = command.load(name)
+    request = ExperimentRequest(experiment, ROOT / "runs/no-such-experiment", 2, fresh=True)
+    foreseen, steps = running.foresee(request)
+    assert foreseen.missing == foreseen.cells == len(request.cells) and foreseen.cpu_hours > 0
+    assert len({step.address for step in steps}) == len(steps) == len({step.name for step in steps})
+    assert len(canonical([step.line for step in steps])) > 0 and not request.out.exists()
+    for step in experiment.arms[-1].chain(0):
+        parse(importlib.import_module(f"{step.words[0]}.cli").app, list(step.command[1:]))

@@ -19,7 +19,7 @@ from evaluate.experiments.rows import MOST_BYTES
 from evaluate.experiments.running import ExperimentRequest, RowAdded, StepEnded
 from evaluate.experiments.table import OUT, Arm, Experiment, Hypothesis, Reading, step
 from synth.errors import UserError
-from tests.kit import ROOT, invoke, json_lines, kill_driver, start, states
+from tests.kit import BROWSER, ROOT, invoke, json_lines, kill_driver, shown_in_browser, start, states
 from tests.kit_experiment import calls, toy
 
 SEEDS = 2
@@ -164,7 +164,7 @@ def test_a_dry_run_counts_and_writes_nothing(file: Path, tmp_path: Path) -> None
     ended = invoke(app, "experiment", file, "--out", out, "--seeds", 3, "--dry-run")
     *steps, last = json_lines(ended)
     assert (last["missing"], last["steps"], last["shared"]) == (15, 3 * (1 + 5 * 2 + 2), 3)
-    assert last["cpu_hours"] == pytest.approx(3 * (60 + 5 * 600) / 3600, abs=0.005)
+    assert last["hours"] == pytest.approx(3 * (60 + 5 * 600) / 3600, abs=0.005)
     assert len(steps) == last["steps"] and all(row["command"].startswith("python -m toy") for row in steps)
     assert not out.exists()
 
@@ -199,6 +199,11 @@ def test_the_page_is_whole_and_fetches_nothing(done: Path) -> None:
     assert not reader.open and not reader.fetched
     assert reader.pictures == 2 + 2  # dots and curves; the grids of two arms
     assert "<script" not in page(done) and "url(" not in page(done)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here; Debian's package is called chromium")
+def test_a_browser_shows_it_with_all_its_pictures(done: Path, tmp_path: Path) -> None:
+    assert shown_in_browser(done / running.REPORT, tmp_path) == (4, 4)
 
 
 def test_the_sentence_comes_first_and_admits_a_smaller_run(file: Path, done: Path) -> None:

@@ -13,7 +13,7 @@ NAMES = command.names()
 
 
 def test_every_table_is_one_short_module_with_a_question() -> None:
-    assert {"captions", "families", "worth", "worth-rates"} <= set(NAMES)
+    assert {"captions", "families", "worth", "worth-rates", "worth-words", "xi", "paper-coco"} <= set(NAMES)
     for name in NAMES:
         experiment, shipped, _ = command.load(name)
         assert shipped and experiment.name == name and experiment.question.endswith("?")
@@ -39,7 +39,7 @@ def test_its_steps_are_commands_with_known_options(name: str) -> None:
     experiment, _, _ = command.load(name)
     request = ExperimentRequest(experiment, ROOT / "runs/no-such-experiment", 2, fresh=True)
     foreseen, steps = running.foresee(request)
-    assert foreseen.missing == foreseen.cells == len(request.cells) and foreseen.cpu_hours > 0
+    assert foreseen.missing == foreseen.cells == len(request.cells) and foreseen.hours > 0
     assert len({step.address for step in steps}) == len(steps) == len({step.name for step in steps})
     assert len(canonical([step.line for step in steps])) > 0 and not request.out.exists()
     for step in experiment.arms[-1].chain(0):

@@ -94,8 +94,8 @@ def reduced(figure: Reading, printed: Sequence[Json], *, curve: bool = False) ->
     # The best or last of them.
     best = matching[-1]
     if figure.best != "last":
-        best = (min if figure.best == "lowest" else max)(matching, key=lambda row: row["value"])
-    figures: Json = {figure.name: round(best["value"], _DIGITS)}
+        best = (min if figure.best == "lowest" else max)(matching, key=lambda row: row[figure.key])
+    figures: Json = {figure.name: round(best[figure.key], _DIGITS)}
     if not curve:
         return figures
 
@@ -106,5 +106,5 @@ def reduced(figure: Reading, printed: Sequence[Json], *, curve: bool = False) ->
         figures["at"] = best["images_seen"]
         every = -(-len(matching) // _POINTS)
         points = matching[::-1][::every][::-1]
-        figures["curve"] = [[row["images_seen"], round(row["value"], 4)] for row in points]
+        figures["curve"] = [[row["images_seen"], round(row[figure.key], 4)] for row in points]
     return figures

@@ -103,7 +103,7 @@ class Foreseen(NamedTuple):
     missing: int
     steps: int  # to be done
     shared: int  # of these, the ones that several arms or seeds read
-    cpu_hours: float
+    hours: float  # of one worker: a core, or a GPU
     gigabytes: float
 
 

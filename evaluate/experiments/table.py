@@ -167,6 +167,7 @@ class Reading:
     metric: str
     best: str = "lowest"  # lowest, highest or last along the checkpoints
     where: Mapping[str, Any] = field(default_factory=dict)  # further entries of the rows
+    key: str = "value"  # the entry of a row with the number
     ratio: bool = True  # arms are compared by the ratio of their figures, else by the difference
 
     @property

@@ -25,9 +25,9 @@ form = $(SIZE:%=--size '%') $(SEED:%=--seed '%') $(WORKERS:%=--workers '%') $(SH
 places = $(or $(OUT),$(SET),$(DATASET))
 train = $(venv) $(GPUS:%=-m torch.distributed.run --standalone --nproc-per-node %) -m train
 inputs = $(places:%=--on '%') $(CAPTIONS:%=--captions '%') $(ENCODER:%=--encoder '%') $(NAME:%=--out 'runs/%')
-.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder judge speedrun vet doctor test soak bench check-gpu lint
+.PHONY: help setup demo shards data captions pretrain finetune evaluate encoder judge formula-32 speedrun vet doctor test soak bench check-gpu lint
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 setup: .venv/.train .venv/.shaders  ## make .venv for the stages; the other targets do it too
 demo: .venv/.demo .venv/.shaders .venv/.emoji  ## run all stages once, in minutes, to runs/demo/report.html: ARGS
 	@$(venv) -m evaluate.experiments.demo $(ARGS)
@@ -46,6 +46,7 @@ evaluate: .venv/.evaluate  ## measure a run: RUN SET (a name or a place) CAPTION
 encoder: .venv/.demo .venv/.shaders $(if $(filter nano-emoji,$(ENCODER)),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji or nano-scenes: 37, 17 and 13 minutes
 	@$(venv) -m caption fit-encoder --recipe '$(or $(ENCODER),nano)' $(ARGS)
 judge: .venv/.evaluate ; @$(venv) -m evaluate fit-judge --out data/judge $(ARGS)  ## fit the judge of scenes again, into data/judge: 20 minutes
+formula-32: .venv/.evaluate .venv/.shaders ; @$(venv) -m evaluate.experiments.formula $(ARGS)  ## train the shipped model again, and compare its weights: 2 hours
 speedrun: .venv/.evaluate ; @$(venv) -m evaluate.experiments.speedrun $(ARGS)  ## train diffusion-32 for 120 CPU seconds, three times, and compare with the record: ARGS
 vet: .venv/.shaders ; @$(venv) -m synth vet shaders --out data/shaders $(ARGS)  ## try our shader programs again, into data/shaders
 doctor: .venv/.shaders ; @$(venv) -m synth doctor $(ARGS)  ## show what draws shaders here, or what to install

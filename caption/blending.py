@@ -5,6 +5,7 @@ et al., Improving Image Generation with Better Captions, 2023, section 3).
     blend:0.95,short            the short one: the main subject alone (SSC)
     blend:0.95,long             the long one: everything (DSC)
     blend:0.95,plain            a plain text that names every object, for readers of texts or tokens
+    blend:0.95,mixed            such a plain text half of the time, else one of the sentences
     blend:0.95,facts=1..4       a sentence that states 1 to 4 facts, for readers of texts or tokens
 
 The ground truth of a real picture is its human caption, and its synthetic caption is a captioner's. The
@@ -26,11 +27,12 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.seeds import Stream
 
-LENGTHS = ("any", "short", "long", "plain")
-FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,facts=LEAST..MOST"
+LENGTHS = ("any", "short", "long", "plain", "mixed")
+FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,mixed or ,facts=LEAST..MOST"
 START = "blend:"
 
 _MOST = 1000  # facts
+_PLAIN = 0.5  # share of plain texts among mixed ones
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -57,7 +59,7 @@ class Blend:
     """The share and the length of synthetic captions."""
 
     share: float
-    length: str = "any"  # of the stored captions: short is the first, long the last; plain: drawn
+    length: str = "any"  # of the stored captions: short is the first, long the last; plain, mixed: drawn
     facts: tuple[int, int] | None = None  # stated by a sentence, both ends included; None: stored captions
 
     @classmethod
@@ -87,7 +89,7 @@ class Blend:
         place, formula = tables.storage.url, bool(tables.identity.get("sentences"))
         shards = tables.identity["shards"]["dataset"]
         if self.drawn and (vectors or not formula):
-            form = "facts= draws sentences of any length" if self.facts else "plain draws texts"
+            form = "facts= draws sentences of any length" if self.facts else f"{self.length} draws texts"
             problem = (
                 "which stored vectors do not have" if vectors else f"which captions of {place} do not have"
             )
@@ -121,7 +123,7 @@ class Blend:
             return truth[int(chances.which * len(truth))] if len(truth) else None
         if not len(synthetic):
             return None
-        if self.length == "any":
+        if self.length in ("any", "mixed"):
             return synthetic[int(chances.which * len(synthetic))]
         return synthetic[0 if self.length == "short" else -1]
 
@@ -131,7 +133,8 @@ class Blend:
         """Returns the text of a visit. `sample` returns the JSON of a formula picture, for `facts`.
 
         Returns None if the chosen source has none."""
-        if not self.drawn or chances.source >= self.share:
+        stored = not self.drawn or (self.length == "mixed" and chances.facts >= _PLAIN)
+        if stored or chances.source >= self.share:
             return self.choose(synthetic, truth, chances)
         stream = Stream(int(chances.wording * 2**53))
         if self.facts is None:
@@ -143,7 +146,7 @@ class Blend:
     @property
     def drawn(self) -> bool:
         """True if synthetic texts are drawn at each visit, not stored."""
-        return self.facts is not None or self.length == "plain"
+        return self.facts is not None or self.length in ("plain", "mixed")
 
 
 def chances(seed: int, indices: Iterable[int], epoch: int) -> list[Chances]:

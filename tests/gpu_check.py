@@ -3,10 +3,12 @@
 The checks are a step of each preset at full size (seconds per kimg and memory, in float32 and bfloat16),
 diffusion with and without torch.compile (pictures per second, in training and drawing), runs that are stopped
 and resumed, the caption stage beside its bare encoder, and two processes over nccl if there are two GPUs.
+`--minutes N` then trains diffusion-32 on drawn scenes for about so long, and prints its obedience.
 `--rehearse` runs all of them on the CPU, at tiny sizes.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -57,7 +59,9 @@ def main() -> None:
     # Device.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, tiny")
-    rehearse = parser.parse_args().rehearse
+    parser.add_argument("--minutes", type=float, default=0.0, help="of a training on scenes_flat")
+    arguments = parser.parse_args()
+    rehearse = arguments.rehearse
     device = "cpu" if rehearse else "cuda"
     if not rehearse and not torch.cuda.is_available():
         sys.exit("error: no CUDA device is here; --rehearse tries the check on the CPU")
@@ -86,6 +90,8 @@ def main() -> None:
         print(_captions(Path(scratch), device, rehearse), flush=True)
         if rehearse or torch.cuda.device_count() > 1:
             print(_two_processes(Path(scratch), device), flush=True)
+        if arguments.minutes:
+            print(_obedience(Path(scratch) / "scenes", arguments.minutes, device), flush=True)
 
 
 def _step(name: str, run_config: RunConfig, device: str) -> str:
@@ -214,6 +220,36 @@ def _captions(scratch: Path, device: str, rehearse: bool) -> str:
     return row + ("" if rehearse else f" ({worker._DECODERS} decoding threads)")
 
 
+def _obedience(run: Path, minutes: float, device: str) -> str:
+    """Trains diffusion-32 on live scenes_flat. Returns how often whole prompts are right afterwards."""
+    # The length that the time allows, in whole batches.
+    batch = 256 if device == "cuda" else 16
+    changes = ["training.precision=bf16" if device == "cuda" else "training.precision=fp32"]
+    changes += [f"training.batch={batch}", "training.drop_vector=1"]
+    trainer = _trainer(config.with_settings(PRESETS["diffusion-32"].make(), changes), device)
+    step = _batch(trainer, 0)
+    rate = _rate(lambda: trainer.step(step), batch, 20, device)
+    images = max(1, int(rate * 60 * minutes / batch)) * batch
+
+    # Training, with a reader for every core.
+    changes += [f"training.decay_from={images * 3 // 4}", f"training.decay_to={images}"]
+    changes += [f"run.workers={len(os.sched_getaffinity(0)) - 1}", f"run.checkpoint={images}"]
+    command = [sys.executable, "-m", "train", "pretrain", "diffusion-32", "--live", "scenes_flat"]
+    command += ["--text", "blend:1,plain", "--images", str(images), "--device", device, "--out", str(run)]
+    begun = time.perf_counter()
+    subprocess.run([*command, *(w for c in changes for w in ("--set", c))], check=True, capture_output=True)
+    seconds = time.perf_counter() - begun
+
+    # Obedience.
+    count = "256" if device == "cuda" else "8"
+    command = [sys.executable, "-m", "evaluate", "obedience", str(run), "--facts", "3,6", "--n", count]
+    ended = subprocess.run([*command, "--device", device], check=True, capture_output=True, text=True)
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    whole = [row for row in rows if "whole prompts of" in row["metric"] and row["split"] == "all"]
+    figures = ", ".join(f"{row['metric'].rpartition('of ')[2]} {row['value']:.2f}" for row in whole)
+    return f"{images:,} pictures in {seconds:,.0f} s: {figures} of whole prompts right"
+
+
 def _two_processes(scratch: Path, device: str) -> str:
     """Trains a short run of two ranks. Returns the images that it has seen."""
     # Sets.
@@ -237,7 +273,7 @@ def _trainer(run_config: RunConfig, device: str) -> Trainer:
     groups, module = run_config.groups, model.find(run_config.name)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     sample = CaptionedPicture(pixels, (_CAPTION,))
-    survey = module.survey(groups, [sample]) if hasattr(module, "survey") else {}
+    survey = module.survey(groups, [sample], {}) if hasattr(module, "survey") else {}
     context = Context(torch.device(device), PRECISIONS[groups.training.precision], survey)
     return Trainer(run_config, context, Ranks(device=device))
 

@@ -15,7 +15,7 @@ import data.cli
 import evaluate.cli
 import synth.cli
 import train.cli
-from evaluate.experiments import speedrun
+from evaluate.experiments import formula, speedrun
 from evaluate.experiments.demo import cli as demo
 from synth import datasets
 from tests.kit import ROOT, Advice, advice, commands_of
@@ -29,6 +29,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PREPARE = commands_of(data.cli.app)
 EXPERIMENTS: dict[str, Any] = {  # by the module's last name
     "demo": typer.main.get_command(demo.app),
+    "formula": typer.main.get_command(formula.app),
     "speedrun": typer.main.get_command(speedrun.app),
 }
 MODELS = {preset.model for preset in presets.PRESETS.values()}

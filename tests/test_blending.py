@@ -113,7 +113,15 @@ def test_lengths_are_settings_of_one_mechanism() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["blend:0.95", "blend:0.8,short", "blend:1,long", "blend:1,plain", "blend:0.9,facts=1..4"]
+    "text",
+    [
+        "blend:0.95",
+        "blend:0.8,short",
+        "blend:1,long",
+        "blend:1,plain",
+        "blend:1,mixed",
+        "blend:0.9,facts=1..4",
+    ],
 )
 def test_one_caption_of_a_blend_is_parsed(text: str) -> None:
     blend = Blend.parse(text)
@@ -179,6 +187,16 @@ def test_plain_texts_name_every_object_of_a_scene() -> None:
             }
         assert len(set(drawn)) > 3
         assert 0.4 < np.mean([" on " in (text or "") for text in drawn]) < 1
+
+
+def test_half_of_mixed_texts_are_plain() -> None:
+    [(_, sample)] = draw("scenes_flat", None, 0, [3], size=64)
+    stored, visits = ["short", "long"], blending.chances(0, range(400), 0)
+    texts = [Blend.parse("blend:1,mixed").text(lambda: sample, stored, ["name"], c) for c in visits]
+    plain = [Blend.parse("blend:1,plain").text(lambda: sample, stored, ["name"], c) for c in visits]
+    assert all(text in ("short", "long", one) for text, one in zip(texts, plain, strict=True))
+    assert 160 < sum(text not in stored for text in texts) < 240
+    assert 70 < texts.count("long") < 130
 
 
 def test_the_name_of_a_scene_is_that_of_its_main_object() -> None:

@@ -143,6 +143,31 @@ def test_the_card_validates_and_names_encoder_data_and_licence(folder: Path, tin
     assert "![pictures of texts](samples.png)" in card.text
 
 
+def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
+    trained: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "notes.md").write_text("## Limits\n\nIt draws no text.\n")
+    row = {"images_seen": 16, "metric": "precision", "value": 0.12345, "interval": [0.1, 0.15], "n": 40}
+    rows = [{**row, "images_seen": 8, "value": 0.5}, row, {**row, "sets": ["a", "b"]}]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows) + '{"torn')
+    metadata = json.loads((tmp_path / "run" / "config.json").read_text())
+    origin = {"argv": ["pretrain", "tiny-32", "--out", "my run"], "machine": {"threads": 1}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**metadata, "made_by": origin}))
+    monkeypatch.chdir(undisturbed.parent)
+    notes = str(tmp_path / "notes.md")
+    export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| precision |  | 0.1235 | 0.1 to 0.15 | 40 |" in card and "| precision | a + b |" in card
+    assert "0.5 |" not in card and "It draws no text." in card
+    assert "python -m train pretrain tiny-32 --out 'my run'" in card and "threads 1" in card
+    exported = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert exported["shards"]["url"] == undisturbed.name and exported["cpu_seconds"] >= 0
+    with pytest.raises(UserError, match="cannot be read"):
+        export.export(str(tmp_path / "run"), str(tmp_path / "other"), notes="nothing.md")
+    assert not (tmp_path / "other").exists()
+
+
 def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_alone(
     trained: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tests.kit import ROOT, invoke, parse
 PROGRAMS = {
     **{f"python -m {name}": f"{name}.cli" for name in ("synth", "data", "caption", "train", "evaluate")},
     "python -m evaluate.experiments.demo": "evaluate.experiments.demo.cli",
+    "python -m evaluate.experiments.formula": "evaluate.experiments.formula",
     "python -m evaluate.experiments.speedrun": "evaluate.experiments.speedrun",
 }
 HEAVY = ("torch", "ray", "pyarrow", "matplotlib", "rich")
@@ -66,17 +67,18 @@ def test_the_example_is_understood(program: str, words: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_is_light(program: str) -> None:
-    """No heavy package is imported, and the process takes less than 0.3 s of CPU."""
+    """No heavy package is imported, and all help takes less than 4 times the CPU time of typer's import."""
     lines = [
         "import sys, time",
-        f"from {PROGRAMS[program]} import app",
         "import typer",
+        "first = time.process_time()",
+        f"from {PROGRAMS[program]} import app",
         "command = typer.main.get_command(app)",
         "names = [[n] for n in getattr(command, 'commands', ())] or [[]]",
         "for words in names:",
         "    try: command.main([*words, '--help'])",
         "    except SystemExit: pass",
-        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 0.3, file=sys.stderr)",
+        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 5 * first, file=sys.stderr)",
     ]
     run = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, check=True

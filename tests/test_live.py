@@ -1,5 +1,6 @@
 """Live sets: pictures and sentences that readers draw, in place of shards and tables."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ from synth import seeds
 from synth.errors import UserError
 from tests.kit import ROOT, json_lines, make_small, make_tables, samples
 from tests.kit_train import first, quiet, refused, stream, weights
-from train import provenance, runs, start
+from train import export, provenance, runs, start
 from train.estimate import estimate
 from train.model import Wanted
 from train.start import TrainRequest
@@ -265,6 +266,46 @@ def test_the_config_and_the_card_name_live_sets_with_seed_and_settings(
     order = "drawn while training, share 1, 64 pictures, seed 0, 32 pixels a side"
     assert row["name"] == "scenes_flat"
     assert row["read"] == f"{order}, classes=60, objects=1,2, split=train"
+
+
+@pytest.mark.slow
+def test_an_export_with_all_parts_starts_a_fine_tuning_on_drawn_pictures(
+    request_of: TrainRequest, tmp_path: Path
+) -> None:
+    base, exported = replace(request_of, images=16), str(tmp_path / "exported")
+    assert quiet(base) == 0
+    export.export(base.out, exported)
+    drawn = (*SMALL, "live.noise.pictures=64")
+    tuned = replace(base, source=exported, out=str(tmp_path / "tuned"), live=("noise",), settings=drawn)
+    assert quiet(tuned) == 0
+
+    # Words keep their numbers, averages go on from the export's weights, and the card names both sets.
+    run, before = runs.find(tuned.out), runs.find(base.out)
+    known = before.survey["words"]
+    assert run.survey["words"][: len(known)] == known and len(run.survey["words"]) > len(known)
+    there = runs.load(exported).parts["denoiser"].state_dict()
+    here = runs.load(tuned.out).averages["ema"].state_dict()
+    common = [name for name in there if there[name].shape == here[name].shape]
+    assert 0 < max(float((there[name] - here[name]).abs().max()) for name in common) < 1e-3
+    assert [row["name"] for row in provenance.data_of(run)] == ["noise", "scenes_flat"]
+
+
+def test_models_that_read_words_alone_may_have_captions_of_different_encoders(
+    request_of: TrainRequest, scenes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source = str(tmp_path / "run")
+    assert quiet(replace(request_of, images=8)) == 0
+    metadata = json.loads((tmp_path / "run" / "config.json").read_text())
+    metadata["encoder"] = {"name": "another", "digest": "0"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
+    tuned = replace(request_of, source=source, out=str(tmp_path / "tuned"), live=(), settings=SMALL)
+    tuned = replace(tuned, shards=(str(scenes[0]),), captions=(str(scenes[1]),), text="caption")
+    assert start.prepare(tuned, "cpu").source is not None
+    vectors = replace(tuned, settings=(*SMALL, "training.drop_vector=0"))
+    assert start.prepare(vectors, "cpu").source is not None
+    metadata["config"]["training"]["drop_vector"] = 0.5
+    (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
+    refused(vectors, "was trained with another")
 
 
 def test_a_dry_run_prints_the_cost_of_a_live_run(request_of: TrainRequest) -> None:

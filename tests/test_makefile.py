@@ -61,6 +61,7 @@ CASES = {
     "encoder ENCODER=nano-emoji": "caption fit-encoder --recipe nano-emoji",
     "encoder ENCODER=nano-scenes": "caption fit-encoder --recipe nano-scenes",
     "judge": "evaluate fit-judge --out data/judge",
+    "formula-32": "evaluate.experiments.formula",
     "vet": "synth vet shaders --out data/shaders",
     "demo ARGS='--size 16'": "evaluate.experiments.demo --size 16",
 }

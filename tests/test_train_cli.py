@@ -211,7 +211,7 @@ def test_an_exported_folder_is_a_run_by_itself(trained: Path, tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_an_export_starts_no_fine_tuning_and_nothing_is_written(
+def test_an_export_without_all_parts_starts_no_fine_tuning_and_nothing_is_written(
     trained: Path, undisturbed: Path, captioned: Path, tmp_path: Path
 ) -> None:
     json_lines(run("export", trained, "--out", tmp_path / "exported"))
@@ -225,6 +225,6 @@ def test_an_export_starts_no_fine_tuning_and_nothing_is_written(
         "--from",
         tmp_path / "exported",
     ]
-    sentence = "is an export, which holds only the parts for drawing; give the run directory that it is of"
+    sentence = "is an export, which lacks the part discriminator; give the run directory that it is of"
     assert sentence in str(run("finetune", "emoji-32", *places, *OPTIONS).exception)
     assert not (tmp_path / "tuned").exists()

@@ -135,7 +135,8 @@ def finetune(
         typer.Argument(metavar="PRESET", help="`presets` lists them.  [default: the set's usual one]"),
     ] = None,
     *,
-    on: On,
+    on: On = EMPTY,
+    live: Live = EMPTY,
     source: Annotated[
         str,
         options.place(
@@ -171,9 +172,11 @@ def finetune(
     from train import presets
     from train.start import TrainRequest
 
-    origin = "scratch" if source == "none" else places.name_of(source)
-    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 else None
-    preset = preset or presets.usual(_names(on)).preset
+    if not on and not live:
+        raise UserError("finetune needs a set; give --on SET, or --live NAME")
+    origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
+    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 and not live else None
+    preset = preset or presets.usual(names).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
         fraction = usual.fraction if usual else 1.0
     request = TrainRequest(
@@ -181,7 +184,7 @@ def finetune(
         shards=tuple(places.training_set(name) for name in on),
         captions=tuple(captions),
         latents=tuple(latents),
-        out=out or f"runs/{_names(on)}-{preset}-from-{origin}",
+        out=out or f"runs/{names}-{preset}-from-{origin}",
         images=images,
         precision=precision,
         text=text,
@@ -190,6 +193,7 @@ def finetune(
         settings=tuple(settings),
         source=None if source == "none" else source,
         fraction=fraction,
+        live=tuple(live),
     )
     _train(request, dry_run)
 
@@ -362,6 +366,7 @@ def export(
         ),
     ],
     onnx: Annotated[bool, options.flag("--onnx", "Add model.onnx to the folder.")] = False,
+    notes: Annotated[str | None, options.place("--notes", "FILE", "Markdown for the card.")] = None,
     encoder: Moved = None,
 ) -> None:
     """Writes the newest model, averages in place: one safetensors file, or a RUN folder to hand over.
@@ -369,7 +374,7 @@ def export(
     The folder holds weights, code, a card with licence and data, and pictures. It works without exnihilo."""
     from train import export as exporting
 
-    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder))
+    console.show(exporting.export(run, out, onnx=onnx, encoder=encoder, notes=notes))
 
 
 @app.command(

@@ -1,6 +1,6 @@
 """Export of a run's newest model: one file, or a folder that is a RUN and works without a checkout.
 
-config.json             the run's config, and the data that it saw
+config.json             the run's config, the data that it saw, its time and its figures
 PART.safetensors        each part that draws, averages in place
 COMMITTED               their sha256: the mark of a checkpoint
 model.py                opens the folder and draws, with torch, safetensors and numpy alone
@@ -20,7 +20,7 @@ from torch import nn
 
 from synth.errors import UserError
 from synth.sets.storage import Folder
-from train import checkpoint, config, handover, onnx_file, provenance, runs
+from train import checkpoint, config, handover, model_card, onnx_file, provenance, runs
 from train.checkpoint import COMMITTED, Origin
 from train.loop import parameters
 from train.runs import CONFIG, Run
@@ -30,17 +30,22 @@ _SUFFIX = ".safetensors"
 Json = dict[str, Any]
 
 
-def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None) -> Json:
+def export(
+    run: str, out: str, *, onnx: bool = False, encoder: str | None = None, notes: str | None = None
+) -> Json:
     """Writes the newest model of a run, averages in place. Returns a row that describes the export.
 
-    Raises UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and
-    the model draws with several parts."""
+    `notes` is a file of Markdown for the card. Raises UserError if OUT is of another kind or has other
+    content. Raises UserError if OUT is one file and the model draws with several parts."""
     # The target, before the weights are read.
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
         raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
     if onnx and target.suffix:
         raise UserError(f"--out is {out}, and --onnx needs a folder; give a folder as --out")
+    if notes and target.suffix:
+        raise UserError(f"--out is {out}, and --notes needs a folder; give a folder as --out")
+    text = model_card.notes(notes) if notes else ""
     Folder(str(target.parent)).require_writable()
 
     # The parts for drawing.
@@ -58,7 +63,7 @@ def export(run: str, out: str, *, onnx: bool = False, encoder: str | None = None
         [(part, module)] = drawn.items()
         _write_file(target, module, _origin(source, part))
     else:
-        _write_folder(target, source, drawn, newest, encoder, onnx=onnx)
+        _write_folder(target, source, drawn, newest, encoder, text, onnx=onnx)
     return {"out": out, "images_seen": source.images_seen(newest), "parameters": parameters(*drawn.values())}
 
 
@@ -82,7 +87,14 @@ def _write_file(target: Path, module: nn.Module, origin: Origin) -> None:
 
 
 def _write_folder(
-    target: Path, run: Run, parts: dict[str, nn.Module], newest: Path, encoder: str | None, *, onnx: bool
+    target: Path,
+    run: Run,
+    parts: dict[str, nn.Module],
+    newest: Path,
+    encoder: str | None,
+    notes: str,
+    *,
+    onnx: bool,
 ) -> None:
     """Writes all files of an export. A new folder appears whole or not at all.
 
@@ -90,16 +102,17 @@ def _write_folder(
     # An equal export.
     digest, clock = checkpoint.digest(newest), run.images_seen(newest)
     if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:
-        handover.complete(target, target.name, encoder, onnx=onnx)
+        handover.complete(target, target.name, encoder, notes, onnx=onnx)
         return
 
     # A new one, with the mark of a checkpoint.
     settings = {"config": config.to_json(run.config), "data": provenance.data_of(run)}
-    metadata = {**run.metadata, **settings, "model": run.model, "images_seen": clock, "exported": digest}
+    origin = {**provenance.portable(run.metadata), **provenance.measured(run, clock)}
+    metadata = {**origin, **settings, "model": run.model, "images_seen": clock, "exported": digest}
     with Folder(str(target)).filled() as folder:
         folder.write(CONFIG, (json.dumps(metadata, indent=1) + "\n").encode())
         for name, module in parts.items():
             _write_file(Path(folder.join(checkpoint.part_file(name))), module, _origin(run, name))
         digests = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in sorted(folder.sizes())}
         folder.write(COMMITTED, json.dumps(digests).encode())
-        handover.complete(Path(folder.url), target.name, encoder, onnx=onnx)
+        handover.complete(Path(folder.url), target.name, encoder, notes, onnx=onnx)

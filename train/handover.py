@@ -58,10 +58,11 @@ class _Prompts(NamedTuple):
     captions: list[str]
 
 
-def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> None:
+def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: bool) -> None:
     """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
 
-    Raises UserError if the model's code does not stand alone, or if `encoder` is not that of the captions."""
+    `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, or if
+    `encoder` is not that of the captions."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
     listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
@@ -70,7 +71,7 @@ def complete(folder: Path, name: str, encoder: str | None, *, onnx: bool) -> Non
 
     # One writer at a time. It clears the remains of killed ones.
     with storage.exclusive():
-        _fill(run, storage, name, encoder, onnx=onnx)
+        _fill(run, storage, name, encoder, notes, onnx=onnx)
 
 
 def source_of(name: str) -> str:
@@ -90,7 +91,7 @@ def source_of(name: str) -> str:
     return _HEAD.format(name=name) + code + _FOOT.format(names=names)
 
 
-def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bool) -> None:
+def _fill(run: Run, storage: Folder, name: str, encoder: str | None, notes: str, *, onnx: bool) -> None:
     """Writes the missing files, then SHA256SUMS."""
     # The longest work comes first.
     there, loaded = storage.sizes(), run.load()
@@ -111,7 +112,7 @@ def _fill(run: Run, storage: Folder, name: str, encoder: str | None, *, onnx: bo
         _copy(shipped, Folder(storage.join(model_card.ENCODER)))
     if model_card.CARD not in there:
         samples = model_card.SAMPLES in storage.sizes()
-        card = model_card.text(run, name, loaded, shipped=shipped is not None, samples=samples)
+        card = model_card.text(run, name, loaded, notes, shipped=shipped is not None, samples=samples)
         storage.write(model_card.CARD, card.encode())
     storage.write(checksums.NAME, checksums.document({"parts": _digests(run.path)}))
 
@@ -182,7 +183,9 @@ def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
 
 
 def _shipped(run: Run) -> Path | None:
-    """Returns the folder of the captions' encoder if it is one of ours."""
+    """Returns the folder of the captions' encoder if it is one of ours, and the model reads vectors."""
+    if hasattr(model.find(run.model), "draw") and "vectors" not in draw.reads(run.model, {}):
+        return None
     recorded = (run.metadata["encoder"] or {}).get("digest")
     sources = (encoders.find(name) for name in encoders.SHIPPED)
     return next((Path(s.weights).parent for s in sources if s.sha256 == recorded), None)

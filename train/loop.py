@@ -374,12 +374,16 @@ class Trainer:
             self._terms[name] = list(torch.tensor(values, device=device, dtype=dtype))
 
     def start_from(self, folder: Path) -> None:
-        """Loads the weights of a checkpoint, and nothing else.
+        """Loads the weights of a checkpoint or an export, and nothing else.
 
-        Raises UserError if it is damaged or of another size."""
+        An export holds averages in the place of parts, so averages begin at the part's weights. Raises
+        UserError if a file is damaged or of another size."""
         grown = getattr(model.find(self.config.name), "grown", lambda _, tensors: tensors)
+        averaged = {name: average.part for name, average in self.model.averages.items()}
         for name, module in {**self.parts, **self.averages}.items():
             file = checkpoint.part_file(name)
+            if not checkpoint.holds(folder, file):
+                file = checkpoint.part_file(averaged.get(name, name))
             try:
                 module.load_state_dict(grown(module, checkpoint.tensors(folder, file)))
             except RuntimeError:

@@ -1,7 +1,10 @@
-"""The card of an exported model: its origin, its use, its files, its data and their licences."""
+"""The card of an exported model: its origin, use, figures, training, files, data and their licences."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
+from synth.errors import UserError
 from synth.sets import checksums, front_matter
 from train import model, onnx_file, provenance
 from train.checkpoint import COMMITTED, part_file
@@ -50,11 +53,22 @@ tokens = open_clip.get_tokenizer("local-dir:encoder")(["a red star"])
 vectors = torch.nn.functional.normalize(clip.encode_text(tokens), dim=1)
 ```"""
 
+_MACHINE = ("torch", "device", "cpu_capability", "threads", "ranks")  # of its entries, those of the card
+
 Json = dict[str, Any]
 
 
-def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -> str:
-    """Returns the card. `shipped`: the folder has the encoder. `samples`: it has a sample grid."""
+def notes(path: str) -> str:
+    """Returns the notes for a card from a file. Raises UserError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--notes {path} cannot be read ({error}); give a file of Markdown") from None
+
+
+def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samples: bool) -> str:
+    """Returns the card with some notes. `shipped`: the folder has the encoder. `samples`: it has a sample
+    grid."""
     # Front matter.
     rows, draws = provenance.data_of(run), hasattr(model.find(run.model), "draw")
     licence = provenance.licence_of(rows)
@@ -73,12 +87,16 @@ def text(run: Run, name: str, loaded: Loaded, *, shipped: bool, samples: bool) -
     origin = f"It was imported from {imported['from']}, sha256 `{imported['sha256']}`." if imported else ""
     if not imported:
         sets = " + ".join(row["name"] for row in rows)
-        origin = f"It saw {run.images_seen(run.path):,} images of {sets}."
+        images = run.metadata.get("images", run.images_seen(run.path))
+        origin = f"It saw {images:,} images of {sets}."
     sections = [
         f"# {name}: {run.model}, {side} x {side} pixels",
         f"A model of exnihilo, with {parameters(*loaded.parts.values()):,} parameters. {origin}",
         "![pictures of texts](samples.png)" if samples else "",
+        notes,
         _drawing(run, side, shipped=shipped) if draws else "The model draws no pictures.",
+        _figures(run),
+        _training(run),
         _files(run, loaded, draws=draws),
         _data(rows, licence),
     ]
@@ -91,12 +109,44 @@ def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     words = "vectors" not in draw.reads(run.model, {})
     sentence = "It reads words alone." if words else "The run names no encoder of its texts."
     sentence = _EMBED if shipped else sentence
-    if encoder and not shipped:
+    if encoder and not shipped and not words:
         digest = f"Its weights have the sha256\n`{encoder['digest']}`."
         sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
     lines = _BY_WORDS if hasattr(model.find(run.model), "tokeniser") else _BY_VECTORS
     lines = lines.format(width=run.config.groups.model.text_dim, side=side)
     return _DRAW.format(lines=lines, encoder=sentence)
+
+
+def _figures(run: Run) -> str:
+    """Returns the section with the figures of `evaluate`, or nothing if the run has none."""
+    rows = run.metadata.get("figures")
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        interval = " to ".join(f"{value:.4g}" for value in row.get("interval") or ())
+        sets = row["sets"] if isinstance(row.get("sets"), list) else [row.get("set") or ""]
+        count = row.get("pictures") if isinstance(row.get("pictures"), int) else row.get("n", "")
+        cells = (row["metric"], f"{' + '.join(sets)} {row.get('split', '')}".strip(), f"{row['value']:.4g}")
+        lines.append(f"| {' | '.join((*cells, interval, str(count)))} |")
+    head = "| figure | of | value | 95 % interval | pictures |\n| --- | --- | --- | --- | --- |"
+    table = "\n".join(lines)
+    return f"## Figures\n\nBy `python -m evaluate`:\n\n{head}\n{table}"
+
+
+def _training(run: Run) -> str:
+    """Returns the section with commands and machine of training, or nothing if the run names none."""
+    origin, commands = run.metadata.get("made_by", {}), run.metadata.get("commands")
+    if not commands:
+        return ""
+    seconds, machine = run.metadata.get("cpu_seconds"), origin.get("machine", {})
+    facts = [f"Seed {run.config.groups.training.seed}"]
+    facts += [f"{seconds / 3600:.2g} CPU-hours"] if seconds else []
+    facts += [f"{key.replace('_', ' ')} {machine[key]}" for key in _MACHINE if machine.get(key)]
+    facts += [f"commit {origin['commit'][:12]}"] if origin.get("commit") else []
+    lines = "\n".join(shlex.join(("python", "-m", "train", *argv)) for argv in commands)
+    proof = "`python -m train prove` trains it again from the same data, and compares the weights."
+    return f"## Training\n\n```\n{lines}\n```\n\n{', '.join(facts)}. {proof}"
 
 
 def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:

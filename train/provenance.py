@@ -1,6 +1,7 @@
-"""The data that a run saw, with their licences: its sets, and those of the run that it started from."""
+"""The origin of a run: the data that it saw with their licences, its commands, its time, and its figures."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from synth import datasets, settings
@@ -10,6 +11,7 @@ from train import checkpoint, runs
 from train.runs import Run
 
 UNKNOWN = "unknown"
+LOG, FIGURES = "log.jsonl", "metrics.jsonl"
 _CC0 = "CC0-1.0"
 _SHARED = (
     "The weights are CC0-1.0 as far as they are ours to give. The training data have licences of their own,"
@@ -50,6 +52,59 @@ def licence_of(rows: list[Json]) -> str:
     return UNKNOWN if any(licence.startswith(UNKNOWN) for licence in licences) else _SHARED
 
 
+def portable(metadata: Json) -> Json:
+    """Returns config.json with the places below the working directory relative to it."""
+    here = f"{Path.cwd()}/"
+
+    def relative(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: v.removeprefix(here) if key == "url" and isinstance(v, str) else relative(v)
+                for key, v in value.items()
+            }
+        return [relative(each) for each in value] if isinstance(value, list) else value
+
+    return {name: relative(value) for name, value in metadata.items()}
+
+
+def measured(run: Run, images_seen: int) -> Json:
+    """Returns the entries of an export on the run up to a checkpoint: `commands`, `images` and `cpu_seconds`
+    of training, with those of the run that it started from, and `figures`. Leaves out what is unknown."""
+    if run.exported:
+        names = ("commands", "images", "cpu_seconds", "figures")
+        return {name: run.metadata[name] for name in names if name in run.metadata}
+    entries = _training(run, images_seen)
+    figures = [row for row in _rows(run.path / FIGURES) if row.get("images_seen") == images_seen]
+    return {**entries, **({"figures": figures} if figures else {})}
+
+
+def _training(run: Run, images_seen: int) -> Json:
+    """Returns commands, images and CPU seconds of a run, together with the run that it started from."""
+    log = [row for row in _rows(run.path / LOG) if row["images_seen"] <= images_seen]
+    argv, seconds = run.metadata.get("made_by", {}).get("argv"), [row.get("cpu_seconds", 0.0) for row in log]
+    commands = [argv] if argv else []
+    entries: Json = {"commands": commands, "images": images_seen, "cpu_seconds": round(sum(seconds), 1)}
+    if source := run.metadata["from"]:
+        try:
+            base = runs.find(source["run"])
+            clock = base.images_seen(base.checkpoint()) if base.exported else int(source["checkpoint"])
+            before = measured(base, clock) if base.exported else _training(base, clock)
+        except UserError:
+            return entries
+        entries["commands"] = [*before.get("commands", ()), *commands]
+        entries["images"] += before.get("images", 0)
+        entries["cpu_seconds"] = round(entries["cpu_seconds"] + before.get("cpu_seconds", 0.0), 1)
+    return entries
+
+
+def _rows(path: Path) -> list[Json]:
+    """Returns the rows of a file of JSON lines, or none if there is no file. Leaves a torn last line out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line.strip()]
+
+
 def _reading(row: Json) -> Json:
     """Returns the entry `read`: how a run with live sets read this set. Empty for other runs."""
     parts = [f"share {row['share']:.4g}"] if "share" in row else []
@@ -85,7 +140,8 @@ def _earlier(source: Json) -> list[Json]:
     """Returns the rows of the run that training started from, or one row for it if it has moved."""
     try:
         run = runs.find(source["run"])
-        if checkpoint.digest(run.checkpoint(int(source["checkpoint"]))) == source["digest"]:
+        folder = run.checkpoint() if run.exported else run.checkpoint(int(source["checkpoint"]))
+        if checkpoint.digest(folder) == source["digest"]:
             return data_of(run)
     except UserError:
         pass

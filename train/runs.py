@@ -85,6 +85,12 @@ class Run:
         """Returns all checkpoints, oldest first."""
         return [self.path] if self.exported else checkpoint.committed(self.path)
 
+    def lacks(self) -> list[str]:
+        """Returns the parts of the model that the newest checkpoint does not hold."""
+        context, folder = Context(torch.device("cpu"), torch.float32, self.survey), self.checkpoint()
+        files = checkpoint.modules(folder)
+        return [part for part in _bare(self.model, self.config.groups, context) if part not in files]
+
     def images_seen(self, folder: Path) -> int:
         """Returns the clock of a checkpoint of this run."""
         return int(self.metadata["images_seen"]) if self.exported else checkpoint.images_seen(folder)
@@ -136,6 +142,11 @@ def find(place: str | Path) -> Run:
     if not path.exists() and (ROOT / "data" / str(place) / CONFIG).exists():
         path = ROOT / "data" / str(place)
     return Run(path, describe(path))
+
+
+def of_checkpoint(folder: Path) -> Run:
+    """Returns the run of a checkpoint, or the export in a folder."""
+    return find(folder if (folder / CONFIG).exists() else folder.parent.parent)
 
 
 def load(place: str) -> Loaded:

@@ -513,16 +513,17 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
     # Kind and model of the run.
     source, run = runs.find(str(request.source)), Path(request.out)
-    if source.exported:
-        problem = f"{source.path} is an export, which holds only the parts for drawing"
-        raise UserError(f"{problem}; give the run directory that it is of")
     if source.model != run_config.name:
         problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
         raise UserError(f"{problem}; give a run of {run_config.name}")
+    if source.exported and (lacking := source.lacks()):
+        problem = f"{source.path} is an export, which lacks the part {', '.join(lacking)}"
+        raise UserError(f"{problem}; give the run directory that it is of")
 
-    # Encoder of its captions. A model that reads words alone may have none.
+    # Encoder of its captions, if both read vectors.
     encoder = source.metadata["encoder"]
-    if captions and encoder and encoder["digest"] != captions.identity["weights"]:
+    vectors = run_config.needs.vectors and source.config.needs.vectors
+    if vectors and captions and encoder and encoder["digest"] != captions.identity["weights"]:
         tables, name = captions.storage.url, source.encoder_name
         raise UserError(
             f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {name}; "
@@ -584,7 +585,7 @@ def surveyed(prepared: Prepared) -> Json:
     module, groups = model.find(prepared.config.name), prepared.config.groups
     if not hasattr(module, "survey"):
         return prepared.surveyed
-    base = runs.find(prepared.source.parent.parent).survey if prepared.source else {}
+    base = runs.of_checkpoint(prepared.source).survey if prepared.source else {}
     measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
     return {**measured, **prepared.surveyed}
 

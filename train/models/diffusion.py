@@ -177,7 +177,7 @@ def needs(config: Config) -> Needs:
         encoder=tower,
         encoder_reason=("model.words=tower", "model.words=own"),
         latents=config.model.latents,
-        frozen=(TOWER,) if tower else (),
+        frozen=((TOWER,) if tower else ()) + ((DECODER,) if config.model.latents else ()),
     )
 
 
@@ -314,16 +314,14 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     for name, parameter in denoiser.named_parameters():
         inner = parameter.ndim >= 2 and not any(part in name for part in _ADAMW)
         (matrices if training.muon_lr and inner else others).append(parameter)
-    optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr)
+    dtype = PRECISIONS[training.precision]
+    optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr, dtype=dtype)
 
     averages = {
         "ema": Average(DENOISER, _power(training.average)),
         "ema_short": Average(DENOISER, _power(training.average_short)),
     }
     sizes = config.model
-    if sizes.latents:
-        # An average that never moves keeps the decoder in every checkpoint and export.
-        averages["decoder_kept"] = Average(DECODER, lambda before, after: 1.0)
     latents = (sizes.planes, sizes.side, sizes.side) if sizes.latents else None
     vectors = ("text",) if training.drop_vector < 1 else ()
     loss = _Loss(denoiser, cast(Tower | None, parts.get(TOWER)), config, context)

@@ -1,8 +1,8 @@
 """Muon for matrices and kernels, AdamW for all other parameters, as one optimiser.
 
 Muon (Jordan et al., 2024): the update of a matrix is its momentum, with all singular values near 1. Five
-Newton-Schulz steps of an odd polynomial compute it in bfloat16. A kernel counts as a matrix of out rows.
-Matrices of one shape are orthogonalised together, which saves a third of the time on a CPU.
+Newton-Schulz steps of an odd polynomial compute it in the precision of features. A kernel counts as a matrix
+of out rows. Matrices of one shape are orthogonalised together, which saves a third of the time on a CPU.
 
 Axes: B matrices of one shape, M rows, K columns.
 """
@@ -34,6 +34,7 @@ class MuonAdamW(Optimizer):
         lr: float,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
+        dtype: torch.dtype = torch.float32,  # of Newton-Schulz steps; a CPU may only emulate bfloat16
     ) -> None:
         groups: list[dict[str, Any]] = [
             {"params": list(matrices), "lr": muon_lr, "muon": True},
@@ -41,6 +42,7 @@ class MuonAdamW(Optimizer):
         ]
         groups = [group for group in groups if group["params"]]
         super().__init__(groups, {"momentum": momentum, "betas": betas})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -68,7 +70,7 @@ class MuonAdamW(Optimizer):
 
             # Steps.
             length = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for p, update in zip(parameters, orthogonal(torch.stack(updates)), strict=True):
+            for p, update in zip(parameters, orthogonal(torch.stack(updates), self._dtype), strict=True):
                 p.add_(update.view(p.shape).to(p.dtype), alpha=-length)
 
     def _adamw(self, group: dict[str, Any]) -> None:
@@ -99,10 +101,10 @@ class MuonAdamW(Optimizer):
         )
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Returns matrices (B, M, K) with all singular values near 1, in bfloat16 (float64 for float64)."""
+def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Returns matrices (B, M, K) with all singular values near 1, in this dtype (float64 for float64)."""
     a, b, c = _COEFFICIENTS
-    x = matrices if matrices.dtype == torch.float64 else matrices.bfloat16()
+    x = matrices if matrices.dtype == torch.float64 else matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

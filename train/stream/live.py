@@ -57,11 +57,13 @@ class LiveSet:
 
     @property
     def identity(self) -> Json:
-        """Everything that determines the pictures, as plain JSON."""
+        """Everything that determines the pictures and their texts, as plain JSON."""
         identity = {
             "dataset": self.dataset.name,
             "family": self.dataset.family,
             "law": self.dataset.module.LAW,
+            "sentences": attributes.law(self.dataset.family),
+            "names": names.LAW,
             "stream": self.dataset.stream,
             "config": vars(self.config),
             "size": self.size,

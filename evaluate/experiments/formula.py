@@ -1,0 +1,138 @@
+"""formula-32: the shipped model, made from nothing by commands of all stages.
+
+It is trained in two parts: on five sets in texts of all kinds, then mostly on flat scenes in plain words.
+Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
+The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
+Killed at any point, the command goes on where it was.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from synth import console, options
+from synth.checkout import ROOT
+from synth.errors import UserError
+
+PROGRAM = "python -m evaluate.experiments.formula"
+SHIPPED = ROOT / "data" / "formula-32"
+NOTES = Path(__file__).with_name("formula.md")
+
+_LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
+# Shares of the live sets in each part. All other sets, and shaders, get equal parts of the rest.
+_MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
+_MIXED = 144_000  # images of the first part
+_HELD_OUT = ("fractals", "visual_atoms", "shaders")
+_SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
+_RUN = "runs/formula-32"
+_DENOISER = "denoiser.safetensors"
+
+app = console.app("", PROGRAM)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a stage."""
+
+    words: tuple[str, ...]
+    figure: tuple[str, str] = ("", "")  # a metric and its set; the step is left out once the run has it
+
+
+def main() -> None:
+    """Runs `python -m evaluate.experiments.formula`."""
+    console.run(app, PROGRAM)
+
+
+@app.command(epilog=console.epilog(f"{PROGRAM} --out runs/formula --export runs/formula-export"))
+def formula(
+    out: Annotated[
+        str, options.place("--out", "DIR", "The run; its sets lie beside it.")
+    ] = "runs/formula-32",
+    export: Annotated[
+        str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
+    ] = None,
+    images: Annotated[
+        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
+    ] = None,
+    n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
+) -> None:
+    """Trains the shipped model formula-32 again, measures it, and compares the weights."""
+    for step in steps(out, export or f"{out}-export", images, n):
+        if step.figure not in _measured(out):
+            _run(step.words)
+
+
+def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
+    """Yields the commands of sets, training, figures and export."""
+    # Sets: shaders to train on, and three families to measure on.
+    tables = f"{out}-captions"
+    yield from _stored("shaders", f"{out}-shaders", tables, _SEED, 16_384)
+    for name in _HELD_OUT:
+        place = f"{out}-held-out-{name}"
+        yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
+
+    # Both parts of training.
+    live = [word for name in _LIVE for word in ("--live", name)]
+    sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
+    mixed, last = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
+    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *mixed)
+    yield Step((*words, "--out", f"{out}-mixture"))
+    words = ("train", "finetune", "formula-32-plain", "--from", f"{out}-mixture", *sets, *_shares(_PLAIN))
+    yield Step((*words, "--device", "cpu", *last, "--out", out))
+
+    # Figures.
+    for name in ("scenes_flat", "scenes"):
+        words = ("evaluate", "obedience", out, "--on", name, "--facts", "3,6", "--n", str(n))
+        yield Step(words, ("obedience: whole prompts of 6 facts", name))
+    held_out = [word for name in _HELD_OUT for word in ("--on", f"{out}-held-out-{name}")]
+    yield Step(
+        ("evaluate", "agreement", out, *held_out, "--n", str(2 * n)), ("attribute agreement: family", "")
+    )
+
+    # The export, and the proof: the run has the shipped weights.
+    yield Step(("train", "export", out, "--out", export, "--notes", str(NOTES)))
+    if images is None and SHIPPED.exists():
+        yield Step(("train", "prove", str(SHIPPED), "--out", out, "--device", "cpu"))
+
+
+def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterator[Step]:
+    """Yields the commands of a set of shards and its captions."""
+    form = ("--n", str(count), "--size", "32", "--seed", str(seed), "--workers", "0")
+    yield Step(("synth", "shards", name, "--out", place, *form))
+    yield Step(("caption", "captions", place, "--out", tables, "--encoder", "nano", "--workers", "0"))
+
+
+def _shares(shares: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns the settings of the shares of live sets."""
+    return tuple(word for name, s in shares.items() for word in ("--set", f"live.{name}.share={s}"))
+
+
+def _measured(out: str) -> set[tuple[str, str]]:
+    """Returns the metrics that a run has at its newest checkpoint, with their sets."""
+    from evaluate import results
+    from train import runs
+
+    if not (Path(out) / results.NAME).exists():
+        return set()
+    run = runs.find(out)
+    clock = run.images_seen(run.checkpoint())
+    rows = [row for row in results.read(run.path) if row["images_seen"] == clock]
+    return {(row["metric"], row.get("set", "")) for row in rows}
+
+
+def _run(words: Sequence[str]) -> None:
+    """Runs a command of a stage. Raises UserError if it fails."""
+    console.note(shlex.join(words))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, "-m", *words], env=environment, check=False)
+    if ended.returncode:
+        raise UserError(f"{words[0]} {words[1]} ended with code {ended.returncode}; its message is above")
+
+
+if __name__ == "__main__":
+    main()

@@ -152,6 +152,15 @@ def test_shipped_rows_are_not_done_again_and_fresh_ones_stand_beside_them(
     assert not [event for event in events if isinstance(event, StepEnded)]
     assert not (shipped.out / rows.NAME).exists() and (shipped.out / running.REPORT).exists()
 
+    (tmp_path / "results/toy.jsonl").write_text("")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="results takes no rows; change its rights, or give --fresh"),
+    ):
+        patch.setattr(running.os, "access", lambda path, mode: False)
+        list(running.run(request(file, tmp_path / "third", shipped=True)))
+    (tmp_path / "results/toy.jsonl").write_text((done / rows.NAME).read_text())
+
     fresh = request(file, tmp_path / "fresh", shipped=True, fresh=True, arms=("scratch-32",))
     [new, _] = [event for event in running.run(fresh) if isinstance(event, RowAdded)]
     assert new.before and new.before["figures"] == new.row["figures"]

@@ -6,6 +6,7 @@ after it are left out. Runs of finished arms are removed, unless an unfinished a
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -148,6 +149,9 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
     if not missing and page.is_current(request, results):
         yield Note(f"{request.experiment.name} is finished: nothing to do")
         return
+    # Rows of hours must not be lost at the end.
+    if missing and request.rows == request.shipped_rows and not os.access(RESULTS, os.W_OK):
+        raise UserError(f"{RESULTS} takes no rows; change its rights, or give --fresh to keep them in --out")
     with _held(request.out) as without_locks:
         if without_locks:
             yield Note(without_locks)

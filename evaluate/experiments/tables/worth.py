@@ -7,7 +7,8 @@ from evaluate.experiments.table import Arm, Exchange, Experiment, Hypothesis, Re
 
 LOOKS = 24
 SHORT, LONG = 9_600, 96_000  # pictures seen in pre-training: 600 and 6,000 steps
-AUGMENTED = ("data.mirror=true", "training.lr=0.002", "training.muon_lr=0.004")  # the best of worth-rates
+# The rates are those of the best arm of worth-rates, to be set before the first row.
+AUGMENTED = ("data.mirror=true", "training.lr=0.002", "training.muon_lr=0.004")
 
 
 def arm(series: str, n: int, source: Callable[[int], Step | None], *changes: str) -> Arm:

@@ -1,11 +1,14 @@
 """The shipped experiments: their tables, their registered hypotheses, and their rows."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from evaluate.experiments import command, registration, rows, running
 from evaluate.experiments.running import ExperimentRequest
+from synth.errors import UserError
 from synth.settings import canonical
 from tests.kit import ROOT
 
@@ -44,3 +47,29 @@ def test_its_steps_are_commands_with_known_options(name: str) -> None:
     assert len(canonical([step.line for step in steps])) > 0 and not request.out.exists()
     for step in experiment.arms[-1].chain(0):
         parse(importlib.import_module(f"{step.words[0]}.cli").app, list(step.command[1:]))
+
+
+@pytest.mark.slow
+def test_the_experiment_of_the_readme_is_one(tmp_path: Path) -> None:
+    [code] = re.findall(
+        r"```python\n(.*?)```", (ROOT / "evaluate/experiments/README.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "mine.py").write_text(code)
+    assert len(code.splitlines()) <= 80
+    experiment, shipped, path = command.load(str(tmp_path / "mine.py"))
+    request = ExperimentRequest(experiment, tmp_path / "out", experiment.seeds, path=path)
+    foreseen, _ = running.foresee(request)
+    # Emoji, waves, captions of both, then for each seed pre-training, two runs and two losses.
+    assert not shipped and (foreseen.steps, foreseen.shared) == (4 + 5 * 5, 4)
+
+
+def test_a_file_that_is_no_experiment_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    for text, sentence in (
+        ("x = 1", "mine.py holds no EXPERIMENT"),
+        ("import nothing_like_it", "mine.py does not load: ModuleNotFoundError: No module named"),
+    ):
+        (tmp_path / "mine.py").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            command.load(str(tmp_path / "mine.py"))
+    with pytest.raises(UserError, match=r"there is no file .*none.py; give a Python file"):
+        command.load(str(tmp_path / "none.py"))

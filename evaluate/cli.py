@@ -407,6 +407,54 @@ def obedience(
     _show(console.watched("pictures", events, len(prompted)))
 
 
+@app.command(epilog=console.epilog("python -m evaluate edits runs/flat --n 1000"))
+def edits(
+    run: Run,
+    *,
+    on: SceneSet = "scenes_flat",
+    facts: Facts = "3,6",
+    n: Annotated[int, options.integer("--n", "Scenes to edit.", least=2)] = 1000,
+    source: Annotated[
+        str, options.text("--source", "KIND", "Pictures to edit: rendered ones, or drawn by the run.")
+    ] = "rendered",
+    cross: Annotated[
+        float, options.number("--cross", "Share of the steps with maps of words from the source.", most=1)
+    ] = 0.8,
+    itself: Annotated[
+        float, options.number("--self", "Share of the steps with maps of self-attention, likewise.", most=1)
+    ] = 0.4,
+    seed: PromptSeed = 0,
+    images_seen: ImagesSeen = None,
+    draw: Draw = EMPTY,
+    device: Device = "auto",
+) -> None:
+    """Measures prompt-to-prompt edits against the rendered truth, and two simpler methods.
+
+    The last rows are a table over shares of injection, of 200 scenes each. All rows go to the run's
+    metrics.jsonl."""
+    from evaluate import edits as measuring
+    from evaluate.judge import scene_prompts
+
+    if source not in measuring.SOURCES:
+        raise UserError(f"--source is {source}; it must be {' or '.join(measuring.SOURCES)}")
+    if source == "drawn" and on != "scenes_flat":
+        raise UserError(f"--source drawn needs flat scenes, and --on is {on}; give --source rendered")
+    request = measuring.EditsRequest(
+        run=run,
+        name=on,
+        facts=tuple(scene_prompts.numbers(facts)),
+        n=n,
+        source=source,
+        cross=cross,
+        itself=itself,
+        seed=seed,
+        images_seen=images_seen,
+        device=device,
+        drawing=_drawing(draw),
+    )
+    _show(console.watched("edits", measuring.edits(request), request.processed))
+
+
 @prompts_app.command(
     epilog=console.epilog("python -m evaluate prompts export --set split=held_out --n 512 --out unseen.jsonl")
 )

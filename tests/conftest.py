@@ -18,6 +18,7 @@ SLOW_FIXTURES = {
     "inception_file",
     "looks",
     "s3_server",
+    "squares",
     "vetted",
 }  # each takes seconds by itself
 
@@ -117,6 +118,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of a small denoiser that was trained for seconds."""
+    import torch
+
+    from tests import kit_squares
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = kit_squares.trained(tmp_path_factory.mktemp("squares") / "run")
+    torch.set_num_threads(threads)
+    return run
 
 
 @pytest.fixture(scope="session")

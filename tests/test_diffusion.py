@@ -21,7 +21,7 @@ from train import handover, onnx_file, runs
 from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
-from train.model import CaptionedPicture, Context, Known, Micro, Texts
+from train.model import AttentionLayer, CaptionedPicture, Context, Known, Micro, Texts
 from train.models import diffusion, formulations, muon, samplers
 from train.models.diffusion import Config, Noise, Options, Sizes, Training
 from train.models.formulations import coefficients, column
@@ -531,7 +531,7 @@ def test_attention_can_be_read_and_changed() -> None:
     present = torch.tensor([[True, True, False, False], [True] * 4])
     plain, seen = layer(x, context, present), []
 
-    def read(weights: Tensor, place: Attention) -> Tensor:
+    def read(weights: Tensor, place: AttentionLayer) -> Tensor:
         seen.append(weights)
         return weights
 

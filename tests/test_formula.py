@@ -1,14 +1,51 @@
-"""The making of the shipped model formula-32."""
+"""The shipped model formula-32: its pictures, and its making."""
 
 import importlib
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from evaluate.experiments import formula
+from tests.kit import ROOT
+from train import machine, provenance, runs
+from train.distributed import Ranks
+from train.sampling import draw
+
+README = (ROOT / "README.md").read_text()
+GOLDEN = ROOT / "tests" / "fixtures" / "formula-32.png"  # pictures under each other
+PROMPTS = ("a red star left of a blue disc on white", "a green ring on black")
+
+
+@pytest.mark.slow
+def test_the_shipped_model_draws_its_golden_pictures(one_thread: None) -> None:
+    """They are equal on the machine type of the card, and within 2 of 255 levels elsewhere."""
+    run = runs.find("formula-32")
+    drawn = draw.sample(run, PROMPTS, n=1, seed=0, options={"steps": "6"}).astype(int)
+    golden = np.asarray(Image.open(GOLDEN)).reshape(drawn.shape).astype(int)
+    same = not machine.differences(run.metadata["made_by"]["machine"], machine.describe(Ranks()))
+    assert np.abs(drawn - golden).max() <= (0 if same else 2)
+    weights = Path(run.path, "denoiser.safetensors")
+    assert weights.stat().st_size < 8e6 and provenance.licence_of(provenance.data_of(run)) == "CC0-1.0"
+
+
+@pytest.mark.slow
+def test_the_command_of_the_readme_draws_without_caches(tmp_path: Path) -> None:
+    [line] = re.findall(r"^\.venv/bin/(python -m train sample formula-32 .*)$", README, re.MULTILINE)
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, *shlex.split(line)[1:], "--n", "1", "--steps", "2"]
+    path = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    subprocess.run(words, cwd=tmp_path, env={**path, **home}, check=True, capture_output=True)
+    assert Image.open(tmp_path / "red.png").size[0] > 100
 
 
 def parsed(words: tuple[str, ...]) -> str:

@@ -288,6 +288,7 @@ def test_an_export_with_all_parts_starts_a_fine_tuning_on_drawn_pictures(
     common = [name for name in there if there[name].shape == here[name].shape]
     assert 0 < max(float((there[name] - here[name]).abs().max()) for name in common) < 1e-3
     assert [row["name"] for row in provenance.data_of(run)] == ["noise", "scenes_flat"]
+    assert provenance.measured(run, 16)["images"] == 32
 
 
 def test_models_that_read_words_alone_may_have_captions_of_different_encoders(

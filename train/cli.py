@@ -1,4 +1,6 @@
-"""The commands of train: pretrain, finetune, latents, sample, export, import, presets."""
+"""The commands of train: pretrain, finetune, latents, sample, export, import, presets.
+
+Those that read and change drawing are in train/sampling/commands.py."""
 
 import contextlib
 import os
@@ -11,6 +13,8 @@ import typer
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
+from train.sampling import commands
+from train.sampling.commands import Run, split
 
 if TYPE_CHECKING:
     from train import prove as prove_events
@@ -59,14 +63,12 @@ Settings = Annotated[
     list[str], options.place("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
 ]
 DryRun = Annotated[bool, options.flag("--dry-run", "Print the config and the cost, and write nothing.")]
-Run = Annotated[
-    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
-]
 
 app = console.app(
     "Trains models on shards and caption tables, and draws from them.",
     "python -m train pretrain tiny-32 --on fractals",
 )
+app.add_typer(commands.app)
 
 
 def main() -> None:
@@ -265,6 +267,10 @@ def sample(
         str | None,
         options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
     ] = None,
+    word: Annotated[
+        list[str],
+        options.place("--word", "DIR", "A learned word of `invert`, to use in the prompts; may be repeated."),
+    ] = EMPTY,
     upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
@@ -278,7 +284,7 @@ def sample(
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
     if not out.endswith(".png"):
         raise UserError(f"--out is {out}; it must end in .png")
-    prompts, drawing_options = _split(texts)
+    prompts, drawing_options = split(texts)
     if picture is None and (mask or picture_text):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
     if picture_text and n not in (None, 1):
@@ -306,6 +312,7 @@ def sample(
         encoder=encoder,
         options=drawing_options,
         given=given.Given(picture, mask, picture_text) if picture else None,
+        words=word,
         device=encoders.choose_device(device),
     )
     grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
@@ -478,24 +485,3 @@ def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared 
                 case start.Ended(signal) if signal:
                     sys.exit(128 + signal)
     return outcome
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Splits prompts from drawing options, `--name value` or `--name=value`.
-
-    Raises UserError if a value or all prompts are missing."""
-    prompts: list[str] = []
-    drawing_options: dict[str, str] = {}
-    remaining = iter(words)
-    for word in remaining:
-        if not word.startswith("--"):
-            prompts.append(word)
-            continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        value = value if equals else next(remaining, "")
-        if not value:
-            raise UserError(f"--{name} has no value; write --{name} VALUE")
-        drawing_options[name.replace("-", "_")] = value
-    if not prompts:
-        raise UserError('no text is given; write one in quotes, as in "a red star"')
-    return prompts, drawing_options

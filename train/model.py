@@ -45,6 +45,15 @@ and, if it turns pictures back into the noise that draws them,
                                   -> Tensor like that of `start`: the noise from which `draw` with these texts
                                   and options gives the pictures (N, 3, R, R) in -1..1
 
+and, if it draws in steps that other code may enter, and by attention that other code may read and change,
+
+    walk(parts, shape, texts, options, context, unguided=0)
+                                  -> Walk: the steps of drawing from noise (N, *shape). The first `unguided`
+                                  pictures are drawn without guidance
+    attention(parts, control)     -> context manager. Inside its block, each attention of the network that
+                                  draws gives its weights to the Control, and takes those that it returns.
+                                  Rows beyond the N pictures are predictions without the texts
+
 and, if it draws by denoising,
 
     denoiser(parts, texts, options, context)
@@ -52,7 +61,7 @@ and, if it draws by denoising,
 
 and, if it reads the words of texts,
 
-    tokeniser(config, survey)     -> Callable[[str], list[int]]: the tokens of a text. 0 stands behind its end
+    tokeniser(config, survey)     -> Tokeniser
     reads(options)                -> the forms of a text that drawing reads: "vectors", "tokens" or both.
                                   Without it, vectors alone
 
@@ -316,6 +325,48 @@ class Known:
 def _spread(values: Tensor, side: int) -> Tensor:
     """Returns values (..., S, S) as blocks: (..., S side, S side)."""
     return values.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
+
+
+class Tokeniser(Protocol):
+    """The tokens of texts. It is sent to reader processes."""
+
+    def __call__(self, text: str) -> list[int]:
+        """Returns the tokens of a text, maybe with one that begins or ends it. 0 stands behind its end."""
+
+    def divided(self, text: str) -> list[str]:
+        """Returns the words of a text. Their tokens, one word after the other, are those of the text."""
+
+
+class AttentionLayer(Protocol):
+    """An attention of a network."""
+
+    crosses: bool  # to the states of a text; False: to itself
+    place: str  # its name in the network
+
+
+# Receives the weights of an attention, (N, H, P, L), and the layer. Returns weights of the same shape.
+# Axes: H heads, P pixels, L states. The words of a text are its last states.
+Control = Callable[[Tensor, AttentionLayer], Tensor]
+
+
+class Walk(Protocol):
+    """The steps of drawing, numbered from noise to pictures, and their inverse."""
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+
+    def begun(self, start: Tensor) -> Tensor:
+        """Returns the noised pictures (N, ...) before step 0 from the noise of `start`."""
+
+    def down(self, y: Tensor, step: int) -> Tensor:
+        """Returns noised pictures after a step, from those before it."""
+
+    def up(self, y: Tensor, step: int) -> Tensor:
+        """Returns noised pictures before a step, from those after it, without guidance."""
+
+    def pictures(self, y: Tensor) -> Tensor:
+        """Returns the pictures (N, 3, R, R) of those after the last step."""
 
 
 class OnnxCall(NamedTuple):

@@ -61,7 +61,7 @@ def score(seen: Seen, facts: Sequence[SceneFact], *, closed: bool = False, same:
             rights[:, column] = table[options[:, place[fact.subject]], options[:, place[fact.object]]]
         else:
             row = np.zeros(len(names) + count, bool)
-            row[:count] = [_of_object(thing, fact, same) for thing in seen.objects]
+            row[:count] = [of_object(thing, fact, same) for thing in seen.objects]
             rights[:, column] = row[options[:, place[fact.subject]]]
     best = rights[int(rights.sum(axis=1).argmax())].tolist()
     return Score(tuple(best), all(best) and (not closed or count == len(names)))
@@ -109,7 +109,8 @@ def _of_scene(seen: Seen, fact: SceneFact) -> bool:
     return bool(fact.value == (seen.backdrop if fact.type == "backdrop" else seen.texture))
 
 
-def _of_object(thing: SeenObject, fact: SceneFact, same: Same) -> bool:
+def of_object(thing: SeenObject, fact: SceneFact, same: Same) -> bool:
+    """Returns True if a seen object has a fact."""
     value: Any = fact.value
     if fact.type == "kind":
         return same.get(thing.kind, thing.kind) == same.get(value, value)

@@ -102,6 +102,10 @@ class BytePairs:
             tokens += self._known[word]
         return [*tokens[: self.most - 1], END]
 
+    def divided(self, text: str) -> list[str]:
+        """Returns the words of a text."""
+        return divided(cleaned(text))
+
     def _tokens(self, word: str) -> list[int]:
         """Returns the tokens of a word: its bytes, joined pair by pair, the best rank first."""
         if word in _SPECIAL:

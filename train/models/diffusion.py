@@ -16,6 +16,7 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -29,8 +30,10 @@ from train.model import (
     Average,
     CaptionedPicture,
     Context,
+    Control,
     Json,
     Known,
+    Loaded,
     Micro,
     Model,
     Needs,
@@ -49,7 +52,8 @@ from train.models.formulations import FORMULATIONS, Coefficients, coefficients, 
 from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.tower import Tower, fill
-from train.models.unet import UNet
+from train.models.unet import Attention, UNet
+from train.models.walk import OdeWalk
 from train.models.words import BEGIN, TextStates, TowerStates, Vocabulary, padded
 
 DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
@@ -265,6 +269,24 @@ class Denoiser(nn.Module):
         """Returns the coefficients of noise levels (N,)."""
         return coefficients(self.noise.formulation, sigma, self.sigma_data)
 
+    def noised(self, x: Tensor, seed: int, use: int, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Returns noised pictures (N, K, S, S) and their levels sigma (N,), by the law of training.
+
+        Random numbers are those of (seed, use, number)."""
+        noise = self.noise
+        normal, uniform = randomness.draw(
+            seed, use, numbers, 1 + x[0].numel(), uniforms=1, device=str(x.device)
+        )
+        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
+        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
+        return x + column(sigma) * normal[:, 1:].view(x.shape), sigma
+
+    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
+        c = self.coefficients(sigma)
+        target = (x - column(c.c_skip) * y) / column(c.c_out)
+        return (output - target).square().mean(dim=(1, 2, 3))
+
     def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
         """Returns the denoised pictures D (N, 3, R, R)."""
         c = self.coefficients(sigma)
@@ -301,7 +323,8 @@ def tokeniser(config: Config, survey: Json) -> Vocabulary | BytePairs:
     if config.model.words == "tower":
         most = min(config.model.tokens, survey["tower"]["sizes"]["length"])
         return BytePairs(survey["tower"]["merges"], most)
-    return Vocabulary(tuple(survey["words"]), config.model.tokens)
+    learned = tuple((word, *sizes) for word, sizes in survey.get("learned", {}).items())
+    return Vocabulary(tuple(survey["words"]), config.model.tokens, learned)
 
 
 def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Model:
@@ -363,16 +386,9 @@ class _Loss:
 
     def __call__(self, micro: Micro) -> Iterator[Terms]:
         """Yields the squared error of the network's output."""
-        training, noise = self._config.training, self._config.noise
-        x, device = micro.pictures[:, 0] * latent_scale(self._context), str(self._context.device)
-
-        # Noise and its level.
-        normal, uniform = randomness.draw(
-            training.seed, _NOISE, micro.numbers, 1 + x[0].numel(), uniforms=1, device=device
-        )
-        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
-        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
-        y = x + column(sigma) * normal[:, 1:].view(x.shape)
+        training, device = self._config.training, str(self._context.device)
+        x = micro.pictures[:, 0] * latent_scale(self._context)
+        y, sigma = self._denoiser.noised(x, training.seed, _NOISE, micro.numbers)
 
         # Texts, some of them dropped.
         vectors, tokens = micro.vectors.get("text"), micro.tokens
@@ -383,13 +399,10 @@ class _Loss:
         tokens = without(tokens, both | (chances[:, 2] < training.drop_words))
 
         # The error of F.
-        c = self._denoiser.coefficients(sigma)
         with autocast(self._context):
             states, present = self._denoiser.states(tokens, vectors, given, self._tower)
             output = self._denoiser(y, sigma, states, present)
-        target = (x - column(c.c_skip) * y) / column(c.c_out)
-        error = (output - target).square().mean(dim=(1, 2, 3))
-        yield {"error": error.mean()}
+        yield {"error": self._denoiser.errors(output, x, y, sigma).mean()}
 
 
 def latent_scale(context: Context) -> float:
@@ -440,10 +453,50 @@ def invert(
     The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error.
     Raises UserError if the model draws latents."""
     _require_pixels(parts)
-    plain = replace(options, guidance=1.0, weak=None, base=None)
-    denoise, levels = _ode(parts, pictures.shape[1:], texts, plain, context)
+    denoise, levels = _ode(parts, pictures.shape[1:], texts, _unguided(options), context)
     ascending = levels[-2::-1]
     return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
+
+
+def walk(
+    parts: dict[str, nn.Module],
+    shape: torch.Size,
+    texts: Texts,
+    options: Options,
+    context: Context,
+    *,
+    unguided: int = 0,
+) -> OdeWalk:
+    """Returns the steps of drawing texts from noise (N, *shape).
+
+    The first `unguided` pictures are drawn without guidance."""
+    guided, levels = _ode(parts, shape, texts, options, context, unguided)
+    plain, _ = _ode(parts, shape, texts, _unguided(options), context)
+
+    def decode(y: Tensor) -> Tensor:
+        return decoded(parts, y, context)
+
+    return OdeWalk(tuple(levels), guided, plain, options.sampler == "heun", decode)
+
+
+@contextmanager
+def attention(parts: dict[str, nn.Module], control: Control) -> Iterator[None]:
+    """Lets `control` read and change the weights of the denoiser's attention inside the block.
+
+    Guided drawing predicts with the texts in the first half of a batch, and without them in the second."""
+    layers = [m for m in cast(Denoiser, parts[DENOISER]).unet.modules() if isinstance(m, Attention)]
+    for layer in layers:
+        layer.control = control
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.control = None
+
+
+def _unguided(options: Options) -> Options:
+    """Returns options without guidance."""
+    return replace(options, guidance=1.0, weak=None, base=None)
 
 
 def _require_pixels(parts: dict[str, nn.Module]) -> None:
@@ -454,12 +507,18 @@ def _require_pixels(parts: dict[str, nn.Module]) -> None:
 
 
 def _ode(
-    parts: dict[str, nn.Module], shape: torch.Size, texts: Texts, options: Options, context: Context
+    parts: dict[str, nn.Module],
+    shape: torch.Size,
+    texts: Texts,
+    options: Options,
+    context: Context,
+    unguided: int = 0,
 ) -> tuple[samplers.Denoise, list[float]]:
-    """Returns the guided denoiser of pictures of a shape, and the levels of drawing."""
+    """Returns the denoiser of pictures of a shape, guided from picture `unguided` on, and the levels of
+    drawing."""
     denoiser, tower = cast(Denoiser, parts[DENOISER]), cast(Tower | None, parts.get(TOWER))
     guide = _guide(shape, texts, options, context)
-    denoise = guided_denoiser(denoiser, texts, options, context, guide, tower)
+    denoise = guided_denoiser(denoiser, texts, options, context, guide, tower, unguided)
     return denoise, schedule(denoiser.noise, options)
 
 
@@ -481,8 +540,12 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if context.load is None or context.earlier is None:
         raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")
     if options.weak is not None:
-        earlier = context.earlier(options.weak).parts
-        return Guide(cast(Denoiser, earlier[DENOISER]), texts, cast(Tower | None, earlier.get(TOWER)))
+        earlier = context.earlier(options.weak)
+        return Guide(
+            cast(Denoiser, earlier.parts[DENOISER]),
+            _in_words_of(earlier, texts, context),
+            cast(Tower | None, earlier.parts.get(TOWER)),
+        )
     base, place = context.load(str(options.base)), f"--base is {options.base}"
     denoiser = base.parts.get(DENOISER)
     if not isinstance(denoiser, Denoiser):
@@ -496,20 +559,24 @@ def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) 
     if vectors is not None and vectors.shape[1] != sizes.text_dim:
         problem = f"{place}, which reads vectors of {sizes.text_dim} dimensions"
         raise UserError(f"{problem} instead of {vectors.shape[1]}; give a run with this run's encoder")
-    if any(base.survey.get(name) != context.survey.get(name) for name in ("words", "tower")):
-        assert texts.captions is not None
-        tokens = padded(map(tokeniser(base.config, base.survey), texts.captions))
-        texts = Texts(texts.vectors, tokens.to(texts.device), texts.captions)
-    return Guide(denoiser, texts, cast(Tower | None, base.parts.get(TOWER)))
+    return Guide(denoiser, _in_words_of(base, texts, context), cast(Tower | None, base.parts.get(TOWER)))
+
+
+def _in_words_of(guide: Loaded, texts: Texts, context: Context) -> Texts:
+    """Returns texts in the tokens of a guide, which may know other words."""
+    if all(guide.survey.get(name) == context.survey.get(name) for name in ("words", "tower", "learned")):
+        return texts
+    assert texts.captions is not None
+    tokens = padded(map(tokeniser(guide.config, guide.survey), texts.captions))
+    return Texts(texts.vectors, tokens.to(texts.device), texts.captions)
 
 
 def denoiser(
     parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
 ) -> samplers.Denoise:
     """Returns the denoiser of texts, without guidance."""
-    plain = replace(options, guidance=1.0, weak=None, base=None)
     tower = cast(Tower | None, parts.get(TOWER))
-    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, plain, context, tower=tower)
+    return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, _unguided(options), context, tower=tower)
 
 
 class _Call(nn.Module):

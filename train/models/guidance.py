@@ -96,8 +96,11 @@ def guided_denoiser(
     context: Context,
     guide: Guide | None = None,
     tower: "Tower | None" = None,
+    unguided: int = 0,
 ) -> samplers.Denoise:
-    """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts."""
+    """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts.
+
+    The first `unguided` pictures keep the prediction with the text."""
     n, device = len(texts), context.device
     with autocast(context):
         full = _states(denoiser, tower, texts, options)
@@ -123,7 +126,8 @@ def guided_denoiser(
             else:
                 pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
                 strong, worse = pair.chunk(2)
-        return samplers.guided(strong, worse, weight)
+        moved = samplers.guided(strong[unguided:], worse[unguided:], weight)
+        return torch.cat([strong[:unguided], moved]) if unguided else moved
 
     return step
 

@@ -36,26 +36,23 @@ def ddim_levels(steps: int) -> list[float]:
     return [*(table[len(table) * (step + 1) // steps - 1] for step in reversed(range(steps))), 0.0]
 
 
-def along(
-    denoiser: Denoise,
-    y: Tensor,
-    levels: Sequence[float],
-    *,
-    heun: bool,
-    each: Callable[[Tensor, float], Tensor] | None = None,
-) -> Tensor:
+def along(denoiser: Denoise, y: Tensor, levels: Sequence[float], *, heun: bool) -> Tensor:
     """Returns pictures (N, C, S, S) at the last level, from noised pictures at the first.
 
-    Levels may ascend, which inverts drawing; then the last one must not be 0. `each` changes the pictures
-    after every step, given their level."""
+    Levels may ascend, which inverts drawing; then the last one must not be 0."""
     for now, then in itertools.pairwise(levels):
-        slope = (y - denoiser(y, now)) / now
-        following = y + (then - now) * slope
-        if heun and then > 0:
-            corrected = (following - denoiser(following, then)) / then
-            following = y + (then - now) * (slope + corrected) / 2
-        y = each(following, then) if each else following
+        y = step(denoiser, y, now, then, heun=heun)
     return y
+
+
+def step(denoiser: Denoise, y: Tensor, now: float, then: float, *, heun: bool) -> Tensor:
+    """Returns noised pictures (N, C, S, S) at the level `then`, from those at the level `now`."""
+    slope = (y - denoiser(y, now)) / now
+    following = y + (then - now) * slope
+    if heun and then > 0:
+        corrected = (following - denoiser(following, then)) / then
+        following = y + (then - now) * (slope + corrected) / 2
+    return following
 
 
 def guided(strong: Tensor, weak: Tensor, weight: float) -> Tensor:

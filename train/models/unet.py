@@ -12,19 +12,17 @@ E width of the noise embedding, H heads, K width of a head.
 
 import itertools
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.model import Control
+
 _HEAD = 32  # K, channels of a head
 _LEAST_FREQUENCY, _MOST_FREQUENCY = 0.25, 16.0  # of the noise embedding, per unit of ln sigma / 4
 _FREQUENCIES = 32
 _ABSENT = -1e4  # added to the scores of absent states
-
-# Receives the weights of one attention, (N, H, P, L), and the layer. Returns weights of the same shape.
-Control = Callable[[Tensor, "Attention"], Tensor]
 
 
 def silence(layer: nn.Linear | nn.Conv2d) -> None:
@@ -40,6 +38,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, context: int | None = None) -> None:
         super().__init__()
         self.heads, self.crosses, self.place = max(1, width // _HEAD), context is not None, ""
+        self.number = 0  # among the layers of a U-Net that cross
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(context or width, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
@@ -49,7 +48,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None, present: Tensor | None = None) -> Tensor:
         """Returns x (N, P, C) mixed by attention. `present`, bool (N, L), leaves out absent states."""
         n, pixels, width = x.shape
-        states = x if context is None else context
+        states = x if context is None else self._part(context)
         query = self.query(x).view(n, pixels, self.heads, -1).transpose(1, 2)  # (N, H, P, K)
         key, value = (
             self.key_value(states).view(n, states.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -64,6 +63,11 @@ class Attention(nn.Module):
             weights = self.control(weights, self)
         mixed = weights @ value
         return self.out(mixed.transpose(1, 2).reshape(n, pixels, width))
+
+    def _part(self, context: Tensor) -> Tensor:
+        """Returns the layer's states (N, L, D) of a context, which may have those of K layers (N, L, K D)."""
+        width = self.key_value.in_features
+        return context if context.shape[2] == width else context.unflatten(2, (-1, width))[:, :, self.number]
 
 
 class FeedForward(nn.Sequential):
@@ -204,9 +208,11 @@ class UNet(nn.Module):
         self.norm, self.last = PixelNorm(channels[0]), nn.Conv2d(channels[0], planes, 3, padding=1)
         silence(self.last)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layers = 0
         for name, module in self.named_modules():
             if isinstance(module, Attention):
-                module.place = name
+                module.place, module.number = name, layers
+                layers += module.crosses
 
     def forward(self, x: Tensor, level: Tensor, context: Tensor, present: Tensor) -> Tensor:
         """Returns (N, 3, R, R) from pictures of that shape, noise levels (N,), and text states (N, L, D).

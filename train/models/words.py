@@ -6,6 +6,7 @@ becomes `prefix` states before those of the words. A word outside the vocabulary
 Axes: N samples, T tokens, V dimensions of a vector, D width of a state, L = prefix + T states.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +29,9 @@ class Vocabulary:
 
     words: tuple[str, ...]
     most: int = 64  # tokens of a text; further ones are cut off
+    # Words of textual inversion, each with its number of tokens, and of layers with vectors of their own.
+    # Their rows follow the others. Those of the first layer have the tokens of texts.
+    learned: tuple[tuple[str, int, int], ...] = ()
 
     @classmethod
     def of(cls, texts: Iterable[str], most: int = 64) -> "Vocabulary":
@@ -36,15 +40,31 @@ class Vocabulary:
         return cls(tuple(sorted(counts, key=lambda word: (-counts[word], word))), most)
 
     def __len__(self) -> int:
-        return UNKNOWN + 1 + len(self.words)
+        return UNKNOWN + 1 + len(self.words) + sum(count * layers for _, count, layers in self.learned)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: UNKNOWN + 1 + number for number, word in enumerate(self.words)}
+    def _numbers(self) -> dict[str, list[int]]:
+        numbers = {word: [UNKNOWN + 1 + number] for number, word in enumerate(self.words)}
+        first = UNKNOWN + 1 + len(self.words)
+        for word, count, layers in self.learned:
+            numbers[word] = list(range(first, first + count))
+            first += count * layers
+        return numbers
+
+    @cached_property
+    def _split(self) -> re.Pattern[str]:
+        # A learned word such as <thing> holds signs. It is one word.
+        literal = "|".join(re.escape(word) for word, *_ in self.learned if not word.isalnum())
+        return re.compile(f"{literal}|{_SPLIT.pattern}") if literal else _SPLIT
 
     def __call__(self, text: str) -> list[int]:
         """Returns the tokens of a text, BEGIN first."""
-        return [BEGIN, *(self._numbers.get(word, UNKNOWN) for word in split(text))][: self.most]
+        tokens = (self._numbers.get(word, [UNKNOWN]) for word in self.divided(text))
+        return [BEGIN, *itertools.chain.from_iterable(tokens)][: self.most]
+
+    def divided(self, text: str) -> list[str]:
+        """Returns the words of a text."""
+        return self._split.findall(text.lower())
 
 
 def split(text: str) -> list[str]:
@@ -98,6 +118,8 @@ class TextStates(_Prefixed):
         self.position = nn.Parameter(0.02 * torch.randn(most, width))
         nn.init.normal_(self.word.weight, std=0.2)
         self._add_vectors()
+        # Words with vectors for each layer of cross-attention: first token, tokens, layers.
+        self.layered: tuple[tuple[int, int, int], ...] = ()
         self.neighbours = nn.Conv1d(width, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -106,7 +128,14 @@ class TextStates(_Prefixed):
         """Returns states (N, L, D) and their presence, bool (N, L).
 
         tokens int64 (N, T) hold PAD behind a text. `given`, bool (N,), tells for which samples the vectors
-        (N, V), of unit length, count."""
+        (N, V), of unit length, count. With layered words, the states (N, L, K D) are those of K layers."""
+        if not self.layered:
+            return self._states(tokens, vectors, given)
+        count = max(layers for _, _, layers in self.layered)
+        each = [self._states(self._of_layer(tokens, k), vectors, given) for k in range(count)]
+        return torch.cat([states for states, _ in each], dim=2), each[0][1]
+
+    def _states(self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None) -> tuple[Tensor, Tensor]:
         present = tokens != PAD
         states = self.word(tokens) + self.position[: tokens.shape[1]]
         states = states + self.neighbours((states * present[:, :, None]).mT).mT
@@ -114,6 +143,13 @@ class TextStates(_Prefixed):
         for block in self.blocks:
             states = block(states, present)
         return self.norm(states), present
+
+    def _of_layer(self, tokens: Tensor, layer: int) -> Tensor:
+        """Returns tokens with those of layered words moved to the rows of a layer."""
+        for first, count, _ in self.layered:
+            moves = (tokens >= first) & (tokens < first + count)
+            tokens = torch.where(moves, tokens + layer * count, tokens)
+        return tokens
 
 
 class TowerStates(_Prefixed):

@@ -23,6 +23,7 @@ from synth.errors import UserError
 from train import checkpoint, runs
 from train.model import Context, Known, Loaded, Texts, find, require_drawing
 from train.runs import Run
+from train.sampling import learned
 from train.sampling.given import Given
 
 LAW = 1  # increased when the same model, texts and seed give other pictures
@@ -86,8 +87,7 @@ class Drawing:
 
     def _pictures(self, numbers: range) -> np.ndarray:
         """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
-        levels = ((self.images(numbers) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy())
+        return levels(self.images(numbers))
 
 
 def drawing(
@@ -106,7 +106,7 @@ def drawing(
     values = options_of(model.name, options or {})
     names = module.opens(values) if hasattr(module, "opens") else ()
     opened = tuple(checkpoint.digest(_checkpoint(name, run)) for name in names)
-    return Drawing(model, texts, seed, values, _context(model, texts.device, run), opened)
+    return Drawing(model, texts, seed, values, surroundings(model, texts.device, run), opened)
 
 
 def _checkpoint(name: int | str, run: Run | None) -> Path:
@@ -117,8 +117,10 @@ def _checkpoint(name: int | str, run: Run | None) -> Path:
     return run.checkpoint(name)
 
 
-def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
-    """Returns the surroundings of a drawing. Other models are opened once."""
+def surroundings(model: Loaded, device: torch.device, run: Run | None) -> Context:
+    """Returns the surroundings of a drawing. Other models are opened once.
+
+    `run` is the model's, for options that name an earlier checkpoint."""
 
     @cache
     def load(place: str) -> Loaded:
@@ -130,6 +132,12 @@ def _context(model: Loaded, device: torch.device, run: Run | None) -> Context:
         return run.load(_checkpoint(images_seen, run), str(device))
 
     return Context(device, torch.float32, model.survey, load=load, earlier=earlier if run else None)
+
+
+def levels(pictures: torch.Tensor) -> np.ndarray:
+    """Returns pictures (N, 3, R, R) in -1..1 as uint8 (N, R, R, 3)."""
+    rounded = ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.asarray(rounded.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def pictures(drawing: Drawing) -> np.ndarray:
@@ -148,15 +156,17 @@ def sample(
     encoder: str | None = None,
     device: str = "cpu",
     given: Given | None = None,
+    words: Sequence[str] = (),
 ) -> np.ndarray:
     """Returns n pictures of each text: uint8 (texts n, R, R, 3).
 
-    Raises UserError if the run draws none, or if its checkpoint or its encoder is missing. Raises UserError
-    if the given picture does not fit, or if the model makes no use of one."""
+    `words` are folders of learned words. Raises UserError if the run draws none, or if its checkpoint, its
+    encoder or a word is missing. Raises UserError if the given picture does not fit, or if the model makes no
+    use of one."""
     require_drawing(run.model, str(run.path))
     if given:
         _require_use(run, given)
-    model = run.load(run.checkpoint(images_seen), device)
+    model = learned.added(run.load(run.checkpoint(images_seen), device), words)
 
     def prompts(rows: Sequence[str]) -> Texts:
         # Vectors, unless the options do without.

@@ -38,7 +38,7 @@ class Given:
             levels = _pixels("--mask", self.mask)
             _require_side("--mask", self.mask, levels, resolution)
             dark = torch.from_numpy(levels.mean(axis=2) < 128)
-            return Known(_scaled(pixels, device), dark.to(device))
+            return Known(scaled(pixels, device), dark.to(device))
 
         # A smaller picture.
         height, width = pixels.shape[:2]
@@ -47,15 +47,22 @@ class Given:
             problem = f"--picture {self.picture} has {width} x {height} pixels"
             advice = f"give a square one with a side of {sides} to enlarge it, or give --mask FILE"
             raise UserError(f"{problem}; {advice}")
-        return Known(_scaled(pixels, device))
+        return Known(scaled(pixels, device))
 
     def whole(self, resolution: int, device: str) -> Tensor:
         """Returns the picture: (3, R, R) in -1..1.
 
         Raises UserError if it does not decode, or has another size."""
-        pixels = _pixels("--picture", self.picture)
-        _require_side("--picture", self.picture, pixels, resolution)
-        return _scaled(pixels, device)
+        return whole("--picture", self.picture, resolution, device)
+
+
+def whole(option: str, path: str, resolution: int, device: str) -> Tensor:
+    """Returns the picture of a file: (3, R, R) in -1..1.
+
+    Raises UserError, which names the option, if it does not decode, or has another size."""
+    pixels = _pixels(option, path)
+    _require_side(option, path, pixels, resolution)
+    return scaled(pixels, device)
 
 
 def _pixels(option: str, path: str) -> np.ndarray:
@@ -76,6 +83,6 @@ def _require_side(option: str, path: str, pixels: np.ndarray, side: int) -> None
         raise UserError(f"{problem}; give one of {side} x {side}, as the model draws")
 
 
-def _scaled(pixels: np.ndarray, device: str) -> Tensor:
+def scaled(pixels: np.ndarray, device: str) -> Tensor:
     """Returns pixels uint8 (S, S, 3) as (3, S, S) in -1..1."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(device).float() / 127.5 - 1

@@ -1,0 +1,221 @@
+"""The commands of train that read and change drawing: attention, edit, invert."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth import console, options
+from synth.errors import UserError
+from synth.options import EMPTY, Device, ImagesSeen
+
+Run = Annotated[
+    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
+]
+Seed = Annotated[int, options.integer("--seed", "Seed of the noise.")]
+
+app = console.app("Reads and changes drawing.", 'python -m train attention runs/flat "a red star on white"')
+
+_PASSED_ON: dict[str, Any] = {"ignore_unknown_options": True}  # drawing options are the model's
+
+
+@app.command(
+    context_settings=_PASSED_ON,
+    epilog=console.epilog('python -m train attention runs/flat "a red star on white" --out maps.png'),
+)
+def attention(
+    run: Run,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="The prompt.")],
+    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "maps.png",
+    seed: Seed = 0,
+    images_seen: ImagesSeen = None,
+    device: Device = "auto",
+) -> None:
+    """Draws a picture of a text, with a map of each word: the pixels that read it.
+
+    Drawing options of the run's model have the same form, such as --steps 36 for diffusion."""
+    prompts, drawing = split(texts)
+    if len(prompts) != 1:
+        raise UserError(f"{len(prompts)} texts are given; give one in quotes")
+    target = _target(out)
+
+    from caption import encoders
+    from train import runs
+    from train.sampling import sheets
+
+    row = sheets.attention(
+        target,
+        runs.find(run),
+        prompts[0],
+        seed=seed,
+        options=drawing,
+        images_seen=images_seen,
+        device=encoders.choose_device(device),
+    )
+    console.show(row)
+
+
+@app.command(
+    context_settings=_PASSED_ON,
+    epilog=console.epilog(
+        'python -m train edit runs/flat "a red star on white" "a green star on white" --out edit.png'
+    ),
+)
+def edit(
+    run: Run,
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT EDITED", help="The prompt, and the edited one.")
+    ],
+    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "edit.png",
+    cross: Annotated[
+        float, options.number("--cross", "Share of the steps with maps of words from the source.", most=1)
+    ] = 0.8,
+    itself: Annotated[
+        float, options.number("--self", "Share of the steps with maps of self-attention, likewise.", most=1)
+    ] = 0.4,
+    share: Annotated[
+        list[str], options.text("--share", "WORD=X", "Another --cross for one word; may be repeated.")
+    ] = EMPTY,
+    weight: Annotated[
+        list[str], options.text("--weight", "WORD=X", "A factor on the maps of a word; may be repeated.")
+    ] = EMPTY,
+    kind: Annotated[
+        str, options.text("--kind", "KIND", "replace, refine, or auto: by the words of the prompts.")
+    ] = "auto",
+    keep_background: Annotated[
+        bool, options.flag("--keep-background", "Keep the pixels outside of the maps of changed words.")
+    ] = False,
+    picture: Annotated[
+        str | None, options.place("--picture", "FILE", "A picture to edit, which the first prompt describes.")
+    ] = None,
+    seed: Seed = 0,
+    images_seen: ImagesSeen = None,
+    device: Device = "auto",
+) -> None:
+    """Edits a picture by its prompt, and keeps its layout (prompt-to-prompt).
+
+    The sheet has the source, the edit, their difference, and the maps of changed words. Drawing options of
+    the run's model have the same form, such as --steps 36 for diffusion."""
+    # Options.
+    prompts, drawing = split(texts)
+    if len(prompts) != 2:
+        raise UserError(f"{len(prompts)} texts are given; give two in quotes, the prompt and the edited one")
+    shares = _by_word("--share", share, least=0, most=1)
+    weights = _by_word("--weight", weight, least=-10, most=10)
+    target = _target(out)
+
+    from caption import encoders
+    from train import runs
+    from train.sampling import editing, sheets
+
+    plan = editing.Plan(cross, itself, shares, weights, kind, keep_background)
+    row = sheets.edit(
+        target,
+        runs.find(run),
+        (prompts[0], prompts[1]),
+        plan,
+        seed=seed,
+        picture=picture,
+        options=drawing,
+        images_seen=images_seen,
+        device=encoders.choose_device(device),
+    )
+    console.show(row)
+
+
+@app.command(
+    epilog=console.epilog(
+        "python -m train invert runs/flat --pictures photos --word '<thing>' --init star --out runs/thing"
+    )
+)
+def invert(
+    run: Run,
+    *,
+    pictures: Annotated[
+        str, options.place("--pictures", "DIR", "A folder of pictures of one concept, or a finished set.")
+    ],
+    word: Annotated[str, options.text("--word", "WORD", "The new word, such as '<thing>'.")],
+    init: Annotated[str, options.text("--init", "WORD", "A word of the run that the new one begins at.")],
+    out: Annotated[str, options.place("--out", "DIR", "The folder of the word to write.")],
+    n: Annotated[
+        int, options.integer("--n", "Pictures to take, the first of the folder.", least=1, most=64)
+    ] = 5,
+    text: Annotated[
+        list[str],
+        options.text("--text", "TEXT", "A text of the pictures, with {} for the word; may be repeated."),
+    ] = EMPTY,
+    settings: Annotated[
+        list[str],
+        options.place("--set", "KEY=VALUE", "tokens, per_layer, method=row|keys, steps, batch, lr or seed."),
+    ] = EMPTY,
+    images_seen: ImagesSeen = None,
+    device: Device = "auto",
+) -> None:
+    """Learns a word for the concept of a few pictures (textual inversion).
+
+    `python -m train sample RUN TEXT --word DIR` draws with it. The run itself does not change."""
+    if any("{}" not in template for template in text):
+        raise UserError("--text has no {}; write {} in the place of the word, as in 'a {} on white'")
+    from synth.settings import with_settings
+    from train.models.textual_inversion import Settings
+    from train.sampling import inverting
+
+    request = inverting.InvertRequest(
+        run=run,
+        pictures=pictures,
+        word=word,
+        init=init,
+        out=out,
+        n=n,
+        texts=tuple(text) or inverting.TEMPLATES,
+        images_seen=images_seen,
+        device=device,
+        settings=with_settings(Settings(), settings),
+    )
+    console.show(console.watched("steps", inverting.invert(request), request.settings.steps))
+
+
+def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Splits prompts from drawing options, `--name value` or `--name=value`.
+
+    Raises UserError if a value or all prompts are missing."""
+    prompts: list[str] = []
+    drawing_options: dict[str, str] = {}
+    remaining = iter(words)
+    for word in remaining:
+        if not word.startswith("--"):
+            prompts.append(word)
+            continue
+        name, equals, value = word.removeprefix("--").partition("=")
+        value = value if equals else next(remaining, "")
+        if not value:
+            raise UserError(f"--{name} has no value; write --{name} VALUE")
+        drawing_options[name.replace("-", "_")] = value
+    if not prompts:
+        raise UserError('no text is given; write one in quotes, as in "a red star"')
+    return prompts, drawing_options
+
+
+def _by_word(option: str, values: Sequence[str], *, least: float, most: float) -> dict[str, float]:
+    """Returns numbers by word. Raises UserError if a value has another form or range."""
+    numbers = {}
+    for value in values:
+        word, _, text = value.rpartition("=")
+        if not word:
+            raise UserError(f"{option} is {value!r}; give WORD=X, such as {option} red=1")
+        try:
+            numbers[word.lower()] = options.in_range(option, options.real, least, most, False, False, text)
+        except typer.BadParameter as error:
+            raise UserError(f"{option} is {value!r}: {error.message}; give WORD=X") from None
+    return numbers
+
+
+def _target(out: str) -> Path:
+    """Returns the file to write. Raises UserError if it is no PNG, or its folder cannot be written to."""
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; it must end in .png")
+    from synth.sets.storage import Folder
+
+    Folder(str(Path(out).parent)).require_writable()
+    return Path(out)

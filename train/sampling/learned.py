@@ -1,0 +1,87 @@
+"""Words of textual inversion: their folders, and models with these words.
+
+A word's folder has config.json and word.safetensors. It belongs to the weights that it was learned with.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from synth.errors import UserError
+from synth.sets.storage import reading
+from synth.settings import digest
+from train.model import Loaded
+from train.models import textual_inversion
+from train.models.diffusion import DECODER, DENOISER, Denoiser
+from train.models.words import TextStates
+
+CONFIG, TENSORS = "config.json", "word.safetensors"
+
+Json = dict[str, Any]
+
+
+def added(model: Loaded, places: Sequence[str]) -> Loaded:
+    """Returns a model with the words of these folders.
+
+    Raises UserError if a folder is none of a word, the word is taken, or it belongs to other weights."""
+    if not places:
+        return model
+    denoiser, learned, tensors = denoiser_of(model, "this run"), dict[str, tuple[int, int]](), []
+    weights = fingerprint(denoiser)
+    for place in places:
+        config = config_of(Path(place))
+        word = str(config["word"])
+        if config["weights"] != weights:
+            problem = f"{place} holds a word of {config['run']}, whose weights differ from those of this run"
+            raise UserError(f"{problem}; give the run and the checkpoint that the word was learned with")
+        if word in learned or word in model.survey["words"]:
+            raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
+        learned[word] = config["settings"]["tokens"], config["layers"]
+        with reading(str(Path(place) / TENSORS)):
+            tensors.append((load_file(Path(place) / TENSORS), learned[word]))
+    grown = textual_inversion.with_words(denoiser, tensors)
+    parts = {**model.parts, DENOISER: grown}
+    return dataclasses.replace(model, survey=with_learned(model, learned), parts=parts)
+
+
+def denoiser_of(model: Loaded, place: str) -> Denoiser:
+    """Returns a model's denoiser. Raises UserError if it cannot learn words."""
+    denoiser = model.parts.get(DENOISER)
+    if not isinstance(denoiser, Denoiser):
+        raise UserError(f"{place} is a run of {model.name}, which learns no words; give a run of diffusion")
+    if not isinstance(denoiser.text, TextStates):
+        problem = f"{place} reads a frozen text tower, which takes no new words"
+        raise UserError(f"{problem}; give a run with words of its own")
+    if DECODER in model.parts:
+        raise UserError(f"{place} draws latents, which pictures must become first; give a run on pixels")
+    return denoiser
+
+
+def fingerprint(denoiser: Denoiser) -> str:
+    """Returns the sha256 of a denoiser's weights: equal for a run and for its export."""
+    hashes = [
+        [name, hashlib.sha256(value.cpu().float().numpy().tobytes()).hexdigest()]
+        for name, value in sorted(denoiser.state_dict().items())
+    ]
+    return digest(hashes)
+
+
+def with_learned(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
+    """Returns a survey with learned words, each with its number of tokens and of layers."""
+    return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
+
+
+def config_of(place: Path) -> Json:
+    """Returns the config.json of a word's folder. Raises UserError if it is none."""
+    try:
+        config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict) or not config.keys() >= {"word", "run", "weights", "settings", "layers"}:
+        raise UserError(f"{place} holds no word; `python -m train invert` learns one")
+    return config

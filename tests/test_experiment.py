@@ -297,6 +297,8 @@ def test_a_command_of_a_stage_has_the_laws_of_this_checkout(monkeypatch: pytest.
         UserError, match="'toy render' is no command of synth, data, caption, train, evaluate"
     ):
         step("toy", "render")
+    with pytest.raises(UserError, match="evaluate table measures nothing; a step may have agreement, "):
+        step("evaluate", "table", 1)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from synth import datasets, settings
 from synth.errors import UserError
 
 # By command of evaluate: increased when the same command gives another figure.
-MEASURING = {"agreement": 1, "compare": 1, "curve": 1, "loss": 1, "metrics": 1, "obedience": 1}
+MEASURING = {"agreement": 1, "compare": 1, "curve": 1, "edits": 1, "loss": 1, "metrics": 1, "obedience": 1}
 
 Json = dict[str, Any]
 
@@ -64,6 +64,9 @@ def _train(words: Sequence[str]) -> Json:
 
 
 def _evaluate(words: Sequence[str]) -> Json:
+    if words[1] not in MEASURING:
+        known = ", ".join(MEASURING)
+        raise UserError(f"evaluate {words[1]} measures nothing; a step may have {known}")
     return {"measuring": MEASURING[words[1]], "sentences": _sentences()}
 
 

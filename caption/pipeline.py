@@ -20,7 +20,7 @@ from caption.captioners import Captioner, EndpointCaptioner
 from caption.endpoint import Endpoint
 from caption.pseudo import Xi
 from caption.sentences import attributes, names
-from caption.table import KIND, Rows, TableWriter
+from caption.table import KIND, LAW, Rows, TableWriter
 from caption.worker import CaptionJob, caption_shard, is_formula, stacked
 from synth import settings
 from synth.errors import UserError
@@ -30,8 +30,6 @@ from synth.sets.ledger import State
 from synth.sets.records import Part, Record
 from synth.sets.shards import Sample, ShardSet
 from synth.sets.storage import plain_errors
-
-LAW = 1  # increased when the same request gives other vectors
 
 _PROBED_AT_ONCE = 8
 _PROBES = 32  # most pictures of the preflight

@@ -41,6 +41,7 @@ from synth.sets.storage import Folder, Storage, open_storage, reading
 from synth.settings import canonical
 
 KIND = "captions"  # in the identity of such a set
+LAW = 1  # increased when the same request gives other vectors
 ROWS_AT_ONCE = 4096  # in a row group, at least
 VECTORS = ("image_embedding", "pseudo_caption")
 

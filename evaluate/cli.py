@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluate.experiments import command
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
@@ -66,6 +67,9 @@ prompts_app = console.app(
     "python -m evaluate prompts export --on scenes_flat --facts 3,6 --n 512 --out prompts.jsonl",
 )
 app.add_typer(prompts_app, name="prompts")
+app.command(
+    epilog=console.epilog("python -m evaluate experiment worth --out runs/worth --seeds 5 --workers 2")
+)(command.experiment)
 
 SceneSet = Annotated[str, options.text("--on", "NAME", "The data set of the prompts: scenes_flat or scenes.")]
 Facts = Annotated[str, options.text("--facts", "LIST", "Numbers of facts of the prompts, 1 to 8.")]
@@ -262,6 +266,9 @@ def loss(
     ] = "long",
     seed: Annotated[int, options.integer("--seed", "Seed of the noise.")] = 0,
     images_seen: ImagesSeen = None,
+    curve: Annotated[
+        bool, options.flag("--curve", "Measure every checkpoint, with right texts alone.")
+    ] = False,
     draw: Draw = EMPTY,
     encoder: Encoder = None,
     device: Device = "auto",
@@ -274,6 +281,8 @@ def loss(
 
     if text not in measuring.TEXTS:
         raise UserError(f"--text is {text!r}; it must be {', '.join(measuring.TEXTS)}")
+    if curve and images_seen is not None:
+        raise UserError("--curve measures every checkpoint, so --images-seen has no use; leave one out")
     request = measuring.LossRequest(
         run=run,
         references=tuple(places.held_out_set(place) for place in on),
@@ -282,6 +291,7 @@ def loss(
         text=text,
         seed=seed,
         images_seen=images_seen,
+        curve=curve,
         encoder=encoder,
         device=device,
         drawing=_drawing(draw),

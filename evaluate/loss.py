@@ -24,19 +24,22 @@ from torch import Tensor
 from caption import encoders
 from caption.sentences import attributes, names
 from evaluate import results
+from evaluate.inference import bootstrap
 from evaluate.measuring import Events
 from synth.errors import UserError
 from synth.seeds import stream
 from synth.sets.completion import Progress
 from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
-from train.runs import find
+from train.runs import Loaded, Run, find
 from train.sampling import denoise, draw
 
 LEVELS = [math.exp(-1.2 + 1.2 * NormalDist().inv_cdf((k + 0.5) / 8)) for k in range(8)]
 SIGMA_DATA = 0.5
 
 TEXTS = ("short", "long", "plain")  # the first caption, the last one, or a plain text that names every object
+
+METRIC = "held-out loss"  # in rows
 
 _AT_ONCE = 64
 
@@ -54,6 +57,7 @@ class LossRequest:
     text: str = "long"  # one of TEXTS
     seed: int = 0  # of the noise
     images_seen: int | None = None
+    curve: bool = False  # every checkpoint, with right texts alone
     encoder: str | None = None
     device: str = "auto"
     drawing: Mapping[str, str] = field(default_factory=dict)  # options, in their command-line form
@@ -68,47 +72,65 @@ class Held(NamedTuple):
 
 
 def loss(request: LossRequest) -> Events:
-    """Measures the held-out loss of a run. Appends its row to the run's figures.
+    """Measures the held-out loss of a run. Appends its rows to the run's figures.
 
-    Yields the number of processed pictures, and at the end the row. Raises UserError if the run's model does
-    not denoise."""
+    Yields the number of processed pictures, and at the end the rows: one, or with `curve` one for each
+    checkpoint. Raises UserError if the run's model does not denoise."""
     # Run and pictures.
-    device, run = encoders.choose_device(request.device), find(request.run)
+    run = find(request.run)
     denoise.require_denoising(run.model, request.run)
     results.require_place(run.path)
-    folder = run.checkpoint(request.images_seen)
-    model, reads = run.load(folder, device), draw.reads(run.model, request.drawing)
-    sets = [
-        read(place, request.skip, request.n, model.config.model.resolution, request.text)
-        for place in request.references
-    ]
+    reads = draw.reads(run.model, request.drawing)
+    folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
+    side = run.config.groups.model.resolution
+    sets = [read(place, request.skip, request.n, side, request.text) for place in request.references]
     held = in_turn(sets)
 
-    # Texts.
-    net = run.encoder(request.encoder, device) if "vectors" in reads else None
-    vectors = torch.from_numpy(net.texts([net.cut(c) for c in held.captions])) if net else None
+    # Vectors of the texts, by the run's encoder.
+    device, vectors = encoders.choose_device(request.device), None
+    if "vectors" in reads:
+        net = run.encoder(request.encoder, device)
+        vectors = torch.from_numpy(net.texts([net.cut(caption) for caption in held.captions]))
+
+    # A row for each checkpoint.
+    rows = []
+    for folder in folders:
+        row = _row(request, run, run.load(folder, device), held, vectors, device)
+        rows.append({**row, "images_seen": run.images_seen(folder)})
+        results.append(run.path, rows[-1])
+        yield Progress(len(held.captions))
+    yield rows
+
+
+def _row(
+    request: LossRequest, run: Run, model: Loaded, held: Held, vectors: Tensor | None, device: str
+) -> Json:
+    """Returns the row of a checkpoint."""
+    # Texts, right and changed round.
+    reads = draw.reads(run.model, request.drawing)
     texts = draw.texts_of(model, held.captions, vectors, device)
     rounds = {"": (), "_texts_changed_round": ("tokens", "vectors")}
     if len(reads) > 1:
         rounds |= {"_words_changed_round": ("tokens",), "_vectors_changed_round": ("vectors",)}
+    if request.curve:
+        rounds = {"": ()}
 
     # Losses.
     noise = denoise.noise(request.seed, range(len(held.captions)), held.pictures.shape[-1])
-    row: Json = {"metric": "held-out loss", "images_seen": run.images_seen(folder)}
+    row: Json = {"metric": METRIC}
     for name, forms in rounds.items():
         denoiser = denoise.denoiser(model, texts.rolled(*forms), request.drawing)
         by_picture = errors(denoiser, held.pictures, noise)
         row[f"value{name}"] = round(float(by_picture.mean()), 4)
-        row.setdefault("by_level", [round(float(by_picture[k::8].mean()), 4) for k in range(8)])
-        yield Progress(len(held.captions))
+        if not forms:
+            interval = bootstrap(by_picture, groups=np.arange(len(by_picture)) % len(LEVELS))
+            row |= {"low": round(interval.low, 4), "high": round(interval.high, 4)}
+            row["by_level"] = [round(float(by_picture[k::8].mean()), 4) for k in range(8)]
 
-    # The row.
+    # Conditions.
     row |= {"n": len(held.captions), "seed": request.seed, "sets": list(request.references)}
     row |= {"text": request.text, "pictures": held.digest}
-    if request.drawing:
-        row["drawing"] = dict(request.drawing)
-    results.append(run.path, row)
-    yield [row]
+    return {**row, "drawing": dict(request.drawing)} if request.drawing else row
 
 
 def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:

@@ -29,8 +29,15 @@ def append(run: Path, row: Json) -> None:
     """Adds a row to a run's figures by a single write.
 
     Raises UserError if the disk does not take all of it."""
+    add(run / NAME, row)
+
+
+def add(path: Path, row: Json) -> None:
+    """Adds a row to a file of JSON lines by a single write.
+
+    Raises UserError if the disk does not take all of it."""
     line = json.dumps(row).encode() + b"\n"
-    with plain_errors(str(run / NAME)), (run / NAME).open("a+b", buffering=0) as file:
+    with plain_errors(str(path)), path.open("a+b", buffering=0) as file:
         # Some file systems have no locks, and two commands on one run are rare.
         locks.lock(file.fileno(), wait=True)
 
@@ -44,7 +51,7 @@ def append(run: Path, row: Json) -> None:
 
         # The new line.
         if file.write(line) != len(line):
-            problem = f"{run / NAME} could not be written to its end"
+            problem = f"{path} could not be written to its end"
             raise UserError(f"{problem}; make room, then give the command again")
 
 
@@ -52,15 +59,18 @@ def read(run: Path) -> list[Json]:
     """Returns the rows of a run's figures, oldest first.
 
     Raises UserError if there are none, or a line is damaged."""
-    # Whole lines.
-    path = run / NAME
     try:
-        lines, _ = _split(path.read_bytes())
+        return rows_of(run / NAME)
     except (FileNotFoundError, NotADirectoryError):
         advice = f"`python -m evaluate metrics {run} --on SET` writes it"
         raise UserError(f"{run} has no {NAME}; {advice}") from None
 
-    # Their rows.
+
+def rows_of(path: Path) -> list[Json]:
+    """Returns the rows of a file of JSON lines, without a torn last one.
+
+    Raises FileNotFoundError, or UserError if a line is damaged."""
+    lines, _ = _split(path.read_bytes())
     rows = []
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():

@@ -331,6 +331,30 @@ def kill_worker(process: subprocess.Popen[str], chance: random.Random) -> bool:
     return bool(workers)
 
 
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def shown_in_browser(report: Path, scratch: Path) -> tuple[int, int]:
+    """Opens a page in a browser. Returns the number of its pictures, and of those that it shows.
+
+    Fails if the browser complains of anything."""
+    # A script that counts, in a copy of the page.
+    count = "const all = [...document.images]; "
+    count += "const shown = all.filter(i => i.naturalWidth && i.clientWidth > 20); "
+    count += "document.title = `${all.length} ${shown.length}`"
+    script = f"<script>addEventListener('load', () => {{{count}}})</script>"
+    page = scratch / "report.html"
+    page.write_text(report.read_text().replace("</body>", f"{script}</body>"))
+
+    # The title, after the script.
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command = [str(BROWSER), *options, f"--user-data-dir={scratch}/profile", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode == 0 and "CONSOLE" not in shown.stderr, shown.stderr
+    [(there, visible)] = re.findall(r"<title>(\d+) (\d+)</title>", shown.stdout)
+    return int(there), int(visible)
+
+
 def outside_make() -> dict[str, str]:
     """Returns the environment without the variables of the `make test` that this may run under."""
     return {

@@ -74,7 +74,8 @@ def reached_from(place: str) -> list[Any]:
     if package == "data" and name in PREPARE:
         return [PREPARE[name]]
     if file.is_relative_to("evaluate/experiments"):
-        return [EXPERIMENTS[file.parts[2].removesuffix(".py")]]
+        name = file.parts[2].removesuffix(".py")
+        return [EXPERIMENTS.get(name, COMMANDS["evaluate"]["experiment"])]
     module = ".".join(file.with_suffix("").parts[:2])
     right = [
         p

@@ -5,9 +5,7 @@ import os
 import re
 import resource
 import shlex
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +17,7 @@ from evaluate.experiments.demo import course, workers
 from evaluate.experiments.demo.journal import Journal
 from evaluate.experiments.demo.plan import FAMILIES, DemoStep, Plan, at_scale, steps
 from synth.errors import UserError
-from tests.kit import ROOT, children, demo_command, running, start
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.kit import BROWSER, ROOT, children, demo_command, running, shown_in_browser, start
 
 
 def finish(place: Path, *command: str) -> tuple[int, str, str]:
@@ -120,29 +116,8 @@ def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
 def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(
     demo_done: Path, tmp_path: Path
 ) -> None:
-    count = "const all = [...document.images]; "
-    count += "const shown = all.filter(i => i.naturalWidth && i.clientWidth > 20); "
-    count += "document.title = `${all.length} ${shown.length}`"
-    page = tmp_path / "report.html"
-    page.write_text(
-        (demo_done / "report.html")
-        .read_text()
-        .replace("</body>", f"<script>addEventListener('load', () => {{{count}}})</script></body>")
-    )
-    command = [
-        str(BROWSER),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}/profile",
-        "--enable-logging=stderr",
-    ]
-    shown = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert shown.returncode == 0 and "CONSOLE" not in shown.stderr, shown.stderr
-    [(there, visible)] = re.findall(r"<title>(\d+) (\d+)</title>", shown.stdout)
-    assert there == visible and int(visible) > 40
+    there, visible = shown_in_browser(demo_done / "report.html", tmp_path)
+    assert there == visible and visible > 40
 
 
 def parent(pid: int) -> int:
@@ -161,8 +136,7 @@ def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo
     wait(lambda: done(out, "captions emoji-train"))
     family = children(process.pid)
     assert (
-        sum("evaluate.experiments.demo.worker" in line and parent(pid) == process.pid for pid, line in family)
-        == 2
+        sum("evaluate.experiments.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
     )
     process.kill()
     process.communicate()
@@ -273,7 +247,7 @@ def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         events = workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())
         assert next(event for event in events if isinstance(event, workers.StepEnded)).step.name == "short"
-        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.demo.worker" in line]
+        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.worker" in line]
         assert len(family) == 2
         events.close()
     assert not any(running(pid) for pid in family)

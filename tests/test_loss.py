@@ -1,6 +1,5 @@
 """The held-out loss of a denoiser, on closed forms and on a run."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,15 @@ def test_the_row_of_a_run_has_every_form_changed_round(run: Path, undisturbed: P
     [both] = json_lines(invoke(app, "loss", run, *options, "--draw", "text=both"))
     assert again == row and both["drawing"] == {"text": "both"}
     assert {"value_words_changed_round", "value_vectors_changed_round"} <= set(both)
-    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [row, row, both]
+    assert json_lines(run / "metrics.jsonl") == [row, row, both]
+    assert row["low"] < row["value"] < row["high"]
+
+    # Every checkpoint: the newest has the same loss.
+    curve = json_lines(invoke(app, "loss", run, *options, "--curve"))
+    assert {key: row[key] for key in curve[-1]} == curve[-1]
+    assert [each["images_seen"] for each in curve] == sorted({each["images_seen"] for each in curve})
+    ended = invoke(app, "loss", run, *options, "--curve", "--images-seen", 16)
+    assert "--curve measures every checkpoint" in str(ended.exception)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import json
 import math
 import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from synth.checkout import ROOT
+from synth import checkout
 from synth.errors import UserError
 from synth.sets import locks
 from synth.sets.storage import Folder, plain_errors
@@ -197,14 +196,4 @@ def _memory(device: str) -> int:
 def _made_by() -> Json:
     """Returns the command, commit and versions at the first start of a run."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
-    return {"argv": sys.argv[1:], "commit": _commit(), "versions": versions}
-
-
-def _commit() -> str | None:
-    """Returns the commit of this checkout, or None if it has none or git is missing."""
-    try:
-        command = ["git", "rev-parse", "HEAD"]
-        git = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    except FileNotFoundError:
-        return None
-    return git.stdout.strip() or None
+    return {"argv": sys.argv[1:], "commit": checkout.commit(), "versions": versions}

@@ -9,6 +9,7 @@ A RUN is one of
 
 import copy
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,25 @@ from caption import encoders
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets.storage import reading
-from train import checkpoint, config, model
+from train import checkpoint, config, model, presets
 from train.checkpoint import COMMITTED
 from train.config import RunConfig
 from train.model import Context, Loaded
 
 CONFIG = "config.json"
+LAW = 1  # increased when the same command gives other weights
 
 _NEEDED = {"config", "shards", "captions", "encoder"}  # in config.json
 
 Json = dict[str, Any]
+
+
+def law(preset: str, changes: Iterable[str]) -> Json:
+    """Returns what decides a run's weights besides its data and options: the law, and the resolved config.
+
+    `changes` are settings GROUP.KEY=VALUE. Settings of `run` are left out, as they change no number."""
+    resolved = config.to_json(config.with_settings(presets.get(preset).make(), changes))
+    return {"law": LAW, "config": {group: values for group, values in resolved.items() if group != "run"}}
 
 
 @dataclass(frozen=True)

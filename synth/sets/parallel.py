@@ -59,12 +59,12 @@ class _Running(NamedTuple):
 
 def run(
     task: Task[Job],
-    jobs: Iterable[Job],
+    jobs: Iterable[Job | None],
     *,
     workers: int | None,
     ray_address: str | None = None,
     packages: Iterable[str] = ("synth",),
-    gpus: float = 0,
+    gpus: float | Callable[[Job], float] = 0,
 ) -> Generator[tuple[Job, Any], None, None]:
     """Runs the task on every job. Yields (job, integer), (job, Retry) and finally (job, result) for each.
 
@@ -72,15 +72,27 @@ def run(
     `ray_address` the workers are that cluster's, and its nodes get the named packages. A worker lives on from
     task to task. So the state that a task keeps in its modules (a loaded model) serves the next one.
 
+    A job of None means that no job is ready yet: the next one is taken after the next result. If `gpus` is a
+    function of the job, None is one worker a core, and a cluster without GPUs runs every job on a core.
+
     After the first failure no job is started. Running jobs finish and are yielded, then the failure is
     raised."""
     if workers == 0:
-        for job in jobs:
+        for job in filter(None, jobs):
             for value in task(job):
                 yield job, value
         return
     with ray_session(workers, ray_address, packages) as ray:
-        yield from _run_on_ray(ray, task, iter(jobs), workers or _places(ray.cluster_resources(), gpus), gpus)
+        resources = ray.cluster_resources()
+        if callable(gpus):
+            places, share = workers or _places(resources, 0), gpus if resources.get("GPU") else _no_gpu
+        else:
+            places, share = workers or _places(resources, gpus), lambda job: gpus
+        yield from _run_on_ray(ray, task, iter(jobs), places, share)
+
+
+def _no_gpu(job: Any) -> float:
+    return 0.0
 
 
 def _places(resources: dict[str, float], gpus: float) -> int:
@@ -122,7 +134,7 @@ def signals_noted() -> Iterator[Callable[[], None]]:
 
 
 def _run_on_ray(
-    ray: Any, task: Task[Job], jobs: Iterator[Job], workers: int, gpus: float
+    ray: Any, task: Task[Job], jobs: Iterator[Job | None], workers: int, gpus: Callable[[Job], float]
 ) -> Iterator[tuple[Job, Any]]:
     """Runs the task on a cluster, with at most `workers` jobs at once. Yields and raises as `run` does."""
     with signals_noted() as end_again:
@@ -132,14 +144,18 @@ def _run_on_ray(
 def _results(
     ray: Any,
     task: Task[Job],
-    jobs: Iterator[Job],
+    jobs: Iterator[Job | None],
     workers: int,
-    gpus: float,
+    gpus: Callable[[Job], float],
     end_again: Callable[[], None],
 ) -> Iterator[tuple[Job, Any]]:
     """Yields the results of the jobs on a cluster."""
     # max_calls=0 keeps a worker alive. Otherwise Ray ends it after each task that had a GPU.
-    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=0, max_retries=0, num_returns="streaming")(task)
+    remote = ray.remote(num_cpus=1, max_calls=0, max_retries=0, num_returns="streaming")(task)
+
+    def start(job: Job) -> Any:
+        return remote.options(num_gpus=gpus(job)).remote(job)
+
     running: dict[Any, _Running] = {}
     failure: BaseException | None = None
     try:
@@ -148,7 +164,7 @@ def _results(
 
             # New jobs, until each worker has one or a job has failed.
             while failure is None and len(running) < workers and (job := next(jobs, None)) is not None:
-                running[remote.remote(job)] = _Running(job, 0, [])
+                running[start(job)] = _Running(job, 0, [])
             if not running:
                 break
 
@@ -165,7 +181,7 @@ def _results(
             except ray.exceptions.RayError as error:
                 del running[stream]
                 if failure is None and current.retries < RETRIES:
-                    running[remote.remote(current.job)] = _Running(current.job, current.retries + 1, [])
+                    running[start(current.job)] = _Running(current.job, current.retries + 1, [])
                     yield current.job, Retry(sum(current.advance), type(error).__name__)
                 else:
                     failure = failure or UserError(_LOST.format(RETRIES + 1, type(error).__name__))

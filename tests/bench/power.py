@@ -4,9 +4,10 @@
 """
 
 import math
-from itertools import product
 
 import numpy as np
+
+from evaluate.inference import sign_flips
 
 LEVEL = 0.05
 RATIOS = {
@@ -23,12 +24,8 @@ _AT_ONCE = 100  # experiments
 
 def p_values(differences: np.ndarray) -> np.ndarray:
     """The exact one-sided p-values of experiments (T, N): shares of sign flips at or above the sum."""
-    signs = np.array(list(product((1.0, -1.0), repeat=differences.shape[1])))  # the first is the observed one
-    shares = []
-    for start in range(0, len(differences), _AT_ONCE):
-        sums = signs @ differences[start : start + _AT_ONCE].T
-        shares.append((sums >= sums[0] - 1e-12).mean(axis=0))
-    return np.concatenate(shares)
+    starts = range(0, len(differences), _AT_ONCE)
+    return np.concatenate([sign_flips(-differences[start : start + _AT_ONCE]) for start in starts])
 
 
 def power(ratio: float, deviation: float, pairs: int) -> float:

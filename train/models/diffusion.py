@@ -269,18 +269,6 @@ class Denoiser(nn.Module):
         """Returns the coefficients of noise levels (N,)."""
         return coefficients(self.noise.formulation, sigma, self.sigma_data)
 
-    def noised(self, x: Tensor, seed: int, use: int, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Returns noised pictures (N, K, S, S) and their levels sigma (N,), by the law of training.
-
-        Random numbers are those of (seed, use, number)."""
-        noise = self.noise
-        normal, uniform = randomness.draw(
-            seed, use, numbers, 1 + x[0].numel(), uniforms=1, device=str(x.device)
-        )
-        normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
-        sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
-        return x + column(sigma) * normal[:, 1:].view(x.shape), sigma
-
     def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
         """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
         c = self.coefficients(sigma)
@@ -388,7 +376,7 @@ class _Loss:
         """Yields the squared error of the network's output."""
         training, device = self._config.training, str(self._context.device)
         x = micro.pictures[:, 0] * latent_scale(self._context)
-        y, sigma = self._denoiser.noised(x, training.seed, _NOISE, micro.numbers)
+        y, sigma = noised(self._denoiser, x, training.seed, _NOISE, micro.numbers)
 
         # Texts, some of them dropped.
         vectors, tokens = micro.vectors.get("text"), micro.tokens
@@ -403,6 +391,19 @@ class _Loss:
             states, present = self._denoiser.states(tokens, vectors, given, self._tower)
             output = self._denoiser(y, sigma, states, present)
         yield {"error": self._denoiser.errors(output, x, y, sigma).mean()}
+
+
+def noised(
+    denoiser: Denoiser, x: Tensor, seed: int, use: int, numbers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Returns noised pictures (N, K, S, S) of x and their levels sigma (N,), by the law of training.
+
+    Random numbers are those of (seed, use, number)."""
+    noise = denoiser.noise
+    normal, uniform = randomness.draw(seed, use, numbers, 1 + x[0].numel(), uniforms=1, device=str(x.device))
+    normal, uniform = normal.to(x.dtype), uniform.to(x.dtype)
+    sigma = levels(noise.formulation, normal[:, 0], uniform[:, 0], noise.mean, noise.deviation)
+    return x + column(sigma) * normal[:, 1:].view(x.shape), sigma
 
 
 def latent_scale(context: Context) -> float:

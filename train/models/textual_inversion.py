@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from train.models import randomness
-from train.models.diffusion import Denoiser
+from train.models.diffusion import Denoiser, noised
 from train.models.unet import Attention
 from train.models.words import TextStates
 
@@ -90,7 +90,7 @@ class Inversion(nn.Module):
         table = cast(TextStates, denoiser.text).word.weight
         weights = {"word.weight": torch.cat([table, self.rows])}
         states, present = functional_call(denoiser.text, weights, (tokens, None, None))
-        y, sigma = denoiser.noised(x, self._settings.seed, use, numbers)
+        y, sigma = noised(denoiser, x, self._settings.seed, use, numbers)
         tuned = dict(zip(self._names, self.tuned, strict=True))
         output = functional_call(denoiser, tuned, (y, sigma, states, present))
         return denoiser.errors(output, x, y, sigma)

@@ -104,7 +104,7 @@ class Worker:
 
     def __init__(self, events: "queue.Queue[tuple[Worker, Json]]", lock: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "evaluate.experiments.demo.worker"],
+            [sys.executable, "-m", "evaluate.experiments.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

@@ -1,10 +1,12 @@
 """A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
-It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. It writes {"code",
-"cpu_seconds"} to stdout at the end of the step. If stdin ends, the driver has ended, and the process sends
-itself SIGTERM.
+It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. With "output": FILE, the rows
+that the command prints go there instead of the log. With "lock": FILE, the step waits for another process
+that has locked it. It writes {"code", "cpu_seconds"} to stdout at the end of the step. If stdin ends, the
+driver has ended, and the process sends itself SIGTERM.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -17,12 +19,13 @@ import time
 import traceback
 
 from synth import console
+from synth.sets import locks
 
 _PATIENCE = 30  # seconds for a step to stop
 
 
 def main() -> None:
-    """Runs `python -m evaluate.experiments.demo.worker`."""
+    """Runs `python -m evaluate.experiments.worker`."""
     # Steps redirect stdout to their logs, so answers need a copy of it.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     waiting: queue.Queue[str] = queue.Queue()
@@ -31,28 +34,36 @@ def main() -> None:
     # Steps, until stdin ends or a signal ended one.
     while line := waiting.get():
         step, before = json.loads(line), _cpu_seconds()
-        code = _run(step["command"], step["log"])
+        with contextlib.ExitStack() as held:
+            if "lock" in step:
+                locks.lock(held.enter_context(open(step["lock"], "wb")).fileno(), wait=True)
+            code = _run(step["command"], step["log"], step.get("output"))
         answers.write(json.dumps({"code": code, "cpu_seconds": round(_cpu_seconds() - before, 2)}) + "\n")
         answers.flush()
         if code >= 128:
             sys.exit(code)
 
 
-def _run(command: list[str], log: str) -> int:
-    """Runs a command with its output in the log. Returns its exit status."""
+def _run(command: list[str], log: str, output: str | None) -> int:
+    """Runs a command with its printed rows in `output`, and everything else in the log.
+
+    Returns its exit status."""
     # Output.
-    with open(log, "a", encoding="utf-8") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    with open(log, "a", encoding="utf-8") as file, open(output or os.devnull, "w", encoding="utf-8") as rows:
+        os.dup2(rows.fileno() if output else file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     console.escape_unencodable()
-    print(f"$ python -m {' '.join(command)}", flush=True)
+    print(f"$ python -m {' '.join(command)}", file=sys.stderr, flush=True)
 
     # Command.
     sys.argv = list(command)
     try:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BaseException:

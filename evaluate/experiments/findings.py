@@ -1,0 +1,151 @@
+"""Findings: the comparisons of an experiment, and the sentence that follows from them.
+
+Arms are compared seed by seed. A ratio is compared on logarithms.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluate import inference
+from evaluate.experiments import exchange
+from evaluate.experiments.exchange import ExchangeRate
+from evaluate.experiments.rows import Results
+from evaluate.experiments.table import Exchange, Experiment, Hypothesis
+from evaluate.inference import Interval
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A hypothesis with its figures."""
+
+    hypothesis: Hypothesis
+    by_seed: Sequence[float]  # ratios, or differences
+    interval: Interval | None  # None: fewer than two pairs
+    p: float | None  # of the sign-flip test
+    adjusted: float | None  # by Holm, over the registered hypotheses
+
+    @property
+    def confirmed(self) -> bool:
+        """True if the claim holds at 5 % after Holm."""
+        return self.adjusted is not None and self.adjusted <= SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The comparisons and exchange rates of an experiment, over the rows that exist."""
+
+    experiment: Experiment
+    seeds: int  # of the smallest compared arm
+    comparisons: Sequence[Comparison]
+    rates: Sequence[tuple[Exchange, ExchangeRate | str]]  # or the reason why there is none
+
+    @property
+    def sentence(self) -> str:
+        """The findings in plain sentences, computed from the figures."""
+        parts = [*map(self._comparison, self.comparisons), *(self._rate(*each) for each in self.rates)]
+        if not parts:
+            return "This experiment compares nothing. Its figures are below."
+        registered = self.experiment.seeds
+        if self.seeds < registered:
+            size = f"{self.seeds} of the {registered} registered seeds"
+            parts.insert(0, f"This run is smaller than the registered one: {size}.")
+        reachable = inference.least_p(registered) * len(self.comparisons)
+        if self.comparisons and reachable > SIGNIFICANT:
+            least = f"p = {reachable:.3f} after Holm is the least that {registered} pairs can reach"
+            parts.append(f"The exact test cannot confirm anything here: {least}.")
+        return " ".join(parts)
+
+    def _comparison(self, comparison: Comparison) -> str:
+        """Returns one comparison as a sentence."""
+        claim, figure = comparison.hypothesis, self.experiment.endpoint
+        head, interval = f"{claim.name} ({claim.arm} {claim.claim} than {claim.other})", comparison.interval
+        if interval is None:
+            return f"{head} was not tested: it has fewer than two pairs."
+        what = f"{figure.name} of {claim.arm} is"
+        value = f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+        size = f"{value} of that of {claim.other}" if figure.ratio else f"{value} above that of {claim.other}"
+        pairs = (
+            f"{len(comparison.by_seed)} pairs, p = {comparison.p:.3f}, {comparison.adjusted:.3f} after Holm"
+        )
+        null = 1.0 if figure.ratio else 0.0
+        against = interval.low > null if claim.claim == "lower" else interval.high < null
+        verdict = "confirmed" if comparison.confirmed else "not confirmed"
+        if against:
+            verdict = "refuted: the figures show the opposite"
+        return f"{head}: the {what} {size} ({pairs}). {verdict.capitalize()}."
+
+    def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:
+        """Returns one exchange rate as a sentence."""
+        if isinstance(rate, str):
+            return f"The exchange rate of {question} is not known: {rate}."
+        value, low, high = rate.pictures
+        pictures = f"{question.m} pictures of {question.series} are worth"
+        if rate.beyond:
+            side = f"more than {rate.most}" if value > rate.most else f"fewer than {rate.least}"
+            return f"{pictures} {side} of {question.other}, beyond the sizes that were measured."
+        return f"{pictures} {value:.0f} [{low:.0f}, {high:.0f}] of {question.other}."
+
+
+def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
+    """Returns the findings of the rows of the first seeds."""
+    pairs = [_pairs(experiment, results, seeds, hypothesis) for hypothesis in experiment.hypotheses]
+    tested = [i for i, values in enumerate(pairs) if len(values) > 1]
+    p_values = {i: inference.sign_flip(_signed(experiment.hypotheses[i], pairs[i])) for i in tested}
+    # An untested hypothesis counts among the registered ones, with p = 1.
+    adjusted = inference.holm([p_values.get(i, 1.0) for i in range(len(pairs))])
+    comparisons = [
+        _comparison(experiment, hypothesis, values, p_values.get(i), adjusted[i] if i in p_values else None)
+        for i, (hypothesis, values) in enumerate(zip(experiment.hypotheses, pairs, strict=True))
+    ]
+    rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
+    fewest = min([len(values) for values in pairs], default=seeds)
+    return Findings(experiment, fewest, comparisons, rates)
+
+
+def _pairs(experiment: Experiment, results: Results, seeds: int, claim: Hypothesis) -> np.ndarray:
+    """Returns the paired differences of a hypothesis by seed (S,), on logarithms if it is a ratio."""
+    name = experiment.endpoint.name
+    both = [results.values(arm, range(seeds), name) for arm in (claim.arm, claim.other)]
+    values = [(a, b) for a, b in zip(*both, strict=True) if a is not None and b is not None]
+    a, b = np.array(values, np.float64).reshape(-1, 2).T
+    return np.log(a) - np.log(b) if experiment.endpoint.ratio else a - b
+
+
+def _signed(claim: Hypothesis, differences: np.ndarray) -> np.ndarray:
+    """Returns differences that are negative if the claim is true."""
+    return differences if claim.claim == "lower" else -differences
+
+
+def _comparison(
+    experiment: Experiment, claim: Hypothesis, values: np.ndarray, p: float | None, adjusted: float | None
+) -> Comparison:
+    plain = np.exp if experiment.endpoint.ratio else np.asarray
+    interval = inference.t_interval(values) if len(values) > 1 else None
+    shown = Interval(*(float(plain(each)) for each in interval)) if interval else None
+    return Comparison(claim, [float(plain(value)) for value in values], shown, p, adjusted)
+
+
+def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchange) -> ExchangeRate | str:
+    """Returns an exchange rate, or the reason why there is none."""
+    name = experiment.endpoint.name
+    curve = [arm for arm in experiment.arms if arm.series == question.other and arm.n]
+    at = [arm for arm in experiment.arms if arm.series == question.series and arm.n == question.m]
+    rows = [results.values(arm.name, range(seeds), name) for arm in (*curve, *at)]
+    whole = [column for column in zip(*rows, strict=True) if None not in column]
+    if len(whole) < 3:
+        return f"{len(whole)} seeds have all its arms, and three are needed"
+    values = np.array(whole, np.float64)
+    try:
+        return exchange.rate([arm.n or 0 for arm in curve], values[:, :-1], question.m, values[:, -1])
+    except ValueError as error:
+        return str(error)
+
+
+def geometric(values: Sequence[float]) -> float:
+    """Returns the geometric mean."""
+    return math.exp(sum(map(math.log, values)) / len(values))

@@ -1,0 +1,266 @@
+"""Tables of experiments: steps, arms, figures and hypotheses.
+
+A step is an ordinary command of a stage. Words of its command may be outputs of other steps, so an arm is
+given by its last steps. A step's address is the digest of its words, its law and the addresses of the steps
+before it. Steps of one address are one step, whatever arms, seeds or experiments they belong to.
+"""
+
+import functools
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluate.experiments import laws
+from synth.errors import UserError
+from synth.settings import digest
+
+FOLDER = "steps"  # of the outputs, in the folder of an experiment
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Own:
+    """The output of the step itself, as a word of its command."""
+
+    suffix: str = ""  # of a file; empty: a folder
+
+
+OUT, PICTURE = Own(), Own(".png")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A folder within the output of a step, such as a split of a real set."""
+
+    step: "Step"
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and its output. `step` makes one."""
+
+    words: tuple["str | Own | Inside | Step", ...]  # after `python -m`
+    law: Json  # of the command
+    seconds: float = 0.0  # of one core, foreseen
+    megabytes: float = 0.0  # of the output, foreseen
+    gpu: bool = False  # True if the command can use one
+    label: str = ""  # the entry `step` of the rows that it prints
+    lasts: bool = True  # False: the output is removed when no unfinished arm reads it
+
+    def __truediv__(self, name: str) -> Inside:
+        return Inside(self, name)
+
+    @functools.cached_property
+    def address(self) -> str:
+        """The sha256 of the step's content."""
+        return digest({"words": [_content(word) for word in self.words], "law": self.law})
+
+    @property
+    def name(self) -> str:
+        """The name of the step's files: its command, and the beginning of its address."""
+        return "-".join([*(str(word) for word in self.words[:2]), self.address[:12]])
+
+    @property
+    def makes(self) -> str:
+        """The output, relative to the experiment's folder. Empty if the step only prints figures."""
+        outputs = [word for word in self.words if isinstance(word, Own)]
+        return f"{FOLDER}/{self.name}{outputs[0].suffix}" if outputs else ""
+
+    @property
+    def before(self) -> list["Step"]:
+        """The steps with the outputs that this one reads."""
+        return [w.step if isinstance(w, Inside) else w for w in self.words if isinstance(w, Step | Inside)]
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words of the command, with places relative to the experiment's folder."""
+        return tuple(self._word(word) for word in self.words)
+
+    @property
+    def line(self) -> str:
+        """The command as a user types it in the experiment's folder."""
+        return f"python -m {shlex.join(self.command)}"
+
+    def _word(self, word: "str | Own | Inside | Step") -> str:
+        match word:
+            case Own():
+                return self.makes
+            case Step():
+                return word.makes
+            case Inside(step, name):
+                return f"{step.makes}/{name}"
+        return word
+
+
+def step(
+    *words: "str | float | Own | Inside | Step",
+    seconds: float = 0.0,
+    megabytes: float = 0.0,
+    label: str = "",
+    law: int | None = None,
+    lasts: bool | None = None,
+) -> Step:
+    """Returns a step. Its words are those of a command after `python -m`, with OUT for its own output.
+
+    A command of a stage has the law of this checkout. Any other command needs a `law`, a number that is
+    raised when it gives another result. Raises UserError for one without. By default, runs do not last.
+    The rows that steps print get the entry `step`, their label."""
+    kept = tuple(word if isinstance(word, Own | Inside | Step) else str(word) for word in words)
+    texts = [word if isinstance(word, str) else "" for word in kept]
+    stated = laws.of(texts) if law is None else {"law": law}
+    gpu = texts[0] in ("caption", "train", "evaluate") and law is None
+    run = texts[0] == "train" and OUT in kept
+    return Step(kept, stated, seconds, megabytes, gpu, label, not run if lasts is None else lasts)
+
+
+def settings(*changes: str) -> tuple[str, ...]:
+    """Returns the words that change settings: --set GROUP.KEY=VALUE for each."""
+    return tuple(word for change in changes for word in ("--set", change))
+
+
+def chain(last: Sequence[Step]) -> list[Step]:
+    """Returns the steps that lead to the last ones, these included, each once and after those it reads."""
+    steps: dict[str, Step] = {}
+
+    def add(each: Step) -> None:
+        if each.address not in steps:
+            for earlier in each.before:
+                add(earlier)
+            steps[each.address] = each
+
+    for each in last:
+        add(each)
+    return list(steps.values())
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A chain of commands. Its last steps print its figures and draw its pictures."""
+
+    name: str
+    steps: Callable[[int], Sequence[Step]]  # seed -> last steps
+    n: int | None = None  # real pictures
+    series: str = ""  # name of the arms that differ in n alone
+    seeds: int | None = None  # at most; None: those of the experiment
+
+    def last(self, seed: int) -> Sequence[Step]:
+        """Returns the last steps of a seed."""
+        return _last(self, seed)
+
+    def chain(self, seed: int) -> Sequence[Step]:
+        """Returns all steps of a seed, in order."""
+        return _chain(self, seed)
+
+    def address(self, seed: int) -> str:
+        """Returns the address of the arm's last steps."""
+        return digest([each.address for each in self.last(seed)])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A figure of an arm: the rows of one metric that its steps print, and the way to one number."""
+
+    name: str
+    metric: str
+    best: str = "lowest"  # lowest, highest or last along the checkpoints
+    where: Mapping[str, Any] = field(default_factory=dict)  # further entries of the rows
+    key: str = "value"  # the entry of a row with the number
+    ratio: bool = True  # arms are compared by the ratio of their figures, else by the difference
+
+    @property
+    def stated(self) -> Json:
+        """The figure as plain JSON."""
+        return {**vars(self), "where": dict(self.where)}
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The claim that an arm's endpoint is better than another's, for every seed the same one or not."""
+
+    name: str
+    arm: str
+    other: str
+    claim: str = "lower"  # or higher
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The question how many pictures of a series m pictures of another are worth."""
+
+    series: str
+    m: int
+    other: str  # a series
+
+    def __str__(self) -> str:
+        return f"{self.m} pictures of {self.series} in pictures of {self.other}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table of arms. Raises UserError for hypotheses over unknown arms."""
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    endpoint: Reading
+    others: tuple[Reading, ...] = ()
+    hypotheses: tuple[Hypothesis, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    seeds: int = 5  # registered
+    keep: bool = False  # the runs of finished arms; else they are removed
+    gpus: float = 1.0  # of a step that can use one, if there are any
+    limits: str = ""  # sentences for the report
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise UserError(f"two arms of {self.name} have one name; give each a name of its own")
+        for name in (name for each in self.hypotheses for name in (each.arm, each.other)):
+            self.arm(name)
+        series = {arm.series for arm in self.arms}
+        for name in (name for each in self.exchanges for name in (each.series, each.other)):
+            if name not in series:
+                known = ", ".join(sorted(series - {""}))
+                raise UserError(f"{self.name} has no series {name!r}; known are {known or 'none'}")
+
+    @property
+    def figures(self) -> tuple[Reading, ...]:
+        """All figures, the endpoint first."""
+        return (self.endpoint, *self.others)
+
+    def arm(self, name: str) -> Arm:
+        """Returns the arm of a name. Raises UserError if it is unknown, and lists all arms."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise UserError(f"{self.name} has no arm {name!r}; known are {', '.join(a.name for a in self.arms)}")
+
+    def pairs(self, seeds: int) -> Iterator[tuple[Arm, int]]:
+        """Yields every arm of the first seeds, seed by seed, so that whole pairs are done first."""
+        for seed in range(seeds):
+            yield from ((arm, seed) for arm in self.arms if seed < (arm.seeds or seeds))
+
+
+@functools.cache
+def _last(arm: Arm, seed: int) -> tuple[Step, ...]:
+    # Laws take a while, and every decision of the course asks for the same steps.
+    return tuple(arm.steps(seed))
+
+
+@functools.cache
+def _chain(arm: Arm, seed: int) -> tuple[Step, ...]:
+    return tuple(chain(_last(arm, seed)))
+
+
+def _content(word: str | Own | Inside | Step) -> Any:
+    match word:
+        case Own(suffix):
+            return {"own": suffix}
+        case Step():
+            return {"step": word.address}
+        case Inside(inner, name):
+            return {"step": inner.address, "inside": name}
+    return word

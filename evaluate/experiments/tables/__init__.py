@@ -1,0 +1,1 @@
+"""The shipped experiments, one module each: `EXPERIMENT` is the table."""

@@ -1,0 +1,53 @@
+"""`worth`: at which number of real pictures does a model from scratch reach what a pre-trained one does?"""
+
+from collections.abc import Callable, Sequence
+
+from evaluate.experiments.parts import VECTOR, formulas, grid, loss, pretrained, tuned
+from evaluate.experiments.table import Arm, Exchange, Experiment, Hypothesis, Reading, Step
+
+LOOKS = 24
+SHORT, LONG = 9_600, 96_000  # pictures seen in pre-training: 600 and 6,000 steps
+# The rates are those of the best arm of worth-rates, to be set before the first row.
+AUGMENTED = ("data.mirror=true", "training.lr=0.002", "training.muon_lr=0.004")
+
+
+def arm(series: str, n: int, source: Callable[[int], Step | None], *changes: str) -> Arm:
+    """Returns an arm at n real pictures. Its run is half as long again as its minimum, near 12 n steps."""
+    every = 12 * n
+
+    def steps(seed: int) -> Sequence[Step]:
+        run = tuned(VECTOR, source(seed), n, LOOKS * every, every, seed, *changes)
+        shown = [grid(run, "vector")] if n == 64 else []
+        return [loss(run, "vector", LOOKS), *shown]
+
+    return Arm(f"{series}-{n}", steps, n, series)
+
+
+def scratch(seed: int) -> None:
+    """Returns no run to start from."""
+
+
+def after(dataset: str, images: int) -> Callable[[int], Step]:
+    """Returns the pre-training of each seed."""
+    return lambda seed: pretrained(VECTOR, formulas(dataset), images, seed)
+
+
+EXPERIMENT = Experiment(
+    "worth",
+    "How many real pictures is pre-training on formulas worth?",
+    (
+        *(arm("scratch", n, scratch) for n in (32, 64, 128, 256)),
+        *(arm("augmented", n, scratch, *AUGMENTED) for n in (32, 64, 128, 256)),
+        *(arm("fractals", n, after("fractals", SHORT)) for n in (32, 64, 128)),
+        *(arm("noise", n, after("noise", SHORT)) for n in (32, 64, 128)),
+        *(arm("fractals-long", n, after("fractals", LONG)) for n in (32, 64, 128)),
+    ),
+    Reading("best held-out loss", "held-out loss"),
+    hypotheses=(Hypothesis("H1", "fractals-64", "augmented-64"),),
+    exchanges=tuple(
+        Exchange(series, n, "augmented")
+        for series in ("fractals", "noise", "fractals-long")
+        for n in (32, 64, 128)
+    ),
+    limits="The best point of a run is found on the same held-out emoji as its loss, for all arms alike.",
+)

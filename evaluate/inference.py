@@ -1,0 +1,108 @@
+"""Statistics of paired arms: intervals, exact tests, and corrections for several hypotheses.
+
+Axes: S seeds, N pictures, B resamples.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.95  # of every interval
+MOST_PAIRS = 24  # of an exact test: 2^24 sums
+
+_RESAMPLES = 2_000
+_ROUNDING = 1e-12  # below which two sums are equal
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Returns the mean of values (S,) with Student's interval. Raises ValueError for fewer than two."""
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        raise ValueError("an interval needs at least two values")
+    half = _quantile(len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
+    return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half))
+
+
+def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
+    """Returns the exact one-sided p-value of differences (S,) against a mean of at least 0.
+
+    Raises ValueError for more than MOST_PAIRS."""
+    return float(sign_flips(np.asarray(differences, np.float64)[None])[0])
+
+
+def sign_flips(differences: np.ndarray) -> np.ndarray:
+    """Returns the p-values of T experiments with differences (T, S): float64 (T,).
+
+    A p-value is the share of all 2^S sign patterns with a sum at or below the observed one (Fisher, The
+    Design of Experiments, 1935). Raises ValueError for more than MOST_PAIRS."""
+    if differences.shape[1] > MOST_PAIRS:
+        raise ValueError(f"an exact test takes at most {MOST_PAIRS} pairs")
+    sums = np.zeros((len(differences), 1))
+    for value in differences.T[:, :, None]:
+        sums = np.concatenate([sums + value, sums - value], axis=1)
+    observed = differences.sum(axis=1, keepdims=True)
+    scale = np.maximum(np.abs(differences).sum(axis=1, keepdims=True), 1.0)
+    return (sums <= observed + _ROUNDING * scale).mean(axis=1)
+
+
+def least_p(pairs: int) -> float:
+    """Returns the least p-value that the sign-flip test can reach."""
+    return float(2.0**-pairs)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number (Holm, Scandinavian Journal of Statistics 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, highest = [0.0] * len(order), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def bootstrap(
+    values: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0, resamples: int = _RESAMPLES
+) -> Interval:
+    """Returns the mean of values (N,) of pictures with its percentile interval (Efron, Annals 1979).
+
+    With `groups` (N,), such as noise levels, each group is resampled by itself."""
+    rng = np.random.default_rng(seed)
+    groups = np.zeros(len(values), np.int64) if groups is None else groups
+    sums = np.zeros(resamples)
+    for group in np.unique(groups):
+        members = values[groups == group]
+        sums += members[rng.integers(0, len(members), (resamples, len(members)))].sum(axis=1)
+    low, high = np.quantile(sums / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def jackknife(estimate: Callable[[np.ndarray], float], seeds: int) -> Interval:
+    """Returns an estimate from seeds with its interval, from the estimates without one seed each.
+
+    `estimate` receives the numbers of the seeds to use. The interval is Student's of the pseudo-values
+    S e - (S - 1) e_i (Tukey 1958). Raises ValueError for fewer than three seeds."""
+    if seeds < 3:
+        raise ValueError("a jackknife needs at least three seeds")
+    every = np.arange(seeds)
+    whole = estimate(every)
+    pseudo = [seeds * whole - (seeds - 1) * estimate(np.delete(every, i)) for i in every]
+    half = _quantile(seeds - 1) * np.std(pseudo, ddof=1) / math.sqrt(seeds)
+    return Interval(whole, float(whole - half), float(whole + half))
+
+
+def _quantile(freedom: int) -> float:
+    """Returns the quantile of Student's t for a two-sided interval."""
+    # scipy is slow to import.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))

@@ -1,0 +1,120 @@
+"""Statistics of paired arms, beside closed forms and brute force: evaluate/inference.py, exchange.py."""
+
+import math
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+
+from evaluate.experiments import exchange
+from evaluate.inference import bootstrap, holm, jackknife, least_p, sign_flip, t_interval
+
+
+@pytest.mark.slow  # scipy
+def test_the_t_interval_is_that_of_a_table() -> None:
+    mean, low, high = t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.776445 * math.sqrt(2.5 / 5)  # Student's t of 4 degrees of freedom
+    assert (mean, low, high) == pytest.approx((3, 3 - half, 3 + half), abs=1e-5)
+    with pytest.raises(ValueError, match="at least two"):
+        t_interval([1.0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sign_flip_is_brute_force(seed: int) -> None:
+    d = np.random.default_rng(seed).normal(-0.3, 1, 7).round(1)
+    flipped = [sum(s * v for s, v in zip(signs, d, strict=True)) for signs in product((1, -1), repeat=7)]
+    assert sign_flip(d) == sum(each <= d.sum() + 1e-9 for each in flipped) / 128
+    assert sign_flip(-np.abs(d) - 0.1) == least_p(7) == 1 / 128
+    assert sign_flip(np.ones(3)) == 1
+
+
+def test_a_test_that_cannot_be_exact_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 24 pairs"):
+        sign_flip(np.ones(25))
+
+
+def test_holm_is_the_step_down_by_its_definition() -> None:
+    for p in permutations([0.01, 0.02, 0.04, 0.5]):
+        adjusted = dict(zip(p, holm(p), strict=True))
+        assert adjusted == {0.01: 0.04, 0.02: 0.06, 0.04: 0.08, 0.5: 0.5}
+    assert holm([0.02, 0.015, 0.9, 0.9]) == [0.06, 0.06, 1.0, 1.0] and holm([]) == []
+
+
+def test_holm_rejects_what_the_closed_procedure_of_bonferroni_rejects() -> None:
+    for seed in range(20):
+        p = np.random.default_rng(seed).uniform(0, 0.1, 4)
+        closed = [
+            max(
+                min(1, sum(subset) * min(p[k] for k in range(4) if subset[k]))
+                for subset in product((0, 1), repeat=4)
+                if subset[i]
+            )
+            for i in range(4)
+        ]
+        assert holm(list(p)) == pytest.approx(closed)
+
+
+def test_the_bootstrap_is_as_wide_as_the_closed_form() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 900)
+    mean, low, high = bootstrap(values)
+    assert mean == values.mean()
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 30, rel=0.08)
+    # Groups with their own means add nothing to the interval of the mean of all.
+    groups = np.arange(900) % 2
+    apart = bootstrap(values + 50 * groups, groups=groups)
+    assert apart.high - apart.low == pytest.approx(high - low, rel=0.1)
+
+
+def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 6)
+    assert jackknife(lambda seeds: float(values[seeds].mean()), 6) == pytest.approx(t_interval(values))
+    with pytest.raises(ValueError, match="at least three"):
+        jackknife(lambda seeds: 0.0, 2)
+
+
+SIZES = (32, 64, 128, 256)
+
+
+def planted(seed: int, shift: float, noise: float, seeds: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a curve (S, K) and values (S,) of an arm at 64 pictures that are worth 64 * 2^shift."""
+    rng = np.random.default_rng(seed)
+    of_seed = rng.normal(0, 0.05, (seeds, 1))  # cancels, as arms are paired
+    log_curve = -1 - 0.15 * np.log2(SIZES) + of_seed + rng.normal(0, noise, (seeds, len(SIZES)))
+    at = -1 - 0.15 * (6 + shift) + of_seed[:, 0] + rng.normal(0, noise, seeds)
+    return np.exp(log_curve), np.exp(at)
+
+
+@pytest.mark.parametrize("shift", [-1.5, 0.0, 0.6, 1.9, 3.0])
+def test_the_exchange_rate_is_the_planted_shift(shift: float) -> None:
+    curve, at = planted(0, shift, 0.0)
+    result = exchange.rate(SIZES, curve, 64, at)
+    assert result.pictures == pytest.approx([64 * 2**shift] * 3)
+    assert result.beyond == (shift in (-1.5, 3.0))
+    assert exchange.rate(SIZES[::-1], curve[:, ::-1], 64, at).pictures == pytest.approx(result.pictures)
+
+
+@pytest.mark.slow
+def test_the_exchange_rate_covers_the_planted_shift_in_95_percent_of_simulations() -> None:
+    trials = 600
+    covered = 0
+    for trial in range(trials):
+        _, low, high = exchange.rate(SIZES, *_at_64(planted(trial, 0.6, 0.01))).pictures
+        covered += low <= 64 * 2**0.6 <= high
+    assert abs(covered / trials - 0.95) < 2.6 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def _at_64(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int, np.ndarray]:
+    return drawn[0], 64, drawn[1]
+
+
+def test_a_curve_that_does_not_fall_gives_no_rate() -> None:
+    flat = np.ones((3, 4))
+    with pytest.raises(ValueError, match="does not fall"):
+        exchange.rate(SIZES, flat, 64, flat[:, 0])
+    with pytest.raises(ValueError, match="at least two sizes"):
+        exchange.rate(SIZES[:1], flat[:, :1], 64, flat[:, 0])
+
+
+def test_a_rise_within_a_curve_is_pooled() -> None:
+    curve = np.exp([[3.0, 1.0, 2.0, 0.0]] * 3)  # 1 and 2 become 1.5 both
+    assert exchange.rate(SIZES, curve, 64, np.exp([0.75] * 3)).pictures.value == pytest.approx(2**7.5)

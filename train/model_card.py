@@ -124,6 +124,8 @@ def _figures(run: Run) -> str:
         return ""
     lines = []
     for row in rows:
+        if row["metric"].endswith(" mean"):
+            continue
         interval = " to ".join(f"{value:.4g}" for value in row.get("interval") or ())
         sets = row["sets"] if isinstance(row.get("sets"), list) else [row.get("set") or ""]
         count = row.get("pictures") if isinstance(row.get("pictures"), int) else row.get("n", "")

@@ -25,6 +25,8 @@ form = $(SIZE:%=--size '%') $(SEED:%=--seed '%') $(WORKERS:%=--workers '%') $(SH
 places = $(or $(OUT),$(SET),$(DATASET))
 train = $(venv) $(GPUS:%=-m torch.distributed.run --standalone --nproc-per-node %) -m train
 inputs = $(places:%=--on '%') $(CAPTIONS:%=--captions '%') $(ENCODER:%=--encoder '%') $(NAME:%=--out 'runs/%')
+style = $(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet .
+types = $(venv) -m mypy --no-error-summary
 .PHONY: help setup demo shards data captions pretrain finetune evaluate encoder judge formula-32 speedrun vet doctor test soak bench check-gpu lint
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,16 +52,15 @@ formula-32: .venv/.evaluate .venv/.shaders ; @$(venv) -m evaluate.experiments.fo
 speedrun: .venv/.evaluate ; @$(venv) -m evaluate.experiments.speedrun $(ARGS)  ## train diffusion-32 for 120 CPU seconds, three times, and compare with the record: ARGS
 vet: .venv/.shaders ; @$(venv) -m synth vet shaders --out data/shaders $(ARGS)  ## try our shader programs again, into data/shaders
 doctor: .venv/.shaders ; @$(venv) -m synth doctor $(ARGS)  ## show what draws shaders here, or what to install
-test: lint .venv/.shaders .venv/.emoji  ## lint, check types, run the tests
-	@OMP_NUM_THREADS=1 $(venv) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS)
-soak: .venv/.test  ## run the long tests: kills at random moments, trainings
-	@$(venv) -m pytest -m soak $(ARGS)
+test: .venv/.test .venv/.shaders .venv/.emoji  ## lint, check types, run the tests
+	@$(style) || exit; $(types) & OMP_NUM_THREADS=1 $(venv) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS); tests=$$?; wait $$! && exit $$tests
+soak: .venv/.test ; @$(venv) -m pytest -m soak $(ARGS)  ## run the long tests: kills at random moments, trainings
 bench: .venv/.test  ## print the speed ratios of the READMEs
 	@for part in synth fractals shaders data caption train stream live evaluate; do OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_$$part || exit; done
 check-gpu: .venv/.test  ## check what only a GPU shows, in ten minutes
 	@$(venv) -m tests.gpu_check $(ARGS)
 lint: .venv/.test  ## ruff and mypy
-	@$(venv) -m ruff check --quiet . && $(venv) -m ruff format --check --quiet . && $(venv) -m mypy --no-error-summary
+	@$(style) && $(types)
 # Stamps: system packages, and the extras of pyproject.toml, which contain one another, each in one pip call.
 .venv/.shaders .venv/.emoji: .venv/.data
 	@$(venv) -m synth doctor --install $(@:.venv/.%=%) && touch $@

@@ -86,7 +86,7 @@ def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samp
     imported = run.metadata.get("imported")
     origin = f"It was imported from {imported['from']}, sha256 `{imported['sha256']}`." if imported else ""
     if not imported:
-        sets = " + ".join(row["name"] for row in rows)
+        sets = " + ".join(dict.fromkeys(row["name"] for row in rows))
         images = run.metadata.get("images", run.images_seen(run.path))
         origin = f"It saw {images:,} images of {sets}."
     sections = [

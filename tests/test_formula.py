@@ -45,7 +45,8 @@ def test_the_command_of_the_readme_draws_without_caches(tmp_path: Path) -> None:
     words = [sys.executable, *shlex.split(line)[1:], "--n", "1", "--steps", "2"]
     path = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     subprocess.run(words, cwd=tmp_path, env={**path, **home}, check=True, capture_output=True)
-    assert Image.open(tmp_path / "red.png").size[0] > 100
+    with Image.open(tmp_path / "red.png") as picture:
+        assert picture.size[0] > 100
 
 
 def parsed(words: tuple[str, ...]) -> str:

@@ -64,6 +64,12 @@ SET_UP = [
 ]
 
 
+def python_files(package: str) -> list[Path]:
+    """The Python files of a package, without the code of shipped models, which `train export` writes."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    return [path for path in files if not (path.parent / "COMMITTED").exists()]
+
+
 def parameter_id(value: object, argument: str) -> str | None:
     """Returns a name for a parameter of plain data, by its content. None leaves the naming to pytest.
 

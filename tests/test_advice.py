@@ -18,12 +18,12 @@ import train.cli
 from evaluate.experiments import formula, speedrun
 from evaluate.experiments.demo import cli as demo
 from synth import datasets
-from tests.kit import ROOT, Advice, advice, commands_of
+from tests.kit import ROOT, Advice, advice, commands_of, python_files
 from train import presets
 from train.config import RunConfig, with_settings
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
-FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = [path for package in PACKAGES for path in python_files(package)]
 ADVICE = [item for path in FILES for item in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 PREPARE = commands_of(data.cli.app)
@@ -80,7 +80,7 @@ def reached_from(place: str) -> list[Any]:
     right = [
         p
         for p in PACKAGES[PACKAGES.index(package) + 1 :]
-        if any(module in path.read_text() for path in (ROOT / p).rglob("*.py"))
+        if any(module in path.read_text() for path in python_files(p))
     ]
     return [command for p in (package, *right) for command in COMMANDS[p].values()]
 

@@ -57,6 +57,7 @@ from tests.kit import (
     make_small,
     outside_make,
     parse,
+    python_files,
     refusal,
     run_synth,
 )
@@ -438,9 +439,7 @@ def test_commands_print_the_note_about_locks(tmp_path: Path, monkeypatch: pytest
 
 
 def test_every_lock_is_taken_by_one_function() -> None:
-    users = [
-        path for package in APPS for path in (ROOT / package).rglob("*.py") if "fcntl" in path.read_text()
-    ]
+    users = [path for package in APPS for path in python_files(package) if "fcntl" in path.read_text()]
     assert users == [ROOT / "synth/sets/locks.py"]
 
 
@@ -626,7 +625,7 @@ def test_no_library_writes_a_file_by_itself() -> None:
     users = {
         (path.relative_to(ROOT).as_posix(), line.strip())
         for package in APPS
-        for path in (ROOT / package).rglob("*.py")
+        for path in python_files(package)
         for line in path.read_text().splitlines()
         if re.search(r"\bsave_file\(|\bsave_pretrained\(|\bmkstemp\(|NamedTemporaryFile", line)
     }
@@ -675,7 +674,7 @@ def test_every_text_file_is_opened_with_its_encoding() -> None:
     """The encoding of the locale is never used: neither for files nor for other programs' output."""
     missing = []
     for package in APPS:
-        for path in (ROOT / package).rglob("*.py"):
+        for path in python_files(package):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and "encoding" not in {k.arg for k in node.keywords}:
                     missing += [f"{path}:{node.lineno}"] if is_text(node) else []

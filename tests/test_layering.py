@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import ROOT
+from tests.kit import ROOT, python_files
 
 PIPELINE = [
     "synth",
@@ -60,7 +60,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PIPELINE)
 def test_packages_import_only_to_the_left_and_through_doors(package: str) -> None:
-    for path in (ROOT / package).rglob("*.py"):
+    for path in python_files(package):
         for name in imports(path):
             top, _, rest = name.partition(".")
             assert top not in PIPELINE[PIPELINE.index(package) + 1 :], f"{path} imports {name}"
@@ -69,14 +69,14 @@ def test_packages_import_only_to_the_left_and_through_doors(package: str) -> Non
 
 
 def test_synth_knows_neither_torch_nor_webdataset() -> None:
-    for path in (ROOT / "synth").rglob("*.py"):
+    for path in python_files("synth"):
         assert not {"torch", "webdataset"} & {name.split(".")[0] for name in imports(path)}, path
 
 
 @pytest.mark.parametrize("package", PIPELINE)
 def test_doors_say_so(package: str) -> None:
     """A door's docstring begins with the word, and no other module or folder's does."""
-    for path in (ROOT / package).rglob("*.py"):
+    for path in python_files(package):
         name = path.relative_to(ROOT / package).with_suffix("")
         door = name.parent if name.name == "__init__" else name
         assert path.read_text().startswith('"""DOOR.') == (str(door) in DOORS.get(package, set())), path
@@ -84,7 +84,7 @@ def test_doors_say_so(package: str) -> None:
 
 @pytest.mark.parametrize("package", PIPELINE)
 def test_no_room_has_more_modules_than_can_be_held_in_the_head(package: str) -> None:
-    for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+    for folder in {path.parent for path in python_files(package)}:
         assert len([path for path in folder.glob("*.py") if not path.name.startswith("__")]) <= 24, folder
 
 
@@ -95,7 +95,7 @@ def test_test_modules_share_through_the_kit_alone() -> None:
         for path in (ROOT / "tests").glob("*.py")
         if path.stem == "conftest" or path.stem.startswith("test_")
     }
-    for path in (ROOT / "tests").rglob("*.py"):
+    for path in python_files("tests"):
         assert not {
             name
             for name in imports(path)

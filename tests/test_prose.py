@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import ROOT, commands_of
+from tests.kit import ROOT, commands_of, python_files
 
 PACKAGES = ["synth", "data", "caption", "train", "evaluate"]
 QUESTION = re.compile(r"(What|Where|Whether|Which|How|Of|Who|When)\b")
@@ -21,7 +21,7 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 def docstrings(package: str) -> Iterator[tuple[str, Documented, str]]:
     """Yields place, node and text of every docstring of a package."""
-    for path in sorted((ROOT / package).rglob("*.py")):
+    for path in python_files(package):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, Documented) and (text := ast.get_docstring(node)):
                 yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", node, text
@@ -81,7 +81,7 @@ def names(path: Path) -> Iterator[tuple[int, str]]:
 def test_variables_are_nouns(package: str) -> None:
     spoken = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for path in python_files(package)
         for line, name in names(path)
         if name.strip("_") in SPOKEN
     ]
@@ -101,7 +101,7 @@ def test_a_name_of_a_class_has_one_meaning() -> None:
     classes = [
         node.name
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
+        for path in python_files(package)
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     ]

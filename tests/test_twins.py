@@ -22,7 +22,7 @@ from synth.images.pictures import Picture, measure
 from synth.kernels import colour, ifs, lines, trigonometry
 from synth.seeds import Stream
 from synth.vetting import judging
-from tests.kit import ROOT
+from tests.kit import ROOT, python_files
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
 
@@ -91,7 +91,7 @@ def kernels() -> list[str]:
     """Returns every function that is compiled, as MODULE.NAME."""
     names = []
     for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
+        for path in python_files(package):
             for node in ast.walk(ast.parse(path.read_text())):
                 decorators = map(ast.unparse, getattr(node, "decorator_list", []))
                 if isinstance(node, ast.FunctionDef) and "jit" in "".join(decorators):
@@ -123,7 +123,7 @@ def test_every_kernel_has_a_twin() -> None:
 
 def test_twins_run_the_kernels_that_they_stand_for() -> None:
     graph: dict[str, set[str]] = {}
-    for path in [*(ROOT / "synth").rglob("*.py"), *(ROOT / "tests").glob("test_*.py")]:
+    for path in [*python_files("synth"), *(ROOT / "tests").glob("test_*.py")]:
         graph.update(uses(path))
     for test, names in TWINS.items():
         reached, ahead = set(), [test if "." in test else f"test_twins.{test}"]

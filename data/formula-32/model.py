@@ -1708,7 +1708,9 @@ def _in_words_of(guide: Loaded, texts: Texts, context: Context) -> Texts:
     return Texts(texts.vectors, tokens.to(texts.device), texts.captions)
 
 
-def denoiser(parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context) -> Denoise:
+def denoiser(
+    parts: dict[str, nn.Module], texts: Texts, options: Options, context: Context
+) -> Denoise:
     """Returns the denoiser of texts, without guidance."""
     tower = cast(Tower | None, parts.get(TOWER))
     return guided_denoiser(cast(Denoiser, parts[DENOISER]), texts, _unguided(options), context, tower=tower)
@@ -1772,13 +1774,4 @@ def opened(folder: Path, device: str, **contents: Any) -> Drawer:
 
 def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Drawer:
     """Returns the model of a folder, ready to draw."""
-    return opened(
-        Path(folder),
-        device,
-        Config=Config,
-        parts=parts,
-        Options=Options,
-        start=start,
-        draw=draw,
-        tokeniser=tokeniser,
-    )
+    return opened(Path(folder), device, Config=Config, parts=parts, Options=Options, start=start, draw=draw, tokeniser=tokeniser)

@@ -349,7 +349,7 @@ def synthesise(
     *,
     prompts: Annotated[
         int, options.integer("--prompts", "Different prompts: captions of the run's sets.", least=1)
-    ],
+    ] = 1000,
     out: Annotated[str, options.place("--out", "DIR", "The set of shards to write.")],
     per_prompt: Annotated[int, options.integer("--per-prompt", "Pictures of each prompt.", least=1)] = 6,
     guidance: Annotated[

@@ -95,6 +95,7 @@ def test_a_driver_killed_and_interrupted_loses_nothing(tmp_path: Path, expected:
     finish(tmp_path / "set", expected, "--workers", "0")
 
 
+@pytest.mark.soak
 def test_a_driver_on_ray_killed_and_interrupted_and_workers_killed_lose_nothing(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_with_a_sentence(
     finish(tmp_path / "set", expected, "--workers", "0")
 
 
+@pytest.mark.soak
 def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 

@@ -370,7 +370,7 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
         seeing.see(np.zeros((1, 32, 16, 3), np.uint8), seeing.FLAT)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_same_seed_gives_the_same_judge(tmp_path: Path) -> None:
     words = ("fit-judge", "--visits", 32, "--n", 10, "--prompts", 2)
     for name in ("a", "b"):

@@ -244,7 +244,9 @@ def test_batches_that_break_what_the_loss_couples_are_refused(
 
 
 def test_unknown_models_are_refused_and_the_known_listed() -> None:
-    with pytest.raises(UserError, match="'layers'; known are autoencoder, diffusion, stylegan2"):
+    with pytest.raises(
+        UserError, match="'layers'; known are autoencoder, contrastive, diffusion, mae, stylegan2"
+    ):
         model.find("layers")  # a module that is no model
 
 

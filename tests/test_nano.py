@@ -259,7 +259,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return completion.finish(fitting.fit(fitting.FitRequest(**request)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_path: Path) -> None:
     first, second, other = (
         fitted(sets, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))

@@ -92,7 +92,7 @@ def fitted(sets: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return completion.finish(fitting.fit(fitting.FitRequest(**request)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it_has_seen(
     sets: Path, tmp_path: Path
 ) -> None:
@@ -116,7 +116,7 @@ def test_nano_carried_on_twice_gives_the_same_bytes_and_a_card_that_says_what_it
     assert "the training data of a, from which the fit started" in text
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_captioned_sets_alone_are_learnt_from_random_weights(sets: Path, tmp_path: Path) -> None:
     row = fitted(
         sets,

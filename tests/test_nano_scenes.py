@@ -148,7 +148,7 @@ def test_the_loss_of_scenes_follows_from_the_stream(sets: Path) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_scenes_are_learnt_beside_formula_pictures_and_measured_on_the_card(
     sets: Path, tmp_path: Path
 ) -> None:

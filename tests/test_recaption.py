@@ -105,7 +105,7 @@ def test_a_server_that_fails_for_a_time_changes_no_byte(
     assert CaptionSet(str(tmp_path / "t")).digest == CaptionSet(str(recaptioned)).digest
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_command_goes_on_to_the_same_bytes(
     undisturbed: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:

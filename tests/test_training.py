@@ -105,6 +105,7 @@ def expected(
     return run
 
 
+@pytest.mark.soak
 def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
     preset: str, undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_one_rank_stopped_and_killed_goes_on_to_the_same_end(
     assert weights(out) == weights(expected)
 
 
+@pytest.mark.soak
 def test_two_ranks_stopped_and_killed_go_on_to_the_same_end(
     preset: str, undisturbed: Path, captioned: Path, expected: Path, tmp_path: Path
 ) -> None:

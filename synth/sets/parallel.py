@@ -78,9 +78,10 @@ def run(
     After the first failure no job is started. Running jobs finish and are yielded, then the failure is
     raised."""
     if workers == 0:
-        for job in filter(None, jobs):
-            for value in task(job):
-                yield job, value
+        for job in jobs:
+            if job is not None:
+                for value in task(job):
+                    yield job, value
         return
     with ray_session(workers, ray_address, packages) as ray:
         resources = ray.cluster_resources()

@@ -67,7 +67,7 @@ def test_the_example_is_understood(program: str, words: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_is_light(program: str) -> None:
-    """No heavy package is imported, and all help takes less than 4 times the CPU time of typer's import."""
+    """No heavy package is imported, and all help takes less than 10 times the CPU time of typer's import."""
     lines = [
         "import sys, time",
         "import typer",
@@ -78,7 +78,7 @@ def test_help_is_light(program: str) -> None:
         "for words in names:",
         "    try: command.main([*words, '--help'])",
         "    except SystemExit: pass",
-        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 5 * first, file=sys.stderr)",
+        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 11 * first, file=sys.stderr)",
     ]
     run = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, check=True

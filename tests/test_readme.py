@@ -12,7 +12,7 @@ import pytest
 from tests.kit import ROOT, SET_UP, outside_make
 from tests.kit_font import write_font
 
-ELSEWHERE = {"demo", "test"}  # test_demo.py, and this
+ELSEWHERE = {"demo", "test", "setup"}  # test_demo.py, this, test_formula.py
 SMALLER = {
     "shards": ["N=64", "SIZE=32"],
     "captions": [],

@@ -67,7 +67,9 @@ def test_the_example_is_understood(program: str, words: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_is_light(program: str) -> None:
-    """No heavy package is imported, and all help takes less than 10 times the CPU time of typer's import."""
+    """No heavy package is imported, and program and help take at most 8 times the CPU time of typer's import.
+
+    The best of three runs counts, as other processes slow a short one down."""
     lines = [
         "import sys, time",
         "import typer",
@@ -78,9 +80,11 @@ def test_help_is_light(program: str) -> None:
         "for words in names:",
         "    try: command.main([*words, '--help'])",
         "    except SystemExit: pass",
-        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 11 * first, file=sys.stderr)",
+        f"print([m for m in {HEAVY} if m in sys.modules], time.process_time() < 8 * first, file=sys.stderr)",
     ]
-    run = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    for _ in range(3):
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+        if run.stderr == "[] True\n":
+            break
     assert run.stderr == "[] True\n"

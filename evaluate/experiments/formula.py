@@ -82,8 +82,8 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
     shared = (*sets, *_shares(_SHARES), "--device", "cpu", *(("--images", str(images)) if images else ()))
     yield Step(("train", "pretrain", "formula-32", *shared, *_MANY, "--out", f"{out}-first"))
-    words = ("train", "finetune", "formula-32-last", "--from", f"{out}-first")
-    yield Step((*words, *shared, "--out", out))
+    last = ("train", "finetune", "formula-32-last", "--from", f"{out}-first")
+    yield Step((*last, *shared, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

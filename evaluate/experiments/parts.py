@@ -111,14 +111,15 @@ def kernel_distance(
     """Returns the kernel distance of what the end of a run draws of held-out captions: emoji, or those of a
     set. `draw` has further options of drawing."""
     test, detector = on or emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
-    options = (*test.options, "--n", HELD_OUT, *detector, *_drawing(f"text={text}", *draw))
-    return step("evaluate", "metrics", run, *options, "--device", "cpu", seconds=80, label=label)
+    options = ("--n", HELD_OUT, *detector, *_drawing(f"text={text}", *draw), "--device", "cpu")
+    return step("evaluate", "metrics", run, *test.options, *options, seconds=80, label=label)
 
 
 def obedience(run: Step, facts: int, label: str, *draw: str) -> Step:
     """Returns how often pictures have the facts of their prompts, after words alone."""
-    options = ("--on", "scenes_flat", "--facts", facts, "--n", 128, *_drawing("text=words", *draw))
-    return step("evaluate", "obedience", run, *options, "--device", "cpu", seconds=25, label=label)
+    prompts = ("--on", "scenes_flat", "--facts", facts, "--n", 128)
+    options = (*_drawing("text=words", *draw), "--device", "cpu")
+    return step("evaluate", "obedience", run, *prompts, *options, seconds=25, label=label)
 
 
 def _drawing(*values: str) -> tuple[str, ...]:

@@ -110,16 +110,16 @@ def kernel_distance(
 ) -> Step:
     """Returns the kernel distance of what the end of a run draws of held-out captions: emoji, or those of a
     set. `draw` has further options of drawing."""
-    test, detector = on or emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
-    options = ("--n", HELD_OUT, *detector, *_drawing(f"text={text}", *draw), "--device", "cpu")
-    return step("evaluate", "metrics", run, *test.options, *options, seconds=80, label=label)
+    test, figure = on or emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
+    drawing = (*_drawing(f"text={text}", *draw), "--device", "cpu")
+    words = ("evaluate", "metrics", run, *test.options, "--n", HELD_OUT)
+    return step(*words, *figure, *drawing, seconds=80, label=label)
 
 
 def obedience(run: Step, facts: int, label: str, *draw: str) -> Step:
     """Returns how often pictures have the facts of their prompts, after words alone."""
-    prompts = ("--on", "scenes_flat", "--facts", facts, "--n", 128)
-    options = (*_drawing("text=words", *draw), "--device", "cpu")
-    return step("evaluate", "obedience", run, *prompts, *options, seconds=25, label=label)
+    words = ("evaluate", "obedience", run, "--on", "scenes_flat", "--facts", facts, "--n", 128)
+    return step(*words, *_drawing("text=words", *draw), "--device", "cpu", seconds=25, label=label)
 
 
 def _drawing(*values: str) -> tuple[str, ...]:

@@ -73,6 +73,11 @@ and, if it learns features of pictures
 
     features(parts, pictures)     -> Tensor (N, W): features of pictures (N, 3, R, R) in -1..1
 
+and, if configs that need caption tables learn a common space of pictures and texts beside these features,
+
+    embed_pictures(parts, seen)   -> Tensor (N, D): unit embeddings of pictures with the features `seen`
+    embed_texts(parts, tokens)    -> Tensor (N, D): unit embeddings of texts, int64 (N, T)
+
 and, if its ONNX file is to hold a part of drawing alone,
 
     onnx_call(parts, config)      -> OnnxCall: this part, such as one call of a denoiser

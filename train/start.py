@@ -155,7 +155,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
     preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
-    tables = preset.needs.tables
+    changes = live.split(request.settings)[1]
+    tables = config.with_settings(preset, changes).needs.tables
     sets = captioned_sets.find(
         request.shards,
         request.captions,

@@ -218,7 +218,7 @@ class _Encoder:
 
 
 class _EncoderTexts:
-    """The space of a CLIP encoder, whose features are embeddings."""
+    """The space of a CLIP encoder. Its features are embeddings."""
 
     def __init__(self, encoder: "Encoder") -> None:
         self._encoder = encoder

@@ -172,7 +172,16 @@ _GROUPS_OF_6 = {"training.views": 1, "training.group": 6}
 _STABLEREP_32 = {**_LEARNER_32, **_GROUPS_OF_6}
 _TEXTS_32 = {"data.text": "caption", "loss.text_weight": 1.0, "model.text_width": 96}
 _STABLEREP_PLUS_32 = {**_STABLEREP_32, **_TEXTS_32}
-_CLIP_32 = {**_LEARNER_32, **_TEXTS_32, "loss.picture_weight": 0.0, "training.views": 1}
+# A crop is CLIP's only augmentation, so that captions stay true.
+_CROP = {f"augment.{name}": 0.0 for name in ("flip", "jitter", "grey", "blur", "down")}
+_CLIP_32 = {
+    **_LEARNER_32,
+    **_TEXTS_32,
+    **_CROP,
+    "augment.crop": 0.5,
+    "loss.picture_weight": 0.0,
+    "training.views": 1,
+}
 _VIT_B_16 = {
     "model.resolution": 224,
     "model.patch": 16,

@@ -13,7 +13,7 @@ from torch import nn
 
 from synth.errors import UserError
 from tests.kit import json_lines, make_small, start
-from tests.kit_train import quiet, weights
+from tests.kit_train import quiet, refused, weights
 from train import config, log, model
 from train.config import RunConfig
 from train.model import Context, Micro
@@ -325,28 +325,50 @@ def few_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_weights(few_classes: Path, tmp_path: Path) -> None:
+# Drawn pictures with captions, in five classes.
+LIVE = ("live.visual_atoms.classes=5", "live.visual_atoms.pictures=40")
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param("stablerep-32", marks=pytest.mark.slow),
+        pytest.param("stablerep-plus-32", marks=pytest.mark.soak),
+    ],
+)
+def test_a_stopped_run_goes_on_to_the_same_weights(preset: str, few_classes: Path, tmp_path: Path) -> None:
     def request(out: str, images: int) -> TrainRequest:
-        place = str(tmp_path / out)
-        return TrainRequest("stablerep-32", (str(few_classes),), place, images=images, settings=TINY)
+        plain = TrainRequest(preset, (str(few_classes),), str(tmp_path / out), images=images, settings=TINY)
+        if preset == "stablerep-32":
+            return plain
+        return replace(plain, shards=(), live=("visual_atoms",), settings=(*TINY, *LIVE))
 
     quiet(request("whole", 64))
     for images in (32, 64):
         quiet(request("parts", images))
     assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
 
+    # It is no base of another arm, which has other parts.
+    if preset == "stablerep-32":
+        base = replace(request("other", 64), preset="stablerep-plus-32", shards=(), live=("visual_atoms",))
+        texts = replace(base, settings=(*TINY, *LIVE), source=str(tmp_path / "whole"))
+        refused(texts, "has no part joint, which stablerep-plus-32 trains; give a run with the same losses")
+
 
 @pytest.mark.soak
-def test_two_ranks_of_a_run_have_the_losses_of_one(few_classes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["stablerep-32", "stablerep-plus-32"])
+def test_two_ranks_of_a_run_have_the_losses_of_one(preset: str, few_classes: Path, tmp_path: Path) -> None:
     rows = []
+    texts = preset == "stablerep-plus-32"
+    source = ["--live", "visual_atoms"] if texts else ["--on", str(few_classes)]
+    settings, terms = (*TINY, *(LIVE if texts else ())), ("contrast", *(("text",) if texts else ()))
     for ranks in (1, 2):
         out = tmp_path / str(ranks)
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        words = [sys.executable, *(torchrun if ranks == 2 else []), "-m", "train", "pretrain", "stablerep-32"]
-        words += ["--on", str(few_classes), "--out", str(out), "--images", "64", "--device", "cpu"]
-        process = start([*words, *(word for s in TINY for word in ("--set", s))], OMP_NUM_THREADS="1")
+        words = [sys.executable, *(torchrun if ranks == 2 else []), "-m", "train", "pretrain", preset]
+        words += [*source, "--out", str(out), "--images", "64", "--device", "cpu"]
+        process = start([*words, *(word for s in settings for word in ("--set", s))], OMP_NUM_THREADS="1")
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
-        rows.append([row["learn/contrast"] for row in json_lines(out / log.LOG)])
-    assert rows[0] == pytest.approx(rows[1], rel=1e-4) and len(rows[0]) == 4
+        rows.append([row[f"learn/{term}"] for row in json_lines(out / log.LOG) for term in terms])
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4) and len(rows[0]) == 4 * len(terms)

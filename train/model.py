@@ -190,6 +190,8 @@ class Needs:
     encoder_reason: tuple[str, str] = ("the model", "")
     # Parts that no phase trains. Older checkpoints and exports keep them for drawing.
     frozen: tuple[str, ...] = ()
+    # Parts that the base of a fine-tuning must have. (): all runs of the model have the same parts.
+    parts: tuple[str, ...] = ()
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
     multiple: int = 1  # the size of every micro-batch is a multiple of it

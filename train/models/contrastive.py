@@ -131,7 +131,9 @@ def needs(config: Config) -> Needs:
         problem = "with one view of a picture and groups of one, no view has a positive"
         raise UserError(f"{problem}; give --set training.views=2 or --set training.group=6")
     groups = (training.group,) if training.group > 1 else ()
+    weights = {BACKBONE: 1.0, HEAD: loss.picture_weight, JOINT: loss.text_weight}
     return Needs(
+        parts=tuple(name for name, weight in weights.items() if weight),
         tables=loss.text_weight > 0,
         vectors=False,
         groups=groups,

@@ -1,4 +1,4 @@
-"""The command `probe`, and the features of runs as detectors: evaluate/probe.py."""
+"""The command `probe`, and the features of runs as detectors: evaluate/probes/command.py."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification by names: evaluate/zero_shot.py, and the texts of runs that learn them."""
+"""Zero-shot classification by names: evaluate/probes/zero_shot.py, and the texts of runs that learn them."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import torch
 
 from caption import labels
 from caption.sentences import names
-from evaluate import detectors, zero_shot
+from evaluate import detectors
 from evaluate.cli import app
+from evaluate.probes import zero_shot
 from synth.images.codecs import encode_png
 from synth.sets.shards import ShardSet
 from tests import kit_squares

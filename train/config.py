@@ -37,6 +37,7 @@ ADDED: dict[str, Any] = {
     "diffusion model.planes": 3,
     "diffusion model.blocks": 1,
     "diffusion model.words": "own",
+    "diffusion model.positions": False,
     "contrastive model.text_width": 128,
     "contrastive model.text_layers": 2,
     "contrastive model.tokens": 64,

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caption import encoders, labels
-from evaluate import detectors, probes, results, sources, zero_shot
+from evaluate import detectors, results, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.judge.rates import Counted, wilson
-from evaluate.probes import Accuracy, Split
+from evaluate.probes import classifiers, zero_shot
+from evaluate.probes.classifiers import Accuracy, Split
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
@@ -149,13 +150,13 @@ def _accuracies(
     zero-shot one."""
     accuracies: list[Accuracy] = []
     if "ridge" in chosen:
-        accuracies.append(probes.linear(split))
+        accuracies.append(classifiers.linear(split))
     if "sgd" in chosen:
-        accuracies.append(probes.by_sgd(split, request.epochs, request.seed))
+        accuracies.append(classifiers.by_sgd(split, request.epochs, request.seed))
     if "few" in chosen:
-        accuracies += probes.few_shot(split, request.seed)
+        accuracies += classifiers.few_shot(split, request.seed)
     if "knn" in chosen:
-        accuracies.append(probes.neighbours(split))
+        accuracies.append(classifiers.neighbours(split))
     side = detectors.text_side(net)
     if "zero" in chosen and side and classes.prompts:
         accuracies.append(zero_shot.accuracy(side, split.test, split.test_classes, classes.prompts))

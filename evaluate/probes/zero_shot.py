@@ -12,7 +12,7 @@ import numpy as np
 
 from caption.sentences.phrases import article
 from evaluate.detectors import TextSide
-from evaluate.probes import Accuracy
+from evaluate.probes.classifiers import Accuracy
 
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}")  # of a name with its article
 

@@ -351,7 +351,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(preset: str, few_classes: Pat
     # It is no base of another arm, which has other parts.
     if preset == "stablerep-32":
         base = replace(request("other", 64), preset="stablerep-plus-32", shards=(), live=("visual_atoms",))
-        texts = replace(base, settings=(*TINY, *LIVE), source=str(tmp_path / "whole"))
+        sizes = (*TINY, *LIVE, "model.text_width=128")
+        texts = replace(base, settings=sizes, source=str(tmp_path / "whole"))
         refused(texts, "has no part joint, which stablerep-plus-32 trains; give a run with the same losses")
 
 

@@ -78,21 +78,22 @@ _DIFFUSION_32 = {
     "training.decay_to": 371_200,
     **_periods(371_200, 1_600, 38_400, 38_400),
 }
-# The shipped model: scenes of many objects beside other families, then of one object too. More noise than in
-# diffusion-32, as places and relations show in noise alone. The sets and their shares stand in
-# evaluate/experiments/formula.py.
+# The shipped model: layouts first, in much noise, where colours, places and relations show; then details. The
+# sets and their shares stand in evaluate/experiments/formula.py.
 _FORMULA_32 = {
     "data.text": "blend:1,plain",
     "training.drop_vector": 1.0,
-    "noise.mean": 0.9,
-    "noise.deviation": 1.3,
-    **_periods(128_000, 1_600, 32_000, 32_000),
+    "noise.mean": 2.0,
+    "noise.deviation": 0.8,
+    **_periods(48_000, 1_600, 16_000, 16_000),
 }
 _FORMULA_32_LAST = {
     **_FORMULA_32,
-    "training.decay_from": 16_000,
-    "training.decay_to": 64_000,
-    **_periods(64_000, 1_600, 16_000, 16_000),
+    "noise.mean": 0.6,
+    "noise.deviation": 1.3,
+    "training.decay_from": 60_000,
+    "training.decay_to": 120_000,
+    **_periods(120_000, 1_600, 20_000, 20_000),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {

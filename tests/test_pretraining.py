@@ -530,8 +530,8 @@ def test_fine_tuning_presets_have_the_papers_rates_and_parts() -> None:
         for name, run_config in configs.items()
         if run_config.data.text == "caption"
     }
-    emoji = {"emoji-32": 1, "emoji-32-diffusion": 1}
-    assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, **emoji}
+    whole = dict.fromkeys(("emoji-32", "emoji-32-diffusion", "clip-32", "stablerep-plus-32"), 1)
+    assert parts == {"coco-256": 0.1, "cub-256": 0.1, "celeba_hq-256": 0.1, **whole}
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

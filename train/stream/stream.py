@@ -664,7 +664,7 @@ def _live_labels(
     one = live[0]
     if one.pictures is None:
         problem = f"groups of one class need an epoch of {one.dataset.name}"
-        raise UserError(f"{problem}; give --set live.{one.dataset.name}.pictures=100000")
+        raise UserError(f"{problem}; set live.{one.dataset.name}.pictures to its number of pictures")
     return np.arange(one.pictures) % int(one.config.classes)
 
 

@@ -63,7 +63,7 @@ def demo(
         options.integer("--workers", "Steps at once; 0: one by one, without Ray.  [default: one a core, 4]"),
     ] = None,
 ) -> None:
-    """Fine-tunes formula-32 on emoji beside the same model from scratch. Writes the page OUT/report.html.
+    """Teaches formula-32 emoji beside the same model from scratch, and writes the page OUT/report.html.
 
     The command measures the speed of this machine and chooses the length of training. It is idempotent and
     resumable: stop it at any time and run it again."""
@@ -106,12 +106,13 @@ def table(pace: "Pace") -> "Experiment":
 def _arm(name: str, source: str, n: int, pace: "Pace") -> "Arm":
     """Returns the arm of n emoji, from the shipped model or from scratch."""
     from evaluate.experiments import parts
-    from evaluate.experiments.pace import LOOKS
+    from evaluate.experiments.pace import BATCH, LOOKS
     from evaluate.experiments.table import PICTURE, Arm, step
 
     images = pace.images
     decay = (f"training.decay_from={images * 7 // 10}", f"training.decay_to={images}")
-    net = parts.Net("emoji-32-diffusion", (f"training.warm_up={images // 10}", *decay), pace.seconds)
+    changes = (f"training.batch={BATCH}", f"training.warm_up={images // 10}", *decay)
+    net = parts.Net("emoji-32-diffusion", changes, pace.seconds)
     shown = f"{SHIPPED} before it has seen an emoji"
     sheet = step("train", "sample", SHIPPED, *PROMPTS, *_SHEET, "--out", PICTURE, seconds=8, label=shown)
 

@@ -86,12 +86,12 @@ class Findings:
 
     def _contrast(self, contrast: Contrast, figures: Sequence[tuple[float, float]]) -> str:
         """Returns the figures of two arms as a sentence, without a verdict."""
-        what = f"The {self.experiment.endpoint.name}"
+        what = f"The {self.experiment.endpoint.name} of {contrast.arm}"
         if not figures:
-            return f"{what} of {contrast.arm} and {contrast.other} is not known: a row is missing."
+            return f"{what} and {contrast.other} cannot be compared yet: a row is missing."
         a, b = (fmean(values) for values in zip(*figures, strict=True))
-        size = f"{a / b:.2f} times the latter" if self.experiment.endpoint.ratio else f"{a - b:+.3f}"
-        return f"{what} is {a:.3f} {contrast.arm}, and {b:.3f} {contrast.other}: {size}."
+        size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{a - b:+.3f} above"
+        return f"{what} is {a:.3f}, {size} that of {contrast.other} ({b:.3f})."
 
     def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:
         """Returns one exchange rate as a sentence."""

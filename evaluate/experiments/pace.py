@@ -18,17 +18,18 @@ from synth.sets.storage import Folder
 
 ARMS = 4
 LOOKS = 8  # checkpoints of an arm
-LEAST = 32 * LOOKS  # images of an arm: a batch between two checkpoints
+BATCH = 16  # half of the preset's: short runs need the steps
+LEAST = 2 * BATCH * LOOKS  # images of an arm: two steps between two checkpoints
 WHOLE = 450.0  # seconds of a demo; ten minutes have room for the set-up of .venv too
 
 _ONCE = 3_000  # images that could be trained while the emoji, their captions and the report are made
 _EACH = 1_500  # and while an arm starts, and its loss and its grid are measured
 _TRIAL = 192  # images of a trial run
-_BATCH = 32  # of the preset
 _NAME = "demo.json"  # in the folder of a demo
 _TRAIN = ("finetune", "emoji-32-diffusion", "--from", "formula-32", "--live", "scenes_flat")
 _RUN = ("--text", "blend:1,plain", "--images", str(_TRIAL), "--precision", "fp32", "--device", "cpu")
-_SETTINGS = (f"run.tick={_BATCH}", "run.workers=0", f"run.checkpoint={_TRIAL}", f"run.samples={2 * _TRIAL}")
+_PERIODS = (f"run.tick={2 * BATCH}", f"run.checkpoint={_TRIAL}", f"run.samples={2 * _TRIAL}")
+_SETTINGS = (f"training.batch={BATCH}", "run.workers=0", *_PERIODS)
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Pace:
 
     def __str__(self) -> str:
         """Returns the choice in a sentence."""
-        count = f"{self.workers} run{'s' if self.workers > 1 else ''} at once"
-        speed = f"This machine trains {1 / self.seconds:.3g} images a second in each of {count}"
-        return f"{speed}, so each arm sees {self.images:,} ({self.images * self.seconds / 60:.2g} minutes)."
+        speed = f"A run trains {1 / self.seconds:.3g} images a second here, with {self.workers} at once"
+        length = f"{self.images:,}, in {self.images * self.seconds / 60:.2g} minutes"
+        return f"{speed}. So each arm sees {length}."
 
 
 def chosen(seconds: float, workers: int, minutes: float | None) -> Pace:

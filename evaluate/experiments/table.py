@@ -229,7 +229,8 @@ class Experiment:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise UserError(f"two arms of {self.name} have one name; give each a name of its own")
-        for name in (name for each in (*self.hypotheses, *self.contrasts) for name in (each.arm, each.other)):
+        pairs: tuple[Hypothesis | Contrast, ...] = (*self.hypotheses, *self.contrasts)
+        for name in (name for each in pairs for name in (each.arm, each.other)):
             self.arm(name)
         series = {arm.series for arm in self.arms}
         for name in (name for each in self.exchanges for name in (each.series, each.other)):

@@ -130,7 +130,7 @@ def test_a_trial_run_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
         return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, encoding="utf-8")
 
     monkeypatch.setattr(pace, "_start", start)
-    with pytest.raises(UserError, match="^the trial run ended with 2: no room$"):
+    with pytest.raises(UserError, match=r"^the trial run ended with 2: no room$"):
         pace.measured(2)
 
 

@@ -90,7 +90,8 @@ class Findings:
         if not figures:
             return f"{what} and {contrast.other} cannot be compared yet: a row is missing."
         a, b = (fmean(values) for values in zip(*figures, strict=True))
-        size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{a - b:+.3f} above"
+        side = "above" if a > b else "below"
+        size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{abs(a - b):.3f} {side}"
         return f"{what} is {a:.3f}, {size} that of {contrast.other} ({b:.3f})."
 
     def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:

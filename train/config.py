@@ -37,6 +37,7 @@ ADDED: dict[str, Any] = {
     "diffusion model.planes": 3,
     "diffusion model.blocks": 1,
     "diffusion model.words": "own",
+    "diffusion model.positions": False,
     "loop data.mirror": False,
 }
 

@@ -83,6 +83,7 @@ class Sizes:
     factor: int = 1  # the side of a picture over the side of its latent
     planes: int = 3  # K, of latents or colours
     blocks: int = 1  # of a level, each way
+    positions: bool = True  # of pixels, for layers that read texts
     words: str = "own"  # or tower: token states of the captions' encoder, frozen
 
     def __post_init__(self) -> None:
@@ -248,6 +249,7 @@ class Denoiser(nn.Module):
             reads=sizes.reads,
             itself=sizes.itself,
             blocks=sizes.blocks,
+            positions=sizes.positions,
         )
 
     def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ needs no copy in channels-last order. The noise level acts as scale and shift in
 Nichol, Diffusion Models Beat GANs, 2021). Texts act through cross-attention alone: in a race, words that
 also entered the noise embedding left cross-attention unused.
 
+Pixels know their places: a learned vector of every pixel is added to what attention and feed-forward layers
+read. Without it, places and relations in a text reach the picture through the edges of convolutions alone.
+
 Axes: N samples, C channels of a level, S side of a level, P = S S pixels, L text states, D their width,
 E width of the noise embedding, H heads, K width of a head.
 """
@@ -23,6 +26,7 @@ _HEAD = 32  # K, channels of a head
 _LEAST_FREQUENCY, _MOST_FREQUENCY = 0.25, 16.0  # of the noise embedding, per unit of ln sigma / 4
 _FREQUENCIES = 32
 _ABSENT = -1e4  # added to the scores of absent states
+_PLACE = 2.5  # amplitude of the first vectors of places; normalised pixels have the deviation 1
 
 
 def silence(layer: nn.Linear | nn.Conv2d) -> None:
@@ -30,6 +34,17 @@ def silence(layer: nn.Linear | nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def places(side: int, channels: int) -> Tensor:
+    """Returns first vectors of the pixels of a level, (P, C): sines and cosines of both coordinates.
+
+    Frequencies rise geometrically, from a quarter of a turn over the side to a turn in four pixels."""
+    coordinates = torch.pi * (torch.arange(side) + 0.5) / side
+    angles = coordinates[:, None] * torch.logspace(-1, math.log2(side / 2), channels // 4, base=2.0)
+    waves = _PLACE * torch.cat([angles.sin(), angles.cos()], dim=1)  # (S, C / 2)
+    down, across = waves[:, None].expand(-1, side, -1), waves.expand(side, -1, -1)
+    return torch.cat([down, across], dim=2).reshape(side * side, channels)
 
 
 class Attention(nn.Module):
@@ -117,8 +132,11 @@ class Residual(nn.Module):
 class Reading(nn.Module):
     """Attention of a level's pixels to each other (optional) and to the text, then maybe a feed-forward."""
 
-    def __init__(self, channels: int, context: int, *, itself: bool, factor: int = 0) -> None:
+    def __init__(
+        self, channels: int, context: int, *, itself: bool, factor: int = 0, side: int | None = None
+    ) -> None:
         super().__init__()
+        self.position = nn.Parameter(places(side, channels)) if side else None  # None: pixels without places
         self.self_norm = nn.LayerNorm(channels) if itself else None
         self.self_attention = Attention(channels) if itself else None
         self.text_norm, self.text_attention = nn.LayerNorm(channels), Attention(channels, context)
@@ -129,11 +147,12 @@ class Reading(nn.Module):
         """Returns x (N, C, S, S) after attention to text states (N, L, D)."""
         n, channels, side, _ = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(n, side * side, channels)
+        place = 0.0 if self.position is None else self.position
         if self.self_attention is not None and self.self_norm is not None:
-            rows = rows + self.self_attention(self.self_norm(rows))
-        rows = rows + self.text_attention(self.text_norm(rows), context, present)
+            rows = rows + self.self_attention(self.self_norm(rows) + place)
+        rows = rows + self.text_attention(self.text_norm(rows) + place, context, present)
         if self.feed_forward is not None and self.forward_norm is not None:
-            rows = rows + self.feed_forward(self.forward_norm(rows))
+            rows = rows + self.feed_forward(self.forward_norm(rows) + place)
         return rows.view(n, side, side, channels).permute(0, 3, 1, 2)
 
 
@@ -169,6 +188,7 @@ class UNet(nn.Module):
         itself: tuple[int, ...] = (4, 8),
         factor: int = 2,
         blocks: int = 1,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         sides = [resolution >> level for level in range(len(channels))]
@@ -177,7 +197,8 @@ class UNet(nn.Module):
         def reading(width: int, side: int, last: bool) -> Reading | None:
             if side not in reads:
                 return None
-            return Reading(width, context, itself=side in itself, factor=factor if last else 0)
+            place = side if positions else None
+            return Reading(width, context, itself=side in itself, factor=factor if last else 0, side=place)
 
         def stage(enters: int, width: int, side: int, last: bool) -> Level:
             widths = [width] * (blocks - 1)

@@ -1,7 +1,7 @@
 """A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
-It reads one JSON object per step from stdin: {"command": [...]}, and the files "log", "output" and "lock". The
-rows that the command prints go to the output, and everything else to the log. The step waits for another
+It reads one JSON object per step from stdin: {"command": [...]}, and the files "log", "output" and "lock".
+The rows that the command prints go to the output, everything else to the log. The step waits for another
 process that has the lock. At its end, {"code", "cpu_seconds"} goes to stdout. If stdin ends, the driver has
 ended, and the process sends itself SIGTERM.
 """

@@ -83,6 +83,7 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return measurements
 
 
+@pytest.mark.slow
 def test_the_speed_is_measured_once_and_kept(speed: list[int], tmp_path: Path) -> None:
     out = tmp_path / "new" / "demo"
     first = demo._pace(out, None, 2)
@@ -90,6 +91,7 @@ def test_the_speed_is_measured_once_and_kept(speed: list[int], tmp_path: Path) -
     assert speed == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "has"), [(None, "the default of --minutes"), (3.0, "--minutes 3")])
 def test_other_minutes_at_the_same_place_are_refused(
     minutes: float | None, has: str, speed: list[int], tmp_path: Path
@@ -100,6 +102,7 @@ def test_other_minutes_at_the_same_place_are_refused(
         demo._pace(tmp_path, 5.0, 2)
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(speed: list[int], tmp_path: Path) -> None:
     (tmp_path / "letter.txt").touch()
     with pytest.raises(UserError, match="is not empty and holds no experiment"):
@@ -109,6 +112,7 @@ def test_a_folder_of_something_else_is_left_alone(speed: list[int], tmp_path: Pa
     assert not speed and [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.slow
 def test_a_missing_font_is_refused_before_minutes_are_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ LEAST = 2 * BATCH * LOOKS  # images of an arm: two steps between two checkpoints
 WHOLE = 450.0  # seconds of a demo; ten minutes have room for the set-up of .venv too
 
 _ONCE = 3_000  # images that could be trained while the emoji, their captions and the report are made
-_EACH = 1_500  # and while an arm starts, and its loss and its grid are measured
+_EACH = 1_700  # and while an arm starts, and its loss and its grid are measured
 _TRIAL = 192  # images of a trial run
 _NAME = "demo.json"  # in the folder of a demo
 _TRAIN = ("finetune", "emoji-32-diffusion", "--from", "formula-32", "--live", "scenes_flat")

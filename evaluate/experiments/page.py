@@ -40,9 +40,10 @@ class Line(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A picture that an arm drew."""
+    """A picture that an arm drew, or one with a title of its own, which stands alone."""
 
     title: str
+    alone: bool
     picture: str  # data: URL
 
 
@@ -142,19 +143,20 @@ def _times(arm: Arm, results: Results) -> Timed:
     return Timed(arm.name, len(rows), _mean([row["run"]["cpu_seconds"] for row in rows]) or 0.0)
 
 
-def _drawn(request: ExperimentRequest) -> list[tuple[str, Path]]:
+def _drawn(request: ExperimentRequest) -> list[tuple[str, bool, Path]]:
     """Returns the pictures that this folder has of every arm's first seed, in the order of the arms.
 
-    A picture that arms share comes once. Its title is its step's label, else the name of its first arm."""
-    titles: dict[Path, str] = {}
+    A picture that arms share comes once. Its title is its step's label, else the name of its first arm. True
+    if it has a label."""
+    drawn: dict[Path, tuple[str, bool]] = {}
     for arm in request.experiment.arms:
         for step in arm.chain(0):
-            titles.setdefault(request.out / step.makes, step.label or arm.name)
-    return [(name, path) for path, name in titles.items() if path.suffix == ".png" and path.is_file()]
+            drawn.setdefault(request.out / step.makes, (step.label or arm.name, bool(step.label)))
+    return [(*title, path) for path, title in drawn.items() if path.suffix == ".png" and path.is_file()]
 
 
 def _pictures(request: ExperimentRequest) -> list[Shown]:
-    return [Shown(name, _url(path.read_bytes())) for name, path in _drawn(request)]
+    return [Shown(title, alone, _url(path.read_bytes())) for title, alone, path in _drawn(request)]
 
 
 def _link(request: ExperimentRequest) -> str:
@@ -180,7 +182,7 @@ def _inputs(request: ExperimentRequest, results: Results) -> str:
     outdated = [[row["arm"], row["seed"]] for row in results.outdated]
     registered = request.registered.read_bytes() if request.registered.exists() else b""
     code = [hashlib.sha256((_TEMPLATE.parent / name).read_bytes()).hexdigest() for name in _CODE]
-    pictures = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in _drawn(request)]
+    pictures = [[title, hashlib.sha256(path.read_bytes()).hexdigest()] for title, _, path in _drawn(request)]
     content = [stated, outdated, hashlib.sha256(registered).hexdigest(), code, pictures, request.seeds]
     stated_besides = {"limits": request.experiment.limits, "link": _link(request)}
     return digest({"content": canonical(content).decode(), **stated_besides})

@@ -112,6 +112,13 @@ def test_a_folder_of_something_else_is_left_alone(speed: list[int], tmp_path: Pa
     assert not speed and [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"images": 256}'])
+def test_a_damaged_choice_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text(content)
+    with pytest.raises(UserError, match=r"demo.json is damaged; remove it, or give another --out"):
+        pace.read(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_missing_font_is_refused_before_minutes_are_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

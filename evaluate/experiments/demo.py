@@ -60,7 +60,9 @@ def demo(
     ] = None,
     workers: Annotated[
         int | None,
-        options.integer("--workers", "Steps at once; 0: one by one, without Ray.  [default: one a core, 4]"),
+        options.integer(
+            "--workers", "Steps at once; 0: one by one, without Ray.  [default: one a core, at most 4]"
+        ),
     ] = None,
 ) -> None:
     """Teaches formula-32 emoji beside the same model from scratch, and writes the page OUT/report.html.
@@ -125,25 +127,30 @@ def _arm(name: str, source: str, n: int, pace: "Pace") -> "Arm":
 
 
 def _pace(out: Path, minutes: float | None, workers: int) -> "Pace":
-    """Returns the pace of the demo in a folder. Measures that of a new one, and keeps it there.
+    """Returns the pace of the demo in a folder. Measures that of a new one.
 
     Raises UserError if the folder holds something else, or a demo of another length."""
+    from evaluate.experiments import pace
+
+    kept = pace.read(out) or _measured(out, minutes, workers)
+    if minutes not in (None, kept.minutes):
+        has = f"--minutes {kept.minutes:g}" if kept.minutes else "the default of --minutes"
+        raise UserError(f"{out} holds a demo with {has}; leave --minutes out, or give another --out")
+    return kept
+
+
+def _measured(out: Path, minutes: float | None, workers: int) -> "Pace":
+    """Measures the pace of a new demo, and keeps it in its folder. Raises UserError if this is no place."""
     from evaluate.experiments import pace, running
 
-    # An existing demo.
-    kept = pace.read(out)
-    if kept:
-        if minutes not in (None, kept.minutes):
-            has = f"--minutes {kept.minutes:g}" if kept.minutes else "the default of --minutes"
-            raise UserError(f"{out} holds a demo with {has}; leave --minutes out, or give another --out")
-        return kept
-
-    # A new one.
     _require_font()
     request = running.ExperimentRequest(table(pace.chosen(1.0, workers, minutes)), out, seeds=1)
     running.sort(request)
     with running.held(out):
         running.claim(request)
+        # Another start may have measured it before this one had the lock.
+        if kept := pace.read(out):
+            return kept
         console.note("measuring the speed of this machine")
         new = pace.chosen(pace.measured(min(max(workers, 1), pace.ARMS)), workers, minutes)
         pace.write(out, new)

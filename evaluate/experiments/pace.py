@@ -77,9 +77,12 @@ def measured(runs: int) -> float:
 
 
 def read(out: Path) -> Pace | None:
-    """Returns the pace of the demo in a folder, or None if it has none yet."""
+    """Returns the pace of the demo in a folder, or None if it has none yet. Raises UserError if it is damaged."""
     path = out / _NAME
-    return Pace(**json.loads(path.read_bytes())) if path.is_file() else None
+    try:
+        return Pace(**json.loads(path.read_bytes())) if path.is_file() else None
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is damaged; remove it, or give another --out") from None
 
 
 def write(out: Path, pace: Pace) -> None:

@@ -77,7 +77,9 @@ def measured(runs: int) -> float:
 
 
 def read(out: Path) -> Pace | None:
-    """Returns the pace of the demo in a folder, or None if it has none yet. Raises UserError if it is damaged."""
+    """Returns the pace of the demo in a folder, or None if it has none yet.
+
+    Raises UserError if the file is damaged."""
     path = out / _NAME
     try:
         return Pace(**json.loads(path.read_bytes())) if path.is_file() else None

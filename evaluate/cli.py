@@ -299,6 +299,40 @@ def loss(
     _show(console.watched("pictures", measuring.loss(request), 0))
 
 
+@app.command(epilog=console.epilog("python -m evaluate reading runs/flat --on scenes_flat --curve"))
+def reading(
+    run: Run,
+    *,
+    on: SceneSet = "scenes_flat",
+    facts: Annotated[
+        int, options.integer("--facts", "Facts of each text; from 4 on it has two objects.", least=1, most=8)
+    ] = 6,
+    n: Annotated[int, options.integer("--n", "Scenes to noise.", least=8)] = 128,
+    seed: Annotated[int, options.integer("--seed", "Seed of scenes, false words and noise.")] = 0,
+    images_seen: ImagesSeen = None,
+    curve: Annotated[bool, options.flag("--curve", "Measure every checkpoint.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Measures which facts a denoiser reads: the rise of its loss if one of them is false.
+
+    Rows are by type of fact, each with the rise at every noise level. They go to the run's metrics.jsonl."""
+    from evaluate import reading as measuring
+
+    if curve and images_seen is not None:
+        raise UserError("--curve measures every checkpoint, so --images-seen has no use; leave one out")
+    request = measuring.ReadingRequest(
+        run=run,
+        name=on,
+        facts=facts,
+        n=n,
+        seed=seed,
+        images_seen=images_seen,
+        curve=curve,
+        device=device,
+    )
+    _show(console.watched("texts", measuring.reading(request), 0))
+
+
 @app.command(
     epilog=console.epilog("python -m evaluate table 1 runs/scratch runs/visual_atoms --out table1.md")
 )
@@ -428,13 +462,13 @@ def grid(
     from pathlib import Path
 
     from caption import encoders
-    from evaluate import grids
+    from evaluate import prompts
     from synth.sets import places
     from synth.sets.storage import Folder
     from train.sampling import grid as sheets
 
     Folder(str(Path(out).parent)).require_writable()
-    request = grids.GridRequest(
+    request = prompts.GridRequest(
         run=run,
         reference=places.held_out_set(on),
         n=n,
@@ -444,7 +478,7 @@ def grid(
         device=encoders.choose_device(device),
         drawing=_drawing(draw),
     )
-    sheets.save(Path(out), grids.pairs(request))
+    sheets.save(Path(out), prompts.pairs(request))
     console.show({"out": out, "pictures": n})
 
 

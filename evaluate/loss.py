@@ -174,13 +174,13 @@ def read(place: str, skip: int, n: int, side: int, text: str) -> Held:
             )
             raise UserError(f"{problem}; give a set of that size")
         pixels.append(sample.pixels)
-        captions.append(text_of(sample, place, text))
+        captions.append(_text(sample, place, text))
     planes = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return Held(planes, captions, digest({"manifest": shards.digest, "first": skip, "n": n}))
 
 
-def text_of(sample: Sample, place: str, text: str) -> str:
-    """Returns a sample's caption or sentence by one of TEXTS: the first, the last, or its plain text.
+def _text(sample: Sample, place: str, text: str) -> str:
+    """Returns a sample's first or last caption or sentence, or its plain text.
 
     Raises UserError if it has none."""
     stored: Sequence[str] | str = sample.captions or sample.metadata.get("caption") or ()

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,17 @@ def test_the_choice_is_a_sentence() -> None:
     assert str(USUAL) == (
         "A run trains 100 images a second here, with 2 at once. So each arm sees 16,384, in 2.7 minutes."
     )
+
+
+@pytest.mark.slow
+def test_the_arms_have_the_sizes_of_the_shipped_model() -> None:
+    from train import runs
+    from train.config import with_settings
+    from train.presets import PRESETS
+
+    resolved = with_settings(PRESETS[pace.PRESET].make(), pace.sizes()).groups.model
+    shipped = runs.find(pace.SHIPPED).config.groups.model
+    assert replace(resolved, text_dim=1) == replace(shipped, text_dim=1)
 
 
 # A demo's folder.
@@ -137,7 +150,7 @@ def test_minutes_that_cannot_be_are_refused(minutes: str, tmp_path: Path) -> Non
 def test_a_trial_run_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import sys; print('note\\nerror: no room', file=sys.stderr); sys.exit(2)"
 
-    def start(place: Path) -> "subprocess.Popen[str]":
+    def start(place: Path, settings: Sequence[str]) -> "subprocess.Popen[str]":
         return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, encoding="utf-8")
 
     monkeypatch.setattr(pace, "_start", start)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from evaluate.experiments.pace import BATCH, LOOKS, PRESET, SHIPPED
 from synth import console, options
 from synth.errors import UserError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m evaluate.experiments.demo"
 FEW = 128  # emoji
-SHIPPED = "formula-32"
 PROMPTS = (
     "a red star on white",
     "a blue ring on black",
@@ -108,13 +108,13 @@ def table(pace: "Pace") -> "Experiment":
 def _arm(name: str, source: str, n: int, pace: "Pace") -> "Arm":
     """Returns the arm of n emoji, from the shipped model or from scratch."""
     from evaluate.experiments import parts
-    from evaluate.experiments.pace import BATCH, LOOKS
+    from evaluate.experiments.pace import sizes
     from evaluate.experiments.table import PICTURE, Arm, step
 
     images = pace.images
     decay = (f"training.decay_from={images * 7 // 10}", f"training.decay_to={images}")
-    changes = (f"training.batch={BATCH}", f"training.warm_up={images // 10}", *decay)
-    net = parts.Net("emoji-32-diffusion", changes, pace.seconds)
+    changes = (*sizes(), f"training.batch={BATCH}", f"training.warm_up={images // 10}", *decay)
+    net = parts.Net(PRESET, changes, pace.seconds)
     shown = f"{SHIPPED} before it has seen an emoji"
     sheet = step("train", "sample", SHIPPED, *PROMPTS, *_SHEET, "--out", PICTURE, seconds=8, label=shown)
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets.storage import Folder
+from synth.settings import canonical
 
+PRESET, SHIPPED = "emoji-32-diffusion", "formula-32"
 ARMS = 4
 LOOKS = 8  # checkpoints of an arm
 BATCH = 16  # half of the preset's: short runs need the steps
@@ -26,7 +28,7 @@ _ONCE = 3_000  # images that could be trained while the emoji, their captions an
 _EACH = 1_700  # and while an arm starts, and its loss and its grid are measured
 _TRIAL = 192  # images of a trial run
 _NAME = "demo.json"  # in the folder of a demo
-_TRAIN = ("finetune", "emoji-32-diffusion", "--from", "formula-32", "--live", "scenes_flat")
+_TRAIN = ("finetune", PRESET, "--from", SHIPPED, "--live", "scenes_flat")
 _RUN = ("--text", "blend:1,plain", "--images", str(_TRIAL), "--precision", "fp32", "--device", "cpu")
 _PERIODS = (f"run.tick={2 * BATCH}", f"run.checkpoint={_TRIAL}", f"run.samples={2 * _TRIAL}")
 _SETTINGS = (f"training.batch={BATCH}", "run.workers=0", *_PERIODS)
@@ -67,13 +69,24 @@ def measured(runs: int) -> float:
     UserError if a run fails."""
     with tempfile.TemporaryDirectory() as scratch:
         places = [Path(scratch) / str(i) for i in range(runs)]
-        started = [_start(place) for place in places]
+        settings = (*_SETTINGS, *sizes())
+        started = [_start(place, settings) for place in places]
         ended = [(run.communicate()[1], run.returncode) for run in started]
         for errors, code in ended:
             if code:
                 last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
                 raise UserError(f"the trial run ended with {code}: {last.removeprefix('error: ')}")
         return max(_seconds((place / "log.jsonl").read_text(encoding="utf-8")) for place in places)
+
+
+def sizes() -> tuple[str, ...]:
+    """Returns the settings that give the preset the sizes of the shipped model, which may be older."""
+    from train import runs
+
+    usual = runs.law(PRESET, ())["config"]["model"]
+    model = json.loads(canonical(runs.find(SHIPPED).config.groups.model))
+    changes = {name: value for name, value in model.items() if value != usual[name] and name != "text_dim"}
+    return tuple(f"model.{name}={_text(value)}" for name, value in changes.items())
 
 
 def read(out: Path) -> Pace | None:
@@ -92,10 +105,15 @@ def write(out: Path, pace: Pace) -> None:
     Folder(str(out)).write(_NAME, (json.dumps(asdict(pace)) + "\n").encode())
 
 
-def _start(place: Path) -> "subprocess.Popen[str]":
+def _text(value: object) -> str:
+    """Returns the value of a setting as a user types it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+
+
+def _start(place: Path, settings: Sequence[str]) -> "subprocess.Popen[str]":
     """Starts a trial run of one thread."""
-    settings = [word for change in _SETTINGS for word in ("--set", change)]
-    command = [sys.executable, "-m", "train", *_TRAIN, *_RUN, *settings, "--out", str(place)]
+    changes = [word for change in settings for word in ("--set", change)]
+    command = [sys.executable, "-m", "train", *_TRAIN, *_RUN, *changes, "--out", str(place)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command,

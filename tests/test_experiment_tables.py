@@ -16,7 +16,16 @@ NAMES = command.names()
 
 
 def test_every_table_is_one_short_module_with_a_question() -> None:
-    assert {"captions", "families", "worth", "worth-rates", "worth-words", "xi", "paper-coco"} <= set(NAMES)
+    assert {
+        "captions",
+        "families",
+        "guidance",
+        "worth",
+        "worth-rates",
+        "worth-words",
+        "xi",
+        "paper-coco",
+    } <= set(NAMES)
     for name in NAMES:
         experiment, shipped, _ = command.load(name)
         assert shipped and experiment.name == name and experiment.question.endswith("?")

@@ -86,13 +86,13 @@ _FORMULA_32 = {
     "training.drop_vector": 1.0,
     "noise.mean": 0.9,
     "noise.deviation": 1.3,
-    **_periods(160_000, 1_600, 32_000, 32_000),
+    **_periods(128_000, 1_600, 32_000, 32_000),
 }
 _FORMULA_32_LAST = {
     **_FORMULA_32,
-    "training.decay_from": 20_000,
-    "training.decay_to": 80_000,
-    **_periods(80_000, 1_600, 20_000, 20_000),
+    "training.decay_from": 16_000,
+    "training.decay_to": 64_000,
+    **_periods(64_000, 1_600, 16_000, 16_000),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {

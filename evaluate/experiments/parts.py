@@ -3,6 +3,7 @@
 All pictures have 32 pixels a side. Foreseen seconds are CPU seconds of one core (AMD EPYC).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from evaluate.experiments.table import OUT, PICTURE, Inside, Step, settings, step
@@ -80,9 +81,9 @@ def pretrained(net: Net, data: Captioned, images: int, seed: int, *more: str, te
     return _run("pretrain", net, data.options, images, images, seed, (*more, f"data.text={text}"))
 
 
-def live(net: Net, dataset: str, images: int, seed: int, text: str) -> Step:
+def live(net: Net, dataset: str, images: int, seed: int, text: str, *more: str) -> Step:
     """Returns a run from scratch on new pictures of a data set at every visit."""
-    return _run("pretrain", net, ("--live", dataset), images, images, seed, (f"data.text={text}",))
+    return _run("pretrain", net, ("--live", dataset), images, images, seed, (f"data.text={text}", *more))
 
 
 def tuned(
@@ -110,22 +111,31 @@ def grid(run: Step, text: str) -> Step:
 
 def pairs(run: Step, text: str) -> Step:
     """Returns a sheet of held-out emoji, each beside what the end of a run draws of its caption."""
-    drawing = [word for each in (f"text={text}", "guidance=2.5", "steps=18") for word in ("--draw", each)]
-    options = ("--on", emoji("test").shards, "--n", 24, "--seed", 7, *drawing, "--device", "cpu")
+    drawing = (*_drawing(f"text={text}", "guidance=2.5", "steps=18"), "--device", "cpu")
+    options = ("--on", emoji("test").shards, "--n", 24, "--seed", 7, *drawing)
     return step("evaluate", "grid", run, *options, "--out", PICTURE, seconds=8, megabytes=0.2)
 
 
-def kernel_distance(run: Step, text: str, label: str = "") -> Step:
-    """Returns the kernel distance of what the end of a run draws of the held-out captions."""
-    test, detector = emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
-    options = (*test.options, "--n", HELD_OUT, *detector, "--draw", f"text={text}", "--device", "cpu")
-    return step("evaluate", "metrics", run, *options, seconds=80, label=label)
+def kernel_distance(
+    run: Step, text: str, label: str = "", *, on: Captioned | None = None, draw: Sequence[str] = ()
+) -> Step:
+    """Returns the kernel distance of what the end of a run draws of held-out captions: emoji, or those of a
+    set. `draw` has further options of drawing."""
+    test, figure = on or emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
+    drawing = (*_drawing(f"text={text}", *draw), "--device", "cpu")
+    words = ("evaluate", "metrics", run, *test.options, "--n", HELD_OUT)
+    return step(*words, *figure, *drawing, seconds=80, label=label)
 
 
-def obedience(run: Step, facts: int, label: str) -> Step:
+def obedience(run: Step, facts: int, label: str, *draw: str) -> Step:
     """Returns how often pictures have the facts of their prompts, after words alone."""
-    options = ("--on", "scenes_flat", "--facts", facts, "--n", 128, "--draw", "text=words", "--device", "cpu")
-    return step("evaluate", "obedience", run, *options, seconds=25, label=label)
+    words = ("evaluate", "obedience", run, "--on", "scenes_flat", "--facts", facts, "--n", 128)
+    return step(*words, *_drawing("text=words", *draw), "--device", "cpu", seconds=25, label=label)
+
+
+def _drawing(*values: str) -> tuple[str, ...]:
+    """Returns the words of options of drawing: --draw NAME=VALUE for each."""
+    return tuple(word for value in values for word in ("--draw", value))
 
 
 def _captioned(shards: Place, pictures: int) -> Captioned:

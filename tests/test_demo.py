@@ -228,7 +228,7 @@ def command(out: Path) -> list[str]:
 def finish(out: Path) -> str:
     """Runs a demo to its end. Returns its lines for a person."""
     process = start(command(out), cwd=ROOT)
-    _, errors = process.communicate(timeout=900)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode == 0, errors
     return errors
 

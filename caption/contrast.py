@@ -47,6 +47,14 @@ def similarities(embeddings: Tensor, temperature: float) -> Tensor:
     return unit @ unit.T / temperature
 
 
+def both_ways(logits: Tensor, positives: Tensor) -> Tensor:
+    """Returns the mean of the losses of rows and of columns, a scalar, of logits (N, M).
+
+    One positive in each row and column gives CLIP's loss, several that of StableRep++. `positives`, (N, M),
+    holds their weights."""
+    return (soft_target_loss(logits, positives) + soft_target_loss(logits.T, positives.T)) / 2
+
+
 def contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
     """Returns CLIP's loss without false negatives, of logits (B pictures, T texts).
 

@@ -565,8 +565,8 @@ def probe(
         str, options.text("--label", "NAME", "class, caption, or an entry of the JSON of both sets.")
     ] = "class",
     names: Annotated[
-        str, options.text("--probes", "LIST", "Of ridge, sgd, few (few-shot) and knn.")
-    ] = "ridge,sgd,few,knn",
+        str, options.text("--probes", "LIST", "Of ridge, sgd, few (few-shot), knn and zero.")
+    ] = "ridge,sgd,few,knn,zero",
     baselines: Annotated[
         str, options.text("--baselines", "LIST", "random, pixels, and detectors; or none.")
     ] = "random,pixels,nano,efficientnet-lite0",
@@ -578,7 +578,7 @@ def probe(
     """Measures the features of a run by classifiers on top, beside baselines.
 
     The rows go to the run's metrics.jsonl."""
-    from evaluate import probe as probing
+    from evaluate.probes import command as probing
     from synth.sets import places
 
     request = probing.ProbeRequest(

@@ -15,6 +15,7 @@ Axes: N pictures, H and W pixels, D dimensions of a feature, C classes.
 import hashlib
 import pickle
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -59,6 +60,23 @@ class Detector(Protocol):
     def __call__(self, pixels: np.ndarray) -> Output:
         """Returns the features of pictures uint8 (N, H, W, 3)."""
         ...
+
+
+class TextSide(Protocol):
+    """A space of pictures and texts beside the features of a detector. E is its number of dimensions."""
+
+    def pictures(self, features: np.ndarray) -> np.ndarray:
+        """Returns unit embeddings float32 (N, E) of pictures with these features, (N, D)."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns unit embeddings float32 (N, E) of texts."""
+        ...
+
+
+def text_side(net: Detector) -> TextSide | None:
+    """Returns the space of pictures and texts of a detector, or None if it has none."""
+    return getattr(net, "text_side", None)
 
 
 def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detector:
@@ -193,9 +211,23 @@ class _Encoder:
         self.name, self.weights = encoder.source.name, encoder.source.sha256
         self.dimensions = encoder.dimensions
         self.resize = f"bicubic, antialiased, to {encoder.size} x {encoder.size}"
+        self.text_side = _EncoderTexts(encoder)
 
     def __call__(self, pixels: np.ndarray) -> Output:
         return Output(self._encoder.images(pixels), None)
+
+
+class _EncoderTexts:
+    """The space of a CLIP encoder. Its features are embeddings."""
+
+    def __init__(self, encoder: "Encoder") -> None:
+        self._encoder = encoder
+
+    def pictures(self, features: np.ndarray) -> np.ndarray:
+        return features
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self._encoder.texts([self._encoder.cut(text) for text in texts])
 
 
 class _Learned:
@@ -208,7 +240,7 @@ class _Learned:
         run = runs.find(name.partition(":")[2])
         self._features = RunFeatures(run, untrained=name.startswith(_RANDOM), device=device)
         weights = digest(run.metadata["config"])
-        self.name, self.dimensions = name, self._features.dimensions
+        self.name, self.dimensions, self.text_side = name, self._features.dimensions, self._features.texts
         self.weights = weights if name.startswith(_RANDOM) else checkpoint.digest(run.checkpoint())
         self.resize = f"bicubic, antialiased, to {self._features.side} x {self._features.side}"
 

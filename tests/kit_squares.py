@@ -1,7 +1,8 @@
-"""A denoiser of squares on backdrops, trained for seconds: for identities of editing and inversion."""
+"""A model of squares on backdrops, trained for seconds: for identities of editing, inversion and naming."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,16 +38,16 @@ def batch() -> Batch:
     return Batch(torch.from_numpy(pixels), {}, torch.tensor(tokens))
 
 
-def trained(place: Path) -> Run:
-    """Returns a run in a new folder."""
+def trained(place: Path, model: str = "diffusion", groups: Any = None, steps: int = 15) -> Run:
+    """Returns a run of a model in a new folder, by default of a denoiser."""
     place.mkdir()
-    groups = Config(SIZES, Noise(), Training(batch=12, warm_up=0, drop_vector=1.0))
+    groups = groups or Config(SIZES, Noise(), Training(batch=12, warm_up=0, drop_vector=1.0))
     context = Context(torch.device("cpu"), torch.float32, SURVEY)
     with torch.random.fork_rng(devices=[]):
-        model = Trainer(RunConfig("diffusion", groups, run=RunSettings()), context, Ranks.join("cpu"))
-        for _ in range(15):
-            model.step(batch())
-    metadata = {"model": "diffusion", "config": to_json(model.config), "survey": SURVEY}
+        trainer = Trainer(RunConfig(model, groups, run=RunSettings()), context, Ranks.join("cpu"))
+        for _ in range(steps):
+            trainer.step(batch())
+    metadata = {"model": model, "config": to_json(trainer.config), "survey": SURVEY}
     (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))
-    model.save(place)
+    trainer.save(place)
     return runs.find(place)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 
-from caption.contrast import contrastive_loss, positives_of, similarities, soft_target_loss
+from caption.contrast import both_ways, contrastive_loss, positives_of, similarities, soft_target_loss
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2])
 
@@ -107,3 +107,19 @@ def test_clips_loss_is_the_mean_of_both_directions() -> None:
     assert contrastive_loss(logits, torch.zeros(4, 4, dtype=torch.bool)).item() == pytest.approx(
         expected.item()
     )
+
+
+def test_both_ways_of_different_texts_are_clips_loss() -> None:
+    """The symmetric cross entropy of figure 3, if every row has one positive."""
+    logits, pairs = similarities(drawn(), 0.07), torch.arange(8)
+    expected = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+    assert both_ways(logits, torch.eye(8)).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_equal_texts_are_positives_of_every_picture_of_theirs() -> None:
+    """StableRep++: torch's cross entropy with a soft target, of pictures and of texts."""
+    logits = torch.randn(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    positives = (LABELS[:, None] == LABELS).double()
+    target = positives / positives.sum(1, keepdim=True)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    assert both_ways(logits, positives).item() == pytest.approx(expected.item(), rel=1e-12)

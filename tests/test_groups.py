@@ -15,6 +15,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import make_small, write_foreign
 from tests.kit_train import PSEUDO, first
 from train.model import Wanted
+from train.stream import live
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.groups import LEFT_OUT, Groups
@@ -108,6 +109,37 @@ def test_ranks_and_starts_change_no_batch_of_groups(few_classes: Path, ranks: in
             assert torch.equal(named, whole[start + number][1])
     for _, named in whole:
         assert all(len(set(part)) == 1 for part in named.view(3, 4).tolist())
+
+
+def live_stream(*changes: str, on: tuple[CaptionedSet, ...] = (), positives: str = "class") -> Stream:
+    """The stream of drawn pictures in groups of four, two views each."""
+    settings = [f"live.visual_atoms.{change}" for change in changes]
+    requested = live.find(["visual_atoms"], ["toy"] * len(on), settings, 32)
+    wanted = Wanted((), views=2, group=4, positives=positives)
+    visit = replace(PSEUDO, wanted=wanted, resolution=32)
+    return Stream(on, visit, cache=Cache("unused"), live=requested.sets, shares=requested.shares)
+
+
+def test_groups_of_a_live_set_are_those_of_the_stored_one(few_classes: Path) -> None:
+    stored = Stream(
+        [CaptionedSet(ShardSet(str(few_classes)), None)],
+        replace(PSEUDO, wanted=Wanted((), views=2, group=4), resolution=32),
+        cache=Cache("unused"),
+    )
+    drawn = live_stream("classes=5", "pictures=40")
+    for ours, theirs in zip(first(drawn.batches(24, 12), 2), first(stored.batches(24, 12), 2), strict=True):
+        assert torch.equal(ours.pictures, theirs.pictures)
+        assert ours.labels is not None and theirs.labels is not None
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_live_sets_without_groups_are_refused(few_classes: Path) -> None:
+    with pytest.raises(UserError, match=r"need an epoch .*live.visual_atoms.pictures=100000"):
+        live_stream("classes=5")
+    with pytest.raises(UserError, match=r"one live set; give one --live NAME without --on"):
+        live_stream("pictures=40", on=(CaptionedSet(ShardSet(str(few_classes)), None),))
+    with pytest.raises(UserError, match=r"not known before .*training.positives=class"):
+        live_stream("pictures=40", positives="caption")
 
 
 def test_the_label_of_a_formula_picture_is_its_class(few_classes: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from synth.errors import UserError
 from train import config as configs
 from train.config import RunConfig
 from train.model import Context, Micro
-from train.models import backbones, mae
+from train.models import mae
+from train.models.features import backbones
 from train.models.mae import Config, Loss, Sizes, Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,4 +1,4 @@
-"""The command `probe`, and the features of runs as detectors: evaluate/probe.py."""
+"""The command `probe`, and the features of runs as detectors: evaluate/probes/command.py."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_probed_is_refused(run: Path, few_classes: Path, tmp_path
     def refused(*options: object) -> str:
         return refusal(app, PROGRAM, "probe", run, "--train", few_classes, "--baselines", "none", *options)
 
-    assert "unknown probe 'svm'; known are ridge, sgd, few, knn" in refused("--probes", "svm")
+    assert "unknown probe 'svm'; known are ridge, sgd, few, knn, zero" in refused("--probes", "svm")
     foreign = write_foreign(tmp_path / "s", [{"txt": b"one"}] * 12)
     assert "labels of the test pictures are of no training picture" in refused(
         *("--test", foreign, "--label", "caption")

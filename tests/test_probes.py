@@ -1,11 +1,11 @@
-"""Probes of features, by closed forms and plain twins: evaluate/probes.py."""
+"""Probes of features, by closed forms and plain twins: evaluate/probes/classifiers.py."""
 
 import numpy as np
 import pytest
 import torch
 
-from evaluate import probes
-from evaluate.probes import PENALTIES, Split
+from evaluate.probes import classifiers
+from evaluate.probes.classifiers import PENALTIES, Split
 
 
 def clusters(train: int, test: int, *, spread: float = 0.4, classes: int = 4, width: int = 6) -> Split:
@@ -25,7 +25,7 @@ def test_ridge_is_that_of_a_plain_solver(count: int, width: int) -> None:
     """The stacked least squares [X; sqrt(N l) I] w = [Y; 0], with a free constant; and the dual form."""
     random = np.random.default_rng(1)
     x, y = random.normal(2, 1, (count, width)), random.normal(1, 1, (count, 3))
-    weights = probes.ridge(x, y, PENALTIES)
+    weights = classifiers.ridge(x, y, PENALTIES)
     for penalty, ours in zip(PENALTIES, weights, strict=True):
         penalised = np.hstack([np.sqrt(count * penalty) * np.eye(width), np.zeros((width, 1))])
         stacked = np.vstack([np.hstack([x, np.ones((count, 1))]), penalised])
@@ -36,8 +36,8 @@ def test_ridge_is_that_of_a_plain_solver(count: int, width: int) -> None:
 
 def test_separate_clusters_are_separated_by_every_probe() -> None:
     split = clusters(120, 80, spread=0.05)
-    accuracies = [probes.linear(split), probes.by_sgd(split, 20, 0), probes.neighbours(split)]
-    accuracies += probes.few_shot(split, 0)
+    accuracies = [classifiers.linear(split), classifiers.by_sgd(split, 20, 0), classifiers.neighbours(split)]
+    accuracies += classifiers.few_shot(split, 0)
     assert [a.value for a in accuracies] == [1.0] * len(accuracies) and len(accuracies) == 7
 
 
@@ -45,24 +45,28 @@ def test_features_without_content_give_the_accuracy_of_guessing() -> None:
     random, split = np.random.default_rng(2), clusters(400, 4000)
     noise = [random.normal(size=part.shape).astype(np.float32) for part in (split.train, split.test)]
     blind = Split(noise[0], split.train_classes, noise[1], split.test_classes)
-    for accuracy in (probes.linear(blind), probes.by_sgd(blind, 3, 0), probes.neighbours(blind)):
+    for accuracy in (
+        classifiers.linear(blind),
+        classifiers.by_sgd(blind, 3, 0),
+        classifiers.neighbours(blind),
+    ):
         assert accuracy.value == pytest.approx(0.25, abs=0.035)
 
 
 def test_more_shots_are_better() -> None:
-    values = [accuracy.value for accuracy in probes.few_shot(clusters(200, 2000, spread=1.0), 0)]
+    values = [accuracy.value for accuracy in classifiers.few_shot(clusters(200, 2000, spread=1.0), 0)]
     assert values == sorted(values) and values[-1] > values[0] + 0.1
 
 
 def test_shots_that_a_class_does_not_have_are_left_out() -> None:
-    assert [a.probe for a in probes.few_shot(clusters(24, 20), 0)] == ["1-shot", "5-shot"]
+    assert [a.probe for a in classifiers.few_shot(clusters(24, 20), 0)] == ["1-shot", "5-shot"]
 
 
 @pytest.mark.slow
 def test_sgd_is_torchs() -> None:
     """One rate of the ten, by torch's own optimiser and schedule."""
     split = clusters(300, 100).standardised()
-    ours = probes.by_sgd(split, 2, 0).details["by_rate"]
+    ours = classifiers.by_sgd(split, 2, 0).details["by_rate"]
     weights = torch.zeros(7, 4, requires_grad=True)
     optimiser = torch.optim.SGD([weights], lr=0.5, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 2)
@@ -88,7 +92,7 @@ def test_the_nearest_pictures_vote() -> None:
     points = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     labels = np.array([0] + [1] * 9 + [0] * 30)
     split = Split(points, labels, points[:1], np.array([1]))
-    assert probes.neighbours(split).value == 1
+    assert classifiers.neighbours(split).value == 1
 
 
 def test_a_feature_without_variation_counts_as_nothing() -> None:
@@ -100,4 +104,4 @@ def test_a_feature_without_variation_counts_as_nothing() -> None:
         split.test_classes,
     )
     assert np.isfinite(constant.standardised().test).all()
-    assert probes.linear(constant).right == probes.linear(split).right
+    assert classifiers.linear(constant).right == classifiers.linear(split).right

@@ -164,6 +164,17 @@ def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_pa
         invoke(app, *words, "--set", "lr=0.1", raising=True)
 
 
+def test_maps_and_edits_know_a_learned_word(squares: Run, thing: Path, layered: Path, tmp_path: Path) -> None:
+    sheet = ("--out", tmp_path / "sheet.png", "--steps", "2", "--device", "cpu")
+    maps = invoke(
+        app, "attention", squares.path, "a <l> on <thing>", "--word", thing, "--word", layered, *sheet
+    )
+    assert json_lines(maps)[0]["words"] == 4
+    prompts = ("a red square on blue", "a <thing> square on blue")
+    [row] = json_lines(invoke(app, "edit", squares.path, *prompts, "--word", thing, *sheet))
+    assert row["kind"] == "replace" and row["mean_difference"] > 0
+
+
 def test_layers_read_vectors_of_their_own(squares: Run, layered: Path) -> None:
     model = learned.added(squares.load(), [str(layered)])
     text = cast(TextStates, cast(Denoiser, model.parts[DENOISER]).text)

@@ -14,7 +14,7 @@ from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
 from train.sampling import commands
-from train.sampling.commands import Run, split
+from train.sampling.commands import Run, Words, split
 
 if TYPE_CHECKING:
     from train import prove as prove_events
@@ -267,10 +267,7 @@ def sample(
         str | None,
         options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
     ] = None,
-    word: Annotated[
-        list[str],
-        options.place("--word", "DIR", "A learned word of `invert`, to use in the prompts; may be repeated."),
-    ] = EMPTY,
+    word: Words = EMPTY,
     upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
     url: Annotated[
         str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")

@@ -38,6 +38,12 @@ ADDED: dict[str, Any] = {
     "diffusion model.blocks": 1,
     "diffusion model.words": "own",
     "diffusion model.positions": False,
+    "contrastive model.text_width": 128,
+    "contrastive model.text_layers": 2,
+    "contrastive model.tokens": 64,
+    "contrastive loss.picture_weight": 1.0,
+    "contrastive loss.text_weight": 0.0,
+    "contrastive loss.text_temperature": 0.07,
     "loop data.mirror": False,
 }
 

@@ -29,8 +29,8 @@ from train import checkpoint, config, handover, model_card, onnx_file, provenanc
 from train.checkpoint import COMMITTED, Origin
 from train.loop import parameters
 from train.model import learner as find_learner
-from train.models import open_clip_names
-from train.models.backbones import VIT, BackboneSizes
+from train.models.features import open_clip_names
+from train.models.features.backbones import VIT, BackboneSizes
 from train.runs import CONFIG, Run
 
 CONFIG_OF_ENCODER, WEIGHTS_OF_ENCODER = "open_clip_config.json", "open_clip_model.safetensors"

@@ -73,6 +73,11 @@ and, if it learns features of pictures
 
     features(parts, pictures)     -> Tensor (N, W): features of pictures (N, 3, R, R) in -1..1
 
+and, if configs that need caption tables learn a common space of pictures and texts beside these features,
+
+    embed_pictures(parts, seen)   -> Tensor (N, D): unit embeddings of pictures with the features `seen`
+    embed_texts(parts, tokens)    -> Tensor (N, D): unit embeddings of texts, int64 (N, T)
+
 and, if its ONNX file is to hold a part of drawing alone,
 
     onnx_call(parts, config)      -> OnnxCall: this part, such as one call of a denoiser
@@ -185,6 +190,8 @@ class Needs:
     encoder_reason: tuple[str, str] = ("the model", "")
     # Parts that no phase trains. Older checkpoints and exports keep them for drawing.
     frozen: tuple[str, ...] = ()
+    # Parts that the base of a fine-tuning must have. (): all runs of the model have the same parts.
+    parts: tuple[str, ...] = ()
     # Sizes of groups of consecutive samples that the model couples. A smaller batch is one group.
     groups: tuple[int, ...] = ()
     multiple: int = 1  # the size of every micro-batch is a multiple of it

@@ -78,21 +78,22 @@ _DIFFUSION_32 = {
     "training.decay_to": 371_200,
     **_periods(371_200, 1_600, 38_400, 38_400),
 }
-# The shipped model: scenes of many objects beside other families, then of one object too. More noise than in
-# diffusion-32, as places and relations show in noise alone. The sets and their shares stand in
-# evaluate/experiments/formula.py.
+# The shipped model: layouts first, in much noise, where colours, places and relations show; then details. The
+# sets and their shares stand in evaluate/experiments/formula.py.
 _FORMULA_32 = {
     "data.text": "blend:1,plain",
     "training.drop_vector": 1.0,
-    "noise.mean": 0.9,
-    "noise.deviation": 1.3,
-    **_periods(128_000, 1_600, 32_000, 32_000),
+    "noise.mean": 2.0,
+    "noise.deviation": 0.8,
+    **_periods(48_000, 1_600, 16_000, 16_000),
 }
 _FORMULA_32_LAST = {
     **_FORMULA_32,
-    "training.decay_from": 16_000,
-    "training.decay_to": 64_000,
-    **_periods(64_000, 1_600, 16_000, 16_000),
+    "noise.mean": 0.6,
+    "noise.deviation": 1.3,
+    "training.decay_from": 60_000,
+    "training.decay_to": 120_000,
+    **_periods(120_000, 1_600, 20_000, 20_000),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {
@@ -170,6 +171,18 @@ _LEARNER_32 = {
 }
 _GROUPS_OF_6 = {"training.views": 1, "training.group": 6}
 _STABLEREP_32 = {**_LEARNER_32, **_GROUPS_OF_6}
+_TEXTS_32 = {"data.text": "caption", "loss.text_weight": 1.0, "model.text_width": 96}
+_STABLEREP_PLUS_32 = {**_STABLEREP_32, **_TEXTS_32}
+# A crop is CLIP's only augmentation, so that captions stay true.
+_CROP = {f"augment.{name}": 0.0 for name in ("flip", "jitter", "grey", "blur", "down")}
+_CLIP_32 = {
+    **_LEARNER_32,
+    **_TEXTS_32,
+    **_CROP,
+    "augment.crop": 0.5,
+    "loss.picture_weight": 0.0,
+    "training.views": 1,
+}
 _VIT_B_16 = {
     "model.resolution": 224,
     "model.patch": 16,
@@ -206,6 +219,8 @@ _HIDDEN = "features by a masked autoencoder"
 _HIDDEN_224 = "the same at its published sizes"
 _PAIRS = "features by SimCLR: two views of a picture"
 _SETS = "features by StableRep: six pictures of a class"
+_SETS_TEXTS = "features by StableRep++: six pictures of a class, and their captions"
+_TEXTS = "features by CLIP: pictures and their captions"
 _SETS_224 = "StableRep at its published sizes, on sets rendered at 224 or 448 px"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
@@ -232,6 +247,8 @@ PRESETS = {
         Preset("emoji-32-diffusion", _DIFFUSION, _EMOJI_DIFFUSION, "fine-tuning on emoji", _HOURS, "0.2 GB"),
         Preset("simclr-32", _CONTRAST, _LEARNER_32, _PAIRS, "0.3 on 1 core", "0.03 GB"),
         Preset("stablerep-32", _CONTRAST, _STABLEREP_32, _SETS, "0.15 on 1 core", "0.03 GB"),
+        Preset("stablerep-plus-32", _CONTRAST, _STABLEREP_PLUS_32, _SETS_TEXTS, "0.2 on 1 core", "0.03 GB"),
+        Preset("clip-32", _CONTRAST, _CLIP_32, _TEXTS, "0.2 on 1 core", "0.03 GB"),
         Preset("mae-32", _MAE, _LEARNER_32, _HIDDEN, "0.1 on 1 core", "0.03 GB"),
         Preset("mae-b16-224", _MAE, _MAE_224, _HIDDEN_224, "12 on 8 GPUs", "35 GB"),
         Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),

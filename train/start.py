@@ -155,7 +155,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
     preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
-    tables = preset.needs.tables
+    changes = live.split(request.settings)[1]
+    tables = config.with_settings(preset, changes).needs.tables
     sets = captioned_sets.find(
         request.shards,
         request.captions,
@@ -555,7 +556,14 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
     origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
     first = source.path / "checkpoints" / str(origin.get("checkpoint"))
     same = origin.get("run") == request.source and first in source.checkpoints()
-    return first if same else source.checkpoint()
+    chosen = first if same else source.checkpoint()
+
+    # Parts that other settings of its losses leave out.
+    there = checkpoint.modules(chosen).values()
+    if missing := [part for part in run_config.needs.parts if part not in there]:
+        problem = f"{source.path} has no part {', '.join(missing)}, which {request.preset} trains"
+        raise UserError(f"{problem}; give a run with the same losses")
+    return chosen
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | None, str | None]:

@@ -1,6 +1,7 @@
 """Texts of formula pictures besides their short and long sentences.
 
     name(sample)                the bare name, a ground truth: "a red star" for a scene, "a fractal"
+    of_classes(family, config)  the bare names of classes
     stating(sample, k, stream)  a text that states k of the certain facts
     listing(sample, stream)     a plain text that names every object of a scene; of others, the short one
 
@@ -11,6 +12,8 @@ from typing import Any
 
 from caption.sentences import attributes, scene_facts, scene_sentences
 from caption.sentences.grammar import Facts
+from synth import settings
+from synth.families import scenes
 from synth.seeds import Stream
 
 LAW = 1  # increased when a sample gets another name
@@ -29,6 +32,21 @@ def name(sample: Json) -> str:
         visible = sample["params"]["main"] in scene_facts.named(sample)
         return scene_sentences.bare(sample) if visible else "a scene"
     return attributes.state({"family": attributes.facts(sample)["family"]})
+
+
+def of_classes(family: str, config: Json) -> tuple[str, ...] | None:
+    """Returns the bare name of each class of a formula set with these settings. Returns None if words do not
+    name its classes, or if the settings are of another version.
+
+    The class of a scene is colour and kind of its main object."""
+    if family != "scenes":
+        return None
+    try:
+        known = settings.from_json(scenes.Config, config)
+    except (TypeError, ValueError):
+        return None
+    mains = scenes.main_combinations(known)[: known.classes]
+    return tuple(scene_sentences.main_name(main.kind, main.colour) for main in mains)
 
 
 def stating(sample: Json, k: int, stream: Stream) -> str:

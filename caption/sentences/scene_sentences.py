@@ -119,7 +119,12 @@ def pair(sample: Json) -> list[str]:
 def bare(sample: Json) -> str:
     """Returns the name of a sample's class: colour and kind of its main object."""
     main = sample["params"]["objects"][sample["params"]["main"]]
-    name = f"{main['colour']} {words.NOUNS[main['kind']][0]}"
+    return main_name(main["kind"], main["colour"])
+
+
+def main_name(kind: str, colour: str) -> str:
+    """Returns the name of a class of scenes."""
+    name = f"{colour} {words.NOUNS[kind][0]}"
     return f"{article(name)} {name}"
 
 

@@ -1,10 +1,10 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained on five sets in two parts. In the first part flat scenes have two or three objects, so that
-relations are seen often; in the second part they have one to three. Shaders come from shards, because a new
-program takes long to start. All other sets are drawn while training. The figures come from the run. Then it
-is exported, and `prove` compares its weights with the shipped ones. Killed at any point, the command goes on
-where it was.
+It is trained on five sets in two parts: layouts first, then details. In the first part flat scenes have two
+objects, so that relations are often seen, and the noise is high; in the second part they have one to three.
+Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
+The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
+Killed at any point, the command goes on where it was.
 """
 
 import os
@@ -25,9 +25,9 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Shares of the live sets. All other sets, and shaders, get equal parts of the rest.
-_SHARES = {"scenes_flat": 0.7, "scenes": 0.06}
-_MANY = ("--set", "live.scenes_flat.objects=2,3")
+# Shares of the live sets in both parts. All other sets, and shaders, get equal parts of the rest.
+_FIRST, _LAST = {"scenes_flat": 0.85, "scenes": 0.05}, {"scenes_flat": 0.7, "scenes": 0.06}
+_PAIRS = ("--set", "live.scenes_flat.objects=2,2")
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -80,10 +80,11 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
     # Both parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
-    shared = (*sets, *_shares(_SHARES), "--device", "cpu", *(("--images", str(images)) if images else ()))
-    yield Step(("train", "pretrain", "formula-32", *shared, *_MANY, "--out", f"{out}-first"))
+    shared = (*sets, "--device", "cpu", *(("--images", str(images)) if images else ()))
+    words = ("train", "pretrain", "formula-32", *shared, *_shares(_FIRST), *_PAIRS)
+    yield Step((*words, "--out", f"{out}-first"))
     last = ("train", "finetune", "formula-32-last", "--from", f"{out}-first")
-    yield Step((*last, *shared, "--out", out))
+    yield Step((*last, *shared, *_shares(_LAST), "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

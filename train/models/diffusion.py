@@ -54,7 +54,15 @@ from train.models.muon import MuonAdamW
 from train.models.tower import Tower, fill
 from train.models.unet import Attention, UNet
 from train.models.walk import OdeWalk
-from train.models.words import BEGIN, TextStates, TowerStates, Vocabulary, padded
+from train.models.words import (
+    BEGIN,
+    TextStates,
+    TowerStates,
+    Vocabulary,
+    padded,
+    surveyed,
+    with_new_words,
+)
 
 DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
 WORDS = ("own", "tower")
@@ -211,9 +219,9 @@ def survey(
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
     deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
-    words = [] if tower else [*base.get("words", ()), *Vocabulary.of(texts).words]
+    words = [] if tower else surveyed(texts, base.get("words", ()))
     sigma_data = base.get("sigma_data", round(deviation, 4))
-    return {"words": list(dict.fromkeys(words)), "sigma_data": sigma_data, **tower}
+    return {"words": words, "sigma_data": sigma_data, **tower}
 
 
 def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -221,8 +229,7 @@ def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     name = "text.word.weight"
     if not isinstance(module, Denoiser) or name not in tensors:
         return tensors
-    first = cast(TextStates, module.text).word.weight
-    return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
+    return with_new_words(tensors, name, cast(TextStates, module.text).word.weight)
 
 
 class Denoiser(nn.Module):

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from synth.errors import UserError
 from train.model import Context, Micro, Model, Needs, Phase, Terms, Wanted
-from train.models import backbones, randomness
-from train.models.backbones import VIT, BackboneSizes, LearnerTraining
+from train.models import randomness
+from train.models.features import backbones
+from train.models.features.backbones import VIT, BackboneSizes, LearnerTraining
 from train.models.guidance import autocast
 from train.stream.augmentations import Augmentations
 

@@ -72,6 +72,18 @@ def split(text: str) -> list[str]:
     return _SPLIT.findall(text.lower())
 
 
+def surveyed(texts: Iterable[str], base: Iterable[str] = ()) -> list[str]:
+    """Returns the words of a base, which keep their numbers, and then those of texts, common words first."""
+    return list(dict.fromkeys([*base, *Vocabulary.of(texts).words]))
+
+
+def with_new_words(tensors: dict[str, Tensor], name: str, first: Tensor) -> dict[str, Tensor]:
+    """Returns a base's weights, with the last of the `first` vectors for words that the base does not know.
+
+    `name` is that of the table of words, (words, D)."""
+    return {**tensors, name: torch.cat([tensors[name], first[len(tensors[name]) :].detach()])}
+
+
 def padded(rows: Iterable[list[int]]) -> Tensor:
     """Returns tokens of texts as int64 (N, T), filled with PAD."""
     tokens = [torch.tensor(row) for row in rows]

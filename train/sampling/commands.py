@@ -14,6 +14,10 @@ Run = Annotated[
     str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
 ]
 Seed = Annotated[int, options.integer("--seed", "Seed of the noise.")]
+Words = Annotated[
+    list[str],
+    options.place("--word", "DIR", "A learned word of `invert`, to use in the prompts; may be repeated."),
+]
 
 app = console.app("Reads and changes drawing.", 'python -m train attention runs/flat "a red star on white"')
 
@@ -29,6 +33,7 @@ def attention(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="The prompt.")],
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "maps.png",
     seed: Seed = 0,
+    word: Words = EMPTY,
     images_seen: ImagesSeen = None,
     device: Device = "auto",
 ) -> None:
@@ -51,6 +56,7 @@ def attention(
         seed=seed,
         options=drawing,
         images_seen=images_seen,
+        learned_words=word,
         device=encoders.choose_device(device),
     )
     console.show(row)
@@ -90,6 +96,7 @@ def edit(
         str | None, options.place("--picture", "FILE", "A picture to edit, which the first prompt describes.")
     ] = None,
     seed: Seed = 0,
+    word: Words = EMPTY,
     images_seen: ImagesSeen = None,
     device: Device = "auto",
 ) -> None:
@@ -119,6 +126,7 @@ def edit(
         picture=picture,
         options=drawing,
         images_seen=images_seen,
+        learned_words=word,
         device=encoders.choose_device(device),
     )
     console.show(row)

@@ -1,7 +1,11 @@
 """Features of pictures by a run that learns them: the one path from uint8 pictures to a model's `features`.
 
-Axes: N pictures, H and W pixels, R resolution, D dimensions of a feature.
+Some runs learn a space of pictures and texts beside them.
+
+Axes: N pictures or texts, H and W pixels, R resolution, D dimensions of a feature, E of the space.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +13,7 @@ from torch.nn import functional
 
 from train import model
 from train.model import Loaded
+from train.models.words import padded
 from train.runs import Run
 
 _AT_ONCE = 256  # pictures in one pass
@@ -38,4 +43,33 @@ class RunFeatures:
                 planes = functional.interpolate(planes, size, mode="bicubic", antialias=True).clamp(0, 255)
             features = self._module.features(self._loaded.parts, planes / 127.5 - 1)
             parts.append(features.float().cpu())
+        return torch.cat(parts).numpy()
+
+    @property
+    def texts(self) -> "RunTexts | None":
+        """The space of pictures and texts that the run has learned, or None if it has learned none."""
+        learned = hasattr(self._module, "embed_texts") and self._module.needs(self._loaded.config).tables
+        return RunTexts(self._loaded, self._device) if learned else None
+
+
+class RunTexts:
+    """The frozen space of pictures and texts of a run, or of its first weights."""
+
+    def __init__(self, loaded: Loaded, device: torch.device) -> None:
+        self._module, self._loaded, self._device = model.find(loaded.name), loaded, device
+
+    @torch.inference_mode()
+    def pictures(self, features: np.ndarray) -> np.ndarray:
+        """Returns unit embeddings float32 (N, E) of pictures with these features, (N, D)."""
+        rows = torch.from_numpy(features.astype(np.float32, copy=False)).to(self._device)
+        return np.asarray(self._module.embed_pictures(self._loaded.parts, rows).cpu())
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns unit embeddings float32 (N, E) of texts."""
+        tokenise = self._module.tokeniser(self._loaded.config, self._loaded.survey)
+        parts = []
+        for start in range(0, len(texts), _AT_ONCE):
+            tokens = padded(map(tokenise, texts[start : start + _AT_ONCE])).to(self._device)
+            parts.append(self._module.embed_texts(self._loaded.parts, tokens).cpu())
         return torch.cat(parts).numpy()

@@ -15,7 +15,7 @@ from torch.nn import functional
 from synth.errors import UserError
 from train.model import AttentionLayer, Loaded, Tokeniser, find
 from train.runs import Run
-from train.sampling import draw
+from train.sampling import draw, learned
 from train.sampling.alignment import Word, worded
 
 WORDS_ALONE = frozenset({"tokens"})
@@ -68,13 +68,14 @@ def attention(
     seed: int,
     options: Mapping[str, str] | None = None,
     images_seen: int | None = None,
+    learned_words: Sequence[str] = (),
     device: str = "cpu",
 ) -> Seen:
-    """Draws picture 0 of a text, with the maps of its words.
+    """Draws picture 0 of a text, with the maps of its words. `learned_words` are folders of `invert`.
 
     Raises UserError if the run's model has no attention to words."""
     require_attention(run, options or {})
-    model = run.load(run.checkpoint(images_seen), device)
+    model = learned.added(run.load(run.checkpoint(images_seen), device), learned_words)
     texts = draw.texts_of(model, [text], None, device)
     drawing = draw.drawing(model, texts, seed=seed, options=options, run=run)
     maps = maps_of(texts.tokens)

@@ -3,13 +3,13 @@
 Axes: R resolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from train.runs import Run
-from train.sampling import draw, grid, maps
+from train.sampling import draw, grid, learned, maps
 from train.sampling.editing import Edited, Editor, Plan, changed
 from train.sampling.given import Given
 
@@ -26,12 +26,21 @@ def attention(
     seed: int,
     options: Mapping[str, str],
     images_seen: int | None,
+    learned_words: Sequence[str] = (),
     device: str,
 ) -> Json:
     """Writes a sheet with picture 0 of a text and the maps of its words. Returns the command's row.
 
-    Raises UserError if the run's model has no attention to words."""
-    seen = maps.attention(run, text, seed=seed, options=options, images_seen=images_seen, device=device)
+    `learned_words` are folders of `invert`. Raises UserError if the run's model has no attention to words."""
+    seen = maps.attention(
+        run,
+        text,
+        seed=seed,
+        options=options,
+        images_seen=images_seen,
+        learned_words=learned_words,
+        device=device,
+    )
     tiles = [(text, seen.pixels)]
     tiles += [(word.text, maps.shown(plane)) for word, plane in zip(seen.words, seen.maps, strict=True)]
     _save(out, tiles)
@@ -48,16 +57,18 @@ def edit(
     picture: str | None,
     options: Mapping[str, str],
     images_seen: int | None,
+    learned_words: Sequence[str] = (),
     device: str,
 ) -> Json:
     """Writes a sheet with a picture, its edit, their difference, and the maps of changed words.
 
-    The picture is picture 0 of the first prompt, or that of a file. Returns the command's row. Raises
-    UserError if the prompts do not align, or the picture does not fit."""
+    The picture is picture 0 of the first prompt, or that of a file. `learned_words` are folders of `invert`.
+    Returns the command's row. Raises UserError if the prompts do not align, or the picture does not fit."""
     # Edit.
     source, edit = prompts
     maps.require_attention(run, options)
-    editor = Editor(run, run.load(run.checkpoint(images_seen), device), options, device)
+    model = learned.added(run.load(run.checkpoint(images_seen), device), learned_words)
+    editor = Editor(run, model, options, device)
     editor.aligned(source, edit, plan)
     if picture is None:
         edited = editor.edited([source], [edit], plan, noise=editor.noise([0], seed))

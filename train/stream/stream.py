@@ -616,8 +616,7 @@ def _mixture(
     """Returns the order of live sets and stored ones.
 
     Raises UserError for a fraction, which live sets do not have, and for sets in an object store."""
-    if fraction != 1:
-        raise UserError("--fraction takes a part of stored sets alone; leave it out, or --live")
+    _require_whole_fraction(fraction)
     if remote := next((shards.storage.url for shards, _ in sets if "://" in shards.storage.url), None):
         raise UserError(f"{remote} cannot be read beside --live; copy it to this machine and give its folder")
     counts = [[shard.count for shard in shards.shards] for shards, _ in sets]
@@ -627,14 +626,19 @@ def _mixture(
     return Mixture(orders, shares, seed)
 
 
-def _groups(sets: Sequence[CaptionedSet], live: Sequence[LiveSet], visit: Visit, fraction: float) -> Groups:
-    """Returns the order of stored sets in groups of one label.
+def _require_whole_fraction(fraction: float) -> None:
+    """Raises UserError for a fraction, which live sets do not have."""
+    if fraction != 1:
+        raise UserError("--fraction takes a part of stored sets alone; leave it out, or --live")
 
-    Raises UserError for live sets, and for sets with too few pictures of each label."""
+
+def _groups(sets: Sequence[CaptionedSet], live: Sequence[LiveSet], visit: Visit, fraction: float) -> Groups:
+    """Returns the order of stored sets, or of a live one, in groups of one label.
+
+    Raises UserError for a live set among others, and for sets with too few pictures of each label."""
     wanted = visit.wanted
     if live:
-        problem = f"groups of {wanted.group} pictures of one {wanted.positives} need stored sets"
-        raise UserError(f"{problem}; give --on SET in place of --live, or --set training.group=1")
+        return Groups([_live_labels(sets, live, wanted, fraction)], visit.seed, wanted.group)
     named = labels.of_sets([shards for shards, _ in sets], wanted.positives)
     if fraction < 1:
         parts = order.chosen([len(part) for part in named], visit.seed, fraction)
@@ -642,6 +646,26 @@ def _groups(sets: Sequence[CaptionedSet], live: Sequence[LiveSet], visit: Visit,
             part[np.setdiff1d(np.arange(len(part)), rows)] = LEFT_OUT
     local = not any("://" in shards.storage.url for shards, _ in sets)
     return Groups(named, visit.seed, wanted.group, local=local)
+
+
+def _live_labels(
+    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], wanted: Wanted, fraction: float
+) -> np.ndarray:
+    """Returns the classes of the pictures of a live set's epoch, int64: those of an equal stored set.
+
+    Raises UserError if the set is not alone, or has no epoch, or if captions are the labels."""
+    if sets or len(live) > 1:
+        problem = f"groups of {wanted.group} pictures are drawn from stored sets, or from one live set"
+        raise UserError(f"{problem}; give one --live NAME without --on, or --set training.group=1")
+    if wanted.positives != labels.CLASS:
+        problem = f"drawn pictures with one {wanted.positives} are not known before they are drawn"
+        raise UserError(f"{problem}; give --set training.positives=class, or --on SET in place of --live")
+    _require_whole_fraction(fraction)
+    one = live[0]
+    if one.pictures is None:
+        problem = f"groups of one class need an epoch of {one.dataset.name}"
+        raise UserError(f"{problem}; give --set live.{one.dataset.name}.pictures=100000")
+    return np.arange(one.pictures) % int(one.config.classes)
 
 
 def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:

@@ -2,26 +2,35 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from caption import encoders, labels
-from evaluate import detectors, probes, results, sources
+from evaluate import detectors, results, sources
 from evaluate.detectors import Detector
 from evaluate.features import Features, extract
 from evaluate.judge.rates import Counted, wilson
-from evaluate.probes import Accuracy, Split
+from evaluate.probes import classifiers, zero_shot
+from evaluate.probes.classifiers import Accuracy, Split
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import find
 
-PROBES = ("ridge", "sgd", "few", "knn")
+PROBES = ("ridge", "sgd", "few", "knn", "zero")
 _TEST = 0.2  # of a set that is both: the last part
 
 Json = dict[str, Any]
 Events = Generator[Progress | list[Json], None, None]  # numbers of processed pictures, and last the rows
+
+
+class Classes(NamedTuple):
+    """The classes of the training pictures and then of the test pictures."""
+
+    numbers: np.ndarray  # int64, in 0..C - 1
+    counts: tuple[int, int]  # of training pictures and test pictures
+    prompts: list[list[str]] | None  # of each class, for a zero-shot probe; None: they have no names
 
 
 @dataclass(frozen=True)
@@ -56,14 +65,15 @@ def probe(request: ProbeRequest) -> Events:
 
     # Features and classes.
     rows: list[Json] = []
-    classes, counts = _classes(request)
+    classes = _classes(request)
+    counts = classes.counts
     first = yield from _features(request.train, nets, counts[0] + (0 if request.test else counts[1]))
     second: list[Features | None] = [None] * len(nets)
     if request.test:
         second = list((yield from _features(request.test, nets, counts[1])))
     for net, train, test in zip(nets, first, second, strict=True):
-        split = _split(train, test, classes, counts)
-        for accuracy in _accuracies(split, chosen, request):
+        split = _split(train, test, classes.numbers, counts)
+        for accuracy in _accuracies(split, chosen, request, net, classes):
             rows.append(_row(accuracy, net, split, request))
     for row in rows:
         results.append(run.path, row)
@@ -86,14 +96,14 @@ def _detectors(request: ProbeRequest) -> list[str]:
     return [f"run:{request.run}", *(named.get(name, name) for name in baselines)]
 
 
-def _classes(request: ProbeRequest) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns the classes of the training pictures and then of the test pictures, and both numbers.
+def _classes(request: ProbeRequest) -> Classes:
+    """Returns the classes of both sets.
 
-    Classes are int64 in 0..C - 1. Raises UserError if there are fewer than two, or a class is in the test
-    set alone."""
+    Raises UserError if there are fewer than two, or a class is in the test set alone."""
     # Labels of both sets.
     shard_sets = [ShardSet(place) for place in (request.train, request.test) if place]
-    named = np.concatenate(labels.of_sets(shard_sets, request.label))
+    labelled = labels.named(shard_sets, request.label)
+    named = np.concatenate(labelled.of_samples)
     size, test = len(shard_sets[0]), len(named) - len(shard_sets[0])
     if request.n is not None and request.n > size:
         raise UserError(f"{request.train} holds {size:,} pictures; give --n of at most that")
@@ -111,7 +121,11 @@ def _classes(request: ProbeRequest) -> tuple[np.ndarray, tuple[int, int]]:
         problem = f"{len(missing)} of the labels of the test pictures are of no training picture"
         raise UserError(f"{problem}; give sets with the same {request.label}, or leave --test out")
     classes = np.concatenate([numbers, np.searchsorted(known, named[train:])]).astype(np.int64)
-    return classes, (train, test)
+
+    # Prompts. A caption is one.
+    words = [word for word in (labelled.words[number] for number in known.tolist()) if word]
+    prompts = [[word] if request.label == labels.CAPTION else zero_shot.prompts(word) for word in words]
+    return Classes(classes, (train, test), prompts if len(prompts) == len(known) else None)
 
 
 def _features(
@@ -129,17 +143,23 @@ def _split(train: Features, test: Features | None, classes: np.ndarray, counts: 
     return Split(features[: counts[0]], classes[: counts[0]], others[: counts[1]], classes[counts[0] :])
 
 
-def _accuracies(split: Split, chosen: list[str], request: ProbeRequest) -> list[Accuracy]:
-    """Returns the accuracies of the chosen probes."""
+def _accuracies(
+    split: Split, chosen: list[str], request: ProbeRequest, net: Detector, classes: Classes
+) -> list[Accuracy]:
+    """Returns the accuracies of the chosen probes. Nets without texts, and classes without names, have no
+    zero-shot one."""
     accuracies: list[Accuracy] = []
     if "ridge" in chosen:
-        accuracies.append(probes.linear(split))
+        accuracies.append(classifiers.linear(split))
     if "sgd" in chosen:
-        accuracies.append(probes.by_sgd(split, request.epochs, request.seed))
+        accuracies.append(classifiers.by_sgd(split, request.epochs, request.seed))
     if "few" in chosen:
-        accuracies += probes.few_shot(split, request.seed)
+        accuracies += classifiers.few_shot(split, request.seed)
     if "knn" in chosen:
-        accuracies.append(probes.neighbours(split))
+        accuracies.append(classifiers.neighbours(split))
+    side = detectors.text_side(net)
+    if "zero" in chosen and side and classes.prompts:
+        accuracies.append(zero_shot.accuracy(side, split.test, split.test_classes, classes.prompts))
     return accuracies
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.models.backbones import BackboneSizes
+from train.models.features.backbones import BackboneSizes
 
 _EPSILON = 1e-6  # of timm's layer norm
 _MEAN, _DEVIATION = 0.5, 0.25  # of pictures in 0..1, as backbones.standardised has them

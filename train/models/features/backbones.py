@@ -24,6 +24,8 @@ from train.model import PRECISIONS
 VIT = "vit"
 RESNETS = {"resnet18": 512, "resnet50": 2048}  # W
 
+# Names of parameters that are embeddings of places, words and tokens.
+_EMBEDDINGS = ("pos_embed", "cls_token", "mask_token", "position", "word.weight")
 _GROUPS = 32  # of channels with common statistics
 _SMALL = 64  # pixels a side of pictures that the first layers of a residual network do not reduce
 
@@ -163,7 +165,7 @@ def standardised(pictures: Tensor) -> Tensor:
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and not name.endswith(("pos_embed", "cls_token", "mask_token"))
+    return parameter.ndim > 1 and not name.endswith(_EMBEDDINGS)
 
 
 def _timm() -> Any:

@@ -1,0 +1,1 @@
+"""Probes: accuracies of classifiers on learned features, and of names alone."""

@@ -1,0 +1,1 @@
+"""Networks of models that learn features: backbones, texts beside them, and names of other programs."""

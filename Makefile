@@ -31,7 +31,7 @@ types = $(venv) -m mypy --no-error-summary
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 setup: .venv/.train .venv/.shaders  ## make .venv for the stages; the other targets do it too
-demo: .venv/.demo .venv/.shaders .venv/.emoji  ## run all stages once, in minutes, to runs/demo/report.html: ARGS
+demo: .venv/.demo .venv/.emoji  ## fine-tune formula-32 on emoji beside the same from scratch, in minutes: ARGS
 	@$(venv) -m evaluate.experiments.demo $(ARGS)
 shards: .venv/.shaders  ## render data sets: DATASET N SIZE SEED OUT WORKERS SHARD_SIZE CODEC ARGS
 	@$(venv) -m synth shards $(DATASET:%='%') $(N:%=--n '%') $(OUT:%=--out '%') $(form) $(ARGS)

@@ -441,6 +441,47 @@ def obedience(
     _show(console.watched("pictures", events, len(prompted)))
 
 
+@app.command(epilog=console.epilog("python -m evaluate grid runs/emoji --on emoji --n 16 --out grid.png"))
+def grid(
+    run: Run,
+    *,
+    on: On,
+    n: Annotated[
+        int, options.integer("--n", "Pictures of the set, from all over it.", least=1, most=1024)
+    ] = 16,
+    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
+    seed: Seed = 0,
+    images_seen: ImagesSeen = None,
+    draw: Draw = EMPTY,
+    encoder: Encoder = None,
+    device: Device = "auto",
+) -> None:
+    """Draws captions of a set: each of its pictures beside the run's of the same caption."""
+    if not out.endswith(".png"):
+        raise UserError(f"--out is {out}; it must end in .png")
+    from pathlib import Path
+
+    from caption import encoders
+    from evaluate import prompts
+    from synth.sets import places
+    from synth.sets.storage import Folder
+    from train.sampling import grid as sheets
+
+    Folder(str(Path(out).parent)).require_writable()
+    request = prompts.GridRequest(
+        run=run,
+        reference=places.held_out_set(on),
+        n=n,
+        seed=seed,
+        images_seen=images_seen,
+        encoder=encoder,
+        device=encoders.choose_device(device),
+        drawing=_drawing(draw),
+    )
+    sheets.save(Path(out), prompts.pairs(request))
+    console.show({"out": out, "pictures": n})
+
+
 @app.command(epilog=console.epilog("python -m evaluate edits runs/flat --n 1000"))
 def edits(
     run: Run,

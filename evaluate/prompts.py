@@ -1,19 +1,21 @@
-"""The prompts of a reference, and the pictures that a run draws from them.
+"""The prompts of a reference, the pictures that a run draws from them, and sheets of both.
 
 Each caption gets one picture, in the reference's order. A picture depends on its prompt, the seed and its
 number alone (train/sampling/draw.py). Two compared runs draw from the same random numbers.
 
-Axes: N pictures, D dimensions of an embedding.
+Axes: N pictures, D dimensions of an embedding, R pixels a side.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from caption.encoders import Encoder
 from caption.sentences import attributes
@@ -23,12 +25,17 @@ from synth.errors import UserError
 from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
 from train import checkpoint
-from train.runs import Run
+from train.runs import Run, find
 from train.sampling import draw as sampling
+from train.sampling import grid
 from train.sampling.draw import require_drawing
 
 # The note of a figure that the run was trained towards.
 TRAINED_TOWARDS = "computed by the encoder that made the run's captions: it was trained towards this number"
+
+DRAWN = "drawn"  # under the pictures of a run in a sheet
+
+_COLUMNS, _SIDE = 8, 96  # of a sheet, and pixels of its enlarged pictures, at least
 
 Json = dict[str, Any]
 
@@ -42,6 +49,20 @@ class Prompts:
     policy: str  # the choice of captions, in words
     digest: str
     paired: bool = False  # the i-th is a caption by a person of the reference's i-th picture
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """The options of `grid`."""
+
+    run: str
+    reference: str  # a finished set
+    n: int = 16
+    seed: int = 0  # of the latents
+    images_seen: int | None = None
+    encoder: str | None = None
+    device: str = "cpu"
+    drawing: Mapping[str, str] = field(default_factory=dict)  # options, in their command-line form
 
 
 def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
@@ -129,6 +150,49 @@ def draw(
     return Pictures(name, digest(identity), len(drawing), drawing.batches)
 
 
+def pairs(request: GridRequest) -> Image.Image:
+    """Returns a sheet of pictures from all over a set, each beside what a run draws of its first caption.
+
+    Formula pictures have sentences for captions. Two runs have the same captions and latents at the same
+    places. Raises UserError if the set is too small, has no captions, or has pictures of another side than
+    the run's."""
+    # Pictures of the set, and drawn ones.
+    run, shards = find(request.run), ShardSet(request.reference)
+    samples = spread(shards, request.n)
+    texts = [_text(sample, shards) for sample in samples]
+    drawn = sampling.sample(
+        run,
+        texts,
+        n=1,
+        seed=request.seed,
+        images_seen=request.images_seen,
+        encoder=request.encoder,
+        options=request.drawing,
+        device=request.device,
+    )
+    sides = (samples[0].pixels.shape[0], drawn.shape[1])
+    if len(set(sides)) > 1:
+        problem = (
+            f"the pictures of {request.reference} have {sides[0]} pixels a side, and the run's {sides[1]}"
+        )
+        raise UserError(f"{problem}; give a set of that size")
+
+    # The sheet.
+    both = np.stack([np.stack([sample.pixels for sample in samples]), drawn], axis=1)  # (N, 2, R, R, 3)
+    captions = [caption for text in texts for caption in (text, DRAWN)]
+    return grid.captioned(both.reshape(-1, *both.shape[2:]), captions, columns=_COLUMNS, least=_SIDE)
+
+
+def spread(shards: ShardSet, n: int) -> list[Sample]:
+    """Returns n evenly spaced samples of a set. Raises UserError if it has fewer."""
+    if n > len(shards):
+        problem = f"{shards.storage.url} holds {len(shards):,} pictures, so {n:,} cannot be shown"
+        raise UserError(f"{problem}; give another --n")
+    every = len(shards) // n
+    stored = (sample for shard in shards.shards for sample in shards.read(shard))
+    return list(islice(stored, every // 2, None, every))[:n]
+
+
 def _prompts(vectors: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:
     """Returns prompts with their digest. `origin` identifies the source of the texts."""
     values = hashlib.sha256(vectors.tobytes()).hexdigest()
@@ -142,5 +206,5 @@ def _text(sample: Sample, shards: ShardSet) -> str:
         return captions if isinstance(captions, str) else captions[0]
     if "stats" not in sample.metadata:
         problem = f"sample {sample.key} of {shards.storage.url} has no caption"
-        raise UserError(f"{problem}; give caption tables by --captions")
+        raise UserError(f"{problem}; give a set with captions, or its caption tables")
     return attributes.sentences(sample.metadata)[0]

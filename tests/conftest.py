@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from synth.sets import parallel
-from tests.kit import ROOT, SHADES, TINY_CLIP, demo_command, make_small, make_tables, parameter_id, start
+from tests.kit import SHADES, TINY_CLIP, make_small, make_tables, parameter_id
 
 SLOW_FIXTURES = {
     "ray_session",
-    "demo_done",
     "inception_file",
     "looks",
     "s3_server",
@@ -259,32 +258,4 @@ def captioned(undisturbed: Path, tiny_encoder: Path, tmp_path_factory: pytest.Te
     """The tables of the small set as one quiet process makes them."""
     out = tmp_path_factory.mktemp("captioned") / "tables"
     make_tables(undisturbed, out, tiny_encoder)
-    return out
-
-
-@pytest.fixture(scope="session")
-def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to call demos from, with a made-up font of a hundred emoji in it."""
-    from emoji import EMOJI_DATA, STATUS
-
-    from tests.kit_font import write_font
-
-    place = tmp_path_factory.mktemp("demo")
-    single = [
-        e for e, entry in EMOJI_DATA.items() if len(e) == 1 and entry["status"] == STATUS["fully_qualified"]
-    ][:100]
-    write_font(
-        place / "made.ttf",
-        {e: (2 * i, 250 - 2 * i, 40 + i) for i, e in enumerate(dict.fromkeys(["😀", *single]))},
-    )
-    return place
-
-
-@pytest.fixture(scope="session")
-def demo_done(demo_place: Path) -> Path:
-    """The smallest demo, done without a stop."""
-    out = demo_place / "done"
-    process = start(demo_command(out, demo_place / "made.ttf"), cwd=demo_place, PYTHONPATH=str(ROOT))
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
     return out

@@ -368,22 +368,6 @@ def outside_make() -> dict[str, str]:
     }
 
 
-def demo_command(out: Path, font: Path, *options: str) -> list[str]:
-    """Returns the command of a demo at the smallest sizes."""
-    sizes = ["--pretraining", "64", "--finetuning", "64", "--pictures", "32", "--measured", "12"]
-    return [
-        sys.executable,
-        "-m",
-        "evaluate.experiments.demo",
-        "--out",
-        str(out),
-        *sizes,
-        "--font",
-        str(font),
-        *options,
-    ]
-
-
 # Pages that are followed in a copy of the checkout.
 
 

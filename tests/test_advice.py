@@ -15,8 +15,7 @@ import data.cli
 import evaluate.cli
 import synth.cli
 import train.cli
-from evaluate.experiments import formula, speedrun
-from evaluate.experiments.demo import cli as demo
+from evaluate.experiments import demo, formula, speedrun
 from synth import datasets
 from tests.kit import ROOT, Advice, advice, commands_of, python_files
 from train import presets

@@ -1,273 +1,278 @@
-"""The demo from end to end at its smallest, whatever stops it, and what it says to bad input."""
+"""The demo: the length of its arms, its table, its page, bad input, and the whole of it at its smallest."""
 
+import importlib
 import json
-import os
+import random
 import re
-import resource
-import shlex
-import signal
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evaluate.experiments.demo import course, workers
-from evaluate.experiments.demo.journal import Journal
-from evaluate.experiments.demo.plan import FAMILIES, DemoStep, Plan, at_scale, steps
+from data.emoji import font
+from evaluate.experiments import demo, pace, page, rows, running
+from evaluate.experiments.demo import app
+from evaluate.experiments.pace import ARMS, LEAST, LOOKS, WHOLE, Pace
+from evaluate.experiments.running import ExperimentRequest
 from synth.errors import UserError
-from tests.kit import BROWSER, ROOT, children, demo_command, running, shown_in_browser, start
+from tests.kit import ROOT, json_lines, kill_driver, parse, refusal, start, states
+
+FONT = any(Path(place).is_file() for place in font.PLACES)
+MODULE = "evaluate.experiments.demo"
+USUAL = Pace(0.01, 2, None, 16_384)
 
 
-def finish(place: Path, *command: str) -> tuple[int, str, str]:
-    process = start(list(command), cwd=place, PYTHONPATH=str(ROOT))
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
+def rounds(workers: int) -> int:
+    return -(-ARMS // min(max(workers, 1), ARMS))
 
 
-def wait(until: Callable[[], bool], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+# The length of the arms.
 
 
-def done(out: Path, name: str) -> bool:
-    journal = out / "journal.jsonl"
-    lines = (
-        [line for line in journal.read_text().splitlines() if line.endswith("}")] if journal.exists() else []
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 4, 64])
+@pytest.mark.parametrize("seconds", [0.003, 0.01, 0.02])
+def test_a_demo_of_the_chosen_length_fits_its_time(seconds: float, workers: int) -> None:
+    chosen = pace.chosen(seconds, workers, None)
+    foreseen = pace._ONCE + rounds(workers) * (pace._EACH + chosen.images)
+    assert 0.9 * WHOLE < foreseen * seconds <= WHOLE
+    assert chosen.images % LEAST == 0 and 1 <= chosen.workers <= ARMS
+
+
+def test_a_machine_of_half_the_speed_trains_less_and_the_slowest_trains_the_least() -> None:
+    fast, slow = pace.chosen(0.01, 2, None), pace.chosen(0.02, 2, None)
+    assert 4 * LEAST < slow.images < fast.images / 2  # all else takes its share too
+    assert pace.chosen(1.0, 2, None).images == LEAST
+
+
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_given_minutes_are_those_of_all_training(workers: int) -> None:
+    chosen = pace.chosen(0.01, workers, 8.0)
+    assert 0.9 * 8 < rounds(workers) * chosen.images * 0.01 / 60 <= 8
+
+
+def test_the_speed_is_that_of_training_without_its_first_step_and_without_waiting() -> None:
+    lines = [(90.0, 0.5), (20.0, 0.0), (40.0, 0.5)]
+    log = "\n".join(json.dumps({"seconds_per_kimg": s, "waited": w}) for s, w in lines)
+    assert pace._seconds(log) == pytest.approx(0.020)
+
+
+def test_the_choice_is_a_sentence() -> None:
+    assert str(USUAL) == (
+        "A run trains 100 images a second here, with 2 at once. So each arm sees 16,384, in 2.7 minutes."
     )
-    return any(row["step"] == name and row["code"] == 0 for row in map(json.loads, lines))
-
-
-def test_it_leaves_every_stage_and_a_report(demo_done: Path) -> None:
-    plan = json.loads((demo_done / "plan.json").read_text())
-    assert {p.name for p in (demo_done / "shards").iterdir()} == set(FAMILIES) - plan["left_out"].keys()
-    assert {p.name for p in (demo_done / "runs").iterdir()} == {
-        "pretrained",
-        "finetuned",
-        "scratch",
-        "untrained",
-    }
-    figures = json.loads((demo_done / "figures.json").read_text())
-    seen = {
-        name: [point["images_seen"] for point in points] for name, points in figures["kid_x_1000"].items()
-    }
-    assert seen == {"untrained": [32], "finetuned": [0, 32, 64], "scratch": [32, 64, 96, 128]}
-    assert {row["fact"] for row in figures["agreement"]} == {"family", "colour", "background"}
-    assert figures["sentence"] in (demo_done / "report.html").read_text().replace("&#39;", "'")
-
-
-def test_the_untrained_generator_is_the_one_that_training_from_scratch_began_with(demo_done: Path) -> None:
-    import torch
-
-    from train import runs
-    from train.models.stylegan2_networks import Generator
-
-    groups = runs.find(demo_done / "runs/scratch").config.groups
-    torch.manual_seed(groups.training.seed)
-    begun = Generator(groups.model).state_dict()
-    kept = runs.load(str(demo_done / "runs/untrained")).parts["generator"].state_dict()
-    assert all(torch.equal(begun[name], kept[name]) for name in begun)
-
-
-def spent() -> float:
-    """CPU seconds of the processes that this has waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def test_a_second_call_does_nothing_and_soon(demo_done: Path, demo_place: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()}
-    before_cpu = spent()
-    code, output, errors = finish(demo_place, *demo_command(demo_done, demo_place / "made.ttf"))
-    assert (
-        code == 0
-        and "nothing to do" in errors
-        and json.loads(output)["report"] == str(demo_done / "report.html")
-    )
-    assert spent() - before_cpu < 10
-    assert {p: p.stat().st_mtime_ns for p in demo_done.rglob("*") if p.is_file()} == before
-
-
-def test_the_page_fetches_nothing_and_runs_nothing(demo_done: Path) -> None:
-    page = (demo_done / "report.html").read_text()
-    assert "<script" not in page and "<link" not in page and "@import" not in page and "url(" not in page
-    sources = re.findall(r'src="([^"]{0,40})', page)
-    assert len(sources) > 40 and all(source.startswith("data:image/png;base64,") for source in sources)
-    assert all("http" not in target for target in re.findall(r'(?:src|href)="([^"]{0,8})', page))
-
-
-def test_the_page_says_what_was_left_out_and_why(demo_done: Path) -> None:
-    from evaluate.experiments.demo import page
-
-    plan = Plan(64, 64, 32, measured=12, families=FAMILIES[:2])
-    content = page.gather(plan, {}, steps(plan, demo_done), Journal(demo_done), demo_done)
-    text = page.render(replace(content, left_out={"shaders": "no renderer <is> here"}), 1.0, 1, "0" * 64)
-    assert (
-        "<b>shaders are left out</b>" in text
-        and "no renderer &lt;is&gt; here" in text
-        and "2 &times; 32 pictures" in text
-    )
-
-
-@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here; Debian's package is called chromium")
-def test_a_browser_shows_it_with_all_its_pictures_and_complains_of_nothing(
-    demo_done: Path, tmp_path: Path
-) -> None:
-    there, visible = shown_in_browser(demo_done / "report.html", tmp_path)
-    assert there == visible and visible > 40
-
-
-def parent(pid: int) -> int:
-    """Whose child a process is; 0 where it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-@pytest.mark.soak
-def test_killed_and_stopped_it_goes_on_to_the_same_figures(demo_done: Path, demo_place: Path) -> None:
-    out = demo_place / "killed"
-    command = demo_command(out, demo_place / "made.ttf")
-    process = start(command, cwd=demo_place, PYTHONPATH=str(ROOT))
-    wait(lambda: done(out, "captions emoji-train"))
-    family = children(process.pid)
-    assert (
-        sum("evaluate.experiments.worker" in line and parent(pid) == process.pid for pid, line in family) == 2
-    )
-    process.kill()
-    process.communicate()
-    wait(lambda: not any(running(pid) for pid, _ in family), 60)
-    assert not (out / "report.html").exists()
-
-    process = start(command, cwd=demo_place, PYTHONPATH=str(ROOT))
-    wait(lambda: done(out, "pretrain"))
-    family = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and "run the same command again" in errors
-    assert not any(running(pid) for pid, _ in family)
-
-    code, _, errors = finish(demo_place, *command)
-    assert code == 0, errors
-    assert (out / "figures.json").read_text() == (demo_done / "figures.json").read_text()
-    assert Journal(out).starts == 3 and "in 3 starts" in (out / "report.html").read_text()
-
-
-def test_other_sizes_at_the_same_place_are_refused(demo_done: Path, demo_place: Path) -> None:
-    with pytest.raises(UserError, match=r"holds a demo with --pretraining 64 .*; give the same again"):
-        list(course.run(Plan(), demo_done))
 
 
 @pytest.mark.slow
-def test_a_missing_font_is_told_before_minutes_are_spent(demo_place: Path) -> None:
-    begun = spent()
-    code, _, errors = finish(demo_place, *demo_command(demo_place / "fontless", demo_place / "none.ttf"))
-    assert (
-        code == 2 and "none.ttf" in errors.splitlines()[-1] and errors.splitlines()[-1].startswith("error: ")
-    )
-    assert spent() - begun < 20
+def test_the_arms_have_the_sizes_of_the_shipped_model() -> None:
+    from train import runs
+    from train.config import with_settings
+    from train.presets import PRESETS
+
+    resolved = with_settings(PRESETS[pace.PRESET].make(), pace.sizes()).groups.model
+    shipped = runs.find(pace.SHIPPED).config.groups.model
+    assert replace(resolved, text_dim=1) == replace(shipped, text_dim=1)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "sentence"),
-    [
-        ({"pretraining": 0}, "--pretraining is 0; it must be at least 32, a batch"),
-        ({"pictures": 31}, "--pictures is 31; it must be at least 32, a batch"),
-        ({"size": 48}, "--size is 48; the demo draws pictures of 16, 32, 64, 128 pixels a side"),
-        ({"measured": 3}, "--measured is 3; KID needs at least 4 pictures"),
-    ],
-)
-def test_sizes_that_cannot_be_are_refused(sizes: dict[str, int], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
-        Plan(**sizes)  # type: ignore[arg-type]
+# A demo's folder.
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("")
-    with pytest.raises(UserError, match="is not empty and holds no demo"):
-        list(course.run(Plan(), tmp_path))
-    with pytest.raises(UserError, match="is a file"):
-        list(course.run(Plan(), tmp_path / "letter.txt"))
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A machine that trains 100 images a second. The list has the runs of each measurement."""
+    measurements: list[int] = []
+
+    def measured(runs: int) -> float:
+        measurements.append(runs)
+        return 0.01
+
+    monkeypatch.setattr(pace, "measured", measured)
+    monkeypatch.setattr(demo, "_require_font", lambda: None)
+    return measurements
 
 
-def test_without_a_renderer_shaders_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null")
-    [(family, why)] = course._left_out(Plan()).items()
-    assert family == "shaders" and "EGL" in why and "error" not in why
+@pytest.mark.slow
+def test_the_speed_is_measured_once_and_kept(speed: list[int], tmp_path: Path) -> None:
+    out = tmp_path / "new" / "demo"
+    first = demo._pace(out, None, 2)
+    assert first == demo._pace(out, None, 0) == pace.read(out) == pace.chosen(0.01, 2, None)
+    assert speed == [2]
 
 
-def test_every_step_is_a_command_of_its_stage_and_waits_only_for_steps_before_it() -> None:
-    all_steps = steps(Plan(families=FAMILIES[:2], size=64), Path("runs/demo"))
-    names = [step.name for step in all_steps]
-    assert len(set(names)) == len(names) and all(set(step.after) <= set(names) for step in all_steps)
-    assert not any("shaders" in step.line for step in all_steps)
-    assert all("model.resolution=64" in step.line for step in all_steps if step.stage == "train")
-    [pretraining] = [step for step in all_steps if step.name == "pretrain"]
-    assert pretraining.line.count("--on") == pretraining.line.count("--captions") == 2
-
-
-@pytest.mark.parametrize(
-    ("module", "how"), [("no_such_module", "ended with 1"), ("platform", "has left no ")]
-)
-def test_a_step_that_breaks_or_leaves_nothing_is_told_with_its_log(
-    module: str, how: str, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.parametrize(("minutes", "has"), [(None, "the default of --minutes"), (3.0, "--minutes 3")])
+def test_other_minutes_at_the_same_place_are_refused(
+    minutes: float | None, has: str, speed: list[int], tmp_path: Path
 ) -> None:
-    step = DemoStep("odd step", "what", (module,), tmp_path / "nothing")
-    with (
-        (tmp_path / "lock").open("w") as lock,
-        pytest.raises(UserError, match=f"the step 'odd step' {how}.*odd-step.log has its output"),
-    ):
-        list(workers.do([step], Journal(tmp_path), tmp_path, lock.fileno()))
-    assert not Journal(tmp_path).done(step)
+    demo._pace(tmp_path, minutes, 2)
+    assert demo._pace(tmp_path, minutes, 2).minutes == minutes
+    with pytest.raises(UserError, match=f"holds a demo with {has}; leave --minutes out, or give another"):
+        demo._pace(tmp_path, 5.0, 2)
 
 
-def test_steps_wait_for_what_they_need(tmp_path: Path) -> None:
-    all_steps = [
-        DemoStep("last", "", ("platform",), tmp_path, ("first",)),
-        DemoStep("first", "", ("platform",), tmp_path),
-    ]
-    with (tmp_path / "lock").open("w") as lock:
-        events = list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno()))
-        assert [event.step.name for event in events if isinstance(event, workers.StepEnded)] == [
-            "first",
-            "last",
-        ]
-        assert list(workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())) == []
+@pytest.mark.slow
+def test_a_folder_of_something_else_is_left_alone(speed: list[int], tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(UserError, match="is not empty and holds no experiment"):
+        demo._pace(tmp_path, None, 2)
+    with pytest.raises(UserError, match="is a file"):
+        demo._pace(tmp_path / "letter.txt", None, 2)
+    assert not speed and [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def test_workers_end_when_nobody_asks_for_more_events(tmp_path: Path) -> None:
-    all_steps = [
-        DemoStep("short", "", ("platform",), tmp_path),
-        DemoStep("long", "", ("http.server", "0", "--bind", "127.0.0.1"), tmp_path),
-    ]
-    with (tmp_path / "lock").open("w") as lock:
-        events = workers.do(all_steps, Journal(tmp_path), tmp_path, lock.fileno())
-        assert next(event for event in events if isinstance(event, workers.StepEnded)).step.name == "short"
-        family = [pid for pid, line in children(os.getpid()) if "evaluate.experiments.worker" in line]
-        assert len(family) == 2
-        events.close()
-    assert not any(running(pid) for pid in family)
+@pytest.mark.parametrize("content", ["{", "[1]", '{"images": 256}'])
+def test_a_damaged_choice_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text(content)
+    with pytest.raises(UserError, match=r"demo.json is damaged; remove it, or give another --out"):
+        pace.read(tmp_path)
 
 
-def test_times_are_summed_over_starts_and_survive_a_crash(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
-    first.note("pretrain", "c", 5.0)
-    first.note("pretrain", "c", 10.0)
-    with first.path.open("a") as file:
-        file.write('{"start": 1, "ste')
-    second = Journal(tmp_path)
-    second.note("pretrain", "c", 3.0, cpu_seconds=2.5, code=0)
-    assert Journal(tmp_path).seconds("pretrain") == 13.0 and Journal(tmp_path).starts == 2
+@pytest.mark.slow
+def test_a_missing_font_is_refused_before_minutes_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(font, "PLACES", ("/no/font.ttf",))
+    words = (MODULE, "--out", tmp_path / "demo")
+    assert "this machine has no emoji font; as root: apt-get install" in refusal(app, *words)
+    assert not (tmp_path / "demo").exists()
 
 
-def test_the_commands_at_scale_are_targets_of_the_makefile() -> None:
-    targets = (ROOT / "Makefile").read_text()
-    for _, block in at_scale(Plan()):
-        for line in block.splitlines():
-            _, target, *variables = shlex.split(line)
-            assert f"\n{target}:" in targets
-            assert all(f"$({name.partition('=')[0]}" in targets for name in variables), line
+@pytest.mark.parametrize("minutes", ["0", "-1", "10001", "many"])
+def test_minutes_that_cannot_be_are_refused(minutes: str, tmp_path: Path) -> None:
+    assert "--minutes" in refusal(app, MODULE, "--minutes", minutes, "--out", tmp_path / "demo")
+
+
+def test_a_trial_run_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import sys; print('note\\nerror: no room', file=sys.stderr); sys.exit(2)"
+
+    def start(place: Path, settings: Sequence[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, encoding="utf-8")
+
+    monkeypatch.setattr(pace, "_start", start)
+    with pytest.raises(UserError, match=r"^the trial run ended with 2: no room$"):
+        pace.measured(2)
+
+
+# The table and the page.
+
+
+@pytest.mark.slow
+def test_its_steps_are_commands_and_the_arms_of_a_pair_differ_in_their_source_alone() -> None:
+    table = demo.table(USUAL)
+    steps = {step.address: step for arm in table.arms for step in arm.chain(0)}
+    for step in steps.values():
+        parse(importlib.import_module(f"{step.words[0]}.cli").app, list(step.command[1:]))
+    # A sheet, the emoji and their captions are made once.
+    assert len(steps) == 3 + ARMS * 3
+
+    runs = {
+        arm.name: next(s for s in arm.chain(0) if s.words[:2] == ("train", "finetune")) for arm in table.arms
+    }
+    for contrast in table.contrasts:
+        a, b = runs[contrast.arm].words, runs[contrast.other].words
+        assert [pair for pair in zip(a, b, strict=True) if pair[0] != pair[1]] == [("formula-32", "none")]
+    fractions = {run.command[run.command.index("--fraction") + 1] for run in runs.values()}
+    assert fractions == {"0.037769", "1.000000"} and round(0.037769 * 3_389) == 128
+
+
+@pytest.mark.slow
+def test_the_weights_of_the_shipped_model_are_part_of_its_steps_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluate.experiments import laws
+
+    words = ("train", "sample", "formula-32", "a red star")
+    before = laws.of(words)
+    (tmp_path / "data/formula-32").mkdir(parents=True)
+    (tmp_path / "data/formula-32/SHA256SUMS").write_text("other weights")
+    monkeypatch.setattr(laws, "ROOT", tmp_path)
+    assert laws.of(words) != before and "models" not in laws.of(
+        ("train", "sample", "runs/mine", "a red star")
+    )
+    assert "models" in laws.of(("train", "finetune", "emoji-32-diffusion", "--from", "formula-32"))
+
+
+@pytest.mark.slow
+def test_the_page_has_the_sentence_the_choice_and_the_link(tmp_path: Path) -> None:
+    request = ExperimentRequest(demo.table(USUAL), tmp_path, seeds=1)
+    losses = dict(zip((arm.name for arm in request.experiment.arms), (0.24, 0.3, 0.21, 0.2), strict=True))
+    for arm in request.experiment.arms:
+        printed = [{"metric": "held-out loss", "value": losses[arm.name], "images_seen": 64}]
+        origin = {"date": "", "machine": "", "commit": "", "cpu_seconds": 1}
+        rows.add(request.rows, rows.make(request.experiment, arm, 0, printed, origin))
+    running.claim(request)
+    page.write(request, running.sort(request))
+    text = (tmp_path / running.REPORT).read_text()
+    assert (
+        "The best held-out loss of formula-32 on 128 emoji is 0.240, 0.80 of that of scratch on 128 emoji "
+        "(0.300). The best held-out loss of formula-32 on 3,389 emoji is 0.210, 1.05 of that of scratch on "
+        "3,389 emoji (0.200). One seed decides nothing." in text
+    )
+    assert str(USUAL) in text
+    [link] = re.findall(r'<a href="([^"#]+)#', text)
+    assert (tmp_path / link).resolve() == ROOT / "evaluate/README.md"
+
+
+# The whole.
+
+
+def command(out: Path) -> list[str]:
+    return [sys.executable, "-m", MODULE, "--minutes", "0.01", "--workers", "0", "--out", str(out)]
+
+
+def finish(out: Path) -> str:
+    """Runs a demo to its end. Returns its lines for a person."""
+    process = start(command(out), cwd=ROOT)
+    _, errors = process.communicate(timeout=1800)
+    assert process.returncode == 0, errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest demo, done without a stop."""
+    out = tmp_path_factory.mktemp("demo") / "done"
+    finish(out)
+    return out
+
+
+def stated(out: Path) -> list[dict[str, Any]]:
+    """Returns the rows without times, dates and machines."""
+    return [{k: v for k, v in row.items() if k != "run"} for row in json_lines(out / rows.NAME)]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not FONT, reason="there is no emoji font here; `make test` installs it")
+def test_the_smallest_demo_has_its_rows_its_pictures_and_does_nothing_a_second_time(done: Path) -> None:
+    kept = stated(done)
+    assert len(kept) == ARMS and all(len(row["figures"]["curve"]) == LOOKS for row in kept)
+    text = (done / running.REPORT).read_text()
+    assert text.count('<img class="pixels"') == 1 + ARMS and "formula-32 before it has seen an emoji" in text
+    before = states(done)
+    assert "demo is finished: nothing to do" in finish(done) and states(done) == before
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not FONT, reason="there is no emoji font here; `make test` installs it")
+def test_killed_at_random_points_it_resumes_to_the_same_rows_and_pictures(done: Path, tmp_path: Path) -> None:
+    out, chance = tmp_path / "demo", random.Random(0)
+    for name in ("data-emoji", "caption-captions"):  # the set is made already
+        for path in (done / "steps").glob(f"{name}-*"):
+            target = out / "steps" / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(path, target) if path.is_dir() else shutil.copy2(path, target)
+    for name in ("demo.json", "experiment.json"):
+        shutil.copy2(done / name, out)
+    for _ in range(3):
+        process = start(command(out), cwd=ROOT)
+        time.sleep(chance.uniform(5, 40))
+        kill_driver(process)
+    finish(out)
+    assert stated(out) == stated(done)
+    drawn = [{p.name: p.read_bytes() for p in (o / "steps").glob("*.png")} for o in (out, done)]
+    assert drawn[0] == drawn[1]

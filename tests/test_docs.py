@@ -17,7 +17,7 @@ import data.cli
 import evaluate.cli
 import synth.cli
 import train.cli
-from evaluate.experiments.demo import cli as demo
+from evaluate.experiments import demo
 from tests.kit import ROOT, SET_UP, commands_of, outside_make, parse
 
 OUTSIDE = {".venv", "shards", "real", "captions", "runs", "fixtures"}  # generated, or of an older commit

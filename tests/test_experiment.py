@@ -17,7 +17,7 @@ from evaluate.cli import app
 from evaluate.experiments import command, findings, performing, registration, rows, running, table
 from evaluate.experiments.rows import MOST_BYTES
 from evaluate.experiments.running import ExperimentRequest, RowAdded, StepEnded
-from evaluate.experiments.table import OUT, Arm, Experiment, Hypothesis, Reading, step
+from evaluate.experiments.table import OUT, Arm, Contrast, Experiment, Hypothesis, Reading, step
 from synth.errors import UserError
 from tests.kit import BROWSER, ROOT, invoke, json_lines, kill_driver, shown_in_browser, start, states
 from tests.kit_experiment import calls, toy
@@ -267,6 +267,23 @@ def test_holm_counts_every_registered_hypothesis_and_too_few_pairs_are_admitted(
     both = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5}, hypotheses=hypotheses)
     assert [c.adjusted for c in both.comparisons] == [2 / 32, 2 / 32]
     assert "p = 0.062 after Holm is the least that 5 pairs can reach" in both.sentence
+
+
+def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
+    contrasts = (Contrast("a-64", "b-64"), Contrast("b-64", "c-64"))
+    sides = {"hypotheses": (), "contrasts": contrasts}
+    one = made_up({"a-64": [0.9], "b-64": [1.0], "c-64": []}, **sides)
+    assert one.sentence == (
+        "The loss of a-64 is 0.900, 0.90 of that of b-64 (1.000). "
+        "The loss of b-64 and c-64 cannot be compared yet: a row is missing."
+    )
+    plain = Reading("loss", "loss", ratio=False)
+    assert (
+        "is 0.900, 0.100 below that of b-64"
+        in made_up({"a-64": [0.9], "b-64": [1.0], "c-64": []}, endpoint=plain, **sides).sentence
+    )
+    with pytest.raises(UserError, match="made-up has no arm 'c-64'; known are a-64, b-64"):
+        made_up({"a-64": [0.9], "b-64": [1.0]}, **sides)
 
 
 # Tables.

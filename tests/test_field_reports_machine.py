@@ -36,8 +36,8 @@ from data.cli import app as data_app
 from data.emoji import font
 from evaluate import features, results
 from evaluate.cli import app as evaluate_app
-from evaluate.experiments.demo import course
-from evaluate.experiments.demo.cli import app as demo_app
+from evaluate.experiments import running
+from evaluate.experiments.demo import app as demo_app
 from synth import caches, class_tables, console, options, verify
 from synth.cli import app as synth_app
 from synth.compilation import cached_jit
@@ -401,16 +401,15 @@ NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF]
 def test_a_file_system_without_locks_is_used_without_one_and_with_a_note(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sets, runs and demos go on; figures are written too."""
+    """Sets, runs and experiments go on; figures are written too."""
     flock_fails(monkeypatch, number)
     note = "note: the file system of {} has no locks; start no second command there"
     with Folder(str(tmp_path)).exclusive() as sentence:
         assert sentence and sentence.startswith(note.format(tmp_path))
     with log.locked(tmp_path) as sentence:
         assert sentence and sentence.startswith(note.format(tmp_path))
-    with (tmp_path / ".lock").open("wb") as lock:
-        [line] = course._hold(lock, tmp_path)
-        assert line.startswith(note.format(tmp_path))
+    with running.held(tmp_path) as sentence:
+        assert sentence and sentence.startswith(note.format(tmp_path))
     results.append(tmp_path, {"metric": "kid"})
     assert results.read(tmp_path) == [{"metric": "kid"}]
 
@@ -421,13 +420,12 @@ def test_a_lock_that_another_process_holds_is_respected(
 ) -> None:
     """Some file systems say EACCES."""
     flock_fails(monkeypatch, number)
-    monkeypatch.setattr(course, "_PATIENCE", -1)
     with pytest.raises(UserError, match="another run is writing to"), Folder(str(tmp_path)).exclusive():
         pass
     with pytest.raises(UserError, match="another process trains in"), log.locked(tmp_path):
         pass
-    with pytest.raises(UserError, match="another demo is running in"), (tmp_path / "lock").open("wb") as lock:
-        list(course._hold(lock, tmp_path))
+    with pytest.raises(UserError, match="another command runs in"), running.held(tmp_path):
+        pass
 
 
 def test_commands_print_the_note_about_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,8 @@ from caption.audit.gallery import TableRow
 from caption.cli import _target as caption_target
 from evaluate import curves, detectors, results, tables
 from evaluate.cli import app as evaluate_app
-from evaluate.experiments.demo.cli import app as demo_app
-from evaluate.experiments.demo.journal import Journal
+from evaluate.experiments import rows
+from evaluate.experiments.demo import app as demo_app
 from synth import console
 from synth.errors import UserError
 from synth.images import lettering
@@ -391,7 +391,7 @@ WRITERS: dict[str, Callable[[Path, Path], Any]] = {
     "grid": lambda run, out: grid.save(
         out / "grid.png", Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8))
     ),
-    "journal": lambda run, out: Journal(out).note("a", "b" * 9999, 1.0),
+    "rows of an experiment": lambda run, out: rows.add(out / rows.NAME, {"a": "b" * 9999}),
     "curves": lambda run, out: curves.write(
         out / "c.png", {"a": [{"metric": "FID", "images_seen": i, "value": float(i)} for i in range(2)]}
     ),
@@ -539,7 +539,7 @@ def test_plots_draw_names_as_they_are(name: str) -> None:
 
 def test_pages_break_long_words() -> None:
     folder = Path(tables.__file__).parent
-    pages = [folder / "experiments/demo/page.html", Path(plots.__file__).with_name("page.html")]
+    pages = [folder / "experiments/page.html", Path(plots.__file__).with_name("page.html")]
     for style in (tables._STYLE, *(page.read_text() for page in pages)):
         assert re.search(r"td:first-child[^{]*\{[^}]*overflow-wrap: ?anywhere", style)
 
@@ -585,7 +585,7 @@ def test_every_command_with_numbers_is_among_them() -> None:
         *(("evaluate metrics", option) for option in ("--n", "--seed", "--resamples", "--images-seen")),
         *(("evaluate curve", option) for option in ("--n", "--seed", "--resamples")),
         *(("evaluate agreement", option) for option in ("--n", "--seed")),
-        *(("demo demo", option) for option in ("--size", "--measured", "--pretraining")),
+        *(("demo demo", option) for option in ("--minutes", "--workers")),
         *(("train pretrain", "--images"), ("evaluate compare", "--n")),
     }
 

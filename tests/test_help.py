@@ -14,7 +14,7 @@ from tests.kit import ROOT, invoke, parse
 
 PROGRAMS = {
     **{f"python -m {name}": f"{name}.cli" for name in ("synth", "data", "caption", "train", "evaluate")},
-    "python -m evaluate.experiments.demo": "evaluate.experiments.demo.cli",
+    "python -m evaluate.experiments.demo": "evaluate.experiments.demo",
     "python -m evaluate.experiments.formula": "evaluate.experiments.formula",
     "python -m evaluate.experiments.speedrun": "evaluate.experiments.speedrun",
 }

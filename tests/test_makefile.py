@@ -63,7 +63,7 @@ CASES = {
     "judge": "evaluate fit-judge --out data/judge",
     "formula-32": "evaluate.experiments.formula",
     "vet": "synth vet shaders --out data/shaders",
-    "demo ARGS='--size 16'": "evaluate.experiments.demo --size 16",
+    "demo ARGS='--minutes 1'": "evaluate.experiments.demo --minutes 1",
 }
 
 

@@ -224,7 +224,7 @@ _TEXTS = "features by CLIP: pictures and their captions"
 _SETS_224 = "StableRep at its published sizes, on sets rendered at 224 or 448 px"
 _PAPER = "the paper's pre-training: 10 epochs of a million, plain equations"
 _TINY_RESULT = "6.6 s/kimg a core; cond 6.94 -> 5.46; one run, no interval"
-_EMOJI_KD = "KD (efficientnet-lite0) in the demo: 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch"
+_EMOJI_KD = "KD (efficientnet-lite0): 0.43 ± 0.05 from tiny-32, 0.49 ± 0.05 from scratch"
 _EMOJI_RESULT = f"{_EMOJI_KD}; one run each"
 
 PRESETS = {

@@ -60,7 +60,7 @@ def experiment(
             console.show({"step": step.name, "seconds": round(step.seconds), "command": step.line})
         console.show(foreseen._asdict())
         return
-    _watch(request)
+    watch(request)
 
 
 def load(name: str) -> tuple["Experiment", bool, tuple[str, ...]]:
@@ -98,7 +98,7 @@ def names() -> Sequence[str]:
     return [file.replace("_", "-") for file in files]
 
 
-def _watch(request: "ExperimentRequest") -> None:
+def watch(request: "ExperimentRequest") -> None:
     """Runs an experiment and shows its events."""
     import contextlib
 

@@ -6,6 +6,7 @@ Arms are compared seed by seed. A ratio is compared on logarithms.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from evaluate import inference
 from evaluate.experiments import exchange
 from evaluate.experiments.exchange import ExchangeRate
 from evaluate.experiments.rows import Results
-from evaluate.experiments.table import Exchange, Experiment, Hypothesis
+from evaluate.experiments.table import Contrast, Exchange, Experiment, Hypothesis
 from evaluate.inference import Interval
 
 SIGNIFICANT = 0.05
@@ -43,11 +44,13 @@ class Findings:
     seeds: int  # of the smallest compared arm
     comparisons: Sequence[Comparison]
     rates: Sequence[tuple[Exchange, ExchangeRate | str]]  # or the reason why there is none
+    contrasts: Sequence[tuple[Contrast, Sequence[tuple[float, float]]]] = ()  # figures of both arms, by seed
 
     @property
     def sentence(self) -> str:
         """The findings in plain sentences, computed from the figures."""
         parts = [*map(self._comparison, self.comparisons), *(self._rate(*each) for each in self.rates)]
+        parts += [self._contrast(*each) for each in self.contrasts]
         if not parts:
             return "This experiment compares nothing. Its figures are below."
         registered = self.experiment.seeds
@@ -58,6 +61,8 @@ class Findings:
         if self.comparisons and reachable > SIGNIFICANT:
             least = f"p = {reachable:.3f} after Holm is the least that {registered} pairs can reach"
             parts.append(f"The exact test cannot confirm anything here: {least}.")
+        if self.contrasts and self.seeds < 2:
+            parts.append("One seed decides nothing.")
         return " ".join(parts)
 
     def _comparison(self, comparison: Comparison) -> str:
@@ -78,6 +83,16 @@ class Findings:
         if against:
             verdict = "refuted: the figures show the opposite"
         return f"{head}: the {what} {size} ({pairs}). {verdict.capitalize()}."
+
+    def _contrast(self, contrast: Contrast, figures: Sequence[tuple[float, float]]) -> str:
+        """Returns the figures of two arms as a sentence, without a verdict."""
+        what = f"The {self.experiment.endpoint.name} of {contrast.arm}"
+        if not figures:
+            return f"{what} and {contrast.other} cannot be compared yet: a row is missing."
+        a, b = (fmean(values) for values in zip(*figures, strict=True))
+        side = "above" if a > b else "below"
+        size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{abs(a - b):.3f} {side}"
+        return f"{what} is {a:.3f}, {size} that of {contrast.other} ({b:.3f})."
 
     def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:
         """Returns one exchange rate as a sentence."""
@@ -104,16 +119,23 @@ def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
     ]
     rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
     fewest = min([len(values) for values in pairs], default=seeds)
-    return Findings(experiment, fewest, comparisons, rates)
+    contrasts = [(contrast, _both(experiment, results, seeds, contrast)) for contrast in experiment.contrasts]
+    return Findings(experiment, fewest, comparisons, rates, contrasts)
 
 
 def _pairs(experiment: Experiment, results: Results, seeds: int, claim: Hypothesis) -> np.ndarray:
     """Returns the paired differences of a hypothesis by seed (S,), on logarithms if it is a ratio."""
-    name = experiment.endpoint.name
-    both = [results.values(arm, range(seeds), name) for arm in (claim.arm, claim.other)]
-    values = [(a, b) for a, b in zip(*both, strict=True) if a is not None and b is not None]
-    a, b = np.array(values, np.float64).reshape(-1, 2).T
+    a, b = np.array(_both(experiment, results, seeds, claim), np.float64).reshape(-1, 2).T
     return np.log(a) - np.log(b) if experiment.endpoint.ratio else a - b
+
+
+def _both(
+    experiment: Experiment, results: Results, seeds: int, pair: Hypothesis | Contrast
+) -> list[tuple[float, float]]:
+    """Returns the endpoint of two arms by seed, of the seeds that have both."""
+    name = experiment.endpoint.name
+    both = [results.values(arm, range(seeds), name) for arm in (pair.arm, pair.other)]
+    return [(a, b) for a, b in zip(*both, strict=True) if a is not None and b is not None]
 
 
 def _signed(claim: Hypothesis, differences: np.ndarray) -> np.ndarray:

@@ -9,10 +9,20 @@ from itertools import pairwise
 from typing import Any
 
 from synth import datasets, settings
+from synth.checkout import ROOT
 from synth.errors import UserError
 
 # By command of evaluate: increased when the same command gives another figure.
-MEASURING = {"agreement": 1, "compare": 1, "curve": 1, "edits": 1, "loss": 1, "metrics": 1, "obedience": 1}
+MEASURING = {
+    "agreement": 1,
+    "compare": 1,
+    "curve": 1,
+    "edits": 1,
+    "grid": 1,
+    "loss": 1,
+    "metrics": 1,
+    "obedience": 1,
+}
 
 Json = dict[str, Any]
 
@@ -57,17 +67,25 @@ def _train(words: Sequence[str]) -> Json:
     from train import runs
 
     if words[1] not in ("pretrain", "finetune"):
-        return {"law": runs.LAW}
+        return {"law": runs.LAW, **_models(words[2:3])}
     changes = [each for each in values(words, "--set") if not each.startswith(("live.", "on.", "run."))]
     live = [_drawn(name) for name in values(words, "--live")]
-    return {**runs.law(words[2], changes), "live": live, "sentences": _sentences()}
+    models = _models(values(words, "--from"))
+    return {**runs.law(words[2], changes), "live": live, "sentences": _sentences(), **models}
 
 
 def _evaluate(words: Sequence[str]) -> Json:
     if words[1] not in MEASURING:
         known = ", ".join(MEASURING)
         raise UserError(f"evaluate {words[1]} measures nothing; a step may have {known}")
-    return {"measuring": MEASURING[words[1]], "sentences": _sentences()}
+    return {"measuring": MEASURING[words[1]], "sentences": _sentences(), **_models(words[2:3])}
+
+
+def _models(names: Sequence[str]) -> Json:
+    """Returns the weights of the shipped models among the names, or nothing if there are none."""
+    sums = {name: ROOT / "data" / name / "SHA256SUMS" for name in names if name}
+    shipped = {name: settings.digest(path.read_text()) for name, path in sums.items() if path.is_file()}
+    return {"models": shipped} if shipped else {}
 
 
 def _drawn(name: str) -> Json:

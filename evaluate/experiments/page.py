@@ -6,6 +6,7 @@ Everything else follows from the rows, the table and the pictures that this fold
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from evaluate.experiments.findings import Findings
 from evaluate.experiments.rows import Results
 from evaluate.experiments.running import REPORT, TABLE, ExperimentRequest
 from evaluate.experiments.table import Arm, Step
+from synth.checkout import ROOT
 from synth.sets.storage import Folder
 from synth.settings import canonical, digest
 
@@ -38,9 +40,10 @@ class Line(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A picture that an arm drew."""
+    """A picture that an arm drew, or one with a title of its own, which stands alone."""
 
-    arm: str
+    title: str
+    alone: bool
     picture: str  # data: URL
 
 
@@ -96,6 +99,7 @@ def render(request: ExperimentRequest, results: Results, conclusions: Findings) 
         dates=sorted(row["run"]["date"] for row in rows),
         machines=sorted({row["run"]["machine"] for row in rows}),
         commits=sorted({row["run"]["commit"] for row in rows}),
+        link=_link(request),
         digest=_inputs(request, results),
     )
 
@@ -139,14 +143,26 @@ def _times(arm: Arm, results: Results) -> Timed:
     return Timed(arm.name, len(rows), _mean([row["run"]["cpu_seconds"] for row in rows]) or 0.0)
 
 
-def _drawn(request: ExperimentRequest) -> list[tuple[str, Path]]:
-    """Returns the pictures that this folder has of every arm's first seed, in the order of the arms."""
-    files = [(arm.name, request.out / s.makes) for arm in request.experiment.arms for s in arm.chain(0)]
-    return [(name, path) for name, path in files if path.suffix == ".png" and path.is_file()]
+def _drawn(request: ExperimentRequest) -> list[tuple[str, bool, Path]]:
+    """Returns the pictures that this folder has of every arm's first seed, in the order of the arms.
+
+    A picture that arms share comes once. Its title is its step's label, else the name of its first arm. True
+    if it has a label."""
+    drawn: dict[Path, tuple[str, bool]] = {}
+    for arm in request.experiment.arms:
+        for step in arm.chain(0):
+            drawn.setdefault(request.out / step.makes, (step.label or arm.name, bool(step.label)))
+    return [(*title, path) for path, title in drawn.items() if path.suffix == ".png" and path.is_file()]
 
 
 def _pictures(request: ExperimentRequest) -> list[Shown]:
-    return [Shown(name, _url(path.read_bytes())) for name, path in _drawn(request)]
+    return [Shown(title, alone, _url(path.read_bytes())) for title, alone, path in _drawn(request)]
+
+
+def _link(request: ExperimentRequest) -> str:
+    """Returns the address of the experiment's page with more, relative to the report, or nothing."""
+    place, mark, anchor = request.experiment.link.partition("#")
+    return os.path.relpath(ROOT / place, request.out) + mark + anchor if place else ""
 
 
 def _commands(arms: Sequence[Arm]) -> list[tuple[str, list[Step]]]:
@@ -166,9 +182,10 @@ def _inputs(request: ExperimentRequest, results: Results) -> str:
     outdated = [[row["arm"], row["seed"]] for row in results.outdated]
     registered = request.registered.read_bytes() if request.registered.exists() else b""
     code = [hashlib.sha256((_TEMPLATE.parent / name).read_bytes()).hexdigest() for name in _CODE]
-    pictures = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in _drawn(request)]
+    pictures = [[title, hashlib.sha256(path.read_bytes()).hexdigest()] for title, _, path in _drawn(request)]
     content = [stated, outdated, hashlib.sha256(registered).hexdigest(), code, pictures, request.seeds]
-    return digest({"content": canonical(content).decode(), "limits": request.experiment.limits})
+    stated_besides = {"limits": request.experiment.limits, "link": _link(request)}
+    return digest({"content": canonical(content).decode(), **stated_besides})
 
 
 def _url(png: bytes) -> str:

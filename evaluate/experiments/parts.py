@@ -86,8 +86,12 @@ def live(net: Net, dataset: str, images: int, seed: int, text: str, *more: str) 
     return _run("pretrain", net, ("--live", dataset), images, images, seed, (f"data.text={text}", *more))
 
 
-def tuned(net: Net, source: Step | None, n: int, images: int, every: int, seed: int, *more: str) -> Step:
-    """Returns a run on n emoji, from the weights of another run or from scratch. The seed chooses the n."""
+def tuned(
+    net: Net, source: Step | str | None, n: int, images: int, every: int, seed: int, *more: str
+) -> Step:
+    """Returns a run on n emoji, from the weights of another run or of a shipped model, or from scratch.
+
+    The seed chooses the n."""
     origin = ("--from", source or "none", "--fraction", f"{n / EMOJI:.6f}")
     changes = ("data.text=caption", *more)
     return _run("finetune", net, (*emoji().options, *origin), images, every, seed, changes)
@@ -103,6 +107,13 @@ def grid(run: Step, text: str) -> Step:
     """Returns a grid of eight prompts, two pictures each, drawn by the end of a run."""
     options = ("--n", 2, "--seed", 7, "--text", text, "--guidance", 2.5, "--steps", 18, "--device", "cpu")
     return step("train", "sample", run, *GRID, *options, "--out", PICTURE, seconds=8, megabytes=0.1)
+
+
+def pairs(run: Step, text: str) -> Step:
+    """Returns a sheet of held-out emoji, each beside what the end of a run draws of its caption."""
+    drawing = (*_drawing(f"text={text}", "guidance=2.5", "steps=18"), "--device", "cpu")
+    options = ("--on", emoji("test").shards, "--n", 24, "--seed", 7, *drawing)
+    return step("evaluate", "grid", run, *options, "--out", PICTURE, seconds=8, megabytes=0.2)
 
 
 def kernel_distance(

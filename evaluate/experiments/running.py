@@ -126,12 +126,12 @@ def sort(request: ExperimentRequest) -> Results:
     experiment = request.experiment
     if request.seeds < 2 and (experiment.hypotheses or experiment.exchanges):
         raise UserError(f"--seeds is {request.seeds}; an interval needs at least 2")
-    claim = request.out / _CLAIM
+    mark = request.out / _CLAIM
     if request.out.is_file():
         raise UserError(f"{request.out} is a file; give a folder as --out")
-    if claim.exists() and (name := json.loads(claim.read_bytes())["experiment"]) != experiment.name:
+    if mark.exists() and (name := json.loads(mark.read_bytes())["experiment"]) != experiment.name:
         raise UserError(f"{request.out} holds the experiment {name}; give another --out")
-    if request.out.is_dir() and not claim.exists() and any(request.out.iterdir()):
+    if request.out.is_dir() and not mark.exists() and any(request.out.iterdir()):
         raise UserError(f"{request.out} is not empty and holds no experiment; give another --out")
     registration.read(experiment, request.registered)
     _ = request.cells
@@ -152,9 +152,10 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
     # Rows of hours must not be lost at the end.
     if missing and request.rows == request.shipped_rows and not os.access(RESULTS, os.W_OK):
         raise UserError(f"{RESULTS} takes no rows; change its rights, or give --fresh to keep them in --out")
-    with _held(request.out) as without_locks:
+    with held(request.out) as without_locks:
         if without_locks:
             yield Note(without_locks)
+        claim(request)
         if not request.registered.exists():
             registration.write(request.experiment, request.registered)
             if request.shipped:
@@ -168,8 +169,13 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
         raise UserError(f"{next(iter(course.failed.values()))}{more}; give the command again to resume")
 
 
+def claim(request: ExperimentRequest) -> None:
+    """Marks the folder as that of an experiment."""
+    Folder(str(request.out)).write(_CLAIM, json.dumps({"experiment": request.experiment.name}).encode())
+
+
 @contextlib.contextmanager
-def _held(out: Path) -> Iterator[str | None]:
+def held(out: Path) -> Iterator[str | None]:
     """Locks the folder of an experiment for one command. Yields a sentence if it has no locks.
 
     Raises UserError if another command holds it."""
@@ -210,8 +216,7 @@ class _Course:
     done: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        experiment, out = self.request.experiment, self.request.out
-        Folder(str(out)).write(_CLAIM, json.dumps({"experiment": experiment.name}).encode())
+        out = self.request.out
         self._steps = {step.name: step for step in chain([s for a, n in self.missing for s in a.last(n)])}
         self.waiting = [step.name for step in _to_do(out, self.missing)]
         self.done |= self._steps.keys() - set(self.waiting)

@@ -47,7 +47,7 @@ class Step:
     seconds: float = 0.0  # of one core, foreseen
     megabytes: float = 0.0  # of the output, foreseen
     gpu: bool = False  # True if the command can use one
-    label: str = ""  # the entry `step` of the rows that it prints
+    label: str = ""  # the entry `step` of the rows that it prints, and the title of its picture
     lasts: bool = True  # False: the output is removed when no unfinished arm reads it
 
     def __truediv__(self, name: str) -> Inside:
@@ -107,7 +107,8 @@ def step(
 
     A command of a stage has the law of this checkout. Any other command needs a `law`, a number that is
     raised when it gives another result. Raises UserError for one without. By default, runs do not last.
-    The rows that steps print get the entry `step`, their label."""
+    The rows that steps print get the entry `step`, their label. A picture has its arm's name as its title
+    unless its step has a label."""
     kept = tuple(word if isinstance(word, Own | Inside | Step) else str(word) for word in words)
     texts = [word if isinstance(word, str) else "" for word in kept]
     stated = laws.of(texts) if law is None else {"law": law}
@@ -199,8 +200,16 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Two arms to set side by side without a test, such as those of a single seed."""
+
+    arm: str
+    other: str
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """A table of arms. Raises UserError for hypotheses over unknown arms."""
+    """A table of arms. Raises UserError for hypotheses or contrasts over unknown arms."""
 
     name: str
     question: str
@@ -209,16 +218,19 @@ class Experiment:
     others: tuple[Reading, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
     seeds: int = 5  # registered
     keep: bool = False  # the runs of finished arms; else they are removed
     gpus: float = 1.0  # of a step that can use one, if there are any
     limits: str = ""  # sentences for the report
+    link: str = ""  # a page of this checkout with more, such as README.md#anchor
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise UserError(f"two arms of {self.name} have one name; give each a name of its own")
-        for name in (name for each in self.hypotheses for name in (each.arm, each.other)):
+        pairs: tuple[Hypothesis | Contrast, ...] = (*self.hypotheses, *self.contrasts)
+        for name in (name for each in pairs for name in (each.arm, each.other)):
             self.arm(name)
         series = {arm.series for arm in self.arms}
         for name in (name for each in self.exchanges for name in (each.series, each.other)):

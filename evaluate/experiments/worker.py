@@ -1,12 +1,11 @@
 """A process that runs one step after another, each as `python -m` would. It loads torch only once.
 
-It reads one JSON object per step from stdin, {"command": [...], "log": FILE}. With "output": FILE, the rows
-that the command prints go there instead of the log. With "lock": FILE, the step waits for another process
-that has locked it. It writes {"code", "cpu_seconds"} to stdout at the end of the step. If stdin ends, the
-driver has ended, and the process sends itself SIGTERM.
+It reads one JSON object per step from stdin: {"command": [...]}, and the files "log", "output" and "lock".
+The rows that the command prints go to the output, everything else to the log. The step waits for another
+process that has the lock. At its end, {"code", "cpu_seconds"} goes to stdout. If stdin ends, the driver has
+ended, and the process sends itself SIGTERM.
 """
 
-import contextlib
 import json
 import os
 import queue
@@ -34,23 +33,22 @@ def main() -> None:
     # Steps, until stdin ends or a signal ended one.
     while line := waiting.get():
         step, before = json.loads(line), _cpu_seconds()
-        with contextlib.ExitStack() as held:
-            if "lock" in step:
-                locks.lock(held.enter_context(open(step["lock"], "wb")).fileno(), wait=True)
-            code = _run(step["command"], step["log"], step.get("output"))
+        with open(step["lock"], "wb") as lock:
+            locks.lock(lock.fileno(), wait=True)
+            code = _run(step["command"], step["log"], step["output"])
         answers.write(json.dumps({"code": code, "cpu_seconds": round(_cpu_seconds() - before, 2)}) + "\n")
         answers.flush()
         if code >= 128:
             sys.exit(code)
 
 
-def _run(command: list[str], log: str, output: str | None) -> int:
-    """Runs a command with its printed rows in `output`, and everything else in the log.
+def _run(command: list[str], log: str, output: str) -> int:
+    """Runs a command with its printed rows in the output, and everything else in the log.
 
     Returns its exit status."""
     # Output.
-    with open(log, "a", encoding="utf-8") as file, open(output or os.devnull, "w", encoding="utf-8") as rows:
-        os.dup2(rows.fileno() if output else file.fileno(), 1)
+    with open(log, "a", encoding="utf-8") as file, open(output, "w", encoding="utf-8") as rows:
+        os.dup2(rows.fileno(), 1)
         os.dup2(file.fileno(), 2)
     console.escape_unencodable()
     print(f"$ python -m {' '.join(command)}", file=sys.stderr, flush=True)

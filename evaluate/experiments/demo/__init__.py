@@ -1,1 +1,0 @@
-"""The four stages once through, at a size for a laptop, and a page with the results."""

@@ -134,7 +134,7 @@ def test_groups_of_a_live_set_are_those_of_the_stored_one(few_classes: Path) -> 
 
 
 def test_live_sets_without_groups_are_refused(few_classes: Path) -> None:
-    with pytest.raises(UserError, match=r"need an epoch .*live.visual_atoms.pictures=100000"):
+    with pytest.raises(UserError, match=r"need an epoch .*set live.visual_atoms.pictures to its number"):
         live_stream("classes=5")
     with pytest.raises(UserError, match=r"one live set; give one --live NAME without --on"):
         live_stream("pictures=40", on=(CaptionedSet(ShardSet(str(few_classes)), None),))

@@ -85,15 +85,19 @@ _FORMULA_32 = {
     "training.drop_vector": 1.0,
     "noise.mean": 2.0,
     "noise.deviation": 0.8,
-    **_periods(48_000, 1_600, 16_000, 16_000),
+    **_periods(64_000, 1_600, 16_000, 16_000),
 }
-_FORMULA_32_LAST = {
+_FORMULA_32_DETAILS = {
     **_FORMULA_32,
     "noise.mean": 0.6,
     "noise.deviation": 1.3,
-    "training.decay_from": 60_000,
-    "training.decay_to": 120_000,
-    **_periods(120_000, 1_600, 20_000, 20_000),
+    **_periods(48_000, 1_600, 16_000, 16_000),
+}
+_FORMULA_32_LAST = {
+    **_FORMULA_32_DETAILS,
+    "training.decay_from": 8_000,
+    "training.decay_to": 40_000,
+    **_periods(40_000, 1_600, 20_000, 20_000),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {
@@ -252,10 +256,11 @@ PRESETS = {
         Preset("mae-32", _MAE, _LEARNER_32, _HIDDEN, "0.1 on 1 core", "0.03 GB"),
         Preset("mae-b16-224", _MAE, _MAE_224, _HIDDEN_224, "12 on 8 GPUs", "35 GB"),
         Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),
+        Preset("formula-32", _DIFFUSION, _FORMULA_32, "formula-32: layouts", "0.4 on 1 core", "0.1 GB"),
         Preset(
-            "formula-32", _DIFFUSION, _FORMULA_32, "the shipped model, first part", "0.9 on 1 core", "0.2 GB"
+            "formula-32-details", _DIFFUSION, _FORMULA_32_DETAILS, "its details", "0.3 on 1 core", "0.1 GB"
         ),
-        Preset("formula-32-last", _DIFFUSION, _FORMULA_32_LAST, "its last part", "0.4 on 1 core", "0.1 GB"),
+        Preset("formula-32-last", _DIFFUSION, _FORMULA_32_LAST, "its last part", "0.3 on 1 core", "0.1 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

@@ -1,10 +1,10 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained on five sets in two parts: layouts first, then details. In the first part flat scenes have two
-objects, so that relations are often seen, and the noise is high; in the second part they have one to three.
-Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
-The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
-Killed at any point, the command goes on where it was.
+It is trained on five sets in three parts: layouts in much noise, details, and an end with falling rates. In
+the first two parts flat scenes have two objects, so that relations are often seen; in the last one they have
+one to three. Shaders come from shards, because a new program takes long to start. All other sets are drawn
+while training. The figures come from the run. Then it is exported, and `prove` compares its weights with the
+shipped ones. Killed at any point, the command goes on where it was.
 """
 
 import os
@@ -25,8 +25,8 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Shares of the live sets in both parts. All other sets, and shaders, get equal parts of the rest.
-_FIRST, _LAST = {"scenes_flat": 0.85, "scenes": 0.05}, {"scenes_flat": 0.7, "scenes": 0.06}
+# Shares of the live sets in the first part, and later. All others, and shaders, get equal parts of the rest.
+_FIRST, _LATER = {"scenes_flat": 0.85, "scenes": 0.05}, {"scenes_flat": 0.7, "scenes": 0.06}
 _PAIRS = ("--set", "live.scenes_flat.objects=2,2")
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
@@ -58,7 +58,7 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
+        int | None, options.integer("--images", "Length of each part.  [default: as shipped]", least=1)
     ] = None,
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
@@ -77,14 +77,17 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # Both parts of training.
+    # The parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
     shared = (*sets, "--device", "cpu", *(("--images", str(images)) if images else ()))
     words = ("train", "pretrain", "formula-32", *shared, *_shares(_FIRST), *_PAIRS)
-    yield Step((*words, "--out", f"{out}-first"))
-    last = ("train", "finetune", "formula-32-last", "--from", f"{out}-first")
-    yield Step((*last, *shared, *_shares(_LAST), "--out", out))
+    yield Step((*words, "--out", f"{out}-layouts"))
+    tuned, shared = ("train", "finetune"), (*shared, *_shares(_LATER))
+    details = (*tuned, "formula-32-details", "--from", f"{out}-layouts", *shared, *_PAIRS)
+    yield Step((*details, "--out", f"{out}-details"))
+    last = (*tuned, "formula-32-last", "--from", f"{out}-details", *shared)
+    yield Step((*last, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

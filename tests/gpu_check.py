@@ -31,7 +31,8 @@ from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.model import PRECISIONS, CaptionedPicture, Context
-from train.models.diffusion import DENOISER, Denoiser
+from train.models.denoiser import Denoiser
+from train.models.diffusion import DENOISER
 from train.presets import PRESETS
 from train.sampling import draw
 from train.stream.stream import Batch

@@ -12,7 +12,8 @@ from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
 from train.model import Context
-from train.models.diffusion import Config, Noise, Sizes, Training
+from train.models.denoiser import Noise, Sizes
+from train.models.diffusion import Config, Training
 from train.models.words import Vocabulary
 from train.runs import Run
 from train.stream.stream import Batch

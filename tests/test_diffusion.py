@@ -17,13 +17,14 @@ from torch import Tensor
 
 from synth.errors import UserError
 from synth.images import codecs
-from train import handover, onnx_file, runs
+from train import ema, handover, onnx_file, runs
 from train.config import RunConfig, RunSettings, to_json
 from train.distributed import Ranks
 from train.loop import Trainer
 from train.model import AttentionLayer, CaptionedPicture, Context, Known, Micro, Texts
 from train.models import diffusion, formulations, muon, samplers
-from train.models.diffusion import Config, Noise, Options, Sizes, Training
+from train.models.denoiser import Denoiser, Noise, Sizes
+from train.models.diffusion import Config, Options, Training
 from train.models.formulations import coefficients, column
 from train.models.unet import Attention
 from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
@@ -301,7 +302,7 @@ def test_known_parts_of_a_masked_picture_come_back_unchanged(run: Run, tmp_path:
 @pytest.mark.slow
 def test_known_parts_have_the_noise_of_every_level(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, options = run.load(), Options(steps=5, guidance=1.0)
-    denoiser, seen = cast(diffusion.Denoiser, loaded.parts[diffusion.DENOISER]), []
+    denoiser, seen = cast(Denoiser, loaded.parts[diffusion.DENOISER]), []
     start, pixels = diffusion.start(loaded.config, range(2), 0), torch.arange(16) % 3 == 0
     picture = torch.rand(3, 16, 16) * 2 - 1
     plain = denoiser.denoised
@@ -479,7 +480,7 @@ def test_rates_rise_and_fall_with_images_seen() -> None:
 
 def test_averages_have_their_relative_width() -> None:
     for width in (0.05, 0.1):
-        keep, weights = diffusion._power(width), np.zeros(2000)
+        keep, weights = ema.of_width(width), np.zeros(2000)
         for step in range(2000):
             weights *= keep(step, step + 1)
             weights[step] = 1 - keep(step, step + 1)
@@ -571,7 +572,7 @@ def test_onnx_runtime_denoises_as_torch_does(trained: Trainer) -> None:
 
     loaded = trained.loaded()
     session = onnxruntime.InferenceSession(onnx_file.of(loaded))
-    denoiser = cast(diffusion.Denoiser, loaded.parts[diffusion.DENOISER])
+    denoiser = cast(Denoiser, loaded.parts[diffusion.DENOISER])
     for count, tokens in ((1, pictures(1)[1]), (3, pictures(3)[1][:, :2])):
         noised, vectors = torch.randn(count, 3, 16, 16), pictures(count)[2]
         sigma, given = torch.linspace(0.1, 3, count), torch.arange(count) % 2 == 0

@@ -15,7 +15,8 @@ from synth.images import codecs
 from tests.kit import invoke, json_lines
 from tests.kit_squares import VOCABULARY, WORDS
 from train.cli import app
-from train.models.diffusion import DENOISER, Denoiser
+from train.models.denoiser import Denoiser
+from train.models.diffusion import DENOISER
 from train.models.textual_inversion import ROWS, Inversion, Settings, invert, key_values, with_words
 from train.models.words import BEGIN, UNKNOWN, TextStates, Vocabulary
 from train.runs import Run

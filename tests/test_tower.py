@@ -21,7 +21,8 @@ from train import export, runs
 from train.config import from_json, to_json
 from train.models import diffusion, tower
 from train.models.byte_pairs import END, BytePairs, cleaned, divided, packed
-from train.models.diffusion import Config, Sizes
+from train.models.denoiser import Sizes
+from train.models.diffusion import Config
 from train.models.guidance import without
 from train.models.words import BEGIN, PAD, padded
 from train.sampling import draw

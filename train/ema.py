@@ -1,7 +1,10 @@
-"""The moving average of a generator's weights, and Adam for a network with a lazy regulariser.
+"""Moving averages of weights, and Adam for a network with a lazy regulariser.
 
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, appendix B.
 """
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,6 +16,19 @@ def decay(batch: int, images_seen: int, *, half_life: float, ramp_up: float = 0.
     The weight halves every `half_life` images, or every `ramp_up` of the images seen if that is less."""
     life = min(half_life, ramp_up * images_seen) if ramp_up else half_life
     return 0.5 ** (batch / life) if life else 0.0
+
+
+def of_width(width: float) -> Callable[[int, int], float]:
+    """Returns the law of an average over a constant share of the past, by its relative width: the share of
+    the old average that remains between two numbers of images seen (Karras et al., EDM2, CVPR 2024, equations
+    121 to 127)."""
+    # The width of t^gamma on 0..1 is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
+    low, high = 0.0, 1e4
+    for _ in range(100):
+        gamma = (low + high) / 2
+        deviation = math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
+        low, high = (gamma, high) if deviation > width else (low, gamma)
+    return lambda before, after: (before / after) ** (low + 1)
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """A small text-to-image diffusion model that reads words (after Rombach et al., Latent Diffusion, CVPR 2022).
 
-The network is in unet.py, its texts in words.py, the formulations in formulations.py, the samplers in
-samplers.py, drawing options and guidance in guidance.py, Muon in muon.py. This module joins them: the loss,
-the averages, drawing.
+The denoiser is in denoiser.py, its network in unet.py, its texts in words.py, the formulations in
+formulations.py, the samplers in samplers.py, drawing options and guidance in guidance.py, Muon in muon.py.
+This module joins them: the loss, the averages, drawing.
 
     L = E || F - (x - c_skip y) / c_out ||^2,  y = x + sigma n        one phase, one part
 
@@ -18,13 +18,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from synth.errors import UserError
 from synth.settings import from_json
+from train import ema
 from train.model import (
     PRECISIONS,
     Average,
@@ -48,16 +49,16 @@ from train.model import (
 from train.models import randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
 from train.models.byte_pairs import BytePairs, packed
-from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, levels
+from train.models.denoiser import Denoiser, Noise, Sizes
+from train.models.formulations import column, levels
 from train.models.guidance import Guide, Options, autocast, guided_denoiser, opens, reads, schedule, without
 from train.models.muon import MuonAdamW
 from train.models.tower import Tower, fill
-from train.models.unet import Attention, UNet
+from train.models.unet import Attention
 from train.models.walk import OdeWalk
 from train.models.words import (
     BEGIN,
     TextStates,
-    TowerStates,
     Vocabulary,
     padded,
     surveyed,
@@ -65,79 +66,11 @@ from train.models.words import (
 )
 
 DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
-WORDS = ("own", "tower")
 
 _NOISE, _DROP = range(2)  # uses of a step's random numbers
 _SURVEYED = 20_000  # samples
 # Not matrices of a map between features: Muon's law is not for them.
 _ADAMW = ("text.word", "position", "text.vector", "unet.first", "unet.last")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the networks."""
-
-    resolution: int = 32
-    channels: tuple[int, ...] = (32, 48, 64, 96)  # by level; each level has half the side of the one before
-    reads: tuple[int, ...] = (4, 8, 16)  # sides of the levels with cross-attention
-    itself: tuple[int, ...] = (4, 8)  # of these, the ones with self-attention
-    embedding: int = 128  # of the noise level
-    text_width: int = 96  # D
-    text_layers: int = 1
-    text_dim: int = 128  # V; follows the caption tables
-    prefix: int = 4  # states of a vector
-    tokens: int = 64  # of a text, at most
-    latents: str = ""  # RUN of an autoencoder, or a folder of diffusers; empty: no latents, but pixels
-    factor: int = 1  # the side of a picture over the side of its latent
-    planes: int = 3  # K, of latents or colours
-    blocks: int = 1  # of a level, each way
-    positions: bool = True  # of pixels, for layers that read texts
-    words: str = "own"  # or tower: token states of the captions' encoder, frozen
-
-    def __post_init__(self) -> None:
-        if min(self.factor, self.planes) < 1 or self.resolution % self.factor:
-            raise ValueError("factor must divide resolution, and planes must be at least 1")
-        if not self.latents and (self.factor, self.planes) != (1, 3):
-            raise ValueError("without latents, factor must be 1 and planes must be 3")
-        sides = [self.side >> level for level in range(len(self.channels))]
-        if self.side % (1 << (len(self.channels) - 1)):
-            raise ValueError(f"resolution is {self.resolution}; {len(self.channels)} levels halve it evenly")
-        for name, allowed in (("reads", sides), ("itself", self.reads)):
-            if not set(getattr(self, name)) <= set(allowed):
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
-                )
-        if self.words not in WORDS:
-            raise ValueError(f"words is {self.words}; it must be {' or '.join(WORDS)}")
-        for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.channels) < 32 or any(c % 16 for c in self.channels):
-            raise ValueError(f"channels is {self.channels}; each must be a multiple of 16, 32 or more")
-
-    @property
-    def side(self) -> int:
-        """The side of what the denoiser reads: a latent, or a picture."""
-        return self.resolution // self.factor
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise levels and formulation."""
-
-    formulation: str = "flow"  # or edm, ddpm
-    mean: float = 0.5  # of ln sigma
-    deviation: float = 1.2
-    least: float = 0.02  # levels of drawing
-    most: float = 40.0
-
-    def __post_init__(self) -> None:
-        if self.formulation not in FORMULATIONS:
-            raise ValueError(f"formulation is {self.formulation}; it must be {', '.join(FORMULATIONS)}")
-        if not 0 < self.least < self.most:
-            raise ValueError(f"least is {self.least}; it must be above 0 and below most = {self.most}")
-        if self.deviation <= 0:
-            raise ValueError(f"deviation is {self.deviation}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -232,64 +165,6 @@ def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return with_new_words(tensors, name, cast(TextStates, module.text).word.weight)
 
 
-class Denoiser(nn.Module):
-    """The U-Net with its texts, and the law of noise that it is trained for."""
-
-    def __init__(
-        self, sizes: Sizes, noise: Noise, words: int, sigma_data: float, tower: int | None = None
-    ) -> None:
-        super().__init__()
-        self.noise, self.sigma_data = noise, sigma_data
-        vectors = {"dimensions": sizes.text_dim, "prefix": sizes.prefix}
-        self.text: TextStates | TowerStates
-        if tower is None:
-            layers, most = sizes.text_layers, sizes.tokens
-            self.text = TextStates(words, sizes.text_width, layers=layers, most=most, **vectors)
-        else:
-            self.text = TowerStates(tower, sizes.text_width, **vectors)
-        self.unet = UNet(
-            sizes.channels,
-            sizes.side,
-            sizes.text_width,
-            planes=sizes.planes,
-            embedding=sizes.embedding,
-            reads=sizes.reads,
-            itself=sizes.itself,
-            blocks=sizes.blocks,
-            positions=sizes.positions,
-        )
-
-    def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text
-        states (N, L, D) with their presence."""
-        c = self.coefficients(sigma)
-        return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
-
-    def states(
-        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, tower: Tower | None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns text states (N, L, D) and their presence, from the tower's token states if there is one."""
-        if isinstance(self.text, TextStates):
-            return self.text(tokens, vectors, given)
-        assert tower is not None
-        return self.text(tokens, vectors, given, tower(tokens))
-
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Returns the coefficients of noise levels (N,)."""
-        return coefficients(self.noise.formulation, sigma, self.sigma_data)
-
-    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
-        c = self.coefficients(sigma)
-        target = (x - column(c.c_skip) * y) / column(c.c_out)
-        return (output - target).square().mean(dim=(1, 2, 3))
-
-    def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the denoised pictures D (N, 3, R, R)."""
-        c = self.coefficients(sigma)
-        return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)
-
-
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
     """Returns the denoiser, and the tower of its texts and the decoder of its latents, if it has these.
 
@@ -338,8 +213,8 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
     optimiser = MuonAdamW(matrices, others, muon_lr=training.muon_lr, lr=training.lr, dtype=dtype)
 
     averages = {
-        "ema": Average(DENOISER, _power(training.average)),
-        "ema_short": Average(DENOISER, _power(training.average_short)),
+        "ema": Average(DENOISER, ema.of_width(training.average)),
+        "ema_short": Average(DENOISER, ema.of_width(training.average_short)),
     }
     sizes = config.model
     latents = (sizes.planes, sizes.side, sizes.side) if sizes.latents else None
@@ -352,18 +227,6 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
         Wanted(vectors, latents=latents, tokenise=tokeniser(config, context.survey)),
         rate=lambda part, images_seen: _rate(training, images_seen),
     )
-
-
-def _power(width: float) -> Any:
-    """Returns the law of an average over a constant share of the past, by its relative width (Karras et al.,
-    EDM2, 2024, equations 121 to 127)."""
-    # The width of t^gamma on 0..1 is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
-    low, high = 0.0, 1e4
-    for _ in range(100):
-        gamma = (low + high) / 2
-        deviation = math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
-        low, high = (gamma, high) if deviation > width else (low, gamma)
-    return lambda before, after: (before / after) ** (low + 1)
 
 
 def _rate(training: Training, images_seen: int) -> float:

@@ -16,18 +16,15 @@ Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from train.model import Context, Texts
 from train.models import samplers
+from train.models.denoiser import Denoiser, Noise
+from train.models.tower import Tower
 from train.models.words import BEGIN, PAD
-
-if TYPE_CHECKING:
-    from train.models.diffusion import Denoiser, Noise
-    from train.models.tower import Tower
 
 # Forms of a text by the option `text`.
 _READS = {
@@ -67,9 +64,9 @@ class Options:
 class Guide:
     """A denoiser to move away from, with the texts in its own tokens."""
 
-    denoiser: "Denoiser"
+    denoiser: Denoiser
     texts: Texts
-    tower: "Tower | None" = None
+    tower: Tower | None = None
 
 
 def reads(options: Options) -> frozenset[str]:
@@ -82,7 +79,7 @@ def opens(options: Options) -> tuple[int | str, ...]:
     return tuple(name for name in (options.weak, options.base) if name is not None)
 
 
-def schedule(noise: "Noise", options: Options) -> list[float]:
+def schedule(noise: Noise, options: Options) -> list[float]:
     """Returns the noise levels of drawing, in descending order, 0 last."""
     if options.sampler == "ddim":
         return samplers.ddim_levels(options.steps)
@@ -90,12 +87,12 @@ def schedule(noise: "Noise", options: Options) -> list[float]:
 
 
 def guided_denoiser(
-    denoiser: "Denoiser",
+    denoiser: Denoiser,
     texts: Texts,
     options: Options,
     context: Context,
     guide: Guide | None = None,
-    tower: "Tower | None" = None,
+    tower: Tower | None = None,
     unguided: int = 0,
 ) -> samplers.Denoise:
     """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts.
@@ -133,7 +130,7 @@ def guided_denoiser(
 
 
 def _states(
-    denoiser: "Denoiser", tower: "Tower | None", texts: Texts, options: Options, *, bare: bool = False
+    denoiser: Denoiser, tower: Tower | None, texts: Texts, options: Options, *, bare: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Returns a denoiser's states of texts (N, L, D) and their presence (N, L), or of no text if `bare`."""
     n, device = len(texts), texts.device

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from train.models import randomness
-from train.models.diffusion import Denoiser, noised
+from train.models.denoiser import Denoiser
+from train.models.diffusion import noised
 from train.models.unet import Attention
 from train.models.words import TextStates
 

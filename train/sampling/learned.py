@@ -17,7 +17,8 @@ from synth.sets.storage import reading
 from synth.settings import digest
 from train.model import Loaded
 from train.models import textual_inversion
-from train.models.diffusion import DECODER, DENOISER, Denoiser
+from train.models.denoiser import Denoiser
+from train.models.diffusion import DECODER, DENOISER
 from train.models.words import TextStates
 
 CONFIG, TENSORS = "config.json", "word.safetensors"

@@ -1,0 +1,140 @@
+"""The denoiser of diffusion.py: a U-Net, its texts, and the law of noise that it is trained for.
+
+Axes: N samples, R resolution, K planes of a picture or latent, S their side, L text states, D their width.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column
+from train.models.tower import Tower
+from train.models.unet import UNet
+from train.models.words import TextStates, TowerStates
+
+WORDS = ("own", "tower")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the networks."""
+
+    resolution: int = 32
+    channels: tuple[int, ...] = (32, 48, 64, 96)  # by level; each level has half the side of the one before
+    reads: tuple[int, ...] = (4, 8, 16)  # sides of the levels with cross-attention
+    itself: tuple[int, ...] = (4, 8)  # of these, the ones with self-attention
+    embedding: int = 128  # of the noise level
+    text_width: int = 96  # D
+    text_layers: int = 1
+    text_dim: int = 128  # V; follows the caption tables
+    prefix: int = 4  # states of a vector
+    tokens: int = 64  # of a text, at most
+    latents: str = ""  # RUN of an autoencoder, or a folder of diffusers; empty: no latents, but pixels
+    factor: int = 1  # the side of a picture over the side of its latent
+    planes: int = 3  # K, of latents or colours
+    blocks: int = 1  # of a level, each way
+    positions: bool = True  # of pixels, for layers that read texts
+    words: str = "own"  # or tower: token states of the captions' encoder, frozen
+
+    def __post_init__(self) -> None:
+        if min(self.factor, self.planes) < 1 or self.resolution % self.factor:
+            raise ValueError("factor must divide resolution, and planes must be at least 1")
+        if not self.latents and (self.factor, self.planes) != (1, 3):
+            raise ValueError("without latents, factor must be 1 and planes must be 3")
+        sides = [self.side >> level for level in range(len(self.channels))]
+        if self.side % (1 << (len(self.channels) - 1)):
+            raise ValueError(f"resolution is {self.resolution}; {len(self.channels)} levels halve it evenly")
+        for name, allowed in (("reads", sides), ("itself", self.reads)):
+            if not set(getattr(self, name)) <= set(allowed):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it may have {', '.join(map(str, allowed))}"
+                )
+        if self.words not in WORDS:
+            raise ValueError(f"words is {self.words}; it must be {' or '.join(WORDS)}")
+        for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if min(self.channels) < 32 or any(c % 16 for c in self.channels):
+            raise ValueError(f"channels is {self.channels}; each must be a multiple of 16, 32 or more")
+
+    @property
+    def side(self) -> int:
+        """The side of what the denoiser reads: a latent, or a picture."""
+        return self.resolution // self.factor
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise levels and formulation."""
+
+    formulation: str = "flow"  # or edm, ddpm
+    mean: float = 0.5  # of ln sigma
+    deviation: float = 1.2
+    least: float = 0.02  # levels of drawing
+    most: float = 40.0
+
+    def __post_init__(self) -> None:
+        if self.formulation not in FORMULATIONS:
+            raise ValueError(f"formulation is {self.formulation}; it must be {', '.join(FORMULATIONS)}")
+        if not 0 < self.least < self.most:
+            raise ValueError(f"least is {self.least}; it must be above 0 and below most = {self.most}")
+        if self.deviation <= 0:
+            raise ValueError(f"deviation is {self.deviation}; it must be above 0")
+
+
+class Denoiser(nn.Module):
+    """The U-Net with its texts, and the law of noise that it is trained for."""
+
+    def __init__(
+        self, sizes: Sizes, noise: Noise, words: int, sigma_data: float, tower: int | None = None
+    ) -> None:
+        super().__init__()
+        self.noise, self.sigma_data = noise, sigma_data
+        vectors = {"dimensions": sizes.text_dim, "prefix": sizes.prefix}
+        self.text: TextStates | TowerStates
+        if tower is None:
+            layers, most = sizes.text_layers, sizes.tokens
+            self.text = TextStates(words, sizes.text_width, layers=layers, most=most, **vectors)
+        else:
+            self.text = TowerStates(tower, sizes.text_width, **vectors)
+        self.unet = UNet(
+            sizes.channels,
+            sizes.side,
+            sizes.text_width,
+            planes=sizes.planes,
+            embedding=sizes.embedding,
+            reads=sizes.reads,
+            itself=sizes.itself,
+            blocks=sizes.blocks,
+            positions=sizes.positions,
+        )
+
+    def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text
+        states (N, L, D) with their presence."""
+        c = self.coefficients(sigma)
+        return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
+
+    def states(
+        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, tower: Tower | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns text states (N, L, D) and their presence, from the tower's token states if there is one."""
+        if isinstance(self.text, TextStates):
+            return self.text(tokens, vectors, given)
+        assert tower is not None
+        return self.text(tokens, vectors, given, tower(tokens))
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """Returns the coefficients of noise levels (N,)."""
+        return coefficients(self.noise.formulation, sigma, self.sigma_data)
+
+    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
+        c = self.coefficients(sigma)
+        target = (x - column(c.c_skip) * y) / column(c.c_out)
+        return (output - target).square().mean(dim=(1, 2, 3))
+
+    def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the denoised pictures D (N, 3, R, R)."""
+        c = self.coefficients(sigma)
+        return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)

@@ -5,7 +5,8 @@ et al., Improving Image Generation with Better Captions, 2023, section 3).
     blend:0.95,short            the short one: the main subject alone (SSC)
     blend:0.95,long             the long one: everything (DSC)
     blend:0.95,plain            a plain text that names every object, for readers of texts or tokens
-    blend:0.95,mixed            such a plain text half of the time, else one of the sentences
+    blend:0.95,related          the same, and a direction is stated first whenever one is clear
+    blend:0.95,mixed            a plain text half of the time, else one of the sentences
     blend:0.95,facts=1..4       a sentence that states 1 to 4 facts, for readers of texts or tokens
 
 The ground truth of a real picture is its human caption, and its synthetic caption is a captioner's. The
@@ -27,8 +28,8 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.seeds import Stream
 
-LENGTHS = ("any", "short", "long", "plain", "mixed")
-FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,mixed or ,facts=LEAST..MOST"
+LENGTHS = ("any", "short", "long", "plain", "related", "mixed")
+FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,related or ,mixed or ,facts=LEAST..MOST"
 START = "blend:"
 
 _MOST = 1000  # facts
@@ -59,7 +60,7 @@ class Blend:
     """The share and the length of synthetic captions."""
 
     share: float
-    length: str = "any"  # of the stored captions: short is the first, long the last; plain, mixed: drawn
+    length: str = "any"  # of the stored captions: short is the first, long the last; others are drawn
     facts: tuple[int, int] | None = None  # stated by a sentence, both ends included; None: stored captions
 
     @classmethod
@@ -138,7 +139,7 @@ class Blend:
             return self.choose(synthetic, truth, chances)
         stream = Stream(int(chances.wording * 2**53))
         if self.facts is None:
-            return names.listing(sample(), stream)
+            return names.listing(sample(), stream, related=self.length == "related")
         least, most = self.facts
         k = least + int(chances.facts * (most - least + 1))
         return names.stating(sample(), k, stream)
@@ -146,7 +147,7 @@ class Blend:
     @property
     def drawn(self) -> bool:
         """True if synthetic texts are drawn at each visit, not stored."""
-        return self.facts is not None or self.length in ("plain", "mixed")
+        return self.facts is not None or self.length in ("plain", "related", "mixed")
 
 
 def chances(seed: int, indices: Iterable[int], epoch: int) -> list[Chances]:

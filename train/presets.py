@@ -78,26 +78,39 @@ _DIFFUSION_32 = {
     "training.decay_to": 371_200,
     **_periods(371_200, 1_600, 38_400, 38_400),
 }
-# The shipped model: layouts first, in much noise, where colours, places and relations show; then details. The
-# sets and their shares stand in evaluate/experiments/formula.py.
+# The shipped model: a mixture of five sets, flat scenes in plain words, relations in much noise, an end. The
+# sets and their shares stand in evaluate/experiments/formula.py, as does the length of the first part.
 _FORMULA_32 = {
+    "model.positions": False,
+    "data.text": "blend:1,mixed",
+    "training.drop_vector": 1.0,
+    "training.decay_from": 201_600,
+    "training.decay_to": 288_000,
+    **_periods(288_000, 1_600, 28_800, 28_800),
+}
+_FORMULA_32_PLAIN = {
+    "model.positions": False,
     "data.text": "blend:1,plain",
+    "training.drop_vector": 1.0,
+    "training.decay_from": 48_000,
+    "training.decay_to": 76_800,
+    **_periods(76_800, 1_600, 19_200, 19_200),
+}
+_FORMULA_32_RELATIONS = {
+    "model.positions": False,
+    "data.text": "blend:1,related",
     "training.drop_vector": 1.0,
     "noise.mean": 2.0,
     "noise.deviation": 0.8,
-    **_periods(64_000, 1_600, 16_000, 16_000),
-}
-_FORMULA_32_DETAILS = {
-    **_FORMULA_32,
-    "noise.mean": 0.6,
-    "noise.deviation": 1.3,
-    **_periods(48_000, 1_600, 16_000, 16_000),
+    **_periods(24_000, 1_600, 8_000, 8_000),
 }
 _FORMULA_32_LAST = {
-    **_FORMULA_32_DETAILS,
-    "training.decay_from": 8_000,
-    "training.decay_to": 40_000,
-    **_periods(40_000, 1_600, 20_000, 20_000),
+    **_FORMULA_32_RELATIONS,
+    "noise.mean": 0.6,
+    "noise.deviation": 1.3,
+    "training.decay_from": 16_000,
+    "training.decay_to": 64_000,
+    **_periods(64_000, 1_600, 16_000, 16_000),
 }
 # The published autoencoder with f = 8 (latent-diffusion, models/first_stage_models/kl-f8).
 _KL_256 = {
@@ -256,11 +269,15 @@ PRESETS = {
         Preset("mae-32", _MAE, _LEARNER_32, _HIDDEN, "0.1 on 1 core", "0.03 GB"),
         Preset("mae-b16-224", _MAE, _MAE_224, _HIDDEN_224, "12 on 8 GPUs", "35 GB"),
         Preset("stablerep-b16-224", _CONTRAST, _STABLEREP_224, _SETS_224, "9 on 8 GPUs", "50 GB"),
-        Preset("formula-32", _DIFFUSION, _FORMULA_32, "formula-32: layouts", "0.4 on 1 core", "0.1 GB"),
         Preset(
-            "formula-32-details", _DIFFUSION, _FORMULA_32_DETAILS, "its details", "0.3 on 1 core", "0.1 GB"
+            "formula-32", _DIFFUSION, _FORMULA_32, "the shipped model, first part", "1.7 on 1 core", "0.2 GB"
         ),
-        Preset("formula-32-last", _DIFFUSION, _FORMULA_32_LAST, "its last part", "0.3 on 1 core", "0.1 GB"),
+        Preset("formula-32-plain", _DIFFUSION, _FORMULA_32_PLAIN, "plain words", "0.5 on 1 core", "0.1 GB"),
+        Preset(
+            *("formula-32-relations", _DIFFUSION, _FORMULA_32_RELATIONS),
+            *("relations, in much noise", "0.15 on 1 core", "0.1 GB"),
+        ),
+        Preset("formula-32-last", _DIFFUSION, _FORMULA_32_LAST, "its last part", "0.4 on 1 core", "0.1 GB"),
         Preset("diffusion-32", _DIFFUSION, _DIFFUSION_32, _WORDS, "0.5 on 2 cores", "0.2 GB", _WORDS_RESULT),
     ]
 }

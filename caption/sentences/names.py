@@ -71,10 +71,12 @@ def stating(sample: Json, k: int, stream: Stream) -> str:
     return attributes.state(chosen, choice=stream.word())
 
 
-def listing(sample: Json, stream: Stream) -> str:
+def listing(sample: Json, stream: Stream, *, related: bool = False) -> str:
     """Returns a plain text that names every object of a scene. Of other pictures, it is the short sentence.
 
-    Raises KeyError if synth did not write the sample's JSON."""
+    If `related`, it states a direction whenever one is clear. Raises KeyError if synth did not write the
+    sample's JSON."""
     if sample["family"] == "scenes":
-        return scene_sentences.listing(scene_facts.scene_facts(sample), stream)
+        write = scene_sentences.related if related else scene_sentences.listing
+        return write(scene_facts.scene_facts(sample), stream)
     return attributes.state(attributes.facts(sample), "short", choice=stream.integer(0, 2**31))

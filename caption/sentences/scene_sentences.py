@@ -4,6 +4,7 @@
     short(facts), long(facts)   the main object; everything
     plain(facts)             the plainest text that states facts chosen by hand; prompts use it
     listing(facts, stream)   a plain text that names every object; a curriculum begins with these
+    related(facts, stream)   the same, with a direction first whenever one is clear
     bare(sample)             the name of a sample's class, such as "a red star"
     parse(text)              the facts that a text states, objects numbered by first mention
 
@@ -99,12 +100,38 @@ def listing(facts: Sequence[SceneFact], stream: Stream) -> str:
     It states all sizes in half of the texts, the backdrop in four fifths, and in most texts the direction
     from the first object to the second, if it is clear. Raises UserError if there are no facts."""
     order = shuffled(stream, sorted({fact.subject for fact in facts} - {-1}))
-    sizes, related, behind = (stream.integer(0, 9) < tenths for tenths in _LISTED)
+    sizes, directed, behind = (stream.integer(0, 9) < tenths for tenths in _LISTED)
+    pair = tuple(order[:2])
+    directions = [f for f in facts if (f.subject, f.object) == pair and f.relation in DIRECTIONS]
+    return _listed(facts, order, directions if directed else [], sizes=sizes, behind=behind)
+
+
+def related(facts: Sequence[SceneFact], stream: Stream) -> str:
+    """Returns a listing that begins with two objects of a clear direction and states it, if there are such.
+
+    Directions that few texts state are not learned. Raises UserError if there are no facts."""
+    order = shuffled(stream, sorted({fact.subject for fact in facts} - {-1}))
+    sizes, _, behind = (stream.integer(0, 9) < tenths for tenths in _LISTED)
+    directions = [fact for fact in facts if fact.relation in DIRECTIONS]
+    if directions:
+        directions = [directions[stream.integer(0, len(directions) - 1)]]
+        first = [directions[0].subject, directions[0].object]
+        order = [*first, *(number for number in order if number not in first)]
+    return _listed(facts, order, directions, sizes=sizes, behind=behind)
+
+
+def _listed(
+    facts: Sequence[SceneFact],
+    order: Sequence[int],
+    directions: Sequence[SceneFact],
+    *,
+    sizes: bool,
+    behind: bool,
+) -> str:
+    """Returns a plain text of objects in this order, with directions, and maybe sizes and the backdrop."""
     types = ("colour", "kind", "size") if sizes else ("colour", "kind")
     chosen = [fact for number in order for fact in facts if fact.subject == number and fact.type in types]
-    pair = tuple(order[:2])
-    if related:
-        chosen += [f for f in facts if (f.subject, f.object) == pair and f.relation in DIRECTIONS]
+    chosen += directions
     if behind or not order:
         chosen += [fact for fact in facts if fact.type == "backdrop"]
     return plain(chosen)

@@ -1,10 +1,10 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained on five sets in three parts: layouts in much noise, details, and an end with falling rates. In
-the first two parts flat scenes have two objects, so that relations are often seen; in the last one they have
-one to three. Shaders come from shards, because a new program takes long to start. All other sets are drawn
-while training. The figures come from the run. Then it is exported, and `prove` compares its weights with the
-shipped ones. Killed at any point, the command goes on where it was.
+It is trained on five sets in four parts: texts of all kinds, plain words on flat scenes, relations, and an
+end. In the third part flat scenes have two or three objects, every text states a direction if one is clear,
+and the noise is high, where relations show. Shaders come from shards, because a new program takes long to
+start. All other sets are drawn while training. The figures come from the run. Then it is exported, and
+`prove` compares its weights with the shipped ones. Killed at any point, the command goes on where it was.
 """
 
 import os
@@ -25,9 +25,11 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Shares of the live sets in the first part, and later. All others, and shaders, get equal parts of the rest.
-_FIRST, _LATER = {"scenes_flat": 0.85, "scenes": 0.05}, {"scenes_flat": 0.7, "scenes": 0.06}
-_PAIRS = ("--set", "live.scenes_flat.objects=2,2")
+# Shares of live sets in each part. All others, and shaders, get equal parts of the rest.
+_MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
+_RELATIONS, _LAST = {"scenes_flat": 0.9}, {"scenes_flat": 0.7, "scenes": 0.08}
+_MANY = ("--set", "live.scenes_flat.objects=2,3")
+_MIXED = 144_000  # images of the first part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -80,14 +82,18 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
     # The parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
-    shared = (*sets, "--device", "cpu", *(("--images", str(images)) if images else ()))
-    words = ("train", "pretrain", "formula-32", *shared, *_shares(_FIRST), *_PAIRS)
-    yield Step((*words, "--out", f"{out}-layouts"))
-    tuned, shared = ("train", "finetune"), (*shared, *_shares(_LATER))
-    details = (*tuned, "formula-32-details", "--from", f"{out}-layouts", *shared, *_PAIRS)
-    yield Step((*details, "--out", f"{out}-details"))
-    last = (*tuned, "formula-32-last", "--from", f"{out}-details", *shared)
-    yield Step((*last, "--out", out))
+    first, later = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
+    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *first)
+    yield Step((*words, "--out", f"{out}-mixture"))
+    source = f"{out}-mixture"
+    for part, shares, target in (
+        ("plain", _shares(_PLAIN), f"{out}-plain"),
+        ("relations", (*_shares(_RELATIONS), *_MANY), f"{out}-relations"),
+        ("last", _shares(_LAST), out),
+    ):
+        tuned = ("train", "finetune", f"formula-32-{part}", "--from", source, *sets, *shares)
+        yield Step((*tuned, "--device", "cpu", *later, "--out", target))
+        source = target
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -18,7 +19,7 @@ from caption.sentences.attributes import facts, parse
 from caption.table import CaptionSet, text_vectors
 from synth import seeds
 from synth.errors import UserError
-from synth.families import draw
+from synth.families import draw, scene_world
 from synth.sets.shards import ShardSet
 from tests.kit import ROOT, chat_server, invoke, make_small, make_tables, samples, write_foreign
 from tests.kit_train import GAN, SETTINGS, first, joined, quiet, refused, stream
@@ -119,6 +120,7 @@ def test_lengths_are_settings_of_one_mechanism() -> None:
         "blend:0.8,short",
         "blend:1,long",
         "blend:1,plain",
+        "blend:1,related",
         "blend:1,mixed",
         "blend:0.9,facts=1..4",
     ],
@@ -197,6 +199,25 @@ def test_half_of_mixed_texts_are_plain() -> None:
     assert all(text in ("short", "long", one) for text, one in zip(texts, plain, strict=True))
     assert 160 < sum(text not in stored for text in texts) < 240
     assert 70 < texts.count("long") < 130
+
+
+def test_related_texts_state_a_direction_whenever_one_is_clear() -> None:
+    directed = 0
+    for _, sample in draw("scenes_flat", None, 0, range(40), size=64):
+        [chance] = blending.chances(0, [sample["index"]], 0)
+        text = Blend.parse("blend:1,related").text(partial(dict, sample), ["short"], [], chance)
+        assert text is not None
+        facts = scene_facts.scene_facts(sample)
+        known = [fact for fact in facts if fact.relation in scene_world.DIRECTIONS]
+        assert any(f" {direction} " in text for direction in scene_world.DIRECTIONS) == bool(known)
+        directed += bool(known)
+
+        # It begins with these two objects, and is true.
+        values = {(fact.type, fact.subject): fact.value for fact in facts}
+        first = [(values["colour", f.subject], values["kind", f.subject], f.relation) for f in known]
+        begun = [re.match(rf"an? (\w+ )?{' '.join(map(str, words))} ", text) for words in first]
+        assert not known or any(begun)
+    assert 8 < directed < 32
 
 
 def test_the_name_of_a_scene_is_that_of_its_main_object() -> None:

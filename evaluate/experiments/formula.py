@@ -1,10 +1,9 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained on five sets in four parts: texts of all kinds, plain words on flat scenes, relations, and an
-end. In the third part flat scenes have two or three objects, every text states a direction if one is clear,
-and the noise is high, where relations show. Shaders come from shards, because a new program takes long to
-start. All other sets are drawn while training. The figures come from the run. Then it is exported, and
-`prove` compares its weights with the shipped ones. Killed at any point, the command goes on where it was.
+It is trained in two parts: on five sets in texts of all kinds, then mostly on flat scenes in plain words.
+Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
+The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
+Killed at any point, the command goes on where it was.
 """
 
 import os
@@ -25,10 +24,8 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Shares of live sets in each part. All others, and shaders, get equal parts of the rest.
+# Shares of the live sets in each part. All other sets, and shaders, get equal parts of the rest.
 _MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
-_RELATIONS, _LAST = {"scenes_flat": 0.9}, {"scenes_flat": 0.7, "scenes": 0.08}
-_MANY = ("--set", "live.scenes_flat.objects=2,3")
 _MIXED = 144_000  # images of the first part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
@@ -60,7 +57,7 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of each part.  [default: as shipped]", least=1)
+        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
     ] = None,
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
@@ -79,21 +76,14 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # The parts of training.
+    # Both parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
-    first, later = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
-    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *first)
+    mixed, last = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
+    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *mixed)
     yield Step((*words, "--out", f"{out}-mixture"))
-    source = f"{out}-mixture"
-    for part, shares, target in (
-        ("plain", _shares(_PLAIN), f"{out}-plain"),
-        ("relations", (*_shares(_RELATIONS), *_MANY), f"{out}-relations"),
-        ("last", _shares(_LAST), out),
-    ):
-        tuned = ("train", "finetune", f"formula-32-{part}", "--from", source, *sets, *shares)
-        yield Step((*tuned, "--device", "cpu", *later, "--out", target))
-        source = target
+    words = ("train", "finetune", "formula-32-plain", "--from", f"{out}-mixture", *sets, *_shares(_PLAIN))
+    yield Step((*words, "--device", "cpu", *last, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

@@ -51,4 +51,4 @@ def test_a_run_reads_the_words_that_it_knows_alone(tmp_path: Path) -> None:
     again = {row["metric"]: row for row in json_lines(invoke(app, *words, "--curve"))}
     assert again == first
     refused = refusal(app, "python -m evaluate", *words, "--curve", "--images-seen", "12")
-    assert refused == "--curve measures every checkpoint, so --images-seen has no use; leave one out"
+    assert refused == "error: --curve measures every checkpoint, so --images-seen has no use; leave one out"

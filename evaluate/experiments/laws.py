@@ -84,7 +84,8 @@ def _evaluate(words: Sequence[str]) -> Json:
 def _models(names: Sequence[str]) -> Json:
     """Returns the weights of the shipped models among the names, or nothing if there are none."""
     sums = {name: ROOT / "data" / name / "SHA256SUMS" for name in names if name}
-    shipped = {name: settings.digest(path.read_text()) for name, path in sums.items() if path.is_file()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in sums.items() if path.is_file()}
+    shipped = {name: settings.digest(text) for name, text in texts.items()}
     return {"models": shipped} if shipped else {}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column
 from train.models.tower import Tower
-from train.models.unet import UNet
+from train.models.unet import Attention, UNet
 from train.models.words import TextStates, TowerStates
 
 WORDS = ("own", "tower")
@@ -33,7 +33,7 @@ class Sizes:
     factor: int = 1  # the side of a picture over the side of its latent
     planes: int = 3  # K, of latents or colours
     blocks: int = 1  # of a level, each way
-    positions: bool = True  # of pixels, for layers that read texts
+    positions: bool = True  # of pixels, for layers that read texts, and sharper first attention
     words: str = "own"  # or tower: token states of the captions' encoder, frozen
 
     def __post_init__(self) -> None:
@@ -108,6 +108,10 @@ class Denoiser(nn.Module):
             blocks=sizes.blocks,
             positions=sizes.positions,
         )
+        if sizes.positions:
+            for module in self.modules():
+                if isinstance(module, Attention):
+                    module.sharpen()
 
     def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
         """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text

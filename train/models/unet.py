@@ -26,6 +26,7 @@ _HEAD = 32  # K, channels of a head
 _LEAST_FREQUENCY, _MOST_FREQUENCY = 0.25, 16.0  # of the noise embedding, per unit of ln sigma / 4
 _FREQUENCIES = 32
 _ABSENT = -1e4  # added to the scores of absent states
+_LONGER = 2.0  # factor on the first queries and keys
 _PLACE = 2.5  # amplitude of the first vectors of places; normalised pixels have the deviation 1
 
 
@@ -59,6 +60,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
         silence(self.out)
         self.control: Control | None = None
+
+    @torch.no_grad()
+    def sharpen(self) -> None:
+        """Makes first queries and keys longer, so that different pixels prefer different words from the first
+        step on."""
+        self.query.weight.mul_(_LONGER)
+        self.key_value.weight[: len(self.query.weight)].mul_(_LONGER)
 
     def forward(self, x: Tensor, context: Tensor | None = None, present: Tensor | None = None) -> Tensor:
         """Returns x (N, P, C) mixed by attention. `present`, bool (N, L), leaves out absent states."""

@@ -133,17 +133,21 @@ def _row(
     return {**row, "drawing": dict(request.drawing)} if request.drawing else row
 
 
+def weight(sigma: float) -> float:
+    """Returns EDM's weight of a squared error at a noise level."""
+    return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+
+
 def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:
     """Returns the weighted squared error of each picture x (N, 3, R, R) with its noise: float64 (N,)."""
     values = np.empty(len(x))
     for k, sigma in enumerate(LEVELS):
-        weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
         members = range(k, len(x), len(LEVELS))
         for start in range(0, len(members), _AT_ONCE):
             rows = list(members[start : start + _AT_ONCE])
             denoised = denoiser(x[rows] + sigma * noise[rows], sigma, rows)
             squares = (denoised - x[rows]).square().mean(dim=(1, 2, 3))
-            values[rows] = weight * squares.double().numpy()
+            values[rows] = weight(sigma) * squares.double().numpy()
     return values
 
 

@@ -25,7 +25,7 @@ from caption.sentences.scene_sentences import plain
 from evaluate import results
 from evaluate.inference import bootstrap
 from evaluate.judge import fresh, scene_prompts
-from evaluate.loss import SIGMA_DATA
+from evaluate.loss import weight
 from evaluate.measuring import Events
 from synth.families.scenes import Change
 from synth.sets.completion import Progress
@@ -142,11 +142,10 @@ def _losses(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor, numbers: Seque
     """Returns the weighted squared errors of pictures by number, text i for number i: float64 (N, K)."""
     values = np.empty((len(numbers), len(LEVELS)))
     for k, sigma in enumerate(LEVELS):
-        weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
         for start in range(0, len(numbers), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(numbers)))
             members = [numbers[i] for i in rows]
             denoised = denoiser(x[members] + sigma * noise[members], sigma, list(rows))
             errors = (denoised - x[members]).square().mean(dim=(1, 2, 3))
-            values[rows.start : rows.stop, k] = weight * errors.double().numpy()
+            values[rows.start : rows.stop, k] = weight(sigma) * errors.double().numpy()
     return values

@@ -5,7 +5,7 @@ et al., Improving Image Generation with Better Captions, 2023, section 3).
     blend:0.95,short            the short one: the main subject alone (SSC)
     blend:0.95,long             the long one: everything (DSC)
     blend:0.95,plain            a plain text that names every object, for readers of texts or tokens
-    blend:0.95,related          the same, and a direction is stated first whenever one is clear
+    blend:0.95,related          a direction whenever one is clear, all names and the backdrop
     blend:0.95,mixed            a plain text half of the time, else one of the sentences
     blend:0.95,facts=1..4       a sentence that states 1 to 4 facts, for readers of texts or tokens
 

@@ -16,7 +16,7 @@ from synth import settings
 from synth.families import scenes
 from synth.seeds import Stream
 
-LAW = 1  # increased when a sample gets another name
+LAW = 2  # increased when a sample gets another name or listing
 
 Json = dict[str, Any]
 

@@ -107,17 +107,17 @@ def listing(facts: Sequence[SceneFact], stream: Stream) -> str:
 
 
 def related(facts: Sequence[SceneFact], stream: Stream) -> str:
-    """Returns a listing that begins with two objects of a clear direction and states it, if there are such.
+    """Returns a listing with the backdrop and without sizes. It begins with two objects of a clear direction
+    and states it, if there are such.
 
     Directions that few texts state are not learned. Raises UserError if there are no facts."""
     order = shuffled(stream, sorted({fact.subject for fact in facts} - {-1}))
-    sizes, _, behind = (stream.integer(0, 9) < tenths for tenths in _LISTED)
     directions = [fact for fact in facts if fact.relation in DIRECTIONS]
     if directions:
         directions = [directions[stream.integer(0, len(directions) - 1)]]
         first = [directions[0].subject, directions[0].object]
         order = [*first, *(number for number in order if number not in first)]
-    return _listed(facts, order, directions, sizes=sizes, behind=behind)
+    return _listed(facts, order, directions, sizes=False, behind=True)
 
 
 def _listed(

@@ -15,6 +15,7 @@ Axes: S side of the picture, G of the grid of a fractal.
 import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from itertools import combinations
 
 import numpy as np
 
@@ -69,6 +70,7 @@ class Config:
     fillings: tuple[str, ...] = FILLINGS
     backdrops: tuple[str, ...] = BACKDROPS
     overlap: bool = True
+    directed: bool = False  # every object lies in a clear direction of every other
     # One object is a text of one to four letters. The only object of a scene becomes one, whatever its class.
     letters: bool = False
     turn: tuple[float, float] = (-0.05, 0.05)  # of an object, in turns
@@ -164,7 +166,11 @@ def sample_instance(config: Config, main: Pair, stream: Stream) -> Params:
     """Returns the Params of a picture of a class. Raises UserError if its objects find no places."""
     for _ in range(_LAYOUTS):
         objects, backdrop = _layout(config, main, stream)
-        if len(objects) >= config.objects[0] and _belongs(config, main, objects):
+        if (
+            len(objects) >= config.objects[0]
+            and _belongs(config, main, objects)
+            and (not config.directed or _directed(objects))
+        ):
             break
     else:
         fault = (
@@ -300,6 +306,11 @@ def _shaded(config: Config, colour: str, stream: Stream) -> tuple[int, int, int]
     red, green, blue = PALETTE[colour]
     step = stream.integer(-config.shade, config.shade)
     return red + step, green + step, blue + step
+
+
+def _directed(objects: list[SceneObject]) -> bool:
+    """Returns True if every two objects lie in a clear direction of each other."""
+    return all(scene_world.direction(a.centre, b.centre) for a, b in combinations(objects, 2))
 
 
 def _belongs(config: Config, main: Pair, objects: list[SceneObject]) -> bool:

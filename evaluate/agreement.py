@@ -17,8 +17,9 @@ import numpy as np
 
 from caption import encoders
 from caption.sentences import attributes
-from evaluate import detectors, kernels, prompts, results
+from evaluate import detectors, prompts, results
 from evaluate.detectors import Detector
+from evaluate.distances import kernels
 from evaluate.figures import named
 from evaluate.measuring import Events, Json
 from synth.errors import UserError

@@ -154,6 +154,21 @@ def compare(
     _show(console.watched("pictures", events, 0))
 
 
+@app.command(epilog=console.epilog("python -m evaluate statistics data/shards/fractals --n 1000"))
+def statistics(
+    place: Annotated[
+        str, options.place_argument("SET", "A set (name, folder or URL), or a folder of pictures.")
+    ],
+    n: Annotated[int | None, options.integer("--n", "Pictures.  [default: all]", least=1)] = None,
+) -> None:
+    """Measures cheap statistics of a set: spectral slope, bits of PNG, edge density, colour entropy."""
+    from evaluate import statistics as measuring
+    from synth.sets import places
+
+    request = measuring.StatisticsRequest(places.shards_or_folder(place), n)
+    _show(console.watched("pictures", measuring.statistics(request), 0))
+
+
 @app.command(
     epilog=console.epilog("python -m evaluate curve runs/emoji --on emoji --metrics kid --detector nano")
 )

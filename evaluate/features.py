@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from evaluate.detectors import Detector, Output
-from evaluate.moments import Gathering, Moments, require_finite
-from evaluate.scores import InceptionScore, Score
+from evaluate.distances.moments import Gathering, Moments, require_finite
+from evaluate.distances.scores import InceptionScore, Score
 from evaluate.sources import Pictures
 from synth import caches
 from synth.errors import UserError

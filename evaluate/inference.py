@@ -100,6 +100,23 @@ def jackknife(estimate: Callable[[np.ndarray], float], seeds: int) -> Interval:
     return Interval(whole, float(whole - half), float(whole + half))
 
 
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> Interval:
+    """Returns Spearman's rank correlation of x (N,) and y (N,) with a jackknife interval over the pairs.
+
+    The interval is cut at -1 and 1. Raises ValueError for fewer than three pairs."""
+    # scipy is slow to import.
+    from scipy.stats import rankdata
+
+    def correlation(kept: np.ndarray) -> float:
+        ranks = [rankdata(values[kept]) for values in (x, y)]
+        if any(np.ptp(each) == 0 for each in ranks):
+            return 0.0
+        return float(np.corrcoef(*ranks)[0, 1])
+
+    value, low, high = jackknife(correlation, len(x))
+    return Interval(value, max(-1.0, low), min(1.0, high))
+
+
 def _quantile(freedom: int) -> float:
     """Returns the quantile of Student's t for a two-sided interval."""
     # scipy is slow to import.

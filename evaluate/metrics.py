@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluate import frechet, kernels, naming, scores
+from evaluate import naming
+from evaluate.distances import frechet, kernels, scores
+from evaluate.distances.neighbours import neighbours
 from evaluate.features import Features
 from evaluate.figures import Conditions, Figure, named
-from evaluate.neighbours import neighbours
 from synth.errors import UserError
 
 METRICS = ("fid", "kid", "is", "pr", "dc", "fdinf", "cmmd")  # on a detector's features

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.scores import Score, r_precision
+from evaluate.distances.scores import Score, r_precision
 
 CANDIDATES = 10
 

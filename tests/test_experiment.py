@@ -286,6 +286,31 @@ def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
         made_up({"a-64": [0.9], "b-64": [1.0]}, **sides)
 
 
+def foreseen(x: list[float], loss: list[float]) -> findings.Findings:
+    """Returns the findings of arms with a figure x and a loss each, of two equal seeds."""
+    arms = tuple(Arm(f"arm-{i}", lambda seed: []) for i in range(len(x)))
+    figures = Reading("loss", "loss"), (Reading("edges", "edges"),)
+    experiment = Experiment("made-up", "?", arms, *figures, predictors=("edges",))
+    pairs = zip(arms, x, loss, strict=True)
+    used = {(arm.name, s): {"figures": {"edges": a, "loss": b}} for arm, a, b in pairs for s in (0, 1)}
+    return findings.read(experiment, rows.Results(used, []), 2)
+
+
+@pytest.mark.slow  # scipy
+def test_a_figure_foresees_the_order_of_arms_if_its_interval_excludes_0() -> None:
+    straight = foreseen([1, 2, 3, 4, 5, 6], [0.9, 0.8, 0.7, 0.65, 0.6, 0.5])
+    assert straight.sentence.endswith(
+        "The figure 'edges' foresees the loss over 6 arms: rank correlation -1.00 [-1.00, -1.00]."
+    )
+    mixed = foreseen([1, 2, 3, 4, 5, 6], [0.9, 0.5, 0.7, 0.6, 0.95, 0.8])
+    assert "is not shown to foresee the loss over 6 arms" in mixed.sentence
+    few = foreseen([1, 2], [0.9, 0.8])
+    assert few.predictions[0].correlation is None and "it takes 5 arms" in few.sentence
+    assert foreseen([1, 2, 3, 3, 3], [0.5] * 5).predictions[0].correlation == (0, 0, 0)
+    with pytest.raises(UserError, match="has no other figure 'hue'; known are none"):
+        Experiment("made-up", "?", (), Reading("loss", "loss"), predictors=("hue",))
+
+
 # Tables.
 
 

@@ -20,6 +20,7 @@ def test_every_table_is_one_short_module_with_a_question() -> None:
         "captions",
         "families",
         "guidance",
+        "predict",
         "worth",
         "worth-rates",
         "worth-words",

@@ -7,10 +7,10 @@ import pytest
 
 from caption.encoders import declare
 from evaluate.detectors import Output
+from evaluate.distances.moments import moments_of
 from evaluate.features import extract
 from evaluate.figures import Conditions
 from evaluate.metrics import measure
-from evaluate.moments import moments_of
 from synth.errors import UserError
 from tests.kit import full_disk, returned
 from tests.kit_evaluate import PIXELS, Means, extracted, stream_of

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from caption.encoders import declare
-from evaluate import frechet
-from evaluate.moments import Moments, moments_of
+from evaluate.distances import frechet
+from evaluate.distances.moments import Moments, moments_of
 from synth.errors import UserError
 
 random = np.random.default_rng

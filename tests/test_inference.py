@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evaluate.experiments import exchange
-from evaluate.inference import bootstrap, holm, jackknife, least_p, sign_flip, t_interval
+from evaluate.inference import bootstrap, holm, jackknife, least_p, rank_correlation, sign_flip, t_interval
 
 
 @pytest.mark.slow  # scipy
@@ -70,6 +70,20 @@ def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
     assert jackknife(lambda seeds: float(values[seeds].mean()), 6) == pytest.approx(t_interval(values))
     with pytest.raises(ValueError, match="at least three"):
         jackknife(lambda seeds: 0.0, 2)
+
+
+@pytest.mark.slow  # scipy
+def test_a_rank_correlation_is_that_of_scipy_and_its_interval_covers_no_relation() -> None:
+    from scipy.stats import spearmanr
+
+    rng, covered = np.random.default_rng(2), 0
+    for _ in range(200):
+        x, y = rng.normal(size=(2, 11)).round(1)
+        value, low, high = rank_correlation(x, y)
+        assert value == pytest.approx(spearmanr(x, y).statistic) and -1 <= low <= value <= high <= 1
+        covered += low <= 0 <= high
+    assert covered >= 180
+    assert rank_correlation(x, np.exp(x)) == (pytest.approx(1), pytest.approx(1), pytest.approx(1))
 
 
 SIZES = (32, 64, 128, 256)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from caption.encoders import declare
-from evaluate.kernels import _mmd2, cmmd, kid
+from evaluate.distances.kernels import _mmd2, cmmd, kid
 from synth.errors import UserError
 
 random = np.random.default_rng

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluate.moments import Gathering, Moments, moments_of
+from evaluate.distances.moments import Gathering, Moments, moments_of
 from synth.errors import UserError
 
 

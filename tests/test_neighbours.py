@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from caption.encoders import declare
-from evaluate import neighbours as module
-from evaluate.frechet import distance_of_features
-from evaluate.neighbours import neighbours
+from evaluate.distances import neighbours as module
+from evaluate.distances.frechet import distance_of_features
+from evaluate.distances.neighbours import neighbours
 from synth.errors import UserError
 
 random = np.random.default_rng

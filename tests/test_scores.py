@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caption.encoders import declare
-from evaluate.scores import InceptionScore, clip_score, r_precision
+from evaluate.distances.scores import InceptionScore, clip_score, r_precision
 from synth.errors import UserError
 
 random = np.random.default_rng

@@ -3,7 +3,6 @@
 Arms are compared seed by seed. A ratio is compared on logarithms.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -18,6 +17,7 @@ from evaluate.experiments.table import Contrast, Exchange, Experiment, Hypothesi
 from evaluate.inference import Interval
 
 SIGNIFICANT = 0.05
+FEWEST = 5  # arms of a rank correlation
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """The relation of a figure to the order of the arms."""
+
+    figure: str
+    arms: int  # with both figures
+    correlation: Interval | None  # rank correlation with the endpoint; None: too few arms
+
+
+@dataclass(frozen=True)
 class Findings:
     """The comparisons and exchange rates of an experiment, over the rows that exist."""
 
@@ -45,12 +54,14 @@ class Findings:
     comparisons: Sequence[Comparison]
     rates: Sequence[tuple[Exchange, ExchangeRate | str]]  # or the reason why there is none
     contrasts: Sequence[tuple[Contrast, Sequence[tuple[float, float]]]] = ()  # figures of both arms, by seed
+    predictions: Sequence[Prediction] = ()
 
     @property
     def sentence(self) -> str:
         """The findings in plain sentences, computed from the figures."""
         parts = [*map(self._comparison, self.comparisons), *(self._rate(*each) for each in self.rates)]
         parts += [self._contrast(*each) for each in self.contrasts]
+        parts += map(self._prediction, self.predictions)
         if not parts:
             return "This experiment compares nothing. Its figures are below."
         registered = self.experiment.seeds
@@ -94,6 +105,16 @@ class Findings:
         size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{abs(a - b):.3f} {side}"
         return f"{what} is {a:.3f}, {size} that of {contrast.other} ({b:.3f})."
 
+    def _prediction(self, prediction: Prediction) -> str:
+        """Returns one rank correlation as a sentence."""
+        what = f"the {self.experiment.endpoint.name} over {prediction.arms} arms"
+        if prediction.correlation is None:
+            return f"Not known yet: whether {prediction.figure} foresees {what}; it takes {FEWEST} arms."
+        value, low, high = prediction.correlation
+        verdict = "foresees" if low > 0 or high < 0 else "is not shown to foresee"
+        correlation = f"rank correlation {value:.2f} [{low:.2f}, {high:.2f}]"
+        return f"The figure {prediction.figure!r} {verdict} {what}: {correlation}."
+
     def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:
         """Returns one exchange rate as a sentence."""
         if isinstance(rate, str):
@@ -120,7 +141,8 @@ def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
     rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
     fewest = min([len(values) for values in pairs], default=seeds)
     contrasts = [(contrast, _both(experiment, results, seeds, contrast)) for contrast in experiment.contrasts]
-    return Findings(experiment, fewest, comparisons, rates, contrasts)
+    predictions = [_prediction(experiment, results, seeds, name) for name in experiment.predictors]
+    return Findings(experiment, fewest, comparisons, rates, contrasts, predictions)
 
 
 def _pairs(experiment: Experiment, results: Results, seeds: int, claim: Hypothesis) -> np.ndarray:
@@ -168,6 +190,16 @@ def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchan
         return str(error)
 
 
-def geometric(values: Sequence[float]) -> float:
-    """Returns the geometric mean."""
-    return math.exp(sum(map(math.log, values)) / len(values))
+def _prediction(experiment: Experiment, results: Results, seeds: int, figure: str) -> Prediction:
+    """Returns the rank correlation of a figure's mean with the endpoint's, over the arms that have both."""
+    names = [arm.name for arm in experiment.arms]
+    means = [_means(results, name, seeds, (figure, experiment.endpoint.name)) for name in names]
+    x, y = np.array([pair for pair in means if pair], np.float64).reshape(-1, 2).T
+    enough = len(x) >= FEWEST
+    return Prediction(figure, len(x), inference.rank_correlation(x, y) if enough else None)
+
+
+def _means(results: Results, arm: str, seeds: int, figures: Sequence[str]) -> list[float] | None:
+    """Returns the means of figures over the seeds of an arm that have them, or None if one has none."""
+    columns = [[v for v in results.values(arm, range(seeds), name) if v is not None] for name in figures]
+    return [fmean(column) for column in columns] if all(columns) else None

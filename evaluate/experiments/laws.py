@@ -22,6 +22,7 @@ MEASURING = {
     "loss": 1,
     "metrics": 1,
     "obedience": 1,
+    "statistics": 1,
 }
 
 Json = dict[str, Any]

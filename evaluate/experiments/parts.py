@@ -127,6 +127,17 @@ def kernel_distance(
     return step(*words, *figure, *drawing, seconds=80, label=label)
 
 
+def statistics(data: Captioned) -> Step:
+    """Returns cheap statistics of a set's pictures."""
+    return step("evaluate", "statistics", data.shards, seconds=30)
+
+
+def distance(data: Captioned, target: Captioned) -> Step:
+    """Returns the kernel distance of a set's pictures to those of another, in the features of nano."""
+    figure = ("--metrics", "kid", "--detector", "nano", "--device", "cpu")
+    return step("evaluate", "compare", data.shards, target.shards, *figure, seconds=60)
+
+
 def obedience(run: Step, facts: int, label: str, *draw: str) -> Step:
     """Returns how often pictures have the facts of their prompts, after words alone."""
     words = ("evaluate", "obedience", run, "--on", "scenes_flat", "--facts", facts, "--n", 128)

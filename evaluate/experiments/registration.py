@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 def claims(experiment: Experiment) -> Json:
     """Returns what is registered of a table, as plain JSON."""
-    content = {
+    content: Json = {
         "experiment": experiment.name,
         "question": experiment.question,
         "endpoint": experiment.endpoint,
@@ -34,6 +34,8 @@ def claims(experiment: Experiment) -> Json:
         "hypotheses": experiment.hypotheses,
         "exchanges": experiment.exchanges,
     }
+    if experiment.predictors:
+        content["predictors"] = experiment.predictors
     return dict(json.loads(canonical(content)))
 
 

@@ -209,7 +209,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table of arms. Raises UserError for hypotheses or contrasts over unknown arms."""
+    """A table of arms. Raises UserError for claims over unknown arms, series or figures."""
 
     name: str
     question: str
@@ -219,6 +219,7 @@ class Experiment:
     hypotheses: tuple[Hypothesis, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
+    predictors: tuple[str, ...] = ()  # names of other figures that may foresee the order of the arms
     seeds: int = 5  # registered
     keep: bool = False  # the runs of finished arms; else they are removed
     gpus: float = 1.0  # of a step that can use one, if there are any
@@ -237,6 +238,11 @@ class Experiment:
             if name not in series:
                 known = ", ".join(sorted(series - {""}))
                 raise UserError(f"{self.name} has no series {name!r}; known are {known or 'none'}")
+        figures = [figure.name for figure in self.others]
+        for name in self.predictors:
+            if name not in figures:
+                known = ", ".join(figures) or "none"
+                raise UserError(f"{self.name} has no other figure {name!r}; known are {known}")
 
     @property
     def figures(self) -> tuple[Reading, ...]:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate import detectors, frechet, kernels, sources
+from evaluate import detectors, sources
 from evaluate import features as extraction
-from evaluate.moments import Gathering
-from evaluate.neighbours import neighbours
-from evaluate.scores import InceptionScore
+from evaluate.distances import frechet, kernels
+from evaluate.distances.moments import Gathering
+from evaluate.distances.neighbours import neighbours
+from evaluate.distances.scores import InceptionScore
 from tests.kit_evaluate import write_random_inception
 
 DIMENSIONS, MANY, FEW, CLASSES = 2048, 30_000, 1000, 1008

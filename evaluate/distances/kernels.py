@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.moments import require_finite
+from evaluate.distances.moments import require_finite
 from synth.errors import UserError
 
 _BLOCK = 2048  # rows

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.moments import require_finite
+from evaluate.distances.moments import require_finite
 from synth.errors import UserError
 
 CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, as figures state it

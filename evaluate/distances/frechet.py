@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.moments import Moments, moments_of, require_finite
+from evaluate.distances.moments import Moments, moments_of, require_finite
 from synth.errors import UserError
 
 POINTS = 15  # subsets of FD-infinity

@@ -20,6 +20,7 @@ from tests.kit import ROOT
 from train import machine, provenance, runs
 from train.distributed import Ranks
 from train.sampling import draw
+from train.stream import live
 
 README = (ROOT / "README.md").read_text()
 GOLDEN = ROOT / "tests" / "fixtures" / "formula-32.png"  # pictures under each other
@@ -63,9 +64,16 @@ def test_every_step_is_a_command_of_its_stage() -> None:
     assert names == [
         *sets,
         *("train pretrain", "train finetune", "evaluate obedience", "evaluate obedience"),
-        *("evaluate agreement", "train export"),
+        *("evaluate reading", "evaluate agreement", "train export"),
     ]
-    assert all(sum(shares.values()) < 1 for shares in (formula._MIXTURE, formula._PLAIN))
+
+
+def test_live_sets_have_known_settings_and_leave_a_share_for_the_others() -> None:
+    for names, changes in ((("scenes_flat",), formula._LAYOUTS), (formula._LIVE, formula._ALL)):
+        sets = live.find(list(names), [], [f"live.{change}" for change in changes], 32).sets
+        assert [each.dataset.name for each in sets] == list(names)
+    shares = [float(change.partition("share=")[2]) for change in formula._ALL if "share=" in change]
+    assert len(shares) < len(formula._LIVE) and sum(shares) < 1
 
 
 def test_figures_are_measured_once_at_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

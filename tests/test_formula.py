@@ -63,17 +63,19 @@ def test_every_step_is_a_command_of_its_stage() -> None:
     sets = 4 * ["synth shards", "caption captions"]
     assert names == [
         *sets,
-        *("train pretrain", "train finetune", "evaluate obedience", "evaluate obedience"),
+        *("train pretrain", "train finetune", "train finetune", "evaluate obedience", "evaluate obedience"),
         *("evaluate reading", "evaluate agreement", "train export"),
     ]
 
 
 def test_live_sets_have_known_settings_and_leave_a_share_for_the_others() -> None:
-    for names, changes in ((("scenes_flat",), formula._LAYOUTS), (formula._LIVE, formula._ALL)):
+    mixtures = (formula._MIXTURE, formula._LAST)
+    for names, changes in ((("scenes_flat",), formula._LAYOUTS), *((formula._LIVE, m) for m in mixtures)):
         sets = live.find(list(names), [], [f"live.{change}" for change in changes], 32).sets
         assert [each.dataset.name for each in sets] == list(names)
-    shares = [float(change.partition("share=")[2]) for change in formula._ALL if "share=" in change]
-    assert len(shares) < len(formula._LIVE) and sum(shares) < 1
+    for changes in mixtures:
+        shares = [float(change.partition("share=")[2]) for change in changes if "share=" in change]
+        assert len(shares) < len(formula._LIVE) and sum(shares) < 1
 
 
 def test_figures_are_measured_once_at_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

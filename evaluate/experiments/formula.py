@@ -1,10 +1,10 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained in two parts: on layouts of two flat objects, then on five sets. In the first part every text
-states a direction, and noise is high: few directions in texts, or little noise, teach none. Shaders come from
-shards, because a new program takes long to start. All other sets are drawn while training.
-The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
-Killed at any point, the command goes on where it was.
+It is trained in three parts: on layouts of two flat objects, on five sets, and mostly on one or two flat
+objects. In the first part every text states a direction, and noise is high: few directions in texts, or
+little noise, teach none. Shaders come from shards, as a new program takes long to start. All other sets are
+drawn live. The figures come from the run. Then it is exported, and `prove` compares its weights with the
+shipped ones. Killed at any point, the command goes on where it was.
 """
 
 import os
@@ -27,7 +27,11 @@ NOTES = Path(__file__).with_name("formula.md")
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
 # Settings of the live sets in each part. All sets without a share get equal parts of the rest.
 _LAYOUTS = ("scenes_flat.objects=2,2", "scenes_flat.directed=true")
-_ALL = ("scenes_flat.share=0.7", "scenes_flat.directed=true", "scenes.share=0.06")
+_MIXTURE = ("scenes_flat.share=0.7", "scenes_flat.directed=true", "scenes.share=0.06")
+_LAST = (
+    *("scenes_flat.share=0.8", "scenes_flat.objects=1,2", "scenes_flat.directed=true"),
+    "scenes.share=0.05",
+)
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -58,7 +62,7 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
+        int | None, options.integer("--images", "Length of each part.  [default: as shipped]", least=1)
     ] = None,
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
@@ -77,14 +81,16 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # Both parts of training.
+    # The parts of training.
+    live = [word for name in _LIVE for word in ("--live", name)]
+    sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
     length = ("--device", "cpu", *(("--images", str(images)) if images else ()))
     words = ("train", "pretrain", "formula-32-layouts", "--live", "scenes_flat", *_settings(_LAYOUTS))
     yield Step((*words, *length, "--out", f"{out}-layouts"))
-    live = [word for name in _LIVE for word in ("--live", name)]
-    sets = (*live, "--on", f"{out}-shaders", "--captions", tables, *_settings(_ALL))
-    words = ("train", "finetune", "formula-32", "--from", f"{out}-layouts", *sets)
-    yield Step((*words, *length, "--out", out))
+    words = ("train", "finetune", "formula-32-mixture", "--from", f"{out}-layouts", *sets)
+    yield Step((*words, *_settings(_MIXTURE), *length, "--out", f"{out}-mixture"))
+    words = ("train", "finetune", "formula-32", "--from", f"{out}-mixture", *sets)
+    yield Step((*words, *_settings(_LAST), *length, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):

@@ -1,6 +1,6 @@
 """Shards, caption tables and tables of latents, of one set or several -> batches.
 
-The sequence of batches is a pure function of (seed, images seen). train/stream/order.py gives the order of
+The sequence of batches is a pure function of (seed, images seen). train/stream/ordering.py gives the order of
 samples. The random parts of a visit (noise, the choice of a caption) follow from (seed, index, epoch). Reader
 processes map local files and decode. Their number, and the number of ranks, change nothing.
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from caption import blending, labels, pseudo
+from caption import blending, pseudo
 from caption.blending import Blend, Chances, Columns
 from caption.encoders import EncoderSource
 from caption.sentences import names
@@ -30,14 +30,14 @@ from synth.sets.shards import MappedShard
 from synth.sets.storage import reading
 from train.model import Wanted
 from train.models.randomness import mixed
-from train.stream import order, readers
+from train.stream import ordering, readers
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet, Kind
 from train.stream.embedding import Embedder
-from train.stream.groups import LEFT_OUT, Groups
+from train.stream.groups import Groups
 from train.stream.latent_tables import LATENT, LatentSet
 from train.stream.live import NUMBERS, LiveSample, LiveSet, LiveShard
-from train.stream.mixture import Live, Mixture, Positions, Stored
+from train.stream.mixture import Positions
 from train.stream.order import BLOCK, Order, Place
 
 Json = dict[str, Any]
@@ -194,16 +194,10 @@ class Stream:
             captions.read(captions.parts[0], [visit.text.column])  # raises if the tables have none
         columns = [_blended(visit, tables) for tables in caption_sets for _ in tables.parts]
 
-        # Order.
-        if not 0 < fraction <= 1:
-            raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
         self._visit, self._sets, self.position = visit, sets, 0
-        counts = [shard.count for shards, _ in sets for shard in shards.shards]
-        self.order: Positions = Order(counts, visit.seed, fraction=fraction)
-        if visit.wanted.group > 1:
-            self.order = _groups(sets, live, visit, fraction)
-        elif live:
-            self.order = _mixture(sets, live, shares, visit.seed, fraction)
+        self.order = ordering.positions(
+            sets, live, visit.wanted, shares=shares, seed=visit.seed, fraction=fraction
+        )
 
         # Files.
         tars = [file for shards, _ in sets for file in _files(shards.storage.url, shards.manifest)]
@@ -608,64 +602,6 @@ class _Opened(NamedTuple):
 _Shard = _Opened | LiveShard
 # The vector of a visit, or what an embedder makes it from, and its amount of noise.
 _Chosen = tuple[np.ndarray | str | LiveSample, float]
-
-
-def _mixture(
-    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], shares: Sequence[float], seed: int, fraction: float
-) -> Mixture:
-    """Returns the order of live sets and stored ones.
-
-    Raises UserError for a fraction, which live sets do not have, and for sets in an object store."""
-    _require_whole_fraction(fraction)
-    if remote := next((shards.storage.url for shards, _ in sets if "://" in shards.storage.url), None):
-        raise UserError(f"{remote} cannot be read beside --live; copy it to this machine and give its folder")
-    counts = [[shard.count for shard in shards.shards] for shards, _ in sets]
-    firsts = list(itertools.accumulate(map(len, counts), initial=0))
-    orders: list[Live | Stored] = [Live(firsts[-1] + n, each.pictures, seed) for n, each in enumerate(live)]
-    orders += [Stored(each, seed, first) for each, first in zip(counts, firsts, strict=False)]
-    return Mixture(orders, shares, seed)
-
-
-def _require_whole_fraction(fraction: float) -> None:
-    """Raises UserError for a fraction, which live sets do not have."""
-    if fraction != 1:
-        raise UserError("--fraction takes a part of stored sets alone; leave it out, or --live")
-
-
-def _groups(sets: Sequence[CaptionedSet], live: Sequence[LiveSet], visit: Visit, fraction: float) -> Groups:
-    """Returns the order of stored sets, or of a live one, in groups of one label.
-
-    Raises UserError for a live set among others, and for sets with too few pictures of each label."""
-    wanted = visit.wanted
-    if live:
-        return Groups([_live_labels(sets, live, wanted, fraction)], visit.seed, wanted.group)
-    named = labels.of_sets([shards for shards, _ in sets], wanted.positives)
-    if fraction < 1:
-        parts = order.chosen([len(part) for part in named], visit.seed, fraction)
-        for part, rows in zip(named, parts, strict=True):
-            part[np.setdiff1d(np.arange(len(part)), rows)] = LEFT_OUT
-    local = not any("://" in shards.storage.url for shards, _ in sets)
-    return Groups(named, visit.seed, wanted.group, local=local)
-
-
-def _live_labels(
-    sets: Sequence[CaptionedSet], live: Sequence[LiveSet], wanted: Wanted, fraction: float
-) -> np.ndarray:
-    """Returns the classes of the pictures of a live set's epoch, int64: those of an equal stored set.
-
-    Raises UserError if the set is not alone, or has no epoch, or if captions are the labels."""
-    if sets or len(live) > 1:
-        problem = f"groups of {wanted.group} pictures are drawn from stored sets, or from one live set"
-        raise UserError(f"{problem}; give one --live NAME without --on, or --set training.group=1")
-    if wanted.positives != labels.CLASS:
-        problem = f"drawn pictures with one {wanted.positives} are not known before they are drawn"
-        raise UserError(f"{problem}; give --set training.positives=class, or --on SET in place of --live")
-    _require_whole_fraction(fraction)
-    one = live[0]
-    if one.pictures is None:
-        problem = f"groups of one class need an epoch of {one.dataset.name}"
-        raise UserError(f"{problem}; set live.{one.dataset.name}.pictures to its number of pictures")
-    return np.arange(one.pictures) % int(one.config.classes)
 
 
 def _blended(visit: Visit, tables: CaptionSet) -> tuple[Columns, Columns]:

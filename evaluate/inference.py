@@ -3,6 +3,7 @@
 Axes: S seeds, N pictures, B resamples.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ LEVEL = 0.95  # of every interval
 MOST_PAIRS = 24  # of an exact test: 2^24 sums
 
 _RESAMPLES = 2_000
+_PERMUTATIONS = 10_000
 _ROUNDING = 1e-12  # below which two sums are equal
 
 
@@ -36,7 +38,7 @@ def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
 def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
     """Returns the exact one-sided p-value of differences (S,) against a mean of at least 0.
 
-    Raises ValueError for more than MOST_PAIRS."""
+    Raises ValueError for more than MOST_PAIRS, or if one is no finite number."""
     return float(sign_flips(np.asarray(differences, np.float64)[None])[0])
 
 
@@ -44,7 +46,10 @@ def sign_flips(differences: np.ndarray) -> np.ndarray:
     """Returns the p-values of T experiments with differences (T, S): float64 (T,).
 
     A p-value is the share of all 2^S sign patterns with a sum at or below the observed one (Fisher, The
-    Design of Experiments, 1935). Raises ValueError for more than MOST_PAIRS."""
+    Design of Experiments, 1935). Raises ValueError for more than MOST_PAIRS, or for values that are not
+    finite."""
+    if not np.isfinite(differences).all():
+        raise ValueError("differences must be finite numbers")
     if differences.shape[1] > MOST_PAIRS:
         raise ValueError(f"an exact test takes at most {MOST_PAIRS} pairs")
     sums = np.zeros((len(differences), 1))
@@ -115,6 +120,21 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> Interval:
 
     value, low, high = jackknife(correlation, len(x))
     return Interval(value, max(-1.0, low), min(1.0, high))
+
+
+def rank_test(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+    """Returns the two-sided p-value of the rank correlation of x (N,) and y (N,) under permutations.
+
+    All permutations count up to N = 7, else 10,000 random ones and the observed order."""
+    from scipy.stats import rankdata
+
+    a, b = (rank - rank.mean() for rank in map(rankdata, (x, y)))
+    if len(x) <= 7:
+        orders = np.array(list(itertools.permutations(range(len(x)))))
+    else:
+        rng = np.random.default_rng(seed)
+        orders = np.stack([np.arange(len(x)), *(rng.permutation(len(x)) for _ in range(_PERMUTATIONS))])
+    return float((np.abs(b[orders] @ a) >= abs(b @ a) - _ROUNDING).mean())
 
 
 def _quantile(freedom: int) -> float:

@@ -3,9 +3,9 @@
     L = mean of  (sigma^2 + d^2) / (sigma d)^2  (D(x + sigma n; sigma) - x)^2,   d = .5
 
 at eight fixed noise levels: quantiles of ln sigma ~ N(-1.2, 1.2) (Karras et al., EDM, NeurIPS 2022, equation
-8 and table 1). This weighting is the same for every formulation, so their losses compare. Picture i has level
-i mod 8 and noise of its own, by number. Each loss comes with that of texts changed round: the difference
-is what the texts tell the model about its pictures.
+8 and table 1). This weighting is the same for every formulation, so their losses compare. Picture i of a set
+has level i mod 8 and noise of its own, by number. Each loss comes with that of texts changed round: the
+difference is what the texts tell the model about its pictures.
 
 Axes: N pictures, R resolution, K levels.
 """
@@ -117,15 +117,16 @@ def _row(
 
     # Losses.
     noise = denoise.noise(request.seed, range(len(held.captions)), held.pictures.shape[-1])
+    levels = levels_of(len(held.captions), len(request.references))
     row: Json = {"metric": METRIC}
     for name, forms in rounds.items():
         denoiser = denoise.denoiser(model, texts.rolled(*forms), request.drawing)
-        by_picture = errors(denoiser, held.pictures, noise)
+        by_picture = errors(denoiser, held.pictures, noise, levels)
         row[f"value{name}"] = round(float(by_picture.mean()), 4)
         if not forms:
-            interval = bootstrap(by_picture, groups=np.arange(len(by_picture)) % len(LEVELS))
+            interval = bootstrap(by_picture, groups=levels)
             row |= {"low": round(interval.low, 4), "high": round(interval.high, 4)}
-            row["by_level"] = [round(float(by_picture[k::8].mean()), 4) for k in range(8)]
+            row["by_level"] = [round(float(by_picture[levels == k].mean()), 4) for k in range(len(LEVELS))]
 
     # Conditions.
     row |= {"n": len(held.captions), "seed": request.seed, "sets": list(request.references)}
@@ -138,13 +139,21 @@ def weight(sigma: float) -> float:
     return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
 
 
-def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor) -> np.ndarray:
-    """Returns the weighted squared error of each picture x (N, 3, R, R) with its noise: float64 (N,)."""
+def levels_of(n: int, sets: int) -> np.ndarray:
+    """Returns the number of the noise level of each of n pictures of sets in turn: int64 (N,).
+
+    Every set has every level."""
+    return np.arange(n) // sets % len(LEVELS)
+
+
+def errors(denoiser: denoise.Denoiser, x: Tensor, noise: Tensor, levels: np.ndarray) -> np.ndarray:
+    """Returns the weighted squared error of each picture x (N, 3, R, R) with its noise, at its level (N,) of
+    LEVELS: float64 (N,)."""
     values = np.empty(len(x))
     for k, sigma in enumerate(LEVELS):
-        members = range(k, len(x), len(LEVELS))
+        members = np.flatnonzero(levels == k).tolist()
         for start in range(0, len(members), _AT_ONCE):
-            rows = list(members[start : start + _AT_ONCE])
+            rows = members[start : start + _AT_ONCE]
             denoised = denoiser(x[rows] + sigma * noise[rows], sigma, rows)
             squares = (denoised - x[rows]).square().mean(dim=(1, 2, 3))
             values[rows] = weight(sigma) * squares.double().numpy()

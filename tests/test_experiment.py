@@ -111,6 +111,9 @@ def test_rows_of_an_older_law_are_outdated_and_not_used(file: Path, done: Path, 
     newer.out.mkdir()
     (newer.out / "experiment.json").write_text('{"experiment": "toy"}')
     (newer.out / rows.NAME).write_text((done / rows.NAME).read_text())
+    with pytest.raises(UserError, match=r"rows.jsonl has rows, and .*registered.json is missing; restore"):
+        running.sort(newer)
+    shutil.copy(done / registration.NAME, newer.out)
     assert len(running.sort(newer).outdated) == 10 and not running.sort(newer).used
     list(running.run(newer))
     assert list(running.sort(newer).used) == [("scratch-32", 0), ("scratch-32", 1)]
@@ -146,6 +149,7 @@ def test_shipped_rows_are_not_done_again_and_fresh_ones_stand_beside_them(
     monkeypatch.setattr(running, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
     (tmp_path / "results/toy.jsonl").write_text((done / rows.NAME).read_text())
+    shutil.copy(done / registration.NAME, tmp_path / f"results/toy.{registration.NAME}")
     shipped = request(file, tmp_path / "out", shipped=True)
     assert running.foresee(shipped)[0].missing == 0
     events = list(running.run(shipped))
@@ -166,6 +170,22 @@ def test_shipped_rows_are_not_done_again_and_fresh_ones_stand_beside_them(
     assert new.before and new.before["figures"] == new.row["figures"]
     assert len(json_lines(fresh.out / rows.NAME)) == 2
     assert len(json_lines(tmp_path / "results/toy.jsonl")) == 5 * SEEDS
+    with pytest.raises(UserError, match="has steps from before --fresh, which would not be repeated"):
+        running.sort(request(file, shipped.out, shipped=True, fresh=True))
+
+
+@pytest.mark.slow
+def test_an_arm_without_its_endpoint_leaves_the_others_their_rows(file: Path, tmp_path: Path) -> None:
+    text = file.read_text().replace(
+        'return [toy("measure", run), *', 'return [*([] if n == 64 else [toy("measure", run)]), run, *'
+    )
+    (tmp_path / "odd.py").write_text(text)
+    odd = request(tmp_path / "odd.py", tmp_path / "out", path=(str(file.parent),))
+    with pytest.raises(
+        UserError, match=r"print no row of the metric 'loss' with .*; correct the table .*\(and 3 more"
+    ):
+        list(running.run(odd))
+    assert len(stated(odd.out)) == 3 * SEEDS and "H1" in page(odd.out)
 
 
 def test_a_dry_run_counts_and_writes_nothing(file: Path, tmp_path: Path) -> None:
@@ -218,7 +238,7 @@ def test_a_browser_shows_it_with_all_its_pictures(done: Path, tmp_path: Path) ->
 def test_the_sentence_comes_first_and_admits_a_smaller_run(file: Path, done: Path) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page(done), flags=re.S))
     question = text.index("Do formulas help the toy?")
-    sentence = text.index("This run is smaller than the registered one: 2 of the 5 registered seeds.")
+    sentence = text.index("This run is smaller than the registered one: it has 10 of 25 rows.")
     assert question < sentence < text.index("Every figure") < text.index("Registered hypotheses")
     assert "p = 0.250, 0.250 after Holm). Not confirmed." in text
     assert "is not known: 2 seeds have all its arms, and three are needed" in text
@@ -253,7 +273,7 @@ def test_the_sentence_follows_the_figures_whichever_way_they_fall() -> None:
     )
     assert better.sentence.endswith("Confirmed.") and better.comparisons[0].confirmed
     worse = made_up({"a-64": [v * 1.1 for v in b[:4]] + [1.55], "b-64": b})
-    assert worse.sentence.endswith("Refuted: the figures show the opposite.")
+    assert worse.sentence.endswith("Not confirmed: the figures show the opposite.")
     level = made_up({"a-64": [1.01, 1.09, 1.21, 1.29, 1.4], "b-64": b})
     assert level.sentence.endswith("Not confirmed.")
     turned = made_up(
@@ -269,11 +289,20 @@ def test_holm_counts_every_registered_hypothesis_and_too_few_pairs_are_admitted(
     assert "p = 0.062 after Holm is the least that 5 pairs can reach" in both.sentence
 
 
+def test_a_larger_run_says_so_and_figures_below_0_have_no_ratio() -> None:
+    larger = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5}, seeds=3)
+    assert larger.sentence.startswith("This run is larger than the registered one: 5 seeds, not 3.")
+    assert "p = 0.031 after Holm is the least" not in larger.sentence
+    with pytest.raises(UserError, match="some are not above 0; give the endpoint ratio=False"):
+        made_up({"a-64": [-0.1] * 5, "b-64": [1.0] * 5})
+
+
 def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
     contrasts = (Contrast("a-64", "b-64"), Contrast("b-64", "c-64"))
     sides = {"hypotheses": (), "contrasts": contrasts}
     one = made_up({"a-64": [0.9], "b-64": [1.0], "c-64": []}, **sides)
     assert one.sentence == (
+        "This run is smaller than the registered one: it has 2 of 15 rows. "
         "The loss of a-64 is 0.900, 0.90 of that of b-64 (1.000). "
         "The loss of b-64 and c-64 cannot be compared yet: a row is missing."
     )
@@ -300,8 +329,10 @@ def foreseen(x: list[float], loss: list[float]) -> findings.Findings:
 def test_a_figure_foresees_the_order_of_arms_if_its_interval_excludes_0() -> None:
     straight = foreseen([1, 2, 3, 4, 5, 6], [0.9, 0.8, 0.7, 0.65, 0.6, 0.5])
     assert straight.sentence.endswith(
-        "The figure 'edges' foresees the loss over 6 arms: rank correlation -1.00 [-1.00, -1.00]."
+        "The figure 'edges' foresees the loss over 6 arms: "
+        "rank correlation -1.00 [-1.00, -1.00], p = 0.003, 0.003 after Holm."
     )
+    assert straight.predictions[0].p == straight.predictions[0].adjusted == 2 / 720
     mixed = foreseen([1, 2, 3, 4, 5, 6], [0.9, 0.5, 0.7, 0.6, 0.95, 0.8])
     assert "is not shown to foresee the loss over 6 arms" in mixed.sentence
     few = foreseen([1, 2], [0.9, 0.8])
@@ -368,12 +399,16 @@ def test_bad_requests_are_refused_before_anything_is_written(file: Path, done: P
     (tmp_path / "other/experiment.json").write_text('{"experiment": "worth"}')
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").touch()
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/experiment.json").write_text("{")
     out = tmp_path / "out"
     for refused, sentence in (
         (request(file, out, seeds=1), "--seeds is 1; an interval needs at least 2"),
         (request(file, out, arms=("scratch-31",)), "toy has no arm 'scratch-31'; known are scratch-32, scr"),
         (request(file, tmp_path / "other"), "other holds the experiment worth; give another --out"),
         (request(file, tmp_path / "full"), "is not empty and holds no experiment"),
+        (request(file, tmp_path / "torn"), "torn/experiment.json is damaged; give another --out"),
+        (request(file, out, seeds=25), "--seeds is 25; the exact test takes at most 24"),
         (request(file, file), "is a file; give a folder as --out"),
     ):
         with pytest.raises(UserError, match=re.escape(sentence)):
@@ -383,6 +418,9 @@ def test_bad_requests_are_refused_before_anything_is_written(file: Path, done: P
         command.load("nothing")
     with pytest.raises(UserError, match="has no arm 'scratch-65'"):
         command.load(str(toy(tmp_path / "wrong", other="scratch-65")))
+    (tmp_path / "five.py").write_text("EXPERIMENT = 5")
+    with pytest.raises(UserError, match="five.py holds no EXPERIMENT"):
+        command.load(str(tmp_path / "five.py"))
 
 
 def test_a_hypothesis_that_was_changed_afterwards_is_refused_with_the_difference(

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from evaluate.experiments import exchange
-from evaluate.inference import bootstrap, holm, jackknife, least_p, rank_correlation, sign_flip, t_interval
+from evaluate.inference import (
+    bootstrap,
+    holm,
+    jackknife,
+    least_p,
+    rank_correlation,
+    rank_test,
+    sign_flip,
+    t_interval,
+)
 
 
 @pytest.mark.slow  # scipy
@@ -26,6 +35,21 @@ def test_sign_flip_is_brute_force(seed: int) -> None:
     assert sign_flip(d) == sum(each <= d.sum() + 1e-9 for each in flipped) / 128
     assert sign_flip(-np.abs(d) - 0.1) == least_p(7) == 1 / 128
     assert sign_flip(np.ones(3)) == 1
+
+
+def test_figures_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be finite numbers"):
+        sign_flip([0.1, math.nan])
+
+
+@pytest.mark.slow  # scipy
+def test_the_rank_test_counts_permutations() -> None:
+    x = np.arange(5.0)
+    assert rank_test(x, x) == rank_test(x, -x) == 2 / 120  # both orders without an exchange
+    assert rank_test(x, np.ones(5)) == 1
+    rng = np.random.default_rng(3)
+    p = [rank_test(*rng.normal(size=(2, 9))) for _ in range(100)]
+    assert sum(value <= 0.2 for value in p) == pytest.approx(20, abs=12)
 
 
 def test_a_test_that_cannot_be_exact_is_refused() -> None:
@@ -119,6 +143,15 @@ def test_the_exchange_rate_covers_the_planted_shift_in_95_percent_of_simulations
 
 def _at_64(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int, np.ndarray]:
     return drawn[0], 64, drawn[1]
+
+
+def test_beyond_a_flat_end_the_curve_goes_on_from_that_end() -> None:
+    curve = np.array([[0.99, 0.9, 0.8, 0.8]] * 3)
+    below = exchange.rate(SIZES, curve, 64, np.array([0.75] * 3))
+    octaves = math.log(0.8 / 0.75) / math.log(0.9 / 0.8)
+    assert below.beyond and below.pictures.value == pytest.approx(256 * 2**octaves)
+    flat_start = np.array([[0.9, 0.9, 0.8, 0.7]] * 3)
+    assert exchange.rate(SIZES, flat_start, 64, np.array([0.95] * 3)).pictures.value < 32
 
 
 def test_a_curve_that_does_not_fall_gives_no_rate() -> None:

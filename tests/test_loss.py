@@ -45,7 +45,7 @@ def test_the_loss_of_the_best_denoiser_of_normal_pictures_is_one_at_every_level(
     def gaussian(noised: Tensor, sigma: float, rows: list[int]) -> Tensor:
         return noised * 0.25 / (0.25 + sigma**2)
 
-    by_picture = measuring.errors(gaussian, x, noise)
+    by_picture = measuring.errors(gaussian, x, noise, measuring.levels_of(len(x), 1))
     assert [by_picture[k::8].mean() for k in range(8)] == pytest.approx([1.0] * 8, rel=0.05)
 
 
@@ -62,6 +62,12 @@ def test_pictures_after_the_first_are_read_with_their_long_sentences(undisturbed
         both.pictures[7], plain.pictures[3]
     )
     assert both.captions[6:8] == [rest.captions[3], plain.captions[3]] and len(both.captions) == 16
+
+
+def test_every_set_has_every_level() -> None:
+    levels = measuring.levels_of(64, 2)
+    assert levels[::2].tolist() == levels[1::2].tolist() == list(range(8)) * 4
+    assert measuring.levels_of(16, 1).tolist() == list(range(8)) * 2
 
 
 def test_levels_are_quantiles_of_edms_law() -> None:

@@ -81,13 +81,15 @@ def load(name: str) -> tuple["Experiment", bool, tuple[str, ...]]:
     if not file.is_file() or spec is None or spec.loader is None:
         raise UserError(f"there is no file {name}; give a Python file that holds EXPERIMENT")
     module = importlib.util.module_from_spec(spec)
+    from evaluate.experiments import table
+
     try:
         spec.loader.exec_module(module)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{name} does not load: {type(error).__name__}: {error}; correct the file") from None
-    if not hasattr(module, "EXPERIMENT"):
+    if not isinstance(getattr(module, "EXPERIMENT", None), table.Experiment):
         raise UserError(f"{name} holds no EXPERIMENT; see evaluate/experiments/README.md")
     return module.EXPERIMENT, False, (str(file.parent),)
 

@@ -46,14 +46,17 @@ def rate(sizes: Sequence[int], curve: np.ndarray, m: int, values: np.ndarray) ->
 def _inverse(x: np.ndarray, y: np.ndarray, value: float) -> float:
     """Returns the x at which a falling curve, made of straight pieces, has a value.
 
-    Beyond its ends the curve goes on straight. Raises ValueError if it does not fall."""
+    Beyond an end the curve goes on from there as steep as its nearest falling piece. Raises ValueError if it
+    does not fall."""
     falling = _falling(y)
     if not falling[0] > falling[-1]:
         raise ValueError("the curve does not fall, so no exchange rate can be read from it")
     # The piece that holds the value, or the first or last one that falls.
     pieces = [i for i in range(len(x) - 1) if falling[i] > falling[i + 1]]
     i = next((i for i in pieces if value >= falling[i + 1]), pieces[-1])
-    return float(x[i] + (falling[i] - value) / (falling[i] - falling[i + 1]) * (x[i + 1] - x[i]))
+    # Beyond an end, the line begins at that end, as steep as the nearest piece that falls.
+    start = 0 if value > falling[0] else len(x) - 1 if value < falling[-1] else i
+    return float(x[start] + (falling[start] - value) / (falling[i] - falling[i + 1]) * (x[i + 1] - x[i]))
 
 
 def _falling(y: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Arms are compared seed by seed. A ratio is compared on logarithms.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -15,6 +15,7 @@ from evaluate.experiments.exchange import ExchangeRate
 from evaluate.experiments.rows import Results
 from evaluate.experiments.table import Contrast, Exchange, Experiment, Hypothesis
 from evaluate.inference import Interval
+from synth.errors import UserError
 
 SIGNIFICANT = 0.05
 FEWEST = 5  # arms of a rank correlation
@@ -29,11 +30,25 @@ class Comparison:
     interval: Interval | None  # None: fewer than two pairs
     p: float | None  # of the sign-flip test
     adjusted: float | None  # by Holm, over the registered hypotheses
+    null: float  # of the ratio or difference
 
     @property
     def confirmed(self) -> bool:
         """True if the claim holds at 5 % after Holm."""
         return self.adjusted is not None and self.adjusted <= SIGNIFICANT
+
+    @property
+    def verdict(self) -> str:
+        """Whether the figures confirm the claim, as the end of a sentence."""
+        if self.interval is None:
+            return "not tested"
+        if self.hypothesis.claim == "lower":
+            opposite = self.interval.low > self.null
+        else:
+            opposite = self.interval.high < self.null
+        if opposite:
+            return "not confirmed: the figures show the opposite"
+        return "confirmed" if self.confirmed else "not confirmed"
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class Prediction:
     figure: str
     arms: int  # with both figures
     correlation: Interval | None  # rank correlation with the endpoint; None: too few arms
+    p: float = 1.0  # of the permutation test
+    adjusted: float = 1.0  # by Holm, over all predictors
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,8 @@ class Findings:
     """The comparisons and exchange rates of an experiment, over the rows that exist."""
 
     experiment: Experiment
-    seeds: int  # of the smallest compared arm
+    seeds: int  # requested
+    rows: int  # of the registered ones
     comparisons: Sequence[Comparison]
     rates: Sequence[tuple[Exchange, ExchangeRate | str]]  # or the reason why there is none
     contrasts: Sequence[tuple[Contrast, Sequence[tuple[float, float]]]] = ()  # figures of both arms, by seed
@@ -65,12 +83,17 @@ class Findings:
         if not parts:
             return "This experiment compares nothing. Its figures are below."
         registered = self.experiment.seeds
-        if self.seeds < registered:
-            size = f"{self.seeds} of the {registered} registered seeds"
+        whole = sum(min(arm.seeds or registered, registered) for arm in self.experiment.arms)
+        if self.rows < whole:
+            size = f"it has {self.rows} of {whole} rows"
             parts.insert(0, f"This run is smaller than the registered one: {size}.")
-        reachable = inference.least_p(registered) * len(self.comparisons)
+        elif self.seeds > registered:
+            size = f"{self.seeds} seeds, not {registered}"
+            parts.insert(0, f"This run is larger than the registered one: {size}.")
+        pairs = max(registered, self.seeds)
+        reachable = inference.least_p(pairs) * len(self.comparisons)
         if self.comparisons and reachable > SIGNIFICANT:
-            least = f"p = {reachable:.3f} after Holm is the least that {registered} pairs can reach"
+            least = f"p = {reachable:.3f} after Holm is the least that {pairs} pairs can reach"
             parts.append(f"The exact test cannot confirm anything here: {least}.")
         if self.contrasts and self.seeds < 2:
             parts.append("One seed decides nothing.")
@@ -88,12 +111,8 @@ class Findings:
         pairs = (
             f"{len(comparison.by_seed)} pairs, p = {comparison.p:.3f}, {comparison.adjusted:.3f} after Holm"
         )
-        null = 1.0 if figure.ratio else 0.0
-        against = interval.low > null if claim.claim == "lower" else interval.high < null
-        verdict = "confirmed" if comparison.confirmed else "not confirmed"
-        if against:
-            verdict = "refuted: the figures show the opposite"
-        return f"{head}: the {what} {size} ({pairs}). {verdict.capitalize()}."
+        verdict = comparison.verdict
+        return f"{head}: the {what} {size} ({pairs}). {verdict[0].upper()}{verdict[1:]}."
 
     def _contrast(self, contrast: Contrast, figures: Sequence[tuple[float, float]]) -> str:
         """Returns the figures of two arms as a sentence, without a verdict."""
@@ -111,8 +130,9 @@ class Findings:
         if prediction.correlation is None:
             return f"Not known yet: whether {prediction.figure} foresees {what}; it takes {FEWEST} arms."
         value, low, high = prediction.correlation
-        verdict = "foresees" if low > 0 or high < 0 else "is not shown to foresee"
-        correlation = f"rank correlation {value:.2f} [{low:.2f}, {high:.2f}]"
+        verdict = "foresees" if prediction.adjusted <= SIGNIFICANT else "is not shown to foresee"
+        p = f"p = {prediction.p:.3f}, {prediction.adjusted:.3f} after Holm"
+        correlation = f"rank correlation {value:.2f} [{low:.2f}, {high:.2f}], {p}"
         return f"The figure {prediction.figure!r} {verdict} {what}: {correlation}."
 
     def _rate(self, question: Exchange, rate: ExchangeRate | str) -> str:
@@ -121,10 +141,14 @@ class Findings:
             return f"The exchange rate of {question} is not known: {rate}."
         value, low, high = rate.pictures
         pictures = f"{question.m} pictures of {question.series} are worth"
+        # Beyond the measured sizes a bound alone is known.
+        at_least = f"{low:.0f}" if low >= rate.least else f"under {rate.least}"
+        at_most = f"{high:.0f}" if high <= rate.most else f"over {rate.most}"
+        interval = f"[{at_least}, {at_most}]"
         if rate.beyond:
             side = f"more than {rate.most}" if value > rate.most else f"fewer than {rate.least}"
-            return f"{pictures} {side} of {question.other}, beyond the sizes that were measured."
-        return f"{pictures} {value:.0f} [{low:.0f}, {high:.0f}] of {question.other}."
+            return f"{pictures} {side} {interval} of {question.other}, beyond the sizes that were measured."
+        return f"{pictures} {value:.0f} {interval} of {question.other}."
 
 
 def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
@@ -139,15 +163,22 @@ def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
         for i, (hypothesis, values) in enumerate(zip(experiment.hypotheses, pairs, strict=True))
     ]
     rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
-    fewest = min([len(values) for values in pairs], default=seeds)
+    registered = range(min(seeds, experiment.seeds))
+    arms = [results.values(arm.name, registered, experiment.endpoint.name) for arm in experiment.arms]
+    present = sum(value is not None for values in arms for value in values)
     contrasts = [(contrast, _both(experiment, results, seeds, contrast)) for contrast in experiment.contrasts]
-    predictions = [_prediction(experiment, results, seeds, name) for name in experiment.predictors]
-    return Findings(experiment, fewest, comparisons, rates, contrasts, predictions)
+    predictions = _predictions(experiment, results, seeds)
+    return Findings(experiment, seeds, present, comparisons, rates, contrasts, predictions)
 
 
 def _pairs(experiment: Experiment, results: Results, seeds: int, claim: Hypothesis) -> np.ndarray:
-    """Returns the paired differences of a hypothesis by seed (S,), on logarithms if it is a ratio."""
+    """Returns the paired differences of a hypothesis by seed (S,), on logarithms if it is a ratio.
+
+    Raises UserError for a ratio of figures that are not above 0."""
     a, b = np.array(_both(experiment, results, seeds, claim), np.float64).reshape(-1, 2).T
+    if experiment.endpoint.ratio and not (np.minimum(a, b) > 0).all():
+        problem = f"{claim.name} compares figures by their ratio, and some are not above 0"
+        raise UserError(f"{problem}; give the endpoint ratio=False")
     return np.log(a) - np.log(b) if experiment.endpoint.ratio else a - b
 
 
@@ -171,7 +202,8 @@ def _comparison(
     plain = np.exp if experiment.endpoint.ratio else np.asarray
     interval = inference.t_interval(values) if len(values) > 1 else None
     shown = Interval(*(float(plain(each)) for each in interval)) if interval else None
-    return Comparison(claim, [float(plain(value)) for value in values], shown, p, adjusted)
+    null = 1.0 if experiment.endpoint.ratio else 0.0
+    return Comparison(claim, [float(plain(value)) for value in values], shown, p, adjusted, null)
 
 
 def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchange) -> ExchangeRate | str:
@@ -184,19 +216,29 @@ def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchan
     if len(whole) < 3:
         return f"{len(whole)} seeds have all its arms, and three are needed"
     values = np.array(whole, np.float64)
+    if not (values > 0).all():
+        return "its figures are not above 0"
     try:
         return exchange.rate([arm.n or 0 for arm in curve], values[:, :-1], question.m, values[:, -1])
     except ValueError as error:
         return str(error)
 
 
-def _prediction(experiment: Experiment, results: Results, seeds: int, figure: str) -> Prediction:
-    """Returns the rank correlation of a figure's mean with the endpoint's, over the arms that have both."""
-    names = [arm.name for arm in experiment.arms]
-    means = [_means(results, name, seeds, (figure, experiment.endpoint.name)) for name in names]
-    x, y = np.array([pair for pair in means if pair], np.float64).reshape(-1, 2).T
-    enough = len(x) >= FEWEST
-    return Prediction(figure, len(x), inference.rank_correlation(x, y) if enough else None)
+def _predictions(experiment: Experiment, results: Results, seeds: int) -> list[Prediction]:
+    """Returns the rank correlation of each predictor with the endpoint, over the arms that have both.
+
+    Seeds are averaged first."""
+    names, predictions = [arm.name for arm in experiment.arms], []
+    for figure in experiment.predictors:
+        means = [_means(results, name, seeds, (figure, experiment.endpoint.name)) for name in names]
+        x, y = np.array([pair for pair in means if pair], np.float64).reshape(-1, 2).T
+        if len(x) < FEWEST:
+            predictions.append(Prediction(figure, len(x), None))
+        else:
+            correlation = inference.rank_correlation(x, y)
+            predictions.append(Prediction(figure, len(x), correlation, inference.rank_test(x, y)))
+    adjusted = inference.holm([each.p for each in predictions])
+    return [replace(each, adjusted=p) for each, p in zip(predictions, adjusted, strict=True)]
 
 
 def _means(results: Results, arm: str, seeds: int, figures: Sequence[str]) -> list[float] | None:

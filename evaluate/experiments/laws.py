@@ -4,6 +4,7 @@ A law is JSON. It is part of the address of a step, so a step has another addres
 a preset's defaults or the way of measuring have changed.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -22,8 +23,13 @@ MEASURING = {
     "loss": 1,
     "metrics": 1,
     "obedience": 1,
+    "probe": 1,
+    "reading": 1,
     "statistics": 1,
 }
+
+_JUDGE = ROOT / "data" / "judge"
+_JUDGED = ("judge.safetensors", "accuracy.json")
 
 Json = dict[str, Any]
 
@@ -57,10 +63,9 @@ def _data(words: Sequence[str]) -> Json:
 
 
 def _caption(words: Sequence[str]) -> Json:
-    from caption import encoders, table
+    from caption import table
 
-    shipped = [name for name in values(words, "--encoder") if name in encoders.SHIPPED]
-    weights = {name: encoders.find(name).sha256 for name in shipped}
+    weights = _weights(values(words, "--encoder"))
     return {"tables": table.LAW, "sentences": _sentences(), "weights": weights}
 
 
@@ -79,7 +84,19 @@ def _evaluate(words: Sequence[str]) -> Json:
     if words[1] not in MEASURING:
         known = ", ".join(MEASURING)
         raise UserError(f"evaluate {words[1]} measures nothing; a step may have {known}")
-    return {"measuring": MEASURING[words[1]], "sentences": _sentences(), **_models(words[2:3])}
+    law = {"measuring": MEASURING[words[1]], "sentences": _sentences(), **_models(words[2:3])}
+    if weights := _weights(values(words, "--detector")):
+        law["weights"] = weights
+    if words[1] in ("obedience", "edits"):
+        law["judge"] = [hashlib.sha256((_JUDGE / name).read_bytes()).hexdigest() for name in _JUDGED]
+    return law
+
+
+def _weights(names: Sequence[str]) -> Json:
+    """Returns the weights of the shipped encoders among the names."""
+    from caption import encoders
+
+    return {name: encoders.find(name).sha256 for name in names if name in encoders.SHIPPED}
 
 
 def _models(names: Sequence[str]) -> Json:

@@ -184,7 +184,15 @@ def _inputs(request: ExperimentRequest, results: Results) -> str:
     code = [hashlib.sha256((_TEMPLATE.parent / name).read_bytes()).hexdigest() for name in _CODE]
     pictures = [[title, hashlib.sha256(path.read_bytes()).hexdigest()] for title, _, path in _drawn(request)]
     content = [stated, outdated, hashlib.sha256(registered).hexdigest(), code, pictures, request.seeds]
-    stated_besides = {"limits": request.experiment.limits, "link": _link(request)}
+    experiment = request.experiment
+    stated_besides = {
+        "limits": experiment.limits,
+        "link": _link(request),
+        "question": experiment.question,
+        "sentence": findings.read(experiment, results, request.seeds).sentence,
+        "committed": registration.committed(request.registered),
+        "arms": [arm.address(0) for arm in experiment.arms],
+    }
     return digest({"content": canonical(content).decode(), **stated_besides})
 
 

@@ -6,6 +6,7 @@ the commands of the stages resume.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import platform
@@ -76,17 +77,22 @@ def record(out: Path, name: str) -> Json:
         return {}
 
 
-def is_done(out: Path, name: str) -> bool:
-    """Returns True if a step is done and its output is still there."""
+def is_done(out: Path, name: str, makes: str) -> bool:
+    """Returns True if a step is done and its output is still there. `makes` is empty if it has none."""
     content = record(out, name)
-    return bool(content) and not content.get("removed")
+    return bool(content) and not content.get("removed") and (not makes or (out / makes).exists())
 
 
 def remove(out: Path, name: str, makes: str) -> None:
     """Removes the output of a step, a folder. Its record keeps rows and times."""
     content = {**record(out, name), "removed": True}
     Folder(str(out / FOLDER)).write(f"{name}.json", json.dumps(content).encode())
-    shutil.rmtree(out / makes, ignore_errors=True)
+    # The new name keeps a removal that is killed from leaving a part of the output.
+    away = out / FOLDER / f".{name}.removed"
+    shutil.rmtree(away, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        (out / makes).rename(away)
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def _write_record(job: StepJob, seconds: float, cpu_seconds: float) -> None:

@@ -25,8 +25,9 @@ Json = dict[str, Any]
 
 
 def points(row: Json) -> list[Sequence[float]]:
-    """Returns the curve of a row: images seen and value, or nothing."""
-    return list(row["figures"].get("curve", ()))
+    """Returns the curve of a row: images seen and value, or nothing if it is a single point."""
+    curve = list(row["figures"].get("curve", ()))
+    return curve if len(curve) > 1 else []
 
 
 def dots(experiment: Experiment, results: Results, seeds: int) -> bytes:

@@ -45,14 +45,18 @@ def read(experiment: Experiment, path: Path) -> Json | None:
     Raises UserError if the file or the table was changed afterwards, with the difference."""
     if not path.exists():
         return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is damaged; restore the file") from None
     registered = {name: value for name, value in stored.items() if name not in (_HASH, _DATE)}
     if digest(registered) != stored.get(_HASH):
         raise UserError(f"{path} was changed after its registration: its sha256 differs; restore the file")
+    claimed = claims(experiment)
     differences = [
-        f"{name} was {json.dumps(registered.get(name))} and is {json.dumps(value)}"
-        for name, value in claims(experiment).items()
-        if registered.get(name) != value
+        f"{name} was {json.dumps(registered.get(name))} and is {json.dumps(claimed.get(name))}"
+        for name in dict.fromkeys([*claimed, *registered])
+        if registered.get(name) != claimed.get(name)
     ]
     if differences:
         problem = f"{experiment.name} was changed after its registration: {'; '.join(differences)}"

@@ -46,6 +46,8 @@ def sort(experiment: Experiment, rows: Iterable[Json], seeds: int) -> Results:
             used[key] = row
         elif key in addresses or key[0] not in {arm.name for arm in experiment.arms}:
             outdated.append(row)
+    # A row of today replaces an older one.
+    outdated = [row for row in outdated if (str(row["arm"]), int(row["seed"])) not in used]
     return Results({key: used[key] for key in addresses if key in used}, outdated)
 
 

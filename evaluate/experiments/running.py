@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluate import inference
 from evaluate.experiments import performing, registration, rows
 from evaluate.experiments.performing import LOGS, Performed, StepJob
 from evaluate.experiments.rows import Results
@@ -126,16 +127,24 @@ def sort(request: ExperimentRequest) -> Results:
     experiment = request.experiment
     if request.seeds < 2 and (experiment.hypotheses or experiment.exchanges):
         raise UserError(f"--seeds is {request.seeds}; an interval needs at least 2")
-    mark = request.out / _CLAIM
+    if experiment.hypotheses and request.seeds > inference.MOST_PAIRS:
+        raise UserError(f"--seeds is {request.seeds}; the exact test takes at most {inference.MOST_PAIRS}")
     if request.out.is_file():
         raise UserError(f"{request.out} is a file; give a folder as --out")
-    if mark.exists() and (name := json.loads(mark.read_bytes())["experiment"]) != experiment.name:
-        raise UserError(f"{request.out} holds the experiment {name}; give another --out")
-    if request.out.is_dir() and not mark.exists() and any(request.out.iterdir()):
+    claimed = _claimed(request.out)
+    if claimed and claimed.get("experiment") != experiment.name:
+        raise UserError(f"{request.out} holds the experiment {claimed.get('experiment')}; give another --out")
+    if request.out.is_dir() and not claimed and any(request.out.iterdir()):
         raise UserError(f"{request.out} is not empty and holds no experiment; give another --out")
-    registration.read(experiment, request.registered)
+    if request.fresh and claimed and not claimed.get("fresh"):
+        problem = f"{request.out} has steps from before --fresh, which would not be repeated"
+        raise UserError(f"{problem}; give another --out")
+    registered = registration.read(experiment, request.registered)
     _ = request.cells
-    return rows.sort(experiment, rows.read(request.rows), request.seeds)
+    results = rows.sort(experiment, rows.read(request.rows), request.seeds)
+    if not registered and (results.used or results.outdated):
+        raise UserError(f"{request.rows} has rows, and {request.registered} is missing; restore that file")
+    return results
 
 
 def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, None, None]:
@@ -160,7 +169,8 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
             registration.write(request.experiment, request.registered)
             if request.shipped:
                 yield Note(f"registered: {request.registered}; commit it before the first row")
-        course = _Course(request, missing)
+        cells = {(arm.name, seed) for arm, seed in request.experiment.pairs(request.seeds)}
+        course = _Course(request, missing, cells - results.used.keys())
         yield from course.steps()
         page.write(request, sort(request))
     if course.failed:
@@ -170,8 +180,20 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
 
 
 def claim(request: ExperimentRequest) -> None:
-    """Marks the folder as that of an experiment."""
-    Folder(str(request.out)).write(_CLAIM, json.dumps({"experiment": request.experiment.name}).encode())
+    """Marks the folder as that of an experiment, unless it is marked already."""
+    if not _claimed(request.out):
+        content = {"experiment": request.experiment.name, "fresh": request.fresh}
+        Folder(str(request.out)).write(_CLAIM, json.dumps(content).encode())
+
+
+def _claimed(out: Path) -> Json:
+    """Returns the mark of an experiment's folder, or nothing. Raises UserError if it is damaged."""
+    try:
+        return dict(json.loads((out / _CLAIM).read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError):
+        raise UserError(f"{out / _CLAIM} is damaged; give another --out") from None
 
 
 @contextlib.contextmanager
@@ -199,7 +221,7 @@ def _to_do(out: Path, cells: Sequence[Cell]) -> list[Step]:
     needed = {step.address for arm, seed in cells for step in arm.last(seed)}
     missing = []
     for step in reversed(steps):
-        if step.address in needed and not performing.is_done(out, step.name):
+        if step.address in needed and not performing.is_done(out, step.name, step.makes):
             missing.append(step)
             needed |= {earlier.address for earlier in step.before}
     return missing[::-1]
@@ -211,6 +233,7 @@ class _Course:
 
     request: ExperimentRequest
     missing: list[Cell]
+    unfinished: set[tuple[str, int]]  # arms and seeds without a row, whether requested or not
     failed: dict[str, str] = field(default_factory=dict)  # name -> problem
     running: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -281,14 +304,19 @@ class _Course:
         for arm, seed in list(self.missing):
             last = arm.last(seed)
             if all(step.name in self.done for step in last):
-                row = self._row(arm, seed)
-                rows.add(self.request.rows, row)
                 self.missing.remove((arm, seed))
+                try:
+                    row = self._row(arm, seed)
+                except UserError as error:
+                    self.failed[f"{arm.name}, seed {seed}"] = str(error)
+                    continue
+                rows.add(self.request.rows, row)
+                self.unfinished.discard((arm.name, seed))
                 self._clear(arm, seed)
                 yield RowAdded(row, self._before.get((arm.name, seed)))
 
     def _row(self, arm: Arm, seed: int) -> Json:
-        """Returns the row of a finished arm. Raises UserError if its steps print no endpoint."""
+        """Returns the row of a finished arm. Raises UserError if its steps print no endpoint, or too much."""
         out = self.request.out
         steps = arm.chain(seed)
         records = [performing.record(out, step.name) for step in steps]
@@ -306,14 +334,19 @@ class _Course:
         try:
             return rows.make(self.request.experiment, arm, seed, printed, origin)
         except KeyError as error:
-            problem = f"the steps of {arm.name} print no row of the metric {error.args[0]!r}"
+            metric = self.request.experiment.endpoint.metric
+            problem = f"the steps of {arm.name} print no row of the metric {metric!r} with {error.args[0]!r}"
             raise UserError(f"{problem}; correct the table of the experiment") from None
+        except ValueError as error:
+            problem = f"{error}, and {rows.MOST_BYTES:,} are the most"
+            raise UserError(f"{problem}; shorten names in the table of the experiment") from None
 
     def _clear(self, arm: Arm, seed: int) -> None:
         """Removes the runs of a finished arm that no unfinished one reads."""
         if self.request.experiment.keep:
             return
-        needed = {step.name for other, n in self.missing for step in other.chain(n)}
+        others = [(self.request.experiment.arm(name), n) for name, n in self.unfinished]
+        needed = {step.name for other, n in others for step in other.chain(n)}
         for step in arm.chain(seed):
             if not step.lasts and step.name not in needed:
                 performing.remove(self.request.out, step.name, step.makes)

@@ -112,7 +112,8 @@ def step(
     kept = tuple(word if isinstance(word, Own | Inside | Step) else str(word) for word in words)
     texts = [word if isinstance(word, str) else "" for word in kept]
     stated = laws.of(texts) if law is None else {"law": law}
-    gpu = texts[0] in ("caption", "train", "evaluate") and law is None
+    on_cpu = "cpu" in laws.values(texts, "--device")
+    gpu = texts[0] in ("caption", "train", "evaluate") and law is None and not on_cpu
     run = texts[0] == "train" and OUT in kept
     return Step(kept, stated, seconds, megabytes, gpu, label, not run if lasts is None else lasts)
 
@@ -238,6 +239,10 @@ class Experiment:
             if name not in series:
                 known = ", ".join(sorted(series - {""}))
                 raise UserError(f"{self.name} has no series {name!r}; known are {known or 'none'}")
+        for each in self.exchanges:
+            if (each.series, each.m) not in [(arm.series, arm.n) for arm in self.arms]:
+                problem = f"{self.name} has no arm of the series {each.series} with n = {each.m}"
+                raise UserError(f"{problem}; add it, or change the exchange")
         figures = [figure.name for figure in self.others]
         for name in self.predictors:
             if name not in figures:

@@ -74,7 +74,7 @@ class Recipe:
             "family": self.dataset.family,
             "law": self.dataset.module.LAW,
             "stream": self.dataset.stream,
-            "config": vars(self.config),
+            "config": self.config,
             "size": self.size,
             "seed": self.seed,
             "shard_size": self.shard_size,

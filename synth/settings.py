@@ -41,10 +41,10 @@ def with_settings(config: T, settings: Iterable[str]) -> T:
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """Returns a dataclass from its JSON, with tuples for lists, also of dataclasses. Raises ValueError if
-    names differ."""
+    """Returns a dataclass from its JSON, with tuples for lists, also of dataclasses. Fields that the class
+    names in ADDED may be missing. Raises ValueError if other names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if names != set(values):
+    if names != set(values) | (names & set(getattr(kind, "ADDED", ()))):
         wanted, given = ", ".join(sorted(names)), ", ".join(sorted(values))
         raise ValueError(f"{kind.__name__} has the fields {wanted}, not {given}")
     types_of = typing.get_type_hints(kind)

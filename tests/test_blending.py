@@ -26,7 +26,8 @@ from tests.kit_train import GAN, SETTINGS, first, joined, quiet, refused, stream
 from train import runs
 from train.model import Wanted
 from train.start import TrainRequest
-from train.stream import captioned_sets
+from train.stream import captioned_sets, live
+from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.stream import Batch, Stream, Text, Visit
 
@@ -359,6 +360,13 @@ def test_a_picture_without_a_caption_of_people_is_named_before_the_first_step(
     make_tables(shards, tmp_path / "t", tiny_encoder)
     with pytest.raises(UserError, match=r"4 of 24 samples have no caption, such as photo_20 .*--text mix:1"):
         stream(shards, tmp_path / "t", visit("blend:0")).require_whole()
+
+    # A live set beside it has no end.
+    drawn = live.find(["scenes_flat"], [], [], 32)
+    sets = [CaptionedSet(ShardSet(str(shards)), CaptionSet(str(tmp_path / "t")))]
+    mixed = Stream(sets, visit("blend:0"), cache=Cache(str(tmp_path)), live=drawn.sets, shares=(0.5, 0.5))
+    with pytest.raises(UserError, match=r"4 of 24 samples have no caption"):
+        mixed.require_whole()
 
 
 def test_a_models_own_loop_reads_texts_of_any_length(undisturbed: Path, named: Path) -> None:

@@ -148,6 +148,14 @@ def test_a_gaussian_is_drawn_with_its_deviation() -> None:
         assert torch.allclose(drawn, 0.5 * noise, rtol=near, atol=1e-4)
 
 
+def test_every_formulation_is_drawn_at_levels_that_it_was_trained_on() -> None:
+    trained = formulations.ddpm_levels()
+    for sampler in samplers.SAMPLERS:
+        levels = diffusion.schedule(Noise("ddpm"), Options(steps=9, sampler=sampler))
+        assert float(trained[0]) - 1e-6 <= levels[-2] and levels[0] <= float(trained[-1]) + 1e-6
+    assert diffusion.schedule(Noise(), Options(steps=9))[0] == pytest.approx(Noise().most)
+
+
 def test_inversion_then_drawing_returns() -> None:
     x = 0.5 * torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     levels = diffusion.schedule(Noise(), Options(steps=60))[:-1]

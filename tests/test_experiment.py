@@ -419,7 +419,7 @@ def test_bad_requests_are_refused_before_anything_is_written(file: Path, done: P
     with pytest.raises(UserError, match="has no arm 'scratch-65'"):
         command.load(str(toy(tmp_path / "wrong", other="scratch-65")))
     (tmp_path / "five.py").write_text("EXPERIMENT = 5")
-    with pytest.raises(UserError, match="five.py holds no EXPERIMENT"):
+    with pytest.raises(UserError, match=r"five\.py holds no EXPERIMENT"):
         command.load(str(tmp_path / "five.py"))
 
 

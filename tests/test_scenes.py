@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import json
 import math
 import os
 import subprocess
@@ -107,6 +108,26 @@ def test_palette_words_are_the_basic_colour_terms_for_every_shade() -> None:
     for word, levels in PALETTE.items():
         for step in (-6, 0, 6):
             assert colour_words.colour_word([level + step for level in levels]) == word
+
+
+def test_objects_of_directed_scenes_lie_in_clear_directions() -> None:
+    for index in range(40):
+        objects = params("scenes_flat", index, "directed=true", "objects=2,3").objects
+        assert len(objects) >= 2
+        for a, b in itertools.combinations(objects, 2):
+            assert scene_world.direction(a.centre, b.centre)
+    with pytest.raises(UserError, match=r"not every two in a clear direction; .* or directed=false"):
+        [params("scenes_flat", index, "directed=true", "objects=6,6", "overlap=true") for index in range(9)]
+
+
+def test_sets_from_before_a_setting_stay_what_they_are() -> None:
+    usual = config("scenes")
+    older = json.loads(settings.canonical(usual))
+    assert "directed" not in older and settings.from_json(Config, older) == usual
+    directed = json.loads(settings.canonical(config("scenes", "directed=true")))
+    assert {**older, "directed": True} == directed and settings.from_json(Config, directed).directed
+    with pytest.raises(ValueError, match="Config has the fields"):
+        settings.from_json(Config, {name: value for name, value in older.items() if name != "turn"})
 
 
 @pytest.mark.slow

@@ -196,6 +196,7 @@ def test_layers_read_vectors_of_their_own(squares: Run, layered: Path) -> None:
     [
         ({"word": "green"}, "--word is 'green', a word that .* knows; give a new one, such as '<green>'"),
         ({"word": "two words"}, "give letters and digits"),
+        ({"texts": ("a {}", "a photo of {}")}, "--text 'a photo of {}' has words that .* does not know; use"),
         ({"init": "dog"}, "--init is 'dog', which is no word of .*; give one that it knows, such as a, red"),
         ({"pictures": "none"}, "--pictures is none, which is no folder"),
         ({"pictures": "EMPTY"}, "holds no pictures; give .png, .webp or .jpg files"),
@@ -213,6 +214,13 @@ def test_words_that_cannot_be_learned_are_refused(
     with pytest.raises(UserError, match=sentence) as error:
         row_of(request(squares, concept, tmp_path / "thing", **changes))
     assert "\n" not in str(error.value) and not (tmp_path / "thing" / learned.CONFIG).exists()
+
+
+def test_a_run_of_words_alone_draws_no_vectors(squares: Run) -> None:
+    model = squares.load()
+    texts = draw.texts_of(model, ["a red square"], None, "cpu")
+    with pytest.raises(UserError, match="has learned words alone, and no vectors; draw with --text words"):
+        draw.drawing(model, texts, seed=0, options={"text": "both"})
 
 
 def refused(run: Run, words: Sequence[Path], sentence: str) -> None:

@@ -56,6 +56,8 @@ def export(
         raise UserError(f"--out is {out}, and --onnx needs a folder; give a folder as --out")
     if notes and target.suffix:
         raise UserError(f"--out is {out}, and --notes needs a folder; give a folder as --out")
+    if encoder and target.suffix:
+        raise UserError(f"--out is {out}, and --encoder needs a folder; give a folder as --out")
     text = model_card.notes(notes) if notes else ""
     Folder(str(target.parent)).require_writable()
 

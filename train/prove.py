@@ -62,12 +62,14 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
     shards, captions = source.metadata["shards"], source.metadata["captions"] or {}
     origin = source.metadata.get("from") or {}
     stored = [row["url"] for row in shards.get("sets", [shards]) if "live" not in row]
+    coded = source.metadata.get("latents") or {}
     tables = [row["url"] for row in captions.get("sets", [captions]) if row]
     images = source.images_seen(folder)
     request = TrainRequest(
         preset=str(source.metadata.get("preset")),
         shards=tuple(stored),
         captions=tuple(tables),
+        latents=tuple(row["url"] for row in coded.get("sets", [coded]) if row),
         out=out or f"runs/{source.path.resolve().name}-proof",
         images=images,
         precision=source.config.groups.training.precision,

@@ -110,7 +110,7 @@ def _reading(row: Json) -> Json:
     parts = [f"share {row['share']:.4g}"] if "share" in row else []
     if drawn := row.get("live"):
         dataset = datasets.get(drawn["dataset"])
-        usual = json.loads(settings.canonical(dataset.module.Config(**dataset.config)))
+        usual = json.loads(settings.canonical(vars(dataset.module.Config(**dataset.config))))
         changes = [f"{key}={_written(v)}" for key, v in drawn["config"].items() if usual.get(key) != v]
         count = f"{drawn['pictures']:,} pictures" if drawn["pictures"] else "a new picture at every visit"
         size = f"{drawn['size']} pixels a side"

@@ -5,7 +5,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +97,8 @@ class Prepared:
         side, text = self.config.groups.model.resolution, Text.parse(self.config.data.text)
         stored = [captioned_sets.samples([each], side, text.required_columns) for each in self.sets]
         if not self.live.sets:
-            return chain.from_iterable(stored)
+            counts = [len(shards) for shards, _ in self.sets]
+            return mixture.interleaved(stored, counts, sum(counts))
         drawn = [each.samples(side, text.of_formula) for each in self.live.sets]
         return mixture.interleaved([*drawn, *stored], self.live.shares, _SURVEYED)
 
@@ -170,8 +170,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     config.require_divisible(run_config, ranks)
     live_sets = _live(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
-    latents, surveyed = _latents(request, run_config, sets)
-    source = _source(request, run_config, captions) if request.source else None
+    latents, surveyed = _latents(request, run_config, sets, drawn=bool(live_sets.sets))
+    source = _source(request, run_config, captions, embedder) if request.source else None
 
     # The content of config.json.
     metadata: Json = {
@@ -372,10 +372,10 @@ def _embedder(
 
 
 def _latents(
-    request: TrainRequest, run_config: RunConfig, sets: tuple[CaptionedSet, ...]
+    request: TrainRequest, run_config: RunConfig, sets: tuple[CaptionedSet, ...], *, drawn: bool
 ) -> tuple[tuple[LatentSet, ...], Json]:
     """Returns the latents of the sets, and the entries of the survey. Both are empty if the model reads
-    pictures.
+    pictures. `drawn`: there are live sets besides.
 
     Raises UserError if latents are missing or do not fit the model."""
     # Pictures.
@@ -384,7 +384,7 @@ def _latents(
         if request.latents:
             raise UserError("this model reads pictures; leave --latents out, or give --set model.latents=RUN")
         return (), {}
-    if request.live or request.replayed:
+    if drawn:
         raise UserError("drawn pictures have no stored latents; give --on SET in place of --live")
     if run_config.data.mirror:
         raise UserError("latents of mirrored pictures are not stored; give --set data.mirror=false")
@@ -509,7 +509,12 @@ def _encoder(
     return encoders.load(source, device, run_config.groups.training.precision)
 
 
-def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet | None) -> Path:
+def _source(
+    request: TrainRequest,
+    run_config: RunConfig,
+    captions: CaptionSet | None,
+    embedder: encoders.EncoderSource | None,
+) -> Path:
     """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
@@ -531,6 +536,10 @@ def _source(request: TrainRequest, run_config: RunConfig, captions: CaptionSet |
             f"{tables} was made by {_recorded(captions)}, and {source.path} was trained with {name}; "
             f"give captions of these shards by {name}"
         )
+    if vectors and embedder and encoder and encoder["digest"] != embedder.sha256:
+        name = source.encoder_name
+        problem = f"{source.path} was trained with {name}, and --encoder is {embedder.name}"
+        raise UserError(f"{problem}; give --encoder {name}")
 
     # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
     free = {"mbstd_group": 0, "mbstd_order": ""}

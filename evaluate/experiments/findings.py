@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the figures confirm the claim, as the end of a sentence."""
+        """The judgement of the figures on the claim, in words."""
         if self.interval is None:
             return "not tested"
         if self.hypothesis.claim == "lower":

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import combinations
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +62,8 @@ _SOLID = (
 @dataclass(frozen=True)
 class Config:
     """The law's words and ranges, both ends included for integers."""
+
+    ADDED: ClassVar = ("directed",)  # later settings, which older sets do not state
 
     classes: int = 1000  # at most one for each kind in each colour
     objects: tuple[int, int] = (1, 6)
@@ -110,6 +113,11 @@ class Config:
     def channels(self) -> int:
         """The channels of the pictures: RGB."""
         return 3
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The settings as plain JSON. Later ones are stated if they are used, so older sets stay the same."""
+        return {name: value for name, value in vars(self).items() if value or name not in self.ADDED}
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,10 @@ def sample_instance(config: Config, main: Pair, stream: Stream) -> Params:
         fault = (
             f"{_LAYOUTS} layouts of {main.colour} {main.kind} hold too few objects or are of another split"
         )
-        raise UserError(f"{fault}; allow fewer or smaller objects, or overlap=true")
+        advice = "allow fewer or smaller objects, or overlap=true"
+        if config.directed:
+            fault, advice = f"{fault}, or not every two in a clear direction", f"{advice}, or directed=false"
+        raise UserError(f"{fault}; {advice}")
 
     # Depth: the main object gets a random place in the drawing order, objects inside others stay in front.
     depth = stream.integer(0, len(objects) - 1)

@@ -23,6 +23,7 @@ from torch import Tensor
 from train.model import Context, Texts
 from train.models import samplers
 from train.models.denoiser import Denoiser, Noise
+from train.models.formulations import ddpm_levels
 from train.models.tower import Tower
 from train.models.words import BEGIN, PAD
 
@@ -80,10 +81,14 @@ def opens(options: Options) -> tuple[int | str, ...]:
 
 
 def schedule(noise: Noise, options: Options) -> list[float]:
-    """Returns the noise levels of drawing, in descending order, 0 last."""
+    """Returns the noise levels of drawing, in descending order, 0 last. They are among those of training."""
     if options.sampler == "ddim":
         return samplers.ddim_levels(options.steps)
-    return samplers.karras_levels(options.steps, noise.least, noise.most)
+    least, most = noise.least, noise.most
+    if noise.formulation == "ddpm":
+        trained = ddpm_levels()
+        least, most = max(least, float(trained[0])), min(most, float(trained[-1]))
+    return samplers.karras_levels(options.steps, least, most)
 
 
 def guided_denoiser(
@@ -114,7 +119,7 @@ def guided_denoiser(
         with autocast(context):
             if weight == 1:
                 return denoiser.denoised(y, level, *full)
-            if weight == 0:
+            if weight == 0 and not unguided:
                 return weak.denoised(y, level, *theirs)
 
             # Two predictions, side by side if one network makes them.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -21,12 +22,12 @@ import torch
 from synth import settings
 from synth.errors import UserError
 from train import checkpoint, runs
-from train.model import Context, Known, Loaded, Texts, find, require_drawing
+from train.model import Context, Known, Loaded, Texts, find, needs, require_drawing
 from train.runs import Run
 from train.sampling import learned
 from train.sampling.given import Given
 
-LAW = 1  # increased when the same model, texts and seed give other pictures
+LAW = 2  # increased when the same model, texts and seed give other pictures
 
 _AT_ONCE = 16  # pictures drawn together
 
@@ -115,12 +116,19 @@ def drawing(
     """Returns the drawing of these texts by a model. `options` are in their command-line form.
 
     `run` is the model's, for options that name an earlier checkpoint. Raises UserError if the model draws no
-    pictures, does not know an option, or finds no checkpoint of that name."""
+    pictures, does not know an option, has not learned such texts, or finds no checkpoint of that name."""
     module = require_drawing(model.name, str(run.path) if run else "this run")
     values = options_of(model.name, options or {})
-    names = module.opens(values) if hasattr(module, "opens") else ()
-    opened = tuple(checkpoint.digest(_checkpoint(name, run)) for name in names)
+    if "vectors" in reads(model.name, options or {}) and not needs(model.name, model.config).vectors:
+        raise UserError("this run has learned words alone, and no vectors; draw with --text words")
+    opened = opened_by(module, values, run)
     return Drawing(model, texts, seed, values, surroundings(model, texts.device, run), opened)
+
+
+def opened_by(module: ModuleType, values: Any, run: Run | None) -> tuple[str, ...]:
+    """Returns the digests of the checkpoints that drawing options name, such as that of a weaker guide."""
+    names = module.opens(values) if hasattr(module, "opens") else ()
+    return tuple(checkpoint.digest(_checkpoint(name, run)) for name in names)
 
 
 def _checkpoint(name: int | str, run: Run | None) -> Path:

@@ -5,6 +5,7 @@ Axes: N pictures, R resolution.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Generator
@@ -61,7 +62,8 @@ def invert(request: InvertRequest) -> Events:
     """Learns a word from pictures, and writes its folder whole or not at all.
 
     Yields finished steps, and at the end the row of the word. A finished word of the same request is left
-    alone. Raises UserError if the word is taken, the pictures do not fit, or another word is at the place."""
+    alone. Raises UserError if the word is taken, a text has unknown words, the pictures do not fit, or
+    another word is at the place."""
     # The run and its words.
     run, device = runs.find(request.run), encoders.choose_device(request.device)
     maps.require_attention(run, {})
@@ -76,7 +78,12 @@ def invert(request: InvertRequest) -> Events:
     sizes = {request.word: (request.settings.tokens, layers)}
     named = dataclasses.replace(model, survey=with_learned(model, sizes))
     texts = [text for text in request.texts if _known(named, text.replace("{}", request.word))]
-    tokens = padded(map(maps.tokeniser(named), (text.replace("{}", request.word) for text in texts)))
+    if request.texts != TEMPLATES and len(texts) < len(request.texts):
+        strange = next(text for text in request.texts if text not in texts)
+        problem = f"--text {strange!r} has words that {request.run} does not know"
+        raise UserError(f"{problem}; use words of its training texts")
+    rows = map(maps.tokeniser(named), (text.replace("{}", request.word) for text in texts))
+    tokens = padded(rows).to(device)
     config: Json = {
         "word": request.word,
         "init": request.init,
@@ -115,8 +122,8 @@ def read(place: str, n: int, resolution: int, device: str) -> Tensor:
     path = Path(place)
     if (path / "manifest.json").exists() or "://" in place:
         samples = ShardSet(place)
-        pixels = [s.pixels for shard in samples.shards for s in samples.read(shard)][:n]
-        planes = [given.scaled(p, device) for p in pixels]
+        stored = (sample.pixels for shard in samples.shards for sample in samples.read(shard))
+        planes = [given.scaled(codecs.rgb(pixels), device) for pixels in itertools.islice(stored, n)]
         if {plane.shape[-1] for plane in planes} != {resolution}:
             raise UserError(f"--pictures {place} has no pictures of {resolution} px; give a set of that size")
         return torch.stack(planes)

@@ -213,10 +213,10 @@ class _Synthesis(Work):
         self._request, self._device = request, encoders.choose_device(request.device)
         self.gpus = 1 if self._device.startswith("cuda") else 0
         self._run = runs.find(request.run)
-        draw.require_drawing(self._run.model, request.run)
+        module = draw.require_drawing(self._run.model, request.run)
         self._scales = scales(request.guidance)
         options = {**request.options, "guidance": f"{self._scales[0]:g}"}
-        draw.options_of(self._run.model, options)
+        opened = draw.opened_by(module, draw.options_of(self._run.model, options), self._run)
         if request.codec not in CODECS:
             raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
         self._prompts = prompts.of_run(self._run, request.prompts, request.on)
@@ -236,6 +236,8 @@ class _Synthesis(Work):
             "codec": request.codec,
             "shard_size": request.shard_size,
         }
+        if opened:
+            identity["opened"] = list(opened)
         plan = shards.plan(dataset, count, request.shard_size)
         super().__init__(open_storage(request.out), identity, plan)
 

@@ -65,7 +65,7 @@ class LiveSet:
             "sentences": attributes.law(self.dataset.family),
             "names": names.LAW,
             "stream": self.dataset.stream,
-            "config": vars(self.config),
+            "config": self.config,
             "size": self.size,
             "seed": self.seed,
             "pictures": self.pictures,
@@ -80,7 +80,7 @@ class LiveSet:
             family = settings.from_json(dataset.module.Config, identity["config"])
             seed, size, pictures = (identity[name] for name in ("seed", "size", "pictures"))
             same = cls(dataset, family, seed, size, pictures)
-            if same.identity == identity:
+            if same.identity == {**identity, "config": same.identity["config"]}:
                 return same
         except (TypeError, ValueError, AttributeError):
             pass

@@ -247,7 +247,7 @@ class Stream:
 
     def _require_captions(self) -> None:
         """Raises UserError if a sample of an epoch has no caption, and names one."""
-        missing, example, shard = 0, "", 0
+        missing, shown, example, shard = 0, 0, "", 0
         for captions in [captions for _, captions in self._sets if captions]:
             names = self._visit.text.required_columns(captions)
             for part in captions.parts:
@@ -257,11 +257,11 @@ class Stream:
                 counts = np.min([lengths.to_numpy(zero_copy_only=False) for lengths in lists], axis=0)
                 rows = self.order.rows(shard)
                 bare = rows[counts[rows] == 0]
-                missing, shard = missing + len(bare), shard + 1
+                missing, shown, shard = missing + len(bare), shown + len(rows), shard + 1
                 if len(bare) and not example:
                     example = f"{table['key'][int(bare[0])]} of {self._sources.tars[shard - 1].name}"
         if missing:
-            problem = f"{missing:,} of {self.order.samples:,} samples have no caption, such as {example}"
+            problem = f"{missing:,} of {shown:,} samples have no caption, such as {example}"
             raise UserError(f"{problem}; give --text mix:1, which gives them a pseudo-caption")
 
     def fetcher(self, start: int, limit: int) -> Fetcher | None:

@@ -206,7 +206,7 @@ class _Captioning(Work):
             "shards": {"dataset": self._name, "fingerprint": self._shard_set.manifest["fingerprint"]},
         }
         if request.names:
-            identity["names"] = names.LAW
+            identity["names"] = names.NAME_LAW
         if self.captioner:
             identity["captioner"] = self.captioner.identity
 

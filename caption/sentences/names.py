@@ -16,7 +16,10 @@ from synth import settings
 from synth.families import scenes
 from synth.seeds import Stream
 
+NAME_LAW = 1  # increased when a sample gets another name
 LAW = 2  # increased when a sample gets another name or listing
+# Laws with the listings of today. 2 changed the texts of blend:SHARE,related, which no release had.
+SAME = (1, 2)
 
 Json = dict[str, Any]
 

@@ -1,17 +1,16 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained in three parts: on layouts of two flat objects, on five sets, and mostly on one or two flat
-objects. In the first part every text states a direction, and noise is high: few directions in texts, or
-little noise, teach none. Shaders come from shards, as a new program takes long to start. All other sets are
-drawn live. The figures come from the run. Then it is exported, and `prove` compares its weights with the
-shipped ones. Killed at any point, the command goes on where it was.
+It is trained in two parts: on five sets in texts of all kinds, then mostly on flat scenes in plain words.
+Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
+The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
+Killed at any point, the command goes on where it was.
 """
 
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,13 +24,9 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Settings of the live sets in each part. All sets without a share get equal parts of the rest.
-_LAYOUTS = ("scenes_flat.objects=2,2", "scenes_flat.directed=true")
-_MIXTURE = ("scenes_flat.share=0.7", "scenes_flat.directed=true", "scenes.share=0.06")
-_LAST = (
-    *("scenes_flat.share=0.8", "scenes_flat.objects=1,2", "scenes_flat.directed=true"),
-    "scenes.share=0.05",
-)
+# Shares of the live sets in each part. All other sets, and shaders, get equal parts of the rest.
+_MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
+_MIXED = 144_000  # images of the first part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -62,7 +57,7 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of each part.  [default: as shipped]", least=1)
+        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
     ] = None,
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
@@ -81,16 +76,14 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # The parts of training.
+    # Both parts of training.
     live = [word for name in _LIVE for word in ("--live", name)]
     sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
-    length = ("--device", "cpu", *(("--images", str(images)) if images else ()))
-    words = ("train", "pretrain", "formula-32-layouts", "--live", "scenes_flat", *_settings(_LAYOUTS))
-    yield Step((*words, *length, "--out", f"{out}-layouts"))
-    words = ("train", "finetune", "formula-32-mixture", "--from", f"{out}-layouts", *sets)
-    yield Step((*words, *_settings(_MIXTURE), *length, "--out", f"{out}-mixture"))
-    words = ("train", "finetune", "formula-32", "--from", f"{out}-mixture", *sets)
-    yield Step((*words, *_settings(_LAST), *length, "--out", out))
+    mixed, last = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
+    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *mixed)
+    yield Step((*words, "--out", f"{out}-mixture"))
+    words = ("train", "finetune", "formula-32-plain", "--from", f"{out}-mixture", *sets, *_shares(_PLAIN))
+    yield Step((*words, "--device", "cpu", *last, "--out", out))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):
@@ -115,9 +108,9 @@ def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterat
     yield Step(("caption", "captions", place, "--out", tables, "--encoder", "nano", "--workers", "0"))
 
 
-def _settings(changes: Sequence[str]) -> tuple[str, ...]:
-    """Returns the words of settings of live sets."""
-    return tuple(word for change in changes for word in ("--set", f"live.{change}"))
+def _shares(shares: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns the settings of the shares of live sets."""
+    return tuple(word for name, s in shares.items() for word in ("--set", f"live.{name}.share={s}"))
 
 
 def _measured(out: str) -> set[tuple[str, str]]:

@@ -54,6 +54,7 @@ class LiveSet:
     seed: int
     size: int
     pictures: int | None  # of an epoch; None: endless
+    names: int = names.LAW  # the law of its listings
 
     @property
     def identity(self) -> Json:
@@ -63,7 +64,7 @@ class LiveSet:
             "family": self.dataset.family,
             "law": self.dataset.module.LAW,
             "sentences": attributes.law(self.dataset.family),
-            "names": names.LAW,
+            "names": self.names,
             "stream": self.dataset.stream,
             "config": self.config,
             "size": self.size,
@@ -79,10 +80,11 @@ class LiveSet:
         try:
             family = settings.from_json(dataset.module.Config, identity["config"])
             seed, size, pictures = (identity[name] for name in ("seed", "size", "pictures"))
-            same = cls(dataset, family, seed, size, pictures)
+            law = identity["names"] if identity["names"] in names.SAME else names.LAW
+            same = cls(dataset, family, seed, size, pictures, law)
             if same.identity == {**identity, "config": same.identity["config"]}:
                 return same
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, KeyError):
             pass
         raise UserError(f"this checkout cannot draw {dataset.name} as it is recorded; use {wanted}")
 

@@ -142,7 +142,8 @@ def sort(request: ExperimentRequest) -> Results:
     registered = registration.read(experiment, request.registered)
     _ = request.cells
     results = rows.sort(experiment, rows.read(request.rows), request.seeds)
-    if not registered and (results.used or results.outdated):
+    claims = experiment.hypotheses or experiment.exchanges or experiment.predictors
+    if claims and not registered and (results.used or results.outdated):
         raise UserError(f"{request.rows} has rows, and {request.registered} is missing; restore that file")
     return results
 

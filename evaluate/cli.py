@@ -8,6 +8,7 @@ import typer
 
 from evaluate.experiments import command
 from synth import console, options
+from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
 
@@ -79,6 +80,7 @@ PromptSeed = Annotated[int, options.integer("--seed", "Seed of the prompts and t
 
 def main() -> None:
     """Runs `python -m evaluate`."""
+    keep_memory(all_of_it=True)
     console.run(app, PROGRAM)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from synth import console, options
+from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
 from train.sampling import commands
@@ -76,6 +77,7 @@ def main() -> None:
 
     A process of torchrun does not destroy its process group, because gloo's threads sometimes abort it
     then."""
+    keep_memory(all_of_it=True)
     if "WORLD_SIZE" not in os.environ:
         console.run(app, PROGRAM)
     try:

@@ -150,6 +150,7 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     (tmp_path / "notes.md").write_text("## Limits\n\nIt draws no text.\n")
     row = {"images_seen": 16, "metric": "precision", "value": 0.12345, "interval": [0.1, 0.15], "n": 40}
     rows = [{**row, "images_seen": 8, "value": 0.5}, row, {**row, "sets": ["a", "b"]}]
+    rows.append({**row, "method": "same seed", "kind": "all", "value": None, "interval": None})
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows) + '{"torn')
     metadata = json.loads((tmp_path / "run" / "config.json").read_text())
     origin = {"argv": ["pretrain", "tiny-32", "--out", "my run"], "machine": {"threads": 1}}
@@ -159,10 +160,15 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| precision |  | 0.1235 | 0.1 to 0.15 | 40 |" in card and "| precision | a + b |" in card
+    assert "| precision (method same seed, kind all) |  | none |  | 40 |" in card
     assert "0.5 |" not in card and "It draws no text." in card
     assert "python -m train pretrain tiny-32 --out 'my run'" in card and "threads 1" in card
     exported = json.loads((tmp_path / "out" / "config.json").read_text())
     assert exported["shards"]["url"] == undisturbed.name and exported["cpu_seconds"] >= 0
+    export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)  # does nothing
+    (tmp_path / "notes.md").write_text("## Limits\n\nNone.\n")
+    with pytest.raises(UserError, match="its card has other notes"):
+        export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
     with pytest.raises(UserError, match="cannot be read"):
         export.export(str(tmp_path / "run"), str(tmp_path / "other"), notes="nothing.md")
     assert not (tmp_path / "other").exists()

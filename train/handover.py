@@ -61,12 +61,14 @@ class _Prompts(NamedTuple):
 def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: bool) -> None:
     """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
 
-    `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, or if
-    `encoder` is not that of the captions."""
+    `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, if `encoder`
+    is not that of the captions, or if a finished card has other notes."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
     listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
     if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
+        if notes.strip("\n") not in storage.read(model_card.CARD).decode():
+            raise UserError(f"{folder} is finished, and its card has other notes; give another --out")
         return
 
     # One writer at a time. It clears the remains of killed ones.

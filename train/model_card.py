@@ -53,6 +53,7 @@ tokens = open_clip.get_tokenizer("local-dir:encoder")(["a red star"])
 vectors = torch.nn.functional.normalize(clip.encode_text(tokens), dim=1)
 ```"""
 
+_CONDITIONS = ("method", "minus", "kind", "cross")  # of a row of figures, those that the card names
 _MACHINE = ("torch", "device", "cpu_capability", "threads", "ranks")  # of its entries, those of the card
 
 Json = dict[str, Any]
@@ -129,11 +130,18 @@ def _figures(run: Run) -> str:
         interval = " to ".join(f"{value:.4g}" for value in row.get("interval") or ())
         sets = row["sets"] if isinstance(row.get("sets"), list) else [row.get("set") or ""]
         count = row.get("pictures") if isinstance(row.get("pictures"), int) else row.get("n", "")
-        cells = (row["metric"], f"{' + '.join(sets)} {row.get('split', '')}".strip(), f"{row['value']:.4g}")
+        value = "none" if row["value"] is None else f"{row['value']:.4g}"
+        cells = (_named(row), f"{' + '.join(sets)} {row.get('split', '')}".strip(), value)
         lines.append(f"| {' | '.join((*cells, interval, str(count)))} |")
     head = "| figure | of | value | 95 % interval | pictures |\n| --- | --- | --- | --- | --- |"
     table = "\n".join(lines)
     return f"## Figures\n\nBy `python -m evaluate`:\n\n{head}\n{table}"
+
+
+def _named(row: Json) -> str:
+    """Returns the name of a figure with its conditions."""
+    conditions = ", ".join(f"{name} {row[name]}" for name in _CONDITIONS if name in row)
+    return f"{row['metric']} ({conditions})" if conditions else str(row["metric"])
 
 
 def _training(run: Run) -> str:

@@ -20,6 +20,8 @@ and, if the loop must know something before the networks exist,
                                   their deviation
     grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
                                   with more words. Without it, sizes must agree
+    grows(base, config)           -> bool: `grown` also fits weights of the Config `base`, whose group `model`
+                                  differs. Without it, these groups must agree
 
 and, if it draws pictures from texts,
 

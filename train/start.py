@@ -549,7 +549,8 @@ def _source(
         for name, value in ours.items()
         if theirs.get(name) != value
     ]
-    if changes:
+    grows = getattr(model.find(run_config.name), "grows", lambda base, config: False)
+    if changes and not grows(source.config.groups, run_config.groups):
         problem = f"{source.path} is of another model: {'; '.join(changes)}"
         raise UserError(f"{problem}; give the preset that it was made by, or --set")
 

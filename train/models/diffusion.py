@@ -46,7 +46,7 @@ from train.model import (
     TowerEncoder,
     Wanted,
 )
-from train.models import randomness, samplers
+from train.models import growth, randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
 from train.models.byte_pairs import BytePairs, packed
 from train.models.denoiser import Denoiser, Noise, Sizes
@@ -58,7 +58,6 @@ from train.models.unet import Attention
 from train.models.walk import OdeWalk
 from train.models.words import (
     BEGIN,
-    TextStates,
     Vocabulary,
     padded,
     surveyed,
@@ -158,11 +157,19 @@ def survey(
 
 
 def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a base's weights of a part, with first vectors for the words that it does not know."""
-    name = "text.word.weight"
-    if not isinstance(module, Denoiser) or name not in tensors:
+    """Returns a base's weights of a part, with first vectors for the words that it does not know.
+
+    The denoiser may have an outer level more than the base, or less."""
+    if not isinstance(module, Denoiser):
         return tensors
-    return with_new_words(tensors, name, cast(TextStates, module.text).word.weight)
+    first, name = module.state_dict(), "text.word.weight"
+    tensors = growth.refitted(tensors, first)
+    return with_new_words(tensors, name, first[name]) if name in tensors else tensors
+
+
+def grows(base: Config, config: Config) -> bool:
+    """Returns True if the denoisers differ by an outer level alone, see growth.py."""
+    return growth.fits(base.model, config.model)
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:

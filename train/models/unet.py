@@ -30,6 +30,11 @@ _LONGER = 2.0  # factor on the first queries and keys
 _PLACE = 2.5  # amplitude of the first vectors of places; normalised pixels have the deviation 1
 
 
+def frequencies() -> Tensor:
+    """Returns the frequencies of the noise embedding, per unit of c_noise."""
+    return torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES).exp()
+
+
 def silence(layer: nn.Linear | nn.Conv2d) -> None:
     """Sets a layer's weights to zero, so that it adds nothing at first."""
     nn.init.zeros_(layer.weight)
@@ -214,9 +219,8 @@ class UNet(nn.Module):
             return Level(Residual(enters, width, embedding), reading(width, side, last), *more)
 
         # Noise level.
-        frequencies = torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES)
         self.frequencies: Tensor
-        self.register_buffer("frequencies", frequencies.exp(), persistent=False)
+        self.register_buffer("frequencies", frequencies(), persistent=False)
         self.embed = nn.Sequential(
             nn.Linear(2 * _FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )

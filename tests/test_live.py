@@ -291,6 +291,20 @@ def test_an_export_with_all_parts_starts_a_fine_tuning_on_drawn_pictures(
     assert provenance.measured(run, 16)["images"] == 32
 
 
+@pytest.mark.slow
+def test_a_denoiser_of_small_pictures_starts_one_of_larger_pictures(
+    request_of: TrainRequest, tmp_path: Path
+) -> None:
+    assert quiet(replace(request_of, images=8)) == 0
+    large = ("model.resolution=16", "model.channels=32,32,32")
+    tuned = replace(request_of, source=request_of.out, out=str(tmp_path / "tuned"), images=8)
+    assert quiet(replace(tuned, settings=(*request_of.settings, *large))) == 0
+    weights_of = runs.load(tuned.out).parts["denoiser"].state_dict()
+    assert {"unet.shrink.0.weight", "unet.shrink.1.weight"} <= set(weights_of)
+    other = replace(tuned, out=str(tmp_path / "other"), settings=(*request_of.settings, large[0]))
+    refused(other, "is of another model: model.resolution is 8 there and 16 here")
+
+
 def test_models_that_read_words_alone_may_have_captions_of_different_encoders(
     request_of: TrainRequest, scenes: tuple[Path, Path], tmp_path: Path
 ) -> None:

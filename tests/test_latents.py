@@ -191,6 +191,11 @@ def test_a_model_on_latents_draws_decoded_pictures(trained: Path, run: Path, tab
         assert torch.allclose(pictures, decoder(latent), atol=1e-4)
 
 
+def test_a_run_on_latents_is_equal_if_it_is_trained_again(trained: Path, tmp_path: Path) -> None:
+    result = invoke(app, "prove", trained, "--out", tmp_path / "again", "--device", "cpu")
+    assert result.exit_code == 0 and json_lines(result.stdout)[-1]["equal"], result.stderr
+
+
 def test_an_export_holds_both_parts_and_needs_no_autoencoder(trained: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
     config = json.loads((copy / "config.json").read_text())

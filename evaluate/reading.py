@@ -95,8 +95,8 @@ def reading(request: ReadingRequest) -> Events:
                 *(scenes.pictures, noise, numbers),
             )
             yield Progress(len(numbers))
-            shared = {"images_seen": run.images_seen(folder), "set": request.name, "seed": request.seed}
-            rows.append(row(kind, true[numbers], false) | shared)
+            origin = {"set": request.name, "facts_of_texts": request.facts, "seed": request.seed}
+            rows.append(row(kind, true[numbers], false) | {"images_seen": run.images_seen(folder)} | origin)
             results.append(run.path, rows[-1])
     yield rows
 

@@ -47,6 +47,7 @@ def test_a_run_reads_the_words_that_it_knows_alone(tmp_path: Path) -> None:
     words = ("reading", str(run.path), "--n", "8", "--device", "cpu")
     first = {row["metric"]: row for row in json_lines(invoke(app, *words))}
     assert first["reading: relation"]["value"] == 0  # all its words are unknown to the run
+    assert {row["facts_of_texts"] for row in first.values()} == {6}
     assert first["reading: colour"]["value"] != 0
     again = {row["metric"]: row for row in json_lines(invoke(app, *words, "--curve"))}
     assert again == first

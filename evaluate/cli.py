@@ -80,7 +80,7 @@ PromptSeed = Annotated[int, options.integer("--seed", "Seed of the prompts and t
 
 def main() -> None:
     """Runs `python -m evaluate`."""
-    keep_memory(all_of_it=True)
+    keep_memory(unlimited=True)
     console.run(app, PROGRAM)
 
 

@@ -22,25 +22,25 @@ def denoiser(sizes: Sizes, seed: int, *, trained: bool = False) -> Denoiser:
     """Returns a denoiser with first weights, or with others everywhere."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = Denoiser(sizes, Noise(), 9, 0.5)
+        module = Denoiser(sizes, Noise(), 9, 0.5)
         if trained:
-            for parameter in made.parameters():
+            for parameter in module.parameters():
                 torch.nn.init.normal_(parameter, std=0.1)
-    return made
+    return module
 
 
 def pixels(side: int) -> Tensor:
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def in_fours(x: Tensor) -> Tensor:
+def enlarged(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def refitted(base: Denoiser, sizes: Sizes) -> Denoiser:
-    made = denoiser(sizes, 1)
-    made.load_state_dict(diffusion.grown(made, base.state_dict()))
-    return made
+    module = denoiser(sizes, 1)
+    module.load_state_dict(diffusion.grown(module, base.state_dict()))
+    return module
 
 
 def embedded(unet: UNet, sigma: float) -> Tensor:
@@ -61,21 +61,21 @@ def test_sizes_fit_if_an_outer_level_alone_differs() -> None:
     assert not growth.fits(replace(SMALL, channels=(32,), reads=(16,), itself=()), SMALL)
 
 
-def test_a_larger_denoiser_reads_what_the_base_read() -> None:
+def test_a_larger_denoiser_reads_blocks_as_the_base_read_their_means() -> None:
     base = denoiser(SMALL, 0, trained=True)
     large = refitted(base, LARGE)
     x = pixels(16)
-    read = large.unet.shrink[0](large.unet.first(in_fours(x)))
+    read = large.unet.shrink[0](large.unet.first(enlarged(x)))
     assert torch.allclose(read, base.unet.first(x), atol=1e-5)
     for sigma in (0.1, 2.0, 40.0):
         assert torch.allclose(embedded(large.unet, 2 * sigma), embedded(base.unet, sigma), atol=1e-5)
 
 
-def test_a_smaller_denoiser_reads_what_the_base_read() -> None:
+def test_the_first_kernel_of_a_smaller_denoiser_does_what_both_kernels_did() -> None:
     base = denoiser(LARGE, 0, trained=True)
     small = refitted(base, SMALL)
     x = pixels(16)
-    read = base.unet.shrink[0](base.unet.first(in_fours(x)))
+    read = base.unet.shrink[0](base.unet.first(enlarged(x)))
     assert torch.allclose(small.unet.first(x)[..., 1:-1, 1:-1], read[..., 1:-1, 1:-1], atol=1e-5)
     assert torch.allclose(embedded(small.unet, 1.0), embedded(base.unet, 2.0), atol=1e-5)
 
@@ -92,9 +92,9 @@ def test_inner_levels_and_texts_keep_their_weights_there_and_back() -> None:
     ("base", "sizes"), [pytest.param(SMALL, LARGE, id="larger"), pytest.param(LARGE, SMALL, id="smaller")]
 )
 def test_new_ends_begin_at_a_prediction_of_nothing(base: Sizes, sizes: Sizes) -> None:
-    made = refitted(denoiser(base, 0, trained=True), sizes)
-    states, present = made.states(torch.ones(2, 3, dtype=torch.int64), None, None, None)
-    assert not made(pixels(sizes.resolution), torch.ones(2), states, present).any()
+    module = refitted(denoiser(base, 0, trained=True), sizes)
+    states, present = module.states(torch.ones(2, 3, dtype=torch.int64), None, None, None)
+    assert not module(pixels(sizes.resolution), torch.ones(2), states, present).any()
 
 
 def test_other_sizes_are_left_alone() -> None:

@@ -167,7 +167,7 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     assert exported["shards"]["url"] == undisturbed.name and exported["cpu_seconds"] >= 0
     export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)  # does nothing
     (tmp_path / "notes.md").write_text("## Limits\n\nNone.\n")
-    with pytest.raises(UserError, match="its card has other notes"):
+    with pytest.raises(UserError, match="has a card with other notes"):
         export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
     with pytest.raises(UserError, match="cannot be read"):
         export.export(str(tmp_path / "run"), str(tmp_path / "other"), notes="nothing.md")

@@ -77,7 +77,7 @@ def main() -> None:
 
     A process of torchrun does not destroy its process group, because gloo's threads sometimes abort it
     then."""
-    keep_memory(all_of_it=True)
+    keep_memory(unlimited=True)
     if "WORLD_SIZE" not in os.environ:
         console.run(app, PROGRAM)
     try:

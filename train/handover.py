@@ -62,13 +62,16 @@ def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: 
     """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
 
     `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, if `encoder`
-    is not that of the captions, or if a finished card has other notes."""
+    is not that of the captions, or if there is a card
+    with other notes."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
     listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
+    if notes and model_card.CARD in storage.sizes():
+        card = storage.read(model_card.CARD).decode()
+        if "\n\n" + notes.strip("\n") + "\n\n" not in card:
+            raise UserError(f"{folder} has a card with other notes; export to another folder")
     if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
-        if notes.strip("\n") not in storage.read(model_card.CARD).decode():
-            raise UserError(f"{folder} is finished, and its card has other notes; give another --out")
         return
 
     # One writer at a time. It clears the remains of killed ones.

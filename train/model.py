@@ -18,10 +18,10 @@ and, if the loop must know something before the networks exist,
                                   config.json and Context.survey hold the result. If the model needs latents,
                                   they also hold `autoencoder` (sizes, weights) and `latent_scale`, one over
                                   their deviation
-    grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
+    grown(module, tensors)        -> dict of Tensor: a base's weights for a part of another size, such as one
                                   with more words. Without it, sizes must agree
-    grows(base, config)           -> bool: `grown` also fits weights of the Config `base`, whose group `model`
-                                  differs. Without it, these groups must agree
+    grows(base, config)           -> bool: True if `grown` fits weights of the Config `base` though its group
+                                  `model` is another. Without it, these groups must agree
 
 and, if it draws pictures from texts,
 

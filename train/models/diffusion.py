@@ -159,7 +159,7 @@ def survey(
 def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns a base's weights of a part, with first vectors for the words that it does not know.
 
-    The denoiser may have an outer level more than the base, or less."""
+    The denoiser may have one outer level more than the base, or one fewer."""
     if not isinstance(module, Denoiser):
         return tensors
     first, name = module.state_dict(), "text.word.weight"
@@ -168,7 +168,7 @@ def grown(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def grows(base: Config, config: Config) -> bool:
-    """Returns True if the denoisers differ by an outer level alone, see growth.py."""
+    """Returns True if the denoisers differ by one outer level alone, see growth.py."""
     return growth.fits(base.model, config.model)
 
 

@@ -1,13 +1,14 @@
-"""Weights of a denoiser for pictures of twice or half the side: its U-Net has one level more or less.
+"""Weights of a denoiser for pictures of twice or half the side: its U-Net has one outer level more or fewer.
 
 Words are learned sooner and at less cost on small pictures (after Karras et al., Progressive Growing, ICLR
-2018). The inner levels keep their weights. They go on reading what they read before:
+2018). The inner levels keep their weights, and read about what they read before:
 
     twice the side  first kernels copy neighbours into channels, strided ones sum means of 2 x 2 pixels
-    half the side   the first kernel does what both kernels of the removed level did, on pixels in fours
+    half the side   the first kernel does what both kernels of the removed level did; its block is dropped
 
-The mean of 2 x 2 pixels has half their noise, so the noise embedding turns by ln 2 of ln sigma. What writes
-pictures begins anew, as does the rest of a new level.
+Both are exact for pictures of blocks of 2 x 2 equal pixels. The mean of a block has half a pixel's noise, so
+the noise embedding turns by ln 2 of ln sigma. The factor c_in is not corrected. All that writes pictures,
+and the rest of a new level, have first weights.
 
 Names of tensors are those of denoiser.Denoiser. Axes: C channels, K planes of a picture.
 """
@@ -26,12 +27,13 @@ from train.models.unet import frequencies
 _LEVEL = re.compile(r"(unet\.(?:down|shrink|grow|up)\.)(\d+)(\..*)")
 _ENDS = ("unet.first.", "unet.norm.", "unet.last.")  # read and write pictures
 _FIRST, _SHRINK, _EMBED = "unet.first", "unet.shrink.0", "unet.embed.0.weight"
-# Of pixels 2 I - 2 to 2 I + 2 about a mean I: places in the strided kernel, and in the one before it.
-_REACHED = ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2))
+# For pixel 2 I - 2 + k of five about a mean I: its tap in the strided kernel, and its tap in the first one.
+_TAPS = ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2))
 
 
 def fits(base: Sizes, sizes: Sizes) -> bool:
-    """Returns True if one of two denoisers of pictures has an outer level more, at twice the side.
+    """Returns True if one of two denoisers of pictures has one outer level more than the other, at twice the
+    side.
 
     All else must be equal."""
     small, large = sorted((base, sizes), key=lambda s: s.resolution)
@@ -40,8 +42,7 @@ def fits(base: Sizes, sizes: Sizes) -> bool:
 
 
 def refitted(base: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a base's weights for a denoiser with first weights, whose U-Net has as many levels, one more or
-    one less."""
+    """Returns a base's weights for a denoiser with first weights. It may have one level more or fewer."""
     more = _levels(first) - _levels(base)
     if not more:
         return dict(base)
@@ -65,7 +66,7 @@ def _levels(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _moved(base: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
-    """Returns the base's weights with other numbers of levels, without ends and levels below 0."""
+    """Returns the base's weights, with another number for each level. Leaves out ends and levels below 0."""
     weights = {}
     for name, tensor in base.items():
         level = _LEVEL.fullmatch(name)
@@ -77,8 +78,8 @@ def _moved(base: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
 
 
 def _turned(embedding: Tensor, more: int) -> Tensor:
-    """Returns the first matrix of a noise embedding that reads twice sigma as it read sigma, for one level
-    more."""
+    """Returns the first matrix of a noise embedding. With one level more it reads 2 sigma as the base read
+    sigma, with one fewer sigma as the base read 2 sigma."""
     cosines, sines = embedding.chunk(2, dim=1)
     angles = more * frequencies().to(embedding) * math.log(2) / 4  # c_noise is ln(sigma) / 4
     cos, sin = angles.cos(), angles.sin()
@@ -88,16 +89,16 @@ def _turned(embedding: Tensor, more: int) -> Tensor:
 def _of_means(kernel: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Returns two kernels, the second of stride 2, that together apply a kernel (C, K, 3, 3) to means.
 
-    The first one has so many output channels, at least 9 K. Two kernels of three reach five pixels in a row
-    of six; the fifth counts twice."""
+    The first one has `channels` output channels, at least 9 K; those beyond stay zero. Two kernels of three
+    reach five pixels in a row of six; the fifth counts twice."""
     out, planes = kernel.shape[:2]
     copies, sums = kernel.new_zeros(channels, planes, 3, 3), kernel.new_zeros(out, channels, 3, 3)
     for down, across, plane in itertools.product(range(3), range(3), range(planes)):
         copies[(3 * down + across) * planes + plane, plane, down, across] = 1
     for down, across in itertools.product(range(6), range(6)):
-        (far, by), (wide, aside) = _REACHED[min(down, 4)], _REACHED[min(across, 4)]
-        begin = (3 * by + aside) * planes
-        sums[:, begin : begin + planes, far, wide] += kernel[:, :, down // 2, across // 2] / 4
+        (row, first_row), (column, first_column) = _TAPS[min(down, 4)], _TAPS[min(across, 4)]
+        begin = (3 * first_row + first_column) * planes
+        sums[:, begin : begin + planes, row, column] += kernel[:, :, down // 2, across // 2] / 4
     return copies, sums
 
 

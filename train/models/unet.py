@@ -228,7 +228,7 @@ class UNet(nn.Module):
         # Levels down, the middle, and levels up.
         self.first = nn.Conv2d(planes, channels[0], 3, padding=1)
         down = zip(channels, sides, strict=True)
-        self.down = nn.ModuleList(stage(c, c, s, c is channels[-1]) for c, s in down)
+        self.down = nn.ModuleList(stage(c, c, s, c == channels[-1]) for c, s in down)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.middle = Level(
             Residual(channels[-1], channels[-1], embedding), reading(channels[-1], sides[-1], True)

@@ -1,6 +1,7 @@
 """The shipped model formula-32: its pictures, and its making."""
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -17,8 +18,9 @@ from PIL import Image
 
 from evaluate.experiments import formula
 from tests.kit import ROOT
-from train import machine, provenance, runs
+from train import machine, presets, provenance, runs
 from train.distributed import Ranks
+from train.models import growth
 from train.sampling import draw
 from train.stream import live
 
@@ -74,6 +76,20 @@ def test_every_step_is_a_command_of_its_stage() -> None:
         *("evaluate reading", "evaluate agreement", "train export"),
     ]
     assert sum(formula._SHARES.values()) < 1
+
+
+def test_each_part_of_training_fits_the_part_before() -> None:
+    """Presets agree in the sizes of the denoiser, or differ by an outer level."""
+    words = [w.words for w in formula.steps("runs/x", "runs/y", None, 8) if w.words[0] == "train"][:4]
+    sizes = [presets.get(w[2]).make().groups.model for w in words]
+    for base, ours in itertools.pairwise(sizes):
+        assert base == ours or growth.fits(base, ours)
+    for w in words:
+        changes = [value for option, value in itertools.pairwise(w) if option == "--set"]
+        single, _ = live.split(changes)
+        names = [value for option, value in itertools.pairwise(w) if option == "--live"]
+        stored = ["shaders"] if "--on" in w else []
+        assert sum(live.find(names, stored, single, 16).shares) == pytest.approx(1)
 
 
 def test_figures_are_measured_once_at_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

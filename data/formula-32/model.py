@@ -50,10 +50,10 @@ T = TypeVar("T")
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """Returns a dataclass from its JSON, with tuples for lists, also of dataclasses. Raises ValueError if
-    names differ."""
+    """Returns a dataclass from its JSON, with tuples for lists, also of dataclasses. Fields that the class
+    names in ADDED may be missing. Raises ValueError if other names differ."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if names != set(values):
+    if names != set(values) | (names & set(getattr(kind, "ADDED", ()))):
         wanted, given = ", ".join(sorted(names)), ", ".join(sorted(values))
         raise ValueError(f"{kind.__name__} has the fields {wanted}, not {given}")
     types_of = typing.get_type_hints(kind)
@@ -92,8 +92,10 @@ def _from_json(kind: Any, value: Any) -> Any:
 #                                   config.json and Context.survey hold the result. If the model needs latents,
 #                                   they also hold `autoencoder` (sizes, weights) and `latent_scale`, one over
 #                                   their deviation
-#     grown(module, tensors)        -> dict of Tensor: a base's weights for a part that is larger, such as one
+#     grown(module, tensors)        -> dict of Tensor: a base's weights for a part of another size, such as one
 #                                   with more words. Without it, sizes must agree
+#     grows(base, config)           -> bool: True if `grown` fits weights of the Config `base` though its group
+#                                   `model` is another. Without it, these groups must agree
 #
 # and, if it draws pictures from texts,
 #
@@ -146,6 +148,11 @@ def _from_json(kind: Any, value: Any) -> Any:
 # and, if it learns features of pictures
 #
 #     features(parts, pictures)     -> Tensor (N, W): features of pictures (N, 3, R, R) in -1..1
+#
+# and, if configs that need caption tables learn a common space of pictures and texts beside these features,
+#
+#     embed_pictures(parts, seen)   -> Tensor (N, D): unit embeddings of pictures with the features `seen`
+#     embed_texts(parts, tokens)    -> Tensor (N, D): unit embeddings of texts, int64 (N, T)
 #
 # and, if its ONNX file is to hold a part of drawing alone,
 #
@@ -575,6 +582,9 @@ class LatentDecoder(nn.Module):
 # Nichol, Diffusion Models Beat GANs, 2021). Texts act through cross-attention alone: in a race, words that
 # also entered the noise embedding left cross-attention unused.
 #
+# Pixels know their places: a learned vector of every pixel is added to what attention and feed-forward layers
+# read. Without it, places and relations in a text reach the picture through the edges of convolutions alone.
+#
 # Axes: N samples, C channels of a level, S side of a level, P = S S pixels, L text states, D their width,
 # E width of the noise embedding, H heads, K width of a head.
 
@@ -583,6 +593,13 @@ _HEAD = 32  # K, channels of a head
 _LEAST_FREQUENCY, _MOST_FREQUENCY = 0.25, 16.0  # of the noise embedding, per unit of ln sigma / 4
 _FREQUENCIES = 32
 _ABSENT = -1e4  # added to the scores of absent states
+_LONGER = 2.0  # factor on the first queries and keys
+_PLACE = 2.5  # amplitude of the first vectors of places; normalised pixels have the deviation 1
+
+
+def frequencies() -> Tensor:
+    """Returns the frequencies of the noise embedding, per unit of c_noise."""
+    return torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES).exp()
 
 
 def silence(layer: nn.Linear | nn.Conv2d) -> None:
@@ -590,6 +607,17 @@ def silence(layer: nn.Linear | nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def places(side: int, channels: int) -> Tensor:
+    """Returns first vectors of the pixels of a level, (P, C): sines and cosines of both coordinates.
+
+    Frequencies rise geometrically, from a quarter of a turn over the side to a turn in four pixels."""
+    coordinates = torch.pi * (torch.arange(side) + 0.5) / side
+    angles = coordinates[:, None] * torch.logspace(-1, math.log2(side / 2), channels // 4, base=2.0)
+    waves = _PLACE * torch.cat([angles.sin(), angles.cos()], dim=1)  # (S, C / 2)
+    down, across = waves[:, None].expand(-1, side, -1), waves.expand(side, -1, -1)
+    return torch.cat([down, across], dim=2).reshape(side * side, channels)
 
 
 class Attention(nn.Module):
@@ -604,6 +632,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
         silence(self.out)
         self.control: Control | None = None
+
+    @torch.no_grad()
+    def sharpen(self) -> None:
+        """Makes first queries and keys longer, so that different pixels prefer different words from the first
+        step on."""
+        self.query.weight.mul_(_LONGER)
+        self.key_value.weight[: len(self.query.weight)].mul_(_LONGER)
 
     def forward(self, x: Tensor, context: Tensor | None = None, present: Tensor | None = None) -> Tensor:
         """Returns x (N, P, C) mixed by attention. `present`, bool (N, L), leaves out absent states."""
@@ -677,8 +712,11 @@ class Residual(nn.Module):
 class Reading(nn.Module):
     """Attention of a level's pixels to each other (optional) and to the text, then maybe a feed-forward."""
 
-    def __init__(self, channels: int, context: int, *, itself: bool, factor: int = 0) -> None:
+    def __init__(
+        self, channels: int, context: int, *, itself: bool, factor: int = 0, side: int | None = None
+    ) -> None:
         super().__init__()
+        self.position = nn.Parameter(places(side, channels)) if side else None  # None: pixels without places
         self.self_norm = nn.LayerNorm(channels) if itself else None
         self.self_attention = Attention(channels) if itself else None
         self.text_norm, self.text_attention = nn.LayerNorm(channels), Attention(channels, context)
@@ -689,11 +727,12 @@ class Reading(nn.Module):
         """Returns x (N, C, S, S) after attention to text states (N, L, D)."""
         n, channels, side, _ = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(n, side * side, channels)
+        place = 0.0 if self.position is None else self.position
         if self.self_attention is not None and self.self_norm is not None:
-            rows = rows + self.self_attention(self.self_norm(rows))
-        rows = rows + self.text_attention(self.text_norm(rows), context, present)
+            rows = rows + self.self_attention(self.self_norm(rows) + place)
+        rows = rows + self.text_attention(self.text_norm(rows) + place, context, present)
         if self.feed_forward is not None and self.forward_norm is not None:
-            rows = rows + self.feed_forward(self.forward_norm(rows))
+            rows = rows + self.feed_forward(self.forward_norm(rows) + place)
         return rows.view(n, side, side, channels).permute(0, 3, 1, 2)
 
 
@@ -729,6 +768,7 @@ class UNet(nn.Module):
         itself: tuple[int, ...] = (4, 8),
         factor: int = 2,
         blocks: int = 1,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         sides = [resolution >> level for level in range(len(channels))]
@@ -737,7 +777,8 @@ class UNet(nn.Module):
         def reading(width: int, side: int, last: bool) -> Reading | None:
             if side not in reads:
                 return None
-            return Reading(width, context, itself=side in itself, factor=factor if last else 0)
+            place = side if positions else None
+            return Reading(width, context, itself=side in itself, factor=factor if last else 0, side=place)
 
         def stage(enters: int, width: int, side: int, last: bool) -> Level:
             widths = [width] * (blocks - 1)
@@ -745,9 +786,8 @@ class UNet(nn.Module):
             return Level(Residual(enters, width, embedding), reading(width, side, last), *more)
 
         # Noise level.
-        frequencies = torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES)
         self.frequencies: Tensor
-        self.register_buffer("frequencies", frequencies.exp(), persistent=False)
+        self.register_buffer("frequencies", frequencies(), persistent=False)
         self.embed = nn.Sequential(
             nn.Linear(2 * _FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
@@ -755,7 +795,7 @@ class UNet(nn.Module):
         # Levels down, the middle, and levels up.
         self.first = nn.Conv2d(planes, channels[0], 3, padding=1)
         down = zip(channels, sides, strict=True)
-        self.down = nn.ModuleList(stage(c, c, s, c is channels[-1]) for c, s in down)
+        self.down = nn.ModuleList(stage(c, c, s, c == channels[-1]) for c, s in down)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.middle = Level(
             Residual(channels[-1], channels[-1], embedding), reading(channels[-1], sides[-1], True)
@@ -858,6 +898,11 @@ class Vocabulary:
 def split(text: str) -> list[str]:
     """Returns the words of a text in lower case. Signs are words of their own."""
     return _SPLIT.findall(text.lower())
+
+
+def surveyed(texts: Iterable[str], base: Iterable[str] = ()) -> list[str]:
+    """Returns the words of a base, which keep their numbers, and then those of texts, common words first."""
+    return list(dict.fromkeys([*base, *Vocabulary.of(texts).words]))
 
 
 def padded(rows: Iterable[list[int]]) -> Tensor:
@@ -1132,155 +1177,6 @@ def _unescaped(entity: re.Match[str]) -> str:
     return entity[0] if ";" in character else character
 
 
-# train/models/guidance.py
-#
-# Options of drawing, and the guided denoiser that samplers follow.
-#
-#     D = g + w (D(y; text) - g)        w: `guidance`
-#
-# g is a worse prediction from the same noised pictures. There are three kinds. They exclude each other:
-#
-#     default           the denoiser without the text (Ho & Salimans, 2022)
-#     weak=IMAGES_SEEN  an earlier checkpoint of the run, with the text (Karras et al., Guiding a Diffusion
-#                       Model with a Bad Version of Itself, NeurIPS 2024)
-#     base=RUN          another run, such as the pre-trained base of a fine-tuned one, with the text
-#
-# Each goes with every sampler and every form of text, and acts between `least_guided` and `most_guided` alone.
-# w = 1 is the denoiser itself, w = 0 is g.
-#
-# Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
-
-
-# Forms of a text by the option `text`.
-_READS = {
-    "words": frozenset({"tokens"}),
-    "vector": frozenset({"vectors"}),
-    "both": frozenset({"tokens", "vectors"}),
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of drawing."""
-
-    steps: int = 18
-    guidance: float = 2.5  # 1: none
-    text: str = "words"  # or vector, both
-    sampler: str = "heun"  # or euler, ddim
-    least_guided: float = 0.0  # guidance acts between these noise levels (Kynkaanniemi et al., 2024)
-    most_guided: float = 1e9
-    weak: int | None = None  # images seen of an earlier checkpoint that guides
-    base: str | None = None  # the RUN that guides
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.steps <= 1000:
-            raise ValueError("it must lie in 1..1000")
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"it must be {', '.join(SAMPLERS)}")
-        if self.text not in _READS:
-            raise ValueError(f"it must be {', '.join(_READS)}")
-        if not 0 <= self.least_guided <= self.most_guided:
-            raise ValueError("least_guided must be at least 0 and at most most_guided")
-        if self.weak is not None and self.base is not None:
-            raise ValueError("weak and base are two guides; it must be one of them")
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A denoiser to move away from, with the texts in its own tokens."""
-
-    denoiser: "Denoiser"
-    texts: Texts
-    tower: "Tower | None" = None
-
-
-def reads(options: Options) -> frozenset[str]:
-    """Returns the forms of a text that drawing reads."""
-    return _READS[options.text]
-
-
-def opens(options: Options) -> tuple[int | str, ...]:
-    """Returns the other checkpoints that drawing opens: images seen of this run, or a RUN."""
-    return tuple(name for name in (options.weak, options.base) if name is not None)
-
-
-def schedule(noise: "Noise", options: Options) -> list[float]:
-    """Returns the noise levels of drawing, in descending order, 0 last."""
-    if options.sampler == "ddim":
-        return ddim_levels(options.steps)
-    return karras_levels(options.steps, noise.least, noise.most)
-
-
-def guided_denoiser(
-    denoiser: "Denoiser",
-    texts: Texts,
-    options: Options,
-    context: Context,
-    guide: Guide | None = None,
-    tower: "Tower | None" = None,
-    unguided: int = 0,
-) -> Denoise:
-    """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts.
-
-    The first `unguided` pictures keep the prediction with the text."""
-    n, device = len(texts), context.device
-    with autocast(context):
-        full = _states(denoiser, tower, texts, options)
-        bare = _states(denoiser, tower, texts, options, bare=True)
-        theirs = _states(guide.denoiser, guide.tower, guide.texts, options) if guide else bare
-    weak = guide.denoiser if guide else denoiser
-    both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
-
-    def step(y: Tensor, sigma: float) -> Tensor:
-        # One prediction.
-        acts = options.least_guided <= sigma <= options.most_guided
-        weight = options.guidance if acts else 1.0
-        level = torch.full((n,), sigma, device=device, dtype=y.dtype)
-        with autocast(context):
-            if weight == 1:
-                return denoiser.denoised(y, level, *full)
-            if weight == 0:
-                return weak.denoised(y, level, *theirs)
-
-            # Two predictions, side by side if one network makes them.
-            if guide:
-                strong, worse = denoiser.denoised(y, level, *full), weak.denoised(y, level, *theirs)
-            else:
-                pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
-                strong, worse = pair.chunk(2)
-        moved = guided(strong[unguided:], worse[unguided:], weight)
-        return torch.cat([strong[:unguided], moved]) if unguided else moved
-
-    return step
-
-
-def _states(
-    denoiser: "Denoiser", tower: "Tower | None", texts: Texts, options: Options, *, bare: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Returns a denoiser's states of texts (N, L, D) and their presence (N, L), or of no text if `bare`."""
-    n, device = len(texts), texts.device
-    tokens = texts.tokens if "tokens" in reads(options) else None
-    vectors = texts.vectors if "vectors" in reads(options) else None
-    if tokens is None:
-        tokens = torch.full((n, 1), BEGIN, device=device)
-    if bare:
-        tokens = without(tokens, torch.ones(n, dtype=torch.bool, device=device))
-    given = torch.full((n,), vectors is not None and not bare, device=device)
-    return denoiser.states(tokens, vectors, given, tower)
-
-
-def autocast(context: Context) -> torch.autocast:
-    """Returns the block in which features have the context's dtype."""
-    low = context.dtype == torch.bfloat16
-    return torch.autocast(context.device.type, torch.bfloat16, enabled=low)
-
-
-def without(tokens: Tensor, dropped: Tensor) -> Tensor:
-    """Returns tokens (N, T) with the words of some samples, bool (N,), left out."""
-    later = torch.arange(tokens.shape[1], device=tokens.device) > 0
-    return tokens.masked_fill(dropped[:, None] & later, PAD)
-
-
 # train/models/tower.py
 #
 # CLIP's text transformer, frozen, and its token states for a denoiser (Radford et al., ICML 2021).
@@ -1367,26 +1263,14 @@ def fill(tower: Tower, weights: dict[str, Tensor]) -> None:
     tower.load_state_dict(renamed)
 
 
-# train/models/diffusion.py
+# train/models/denoiser.py
 #
-# A small text-to-image diffusion model that reads words (after Rombach et al., Latent Diffusion, CVPR 2022).
+# The denoiser of diffusion.py: a U-Net, its texts, and the law of noise that it is trained for.
 #
-# The network is in unet.py, its texts in words.py, the formulations in formulations.py, the samplers in
-# samplers.py, drawing options and guidance in guidance.py, Muon in muon.py. This module joins them: the loss,
-# the averages, drawing.
-#
-#     L = E || F - (x - c_skip y) / c_out ||^2,  y = x + sigma n        one phase, one part
-#
-# A text is a vector, words, or both. Training drops each at random: both together in `drop_both` of the
-# samples, and else each by itself. So language-free pre-training and captioned fine-tuning are settings of one
-# run.
-#
-# Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+# Axes: N samples, R resolution, K planes of a picture or latent, S their side, L text states, D their width.
 
 
-DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
 WORDS = ("own", "tower")
-_SURVEYED = 20_000  # samples
 
 
 @dataclass(frozen=True)
@@ -1407,6 +1291,7 @@ class Sizes:
     factor: int = 1  # the side of a picture over the side of its latent
     planes: int = 3  # K, of latents or colours
     blocks: int = 1  # of a level, each way
+    positions: bool = True  # of pixels, for layers that read texts, and sharper first attention
     words: str = "own"  # or tower: token states of the captions' encoder, frozen
 
     def __post_init__(self) -> None:
@@ -1453,6 +1338,242 @@ class Noise:
             raise ValueError(f"least is {self.least}; it must be above 0 and below most = {self.most}")
         if self.deviation <= 0:
             raise ValueError(f"deviation is {self.deviation}; it must be above 0")
+
+
+class Denoiser(nn.Module):
+    """The U-Net with its texts, and the law of noise that it is trained for."""
+
+    def __init__(
+        self, sizes: Sizes, noise: Noise, words: int, sigma_data: float, tower: int | None = None
+    ) -> None:
+        super().__init__()
+        self.noise, self.sigma_data = noise, sigma_data
+        vectors = {"dimensions": sizes.text_dim, "prefix": sizes.prefix}
+        self.text: TextStates | TowerStates
+        if tower is None:
+            layers, most = sizes.text_layers, sizes.tokens
+            self.text = TextStates(words, sizes.text_width, layers=layers, most=most, **vectors)
+        else:
+            self.text = TowerStates(tower, sizes.text_width, **vectors)
+        self.unet = UNet(
+            sizes.channels,
+            sizes.side,
+            sizes.text_width,
+            planes=sizes.planes,
+            embedding=sizes.embedding,
+            reads=sizes.reads,
+            itself=sizes.itself,
+            blocks=sizes.blocks,
+            positions=sizes.positions,
+        )
+        if sizes.positions:
+            for module in self.modules():
+                if isinstance(module, Attention):
+                    module.sharpen()
+
+    def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text
+        states (N, L, D) with their presence."""
+        c = self.coefficients(sigma)
+        return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
+
+    def states(
+        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, tower: Tower | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns text states (N, L, D) and their presence, from the tower's token states if there is one."""
+        if isinstance(self.text, TextStates):
+            return self.text(tokens, vectors, given)
+        assert tower is not None
+        return self.text(tokens, vectors, given, tower(tokens))
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """Returns the coefficients of noise levels (N,)."""
+        return coefficients(self.noise.formulation, sigma, self.sigma_data)
+
+    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
+        c = self.coefficients(sigma)
+        target = (x - column(c.c_skip) * y) / column(c.c_out)
+        return (output - target).square().mean(dim=(1, 2, 3))
+
+    def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Returns the denoised pictures D (N, 3, R, R)."""
+        c = self.coefficients(sigma)
+        return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)
+
+
+# train/models/guidance.py
+#
+# Options of drawing, and the guided denoiser that samplers follow.
+#
+#     D = g + w (D(y; text) - g)        w: `guidance`
+#
+# g is a worse prediction from the same noised pictures. There are three kinds. They exclude each other:
+#
+#     default           the denoiser without the text (Ho & Salimans, 2022)
+#     weak=IMAGES_SEEN  an earlier checkpoint of the run, with the text (Karras et al., Guiding a Diffusion
+#                       Model with a Bad Version of Itself, NeurIPS 2024)
+#     base=RUN          another run, such as the pre-trained base of a fine-tuned one, with the text
+#
+# Each goes with every sampler and every form of text, and acts between `least_guided` and `most_guided` alone.
+# w = 1 is the denoiser itself, w = 0 is g.
+#
+# Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+
+
+# Forms of a text by the option `text`.
+_READS = {
+    "words": frozenset({"tokens"}),
+    "vector": frozenset({"vectors"}),
+    "both": frozenset({"tokens", "vectors"}),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of drawing."""
+
+    steps: int = 18
+    guidance: float = 2.5  # 1: none
+    text: str = "words"  # or vector, both
+    sampler: str = "heun"  # or euler, ddim
+    least_guided: float = 0.0  # guidance acts between these noise levels (Kynkaanniemi et al., 2024)
+    most_guided: float = 1e9
+    weak: int | None = None  # images seen of an earlier checkpoint that guides
+    base: str | None = None  # the RUN that guides
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise ValueError("it must lie in 1..1000")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"it must be {', '.join(SAMPLERS)}")
+        if self.text not in _READS:
+            raise ValueError(f"it must be {', '.join(_READS)}")
+        if not 0 <= self.least_guided <= self.most_guided:
+            raise ValueError("least_guided must be at least 0 and at most most_guided")
+        if self.weak is not None and self.base is not None:
+            raise ValueError("weak and base are two guides; it must be one of them")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A denoiser to move away from, with the texts in its own tokens."""
+
+    denoiser: Denoiser
+    texts: Texts
+    tower: Tower | None = None
+
+
+def reads(options: Options) -> frozenset[str]:
+    """Returns the forms of a text that drawing reads."""
+    return _READS[options.text]
+
+
+def opens(options: Options) -> tuple[int | str, ...]:
+    """Returns the other checkpoints that drawing opens: images seen of this run, or a RUN."""
+    return tuple(name for name in (options.weak, options.base) if name is not None)
+
+
+def schedule(noise: Noise, options: Options) -> list[float]:
+    """Returns the noise levels of drawing, in descending order, 0 last. They are among those of training."""
+    if options.sampler == "ddim":
+        return ddim_levels(options.steps)
+    least, most = noise.least, noise.most
+    if noise.formulation == "ddpm":
+        trained = ddpm_levels()
+        least, most = max(least, float(trained[0])), min(most, float(trained[-1]))
+    return karras_levels(options.steps, least, most)
+
+
+def guided_denoiser(
+    denoiser: Denoiser,
+    texts: Texts,
+    options: Options,
+    context: Context,
+    guide: Guide | None = None,
+    tower: Tower | None = None,
+    unguided: int = 0,
+) -> Denoise:
+    """Returns the denoiser of texts, moved away from `guide`, or else from itself without the texts.
+
+    The first `unguided` pictures keep the prediction with the text."""
+    n, device = len(texts), context.device
+    with autocast(context):
+        full = _states(denoiser, tower, texts, options)
+        bare = _states(denoiser, tower, texts, options, bare=True)
+        theirs = _states(guide.denoiser, guide.tower, guide.texts, options) if guide else bare
+    weak = guide.denoiser if guide else denoiser
+    both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
+
+    def step(y: Tensor, sigma: float) -> Tensor:
+        # One prediction.
+        acts = options.least_guided <= sigma <= options.most_guided
+        weight = options.guidance if acts else 1.0
+        level = torch.full((n,), sigma, device=device, dtype=y.dtype)
+        with autocast(context):
+            if weight == 1:
+                return denoiser.denoised(y, level, *full)
+            if weight == 0 and not unguided:
+                return weak.denoised(y, level, *theirs)
+
+            # Two predictions, side by side if one network makes them.
+            if guide:
+                strong, worse = denoiser.denoised(y, level, *full), weak.denoised(y, level, *theirs)
+            else:
+                pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
+                strong, worse = pair.chunk(2)
+        moved = guided(strong[unguided:], worse[unguided:], weight)
+        return torch.cat([strong[:unguided], moved]) if unguided else moved
+
+    return step
+
+
+def _states(
+    denoiser: Denoiser, tower: Tower | None, texts: Texts, options: Options, *, bare: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Returns a denoiser's states of texts (N, L, D) and their presence (N, L), or of no text if `bare`."""
+    n, device = len(texts), texts.device
+    tokens = texts.tokens if "tokens" in reads(options) else None
+    vectors = texts.vectors if "vectors" in reads(options) else None
+    if tokens is None:
+        tokens = torch.full((n, 1), BEGIN, device=device)
+    if bare:
+        tokens = without(tokens, torch.ones(n, dtype=torch.bool, device=device))
+    given = torch.full((n,), vectors is not None and not bare, device=device)
+    return denoiser.states(tokens, vectors, given, tower)
+
+
+def autocast(context: Context) -> torch.autocast:
+    """Returns the block in which features have the context's dtype."""
+    low = context.dtype == torch.bfloat16
+    return torch.autocast(context.device.type, torch.bfloat16, enabled=low)
+
+
+def without(tokens: Tensor, dropped: Tensor) -> Tensor:
+    """Returns tokens (N, T) with the words of some samples, bool (N,), left out."""
+    later = torch.arange(tokens.shape[1], device=tokens.device) > 0
+    return tokens.masked_fill(dropped[:, None] & later, PAD)
+
+
+# train/models/diffusion.py
+#
+# A small text-to-image diffusion model that reads words (after Rombach et al., Latent Diffusion, CVPR 2022).
+#
+# The denoiser is in denoiser.py, its network in unet.py, its texts in words.py, the formulations in
+# formulations.py, the samplers in samplers.py, drawing options and guidance in guidance.py, Muon in muon.py.
+# This module joins them: the loss, the averages, drawing.
+#
+#     L = E || F - (x - c_skip y) / c_out ||^2,  y = x + sigma n        one phase, one part
+#
+# A text is a vector, words, or both. Training drops each at random: both together in `drop_both` of the
+# samples, and else each by itself. So language-free pre-training and captioned fine-tuning are settings of one
+# run.
+#
+# Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+
+
+DENOISER, DECODER, TOWER = "denoiser", "decoder", "tower"
+_SURVEYED = 20_000  # samples
 
 
 @dataclass(frozen=True)
@@ -1522,66 +1643,9 @@ def survey(
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
     deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
-    words = [] if tower else [*base.get("words", ()), *Vocabulary.of(texts).words]
+    words = [] if tower else surveyed(texts, base.get("words", ()))
     sigma_data = base.get("sigma_data", round(deviation, 4))
-    return {"words": list(dict.fromkeys(words)), "sigma_data": sigma_data, **tower}
-
-
-class Denoiser(nn.Module):
-    """The U-Net with its texts, and the law of noise that it is trained for."""
-
-    def __init__(
-        self, sizes: Sizes, noise: Noise, words: int, sigma_data: float, tower: int | None = None
-    ) -> None:
-        super().__init__()
-        self.noise, self.sigma_data = noise, sigma_data
-        vectors = {"dimensions": sizes.text_dim, "prefix": sizes.prefix}
-        self.text: TextStates | TowerStates
-        if tower is None:
-            layers, most = sizes.text_layers, sizes.tokens
-            self.text = TextStates(words, sizes.text_width, layers=layers, most=most, **vectors)
-        else:
-            self.text = TowerStates(tower, sizes.text_width, **vectors)
-        self.unet = UNet(
-            sizes.channels,
-            sizes.side,
-            sizes.text_width,
-            planes=sizes.planes,
-            embedding=sizes.embedding,
-            reads=sizes.reads,
-            itself=sizes.itself,
-            blocks=sizes.blocks,
-        )
-
-    def forward(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the network's output F (N, K, S, S) for noised pictures y of levels sigma (N,), and text
-        states (N, L, D) with their presence."""
-        c = self.coefficients(sigma)
-        return self.unet(column(c.c_in) * y, c.c_noise, context, present).to(y.dtype)
-
-    def states(
-        self, tokens: Tensor, vectors: Tensor | None, given: Tensor | None, tower: Tower | None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns text states (N, L, D) and their presence, from the tower's token states if there is one."""
-        if isinstance(self.text, TextStates):
-            return self.text(tokens, vectors, given)
-        assert tower is not None
-        return self.text(tokens, vectors, given, tower(tokens))
-
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Returns the coefficients of noise levels (N,)."""
-        return coefficients(self.noise.formulation, sigma, self.sigma_data)
-
-    def errors(self, output: Tensor, x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-        """Returns the mean squared error (N,) of the network's output F for noised pictures y of x."""
-        c = self.coefficients(sigma)
-        target = (x - column(c.c_skip) * y) / column(c.c_out)
-        return (output - target).square().mean(dim=(1, 2, 3))
-
-    def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the denoised pictures D (N, 3, R, R)."""
-        c = self.coefficients(sigma)
-        return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)
+    return {"words": words, "sigma_data": sigma_data, **tower}
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:

@@ -1,6 +1,12 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained in two parts: on five sets in texts of all kinds, then mostly on flat scenes in plain words.
+It is trained in four parts. Each but the first begins with the weights of the part before:
+
+    layouts  two flat objects in a clear direction, and texts that state it, under much noise
+    words    flat scenes in plain texts
+    small    one or two flat objects at half the side, where a picture costs half as much
+    the run  five sets at full size, with falling rates
+
 Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
 The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
 Killed at any point, the command goes on where it was.
@@ -10,7 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +30,10 @@ SHIPPED = ROOT / "data" / "formula-32"
 NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
-# Shares of the live sets in each part. All other sets, and shaders, get equal parts of the rest.
-_MIXTURE, _PLAIN = {"scenes_flat": 0.6, "scenes": 0.1}, {"scenes_flat": 0.8}
-_MIXED = 144_000  # images of the first part
+_FLAT = ("--live", "scenes_flat")
+_SHARES = {"scenes_flat": 0.7, "scenes": 0.06}  # all other sets, and shaders, get equal parts of the rest
+_CLEAR = "live.scenes_flat.directed=true"
+_WORDS = 48_000  # images of the second part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 _RUN = "runs/formula-32"
@@ -57,7 +64,7 @@ def formula(
         str | None, options.place("--export", "DIR", "The export.  [default: OUT-export]")
     ] = None,
     images: Annotated[
-        int | None, options.integer("--images", "Length of both parts.  [default: as shipped]", least=1)
+        int | None, options.integer("--images", "Length of each part.  [default: as shipped]", least=1)
     ] = None,
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
@@ -76,14 +83,11 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         place = f"{out}-held-out-{name}"
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
-    # Both parts of training.
-    live = [word for name in _LIVE for word in ("--live", name)]
-    sets = (*live, "--on", f"{out}-shaders", "--captions", tables)
-    mixed, last = ("--images", str(images or _MIXED)), ("--images", str(images)) if images else ()
-    words = ("train", "pretrain", "formula-32", *sets, *_shares(_MIXTURE), "--device", "cpu", *mixed)
-    yield Step((*words, "--out", f"{out}-mixture"))
-    words = ("train", "finetune", "formula-32-plain", "--from", f"{out}-mixture", *sets, *_shares(_PLAIN))
-    yield Step((*words, "--device", "cpu", *last, "--out", out))
+    # Training.
+    for words in _training(out, ("--on", f"{out}-shaders", "--captions", tables)):
+        count = images or (_WORDS if "diffusion-32" in words else None)
+        length = ("--images", str(count)) if count else ()
+        yield Step((*words, "--device", "cpu", *length))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):
@@ -108,9 +112,23 @@ def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterat
     yield Step(("caption", "captions", place, "--out", tables, "--encoder", "nano", "--workers", "0"))
 
 
-def _shares(shares: Mapping[str, float]) -> tuple[str, ...]:
-    """Returns the settings of the shares of live sets."""
-    return tuple(word for name, s in shares.items() for word in ("--set", f"live.{name}.share={s}"))
+def _training(out: str, shaders: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yields the commands of the four parts, with the sets of shaders in the last."""
+    two, one_or_two = "live.scenes_flat.objects=2,2", "live.scenes_flat.objects=1,2"
+    plain = ("--text", "blend:1,plain", *_set("training.drop_vector=1"))
+    first, words, small = (f"{out}-{part}" for part in ("layouts", "words", "small"))
+    yield ("train", "pretrain", "layouts-32", *_FLAT, *_set(two, _CLEAR), "--out", first)
+    yield ("train", "finetune", "diffusion-32", "--from", first, *_FLAT, *plain, "--out", words)
+    half = _set("live.scenes_flat.size=32", one_or_two, _CLEAR)
+    yield ("train", "finetune", "formula-32-small", "--from", words, *_FLAT, *half, "--out", small)
+    live = [word for name in _LIVE for word in ("--live", name)]
+    settings = _set(one_or_two, _CLEAR, *(f"live.{name}.share={s}" for name, s in _SHARES.items()))
+    yield ("train", "finetune", "formula-32", "--from", small, *live, *shaders, *settings, "--out", out)
+
+
+def _set(*changes: str) -> tuple[str, ...]:
+    """Returns the options of settings."""
+    return tuple(word for change in changes for word in ("--set", change))
 
 
 def _measured(out: str) -> set[tuple[str, str]]:

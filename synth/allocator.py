@@ -1,4 +1,4 @@
-"""Settings of the C allocator: a process keeps freed memory.
+"""DOOR. Settings of the C allocator: a process keeps freed memory.
 
 A picture needs a dozen arrays of some 100 KB for a moment, a training step hundreds of tensors of some MB.
 By default glibc returns such memory to the system when it is freed. Every page of it then faults in again for

@@ -28,6 +28,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "foreign",
         "seeds",
         "datasets",
+        "allocator",
     },
     "caption": {
         "table",

@@ -36,8 +36,6 @@ _CLEAR = "live.scenes_flat.directed=true"
 _WORDS = 48_000  # images of the second part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
-_RUN = "runs/formula-32"
-_DENOISER = "denoiser.safetensors"
 
 app = console.app("", PROGRAM)
 

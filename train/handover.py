@@ -62,8 +62,7 @@ def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: 
     """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
 
     `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, if `encoder`
-    is not that of the captions, or if there is a card
-    with other notes."""
+    is not that of the captions, or if there is a card with other notes."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
     listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""

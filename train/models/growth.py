@@ -1,7 +1,8 @@
 """Weights of a denoiser for pictures of twice or half the side: its U-Net has one outer level more or fewer.
 
-Words are learned sooner and at less cost on small pictures (after Karras et al., Progressive Growing, ICLR
-2018). The inner levels keep their weights, and read about what they read before:
+Words that are learned on small pictures serve on larger ones, and a picture of half the side costs half
+as much (after Karras et al., Progressive Growing, ICLR 2018). Inner levels keep their weights, and read
+about what they read before:
 
     twice the side  first kernels copy neighbours into channels, strided ones sum means of 2 x 2 pixels
     half the side   the first kernel does what both kernels of the removed level did; its block is dropped

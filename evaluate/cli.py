@@ -547,6 +547,65 @@ def edits(
     _show(console.watched("edits", measuring.edits(request), request.processed))
 
 
+@app.command(epilog=console.epilog("python -m evaluate concepts formula-32 --n 20 --out concepts.png"))
+def concepts(
+    run: Run,
+    *,
+    on: SceneSet = "scenes_flat",
+    facts: Facts = "3,6",
+    n: Annotated[
+        int, options.integer("--n", "Concepts: kinds in colours, held-out ones first.", least=2)
+    ] = 20,
+    prompts: Annotated[
+        int, options.integer("--prompts", "Prompts of a concept, of each number of facts.", least=1)
+    ] = 8,
+    pictures: Annotated[
+        int, options.integer("--pictures", "Renders that a word is learned from.", least=2, most=64)
+    ] = 4,
+    detector: Annotated[
+        str, options.place("--detector", "NAME", "The net of similarities; see metrics.")
+    ] = "efficientnet-lite0",
+    settings: Annotated[
+        list[str], options.text("--set", "KEY=VALUE", "Of inversion: tokens, per_layer, steps, batch or lr.")
+    ] = EMPTY,
+    seed: PromptSeed = 0,
+    images_seen: ImagesSeen = None,
+    draw: Draw = EMPTY,
+    out: Annotated[
+        str | None, options.place("--out", "FILE", "A PNG of fidelity against similarity.  [default: none]")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measures textual inversion: words that a run learns for concepts which the judge can decide.
+
+    Both methods stand beside the initial word, the concept's name, and renders. All rows go to the run's
+    metrics.jsonl."""
+    from evaluate import concepts as measuring
+    from evaluate import curves
+    from evaluate.judge import scene_prompts
+    from synth.sets.storage import Folder
+
+    target = curves.target(out) if out else None
+    request = measuring.ConceptsRequest(
+        run=run,
+        name=on,
+        n=n,
+        facts=tuple(scene_prompts.numbers(facts)),
+        prompts=prompts,
+        pictures=pictures,
+        detector=detector,
+        seed=seed,
+        images_seen=images_seen,
+        device=device,
+        settings=tuple(settings),
+        drawing=_drawing(draw),
+    )
+    rows = console.watched("steps", measuring.concepts(request), request.processed)
+    if target:
+        Folder(str(target.parent)).write(target.name, measuring.plot(rows))
+    _show(rows)
+
+
 @prompts_app.command(
     epilog=console.epilog("python -m evaluate prompts export --set split=held_out --n 512 --out unseen.jsonl")
 )

@@ -17,6 +17,7 @@ from synth.errors import UserError
 MEASURING = {
     "agreement": 1,
     "compare": 1,
+    "concepts": 1,
     "curve": 1,
     "edits": 1,
     "grid": 1,
@@ -87,7 +88,7 @@ def _evaluate(words: Sequence[str]) -> Json:
     law = {"measuring": MEASURING[words[1]], "sentences": _sentences(), **_models(words[2:3])}
     if weights := _weights(values(words, "--detector")):
         law["weights"] = weights
-    if words[1] in ("obedience", "edits"):
+    if words[1] in ("obedience", "edits", "concepts"):
         law["judge"] = [hashlib.sha256((_JUDGE / name).read_bytes()).hexdigest() for name in _JUDGED]
     return law
 

@@ -120,20 +120,31 @@ def drawn(name: str, facts: int, *, seed: int = 0, changes: tuple[str, ...] = ()
     Raises UserError if a prompt cannot state so many facts, or the data set shows no such scenes."""
     if not 1 <= facts <= MOST:
         raise UserError(f"a prompt cannot state {facts} facts; give 1 to {MOST}")
-    if name == "scenes_flat":
-        objects = 1 if facts <= len(_ONE) else 2
-        changes = (*changes, f"objects={objects},{objects}")
+    changes = (*changes, *only_named(name, facts))
     config = fresh.config(name, changes)
     held, failures = scene_world.held_out(config.held), 0
     for index in range(fresh.FIRST, fresh.FIRST + 1_000_000_000):
         scene = fresh.rendered(fresh.law(name, changes, seed, index), SIDE)
-        stated, numbers = _stated(scene, facts)
-        if stated:
+        drawn = of_scene(scene, facts, held)
+        if drawn:
             failures = 0
-            prompt = ScenePrompt(plain(stated), stated, not shows(stated).isdisjoint(held))
-            yield Drawn(prompt, scene, numbers)
+            yield drawn
         elif (failures := failures + 1) == 1000:
             raise UserError(f"1,000 scenes of {name} in turn do not show {facts} facts; allow more objects")
+
+
+def only_named(name: str, facts: int) -> tuple[str, ...]:
+    """Returns the change of a data set's settings by which prompts of so many facts name all objects."""
+    objects = 1 if facts <= len(_ONE) else 2
+    return (f"objects={objects},{objects}",) if name == "scenes_flat" else ()
+
+
+def of_scene(scene: fresh.Fresh, facts: int, held: frozenset[Pair]) -> Drawn | None:
+    """Returns the prompt of so many facts of a scene, or None if the scene does not show them."""
+    stated, numbers = _stated(scene, facts)
+    if not stated:
+        return None
+    return Drawn(ScenePrompt(plain(stated), stated, not shows(stated).isdisjoint(held)), scene, numbers)
 
 
 def shows(facts: Sequence[SceneFact]) -> frozenset[Pair]:

@@ -165,8 +165,6 @@ def invert(
     `python -m train sample RUN TEXT --word DIR` draws with it. The run itself does not change."""
     if any("{}" not in template for template in text):
         raise UserError("--text has no {}; write {} in the place of the word, as in 'a {} on white'")
-    from synth.settings import with_settings
-    from train.models.textual_inversion import Settings
     from train.sampling import inverting
 
     request = inverting.InvertRequest(
@@ -179,7 +177,7 @@ def invert(
         texts=tuple(text) or inverting.TEMPLATES,
         images_seen=images_seen,
         device=device,
-        settings=with_settings(Settings(), settings),
+        settings=inverting.settings_of(settings),
     )
     console.show(console.watched("steps", inverting.invert(request), request.settings.steps))
 

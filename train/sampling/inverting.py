@@ -1,6 +1,6 @@
 """Words for concepts, learned from a few pictures: `train invert`.
 
-Axes: N pictures, R resolution.
+Axes: N pictures, R resolution, M texts, T tokens of a text.
 """
 
 import dataclasses
@@ -8,11 +8,12 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -23,15 +24,26 @@ from synth.images import codecs
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
+from synth.settings import with_settings
 from train import runs
 from train.model import Loaded
 from train.models import textual_inversion
 from train.models.textual_inversion import Inversion, Settings
 from train.models.words import UNKNOWN, padded
-from train.sampling import given, maps
-from train.sampling.learned import CONFIG, TENSORS, config_of, denoiser_of, fingerprint, with_learned
+from train.runs import Run
+from train.sampling import draw, given, maps
+from train.sampling.learned import (
+    CONFIG,
+    TENSORS,
+    config_of,
+    denoiser_of,
+    fingerprint,
+    with_learned,
+    with_words,
+)
 
 MOST = 64  # pictures of a concept
+METHODS = textual_inversion.METHODS
 
 # Neutral texts. Those with words that a run does not know are left out.
 TEMPLATES = ("a {}", "one {}", "the {}", "{}", "a picture of {}", "there is a {}")
@@ -58,40 +70,44 @@ class InvertRequest:
     settings: Settings = field(default_factory=Settings)
 
 
+class Lesson(NamedTuple):
+    """The beginning of a word, and the texts that it is learned with."""
+
+    first: int  # the token whose vector it begins at
+    texts: tuple[str, ...]  # with {} in its place
+    tokens: Tensor  # int64 (M, T), of M texts
+    layers: int  # of cross-attention with vectors of their own
+
+
+class Taught(NamedTuple):
+    """A learned word: its tensors by name, and the loss on its pictures before and after."""
+
+    tensors: dict[str, Tensor]
+    loss_before: float
+    loss_after: float
+
+
 def invert(request: InvertRequest) -> Events:
     """Learns a word from pictures, and writes its folder whole or not at all.
 
     Yields finished steps, and at the end the row of the word. A finished word of the same request is left
     alone. Raises UserError if the word is taken, a text has unknown words, the pictures do not fit, or
     another word is at the place."""
-    # The run and its words.
+    # The run, its words, and the pictures.
     run, device = runs.find(request.run), encoders.choose_device(request.device)
     maps.require_attention(run, {})
     model = run.load(run.checkpoint(request.images_seen), device)
-    denoiser = denoiser_of(model, request.run)
-    first = _require_words(model, request)
+    lesson = lesson_of(model, request.run, request.word, request.init, request.settings, request.texts)
     Folder(request.out).require_writable()
-
-    # Pictures and texts.
     pictures = read(request.pictures, request.n, model.config.model.resolution, device)
-    layers = textual_inversion.layers_of(denoiser) if request.settings.per_layer else 1
-    sizes = {request.word: (request.settings.tokens, layers)}
-    named = dataclasses.replace(model, survey=with_learned(model, sizes))
-    texts = [text for text in request.texts if _known(named, text.replace("{}", request.word))]
-    if request.texts != TEMPLATES and len(texts) < len(request.texts):
-        strange = next(text for text in request.texts if text not in texts)
-        problem = f"--text {strange!r} has words that {request.run} does not know"
-        raise UserError(f"{problem}; use words of its training texts")
-    rows = map(maps.tokeniser(named), (text.replace("{}", request.word) for text in texts))
-    tokens = padded(rows).to(device)
     config: Json = {
         "word": request.word,
         "init": request.init,
         "run": request.run,
-        "weights": fingerprint(denoiser),
+        "weights": fingerprint(denoiser_of(model, request.run)),
         "pictures": hashlib.sha256(pictures.cpu().numpy().tobytes()).hexdigest(),
-        "texts": texts,
-        "layers": layers,
+        "texts": list(lesson.texts),
+        "layers": lesson.layers,
         "settings": dataclasses.asdict(request.settings),
     }
     finished = _finished(Path(request.out), config)
@@ -99,20 +115,91 @@ def invert(request: InvertRequest) -> Events:
         yield finished
         return
 
-    # Steps.
-    inversion = Inversion(denoiser, first, request.settings)
-    before = inversion.held_loss(pictures, tokens)
-    for steps in textual_inversion.invert(inversion, pictures, tokens, request.settings):
-        yield Progress(steps)
-    after = inversion.held_loss(pictures, tokens)
-
-    # Its folder, config.json last.
-    tensors = {name: value.cpu().contiguous() for name, value in inversion.learned.items()}
-    row = {**config, "n": len(pictures), "loss_before": round(before, 5), "loss_after": round(after, 5)}
+    # Steps, then the folder, config.json last.
+    taught = yield from learn(model, lesson, pictures, request.settings)
+    tensors = {name: value.cpu().contiguous() for name, value in taught.tensors.items()}
+    losses = {"loss_before": round(taught.loss_before, 5), "loss_after": round(taught.loss_after, 5)}
+    row = {**config, "n": len(pictures), **losses}
     folder = Folder(request.out)
     folder.write(TENSORS, save(tensors))
     folder.write(CONFIG, json.dumps(row, indent=1).encode() + b"\n")
     yield _row(row)
+
+
+def settings_of(changes: Sequence[str], **fixed: Any) -> Settings:
+    """Returns settings in their command-line form, KEY=VALUE, with other values fixed.
+
+    Raises UserError for unknown ones."""
+    return dataclasses.replace(with_settings(Settings(), changes), **fixed)
+
+
+def lesson_of(
+    model: Loaded, place: str, word: str, init: str, settings: Settings, texts: Sequence[str] = TEMPLATES
+) -> Lesson:
+    """Returns the texts and the beginning of a word. `texts` have {} in its place. Texts with words that the
+    model does not know are left out of TEMPLATES.
+
+    Raises UserError if the word is taken, `init` or another text has unknown words, or the model of `place`
+    learns none."""
+    denoiser, first = denoiser_of(model, place), _require_words(model, place, word, init)
+    layers = textual_inversion.layers_of(denoiser) if settings.per_layer else 1
+    named = dataclasses.replace(model, survey=with_learned(model, {word: (settings.tokens, layers)}))
+    known = tuple(text for text in texts if _known(named, text.replace("{}", word)))
+    if texts != TEMPLATES and len(known) < len(texts):
+        strange = next(text for text in texts if text not in known)
+        problem = f"--text {strange!r} has words that {place} does not know"
+        raise UserError(f"{problem}; use words of its training texts")
+    rows = map(maps.tokeniser(named), (text.replace("{}", word) for text in known))
+    return Lesson(first, known, padded(rows), layers)
+
+
+def learn(
+    model: Loaded, lesson: Lesson, pictures: Tensor, settings: Settings
+) -> Generator[Progress, None, Taught]:
+    """Yields finished steps. Returns the tensors that a word learns from pictures (N, 3, R, R)."""
+    tokens = lesson.tokens.to(pictures.device)
+    inversion = Inversion(denoiser_of(model, "this run"), lesson.first, settings)
+    before = inversion.held_loss(pictures, tokens)
+    for steps in textual_inversion.invert(inversion, pictures, tokens, settings):
+        yield Progress(steps)
+    return Taught(inversion.learned, before, inversion.held_loss(pictures, tokens))
+
+
+class Pupil:
+    """A model of a run that draws, and that learns words from pictures."""
+
+    def __init__(self, run: Run, model: Loaded, options: Mapping[str, str], device: str) -> None:
+        """Takes options of drawing in their command-line form.
+
+        Raises UserError if the model has no attention to words."""
+        maps.require_attention(run, options)
+        self._run, self._model, self._options, self._device = run, model, options, device
+
+    @property
+    def words(self) -> list[str]:
+        """The words that the run has learned in training."""
+        return list(self._model.survey["words"])
+
+    @property
+    def side(self) -> int:
+        """R."""
+        return int(self._model.config.model.resolution)
+
+    def drawn(self, prompts: Sequence[str], seed: int) -> np.ndarray:
+        """Returns a picture of each prompt: uint8 (N, R, R, 3)."""
+        texts = draw.texts_of(self._model, prompts, None, self._device)
+        drawing = draw.drawing(self._model, texts, seed=seed, options=self._options, run=self._run)
+        return draw.pictures(drawing)
+
+    def taught(
+        self, word: str, init: str, pictures: np.ndarray, settings: Settings
+    ) -> Generator[Progress, None, "Pupil"]:
+        """Yields finished steps. Returns a pupil that knows a new word for pictures uint8 (N, R, R, 3)."""
+        lesson = lesson_of(self._model, str(self._run.path), word, init, settings)
+        planes = torch.stack([given.scaled(pixels, self._device) for pixels in pictures])
+        taught = yield from learn(self._model, lesson, planes, settings)
+        model = with_words(self._model, {word: (settings.tokens, lesson.layers)}, [taught.tensors])
+        return Pupil(self._run, model, self._options, self._device)
 
 
 def read(place: str, n: int, resolution: int, device: str) -> Tensor:
@@ -136,18 +223,18 @@ def read(place: str, n: int, resolution: int, device: str) -> Tensor:
     return torch.stack([given.whole("--pictures", str(file), resolution, device) for file in files])
 
 
-def _require_words(model: Loaded, request: InvertRequest) -> int:
+def _require_words(model: Loaded, place: str, word: str, init: str) -> int:
     """Returns the token of the first word. Raises UserError if it is unknown, or the new one is taken."""
-    if not _WORD.fullmatch(request.word):
-        problem = f"--word is {request.word!r}"
+    if not _WORD.fullmatch(word):
+        problem = f"--word is {word!r}"
         raise UserError(f"{problem}; give letters and digits, best in angle brackets, such as '<thing>'")
-    if request.word in model.survey["words"]:
-        problem = f"--word is {request.word!r}, a word that {request.run} knows"
-        raise UserError(f"{problem}; give a new one, such as '<{request.word.strip('<>')}>'")
-    tokens = maps.tokeniser(model)(request.init)
+    if word in model.survey["words"]:
+        problem = f"--word is {word!r}, a word that {place} knows"
+        raise UserError(f"{problem}; give a new one, such as '<{word.strip('<>')}>'")
+    tokens = maps.tokeniser(model)(init)
     if len(tokens) != 2 or tokens[1] == UNKNOWN:
         known = ", ".join(model.survey["words"][:10])
-        problem = f"--init is {request.init!r}, which is no word of {request.run}"
+        problem = f"--init is {init!r}, which is no word of {place}"
         raise UserError(f"{problem}; give one that it knows, such as {known}")
     return tokens[1]
 

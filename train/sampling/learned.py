@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from synth.errors import UserError
 from synth.sets.storage import reading
@@ -32,8 +33,8 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
     Raises UserError if a folder is none of a word, the word is taken, or it belongs to other weights."""
     if not places:
         return model
-    denoiser, learned, tensors = denoiser_of(model, "this run"), dict[str, tuple[int, int]](), []
-    weights = fingerprint(denoiser)
+    learned, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
+    weights = fingerprint(denoiser_of(model, "this run"))
     for place in places:
         config = config_of(Path(place))
         word = str(config["word"])
@@ -44,10 +45,18 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
         learned[word] = config["settings"]["tokens"], config["layers"]
         with reading(str(Path(place) / TENSORS)):
-            tensors.append((load_file(Path(place) / TENSORS), learned[word]))
-    grown = textual_inversion.with_words(denoiser, tensors)
+            tensors.append(load_file(Path(place) / TENSORS))
+    return with_words(model, learned, tensors)
+
+
+def with_words(
+    model: Loaded, words: Mapping[str, tuple[int, int]], tensors: Sequence[Mapping[str, Tensor]]
+) -> Loaded:
+    """Returns a model with learned words, each with its number of tokens and of layers, and its tensors."""
+    sized = list(zip(tensors, words.values(), strict=True))
+    grown = textual_inversion.with_words(denoiser_of(model, "this run"), sized)
     parts = {**model.parts, DENOISER: grown}
-    return dataclasses.replace(model, survey=with_learned(model, learned), parts=parts)
+    return dataclasses.replace(model, survey=with_learned(model, words), parts=parts)
 
 
 def denoiser_of(model: Loaded, place: str) -> Denoiser:

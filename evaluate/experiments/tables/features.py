@@ -38,10 +38,10 @@ def arm(
 
     def steps(seed: int) -> Sequence[Step]:
         given = settings(*changes, f"training.seed={seed}", f"run.checkpoint={images}", "run.workers=0")
-        words = ("--on", family("fractals"), "--on", family("shaders"), "--images", images, *given)
+        data = ("--on", family("fractals"), "--on", family("shaders"))
         form = ("--precision", "fp32", "--device", "cpu", "--out", OUT)
-        cost = 10 + images * seconds
-        run = step("train", "pretrain", preset, *words, *form, seconds=cost, megabytes=20)
+        cost, command = 10 + images * seconds, ("train", "pretrain", preset)
+        run = step(*command, *data, "--images", images, *given, *form, seconds=cost, megabytes=20)
         sets = ("--train", cifar("train"), "--test", cifar("test"), "--n", PROBED)
         probes = ("--probes", "ridge,knn,few", "--baselines", "none", "--device", "cpu")
         return [step("evaluate", "probe", run, *sets, *probes, seconds=150)]

@@ -566,7 +566,7 @@ def concepts(
         str, options.place("--detector", "NAME", "The net of similarities; see metrics.")
     ] = "efficientnet-lite0",
     settings: Annotated[
-        list[str], options.text("--set", "KEY=VALUE", "Of inversion: tokens, per_layer, steps, batch or lr.")
+        list[str], options.place("--set", "KEY=VALUE", "Of inversion: tokens, per_layer, steps, batch or lr.")
     ] = EMPTY,
     seed: PromptSeed = 0,
     images_seen: ImagesSeen = None,

@@ -35,7 +35,7 @@ from train.models.denoiser import Denoiser
 from train.models.diffusion import DENOISER
 from train.presets import PRESETS
 from train.sampling import draw
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 _STEPS = 16  # every phase is due at least once
 _MOST = 8 * 60  # seconds; later presets are left out

@@ -26,7 +26,7 @@ from train.model import Context, Phase
 from train.models import lafite_names, stylegan2
 from train.models.latents import Latents, Square
 from train.models.stylegan2_networks import Sizes
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 N = 8  # samples of a step
 PHASES = ("g", "path", "d", "r1")

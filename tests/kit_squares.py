@@ -16,7 +16,7 @@ from train.models.denoiser import Noise, Sizes
 from train.models.diffusion import Config, Training
 from train.models.words import Vocabulary
 from train.runs import Run
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 SIZES = Sizes(
     resolution=8, channels=(32, 48), reads=(4, 8), itself=(4, 8), text_width=32, text_dim=8, tokens=12

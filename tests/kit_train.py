@@ -13,10 +13,14 @@ from synth.sets.shards import ShardSet
 from tests.kit import json_lines
 from train import checkpoint, log
 from train.model import Wanted
-from train.start import TrainRequest, finish, prepare, train
+from train.start.prepared import prepare
+from train.start.request import TrainRequest
+from train.start.training import finish, train
+from train.stream.batches import Batch
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
-from train.stream.stream import Batch, Stream, Text, Visit
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
 
 SIZES = (
     *("resolution=16", "channel_base=128", "channel_max=16", "mapping_layers=1"),

@@ -20,7 +20,7 @@ from train.models.autoencoder_networks import (
     PatchCritic,
     Posterior,
 )
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -25,11 +25,13 @@ from tests.kit import ROOT, chat_server, invoke, make_small, make_tables, sample
 from tests.kit_train import GAN, SETTINGS, first, joined, quiet, refused, stream
 from train import runs
 from train.model import Wanted
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 from train.stream import captioned_sets, live
+from train.stream.batches import Batch
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
-from train.stream.stream import Batch, Stream, Text, Visit
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
 
 TEXTS = [{"txt": f"picture {i}\nagain {i}".encode()} for i in range(40)]
 FAMILIES = ("visual_atoms", "fractals", "fractals_multi", "noise")

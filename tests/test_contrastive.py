@@ -21,7 +21,7 @@ from train.models import contrastive
 from train.models.contrastive import Config, Loss, Sizes, Training
 from train.models.features import backbones
 from train.models.features.backbones import BackboneSizes
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -31,7 +31,7 @@ from train.models.words import BEGIN, PAD, UNKNOWN, Vocabulary
 from train.runs import Run
 from train.sampling import draw
 from train.sampling.given import Given
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -26,7 +26,8 @@ from synth.sets.shards import ShardSet
 from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs
 from train.models.stylegan2_networks import Generator
-from train.start import TrainRequest, finish, train
+from train.start.request import TrainRequest
+from train.start.training import finish, train
 
 TINY = (
     "model.resolution=16",

@@ -61,13 +61,16 @@ from tests.kit import (
     refusal,
     run_synth,
 )
-from train import checkpoint, export, log, runs, start
+from train import checkpoint, export, log, runs
 from train.cli import app as train_app
 from train.distributed import attempt
 from train.model import Wanted
+from train.start.prepared import fetched_files
 from train.stream.cache import Cache, Remote
+from train.stream.files import StreamFiles
 from train.stream.order import Order
-from train.stream.stream import Reader, Slice, StreamFiles, Text, Visit
+from train.stream.reader import Reader, Slice
+from train.stream.visits import Text, Visit
 
 APPS = {
     "synth": synth_app,
@@ -309,9 +312,9 @@ def test_what_needs_a_cache_does_without(
     shards = make_small(tmp_path / "set", samples=2, workers=0) and tmp_path / "set"
     [part] = ShardSet(str(shards)).manifest["parts"]
     local = Remote(str(shards), part["file"], part["sha256"], part["bytes"])
-    assert Cache(start._fetched_files()).path(local) == str(shards / part["file"])
+    assert Cache(fetched_files()).path(local) == str(shards / part["file"])
     with pytest.raises(UserError, match="set EXNIHILO_CACHE to one"):
-        Cache(start._fetched_files()).path(local._replace(url="s3://bucket/set"))
+        Cache(fetched_files()).path(local._replace(url="s3://bucket/set"))
 
     # Features go to the user's cache if the working directory takes none.
     monkeypatch.setattr(features, "CACHE", tmp_path / "file/data/features")

@@ -42,11 +42,12 @@ from tests.kit_train import PSEUDO, SETTINGS, quiet, refused, stream, weights
 from train import checkpoint, log, runs
 from train import export as exporting
 from train.cli import app as train_app
-from train.loop import Tick
+from train.loop import Step, Tick
 from train.sampling import grid
-from train.start import Step, TrainRequest, train
+from train.start.request import TrainRequest
+from train.start.training import train
 from train.stream import readers
-from train.stream.stream import Text
+from train.stream.visits import Text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -156,7 +157,7 @@ def test_reader_processes_that_cannot_start_are_explained(
 def test_a_run_that_waits_for_data_ends_with_a_signal_and_a_checkpoint(
     request_of: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from train.stream.stream import Reader
+    from train.stream.reader import Reader
 
     whole, end = Reader.__call__, threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
 

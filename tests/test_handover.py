@@ -28,7 +28,7 @@ from train.cli import app
 from train.model import Texts
 from train.models import stylegan2
 from train.sampling import draw
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

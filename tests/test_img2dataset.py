@@ -517,7 +517,7 @@ def test_foreign_tars_go_through_captions_and_training_steps(
 ) -> None:
     from caption.table import CaptionSet
     from tests.kit_train import SETTINGS, losses, quiet
-    from train.start import TrainRequest
+    from train.start.request import TrainRequest
 
     place = fetched(tmp_path / "cc3m")
     run(place, *(["--out", tmp_path / "out", "--size", 16] if way == "rewritten" else []))

@@ -21,7 +21,7 @@ from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 from tests.kit import ROOT, make_small, make_tables, samples, write_foreign
 from tests.kit_train import GAN, first, stream
-from train.stream.stream import Text, Visit
+from train.stream.visits import Text, Visit
 
 MORE_WORKERS_THAN_CORES = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

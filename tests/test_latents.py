@@ -24,7 +24,7 @@ from train.models import diffusion
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder, LatentEncoder
 from train.models.unet import UNet
 from train.sampling import draw
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 from train.stream import latents
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet

@@ -19,14 +19,18 @@ from synth import seeds
 from synth.errors import UserError
 from tests.kit import ROOT, json_lines, make_small, make_tables, samples
 from tests.kit_train import first, quiet, refused, stream, weights
-from train import export, provenance, runs, start
+from train import export, provenance, runs
 from train.estimate import estimate
 from train.model import Wanted
-from train.start import TrainRequest
+from train.start import prepared
+from train.start.prepared import prepare
+from train.start.request import TrainRequest
 from train.stream import live
+from train.stream.batches import Batch
 from train.stream.cache import Cache
 from train.stream.mixture import Live, Mixture, Stored
-from train.stream.stream import Batch, Stream, Text, Visit
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -235,7 +239,7 @@ def test_a_resumed_mixture_equals_an_undisturbed_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "_SURVEYED", 100)
+    monkeypatch.setattr(prepared, "_SURVEYED", 100)
     both = replace(
         request_of, live=("scenes_flat", "fractals"), shards=(str(undisturbed),), captions=(str(captioned),)
     )
@@ -320,9 +324,9 @@ def test_models_that_read_words_alone_may_have_captions_of_different_encoders(
     (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
     tuned = replace(request_of, source=source, out=str(tmp_path / "tuned"), live=(), settings=SMALL)
     tuned = replace(tuned, shards=(str(scenes[0]),), captions=(str(scenes[1]),), text="caption")
-    assert start.prepare(tuned, "cpu").source is not None
+    assert prepare(tuned, "cpu").source is not None
     vectors = replace(tuned, settings=(*SMALL, "training.drop_vector=0"))
-    assert start.prepare(vectors, "cpu").source is not None
+    assert prepare(vectors, "cpu").source is not None
     metadata["config"]["training"]["drop_vector"] = 0.5
     (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
     refused(vectors, "was trained with another")

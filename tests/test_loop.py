@@ -21,7 +21,7 @@ from train.loop import Tick, Trainer
 from train.model import PRECISIONS, Context, Phase
 from train.models import losses
 from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,8 @@ from evaluate import loss as measuring
 from evaluate.cli import app
 from tests.kit import invoke, json_lines, refusal
 from train.sampling import denoise
-from train.start import TrainRequest, finish, train
+from train.start.request import TrainRequest
+from train.start.training import finish, train
 
 SETTINGS = (
     "training.batch=8",

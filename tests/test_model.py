@@ -18,7 +18,7 @@ from train.distributed import Ranks
 from train.loop import Grid, Step, Tick, Trainer
 from train.model import Average, Context, Micro, Model, Needs, Phase, Terms, Wanted
 from train.stream import captioned_sets
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,8 +13,9 @@ from evaluate.cli import app as evaluate_app
 from synth.errors import UserError
 from synth.sets import places
 from tests.kit import invoke, make_small, make_tables
-from train import start
 from train.cli import app as train_app
+from train.start import training
+from train.start.request import TrainRequest
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +74,15 @@ def test_the_place_of_tables_is_below_the_captions_folder() -> None:
 
 
 @pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> list[start.TrainRequest]:
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[TrainRequest]:
     """The requests that commands of train make, which nothing carries out."""
-    collected: list[start.TrainRequest] = []
+    collected: list[TrainRequest] = []
 
-    def collect(request: start.TrainRequest) -> Any:
+    def collect(request: TrainRequest) -> Any:
         collected.append(request)
-        yield start.Ended(0)
+        yield training.Ended(0)
 
-    monkeypatch.setattr(start, "train", collect)
+    monkeypatch.setattr(training, "train", collect)
     return collected
 
 
@@ -95,7 +96,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[start.TrainRequest]:
     ],
 )
 def test_a_real_set_is_fine_tuned_on_with_its_usual_settings(
-    requests: list[start.TrainRequest], name: str, preset: str, fraction: float
+    requests: list[TrainRequest], name: str, preset: str, fraction: float
 ) -> None:
     Path(f"data/real/{name}/train").mkdir(parents=True, exist_ok=True)
     Path(f"data/real/{name}/train/manifest.json").write_text("{}")
@@ -108,7 +109,7 @@ def test_a_real_set_is_fine_tuned_on_with_its_usual_settings(
     assert scratch.out == f"runs/{name}-{preset}-from-scratch"
 
 
-def test_options_go_before_the_usual_settings(requests: list[start.TrainRequest]) -> None:
+def test_options_go_before_the_usual_settings(requests: list[TrainRequest]) -> None:
     words = ["finetune", "small-64", "--on", "coco", "--from", "none"]
     invoke(train_app, *words, "--fraction", "0.5", "--out", "mine", "--captions", "t")
     invoke(train_app, *words, "--set", "data.fraction=0.3")
@@ -119,12 +120,12 @@ def test_options_go_before_the_usual_settings(requests: list[start.TrainRequest]
     assert third.fraction == 1.0 and third.out == "runs/atoms-tiny-32-from-scratch"
 
 
-def test_a_set_without_a_usual_preset_needs_one(requests: list[start.TrainRequest]) -> None:
+def test_a_set_without_a_usual_preset_needs_one(requests: list[TrainRequest]) -> None:
     ended = invoke(train_app, "finetune", "--on", "atoms", "--from", "none")
     assert "no usual preset of atoms is known" in str(ended.exception) and not requests
 
 
-def test_several_sets_give_their_names_to_the_run(requests: list[start.TrainRequest]) -> None:
+def test_several_sets_give_their_names_to_the_run(requests: list[TrainRequest]) -> None:
     invoke(train_app, "pretrain", "tiny-32", "--on", "atoms", "--on", "s3://bucket/fractals/")
     [request] = requests
     assert request.shards == ("data/shards/atoms", "s3://bucket/fractals/")

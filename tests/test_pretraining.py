@@ -21,7 +21,9 @@ from train import checkpoint, config, log, presets, runs
 from train.distributed import Ranks
 from train.model import PRECISIONS, Wanted
 from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
-from train.start import Note, TrainRequest, _trainer, prepare, train
+from train.start.prepared import prepare
+from train.start.request import TrainRequest
+from train.start.training import Note, _trainer, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,7 +12,7 @@ from synth.errors import UserError
 from tests.kit import invoke, json_lines, make_small, refusal, states, write_foreign
 from tests.kit_train import quiet
 from train import cli as train_cli
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

@@ -19,7 +19,7 @@ from train.cli import app
 from train.distributed import Ranks
 from train.export import export
 from train.prove import prepare
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -36,7 +36,7 @@ from tests.kit import (
 )
 from tests.kit_train import GAN, first, stream
 from train.stream import captioned_sets
-from train.stream.stream import Text, Visit
+from train.stream.visits import Text, Visit
 
 TEXTS = [{"txt": f"picture {i}\nagain {i}".encode()} if i % 4 else {} for i in range(40)]
 

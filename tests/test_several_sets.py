@@ -19,12 +19,14 @@ from tests.kit import TINY_CLIP, invoke, json_lines, make_small, make_tables, wr
 from tests.kit_train import OPTIONS, PSEUDO, SETTINGS, first, joined, losses, quiet, refused, weights
 from train import runs
 from train.cli import app
-from train.start import TrainRequest, prepare
+from train.start.prepared import prepare
+from train.start.request import TrainRequest
 from train.stream import captioned_sets
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.order import Order
-from train.stream.stream import Stream, Text, Visit
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

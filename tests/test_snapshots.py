@@ -22,7 +22,7 @@ from train import checkpoint, pickles, runs, snapshots
 from train.cli import app
 from train.models import lafite_names
 from train.sampling import draw
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread", "stand_ins")
 

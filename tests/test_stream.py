@@ -17,7 +17,7 @@ from synth.sets.shards import ShardSet
 from tests.kit import children, make_small, make_tables, write_foreign
 from tests.kit_train import GAN, PSEUDO, first, joined, stream
 from train.model import Wanted
-from train.stream.stream import Text, Visit
+from train.stream.visits import Text, Visit
 
 
 def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, captioned: Path) -> None:

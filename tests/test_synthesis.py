@@ -19,7 +19,7 @@ from tests.kit_train import DENOISER, quiet
 from train.cli import PROGRAM, app
 from train.sampling import draw, prompts, synthesis
 from train.sampling.synthesis import SynthesisRequest, SynthesisSummary
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

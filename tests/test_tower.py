@@ -26,7 +26,7 @@ from train.models.diffusion import Config
 from train.models.guidance import without
 from train.models.words import BEGIN, PAD, padded
 from train.sampling import draw
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,7 +17,7 @@ from train.cli import app
 from train.model import Texts
 from train.models.stylegan2 import EMA
 from train.sampling import draw
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

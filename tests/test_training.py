@@ -16,7 +16,7 @@ import torch
 from tests.kit import children, start
 from tests.kit_train import DENOISER, SETTINGS, losses, quiet, stream, weights
 from train import log, runs
-from train.start import TrainRequest
+from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from train.sampling.commands import Run, Words, split
 if TYPE_CHECKING:
     from train import prove as prove_events
     from train import runs
-    from train.start import TrainRequest
+    from train.start.request import TrainRequest
 
 PROGRAM = "python -m train"
 USUAL = ["visual_atoms"]  # sets of a command that names none
@@ -112,7 +112,7 @@ def pretrain(
     Without --on and --live it takes the shards of visual_atoms. Settings of one set are --set
     live.NAME.KEY=VALUE and --set on.NAME.share=SHARE."""
     from synth.sets import places
-    from train.start import TrainRequest
+    from train.start.request import TrainRequest
 
     on = on or ([] if live else USUAL)
     request = TrainRequest(
@@ -174,7 +174,7 @@ def finetune(
     The paper's sets (coco, cub, celeba_hq) have its presets and a tenth of their pictures as defaults."""
     from synth.sets import places
     from train import presets
-    from train.start import TrainRequest
+    from train.start.request import TrainRequest
 
     if not on and not live:
         raise UserError("finetune needs a set; give --on SET, or --live NAME")
@@ -525,7 +525,7 @@ def _end_at_once(code: int) -> NoReturn:
 
 
 def _train(request: "TrainRequest", dry_run: bool) -> None:
-    from train import start
+    from train.start import training
 
     if dry_run:
         from train import estimate
@@ -533,15 +533,16 @@ def _train(request: "TrainRequest", dry_run: bool) -> None:
         for row in estimate.estimate(request):
             console.show(row)
         return
-    _watched(start.train(request))
+    _watched(training.train(request))
 
 
 def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared | None":
     """Shows the events of training, and exits if a signal ends it. Returns the outcome of a proof."""
     from contextlib import closing
 
-    from train import start
+    from train.loop import Step
     from train.prove import Compared
+    from train.start import training
 
     outcome = None
     with console.Bar("images") as bar, closing(events):
@@ -549,14 +550,14 @@ def _watched(events: "Generator[prove_events.Event]") -> "prove_events.Compared 
             match event:
                 case Compared():
                     outcome = event
-                case start.Started(images, images_seen):
+                case training.Started(images, images_seen):
                     bar.start(images)
                     bar.advance(images_seen)
-                case start.Step(images):
+                case Step(images):
                     bar.advance(images)
-                case start.Note(text):
+                case training.Note(text):
                     console.note(text)
-                case start.Ended(signal) if signal:
+                case training.Ended(signal) if signal:
                     sys.exit(128 + signal)
     return outcome
 

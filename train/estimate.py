@@ -17,8 +17,9 @@ from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.model import Micro, Wanted
-from train.start import Prepared, TrainRequest, prepare, surveyed
-from train.stream.stream import Batch
+from train.start.prepared import Prepared, prepare, surveyed
+from train.start.request import TrainRequest
+from train.stream.batches import Batch
 
 _BYTES = 4  # of a float32
 _TEXT = "a text as long as most: three facts of a picture"

@@ -26,7 +26,7 @@ from train.checkpoint import Origin
 from train.config import RunConfig
 from train.distributed import FAILS, GOES_ON, STOPS, Ranks, attempt
 from train.model import Context, Loaded, Micro, Model, Phase, Terms
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 _NOT_FINITE = 20  # a run stops after this many consecutive phases of a part without finite gradients
 

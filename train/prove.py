@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from caption import encoders
 from synth.errors import UserError
 from synth.sets.storage import reading
-from train import export, log, machine, runs, start
+from train import export, log, machine, runs
 from train.distributed import Ranks
 from train.runs import Run
-from train.start import TrainRequest
+from train.start import training
+from train.start.prepared import prepare as prepare_inputs
+from train.start.request import TrainRequest
 
 _FILES = "*.safetensors"
 
@@ -35,7 +37,7 @@ class Compared(NamedTuple):
     difference: str  # the first one; empty: all files are equal
 
 
-Event = start.Event | Compared
+Event = training.Event | Compared
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
         raise UserError(f"--out is {request.out}, the run itself; give a new folder")
 
     # The same data.
-    prepared = start.prepare(request, encoders.choose_device(device))
-    if changes := log.differences(source.metadata, prepared.metadata):
+    inputs = prepare_inputs(request, encoders.choose_device(device))
+    if changes := log.differences(source.metadata, inputs.metadata):
         raise UserError(f"{run} cannot be trained again: {'; '.join(changes)}; restore its data")
     return Proof(source, folder, request)
 
@@ -94,19 +96,19 @@ def prove(proof: Proof) -> Generator[Event]:
 
     Raises UserError if a file cannot be read. Ends after Ended if a signal ends the training."""
     # Training.
-    for event in start.train(proof.request):
-        if not isinstance(event, start.Ended) or event.signal:
+    for event in training.train(proof.request):
+        if not isinstance(event, training.Ended) or event.signal:
             yield event
-        if isinstance(event, start.Ended) and event.signal:
+        if isinstance(event, training.Ended) and event.signal:
             return
 
     # Machines.
     recorded = proof.run.metadata.get("made_by", {}).get("machine")
     here = machine.describe(Ranks(device=encoders.choose_device(proof.request.device)))
     if recorded is None:
-        yield start.Note("the run does not name its machine; weights may differ on another one")
+        yield training.Note("the run does not name its machine; weights may differ on another one")
     elif odd := machine.differences(recorded, here):
-        yield start.Note(f"the machine differs, so weights may differ: {', '.join(odd)}")
+        yield training.Note(f"the machine differs, so weights may differ: {', '.join(odd)}")
 
     # Weights.
     replay = runs.find(proof.request.out)

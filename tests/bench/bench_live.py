@@ -6,10 +6,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from train import model, start
+from train import model
 from train.distributed import Ranks
-from train.start import Prepared, TrainRequest
-from train.stream.stream import Reader, Slice
+from train.loop import Trainer
+from train.start.prepared import Prepared, prepare, surveyed
+from train.start.request import TrainRequest
+from train.stream.reader import Reader, Slice
 
 SETS = ("scenes_flat", "scenes", "fractals", "fractals_multi", "visual_atoms", "fractaldb", "noise")
 TEXT = "blend:1,facts=1..6"
@@ -20,7 +22,7 @@ def prepared(name: str, out: str) -> Prepared:
     """Returns a run of words alone on one live set."""
     settings = (f"training.batch={BATCH}", "training.drop_vector=1", f"live.{name}.pictures=1024")
     request = TrainRequest("diffusion-32", (), out, text=TEXT, device="cpu", live=(name,), settings=settings)
-    return start.prepare(request, "cpu")
+    return prepare(request, "cpu")
 
 
 def drawing(run: Prepared, survey: dict[str, object]) -> float:
@@ -39,7 +41,7 @@ def drawing(run: Prepared, survey: dict[str, object]) -> float:
 def step(run: Prepared, survey: dict[str, object]) -> float:
     """Returns CPU milliseconds of a training step, a picture."""
     ranks = Ranks(device="cpu")
-    trainer = start.Trainer(run.config, run.context(ranks, survey), ranks)
+    trainer = Trainer(run.config, run.context(ranks, survey), ranks)
     batches, best = run.stream(trainer.model.wanted).batches(0, BATCH), float("inf")
     for _ in range(ROUNDS + 2):
         batch = next(batches)
@@ -57,7 +59,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for name in SETS:
             run = prepared(name, str(Path(folder) / name))
-            survey = start.surveyed(run)
+            survey = surveyed(run)
             took = took or step(run, survey)
             drawn = drawing(run, survey)
             print(f"{name:<15} {drawn:.3f} ms a picture, {drawn / took:.1%} of a step of {took:.2f} ms")

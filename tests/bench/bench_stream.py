@@ -14,7 +14,9 @@ from tests.kit import make_small, make_tables
 from train.model import Wanted
 from train.stream.cache import Cache
 from train.stream.captioned_sets import CaptionedSet
-from train.stream.stream import Reader, Slice, Stream, Text, Visit
+from train.stream.reader import Reader, Slice
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
 
 PICTURES, BATCH, ROUNDS = 1024, 64, 3
 

@@ -26,7 +26,7 @@ from train.distributed import Ranks
 from train.loop import Trainer
 from train.model import PRECISIONS, Context
 from train.presets import PRESETS
-from train.stream.stream import Batch
+from train.stream.batches import Batch
 
 WIDE = {"training.batch": 8, "model.channel_max": 128}
 SIZES = {

@@ -1,0 +1,78 @@
+"""The first weights of a run: a checkpoint of another one."""
+
+from pathlib import Path
+
+from caption.encoders import EncoderSource
+from caption.table import CaptionSet
+from synth.errors import UserError
+from train import autoencoders, checkpoint, model, runs
+from train.config import RunConfig
+from train.start.inputs import recorded
+from train.start.request import TrainRequest
+
+
+def find(
+    request: TrainRequest,
+    run_config: RunConfig,
+    captions: CaptionSet | None,
+    embedder: EncoderSource | None,
+) -> Path:
+    """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
+
+    Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
+    # Kind and model of the run.
+    source, run = runs.find(str(request.source)), Path(request.out)
+    if source.model != run_config.name:
+        problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
+        raise UserError(f"{problem}; give a run of {run_config.name}")
+    if source.exported and (lacking := source.lacks()):
+        problem = f"{source.path} is an export, which lacks the part {', '.join(lacking)}"
+        raise UserError(f"{problem}; give the run directory that it is of")
+
+    # Encoder of its captions, if both read vectors.
+    encoder = source.metadata["encoder"]
+    vectors = run_config.needs.vectors and source.config.needs.vectors
+    if vectors and captions and encoder and encoder["digest"] != captions.identity["weights"]:
+        tables, name = captions.storage.url, source.encoder_name
+        raise UserError(
+            f"{tables} was made by {recorded(captions)}, and {source.path} was trained with {name}; "
+            f"give captions of these shards by {name}"
+        )
+    if vectors and embedder and encoder and encoder["digest"] != embedder.sha256:
+        name = source.encoder_name
+        problem = f"{source.path} was trained with {name}, and --encoder is {embedder.name}"
+        raise UserError(f"{problem}; give --encoder {name}")
+
+    # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
+    free = {"mbstd_group": 0, "mbstd_order": ""}
+    theirs, ours = ({**vars(c.groups.model), **free} for c in (source.config, run_config))
+    changes = [
+        f"model.{name} is {theirs.get(name)} there and {value} here"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+    grows = getattr(model.find(run_config.name), "grows", lambda base, config: False)
+    if changes and not grows(source.config.groups, run_config.groups):
+        problem = f"{source.path} is of another model: {'; '.join(changes)}"
+        raise UserError(f"{problem}; give the preset that it was made by, or --set")
+
+    # Its autoencoder.
+    if run_config.needs.latents:
+        weights = autoencoders.find(run_config.needs.latents).weights
+        if source.survey["autoencoder"]["weights"] != weights:
+            problem = f"{source.path} was trained on latents of another autoencoder"
+            raise UserError(f"{problem} than {run_config.needs.latents}; give the one that it was trained on")
+
+    # A restart takes the checkpoint of the first start, though the other run may have newer ones.
+    existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
+    origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
+    first = source.path / "checkpoints" / str(origin.get("checkpoint"))
+    same = origin.get("run") == request.source and first in source.checkpoints()
+    chosen = first if same else source.checkpoint()
+
+    # Parts that other settings of its losses leave out.
+    there = checkpoint.modules(chosen).values()
+    if missing := [part for part in run_config.needs.parts if part not in there]:
+        problem = f"{source.path} has no part {', '.join(missing)}, which {request.preset} trains"
+        raise UserError(f"{problem}; give a run with the same losses")
+    return chosen

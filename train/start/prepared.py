@@ -1,0 +1,200 @@
+"""A checked request: the config of a run, its inputs, and their stream."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caption import encoders
+from synth import caches, options
+from synth.errors import UserError
+from train import autoencoders, checkpoint, config, log, model, presets, runs
+from train.config import RunConfig
+from train.distributed import Ranks
+from train.log import GRID
+from train.model import PRECISIONS, CaptionedPicture, Context, Wanted
+from train.start import configs, inputs, origin
+from train.start.request import TrainRequest
+from train.stream import captioned_sets, live, mixture
+from train.stream.cache import Cache
+from train.stream.captioned_sets import CaptionedSet
+from train.stream.latent_tables import LatentSet
+from train.stream.stream import Stream
+from train.stream.visits import Text, Visit
+
+_CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
+_SURVEYED = 4096  # samples of a mixture with live sets
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked request."""
+
+    config: RunConfig
+    sets: tuple[CaptionedSet, ...]
+    live: live.Requested
+    encoder: encoders.Encoder | None
+    embedder: encoders.EncoderSource | None  # of the vectors of live sets
+    source: Path | None  # checkpoint with the first weights
+    metadata: Json  # the content of config.json
+    run: Path
+    latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
+    # Then these are entries of the survey: the autoencoder, and the scale of latents.
+    surveyed: Json = field(default_factory=dict)
+
+    def stream(self, wanted: Wanted) -> Stream:
+        """Returns the run's stream of batches with the `wanted` content."""
+        data, groups = self.config.data, self.config.groups
+        text = Text.parse(data.text)
+        seed, side = groups.training.seed, groups.model.resolution
+        visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
+        cache = Cache(fetched_files())
+        live_sets, shares = self.live
+        return Stream(
+            self.sets,
+            visit,
+            cache=cache,
+            fraction=data.fraction,
+            latents=self.latents,
+            live=live_sets,
+            shares=shares,
+            encoder=self.embedder,
+        )
+
+    def samples(self) -> Iterator[CaptionedPicture]:
+        """Yields samples for a survey: those of the stored sets, or some of a mixture with live sets."""
+        side, text = self.config.groups.model.resolution, Text.parse(self.config.data.text)
+        stored = [captioned_sets.samples([each], side, text.required_columns) for each in self.sets]
+        if not self.live.sets:
+            counts = [len(shards) for shards, _ in self.sets]
+            return mixture.interleaved(stored, counts, sum(counts))
+        drawn = [each.samples(side, text.of_formula) for each in self.live.sets]
+        return mixture.interleaved([*drawn, *stored], self.live.shares, _SURVEYED)
+
+    def grid_texts(self) -> tuple[list[str], torch.Tensor | None]:
+        """Returns the texts of the sample grids, from all sets in turn, and their stored vectors if all sets
+        have some."""
+        if not self.live.sets:
+            if not self.sets[0].captions:
+                return [], None
+            vectors, captions = captioned_sets.stored_texts(self.sets, GRID)
+            return captions, torch.from_numpy(vectors)
+        if not self.config.needs.tables:
+            return [], None
+        side = self.config.groups.model.resolution
+        texts = captioned_sets.first_texts(self.sets, self.live.sets, side, GRID)
+        if not self.embedder:
+            return texts, None
+        encoder = encoders.load(self.embedder)
+        return texts, torch.from_numpy(encoder.texts([encoder.cut(text) for text in texts]))
+
+    def context(self, ranks: Ranks, survey: Json) -> Context:
+        """Returns the surroundings of the run's model."""
+        dtype = PRECISIONS[self.config.groups.training.precision]
+        device, load = torch.device(ranks.device), autoencoders.load_any
+        return Context(device, dtype, survey, self.encoder, load, gather=ranks.gather)
+
+
+def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
+    """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
+    # Config and sets.
+    preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
+    changes = live.split(request.settings)[1]
+    tables = config.with_settings(preset, changes).needs.tables
+    sets = captioned_sets.find(
+        request.shards,
+        request.captions,
+        tables=tables,
+        encoder=request.encoder,
+        kind=Text.parse(configs.text_of(request, preset)).kind,
+    )
+    captions = sets[0].captions if sets else None
+    embedder = inputs.embedding_source(request, preset, captions)
+    run_config = configs.configured(request, preset, captions, embedder, device)
+    config.require_divisible(run_config, ranks)
+    live_sets = inputs.live_sets(request, run_config, sets, embedder)
+    captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
+    latents, surveyed = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
+    source = origin.find(request, run_config, captions, embedder) if request.source else None
+
+    # The content of config.json.
+    metadata: Json = {
+        "preset": request.preset,
+        "model": run_config.name,
+        "config": config.to_json(run_config),
+        **captioned_sets.describe(sets, *live_sets),
+        "encoder": None,
+        "from": None,
+    }
+    if captions:
+        name = request.encoder or inputs.recorded(captions)
+        metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
+    elif embedder:
+        metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
+    if source:
+        digest = checkpoint.digest(source)
+        metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
+    if latents:
+        metadata["latents"] = captioned_sets.describe_latents(latents)
+    log.require_same(Path(request.out), metadata)
+
+    # Encoder and stream.
+    encoder = None
+    if captions and run_config.needs.encoder:
+        encoder = inputs.loaded_encoder(request, captions, device, run_config)
+    elif embedder and run_config.needs.encoder:
+        encoder = encoders.load(embedder, device, run_config.groups.training.precision)
+    if network := run_config.needs.network:
+        encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
+    prepared = Prepared(
+        run_config,
+        sets,
+        live_sets,
+        encoder,
+        embedder,
+        source,
+        metadata,
+        Path(request.out),
+        latents,
+        surveyed,
+    )
+    # The model's tokeniser needs its survey, so another one stands for it.
+    needs = run_config.needs
+    wanted = Wanted() if needs.vectors else Wanted((), tokenise=_no_tokens)
+    stream = prepared.stream(replace(wanted, group=needs.group, positives=needs.positives))
+    stream.require_whole()
+    samples = stream.order.samples
+    if samples is not None and samples < ranks:
+        raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
+    return prepared
+
+
+def surveyed(prepared: Prepared) -> Json:
+    """Returns the model's measurements of the set: the existing run's, else new ones.
+
+    Empty if the model takes none."""
+    if (prepared.run / runs.CONFIG).exists():
+        return runs.find(prepared.run).survey
+    module, groups = model.find(prepared.config.name), prepared.config.groups
+    if not hasattr(module, "survey"):
+        return prepared.surveyed
+    base = runs.of_checkpoint(prepared.source).survey if prepared.source else {}
+    measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
+    return {**measured, **prepared.surveyed}
+
+
+def fetched_files() -> str | None:
+    """Returns the folder of fetched files, or None if the user can write no cache."""
+    if place := os.environ.get(_CACHE):
+        return options.located(f"${_CACHE}", place)
+    folder = caches.folder("exnihilo")
+    return str(folder) if folder else None
+
+
+def _no_tokens(text: str) -> list[int]:
+    return []

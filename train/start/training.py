@@ -1,0 +1,180 @@
+"""The training of a request: it begins or resumes the run, and yields its events."""
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from caption import encoders
+from synth.errors import UserError
+from synth.sets.storage import Folder
+from train import checkpoint, log, machine
+from train.distributed import Ranks
+from train.log import Log
+from train.loop import Grid, Step, Tick, Trainer
+from train.start.prepared import Prepared, prepare, surveyed
+from train.start.request import TrainRequest
+
+
+class Started(NamedTuple):
+    """An event: training begins."""
+
+    images: int  # to be seen in the end
+    images_seen: int  # already
+
+
+class Note(NamedTuple):
+    """An event: a line for a person."""
+
+    text: str
+
+
+class Ended(NamedTuple):
+    """The last event."""
+
+    signal: int  # number of the signal that ended the run; 0: it is finished
+
+
+Event = Started | Step | Note | Ended
+
+
+def train(request: TrainRequest) -> Generator[Event]:
+    """Trains the run of a request, or resumes it. Yields its events, Ended last.
+
+    Raises UserError. Of several ranks, one raises it and the others exit with code 2."""
+    device = encoders.choose_device(request.device)
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # Sums depend on the number of threads, and more threads slow small models down.
+        torch.set_num_threads(1)
+    ranks = Ranks.join(device)
+    with ExitStack() as stack:
+        # Inputs.
+        prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
+        run, images = prepared.run, prepared.config.run.images
+        newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
+        if note:
+            yield Note(note)
+
+        # A finished run.
+        if newest and checkpoint.images_seen(newest) >= images:
+            if ranks.rank == 0:
+                seen = f"{checkpoint.images_seen(newest):,} of {images:,} images are seen"
+                yield Note(f"finished: {seen}; nothing is left to do")
+            yield Ended(0)
+            return
+
+        # The loop.
+        trainer = ranks.together(lambda: _trainer(prepared, ranks, newest))
+        for event in _train(prepared, ranks, trainer, run, stack):
+            if ranks.rank == 0:
+                yield event
+        if trainer.ended_by and ranks.rank == 0:
+            yield Note("stopped after a checkpoint; run the same command again to resume")
+        yield Ended(trainer.ended_by)
+
+
+def finish(events: Iterator[Event]) -> int:
+    """Trains to the end without a display.
+
+    Returns the number of the signal that ended the run, or 0 if the run is finished."""
+    signal = 0
+    for event in events:
+        signal = event.signal if isinstance(event, Ended) else signal
+    return signal
+
+
+def _train(
+    prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack
+) -> Iterator[Event]:
+    """Runs the loop over the stream. Keeps the log on rank 0."""
+    # Stream. One process per node fetches remote files.
+    begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
+    stream = ranks.together(lambda: prepared.stream(wanted))
+    limit = int(loop.cache_gb * 1e9)
+    fetcher = ranks.together(lambda: stream.fetcher(begin, limit) if ranks.local == 0 else None)
+    if fetcher:
+        fetcher.start()
+        stack.callback(fetcher.end)
+    batch = prepared.config.groups.training.batch
+    batches = stream.batches(
+        begin,
+        batch,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        workers=loop.workers,
+        stopped=lambda: bool(trainer.ended_by),
+    )
+    stack.callback(batches.close)
+
+    # Log.
+    records = ranks.together(
+        lambda: Log(run, begin, *prepared.grid_texts(), ranks.device) if ranks.rank == 0 else None
+    )
+    if records:
+        stack.callback(records.close)
+    yield Started(loop.images, begin)
+
+    def recorded(event: Tick | Grid) -> str:
+        return records.record(event, trainer) if records else ""
+
+    # Loop.
+    if not begin:
+        trainer.together(partial(recorded, Grid(0)), run)
+    with closing(trainer.run(batches, run)) as events:
+        for event in events:
+            if isinstance(event, Step):
+                yield event
+            elif line := trainer.together(partial(recorded, event), run):
+                yield Note(line)
+
+
+def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | None, str | None]:
+    """Writes the run's folder and config.json, and locks it, on rank 0.
+
+    Returns the checkpoint to resume from, and a sentence if there are no locks."""
+    run, note = prepared.run, None
+    if ranks.rank == 0:
+        survey = surveyed(prepared)
+        log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
+        note = stack.enter_context(log.locked(run))
+    newest = checkpoint.newest(run)
+    if ranks.rank == 0:
+        log.cut_back(run, checkpoint.images_seen(newest) if newest else 0)
+    return newest, note
+
+
+def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
+    """Returns a trainer at a checkpoint of its run, with another run's weights, or with new ones."""
+    trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
+    if ranks.rank == 0:
+        _require_room(prepared, trainer, checkpoint.images_seen(newest) if newest else 0)
+    if newest:
+        trainer.restore(newest)
+    elif prepared.source:
+        trainer.start_from(prepared.source)
+    return trainer
+
+
+def _require_room(prepared: Prepared, trainer: Trainer, images_seen: int) -> None:
+    """Raises UserError if the disk has no room for the checkpoints that the run will write."""
+    # The last checkpoints are full, and one more while it is written.
+    run, left = prepared.config.run, prepared.config.run.images - images_seen
+    sizes, free = trainer.sizes(), Folder(str(prepared.run)).free_bytes()
+    count = -(-left // run.checkpoint)
+    full = min(count, checkpoint.FULL + 1)
+    needed = full * sizes.full + (count - full) * sizes.lasting
+    if free is None or needed <= free:
+        return
+
+    # Fewer checkpoints may fit.
+    problem = f"the checkpoints of this run take {needed / 1e9:,.3g} GB"
+    problem = f"{problem}, and {prepared.run} has {free / 1e9:,.3g} GB free"
+    advice = "make room, or give another --out"
+    if (spare := free - (checkpoint.FULL + 1) * sizes.full) >= 0:
+        fits = checkpoint.FULL + 1 + spare // sizes.lasting
+        advice = f"make room, or give --set run.checkpoint={-(-left // fits)}"
+    raise UserError(f"{problem}; {advice}")

@@ -1,0 +1,48 @@
+"""Options that several commands of evaluate share, and the printing of their rows."""
+
+import re
+from typing import Annotated, Any
+
+from synth import console, options
+from synth.errors import UserError
+
+Json = dict[str, Any]
+
+Run = Annotated[
+    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
+]
+Detector = Annotated[
+    str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, an encoder, or run:RUN.")
+]
+Encoder = Annotated[
+    str | None,
+    options.place("--encoder", "PATH", "The run's encoder, if it has moved; it encodes the prompts."),
+]
+Draw = Annotated[
+    list[str],
+    options.text(
+        "--draw", "NAME=VALUE", "A drawing option of the run's model, such as guidance=2; may be repeated."
+    ),
+]
+Seed = Annotated[int, options.integer("--seed", "Seed of the latents.")]
+
+
+def drawing(draw: list[str]) -> dict[str, str]:
+    """Returns drawing options by name. Raises UserError if one has no value."""
+    for option in draw:
+        if not re.fullmatch(r"\w+=.+", option):
+            raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw guidance=2")
+    return dict(option.split("=", 1) for option in draw)
+
+
+def show(rows: list[Json]) -> None:
+    """Prints rows, and first their notes."""
+    warn(rows)
+    for row in rows:
+        console.show(row)
+
+
+def warn(rows: list[Json]) -> None:
+    """Prints the notes of figures, once each."""
+    for note in dict.fromkeys(f"{row['metric']}: {note}" for row in rows for note in row.get("notes") or ()):
+        console.note(f"warning: {note}")

@@ -67,6 +67,26 @@ def test_a_run_on_shards_and_tables_is_equal(undisturbed: Path, captioned: Path,
     assert code == 0 and row["equal"]
 
 
+@pytest.mark.slow
+def test_a_run_for_pictures_of_twice_the_side_is_equal_and_resumes(live: Path, tmp_path: Path) -> None:
+    """It begins with the weights of a smaller denoiser, stops after a checkpoint, and goes on."""
+    kept = [each for each in LIVE if not each.startswith(("model.resolution", "model.channels"))]
+    grown = (*kept, "model.resolution=16", "model.channels=32,32,32")
+    request = TrainRequest("diffusion-32", (), str(tmp_path / "run"), images=16, device="cpu", settings=grown)
+    request = replace(request, live=("scenes_flat", "noise"), text="blend:0.9,facts=1..3", source=str(live))
+    assert quiet(request) == 0
+    code, row, errors = proof(tmp_path / "run", tmp_path / "again")
+    assert code == 0 and row["equal"], errors
+
+    # In two parts.
+    for images in (8, 16):
+        assert quiet(replace(request, out=str(tmp_path / "parts"), images=images)) == 0
+    for file in checkpoint.require(tmp_path / "run").glob("*.safetensors"):
+        other = checkpoint.require(tmp_path / "parts") / file.name
+        assert load_file(file).keys() == load_file(other).keys()
+        assert file.read_bytes() == other.read_bytes(), file.name
+
+
 def changed(folder: Path, name: str) -> str:
     """Changes the last bit of one weight of a file. Returns the tensor's name."""
     values = load_file(folder / name)

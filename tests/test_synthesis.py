@@ -123,14 +123,20 @@ def test_a_killed_command_goes_on_to_the_same_bytes(run: Path, tmp_path: Path) -
         return [sys.executable, "-m", "train", "synthesise", str(run), *options]
 
     whole, killed = tmp_path / "one" / "set", tmp_path / "other" / "set"
-    assert start(words(whole), OMP_NUM_THREADS="1").wait(timeout=240) == 0
+
+    def finish(out: Path) -> None:
+        process = start(words(out), OMP_NUM_THREADS="1")
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+
+    finish(whole)
     process = start(words(killed), OMP_NUM_THREADS="1")
     while process.poll() is None and len(list(killed.glob("*.tar"))) < 2:
         time.sleep(0.01)
     process.kill()
     process.communicate()
     assert not (killed / "manifest.json").exists()
-    assert start(words(killed), OMP_NUM_THREADS="1").wait(timeout=240) == 0
+    finish(killed)
     assert tar_hashes(killed) == tar_hashes(whole)
 
 

@@ -1,14 +1,14 @@
 """The commands of evaluate: figures of runs and sets, tables and probes.
 
-Those about scenes are in evaluate/judge/commands.py, `experiment` is in evaluate/experiments/command.py."""
+Those about scenes are in evaluate/scene_commands.py, `experiment` is in evaluate/experiments/command.py."""
 
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from evaluate import scene_commands
 from evaluate.experiments import command
-from evaluate.judge import commands
 from evaluate.options import Detector, Draw, Encoder, Run, Seed, drawing, show, warn
 from synth import console, options
 from synth.allocator import keep_memory
@@ -48,7 +48,7 @@ app = console.app(
     "Measures runs and sets of pictures.",
     "python -m evaluate metrics runs/emoji --on emoji --detector efficientnet-lite0",
 )
-app.add_typer(commands.app)
+app.add_typer(scene_commands.app)
 app.command(
     epilog=console.epilog("python -m evaluate experiment worth --out runs/worth --seeds 5 --workers 2")
 )(command.experiment)

@@ -1,6 +1,7 @@
 """A model of squares on backdrops, trained for seconds: for identities of editing, inversion and naming."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,23 @@ def batch() -> Batch:
     return Batch(torch.from_numpy(pixels), {}, torch.tensor(tokens))
 
 
-def trained(place: Path, model: str = "diffusion", groups: Any = None, steps: int = 15) -> Run:
-    """Returns a run of a model in a new folder, by default of a denoiser."""
+def trained(
+    place: Path,
+    model: str = "diffusion",
+    groups: Any = None,
+    steps: int = 15,
+    survey: Sequence[str] = WORDS,
+) -> Run:
+    """Returns a run of a model in a new folder, by default of a denoiser. `survey` has its words."""
     place.mkdir()
     groups = groups or Config(SIZES, Noise(), Training(batch=12, warm_up=0, drop_vector=1.0))
-    context = Context(torch.device("cpu"), torch.float32, SURVEY)
+    surveyed = {**SURVEY, "words": tuple(survey)}
+    context = Context(torch.device("cpu"), torch.float32, surveyed)
     with torch.random.fork_rng(devices=[]):
         trainer = Trainer(RunConfig(model, groups, run=RunSettings()), context, Ranks.join("cpu"))
         for _ in range(steps):
             trainer.step(batch())
-    metadata = {"model": model, "config": to_json(trainer.config), "survey": SURVEY}
+    metadata = {"model": model, "config": to_json(trainer.config), "survey": surveyed}
     (place / "config.json").write_text(json.dumps({**metadata, "shards": {}, "captions": {}, "encoder": {}}))
     trainer.save(place)
     return runs.find(place)

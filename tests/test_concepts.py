@@ -1,60 +1,122 @@
 """Concepts with a known answer: evaluate/judge/scene_concepts.py and evaluate/concepts.py."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from caption.sentences.scene_phrases import NOUNS
 from evaluate import concepts
-from evaluate.cli import app
+from evaluate.cli import PROGRAM, app
+from evaluate.concepts import ConceptsRequest, _Measuring
 from evaluate.judge import scene_concepts, scoring, seeing
 from evaluate.judge.scene_concepts import Concept
 from synth.errors import UserError
-from tests.kit import invoke, json_lines
+from synth.families import scene_world
+from tests import kit_squares
+from tests.kit import invoke, json_lines, refusal
 from train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL = {nouns[0] for nouns in NOUNS.values()}
+
+def everything(text: str) -> bool:
+    """Knows all words."""
+    return bool(text)
 
 
-def drawn(n: int = 8, nouns: set[str] = ALL, seed: int = 0) -> list[Concept]:
-    words = {"pictures": 2, "facts": (3, 6), "prompts": 2}
-    return scene_concepts.drawn("scenes_flat", nouns, n, 32, seed=seed, **words)  # type: ignore[arg-type]
+def drawn(n: int = 8, seed: int = 0, facts: tuple[int, ...] = (3, 6), **changes: Any) -> list[Concept]:
+    sizes = {"pictures": 2, "facts": facts, "prompts": 2, "seed": seed, **changes}
+    return scene_concepts.drawn(changes.pop("name", "scenes_flat"), everything, n, 32, **sizes)
 
 
 def test_held_out_concepts_come_first_and_once() -> None:
     chosen = drawn()
+    names = [concept.name for concept in chosen]
     assert [concept.held_out for concept in chosen] == [True] * 6 + [False] * 2
-    assert len({(concept.kind, concept.colour) for concept in chosen}) == 8
-    assert [c.name for c in drawn(3)] == [c.name for c in chosen[:3]] != [c.name for c in drawn(3, seed=1)]
+    assert len(set(names)) == 8
+    assert [concept.name for concept in drawn(3)] == names[:3]
+    assert [concept.name for concept in drawn(3, seed=1)] != names[:3]
 
 
 def test_pictures_show_the_concept_and_prompts_are_true_of_their_scenes() -> None:
     for concept in drawn(4):
-        for [thing] in (seen.objects for seen in seeing.see(concept.pictures, "scenes_flat")):
-            assert (thing.kind, thing.colour) == (concept.kind, concept.colour)
+        for pixels in (concept.pictures, concept.others):
+            for [thing] in (seen.objects for seen in seeing.see(pixels, "scenes_flat")):
+                assert (thing.kind, thing.colour) == (concept.kind, concept.colour)
+        assert (concept.pictures != concept.others).any()
         for prompt, seen in zip(concept.prompts, seeing.see(concept.scenes, "scenes_flat"), strict=True):
             assert scoring.score(seen, prompt.facts, closed=True).whole
-            assert [fact.value for fact in prompt.facts if scene_concepts.of_concept(fact)] == [
-                concept.kind,
-                concept.colour,
-            ]
+            values = [fact.value for fact in prompt.facts if scene_concepts.of_concept(fact)]
+            assert values == [concept.kind, concept.colour]
 
 
-def test_a_phrase_stands_for_the_name_alone() -> None:
-    for concept in drawn(4):
+@pytest.mark.parametrize("facts", scene_concepts.FACTS)
+def test_a_phrase_stands_for_the_name_alone(facts: int) -> None:
+    for concept in drawn(2, facts=(facts,)):
         for prompt, changed in zip(concept.prompts, concept.prompted("a <thing>"), strict=True):
             assert prompt.prompt.startswith(concept.name) and concept.name.endswith(concept.noun)
             assert changed == f"a <thing>{prompt.prompt.removeprefix(concept.name)}"
+            assert len(prompt.facts) == facts
 
 
-def test_too_many_concepts_or_too_few_facts_are_refused() -> None:
-    with pytest.raises(UserError, match="has 11 concepts with nouns that the run knows; give --n of at most"):
-        drawn(12, {"star"})
-    with pytest.raises(UserError, match="--facts has 2; prompts of concepts state three facts or more"):
-        scene_concepts.drawn("scenes_flat", ALL, 2, 32, pictures=2, facts=(2,), prompts=1)
+@pytest.mark.slow
+def test_the_rest_of_a_prompt_says_nothing_of_the_concept_and_keeps_to_its_split() -> None:
+    held = scene_world.held_out(0)
+    for concept in drawn(8, facts=(6,), prompts=12):
+        for prompt in concept.prompts:
+            others = {fact.value for fact in prompt.facts if fact.subject == 1}
+            assert not others & {concept.kind, concept.colour}
+            combinations = scene_concepts.scene_prompts.shows(prompt.facts) & held
+            assert combinations == ({scene_world.Pair(concept.kind, concept.colour)} & held)
+
+
+def test_concepts_have_names_that_the_run_knows() -> None:
+    def of(*words: str) -> Any:
+        return lambda text: set(text.split()) <= {"a", "an", "on", *words}
+
+    colours = list(scene_world.PALETTE)
+    sizes: dict[str, Any] = {"pictures": 2, "facts": (3,), "prompts": 1}
+    chosen = scene_concepts.drawn("scenes_flat", of("star", *colours[:4]), 4, 32, **sizes)
+    assert {concept.kind for concept in chosen} == {"star"}
+    assert all(concept.prompts[0].prompt.split()[-1] in colours[:4] for concept in chosen)
+    with pytest.raises(UserError, match="knows the names of 4 concepts of scenes_flat; give --n of at most"):
+        scene_concepts.drawn("scenes_flat", of("star", *colours[:4]), 5, 32, **sizes)
+    with pytest.raises(UserError, match="knows no names of concepts of scenes_flat; give a run that was"):
+        scene_concepts.drawn("scenes_flat", of("dog"), 2, 32, **sizes)
+
+
+# Figures.
+
+
+class Learner:
+    """Draws the renders of the concepts, whatever its prompts."""
+
+    side = 32
+
+    def __init__(self, chosen: list[Concept]) -> None:
+        self._chosen = chosen
+
+    def drawn(self, prompts: list[str], seed: int, first: int) -> np.ndarray:
+        concept = self._chosen[first // len(prompts)]
+        alone = concept.pictures[np.arange(len(prompts) - len(concept.scenes)) % len(concept.pictures)]
+        return np.concatenate([alone, concept.scenes])
+
+
+def test_a_copy_of_the_renders_has_their_figures() -> None:
+    """Class and fidelity are 1, and a word that copies its pictures is no more similar than they are."""
+    from evaluate import detectors
+
+    chosen = drawn(2)
+    request = ConceptsRequest("none", n=2, prompts=2, pictures=2)
+    learner: Any = Learner(chosen)
+    measuring = _Measuring(request, learner, detectors.load("pixels:32"))
+    for number, concept in enumerate(chosen):
+        renders = measuring._of_renders(concept)
+        assert renders[1:] == (1.0, 1.0, 1.0) and 0 < renders[0] < 1
+        copied = measuring._of_phrase(learner, number, concept, "a <thing>")
+        assert copied == pytest.approx(renders)
 
 
 def test_rows_are_means_over_concepts_with_paired_differences() -> None:
@@ -62,23 +124,38 @@ def test_rows_are_means_over_concepts_with_paired_differences() -> None:
         method: {name: [value, value + 0.1, value + 0.5] for name in concepts.FIGURES}
         for method, value in ((concepts.INITIAL, 0.1), ("row", 0.3), ("keys", 0.2), ("renders", 0.5))
     }
-    rows = concepts.table(outcomes, [True, False, True])
+    one, two, three = drawn(3)
+    rows = concepts.table(outcomes, [one, replace(two, held_out=False), three])
     values = {(r["metric"], r["method"], r["split"]): (r["value"], r["n"]) for r in rows if "minus" not in r}
-    assert values["concepts: class", "row", "all"] == (pytest.approx(0.5), 3)
-    assert values["concepts: class", "row", "held_out"] == (pytest.approx(0.55), 2)
+    assert values["concepts: class alone", "row", "all"] == (pytest.approx(0.5), 3)
+    assert values["concepts: class alone", "row", "held_out"] == (pytest.approx(0.55), 2)
     assert {row["split"] for row in rows} == {"all", "held_out"}  # one seen concept has no interval
-    differences = {(r["metric"], r["method"]): r for r in rows if "minus" in r and r["split"] == "all"}
-    row = differences["concepts: difference in fidelity", "row"]
+    differences = {
+        (r["metric"], r["method"], r["minus"]): r for r in rows if "minus" in r and r["split"] == "all"
+    }
+    row = differences["concepts: difference in fidelity", "row", concepts.INITIAL]
     assert row["value"] == pytest.approx(0.2) and row["interval"] == pytest.approx([0.2, 0.2])
+    row = differences["concepts: difference in fidelity", "keys", "row"]
+    assert row["value"] == pytest.approx(-0.1)
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that has seen squares, with a vocabulary that names some scenes."""
+    words = ("a", "an", "on", "square", "star", *scene_world.PALETTE)
+    return kit_squares.trained(tmp_path_factory.mktemp("scenes") / "run", survey=words, steps=2)
 
 
 @pytest.mark.slow
-def test_a_word_that_learns_nothing_is_its_initial_word(squares: Run, tmp_path: Path) -> None:
+def test_a_word_that_learns_nothing_is_its_initial_word(scenes: Run, tmp_path: Path) -> None:
     command = [
         "concepts",
-        squares.path,
+        scenes.path,
         "--n",
-        "2",
+        "3",
         "--facts",
         "3",
         "--prompts",
@@ -86,7 +163,8 @@ def test_a_word_that_learns_nothing_is_its_initial_word(squares: Run, tmp_path: 
         "--detector",
         "pixels:8",
     ]
-    still = ("--set", "lr=1e-12", "--set", "steps=1", "--draw", "steps=2", "--out", tmp_path / "plot.png")
+    command += ["--draw", "steps=2"]
+    still = ("--set", "lr=1e-12", "--set", "steps=1", "--out", tmp_path / "plot.png")
     rows = json_lines(invoke(app, *command, *still))
     figures = {
         (r["metric"], r["method"]): r["value"] for r in rows if r["split"] == "all" and "minus" not in r
@@ -94,14 +172,33 @@ def test_a_word_that_learns_nothing_is_its_initial_word(squares: Run, tmp_path: 
     methods = ("renders", "initial word", "name", "row", "keys")
     assert figures.keys() == {(f"concepts: {name}", each) for name in concepts.FIGURES for each in methods}
     for name in concepts.FIGURES:
-        learned = [figures[f"concepts: {name}", method] for method in ("row", "keys")]
-        assert learned == [figures[f"concepts: {name}", "initial word"]] * 2
-    assert [row for row in json_lines(squares.path / "metrics.jsonl") if "concepts" in row["metric"]] == rows
+        initial = figures[f"concepts: {name}", "initial word"]
+        assert [figures[f"concepts: {name}", method] for method in ("row", "keys")] == [initial] * 2
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
+    # The run keeps the rows, and they follow from the request.
+    kept = [row for row in json_lines(scenes.path / "metrics.jsonl") if "concepts" in row["metric"]]
+    assert kept == rows == json_lines(invoke(app, *command, *still))
+    assert rows[0]["inversion"]["steps"] == 1 and len(rows[0]["values"]) == 3
+
     # A word that learns is another one.
-    taught = json_lines(invoke(app, *command, "--set", "lr=0.1", "--set", "steps=20", "--draw", "steps=2"))
-    changes = [
-        r["value"] for r in taught if r.get("minus") and r["metric"] == "concepts: difference in similarity"
-    ]
-    assert np.abs(changes).min() > 0
+    learned = json_lines(invoke(app, *command, "--set", "lr=0.1", "--set", "steps=20"))
+    difference = next(row for row in learned if row.get("minus") == concepts.INITIAL)
+    assert difference["value"] != 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--facts", "2,3"], "--facts has 2; prompts of concepts state 3 to 6 facts"),
+        (["--facts", "7"], "--facts has 7; prompts of concepts state 3 to 6 facts"),
+        (["--set", "method=keys"], "--set method=keys has no use: both methods are measured"),
+        (["--n", "40"], "knows the names of 22 concepts of scenes_flat; give --n of at most that"),
+        (["--on", "fractals"], "the judge was not examined on fractals; give scenes or scenes_flat"),
+        (["--out", "plot.jpg"], "--out is plot.jpg; it must end in .png"),
+    ],
+    ids=["two facts", "seven facts", "a method", "too many", "another family", "no PNG"],
+)
+def test_what_cannot_be_measured_is_refused(scenes: Run, options: list[str], sentence: str) -> None:
+    command = ["concepts", scenes.path, "--detector", "pixels:8", "--facts", "3", *options]
+    assert sentence in refusal(app, PROGRAM, *command)

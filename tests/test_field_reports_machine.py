@@ -65,11 +65,10 @@ from train import checkpoint, export, log, runs
 from train.cli import app as train_app
 from train.distributed import attempt
 from train.model import Wanted
-from train.start.prepared import fetched_files
-from train.stream.cache import Cache, Remote
-from train.stream.files import StreamFiles
+from train.stream.cache import Cache, Remote, fetched_files
 from train.stream.order import Order
 from train.stream.reader import Reader, Slice
+from train.stream.sources import Sources
 from train.stream.visits import Text, Visit
 
 APPS = {
@@ -545,7 +544,7 @@ def test_damage_is_claimed_only_after_the_checksum_says_so(
     shard = shard_set.shards[2]
     remotes = [Remote(str(finished), tar, shard_set.sha256[tar], (finished / tar).stat().st_size)]
     reader = Reader(
-        StreamFiles(Cache(None), remotes, [], [0]),
+        Sources(Cache(None), remotes, [], [0]),
         Visit(32, 0, Text(), 0, 0, Wanted(vectors=())),
         Slice(Order([1], 0), 0, 1),
     )

@@ -46,7 +46,7 @@ from train.loop import Step, Tick
 from train.sampling import grid
 from train.start.request import TrainRequest
 from train.start.training import train
-from train.stream import readers
+from train.stream import processes
 from train.stream.visits import Text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,7 +98,7 @@ def _short_of_memory(position: int) -> int:
 @pytest.mark.slow
 def test_batches_pass_without_shared_memory() -> None:
     before = set(os.listdir("/dev/shm"))
-    coming = readers.ahead(_squares, range(6), 1)
+    coming = processes.ahead(_squares, range(6), 1)
     for position, squares in enumerate(coming):
         assert (squares == position * position).all()
         # Semaphores of Python are 32 bytes each; torch's batches were files of this size.
@@ -116,11 +116,11 @@ def test_batches_pass_without_shared_memory() -> None:
     ],
 )
 def test_a_batch_that_is_lost_is_noticed(
-    read: readers.Read[int], last: int, kind: type[Exception], sentence: str
+    read: processes.Read[int], last: int, kind: type[Exception], sentence: str
 ) -> None:
     arrived, before = [-1], {pid for pid, _ in children(os.getpid())}
     with pytest.raises(kind, match=sentence):
-        for position in readers.ahead(read, range(9), 1):
+        for position in processes.ahead(read, range(9), 1):
             arrived.append(position)
     assert arrived == list(range(-1, arrived[-1] + 1)) and arrived[-1] <= last
     assert not {pid for pid, words in children(os.getpid()) if "spawn_main" in words} - before
@@ -131,7 +131,7 @@ def test_a_wait_for_a_batch_ends_with_a_signal(workers: int) -> None:
     stopped = threading.Event()
     timer = threading.Timer(0.2 if not workers else 3, stopped.set)
     timer.start()
-    assert list(readers.ahead(_stuck, range(3), workers, stopped.is_set)) in ([0], [])
+    assert list(processes.ahead(_stuck, range(3), workers, stopped.is_set)) in ([0], [])
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_reader_processes_that_cannot_start_are_explained(
     def failing(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(readers, "ProcessPoolExecutor", failing)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", failing)
     with pytest.raises(UserError, match=r"/dev/shm has [0-9.,]+ MB.*--set run\.workers=0"):
-        next(readers.ahead(_squares, range(3), 1))
-    assert (next(readers.ahead(_squares, range(3), 0)) == 0).all()
+        next(processes.ahead(_squares, range(3), 1))
+    assert (next(processes.ahead(_squares, range(3), 0)) == 0).all()
 
 
 def test_a_run_that_waits_for_data_ends_with_a_signal_and_a_checkpoint(

@@ -23,7 +23,7 @@ from train.model import PRECISIONS, Wanted
 from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
 from train.start.prepared import prepare
 from train.start.request import TrainRequest
-from train.start.training import Note, _trainer, train
+from train.start.training import Note, train, trainer_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -436,7 +436,7 @@ def test_fine_tuning_starts_from_the_exact_weights(train_request: TrainRequest, 
         train_request, preset="emoji-32", source=str(trained), settings=(*SETTINGS, "data.text=stored")
     )
     prepared = prepare(tuned, "cpu")
-    trainer = _trainer(prepared, Ranks(), None)
+    trainer = trainer_of(prepared, Ranks(), None)
     newest = checkpoint.require(trained)
     for name, module in {**trainer.parts, **trainer.averages}.items():
         saved = load_file(newest / f"{name}.safetensors")

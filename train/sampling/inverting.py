@@ -8,12 +8,11 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -30,16 +29,14 @@ from train.model import Loaded
 from train.models import textual_inversion
 from train.models.textual_inversion import Inversion, Settings
 from train.models.words import UNKNOWN, padded
-from train.runs import Run
-from train.sampling import draw, given, maps
+from train.sampling import given, maps
 from train.sampling.learned import (
     CONFIG,
     TENSORS,
     config_of,
     denoiser_of,
     fingerprint,
-    with_learned,
-    with_words,
+    survey_with,
 )
 
 MOST = 64  # pictures of a concept
@@ -70,16 +67,16 @@ class InvertRequest:
     settings: Settings = field(default_factory=Settings)
 
 
-class Lesson(NamedTuple):
-    """The beginning of a word, and the texts that it is learned with."""
+class WordTexts(NamedTuple):
+    """The texts that a word is learned with, and its beginning."""
 
-    first: int  # the token whose vector it begins at
-    texts: tuple[str, ...]  # with {} in its place
+    first: int  # the token with its first vector
+    known: tuple[str, ...]  # the texts, with {} in its place
     tokens: Tensor  # int64 (M, T), of M texts
     layers: int  # of cross-attention with vectors of their own
 
 
-class Taught(NamedTuple):
+class LearnedWord(NamedTuple):
     """A learned word: its tensors by name, and the loss on its pictures before and after."""
 
     tensors: dict[str, Tensor]
@@ -97,7 +94,7 @@ def invert(request: InvertRequest) -> Events:
     run, device = runs.find(request.run), encoders.choose_device(request.device)
     maps.require_attention(run, {})
     model = run.load(run.checkpoint(request.images_seen), device)
-    lesson = lesson_of(model, request.run, request.word, request.init, request.settings, request.texts)
+    texts = texts_of(model, request.run, request.word, request.init, request.settings, request.texts)
     Folder(request.out).require_writable()
     pictures = read(request.pictures, request.n, model.config.model.resolution, device)
     config: Json = {
@@ -106,8 +103,8 @@ def invert(request: InvertRequest) -> Events:
         "run": request.run,
         "weights": fingerprint(denoiser_of(model, request.run)),
         "pictures": hashlib.sha256(pictures.cpu().numpy().tobytes()).hexdigest(),
-        "texts": list(lesson.texts),
-        "layers": lesson.layers,
+        "texts": list(texts.known),
+        "layers": texts.layers,
         "settings": dataclasses.asdict(request.settings),
     }
     finished = _finished(Path(request.out), config)
@@ -116,9 +113,12 @@ def invert(request: InvertRequest) -> Events:
         return
 
     # Steps, then the folder, config.json last.
-    taught = yield from learn(model, lesson, pictures, request.settings)
-    tensors = {name: value.cpu().contiguous() for name, value in taught.tensors.items()}
-    losses = {"loss_before": round(taught.loss_before, 5), "loss_after": round(taught.loss_after, 5)}
+    word = yield from learn(model, texts, pictures, request.settings)
+    tensors = {name: value.cpu().contiguous() for name, value in word.tensors.items()}
+    losses = {
+        "loss_before": round(word.loss_before, 5),
+        "loss_after": round(word.loss_after, 5),
+    }
     row = {**config, "n": len(pictures), **losses}
     folder = Folder(request.out)
     folder.write(TENSORS, save(tensors))
@@ -133,73 +133,35 @@ def settings_of(changes: Sequence[str], **fixed: Any) -> Settings:
     return dataclasses.replace(with_settings(Settings(), changes), **fixed)
 
 
-def lesson_of(
+def texts_of(
     model: Loaded, place: str, word: str, init: str, settings: Settings, texts: Sequence[str] = TEMPLATES
-) -> Lesson:
-    """Returns the texts and the beginning of a word. `texts` have {} in its place. Texts with words that the
-    model does not know are left out of TEMPLATES.
+) -> WordTexts:
+    """Returns the texts of a word, and its beginning. `texts` have {} in its place.
 
-    Raises UserError if the word is taken, `init` or another text has unknown words, or the model of `place`
-    learns none."""
-    denoiser, first = denoiser_of(model, place), _require_words(model, place, word, init)
+    Leaves out TEMPLATES with words that the model does not know. Raises UserError for other texts with such
+    words, if `init` is one or the word is taken, or if the model of `place` learns no words."""
+    denoiser, first = denoiser_of(model, place), _first_token(model, place, word, init)
     layers = textual_inversion.layers_of(denoiser) if settings.per_layer else 1
-    named = dataclasses.replace(model, survey=with_learned(model, {word: (settings.tokens, layers)}))
+    named = dataclasses.replace(model, survey=survey_with(model, {word: (settings.tokens, layers)}))
     known = tuple(text for text in texts if _known(named, text.replace("{}", word)))
     if texts != TEMPLATES and len(known) < len(texts):
         strange = next(text for text in texts if text not in known)
         problem = f"--text {strange!r} has words that {place} does not know"
         raise UserError(f"{problem}; use words of its training texts")
     rows = map(maps.tokeniser(named), (text.replace("{}", word) for text in known))
-    return Lesson(first, known, padded(rows), layers)
+    return WordTexts(first, known, padded(rows), layers)
 
 
 def learn(
-    model: Loaded, lesson: Lesson, pictures: Tensor, settings: Settings
-) -> Generator[Progress, None, Taught]:
+    model: Loaded, texts: WordTexts, pictures: Tensor, settings: Settings
+) -> Generator[Progress, None, LearnedWord]:
     """Yields finished steps. Returns the tensors that a word learns from pictures (N, 3, R, R)."""
-    tokens = lesson.tokens.to(pictures.device)
-    inversion = Inversion(denoiser_of(model, "this run"), lesson.first, settings)
+    tokens = texts.tokens.to(pictures.device)
+    inversion = Inversion(denoiser_of(model, "this run"), texts.first, settings)
     before = inversion.held_loss(pictures, tokens)
     for steps in textual_inversion.invert(inversion, pictures, tokens, settings):
         yield Progress(steps)
-    return Taught(inversion.learned, before, inversion.held_loss(pictures, tokens))
-
-
-class Pupil:
-    """A model of a run that draws, and that learns words from pictures."""
-
-    def __init__(self, run: Run, model: Loaded, options: Mapping[str, str], device: str) -> None:
-        """Takes options of drawing in their command-line form.
-
-        Raises UserError if the model has no attention to words."""
-        maps.require_attention(run, options)
-        self._run, self._model, self._options, self._device = run, model, options, device
-
-    @property
-    def words(self) -> list[str]:
-        """The words that the run has learned in training."""
-        return list(self._model.survey["words"])
-
-    @property
-    def side(self) -> int:
-        """R."""
-        return int(self._model.config.model.resolution)
-
-    def drawn(self, prompts: Sequence[str], seed: int) -> np.ndarray:
-        """Returns a picture of each prompt: uint8 (N, R, R, 3)."""
-        texts = draw.texts_of(self._model, prompts, None, self._device)
-        drawing = draw.drawing(self._model, texts, seed=seed, options=self._options, run=self._run)
-        return draw.pictures(drawing)
-
-    def taught(
-        self, word: str, init: str, pictures: np.ndarray, settings: Settings
-    ) -> Generator[Progress, None, "Pupil"]:
-        """Yields finished steps. Returns a pupil that knows a new word for pictures uint8 (N, R, R, 3)."""
-        lesson = lesson_of(self._model, str(self._run.path), word, init, settings)
-        planes = torch.stack([given.scaled(pixels, self._device) for pixels in pictures])
-        taught = yield from learn(self._model, lesson, planes, settings)
-        model = with_words(self._model, {word: (settings.tokens, lesson.layers)}, [taught.tensors])
-        return Pupil(self._run, model, self._options, self._device)
+    return LearnedWord(inversion.learned, before, inversion.held_loss(pictures, tokens))
 
 
 def read(place: str, n: int, resolution: int, device: str) -> Tensor:
@@ -223,7 +185,7 @@ def read(place: str, n: int, resolution: int, device: str) -> Tensor:
     return torch.stack([given.whole("--pictures", str(file), resolution, device) for file in files])
 
 
-def _require_words(model: Loaded, place: str, word: str, init: str) -> int:
+def _first_token(model: Loaded, place: str, word: str, init: str) -> int:
     """Returns the token of the first word. Raises UserError if it is unknown, or the new one is taken."""
     if not _WORD.fullmatch(word):
         problem = f"--word is {word!r}"

@@ -46,17 +46,17 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         learned[word] = config["settings"]["tokens"], config["layers"]
         with reading(str(Path(place) / TENSORS)):
             tensors.append(load_file(Path(place) / TENSORS))
-    return with_words(model, learned, tensors)
+    return with_tensors(model, learned, tensors)
 
 
-def with_words(
+def with_tensors(
     model: Loaded, words: Mapping[str, tuple[int, int]], tensors: Sequence[Mapping[str, Tensor]]
 ) -> Loaded:
     """Returns a model with learned words, each with its number of tokens and of layers, and its tensors."""
     sized = list(zip(tensors, words.values(), strict=True))
     grown = textual_inversion.with_words(denoiser_of(model, "this run"), sized)
     parts = {**model.parts, DENOISER: grown}
-    return dataclasses.replace(model, survey=with_learned(model, words), parts=parts)
+    return dataclasses.replace(model, survey=survey_with(model, words), parts=parts)
 
 
 def denoiser_of(model: Loaded, place: str) -> Denoiser:
@@ -81,7 +81,7 @@ def fingerprint(denoiser: Denoiser) -> str:
     return digest(hashes)
 
 
-def with_learned(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
+def survey_with(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
     """Returns a survey with learned words, each with its number of tokens and of layers."""
     return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
 

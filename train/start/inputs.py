@@ -98,7 +98,7 @@ def embedding_source(
     # Live sets, and a model that reads vectors.
     replayed = live.recorded(request.replayed.metadata["shards"]).sets if request.replayed else ()
     needs = config.with_settings(preset, live.split(request.settings)[1]).needs
-    name = request.encoder or (recorded(captions) if captions else None)
+    name = request.encoder or (encoder_name(captions) if captions else None)
     if not (request.live or replayed) or not (needs.tables and needs.vectors) or not name:
         return None
 
@@ -114,7 +114,7 @@ def loaded_encoder(
     request: TrainRequest, captions: CaptionSet, device: str, run_config: RunConfig
 ) -> encoders.Encoder:
     """Returns the captions' encoder. Raises UserError if it is missing, or if --encoder names another one."""
-    name = request.encoder or recorded(captions)
+    name = request.encoder or encoder_name(captions)
     try:
         source = encoders.find(name)
     except UserError as error:
@@ -127,6 +127,6 @@ def loaded_encoder(
     return encoders.load(source, device, run_config.groups.training.precision)
 
 
-def recorded(captions: CaptionSet) -> str:
+def encoder_name(captions: CaptionSet) -> str:
     """Returns the name of the encoder that made tables."""
     return str(captions.identity["encoder"])

@@ -7,7 +7,7 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from train import autoencoders, checkpoint, model, runs
 from train.config import RunConfig
-from train.start.inputs import recorded
+from train.start.inputs import encoder_name
 from train.start.request import TrainRequest
 
 
@@ -35,7 +35,7 @@ def find(
     if vectors and captions and encoder and encoder["digest"] != captions.identity["weights"]:
         tables, name = captions.storage.url, source.encoder_name
         raise UserError(
-            f"{tables} was made by {recorded(captions)}, and {source.path} was trained with {name}; "
+            f"{tables} was made by {encoder_name(captions)}, and {source.path} was trained with {name}; "
             f"give captions of these shards by {name}"
         )
     if vectors and embedder and encoder and encoder["digest"] != embedder.sha256:

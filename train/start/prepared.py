@@ -1,6 +1,5 @@
 """A checked request: the config of a run, its inputs, and their stream."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import torch
 
 from caption import encoders
-from synth import caches, options
 from synth.errors import UserError
 from train import autoencoders, checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
@@ -19,13 +17,12 @@ from train.model import PRECISIONS, CaptionedPicture, Context, Wanted
 from train.start import configs, inputs, origin
 from train.start.request import TrainRequest
 from train.stream import captioned_sets, live, mixture
-from train.stream.cache import Cache
+from train.stream.cache import Cache, fetched_files
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.latent_tables import LatentSet
 from train.stream.stream import Stream
 from train.stream.visits import Text, Visit
 
-_CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
 _SURVEYED = 4096  # samples of a mixture with live sets
 
 Json = dict[str, Any]
@@ -44,7 +41,7 @@ class Prepared:
     metadata: Json  # the content of config.json
     run: Path
     latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
-    # Then these are entries of the survey: the autoencoder, and the scale of latents.
+    # Entries of the survey if the model reads latents: the autoencoder, and the scale of latents.
     surveyed: Json = field(default_factory=dict)
 
     def stream(self, wanted: Wanted) -> Stream:
@@ -132,7 +129,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         "from": None,
     }
     if captions:
-        name = request.encoder or inputs.recorded(captions)
+        name = request.encoder or inputs.encoder_name(captions)
         metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
     elif embedder:
         metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
@@ -186,14 +183,6 @@ def surveyed(prepared: Prepared) -> Json:
     base = runs.of_checkpoint(prepared.source).survey if prepared.source else {}
     measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
     return {**measured, **prepared.surveyed}
-
-
-def fetched_files() -> str | None:
-    """Returns the folder of fetched files, or None if the user can write no cache."""
-    if place := os.environ.get(_CACHE):
-        return options.located(f"${_CACHE}", place)
-    folder = caches.folder("exnihilo")
-    return str(folder) if folder else None
 
 
 def _no_tokens(text: str) -> list[int]:

@@ -24,6 +24,5 @@ class TrainRequest:
     fraction: float | None = None
     latents: tuple[str, ...] = ()  # of each set; empty: those under data/latents
     live: tuple[str, ...] = ()  # data sets that are drawn while training
-    replayed: runs.Run | None = (
-        None  # the run with the config and the live sets, in place of preset and options
-    )
+    # The run with the config and the live sets, in place of preset and options.
+    replayed: runs.Run | None = None

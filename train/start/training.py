@@ -68,7 +68,7 @@ def train(request: TrainRequest) -> Generator[Event]:
             return
 
         # The loop.
-        trainer = ranks.together(lambda: _trainer(prepared, ranks, newest))
+        trainer = ranks.together(lambda: trainer_of(prepared, ranks, newest))
         for event in _train(prepared, ranks, trainer, run, stack):
             if ranks.rank == 0:
                 yield event
@@ -147,7 +147,7 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
     return newest, note
 
 
-def _trainer(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
+def trainer_of(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
     """Returns a trainer at a checkpoint of its run, with another run's weights, or with new ones."""
     trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
     if ranks.rank == 0:

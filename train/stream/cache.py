@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from synth import caches, options
 from synth.errors import UserError
 from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
+_CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
 _PAUSE = 0.02  # seconds between two checks for a file
 _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
 _CHUNK = 1 << 22  # bytes
@@ -192,6 +194,14 @@ class Fetcher(threading.Thread):
             path.unlink(missing_ok=True)
             spare += others[path].st_size
         return True
+
+
+def fetched_files() -> str | None:
+    """Returns the folder of fetched files, or None if the user can write no cache."""
+    if place := os.environ.get(_CACHE):
+        return options.located(f"${_CACHE}", place)
+    folder = caches.folder("exnihilo")
+    return str(folder) if folder else None
 
 
 def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:

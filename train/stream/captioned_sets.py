@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,11 @@ from synth.settings import digest
 from train.model import CaptionedPicture
 from train.stream.latent_tables import LatentSet
 from train.stream.live import LiveSet
+from train.stream.visits import Kind
 
 _ENCODER = ("weights", "dimensions", "preprocessing")  # must be equal in tables that are read as one
 
 Json = dict[str, Any]
-Kind = Literal["plain", "synthetic", "blend"]
 
 
 class CaptionedSet(NamedTuple):

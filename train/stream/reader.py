@@ -19,11 +19,12 @@ from synth.sets.storage import reading
 from train.models.randomness import mixed
 from train.stream.batches import Arrays
 from train.stream.embedding import Embedder
-from train.stream.files import Opened, Shard, StreamFiles, open_shard, row_of
 from train.stream.groups import Groups
 from train.stream.live import LiveSample, LiveShard
 from train.stream.mixture import Positions
+from train.stream.opened import Opened, Shard, open_shard, row_of
 from train.stream.order import BLOCK, Place
+from train.stream.sources import Sources
 from train.stream.visits import Visit
 
 _OPEN = 2 * BLOCK  # shards that a reader keeps mapped
@@ -48,15 +49,15 @@ class Slice(NamedTuple):
 class Reader:
     """The batches of a rank by their positions, in any process."""
 
-    def __init__(self, sources: StreamFiles, visit: Visit, part: Slice) -> None:
+    def __init__(self, sources: Sources, visit: Visit, part: Slice) -> None:
         self._sources, self._visit, self._part = sources, visit, part
         self._open = functools.lru_cache(maxsize=_OPEN)(functools.partial(open_shard, sources, visit))
         self._embedder = Embedder(sources.encoder) if sources.encoder else None
 
-    def __getstate__(self) -> tuple[StreamFiles, Visit, Slice]:
+    def __getstate__(self) -> tuple[Sources, Visit, Slice]:
         return self._sources, self._visit, self._part
 
-    def __setstate__(self, state: tuple[StreamFiles, Visit, Slice]) -> None:
+    def __setstate__(self, state: tuple[Sources, Visit, Slice]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __call__(self, position: int) -> Arrays:

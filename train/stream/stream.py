@@ -19,16 +19,16 @@ from caption.blending import Columns
 from caption.encoders import EncoderSource
 from caption.table import CaptionSet
 from synth.errors import UserError
-from train.stream import ordering, readers
+from train.stream import ordering, processes
 from train.stream.batches import Batch
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_present, require_room
 from train.stream.captioned_sets import CaptionedSet
-from train.stream.files import StreamFiles
 from train.stream.groups import Groups
 from train.stream.latent_tables import LatentSet
 from train.stream.live import NUMBERS, LiveSet
 from train.stream.order import BLOCK, Order
 from train.stream.reader import Reader, Slice
+from train.stream.sources import Sources
 from train.stream.visits import Visit
 
 
@@ -71,7 +71,7 @@ class Stream:
         coded = [file for each in latents for file in _files(each.storage.url, each.manifest)]
         firsts = [len(live) * NUMBERS + first for first in _firsts(sets)]
         firsts += [number * NUMBERS for number in range(len(live))]
-        self._sources = StreamFiles(cache, tars, tables, firsts, columns, coded, live, encoder)
+        self._sources = Sources(cache, tars, tables, firsts, columns, coded, live, encoder)
 
     def batches(
         self,
@@ -93,7 +93,7 @@ class Stream:
         part = Slice(self.order, rank * batch // ranks, batch // ranks)
         self.position = start
         read = Reader(sources, self._visit, part)
-        coming = readers.ahead(read, itertools.count(start, batch), workers, stopped)
+        coming = processes.ahead(read, itertools.count(start, batch), workers, stopped)
 
         # Batches.
         try:

@@ -1,7 +1,7 @@
 """The settings of a visit, one use of a sample in one epoch, with the choice of its text."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from caption import blending
 from caption.blending import Blend
@@ -10,14 +10,14 @@ from caption.sentences.attributes import sentences
 from caption.table import CaptionSet
 from synth.errors import UserError
 from train.model import Wanted
-from train.stream.captioned_sets import Kind
 
 Json = dict[str, Any]
+Kind = Literal["plain", "synthetic", "blend"]  # of caption tables
 
 
 @dataclass(frozen=True)
 class Text:
-    """The choice of the vector for a picture's text at a visit."""
+    """The choice of a picture's text at a visit, and of its vector."""
 
     captions: float = 0.0  # share of visits that get a caption's embedding; the others get a pseudo-caption
     stored: bool = False  # pseudo-captions are the stored ones, not fresh

@@ -1,4 +1,4 @@
-"""The files of sets that are read as one, and their shards as readers open them.
+"""Shards as readers open them: mapped pictures, and the columns of tables that visits read.
 
 Axes: D dimensions of an embedding, K planes and S side of latents.
 """
@@ -9,28 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caption.blending import Columns
-from caption.encoders import EncoderSource
 from caption.table import read_table, text_vectors, vectors
 from synth.sets.shards import MappedShard
-from train.stream.cache import Cache, Remote
 from train.stream.latent_tables import LATENT
-from train.stream.live import LiveSet, LiveShard
+from train.stream.live import LiveShard
+from train.stream.sources import Sources
 from train.stream.visits import Visit
-
-
-class StreamFiles(NamedTuple):
-    """The files of all sets, and the live sets. It is sent to reader processes."""
-
-    cache: Cache
-    tars: Sequence[Remote]
-    tables: Sequence[Remote]
-    # Number of each shard's first sample among those of all sets. Live sets are the last shards.
-    firsts: Sequence[int]
-    # Columns of vectors and of texts that visits of each shard blend. Empty: they blend none.
-    columns: Sequence[tuple[Columns, Columns]] = ()
-    latents: Sequence[Remote] = ()  # one for each shard, if the model reads latents
-    live: Sequence[LiveSet] = ()
-    encoder: EncoderSource | None = None  # of the vectors of live sets
 
 
 class Opened(NamedTuple):
@@ -74,7 +58,7 @@ class Opened(NamedTuple):
 Shard = Opened | LiveShard
 
 
-def open_shard(sources: StreamFiles, visit: Visit, shard: int) -> Shard:
+def open_shard(sources: Sources, visit: Visit, shard: int) -> Shard:
     """Returns a shard with the columns of its table that visits read, or a live set."""
     # A live set.
     text, wanted, first = visit.text, visit.wanted, sources.firsts[shard]

@@ -1,4 +1,4 @@
-"""The commands of evaluate about scenes: prompts, obedience, edits, concepts, and the judge."""
+"""The commands of evaluate about scenes: reading, obedience, edits, concepts, prompts, and the judge."""
 
 from typing import Annotated
 
@@ -198,7 +198,12 @@ def concepts(
         int, options.integer("--pictures", "Renders that a word is learned from.", least=2, most=64)
     ] = 4,
     detector: Annotated[
-        str, options.place("--detector", "NAME", "The net of similarities; see metrics.")
+        str,
+        options.place(
+            "--detector",
+            "NAME",
+            "Net of similarities: efficientnet-lite0, nano, an encoder ...",
+        ),
     ] = "efficientnet-lite0",
     settings: Annotated[
         list[str], options.place("--set", "KEY=VALUE", "Of inversion: tokens, per_layer, steps, batch or lr.")
@@ -213,7 +218,7 @@ def concepts(
 ) -> None:
     """Measures textual inversion: words that a run learns for concepts which the judge can decide.
 
-    Both methods stand beside the initial word, the concept's name, and renders. All rows go to the run's
+    Rows have both methods, the initial word, the concept's name, and renders. All go to the run's
     metrics.jsonl."""
     from evaluate import concepts as measuring
     from evaluate import curves

@@ -330,6 +330,10 @@ def test_models_that_read_words_alone_may_have_captions_of_different_encoders(
     metadata["config"]["training"]["drop_vector"] = 0.5
     (tmp_path / "run" / "config.json").write_text(json.dumps(metadata))
     refused(vectors, "was trained with another")
+    kept = [each for each in request_of.settings if not each.startswith("training.drop_vector")]
+    drawn = replace(request_of, source=source, out=str(tmp_path / "drawn"), encoder="nano", text="pseudo")
+    drawn = replace(drawn, settings=(*kept, "training.drop_vector=0.5"))
+    refused(drawn, "was trained with another, and --encoder is nano; give --encoder another")
 
 
 def test_a_dry_run_prints_the_cost_of_a_live_run(request_of: TrainRequest) -> None:

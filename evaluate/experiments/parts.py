@@ -11,6 +11,7 @@ from evaluate.experiments.table import OUT, PICTURE, Inside, Step, settings, ste
 ENCODER = "nano-emoji"
 EMOJI = 3_389  # training pictures of Debian 12's font; another version gives slightly other n
 HELD_OUT = 400  # emoji that no step trains on
+PROBED = 20_000  # pictures of CIFAR-10 that probes train on
 GRID = ("smiling face", "red heart", "frog", "police officer", "house", "flag: Japan", "pizza", "sun")
 
 _SIDE = ("--size", 32, "--workers", 0)
@@ -142,6 +143,26 @@ def obedience(run: Step, facts: int, label: str, *draw: str) -> Step:
     """Returns how often pictures have the facts of their prompts, after words alone."""
     words = ("evaluate", "obedience", run, "--on", "scenes_flat", "--facts", facts, "--n", 128)
     return step(*words, *_drawing("text=words", *draw), "--device", "cpu", seconds=25, label=label)
+
+
+def cifar(split: str) -> Inside:
+    """Returns a split of CIFAR-10."""
+    return (
+        step("data", "cifar10", "--root", "~/cifar10", *_SIDE, "--out", OUT, seconds=60, megabytes=150)
+        / split
+    )
+
+
+def probed(preset: str, sets: Sequence[Step], images: int, seconds: float, seed: int, *changes: str) -> Step:
+    """Returns the probe of a run of a preset with changes. `seconds` are CPU seconds of a picture."""
+    given = settings(*changes, f"training.seed={seed}", f"run.checkpoint={images}", "run.workers=0")
+    data = [word for each in sets for word in ("--on", each)]
+    form = ("--precision", "fp32", "--device", "cpu", "--out", OUT)
+    cost, command = 10 + images * seconds, ("train", "pretrain", preset)
+    run = step(*command, *data, "--images", images, *given, *form, seconds=cost, megabytes=20)
+    places = ("--train", cifar("train"), "--test", cifar("test"), "--n", PROBED)
+    probes = ("--probes", "ridge,knn,few", "--baselines", "none", "--device", "cpu")
+    return step("evaluate", "probe", run, *places, *probes, seconds=150)
 
 
 def _drawing(*values: str) -> tuple[str, ...]:

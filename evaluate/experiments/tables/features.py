@@ -7,15 +7,20 @@ has the first weights. CIFAR-10 is expected in ~/cifar10, in any form that `pyth
 
 from collections.abc import Sequence
 
-from evaluate.experiments.table import OUT, Arm, Experiment, Hypothesis, Inside, Reading, Step, settings, step
+from evaluate.experiments.parts import probed
+from evaluate.experiments.table import OUT, Arm, Experiment, Hypothesis, Reading, Step, step
 
 PICTURES = 24_000  # of each family
 SEEN = 48_000  # pictures: one epoch of both families
-PROBED = 20_000  # training pictures of the probes
 _STILL = ("training.lr=0", "training.warm_up=0", "training.decay_to=0")  # the first weights stay
 
 _SIDE = ("--size", 32, "--workers", 0)
-_RIDGE = "probe accuracy, ridge"
+
+LINEAR = Reading("linear probe", "probe accuracy, ridge", "last", ratio=False)
+OTHERS = (
+    Reading("k-NN", "probe accuracy, k-NN", "last", ratio=False),
+    Reading("10-shot", "probe accuracy, 10-shot", "last", ratio=False),
+)
 
 
 def family(name: str) -> Step:
@@ -23,28 +28,14 @@ def family(name: str) -> Step:
     return step("synth", "shards", name, "--n", PICTURES, *_SIDE, "--out", OUT, seconds=100, megabytes=60)
 
 
-def cifar(split: str) -> Inside:
-    """Returns a split of CIFAR-10."""
-    return (
-        step("data", "cifar10", "--root", "~/cifar10", *_SIDE, "--out", OUT, seconds=60, megabytes=150)
-        / split
-    )
-
-
 def arm(
     name: str, preset: str, seconds: float, *changes: str, images: int = SEEN, seeds: int | None = None
 ) -> Arm:
-    """Returns the arm of a preset with changes. `seconds` are CPU seconds of a picture."""
+    """Returns the arm of a preset with changes, on fractals and shaders."""
 
     def steps(seed: int) -> Sequence[Step]:
-        given = settings(*changes, f"training.seed={seed}", f"run.checkpoint={images}", "run.workers=0")
-        data = ("--on", family("fractals"), "--on", family("shaders"))
-        form = ("--precision", "fp32", "--device", "cpu", "--out", OUT)
-        cost, command = 10 + images * seconds, ("train", "pretrain", preset)
-        run = step(*command, *data, "--images", images, *given, *form, seconds=cost, megabytes=20)
-        sets = ("--train", cifar("train"), "--test", cifar("test"), "--n", PROBED)
-        probes = ("--probes", "ridge,knn,few", "--baselines", "none", "--device", "cpu")
-        return [step("evaluate", "probe", run, *sets, *probes, seconds=150)]
+        sets = [family("fractals"), family("shaders")]
+        return [probed(preset, sets, images, seconds, seed, *changes)]
 
     return Arm(name, steps, seeds=seeds)
 
@@ -61,11 +52,8 @@ EXPERIMENT = Experiment(
         arm("group-2", "stablerep-32", 0.011, "training.group=2", seeds=1),
         arm("group-4", "stablerep-32", 0.011, "training.group=4", seeds=1),
     ),
-    Reading("linear probe", _RIDGE, "last", ratio=False),
-    others=(
-        Reading("k-NN", "probe accuracy, k-NN", "last", ratio=False),
-        Reading("10-shot", "probe accuracy, 10-shot", "last", ratio=False),
-    ),
+    LINEAR,
+    others=OTHERS,
     hypotheses=(
         Hypothesis("H1", "stablerep", "simclr", "higher"),
         Hypothesis("H2", "simclr", "random", "higher"),

@@ -17,6 +17,7 @@ from evaluate.judge import (
     exam,
     fillings,
     fresh,
+    obedience,
     rates,
     reading,
     refining,
@@ -347,6 +348,16 @@ def test_a_folder_of_right_pictures_is_judged_right(folder: Path) -> None:
     )
     assert 0.93 < geometric <= arithmetic
     assert ("obedience: kind", "held_out") in rows and ("obedience: kind", "seen") in rows
+
+
+def test_rows_of_pictures_of_another_side_say_so() -> None:
+    """The judge's own accuracy is that at 32 or 64 pixels."""
+    right = scoring.Score((True,), True)
+    prompt = scene_prompts.listed("scenes_flat", [1], 1)[0]
+    for side, noted in ((16, True), (32, False), (64, False), (128, True)):
+        rows = obedience.table(obedience.Judged([prompt], [right], [right], side), "scenes_flat")
+        assert all(("notes" in row) == noted for row in rows)
+    assert rows[0]["notes"][0].startswith("pictures of 128 px were judged at 64 px")
 
 
 def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -107,7 +107,11 @@ def _rows(
 def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json]:
     """Returns the rows of judged pictures."""
     accuracy = exam.of(exam.read(folder), name, judged.side)
-    shared = {"n": len(judged.prompts), "set": name, "side": accuracy.side, "shared_words": accuracy.same}
+    shared: Json = {"n": len(judged.prompts), "set": name, "side": accuracy.side}
+    shared["shared_words"] = accuracy.same
+    if judged.side != accuracy.side:
+        resized = f"pictures of {judged.side} px were judged at {accuracy.side} px"
+        shared["notes"] = [f"{resized}, and the judge's accuracy is that on renders of {accuracy.side} px"]
     rows = []
     for split in ("all", "seen", "held_out"):
         # Pictures of the split.

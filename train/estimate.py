@@ -17,7 +17,7 @@ from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.model import Micro, Wanted
-from train.start.prepared import Prepared, prepare, surveyed
+from train.start.prepared import Prepared, prepare, survey_of
 from train.start.request import TrainRequest
 from train.stream.batches import Batch
 
@@ -63,7 +63,7 @@ def _small(prepared: Prepared, device: str) -> Trainer:
     batch = math.lcm(needs.multiple, 2, *needs.groups)
     training = replace(run_config.groups.training, batch=batch)
     small = replace(run_config.replaced("training", training), run=replace(run_config.run, micro_batch=0))
-    return Trainer(small, prepared.context(Ranks(device=device), surveyed(prepared)), Ranks(device=device))
+    return Trainer(small, prepared.context(Ranks(device=device), survey_of(prepared)), Ranks(device=device))
 
 
 def _step(trainer: Trainer) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch
 from train import model
 from train.distributed import Ranks
 from train.loop import Trainer
-from train.start.prepared import Prepared, prepare, surveyed
+from train.start.prepared import Prepared, prepare, survey_of
 from train.start.request import TrainRequest
 from train.stream.reader import Reader, Slice
 
@@ -59,7 +59,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for name in SETS:
             run = prepared(name, str(Path(folder) / name))
-            survey = surveyed(run)
+            survey = survey_of(run)
             took = took or step(run, survey)
             drawn = drawing(run, survey)
             print(f"{name:<15} {drawn:.3f} ms a picture, {drawn / took:.1%} of a step of {took:.2f} ms")

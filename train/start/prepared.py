@@ -42,7 +42,7 @@ class Prepared:
     run: Path
     latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
     # Entries of the survey if the model reads latents: the autoencoder, and the scale of latents.
-    surveyed: Json = field(default_factory=dict)
+    latent_survey: Json = field(default_factory=dict)
 
     def stream(self, wanted: Wanted) -> Stream:
         """Returns the run's stream of batches with the `wanted` content."""
@@ -116,7 +116,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     config.require_divisible(run_config, ranks)
     live_sets = inputs.live_sets(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
-    latents, surveyed = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
+    latents, latent_survey = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
     source = origin.find(request, run_config, captions, embedder) if request.source else None
 
     # The content of config.json.
@@ -158,7 +158,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
         metadata,
         Path(request.out),
         latents,
-        surveyed,
+        latent_survey,
     )
     # The model's tokeniser needs its survey, so another one stands for it.
     needs = run_config.needs
@@ -171,7 +171,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     return prepared
 
 
-def surveyed(prepared: Prepared) -> Json:
+def survey_of(prepared: Prepared) -> Json:
     """Returns the model's measurements of the set: the existing run's, else new ones.
 
     Empty if the model takes none."""
@@ -179,10 +179,10 @@ def surveyed(prepared: Prepared) -> Json:
         return runs.find(prepared.run).survey
     module, groups = model.find(prepared.config.name), prepared.config.groups
     if not hasattr(module, "survey"):
-        return prepared.surveyed
+        return prepared.latent_survey
     base = runs.of_checkpoint(prepared.source).survey if prepared.source else {}
     measured = module.survey(groups, prepared.samples(), base, prepared.encoder)
-    return {**measured, **prepared.surveyed}
+    return {**measured, **prepared.latent_survey}
 
 
 def _no_tokens(text: str) -> list[int]:

@@ -16,7 +16,7 @@ from train import checkpoint, log, machine
 from train.distributed import Ranks
 from train.log import Log
 from train.loop import Grid, Step, Tick, Trainer
-from train.start.prepared import Prepared, prepare, surveyed
+from train.start.prepared import Prepared, prepare, survey_of
 from train.start.request import TrainRequest
 
 
@@ -138,7 +138,7 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
     Returns the checkpoint to resume from, and a sentence if there are no locks."""
     run, note = prepared.run, None
     if ranks.rank == 0:
-        survey = surveyed(prepared)
+        survey = survey_of(prepared)
         log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
         note = stack.enter_context(log.locked(run))
     newest = checkpoint.newest(run)
@@ -149,7 +149,7 @@ def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | No
 
 def trainer_of(prepared: Prepared, ranks: Ranks, newest: Path | None) -> Trainer:
     """Returns a trainer at a checkpoint of its run, with another run's weights, or with new ones."""
-    trainer = Trainer(prepared.config, prepared.context(ranks, surveyed(prepared)), ranks)
+    trainer = Trainer(prepared.config, prepared.context(ranks, survey_of(prepared)), ranks)
     if ranks.rank == 0:
         _require_room(prepared, trainer, checkpoint.images_seen(newest) if newest else 0)
     if newest:

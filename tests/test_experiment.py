@@ -297,6 +297,16 @@ def test_a_larger_run_says_so_and_figures_below_0_have_no_ratio() -> None:
         made_up({"a-64": [-0.1] * 5, "b-64": [1.0] * 5})
 
 
+def test_a_difference_is_above_or_below() -> None:
+    plain = Reading("loss", "loss", ratio=False)
+    values = {"a-64": [0.1, 0.2, 0.2], "b-64": [0.3, 0.3, 0.4]}
+    below = made_up(values, endpoint=plain)
+    assert "the loss of a-64 is 0.167 [0.023, 0.310] below that of b-64" in below.sentence
+    values = {"a-64": values["b-64"], "b-64": values["a-64"]}
+    above = made_up(values, endpoint=plain)
+    assert "the loss of a-64 is 0.167 [0.023, 0.310] above that of b-64" in above.sentence
+
+
 def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
     contrasts = (Contrast("a-64", "b-64"), Contrast("b-64", "c-64"))
     sides = {"hypotheses": (), "contrasts": contrasts}

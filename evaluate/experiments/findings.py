@@ -105,9 +105,12 @@ class Findings:
         head, interval = f"{claim.name} ({claim.arm} {claim.claim} than {claim.other})", comparison.interval
         if interval is None:
             return f"{head} was not tested: it has fewer than two pairs."
-        what = f"{figure.name} of {claim.arm} is"
-        value = f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-        size = f"{value} of that of {claim.other}" if figure.ratio else f"{value} above that of {claim.other}"
+        what, side = f"{figure.name} of {claim.arm} is", "of"
+        value, low, high = interval
+        if not figure.ratio:
+            side = "below" if value < 0 else "above"
+            value, low, high = (-value, -high, -low) if value < 0 else interval
+        size = f"{value:.3f} [{low:.3f}, {high:.3f}] {side} that of {claim.other}"
         pairs = (
             f"{len(comparison.by_seed)} pairs, p = {comparison.p:.3f}, {comparison.adjusted:.3f} after Holm"
         )

@@ -55,7 +55,7 @@ doctor: .venv/.shaders ; @$(venv) -m synth doctor $(ARGS)  ## show what draws sh
 test: .venv/.test .venv/.shaders .venv/.emoji  ## lint, check types, run the tests
 	@$(style) || exit; $(types) & OMP_NUM_THREADS=1 $(venv) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS); tests=$$?; wait $$! && exit $$tests
 soak: .venv/.test ; @$(venv) -m pytest -m soak $(ARGS)  ## run the long tests: kills at random moments, trainings
-bench: .venv/.test  ## print the speed ratios of the READMEs
+bench: .venv/.test .venv/.shaders  ## print the speed ratios of the READMEs
 	@for part in synth fractals shaders data caption train stream live evaluate; do OMP_NUM_THREADS=1 $(venv) -m tests.bench.bench_$$part || exit; done
 check-gpu: .venv/.test  ## check what only a GPU shows, in ten minutes
 	@$(venv) -m tests.gpu_check $(ARGS)

@@ -44,7 +44,7 @@ def test_it_draws_shards_that_verify(printed: dict[str, list[str]], checkout: Pa
 
 def test_its_sentences_stand_in_the_tables(printed: dict[str, list[str]], checkout: Path) -> None:
     [summary] = map(json.loads, printed["caption/sentences/attributes.py"])
-    tables = CaptionSet(str(checkout / "data/captions/moire"))
+    tables = CaptionSet(str(checkout / "data/captions/moire/nano"))
     captions = tables.read(tables.parts[0], ["caption"])["caption"].to_pylist()
     assert summary["pictures"] == len(captions) == 64
     nouns = ("moire pattern", "pattern of crossing rings")

@@ -360,6 +360,19 @@ def test_rows_of_pictures_of_another_side_say_so() -> None:
     assert rows[0]["notes"][0].startswith("pictures of 128 px were judged at 64 px")
 
 
+def test_relations_count_again_among_pictures_that_show_both_objects() -> None:
+    prompts = scene_prompts.listed("scenes_flat", [6], 3)
+    types = [fact.type for fact in prompts[0].facts]
+    assert types == ["kind", "kind", "relation", "colour", "colour", "backdrop"]
+    rights = [(True, True, True), (True, True, False), (True, False, True)]
+    scores = [scoring.Score((*each, True, True, True), all(each)) for each in rights]
+    rows = obedience.table(obedience.Judged(prompts, scores, scores, 32), "scenes_flat")
+    values = {row["metric"]: row for row in rows if row["split"] == "all"}
+    assert values["obedience: relation"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    row = values["obedience: relation, both kinds right"]
+    assert (row["value"], row["pictures"]) == (0.5, 2)
+
+
 def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
     prompts, program = folder.parent / "prompts.jsonl", "python -m evaluate"
     (folder / "000.png").unlink()

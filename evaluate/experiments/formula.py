@@ -1,11 +1,12 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained in four parts. Each but the first begins with the weights of the part before:
+It is trained in five parts. Each but the first begins with the weights of the part before:
 
     layouts  two flat objects in a clear direction, and texts that state it, under much noise
     words    flat scenes in plain texts
     small    one or two flat objects at half the side, where a picture costs half as much
-    the run  five sets at full size, with falling rates
+    sets     five sets at full size
+    the run  the same sets for longer, with more shaders
 
 Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
 The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
@@ -31,9 +32,12 @@ NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
 _FLAT = ("--live", "scenes_flat")
-_SHARES = {"scenes_flat": 0.7, "scenes": 0.06}  # all other sets, and shaders, get equal parts of the rest
+# Shares of sets in the last two parts. All others get equal parts of the rest.
+_FIRST_SHARES = ("live.scenes_flat.share=0.7", "live.scenes.share=0.06")
+_SHARES = ("live.scenes_flat.share=0.66", "live.scenes.share=0.06", "on.shaders.share=0.14")
 _CLEAR = "live.scenes_flat.directed=true"
-_WORDS = 48_000  # images of the second part
+_WORDS, _SETS = 48_000, 128_000  # images of the second part, and of the fourth
+_FALL = ("training.decay_from=60000", "training.decay_to=128000")  # of rates in the fourth part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 
@@ -82,10 +86,10 @@ def steps(out: str, export: str, images: int | None, n: int) -> Iterator[Step]:
         yield from _stored(name, place, f"{place}-captions", _HELD_OUT_SEED, 2 * n)
 
     # Training.
-    for words in _training(out, ("--on", f"{out}-shaders", "--captions", tables)):
-        count = images or (_WORDS if "diffusion-32" in words else None)
-        length = ("--images", str(count)) if count else ()
-        yield Step((*words, "--device", "cpu", *length))
+    for words, length in _training(out, ("--on", f"{out}-shaders", "--captions", tables)):
+        count = images or length
+        given = ("--images", str(count)) if count else ()
+        yield Step((*words, "--device", "cpu", *given))
 
     # Figures.
     for name in ("scenes_flat", "scenes"):
@@ -110,18 +114,24 @@ def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterat
     yield Step(("caption", "captions", place, "--out", tables, "--encoder", "nano", "--workers", "0"))
 
 
-def _training(out: str, shaders: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yields the commands of the four parts, with the sets of shaders in the last."""
+def _training(out: str, shaders: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int | None]]:
+    """Yields the commands of the five parts, with the sets of shaders in the last two, and their lengths in
+    images, or None for those of their presets."""
     two, one_or_two = "live.scenes_flat.objects=2,2", "live.scenes_flat.objects=1,2"
     plain = ("--text", "blend:1,plain", *_set("training.drop_vector=1"))
-    first, words, small = (f"{out}-{part}" for part in ("layouts", "words", "small"))
-    yield ("train", "pretrain", "layouts-32", *_FLAT, *_set(two, _CLEAR), "--out", first)
-    yield ("train", "finetune", "diffusion-32", "--from", first, *_FLAT, *plain, "--out", words)
+    first, words, small, sets = (f"{out}-{part}" for part in ("layouts", "words", "small", "sets"))
+
+    # Flat scenes.
+    yield ("train", "pretrain", "layouts-32", *_FLAT, *_set(two, _CLEAR), "--out", first), None
+    yield ("train", "finetune", "diffusion-32", "--from", first, *_FLAT, *plain, "--out", words), _WORDS
     half = _set("live.scenes_flat.size=32", one_or_two, _CLEAR)
-    yield ("train", "finetune", "formula-32-small", "--from", words, *_FLAT, *half, "--out", small)
+    yield ("train", "finetune", "formula-32-small", "--from", words, *_FLAT, *half, "--out", small), None
+
+    # Five sets.
     live = [word for name in _LIVE for word in ("--live", name)]
-    settings = _set(one_or_two, _CLEAR, *(f"live.{name}.share={s}" for name, s in _SHARES.items()))
-    yield ("train", "finetune", "formula-32", "--from", small, *live, *shaders, *settings, "--out", out)
+    command, given = ("train", "finetune", "formula-32"), (*live, *shaders, *_set(one_or_two, _CLEAR))
+    yield (*command, "--from", small, *given, *_set(*_FIRST_SHARES, *_FALL), "--out", sets), _SETS
+    yield (*command, "--from", sets, *given, *_set(*_SHARES), "--out", out), None
 
 
 def _set(*changes: str) -> tuple[str, ...]:

@@ -122,6 +122,10 @@ def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json
             continue
         facts, controls = (_by_type(judged, scores, numbers) for scores in (judged.scores, judged.shifted))
         rows += [_fact_row(fact, facts[fact], controls[fact], accuracy, split) for fact in facts]
+        if both := _with_both(judged, numbers):
+            row = {"metric": "obedience: relation, both kinds right", "split": split}
+            value, interval = round(both.rate, 4), _rounded(wilson(both))
+            rows.append({**row, "value": value, "interval": interval, "pictures": both.n})
         rates = [counted.rate for counted in facts.values()]
         rows += _means("facts", rates, len(numbers), split)
 
@@ -163,6 +167,23 @@ def _by_type(judged: Judged, scores: Sequence[Score], numbers: Sequence[int]) ->
         for fact, right in zip(prompted[i].facts, scores[i].rights, strict=True):
             answers.setdefault(fact.type, []).append(right)
     return {fact: Counted(sum(right), len(right)) for fact, right in sorted(answers.items())}
+
+
+def _with_both(judged: Judged, numbers: Sequence[int]) -> Counted | None:
+    """Returns right relations among those of pictures that show both of their objects, by kind.
+
+    Returns None if there are no such pictures."""
+    rights = []
+    for i in numbers:
+        right = {
+            (fact.type, fact.subject): ok
+            for fact, ok in zip(judged.prompts[i].facts, judged.scores[i].rights, strict=True)
+        }
+        for fact in judged.prompts[i].facts:
+            kinds = [right.get(("kind", number), False) for number in (fact.subject, fact.object)]
+            if fact.type == "relation" and all(kinds):
+                rights.append(right["relation", fact.subject])
+    return Counted(sum(rights), len(rights)) if rights else None
 
 
 def _fact_row(fact: str, counted: Counted, control: Counted, accuracy: exam.Accuracy, split: str) -> Json:

@@ -2,7 +2,8 @@
 
 A vision transformer of .7 million parameters sees 48,000 fractals and shaders, in `stablerep-long` twice as
 many: SimCLR sees two views of a picture, StableRep one, so this arm sees as many views as `simclr`. `random`
-has the first weights. CIFAR-10 is expected in ~/cifar10, in any form that `python -m data cifar10` reads.
+has the first weights. Groups are of fractals alone: no class of shaders has six pictures. CIFAR-10 is
+expected in ~/cifar10, in any form that `python -m data cifar10` reads.
 """
 
 from collections.abc import Sequence

@@ -96,7 +96,7 @@ def agreement(
 
     # Shares. The shuffled prompts are those of the next picture.
     shifted = held_out.facts[1:] + held_out.facts[:1]
-    note = (prompts.TRAINED_TOWARDS,) if net.weights == (run.metadata["encoder"] or {}).get("digest") else ()
+    note = prompts.notes_of(run, net.weights)
     table: list[Json] = []
     for fact in FACTS:
         rows = [i for i, facts in enumerate(held_out.facts) if fact in _prompted(facts)]

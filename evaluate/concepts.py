@@ -36,7 +36,7 @@ from evaluate.inference import t_interval
 from evaluate.judge import exam, scene_concepts, scoring, seeing
 from evaluate.judge.scene_concepts import Concept
 from evaluate.measuring import Events
-from evaluate.prompts import TRAINED_TOWARDS
+from evaluate.prompts import notes_of
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from train.runs import find
@@ -104,9 +104,10 @@ def concepts(request: ConceptsRequest) -> Events:
     shared |= {"detector": net.name, "weights": net.weights, "resize": net.resize}
     if request.drawing:
         shared["drawing"] = dict(request.drawing)
-    if (run.metadata.get("encoder") or {}).get("digest") == net.weights:
-        shared["notes"] = [TRAINED_TOWARDS]
     rows = [{**shared, **row} for row in measured]
+    notes = list(notes_of(run, net.weights))
+    for row in (row for row in rows if notes and row["metric"].endswith("similarity")):
+        row["notes"] = notes
     for row in rows:
         results.append(run.path, row)
     yield rows

@@ -181,8 +181,7 @@ def figures(bench: Bench, folder: Path) -> Generator[Progress, None, list[Figure
         rows += measure_texts(embeddings, judge.texts, text_names, shared)
 
     # Figures by the encoder that made the run's captions.
-    encoder, note = bench.run.metadata["encoder"]["digest"], prompts.TRAINED_TOWARDS
-    return [replace(f, notes=(*f.notes, note)) if f.conditions.weights == encoder else f for f in rows]
+    return [replace(f, notes=(*f.notes, *prompts.notes_of(bench.run, f.conditions.weights))) for f in rows]
 
 
 def metrics(request: MeasureRequest) -> Events:

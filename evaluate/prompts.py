@@ -30,7 +30,6 @@ from train.sampling import draw as sampling
 from train.sampling import grid
 from train.sampling.draw import require_drawing
 
-# The note of a figure that the run was trained towards.
 TRAINED_TOWARDS = "computed by the encoder that made the run's captions: it was trained towards this number"
 
 DRAWN = "drawn"  # under the pictures of a run in a sheet
@@ -63,6 +62,13 @@ class GridRequest:
     encoder: str | None = None
     device: str = "cpu"
     drawing: Mapping[str, str] = field(default_factory=dict)  # options, in their command-line form
+
+
+def notes_of(run: Run, weights: str) -> tuple[str, ...]:
+    """Returns the notes of a figure by a net with these weights: the run may have been trained towards it."""
+    encoder = run.metadata["encoder"] or {}
+    towards = encoder.get("digest") == weights and run.config.needs.vectors
+    return (TRAINED_TOWARDS,) if towards else ()
 
 
 def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:

@@ -20,7 +20,8 @@ def with_settings(config: T, settings: Iterable[str]) -> T:
 
     Raises UserError for an unknown key (with the list of keys), a value of the wrong type, or one that the
     config refuses."""
-    types_of = typing.get_type_hints(type(config))
+    hints = typing.get_type_hints(type(config))
+    types_of = {field.name: hints[field.name] for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     for setting in settings:
         key, equals, text = setting.partition("=")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluate import concepts
+from evaluate import concepts, prompts
 from evaluate.cli import PROGRAM, app
 from evaluate.concepts import ConceptsRequest, _Measuring
 from evaluate.judge import scene_concepts, scoring, seeing
@@ -139,6 +139,16 @@ def test_rows_are_means_over_concepts_with_paired_differences() -> None:
     assert row["value"] == pytest.approx(-0.1)
 
 
+def test_a_run_of_words_alone_was_trained_towards_no_encoder(scenes: Run) -> None:
+    encoder = {"encoder": {"name": "nano", "digest": "0"}}
+    alone = replace(scenes, metadata={**scenes.metadata, **encoder})
+    config = {**scenes.metadata["config"]}
+    config["training"] = {**config["training"], "drop_vector": 0.5}
+    both = replace(alone, metadata={**alone.metadata, "config": config})
+    assert [len(prompts.notes_of(run, "0")) for run in (scenes, alone, both)] == [0, 0, 1]
+    assert not prompts.notes_of(both, "1")
+
+
 # The command.
 
 
@@ -195,9 +205,20 @@ def test_a_word_that_learns_nothing_is_its_initial_word(scenes: Run, tmp_path: P
         (["--set", "method=keys"], "--set method=keys has no use: both methods are measured"),
         (["--n", "40"], "knows the names of 22 concepts of scenes_flat; give --n of at most that"),
         (["--on", "fractals"], "the judge was not examined on fractals; give scenes or scenes_flat"),
+        (["--draw", "guidance=1e300"], "it must lie in 0..100"),
+        (["--draw", "guidance=-1"], "it must lie in 0..100"),
         (["--out", "plot.jpg"], "--out is plot.jpg; it must end in .png"),
     ],
-    ids=["two facts", "seven facts", "a method", "too many", "another family", "no PNG"],
+    ids=[
+        "two facts",
+        "seven facts",
+        "a method",
+        "too many",
+        "another family",
+        "guidance above",
+        "guidance below",
+        "no PNG",
+    ],
 )
 def test_what_cannot_be_measured_is_refused(scenes: Run, options: list[str], sentence: str) -> None:
     command = ["concepts", scenes.path, "--detector", "pixels:8", "--facts", "3", *options]

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -8,6 +9,8 @@ from synth.settings import canonical, digest, from_json, with_settings
 
 @dataclass(frozen=True)
 class Toy:
+    ADDED: ClassVar = ("dark",)  # no setting
+
     classes: int = 10
     ratio: float = 0.5
     name: str = "a"
@@ -28,6 +31,7 @@ def test_settings_are_read_by_type() -> None:
     ("setting", "sentence"),
     [
         ("colour=3", "unknown setting 'colour'; known are classes, dark, name, ratio, span"),
+        ("ADDED=dark", "unknown setting 'ADDED'; known are classes, dark"),
         ("classes", "has no value; write classes=VALUE"),
         ("classes=1.5", "must be a whole number; the default is 10"),
         ("ratio=x", "must be a number"),

@@ -27,6 +27,8 @@ from train.models.formulations import ddpm_levels
 from train.models.tower import Tower
 from train.models.words import BEGIN, PAD
 
+MOST_GUIDANCE = 100.0
+
 # Forms of a text by the option `text`.
 _READS = {
     "words": frozenset({"tokens"}),
@@ -51,6 +53,8 @@ class Options:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
             raise ValueError("it must lie in 1..1000")
+        if not 0 <= self.guidance <= MOST_GUIDANCE:
+            raise ValueError(f"it must lie in 0..{MOST_GUIDANCE:g}")
         if self.sampler not in samplers.SAMPLERS:
             raise ValueError(f"it must be {', '.join(samplers.SAMPLERS)}")
         if self.text not in _READS:

@@ -91,6 +91,16 @@ def test_stablerep_overfits_one_batch_down_to_its_bound() -> None:
     assert math.log(3) < losses[-1] < math.log(3) + 0.05 and losses[0] > math.log(3) + 0.3 and right[-1] == 1
 
 
+def test_the_head_takes_out_what_all_rows_share() -> None:
+    """With layer norm in the head, groups of one class drew all embeddings to one point."""
+    torch.manual_seed(2)
+    head, rows = backbones.projection(16, 32, 16), 1e-3 * torch.randn(24, 16)
+    near = nn.functional.cosine_similarity(rows[:1] + 1, rows[1:] + 1).min()
+    ours, moved = head(rows), head(rows + 1)
+    assert near > 0.999 and torch.allclose(ours, moved, atol=1e-2)
+    assert nn.functional.cosine_similarity(moved[:1], moved[1:]).mean() < 0.5
+
+
 def test_the_loss_of_two_views_is_that_of_groups_of_two() -> None:
     """Two views of a picture, and two pictures of a class, are one case."""
     parts, micro = networks(PAIRS), batch(2, count=8)
@@ -179,7 +189,7 @@ def test_two_ranks_have_the_loss_and_gradient_of_one(arm: str) -> None:
     )
     micro = worded(texts=3, group=1 if arm == "texts" else 4, dtype=torch.float64)
     parts = {name: part.double() for name, part in networks(settings).items()}
-    weights = {n: p for part in parts.values() for n, p in part.named_parameters()}
+    weights = {f"{name}.{n}": p for name, part in parts.items() for n, p in part.named_parameters()}
     whole, seen = _gathered(settings, micro, parts)
     alone = torch.autograd.grad(_summed(whole), list(weights.values()))
 
@@ -193,8 +203,9 @@ def test_two_ranks_have_the_loss_and_gradient_of_one(arm: str) -> None:
         gradients = torch.autograd.grad(_summed(terms), list(weights.values()))
         total = [a + b for a, b in zip(total, gradients, strict=True)]
     for name, ours, theirs in zip(weights, total, alone, strict=True):
-        # Both ranks have the whole gradient of the temperature, which is averaged.
-        assert torch.allclose(ours / (2 if name == "sharpness" else 1), theirs, atol=1e-10), name
+        # Both ranks have the whole gradient of the head and of the temperature, which is averaged.
+        everywhere = name.startswith("head.") or name == "joint.sharpness"
+        assert torch.allclose(ours / (2 if everywhere else 1), theirs, atol=1e-10), name
 
 
 def _half(micro: Micro, rank: int) -> Micro:

@@ -224,10 +224,10 @@ class _Loss:
 
     def _between_pictures(self, micro: Micro, seen: Tensor) -> Terms:
         """Returns the loss of views with each other."""
-        # Embeddings of all ranks.
+        # Embeddings of all ranks. Batch norm in the head sees the whole batch.
+        rows = self._gathered(micro, seen)
         with autocast(self._context):
-            embedded = self._parts[HEAD](seen)
-        rows = self._gathered(micro, embedded)
+            rows = self._parts[HEAD](rows).to(self._context.weights)
 
         # Labels of all ranks. Views of a picture have that of the picture.
         labels = micro.labels

@@ -2,8 +2,8 @@
 
 A vision transformer of .7 million parameters sees 48,000 fractals and shaders, in `stablerep-long` twice as
 many: SimCLR sees two views of a picture, StableRep one, so this arm sees as many views as `simclr`. `random`
-has the first weights. Groups are of fractals alone: no class of shaders has six pictures. CIFAR-10 is
-expected in ~/cifar10, in any form that `python -m data cifar10` reads.
+has the first weights. Both families have 1,000 classes of 24 pictures. CIFAR-10 is expected in ~/cifar10, in
+any form that `python -m data cifar10` reads.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from evaluate.experiments.parts import probed
 from evaluate.experiments.table import OUT, Arm, Experiment, Hypothesis, Reading, Step, step
 
-PICTURES = 24_000  # of each family
+PICTURES, CLASSES = 24_000, 1_000  # of each family
 SEEN = 48_000  # pictures: one epoch of both families
 _STILL = ("training.lr=0", "training.warm_up=0", "training.decay_to=0")  # the first weights stay
 
@@ -26,7 +26,9 @@ OTHERS = (
 
 def family(name: str) -> Step:
     """Returns a set of formula pictures."""
-    return step("synth", "shards", name, "--n", PICTURES, *_SIDE, "--out", OUT, seconds=100, megabytes=60)
+    classes = ("--set", f"classes={CLASSES}")
+    words = ("synth", "shards", name, "--n", PICTURES, *classes, *_SIDE)
+    return step(*words, "--out", OUT, seconds=100, megabytes=60)
 
 
 def arm(

@@ -135,12 +135,15 @@ def vision_transformer(sizes: BackboneSizes) -> Any:
 
 
 def projection(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    """Returns a head of three layers, (N, inputs) -> (N, outputs).
+    """Returns the published head of three layers, (N, inputs) -> (N, outputs), with batch norm.
 
-    The published one has batch norm, which would couple ranks. This one has layer norm."""
-    hidden = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(inplace=True)]
-    hidden += [nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+    N is the whole batch, of all ranks. Batch norm takes out what all rows share: with layer norm, groups of
+    one class draw all embeddings to one point. A head only trains, so it keeps no running moments."""
+    layers: list[nn.Module] = []
+    for wide in (inputs, width):
+        norm = nn.BatchNorm1d(width, track_running_stats=False)
+        layers += [nn.Linear(wide, width, bias=False), norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
 def adamw(part: nn.Module, lr: float, decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:

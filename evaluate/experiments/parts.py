@@ -118,11 +118,17 @@ def pairs(run: Step, text: str) -> Step:
 
 
 def kernel_distance(
-    run: Step, text: str, label: str = "", *, on: Captioned | None = None, draw: Sequence[str] = ()
+    run: Step,
+    text: str,
+    label: str = "",
+    *,
+    on: Captioned | None = None,
+    draw: Sequence[str] = (),
+    metrics: str = "kid",
 ) -> Step:
     """Returns the kernel distance of what the end of a run draws of held-out captions: emoji, or those of a
-    set. `draw` has further options of drawing."""
-    test, figure = on or emoji("test"), ("--metrics", "kid", "--detector", "efficientnet-lite0")
+    set. `draw` has further options of drawing, and `metrics` lists further figures besides."""
+    test, figure = on or emoji("test"), ("--metrics", metrics, "--detector", "efficientnet-lite0")
     drawing = (*_drawing(f"text={text}", *draw), "--device", "cpu")
     words = ("evaluate", "metrics", run, *test.options, "--n", HELD_OUT)
     return step(*words, *figure, *drawing, seconds=80, label=label)

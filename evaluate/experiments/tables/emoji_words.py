@@ -33,7 +33,9 @@ EXPERIMENT = Experiment(
     Reading("best held-out loss", "held-out loss"),
     others=(
         Reading("KD", f"KD {_DETECTOR}", "last", {"step": "drawn"}),
-        Reading("named right of ten", f"named right among 10 {_DETECTOR}", "last", {"step": "drawn"}, ratio=False),
+        Reading(
+            "named right of ten", f"named right among 10 {_DETECTOR}", "last", {"step": "drawn"}, ratio=False
+        ),
     ),
     hypotheses=tuple(
         Hypothesis(name, f"{SHIPPED}-{n}", f"scratch-{n}")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from PIL import Image
 
 from evaluate.experiments import formula
+from synth.errors import UserError
 from tests.kit import ROOT
 from train import machine, presets, provenance, runs
 from train.distributed import Ranks
@@ -26,6 +28,7 @@ from train.sampling import draw, prompts
 from train.stream import live
 
 README = (ROOT / "README.md").read_text()
+SHIPPED = ROOT / "data" / "formula-32"
 GOLDEN = ROOT / "tests" / "fixtures" / "formula-32.png"  # pictures under each other
 PROMPTS = ("a red star left of a blue disc on white", "a green ring on black")
 
@@ -40,6 +43,30 @@ def test_the_shipped_model_draws_its_golden_pictures(one_thread: None) -> None:
     assert np.abs(drawn - golden).max() <= (0 if same else 2)
     weights = Path(run.path, "denoiser.safetensors")
     assert weights.stat().st_size < 8e6 and provenance.licence_of(provenance.data_of(run)) == "CC0-1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("denoiser.safetensors", "{} is missing; export it again, or copy the folder again from its source"),
+        ("COMMITTED", "{folder} has no readable mark COMMITTED, so it is damaged; export it again"),
+    ],
+)
+def test_a_missing_file_is_named_and_nothing_is_to_be_removed(
+    name: str, sentence: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=re.escape(sentence.format(folder / name, folder=folder))):
+        runs.find(folder).load()
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_a_damaged_file_is_to_be_copied_again(size: int, tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    os.truncate(folder / "denoiser.safetensors", size)
+    with pytest.raises(UserError, match=r"is damaged: .*; export it again, or copy the folder again"):
+        runs.find(folder).load()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Textual inversion: train/models/textual_inversion.py, train/sampling/inverting.py and learned.py."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,3 +236,18 @@ def test_words_that_do_not_fit_are_refused(squares: Run, thing: Path, tmp_path: 
     config = json.loads((thing / learned.CONFIG).read_text())
     (tmp_path / "other" / learned.CONFIG).write_text(json.dumps({**config, "weights": "0"}))
     refused(squares, [tmp_path / "other"], "whose weights differ from those of this run")
+
+
+def test_a_damaged_word_is_to_be_learned_again(squares: Run, thing: Path, tmp_path: Path) -> None:
+    (tmp_path / learned.CONFIG).write_bytes((thing / learned.CONFIG).read_bytes())
+    refused(squares, [tmp_path], "word.safetensors is missing; learn the word again")
+    (tmp_path / learned.TENSORS).write_bytes((thing / learned.TENSORS).read_bytes()[:100])
+    refused(squares, [tmp_path], "word.safetensors is damaged; learn the word again")
+
+
+def test_a_missing_average_is_named(squares: Run, tmp_path: Path) -> None:
+    """The newest checkpoint also holds the part, which would draw other pictures."""
+    run = Run(Path(shutil.copytree(squares.path, tmp_path / "run")), squares.metadata)
+    (run.checkpoint() / "ema.safetensors").unlink()
+    with pytest.raises(UserError, match=r"ema.safetensors is missing; remove the folder to go on from"):
+        run.load()

@@ -68,7 +68,8 @@ class Run:
     @property
     def exported(self) -> bool:
         """True for an export folder."""
-        return (self.path / COMMITTED).exists()
+        # The mark of a damaged one may be missing.
+        return (self.path / COMMITTED).exists() or "exported" in self.metadata
 
     def checkpoint(self, images_seen: int | None = None) -> Path:
         """Returns the checkpoint at these images, by default the newest.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -44,8 +45,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         if word in learned or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
         learned[word] = config["settings"]["tokens"], config["layers"]
-        with reading(str(Path(place) / TENSORS)):
-            tensors.append(load_file(Path(place) / TENSORS))
+        tensors.append(_tensors(Path(place) / TENSORS))
     return with_tensors(model, learned, tensors)
 
 
@@ -84,6 +84,16 @@ def fingerprint(denoiser: Denoiser) -> str:
 def survey_with(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
     """Returns a survey with learned words, each with its number of tokens and of layers."""
     return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a word. Raises UserError if the file is missing or damaged."""
+    try:
+        with reading(str(file)):
+            return load_file(file)
+    except (FileNotFoundError, SafetensorError):
+        problem = f"{file} is {'damaged' if file.exists() else 'missing'}"
+        raise UserError(f"{problem}; learn the word again by `python -m train invert`") from None
 
 
 def config_of(place: Path) -> Json:

@@ -20,9 +20,9 @@ from PIL import Image
 from evaluate.experiments import formula
 from synth.errors import UserError
 from tests.kit import ROOT
-from train import machine, presets, provenance, runs
+from train import machine, presets, provenance, runs, standalone
 from train.distributed import Ranks
-from train.models import growth
+from train.models import diffusion, growth
 from train.models.words import UNKNOWN
 from train.sampling import draw, prompts
 from train.stream import live
@@ -59,6 +59,15 @@ def test_a_missing_file_is_named_and_nothing_is_to_be_removed(
     (folder / name).unlink()
     with pytest.raises(UserError, match=re.escape(sentence.format(folder / name, folder=folder))):
         runs.find(folder).load()
+
+
+@pytest.mark.parametrize("lost", [["denoiser.safetensors"], ["denoiser.safetensors", "COMMITTED"]])
+def test_the_code_of_an_export_names_a_missing_file(lost: list[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    for name in lost:
+        (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=r"denoiser\.safetensors"):
+        standalone.opened(folder, "cpu", Config=diffusion.Config, parts=diffusion.parts)
 
 
 @pytest.mark.parametrize("size", [100, 100_000])

@@ -14,6 +14,7 @@ from synth import console, options
 from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
+from synth.sets import targets
 from train.sampling import commands
 from train.sampling.commands import Run, Words, split
 
@@ -281,22 +282,17 @@ def sample(
     """Draws pictures of texts.
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = split(texts)
     if picture is None and (mask or picture_text):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
     if picture_text and n not in (None, 1):
         raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
     n = n or (1 if picture_text else 16)
-    from pathlib import Path
-
+    target = targets.file(out, ".png")
     from caption import encoders
-    from synth.sets.storage import Folder
     from train import runs
     from train.sampling import draw, given, grid
 
-    Folder(str(Path(out).parent)).require_writable()
     source = runs.find(run)
     if upsample:
         prompts = _upsampled(prompts, source, seed, url, model)
@@ -314,7 +310,7 @@ def sample(
         words=word,
         device=encoders.choose_device(device),
     )
-    grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
+    grid.save(target, grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
 
 

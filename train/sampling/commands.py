@@ -1,7 +1,6 @@
 """The commands of train that read and change drawing: attention, edit, invert."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
+from synth.sets import targets
 
 Run = Annotated[
     str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
@@ -43,7 +43,7 @@ def attention(
     prompts, drawing = split(texts)
     if len(prompts) != 1:
         raise UserError(f"{len(prompts)} texts are given; give one in quotes")
-    target = _target(out)
+    target = targets.file(out, ".png")
 
     from caption import encoders
     from train import runs
@@ -110,7 +110,7 @@ def edit(
         raise UserError(f"{len(prompts)} texts are given; give two in quotes, the prompt and the edited one")
     shares = _by_word("--share", share, least=0, most=1)
     weights = _by_word("--weight", weight, least=-10, most=10)
-    target = _target(out)
+    target = targets.file(out, ".png")
 
     from caption import encoders
     from train import runs
@@ -215,13 +215,3 @@ def _by_word(option: str, values: Sequence[str], *, least: float, most: float) -
         except typer.BadParameter as error:
             raise UserError(f"{option} is {value!r}: {error.message}; give WORD=X") from None
     return numbers
-
-
-def _target(out: str) -> Path:
-    """Returns the file to write. Raises UserError if it is no PNG, or its folder cannot be written to."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
-    from synth.sets.storage import Folder
-
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)

@@ -20,6 +20,7 @@ from torch import Tensor
 from caption import encoders
 from synth.errors import UserError
 from synth.images import codecs
+from synth.sets import targets
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
@@ -36,6 +37,7 @@ from train.sampling.learned import (
     config_of,
     denoiser_of,
     fingerprint,
+    is_word,
     survey_with,
 )
 
@@ -91,11 +93,11 @@ def invert(request: InvertRequest) -> Events:
     alone. Raises UserError if the word is taken, a text has unknown words, the pictures do not fit, or
     another word is at the place."""
     # The run, its words, and the pictures.
+    _require_place(request.out)
     run, device = runs.find(request.run), encoders.choose_device(request.device)
     maps.require_attention(run, {})
     model = run.load(run.checkpoint(request.images_seen), device)
     texts = texts_of(model, request.run, request.word, request.init, request.settings, request.texts)
-    Folder(request.out).require_writable()
     pictures = read(request.pictures, request.n, model.config.model.resolution, device)
     config: Json = {
         "word": request.word,
@@ -203,6 +205,20 @@ def _first_token(model: Loaded, place: str, word: str, init: str) -> int:
 
 def _known(model: Loaded, text: str) -> bool:
     return UNKNOWN not in maps.tokeniser(model)(text)
+
+
+def _require_place(out: str) -> None:
+    """Raises UserError if a word cannot be written there: to a URL, or to a folder with other content.
+
+    An interrupted command may have left the tensors of a word."""
+    place = targets.folder(out)
+    if not (place / CONFIG).exists():
+        names = [name for name in Folder(out).sizes() if name != TENSORS]
+    else:
+        names = [] if is_word(place) else [CONFIG]
+    if names:
+        problem = f"--out is {out}, which holds something else, such as {min(names)}"
+        raise UserError(f"{problem}; give a new folder")
 
 
 def _finished(place: Path, config: Json) -> Json | None:

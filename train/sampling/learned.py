@@ -25,6 +25,8 @@ from train.models.words import TextStates
 
 CONFIG, TENSORS = "config.json", "word.safetensors"
 
+_KEYS = {"word", "run", "weights", "settings", "layers"}  # of config.json
+
 Json = dict[str, Any]
 
 
@@ -98,10 +100,21 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 def config_of(place: Path) -> Json:
     """Returns the config.json of a word's folder. Raises UserError if it is none."""
+    config = _read(place)
+    if config is None:
+        raise UserError(f"{place} holds no word; `python -m train invert` learns one")
+    return config
+
+
+def is_word(place: Path) -> bool:
+    """Returns True for a word's folder."""
+    return _read(place) is not None
+
+
+def _read(place: Path) -> Json | None:
+    """Returns the config.json of a word's folder, or None if it is none."""
     try:
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict) or not config.keys() >= {"word", "run", "weights", "settings", "layers"}:
-        raise UserError(f"{place} holds no word; `python -m train invert` learns one")
-    return config
+        return None
+    return config if isinstance(config, dict) and config.keys() >= _KEYS else None

@@ -13,6 +13,7 @@ import torch
 
 from synth.errors import UserError
 from synth.images import codecs
+from synth.sets.completion import Progress
 from tests.kit import invoke, json_lines
 from tests.kit_squares import VOCABULARY, WORDS
 from train.cli import app
@@ -144,6 +145,17 @@ def test_several_words_combine(squares: Run, concept: Path, thing: Path, tmp_pat
 
 
 # The command.
+
+
+def test_texts_that_are_cut_are_noted(squares: Run, concept: Path, tmp_path: Path) -> None:
+    """The run reads 12 tokens, one of them before the text, and the word has two."""
+    steps = replace(QUICK, steps=1, tokens=2)
+    texts = tuple(" ".join([*["a"] * count, "{}"]) for count in (9, 10))
+    events = list(learn(request(squares, concept, tmp_path / "w", texts=texts, settings=steps)))
+    notes = [event.note for event in events if isinstance(event, Progress) and event.note]
+    assert notes == [
+        f"note: a text is cut, as {squares.path} reads 12 tokens of a text at most: '{'a ' * 10}<thing>'"
+    ]
 
 
 def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_path: Path) -> None:

@@ -283,21 +283,24 @@ def sample(
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
     prompts, drawing_options = split(texts)
-    if picture is None and (mask or picture_text):
+    if picture is None and (mask or picture_text is not None):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
-    if picture_text and n not in (None, 1):
+    if picture_text is not None and n not in (None, 1):
         raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
-    n = n or (1 if picture_text else 16)
+    n = n or (16 if picture_text is None else 1)
     target = targets.file(out, ".png")
     from caption import encoders
     from train import runs
-    from train.sampling import draw, given, grid
+    from train.sampling import draw, given, grid, unread
 
     source = runs.find(run)
     if upsample:
         prompts = _upsampled(prompts, source, seed, url, model)
     elif url or model:
         raise UserError("--url and --model name who up-samples; give --upsample too, or leave them out")
+    described = [] if picture_text is None else [picture_text]
+    for note in unread.notes(source, [*prompts, *described], drawing_options, word):
+        console.note(note)
     pictures = draw.sample(
         source,
         prompts,

@@ -1,7 +1,7 @@
 """The commands of train that read and change drawing: attention, edit, invert."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,9 @@ from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
 from synth.sets import targets
+
+if TYPE_CHECKING:
+    from train import runs
 
 Run = Annotated[
     str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
@@ -49,9 +52,11 @@ def attention(
     from train import runs
     from train.sampling import sheets
 
+    source = runs.find(run)
+    _show_notes(source, prompts, drawing, word)
     row = sheets.attention(
         target,
-        runs.find(run),
+        source,
         prompts[0],
         seed=seed,
         options=drawing,
@@ -117,9 +122,11 @@ def edit(
     from train.sampling import editing, sheets
 
     plan = editing.Plan(cross, itself, shares, weights, kind, keep_background)
+    source = runs.find(run)
+    _show_notes(source, prompts, drawing, word)
     row = sheets.edit(
         target,
-        runs.find(run),
+        source,
         (prompts[0], prompts[1]),
         plan,
         seed=seed,
@@ -215,3 +222,13 @@ def _by_word(option: str, values: Sequence[str], *, least: float, most: float) -
         except typer.BadParameter as error:
             raise UserError(f"{option} is {value!r}: {error.message}; give WORD=X") from None
     return numbers
+
+
+def _show_notes(
+    run: "runs.Run", prompts: Sequence[str], drawing: Mapping[str, str], words: Sequence[str]
+) -> None:
+    """Prints notes on prompts that a run reads in part."""
+    from train.sampling import unread
+
+    for note in unread.notes(run, prompts, drawing, words):
+        console.note(note)

@@ -30,7 +30,7 @@ from train.model import Loaded
 from train.models import textual_inversion
 from train.models.textual_inversion import Inversion, Settings
 from train.models.words import UNKNOWN, padded
-from train.sampling import given, maps
+from train.sampling import given, maps, unread
 from train.sampling.learned import (
     CONFIG,
     TENSORS,
@@ -115,6 +115,11 @@ def invert(request: InvertRequest) -> Events:
         return
 
     # Steps, then the folder, config.json last.
+    sizes = {request.word: (request.settings.tokens, texts.layers)}
+    named = dataclasses.replace(model, survey=survey_with(model.survey, sizes))
+    whole = [text.replace("{}", request.word) for text in texts.known]
+    for note in unread.cut(maps.tokeniser(named), whole, request.run):
+        yield Progress(0, note=note)
     word = yield from learn(model, texts, pictures, request.settings)
     tensors = {name: value.cpu().contiguous() for name, value in word.tensors.items()}
     losses = {
@@ -144,7 +149,7 @@ def texts_of(
     words, if `init` is one or the word is taken, or if the model of `place` learns no words."""
     denoiser, first = denoiser_of(model, place), _first_token(model, place, word, init)
     layers = textual_inversion.layers_of(denoiser) if settings.per_layer else 1
-    named = dataclasses.replace(model, survey=survey_with(model, {word: (settings.tokens, layers)}))
+    named = dataclasses.replace(model, survey=survey_with(model.survey, {word: (settings.tokens, layers)}))
     known = tuple(text for text in texts if _known(named, text.replace("{}", word)))
     if texts != TEMPLATES and len(known) < len(texts):
         strange = next(text for text in texts if text not in known)

@@ -36,7 +36,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
     Raises UserError if a folder is none of a word, the word is taken, or it belongs to other weights."""
     if not places:
         return model
-    learned, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
+    words, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
     weights = fingerprint(denoiser_of(model, "this run"))
     for place in places:
         config = config_of(Path(place))
@@ -44,11 +44,11 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         if config["weights"] != weights:
             problem = f"{place} holds a word of {config['run']}, whose weights differ from those of this run"
             raise UserError(f"{problem}; give the run and the checkpoint that the word was learned with")
-        if word in learned or word in model.survey["words"]:
+        if word in words or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
-        learned[word] = config["settings"]["tokens"], config["layers"]
+        words |= [sizes_of(place)]
         tensors.append(_tensors(Path(place) / TENSORS))
-    return with_tensors(model, learned, tensors)
+    return with_tensors(model, words, tensors)
 
 
 def with_tensors(
@@ -58,7 +58,7 @@ def with_tensors(
     sized = list(zip(tensors, words.values(), strict=True))
     grown = textual_inversion.with_words(denoiser_of(model, "this run"), sized)
     parts = {**model.parts, DENOISER: grown}
-    return dataclasses.replace(model, survey=survey_with(model, words), parts=parts)
+    return dataclasses.replace(model, survey=survey_with(model.survey, words), parts=parts)
 
 
 def denoiser_of(model: Loaded, place: str) -> Denoiser:
@@ -83,9 +83,17 @@ def fingerprint(denoiser: Denoiser) -> str:
     return digest(hashes)
 
 
-def survey_with(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
+def survey_with(survey: Json, words: Mapping[str, tuple[int, int]]) -> Json:
     """Returns a survey with learned words, each with its number of tokens and of layers."""
-    return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
+    return {**survey, "learned": {**survey.get("learned", {}), **words}}
+
+
+def sizes_of(place: str) -> tuple[str, tuple[int, int]]:
+    """Returns the word of a folder with its number of tokens and of layers.
+
+    Raises UserError if the folder is none of a word."""
+    config = config_of(Path(place))
+    return str(config["word"]), (config["settings"]["tokens"], config["layers"])
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

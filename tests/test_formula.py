@@ -20,7 +20,7 @@ from PIL import Image
 from evaluate.experiments import formula
 from synth.errors import UserError
 from tests.kit import ROOT
-from train import machine, presets, provenance, runs, standalone
+from train import machine, model_card, presets, provenance, runs, standalone
 from train.distributed import Ranks
 from train.models import diffusion, growth
 from train.models.words import UNKNOWN
@@ -68,6 +68,12 @@ def test_the_code_of_an_export_names_a_missing_file(lost: list[str], tmp_path: P
         (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=r"denoiser\.safetensors"):
         standalone.opened(folder, "cpu", Config=diffusion.Config, parts=diffusion.parts)
+
+
+def test_the_notes_of_its_card_are_found() -> None:
+    notes = model_card.kept_notes(SHIPPED)
+    assert notes.startswith("## What it cannot do\n\n- It knows the words of formula pictures alone")
+    assert notes.splitlines()[-1].startswith("  the third gave the same weights") and "\n## " not in notes[1:]
 
 
 @pytest.mark.parametrize("size", [100, 100_000])

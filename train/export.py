@@ -46,8 +46,9 @@ def export(
 ) -> Json:
     """Writes the newest model of a run, averages in place. Returns a row that describes the export.
 
-    `notes` is a file of Markdown for the card. Raises UserError if OUT is of another kind or has other
-    content. Raises UserError if OUT is one file and the model draws with several parts."""
+    `notes` is a file of Markdown for the card. Without it, an export of an export keeps its notes. Raises
+    UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and the
+    model draws with several parts."""
     # The target, before the weights are read.
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
@@ -66,6 +67,8 @@ def export(
     if onnx:
         onnx_file.require(run, source.model)
     newest = source.checkpoint()
+    if not notes and source.exported and not (target / model_card.CARD).exists():
+        text = model_card.kept_notes(source.path)
     if not target.suffix and not _equal(target, newest):
         Folder(out).require_empty()
     model = source.load(newest)

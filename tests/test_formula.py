@@ -20,7 +20,7 @@ from PIL import Image
 from evaluate.experiments import formula
 from synth.errors import UserError
 from tests.kit import ROOT
-from train import machine, model_card, presets, provenance, runs, standalone
+from train import machine, model_card, presets, prove, provenance, runs, standalone
 from train.distributed import Ranks
 from train.models import diffusion, growth
 from train.models.words import UNKNOWN
@@ -68,6 +68,21 @@ def test_the_code_of_an_export_names_a_missing_file(lost: list[str], tmp_path: P
         (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=r"denoiser\.safetensors"):
         standalone.opened(folder, "cpu", Config=diffusion.Config, parts=diffusion.parts)
+
+
+def test_a_proof_needs_the_sets_of_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = "formula-32 was trained on runs/formula-32-shaders, which is not here; run `make formula-32`"
+    with pytest.raises(UserError, match=sentence):
+        prove.prepare("formula-32", None, None, "cpu")
+
+
+def test_an_encoder_and_a_word_are_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nano is an encoder, and no run; give a run, such as formula-32"):
+        runs.find("nano")
+    (tmp_path / "config.json").write_text('{"word": "<thing>"}')
+    with pytest.raises(UserError, match=r"is no run: its config.json describes something else; give a run"):
+        runs.find(tmp_path)
 
 
 def test_the_notes_of_its_card_are_found() -> None:

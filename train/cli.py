@@ -181,7 +181,7 @@ def finetune(
         raise UserError("finetune needs a set; give --on SET, or --live NAME")
     origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
     usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 and not live else None
-    preset = preset or presets.usual(names).preset
+    preset = preset or presets.usual([places.name_of(name) for name in on], live).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
         fraction = usual.fraction if usual else 1.0
     request = TrainRequest(

@@ -10,6 +10,7 @@ import typer
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
+from synth.sets import targets
 
 if TYPE_CHECKING:
     from caption.pipeline import CaptionSummary
@@ -294,7 +295,7 @@ def audit(
 
     Writes a page of plots and warns if they collapse. --captioner needs the pictures, by default those in
     data/shards/DATASET."""
-    target = _target(out, ".html")
+    target = targets.file(out, ".html")
     if captioner is None and (pictures is not None or device is not None):
         raise UserError(
             "--pictures and --device belong to --captioner; give --captioner DIR, or leave them out"
@@ -354,7 +355,7 @@ def show(
 ) -> None:
     """Draws a picture with its sentences and its nearest pictures by embedding."""
     out = out or f"{key.replace('/', '-')}.png"
-    target = _target(out, ".png")
+    target = targets.file(out, ".png")
     from caption.audit import gallery, sheet
     from caption.table import CaptionSet
 
@@ -426,6 +427,7 @@ def fit_encoder(
         raise UserError("--recipe names its own sets and start; leave SHARDS, --exam and --from out")
     if not recipe and not (shards and out):
         raise UserError("fit-encoder needs SHARDS and --out FOLDER, or --recipe NAME")
+    targets.folder(out or f"data/{recipe}")
     from caption.nano import fitting, recipes
 
     if recipe:
@@ -476,6 +478,7 @@ def fit_captioner(
     --captioner FOLDER` takes the result. A finished folder is left alone."""
     from caption.scene_captioner import fitting
 
+    targets.folder(out)
     request = fitting.CaptionerRequest(out, encoder, reads, seed, visits, pictures, threads)
     for row in console.watched("pictures", fitting.fit(request), fitting.total(request)):
         console.show(row)
@@ -489,18 +492,6 @@ def _show(summary: "CaptionSummary") -> None:
         cut = f"{summary.cut:,} captions exceed the encoder's context"
         console.note(f"{cut}; their embeddings are of the beginning")
     console.show(summary.row())
-
-
-def _target(out: str, ending: str) -> Path:
-    """Returns the path to write.
-
-    Raises UserError if it is a URL, lacks the ending, or is in a folder that takes no files."""
-    from synth.sets.storage import Folder
-
-    if not out.endswith(ending) or "://" in out:
-        raise UserError(f"--out is {out}; give the name of a {ending} file on this machine")
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)
 
 
 def _write(target: Path, data: bytes) -> None:

@@ -234,6 +234,11 @@ def has_bf16(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def is_folder(folder: Path) -> bool:
+    """Returns True for the folder of an encoder."""
+    return (folder / _CONFIG).is_file()
+
+
 def _in_folder(folder: Path, name: str) -> EncoderSource:
     """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
     files = sorted(folder.glob("open_clip_*")) if folder.is_dir() else []

@@ -14,6 +14,7 @@ from synth import console, options
 from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
+from synth.sets import targets
 
 PROGRAM = "python -m evaluate"
 
@@ -175,7 +176,7 @@ def curve(
     """Measures every checkpoint of a run. Plots the metrics against images seen, with last and best."""
     from evaluate import curves, measuring
 
-    target = curves.target(out or f"{run}/curve.png")
+    target = targets.file(out or f"{run}/curve.png", ".png")
     reference, tables = _reference(run, on, captions, encoder)
     request = measuring.MeasureRequest(
         run=run,
@@ -311,7 +312,7 @@ def table(
     from evaluate import tables
     from train.runs import find
 
-    path = tables.target(out)
+    path = targets.file(out, ".md")
     rows = [tables.row_of(find(run)) for run in runs]
     page = tables.write(path, number, rows)
     if sys.stdout.isatty():
@@ -338,17 +339,12 @@ def grid(
     device: Device = "auto",
 ) -> None:
     """Draws captions of a set: each of its pictures beside the run's of the same caption."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
-    from pathlib import Path
-
+    target = targets.file(out, ".png")
     from caption import encoders
     from evaluate import prompts
     from synth.sets import places
-    from synth.sets.storage import Folder
     from train.sampling import grid as sheets
 
-    Folder(str(Path(out).parent)).require_writable()
     request = prompts.GridRequest(
         run=run,
         reference=places.held_out_set(on),
@@ -359,7 +355,7 @@ def grid(
         device=encoders.choose_device(device),
         drawing=drawing(draw),
     )
-    sheets.save(Path(out), prompts.pairs(request))
+    sheets.save(target, prompts.pairs(request))
     console.show({"out": out, "pictures": n})
 
 

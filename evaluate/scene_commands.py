@@ -6,6 +6,7 @@ from evaluate.options import Draw, Encoder, Run, drawing, show
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
+from synth.sets import targets
 
 SceneSet = Annotated[str, options.text("--on", "NAME", "The data set of the prompts: scenes_flat or scenes.")]
 Facts = Annotated[str, options.text("--facts", "LIST", "Numbers of facts of the prompts, 1 to 8.")]
@@ -221,11 +222,10 @@ def concepts(
     Rows have both methods, the initial word, the concept's name, and renders. All go to the run's
     metrics.jsonl."""
     from evaluate import concepts as measuring
-    from evaluate import curves
     from evaluate.judge import scene_prompts
     from synth.sets.storage import Folder
 
-    target = curves.target(out) if out else None
+    target = targets.file(out, ".png") if out else None
     request = measuring.ConceptsRequest(
         run=run,
         name=on,
@@ -261,6 +261,7 @@ def export(
     """Writes prompts with their facts, one JSON object a line: prompt, facts, n_facts, held_out."""
     from evaluate.judge import scene_prompts
 
+    targets.file(out)
     prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
     scene_prompts.write(out, prompted)
     console.note(f"written: {out}")
@@ -284,6 +285,7 @@ def fit_judge(
     """Fits the judge of scenes to fresh renders, and measures its accuracy."""
     from evaluate.judge import fitting
 
+    targets.folder(out)
     request = fitting.FitRequest(out, seed=seed, visits=visits, pictures=n, prompts=prompts)
     for row in console.watched("pictures", fitting.fit(request), request.processed):
         console.show(row)

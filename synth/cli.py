@@ -10,6 +10,7 @@ import typer
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Codec, DryRun, Overwrite, RayAddress, Seed, Settings, ShardSize, Size
+from synth.sets import targets
 
 PROGRAM = "python -m synth"
 USUAL = ["visual_atoms"]  # data sets of a command that names none
@@ -111,8 +112,7 @@ def preview(
     from synth.images.pictures import contact_sheet
     from synth.sets.storage import Folder
 
-    if not out.endswith(".png") or "://" in out:
-        raise UserError(f"--out is {out}; give the name of a .png file on this machine")
+    target = targets.file(out, ".png")
     requests = [
         pipeline.RenderRequest(name, n, out, size=size, seed=seed, settings=tuple(settings), device=device)
         for name in names
@@ -122,7 +122,6 @@ def preview(
     recipes = [pipeline.recipe_of(request) for request in requests]
     pictures = (codecs.rgb(recipe.render(i)[1].pixels) for recipe in recipes for i in range(n))
     sheet = contact_sheet(pictures, columns=n if len(recipes) > 1 else max(1, round(n**0.5)))
-    target = Path(out)
     Folder(str(target.parent)).write(target.name, codecs.encode_png(sheet))
     console.show({"out": out, "pictures": n * len(recipes)})
 

@@ -8,6 +8,7 @@ import io
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Self, TypeVar
@@ -142,14 +143,15 @@ class Bar:
             with contextlib.suppress(OSError):
                 self._bar.close()
 
-    def start(self, total: int) -> None:
-        """Shows the bar, in place of an earlier one."""
+    def start(self, total: int, begun: float | None = None) -> None:
+        """Shows the bar, in place of an earlier one. Its clock began at `begun`, by default now."""
         self.__exit__()
         pause = 0.2 if sys.stderr.isatty() else 30.0
         with contextlib.suppress(OSError):
             self._bar = tqdm(
                 total=total, unit=self._unit, file=sys.stderr, mininterval=pause, dynamic_ncols=True
             )
+            self._bar.start_t = self._bar.start_t if begun is None else begun
 
     def advance(self, amount: int) -> None:
         """Moves the bar on, or back after lost work. A closed terminal stops no work."""
@@ -161,12 +163,15 @@ class Bar:
 def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], total: int | None = None) -> T:
     """Draws the events of long work and returns its outcome, the last of them.
 
-    The bar starts at once if the total is known, else at each estimate."""
+    The bar starts at the first step if the total is known, else at each estimate. So it follows the checks of
+    the work, and a refusal is alone on its line."""
     outcomes: list[T] = []
+    begun: float | None = time.time()
     with contextlib.closing(events), Bar(unit) as bar:
-        if total is not None:
-            bar.start(total)
         for event in events:
+            if total is not None and begun and isinstance(event, Progress):
+                bar.start(total, begun)
+                begun = None
             if isinstance(event, Estimate):
                 note(_foreseen(unit, event))
                 bar.start(event.pictures)

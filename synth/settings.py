@@ -14,31 +14,42 @@ from synth.errors import UserError
 T = TypeVar("T")
 
 
-def with_settings(config: T, settings: Iterable[str]) -> T:
-    """Returns the config with the value of each `key=value`. Numbers are written plainly, ranges as
-    `low,high`.
+def with_settings(config: T, settings: Iterable[str], prefix: str = "") -> T:
+    """Returns the config with the value of each `key=value`, the last one of a key. Numbers are written
+    plainly, ranges as `low,high`. `prefix` stands before the keys in messages.
 
-    Raises UserError for an unknown key (with the list of keys), a value of the wrong type, or one that the
-    config refuses."""
+    The order of the settings does not matter. Raises UserError for an unknown key (with the list of keys), a
+    value of the wrong type, or values that the config refuses."""
     hints = typing.get_type_hints(type(config))
     types_of = {field.name: hints[field.name] for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    texts, values = dict[str, str](), dict[str, Any]()
     for setting in settings:
         key, equals, text = setting.partition("=")
 
         # The key.
         if key not in types_of:
-            raise UserError(f"unknown setting {key!r}; known are {', '.join(sorted(types_of))}")
+            known = ", ".join(prefix + name for name in sorted(types_of))
+            raise UserError(f"unknown setting {prefix + key!r}; known are {known}")
         default = _written(getattr(config, key))
         if not equals:
-            raise UserError(f"setting {key!r} has no value; write {key}=VALUE, as in {key}={default}")
+            advice = f"write {prefix}{key}=VALUE, as in {prefix}{key}={default}"
+            raise UserError(f"setting {prefix + key!r} has no value; {advice}")
 
-        # The value. The config's own checks raise ValueError too.
+        # The value.
         try:
-            config = dataclasses.replace(config, **{key: _parse(types_of[key], text)})  # type: ignore[type-var]
+            texts[key], values[key] = text, _parse(types_of[key], text)
         except ValueError as error:
-            reason = str(error) or "wrong type"
-            raise UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {default}") from None
-    return config
+            raise _refused(config, prefix, {key: text}, error) from None
+
+    # All at once, as the config's own checks may join several values. A fault names the fewest of them.
+    fault = _fault(config, values)
+    if fault is None:
+        return dataclasses.replace(config, **values)  # type: ignore[type-var]
+    for key in list(values):
+        rest = {name: value for name, value in values.items() if name != key}
+        if other := _fault(config, rest):
+            values, fault = rest, other
+    raise _refused(config, prefix, {key: texts[key] for key in values}, fault)
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
@@ -61,6 +72,27 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """Returns the sha256 of the canonical JSON, in hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _fault(config: Any, values: dict[str, Any]) -> ValueError | None:
+    """Returns the error of a config that refuses these values, or None if it takes them."""
+    try:
+        dataclasses.replace(config, **values)
+    except ValueError as error:
+        return error
+    return None
+
+
+def _refused(config: Any, prefix: str, texts: dict[str, str], error: ValueError) -> UserError:
+    """Returns the sentence about values that a config refuses, with its defaults."""
+    reason = str(error) or "wrong type"
+    defaults = {prefix + key: _written(getattr(config, key)) for key in texts}
+    if len(texts) == 1:
+        [(key, default)], [text] = defaults.items(), texts.values()
+        return UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {default}")
+    given = " and ".join(f"{prefix}{key}={text}" for key, text in texts.items())
+    usual = " and ".join(f"{key}={default}" for key, default in defaults.items())
+    return UserError(f"settings {given} do not go together: {reason}; the defaults are {usual}")
 
 
 def _plain(value: Any) -> Any:

@@ -447,7 +447,7 @@ class Advice:
 ADVICE = {
     "setting": re.compile(r"--set ([a-z][\w.]*(?:=[^\s;,`\"\')]+)?)"),
     "option": re.compile(r"(?<![\w-])(--[a-z][\w-]*)"),
-    "make": re.compile(r"\bmake ((?:[a-z][a-z-]*|[A-Z]+=[\w.$()/-]+)(?: [A-Z]+=[\w.$()/-]+)*)"),
+    "make": re.compile(r"\bmake ((?:[a-z][a-z0-9-]*|[A-Z]+=[\w.$()/-]+)(?: [A-Z]+=[\w.$()/-]+)*)"),
     "command": re.compile(r"python -m ((?:synth|data|caption|train|evaluate)[ .][^`;\n]+)"),
 }
 

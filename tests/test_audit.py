@@ -450,7 +450,7 @@ def test_the_command_prints_json_lines_and_writes_the_page(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--out", "a.pdf"], r"--out is a.pdf; give the name of a .html file"),
+        (["--out", "a.pdf"], "--out is a.pdf; it must end in .html"),
         (["--out", "s3://bucket/a.html"], "on this machine"),
         (["--sample", "31"], "--sample is 31; it must be 32 to 16,384"),
         (["--sample", "16385"], "--sample is 16385; it must be 32"),

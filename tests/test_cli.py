@@ -75,7 +75,7 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
             "is not empty and holds no set of exnihilo",
         ),
         (["shards", "visual_atoms", "--n", "5", "--out", "nope://x/y"], "unknown URL scheme nope://"),
-        (["preview", "visual_atoms", "--out", "x.jpg"], "give the name of a .png file on this machine"),
+        (["preview", "visual_atoms", "--out", "x.jpg"], "--out is x.jpg; it must end in .png"),
         (["preview", "visual_atoms", "--out", "x.png", "--n", "0"], "--n is 0; it must be 1 to 1,024"),
         (["inspect", "/nowhere"], "holds no finished set"),
         (["inspect", str(ROOT / "LICENSE")], "is a file; give a folder or a URL"),

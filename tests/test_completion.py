@@ -1,8 +1,10 @@
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from synth import console, pipeline
+from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.completion import Estimate, Progress
 from synth.sets.storage import Folder
@@ -49,6 +51,17 @@ def test_finish_returns_the_outcome_and_refuses_events_without_one() -> None:
     assert completion.finish(iter([Progress(1), "outcome"])) == "outcome"
     with pytest.raises(ValueError, match="not enough values"):
         completion.finish(iter([Progress(1)]))
+
+
+def test_no_bar_is_drawn_before_a_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(steps: int) -> Generator[Progress | str, None, None]:
+        yield from (Progress(1) for _ in range(steps))
+        raise UserError("no")
+
+    for steps in range(2):
+        with pytest.raises(UserError):
+            console.watched("pictures", refused(steps), 40)
+        assert bool(capsys.readouterr().err) == bool(steps)
 
 
 def test_watched_events_are_drawn_with_lost_work_named(capsys: pytest.CaptureFixture[str]) -> None:

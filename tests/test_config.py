@@ -5,6 +5,7 @@ import pytest
 
 from synth.errors import UserError
 from synth.settings import canonical, digest, from_json, with_settings
+from train import config as configs
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Toy:
     def __post_init__(self) -> None:
         if self.classes < 1:
             raise ValueError("classes must be positive")
+        if self.ratio > self.classes:
+            raise ValueError("ratio is above classes")
 
 
 def test_settings_are_read_by_type() -> None:
@@ -45,6 +48,27 @@ def test_settings_are_read_by_type() -> None:
 def test_wrong_settings_get_a_sentence(setting: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         with_settings(Toy(), [setting])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_settings_that_fit_together_are_taken_in_any_order(order: int) -> None:
+    assert with_settings(Toy(), ["classes=100", "ratio=50"][::order]) == Toy(100, 50.0)
+    changes = ["model.resolution=16", "model.channels=32,48,64", "model.reads=4,8", "model.itself=4"]
+    sizes = configs.with_settings(configs.RunConfig.of("diffusion"), changes[::order]).groups.model
+    assert (sizes.resolution, sizes.channels, sizes.reads) == (16, (32, 48, 64), (4, 8))
+
+
+def test_only_the_settings_at_fault_are_named_with_the_defaults() -> None:
+    sentence = "settings a.classes=3 and a.ratio=4 do not go together: ratio is above classes; "
+    with pytest.raises(UserError, match=sentence + "the defaults are a.classes=10 and a.ratio=0.5"):
+        with_settings(Toy(), ["name=b", "classes=3", "ratio=4"], "a.")
+    with pytest.raises(UserError, match=r"ratio cannot be '40': ratio is above .*; the default is 0.5"):
+        with_settings(Toy(), ["ratio=4", "name=b", "ratio=40"])
+
+
+def test_the_default_is_not_an_earlier_value() -> None:
+    with pytest.raises(UserError, match=r"classes cannot be 'x': .*; the default is 10"):
+        with_settings(Toy(), ["classes=5", "classes=x"])
 
 
 def test_json_comes_back_as_the_same_config() -> None:

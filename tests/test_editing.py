@@ -17,7 +17,7 @@ from train.model import AttentionLayer
 from train.models import diffusion
 from train.models.byte_pairs import BytePairs, packed
 from train.runs import Run
-from train.sampling import draw, editing, maps
+from train.sampling import draw, editing, maps, unread
 from train.sampling.alignment import aligned, common, worded
 from train.sampling.editing import Edited, Editor, Plan
 
@@ -226,6 +226,41 @@ def test_commands_write_sheets(run: Run, tmp_path: Path) -> None:
     sheet("attention", place, RED, out=tmp_path / "maps.png")
     sheet("edit", place, RED, GREEN, "--weight", "green=2", "--picture", picture, out=tmp_path / "edit.png")
     assert codecs.decode((tmp_path / "edit.png").read_bytes()).shape[1] == 8 + 5 * 136
+
+
+def noted(*words: str) -> list[str]:
+    """Runs a command that draws. Returns its lines on stderr."""
+    return invoke(app, *words, "--steps", "1", raising=True).stderr.splitlines()
+
+
+def test_unknown_words_are_named_and_cut_texts_noted(run: Run) -> None:
+    name, long = run.path.name, "a red square on blue " * 3
+    unknown = f"note: {name} does not know {{}}, so they change the pictures as any unknown word would"
+    cut = f"note: a text is cut, as {name} reads 12 tokens of a text at most: '{long[:40]}...'"
+    assert unread.notes(run, ["A Zebra, red", "a dog"], {}) == [unknown.format("'zebra', ',', 'dog'")]
+    assert unread.notes(run, [RED, long], {}) == [cut]
+    assert unread.notes(run, [RED, "a dog"], {"text": "vector"}) == unread.notes(run, [RED], {}) == []
+    [many, _] = unread.notes(run, [" ".join(f"w{i}" for i in range(11)) + " a"], {})
+    assert "'w9' and 1 more, so they change" in many
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["sample", "a dog", "--n", "1"], ["attention", "a dog"], ["edit", RED, "a red square on dog"]]
+)
+def test_commands_that_draw_note_unknown_words(run: Run, tmp_path: Path, words: list[str]) -> None:
+    [note] = noted(words[0], str(run.path), *words[1:], "--out", str(tmp_path / "out.png"))
+    assert "does not know 'dog', so" in note
+
+
+def test_an_empty_text_of_a_picture_is_a_text(run: Run, tmp_path: Path) -> None:
+    picture = png(tmp_path / "p.png", np.full((8, 8, 3), 200))
+    words = ["sample", str(run.path), RED, "--picture", picture, "--picture-text", ""]
+    assert noted(*words, "--out", str(tmp_path / "out.png")) == []
+    with pytest.raises(UserError, match="one noise gives one picture of each text"):
+        noted(*words, "--n", "2", "--out", str(tmp_path / "out.png"))
+    with pytest.raises(UserError, match="give --picture FILE too"):
+        noted("sample", str(run.path), RED, "--picture-text", "", "--out", str(tmp_path / "out.png"))
 
 
 @pytest.mark.parametrize(

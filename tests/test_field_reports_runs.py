@@ -28,7 +28,6 @@ from PIL import Image
 
 from caption.audit import plots, sheet
 from caption.audit.gallery import TableRow
-from caption.cli import _target as caption_target
 from evaluate import curves, detectors, results, tables
 from evaluate.cli import app as evaluate_app
 from evaluate.experiments import rows
@@ -430,10 +429,9 @@ def test_a_target_that_takes_no_files_is_refused_before_the_work(
     actions: list[Callable[[], Any]] = [
         lambda: exporting.export(str(trained), str(place / "g.safetensors")),
         lambda: exporting.export(str(trained), str(place / "exported")),
+        lambda: exporting.export_encoder(str(trained), str(place / "encoder")),
         lambda: invoke(train_app, "sample", trained, "a star", "--out", place / "g.png", raising=True),
-        lambda: curves.target(str(place / "c.png")),
-        lambda: tables.target(str(place / "t.md")),
-        lambda: caption_target(str(place / "a.html"), ".html"),
+        lambda: invoke(evaluate_app, "table", 1, trained, "--out", place / "t.md", raising=True),
     ]
     if kind == "folder":
         actions.append(lambda: results.require_place(trained))

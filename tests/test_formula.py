@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,15 +18,17 @@ import typer
 from PIL import Image
 
 from evaluate.experiments import formula
+from synth.errors import UserError
 from tests.kit import ROOT
-from train import machine, presets, provenance, runs
+from train import machine, model_card, presets, prove, provenance, runs, standalone
 from train.distributed import Ranks
-from train.models import growth
+from train.models import diffusion, growth
 from train.models.words import UNKNOWN
 from train.sampling import draw, prompts
 from train.stream import live
 
 README = (ROOT / "README.md").read_text()
+SHIPPED = ROOT / "data" / "formula-32"
 GOLDEN = ROOT / "tests" / "fixtures" / "formula-32.png"  # pictures under each other
 PROMPTS = ("a red star left of a blue disc on white", "a green ring on black")
 
@@ -40,6 +43,60 @@ def test_the_shipped_model_draws_its_golden_pictures(one_thread: None) -> None:
     assert np.abs(drawn - golden).max() <= (0 if same else 2)
     weights = Path(run.path, "denoiser.safetensors")
     assert weights.stat().st_size < 8e6 and provenance.licence_of(provenance.data_of(run)) == "CC0-1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("denoiser.safetensors", "{} is missing; export it again, or copy the folder again from its source"),
+        ("COMMITTED", "{folder} has no readable mark COMMITTED, so it is damaged; export it again"),
+    ],
+)
+def test_a_missing_file_is_named_and_nothing_is_to_be_removed(
+    name: str, sentence: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=re.escape(sentence.format(folder / name, folder=folder))):
+        runs.find(folder).load()
+
+
+@pytest.mark.parametrize("lost", [["denoiser.safetensors"], ["denoiser.safetensors", "COMMITTED"]])
+def test_the_code_of_an_export_names_a_missing_file(lost: list[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    for name in lost:
+        (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=r"denoiser\.safetensors"):
+        standalone.opened(folder, "cpu", Config=diffusion.Config, parts=diffusion.parts)
+
+
+def test_a_proof_needs_the_sets_of_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = "formula-32 was trained on runs/formula-32-shaders, which is not here; run `make formula-32`"
+    with pytest.raises(UserError, match=sentence):
+        prove.prepare("formula-32", None, None, "cpu")
+
+
+def test_an_encoder_and_a_word_are_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nano is an encoder, and no run; give a run, such as formula-32"):
+        runs.find("nano")
+    (tmp_path / "config.json").write_text('{"word": "<thing>"}')
+    with pytest.raises(UserError, match=r"is no run: its config.json describes something else; give a run"):
+        runs.find(tmp_path)
+
+
+def test_the_notes_of_its_card_are_found() -> None:
+    notes = model_card.kept_notes(SHIPPED)
+    assert notes.startswith("## What it cannot do\n\n- It knows the words of formula pictures alone")
+    assert notes.splitlines()[-1].startswith("  the third gave the same weights") and "\n## " not in notes[1:]
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_a_damaged_file_is_to_be_copied_again(size: int, tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "copy")
+    os.truncate(folder / "denoiser.safetensors", size)
+    with pytest.raises(UserError, match=r"is damaged: .*; export it again, or copy the folder again"):
+        runs.find(folder).load()
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from synth.sets.shards import ShardSet
 from tests import kit_snapshots
 from tests.kit import ROOT, invoke, json_lines, states, tar_hashes, write
 from tests.kit_train import SETTINGS, quiet
-from train import checkpoint, export, onnx_file, provenance, runs, snapshots
+from train import checkpoint, export, model_card, onnx_file, provenance, runs, snapshots
 from train.cli import app
 from train.model import Texts
 from train.models import stylegan2
@@ -166,6 +166,9 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     exported = json.loads((tmp_path / "out" / "config.json").read_text())
     assert exported["shards"]["url"] == undisturbed.name and exported["cpu_seconds"] >= 0
     export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)  # does nothing
+    for _ in range(2):
+        export.export(str(tmp_path / "out"), str(tmp_path / "again"))
+    assert "\n\n## Limits\n\nIt draws no text.\n\n## Draw\n" in (tmp_path / "again" / "README.md").read_text()
     (tmp_path / "notes.md").write_text("## Limits\n\nNone.\n")
     with pytest.raises(UserError, match="has a card with other notes"):
         export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
@@ -209,6 +212,7 @@ def interrupt(*_: object) -> bytes:
 
 def test_an_export_of_an_export_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     export.export(str(folder), str(tmp_path / "again"))
+    assert model_card.kept_notes(folder) == ""
     for name in ("generator.safetensors", "model.py", "samples.png"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 

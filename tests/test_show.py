@@ -147,7 +147,7 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
     [
         (["000000040"], "has no picture 000000040; its 40 keys run from 000000000 to 000000039"),
         (["17"], "has no picture 17"),
-        (["000000001", "--out", "a.jpg"], "--out is a.jpg; give the name of a .png file"),
+        (["000000001", "--out", "a.jpg"], "--out is a.jpg; it must end in .png"),
         (["000000001", "--neighbours", "0"], "--neighbours is 0; it must be 1 to 64"),
         (["000000001", "--shards", "nowhere"], "nowhere"),
     ],

@@ -1,6 +1,7 @@
 """Textual inversion: train/models/textual_inversion.py, train/sampling/inverting.py and learned.py."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from synth.errors import UserError
 from synth.images import codecs
+from synth.sets.completion import Progress
 from tests.kit import invoke, json_lines
 from tests.kit_squares import VOCABULARY, WORDS
 from train.cli import app
@@ -145,6 +147,17 @@ def test_several_words_combine(squares: Run, concept: Path, thing: Path, tmp_pat
 # The command.
 
 
+def test_texts_that_are_cut_are_noted(squares: Run, concept: Path, tmp_path: Path) -> None:
+    """The run reads 12 tokens, one of them before the text, and the word has two."""
+    steps = replace(QUICK, steps=1, tokens=2)
+    texts = tuple(" ".join([*["a"] * count, "{}"]) for count in (9, 10))
+    events = list(learn(request(squares, concept, tmp_path / "w", texts=texts, settings=steps)))
+    notes = [event.note for event in events if isinstance(event, Progress) and event.note]
+    assert notes == [
+        f"note: a text is cut, as {squares.path} reads 12 tokens of a text at most: '{'a ' * 10}<thing>'"
+    ]
+
+
 def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_path: Path) -> None:
     words = ["invert", squares.path, "--pictures", concept, "--word", "<thing>", "--init", "red"]
     words += ["--out", tmp_path / "thing", "--set", "steps=2", "--set", "batch=2"]
@@ -235,3 +248,18 @@ def test_words_that_do_not_fit_are_refused(squares: Run, thing: Path, tmp_path: 
     config = json.loads((thing / learned.CONFIG).read_text())
     (tmp_path / "other" / learned.CONFIG).write_text(json.dumps({**config, "weights": "0"}))
     refused(squares, [tmp_path / "other"], "whose weights differ from those of this run")
+
+
+def test_a_damaged_word_is_to_be_learned_again(squares: Run, thing: Path, tmp_path: Path) -> None:
+    (tmp_path / learned.CONFIG).write_bytes((thing / learned.CONFIG).read_bytes())
+    refused(squares, [tmp_path], "word.safetensors is missing; learn the word again")
+    (tmp_path / learned.TENSORS).write_bytes((thing / learned.TENSORS).read_bytes()[:100])
+    refused(squares, [tmp_path], "word.safetensors is damaged; learn the word again")
+
+
+def test_a_missing_average_is_named(squares: Run, tmp_path: Path) -> None:
+    """The newest checkpoint also holds the part, which would draw other pictures."""
+    run = Run(Path(shutil.copytree(squares.path, tmp_path / "run")), squares.metadata)
+    (run.checkpoint() / "ema.safetensors").unlink()
+    with pytest.raises(UserError, match=r"ema.safetensors is missing; remove the folder to go on from"):
+        run.load()

@@ -43,6 +43,7 @@ _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
 _OPTIMISERS = "optimisers.safetensors"  # of all parts, until November 2026
 _OLD_AVERAGES = {"ema": "generator"}  # average -> part, of files without metadata
 _REMOVE = "remove the folder to go on from the checkpoint before"
+_COPY = "export it again, or copy the folder again from its source, such as the repository"
 
 Json = dict[str, Any]
 Writers = Mapping[str, Callable[[Path], None]]  # by file name
@@ -177,13 +178,26 @@ def state(checkpoint: Path) -> tuple[Json, dict[str, Tensor]]:
 def modules(checkpoint: Path) -> dict[str, str]:
     """Returns the part of the model that each file fills, by the file's name without its ending.
 
-    An average fills the part that it averages. The order is that of writing. Leaves removed files out."""
+    An average fills the part that it averages. The order is that of writing. Leaves out the files that
+    thinning removed. Raises UserError if another file is missing or one is not readable."""
     # Existing files of parts and averages.
-    names = [n for n in _digests(checkpoint) if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
-    names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS) and (checkpoint / n).exists()]
+    digests = _digests(checkpoint)
+    names = [n for n in digests if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
+    names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS)]
+    for name in names:
+        if not (checkpoint / name).exists() and _lasts(checkpoint, name, digests):
+            raise UserError(f"{checkpoint / name} is missing; {_advice(checkpoint)}")
 
     # Their parts, by their metadata.
-    origins = {name.removesuffix(_ENDING): origin_of(checkpoint / name) for name in names}
+    origins: dict[str, Json | None] = {}
+    for name in names:
+        if (checkpoint / name).exists():
+            try:
+                origins[name.removesuffix(_ENDING)] = origin_of(checkpoint / name)
+            except UserError:
+                # The checksum decides, unless the disk itself fails.
+                _require_whole(checkpoint, name)
+                raise
     return {n: origin["part"] if origin else _OLD_AVERAGES.get(n, n) for n, origin in origins.items()}
 
 
@@ -259,17 +273,37 @@ def _digests(checkpoint: Path) -> dict[str, str]:
         with reading(str(checkpoint / COMMITTED)):
             return dict(json.loads((checkpoint / COMMITTED).read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        problem = f"{checkpoint} has no readable mark {COMMITTED}, so its writing was interrupted"
-        raise UserError(f"{problem}; remove it") from None
+        problem = f"{checkpoint} has no readable mark {COMMITTED}"
+        if _exported(checkpoint):
+            raise UserError(f"{problem}, so it is damaged; {_COPY}") from None
+        raise UserError(f"{problem}, so its writing was interrupted; remove it") from None
 
 
 def _require_whole(checkpoint: Path, name: str) -> None:
     expected, path = _digests(checkpoint).get(name), checkpoint / name
     if not path.exists():
+        if _exported(checkpoint):
+            raise UserError(f"{path} is missing; {_COPY}")
         problem = f"{path} is missing: older checkpoints keep only the files for drawing"
         raise UserError(f"{problem}; give a newer checkpoint")
     if _sha256(path) != expected:
-        raise UserError(f"{path} is damaged: it differs from its mark; {_REMOVE}")
+        raise UserError(f"{path} is damaged: it differs from its mark; {_advice(checkpoint)}")
+
+
+def _exported(checkpoint: Path) -> bool:
+    """Returns True for an export, which holds the config of its run."""
+    return (checkpoint / "config.json").exists()
+
+
+def _advice(checkpoint: Path) -> str:
+    """Returns the remedy for a damaged or missing file."""
+    return _COPY if _exported(checkpoint) else _REMOVE
+
+
+def _lasts(checkpoint: Path, name: str, digests: Mapping[str, str]) -> bool:
+    """Returns True if thinning keeps a file: any file of an export, an average, or a part never trained."""
+    trained = [n.removesuffix(_OPTIMISER) for n in digests if n.endswith(_OPTIMISER)]
+    return _exported(checkpoint) or (bool(trained) and name.removesuffix(_ENDING) not in trained)
 
 
 def _written(folder: Path, name: str, writer: Callable[[Path], None]) -> str:

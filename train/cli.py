@@ -14,6 +14,7 @@ from synth import console, options
 from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen, Overwrite
+from synth.sets import targets
 from train.sampling import commands
 from train.sampling.commands import Run, Words, split
 
@@ -180,7 +181,7 @@ def finetune(
         raise UserError("finetune needs a set; give --on SET, or --live NAME")
     origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
     usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 and not live else None
-    preset = preset or presets.usual(names).preset
+    preset = preset or presets.usual([places.name_of(name) for name in on], live).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
         fraction = usual.fraction if usual else 1.0
     request = TrainRequest(
@@ -281,27 +282,25 @@ def sample(
     """Draws pictures of texts.
 
     Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
     prompts, drawing_options = split(texts)
-    if picture is None and (mask or picture_text):
+    if picture is None and (mask or picture_text is not None):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
-    if picture_text and n not in (None, 1):
+    if picture_text is not None and n not in (None, 1):
         raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
-    n = n or (1 if picture_text else 16)
-    from pathlib import Path
-
+    n = n or (16 if picture_text is None else 1)
+    target = targets.file(out, ".png")
     from caption import encoders
-    from synth.sets.storage import Folder
     from train import runs
-    from train.sampling import draw, given, grid
+    from train.sampling import draw, given, grid, unread
 
-    Folder(str(Path(out).parent)).require_writable()
     source = runs.find(run)
     if upsample:
         prompts = _upsampled(prompts, source, seed, url, model)
     elif url or model:
         raise UserError("--url and --model name who up-samples; give --upsample too, or leave them out")
+    described = [] if picture_text is None else [picture_text]
+    for note in unread.notes(source, [*prompts, *described], drawing_options, word):
+        console.note(note)
     pictures = draw.sample(
         source,
         prompts,
@@ -314,7 +313,7 @@ def sample(
         words=word,
         device=encoders.choose_device(device),
     )
-    grid.save(Path(out), grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
+    grid.save(target, grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
 
 

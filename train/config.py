@@ -120,17 +120,22 @@ class RunConfig:
 
 
 def with_settings(config: RunConfig, changes: Iterable[str]) -> RunConfig:
-    """Returns the config with each `GROUP.KEY=VALUE` applied.
+    """Returns the config with all `GROUP.KEY=VALUE` applied. Their order does not matter.
 
-    Raises UserError for an unknown key, and lists the known ones. Raises UserError for a value that its
+    Raises UserError for an unknown key, and lists the known ones. Raises UserError for values that their
     group refuses."""
+    # Changes by group.
+    groups, assignments = config.by_group, dict[str, list[str]]()
     for setting in changes:
         group, dot, assignment = setting.partition(".")
-        groups = config.by_group
         if group not in groups or not dot:
             keys = [f"{name}.{f.name}" for name, values in groups.items() for f in dataclasses.fields(values)]
             raise UserError(f"unknown setting {setting!r}; known are {', '.join(keys)}")
-        config = config.replaced(group, settings.with_settings(groups[group], [assignment]))
+        assignments.setdefault(group, []).append(assignment)
+
+    # Each group at once.
+    for group, rows in assignments.items():
+        config = config.replaced(group, settings.with_settings(groups[group], rows, f"{group}."))
     return config
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from caption.encoders import MERGES, NANO, declare
 from synth.checkout import ROOT
 from synth.errors import UserError
-from synth.sets import front_matter
+from synth.sets import front_matter, targets
 from synth.sets.storage import Folder
 from train import checkpoint, config, handover, model_card, onnx_file, provenance, runs
 from train.checkpoint import COMMITTED, Origin
@@ -46,8 +46,9 @@ def export(
 ) -> Json:
     """Writes the newest model of a run, averages in place. Returns a row that describes the export.
 
-    `notes` is a file of Markdown for the card. Raises UserError if OUT is of another kind or has other
-    content. Raises UserError if OUT is one file and the model draws with several parts."""
+    `notes` is a file of Markdown for the card. Without it, an export of an export keeps its notes. Raises
+    UserError if OUT is of another kind or has other content. Raises UserError if OUT is one file and the
+    model draws with several parts."""
     # The target, before the weights are read.
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
@@ -59,13 +60,17 @@ def export(
     if encoder and target.suffix:
         raise UserError(f"--out is {out}, and --encoder needs a folder; give a folder as --out")
     text = model_card.notes(notes) if notes else ""
-    Folder(str(target.parent)).require_writable()
+    (targets.file if target.suffix else targets.folder)(out)
 
     # The parts for drawing.
     source = runs.find(run)
     if onnx:
         onnx_file.require(run, source.model)
     newest = source.checkpoint()
+    if not notes and source.exported and not (target / model_card.CARD).exists():
+        text = model_card.kept_notes(source.path)
+    if not target.suffix and not _equal(target, newest):
+        Folder(out).require_empty()
     model = source.load(newest)
     drawn = _drawn(model.parts, model.averages, source.config.needs.frozen)
 
@@ -87,6 +92,7 @@ def export_encoder(run: str, out: str) -> Json:
     The text side is not trained. Raises UserError if the run learns no features, if its backbone is no vision
     transformer, or if OUT has other content."""
     # The backbone.
+    targets.folder(out, "--as-encoder")
     source = runs.find(run)
     find_learner(source.model, run)
     sizes, newest = source.config.groups.model, source.checkpoint()
@@ -169,6 +175,16 @@ def _origin(run: Run, part: str) -> Origin:
     return Origin(run.model, run.config.groups, run.survey, part)
 
 
+def _equal(target: Path, newest: Path) -> bool:
+    """Returns True if a folder is the export of a checkpoint."""
+    try:
+        exported = runs.describe(target).get("exported")
+    except UserError:
+        # Another folder, or none.
+        return False
+    return bool(exported == checkpoint.digest(newest))
+
+
 def _write_file(target: Path, module: nn.Module, origin: Origin) -> None:
     """Writes one part. The file appears whole or not at all."""
     with Folder(str(target.parent)).staged(target.name) as path:
@@ -190,7 +206,7 @@ def _write_folder(
     Of an equal export, writes only the files that it lacks."""
     # An equal export.
     digest, clock = checkpoint.digest(newest), run.images_seen(newest)
-    if (target / CONFIG).exists() and runs.describe(target).get("exported") == digest:
+    if _equal(target, newest):
         handover.complete(target, target.name, encoder, notes, onnx=onnx)
         return
 

@@ -1,5 +1,6 @@
 """The card of an exported model: its origin, use, figures, training, files, data and their licences."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ tokens = open_clip.get_tokenizer("local-dir:encoder")(["a red star"])
 vectors = torch.nn.functional.normalize(clip.encode_text(tokens), dim=1)
 ```"""
 
+_SAMPLES, _UNDRAWN = "![pictures of texts](samples.png)", "The model draws no pictures."
+# The paragraphs between the sentence on the origin, maybe with the pictures, and the next section.
+_NOTES = re.compile(
+    rf"^A model of exnihilo, with .*\n\n(?:{re.escape(_SAMPLES)}\n\n)?(?:((?:.|\n)*?)\n\n)??"
+    rf"(?:{re.escape(_DRAW.strip().partition(' holds')[0])}|{re.escape(_UNDRAWN)})",
+    re.MULTILINE,
+)
+
 _CONDITIONS = ("method", "minus", "kind", "cross")  # of a row of figures, those that the card names
 _MACHINE = ("torch", "device", "cpu_capability", "threads", "ranks")  # of its entries, those of the card
 
@@ -65,6 +74,16 @@ def notes(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--notes {path} cannot be read ({error}); give a file of Markdown") from None
+
+
+def kept_notes(folder: Path) -> str:
+    """Returns the notes in the card of an export, or nothing."""
+    try:
+        card = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    match = _NOTES.search(card)
+    return (match[1] if match else None) or ""
 
 
 def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samples: bool) -> str:
@@ -93,9 +112,9 @@ def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samp
     sections = [
         f"# {name}: {run.model}, {side} x {side} pixels",
         f"A model of exnihilo, with {parameters(*loaded.parts.values()):,} parameters. {origin}",
-        "![pictures of texts](samples.png)" if samples else "",
+        _SAMPLES if samples else "",
         notes,
-        _drawing(run, side, shipped=shipped) if draws else "The model draws no pictures.",
+        _drawing(run, side, shipped=shipped) if draws else _UNDRAWN,
         _figures(run),
         _training(run),
         _files(run, loaded, draws=draws),

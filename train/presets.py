@@ -6,6 +6,7 @@ has been run by exnihilo yet. Disk is that of the run, with one checkpoint per 2
 256 px, and twice 1.3 GB of full state.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -311,12 +312,13 @@ FINE_TUNING = {  # by real set; the paper fine-tunes on a tenth of each of its o
 }
 
 
-def usual(name: str) -> Usual:
-    """Returns the usual fine-tuning on a set. Raises UserError if there is none."""
-    if name not in FINE_TUNING:
-        problem = f"no usual preset of {name} is known, those of {', '.join(FINE_TUNING)} are"
-        raise UserError(f"{problem}; give one, as in finetune coco-256 --on {name}")
-    return FINE_TUNING[name]
+def usual(on: Sequence[str], live: Sequence[str]) -> Usual:
+    """Returns the usual fine-tuning on a stored set. Raises UserError if there is none, or other sets."""
+    if len(on) == 1 and not live and on[0] in FINE_TUNING:
+        return FINE_TUNING[on[0]]
+    sets = " ".join([*(f"--live {name}" for name in live), *(f"--on {name}" for name in on)])
+    problem = f"no usual preset of {sets} is known, those of --on {', '.join(FINE_TUNING)} are"
+    raise UserError(f"{problem}; give one, as in finetune {'formula-32' if live else 'coco-256'} {sets}")
 
 
 def get(name: str) -> Preset:

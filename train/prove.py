@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from caption import encoders
+from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets.ledger import MANIFEST
 from synth.sets.storage import reading
 from train import export, log, machine, runs
 from train.distributed import Ranks
@@ -24,6 +26,7 @@ from train.start import training
 from train.start.prepared import prepare as prepare_inputs
 from train.start.request import TrainRequest
 
+_SHIPPED = ROOT / "data" / "formula-32"
 _FILES = "*.safetensors"
 
 Json = dict[str, Any]
@@ -52,7 +55,7 @@ class Proof:
 def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> Proof:
     """Returns the proof of a run up to a checkpoint, by default its newest.
 
-    Raises UserError if its data or this checkout have changed, or if it was imported."""
+    Raises UserError if its data are missing, if they or this checkout have changed, or if it was imported."""
     source = runs.find(run)
     if "imported" in source.metadata:
         raise UserError(
@@ -85,6 +88,10 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
         raise UserError(f"--out is {request.out}, the run itself; give a new folder")
 
     # The same data.
+    missing = [place for place in (*stored, *tables) if not (Path(place) / MANIFEST).exists()]
+    if missing and source.path.resolve() == _SHIPPED:
+        problem = f"{run} was trained on {missing[0]}, which is not here"
+        raise UserError(f"{problem}; run `make formula-32`, which makes it and trains for hours, first")
     inputs = prepare_inputs(request, encoders.choose_device(device))
     if changes := log.differences(source.metadata, inputs.metadata):
         raise UserError(f"{run} cannot be trained again: {'; '.join(changes)}; restore its data")

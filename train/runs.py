@@ -68,7 +68,8 @@ class Run:
     @property
     def exported(self) -> bool:
         """True for an export folder."""
-        return (self.path / COMMITTED).exists()
+        # The mark of a damaged one may be missing.
+        return (self.path / COMMITTED).exists() or "exported" in self.metadata
 
     def checkpoint(self, images_seen: int | None = None) -> Path:
         """Returns the checkpoint at these images, by default the newest.
@@ -182,6 +183,9 @@ def load_part(path: str | Path) -> nn.Module:
 
 def describe(run: Path) -> Json:
     """Returns config.json. Raises UserError if the folder is no run."""
+    if encoders.is_folder(run):
+        raise UserError(f"{run} is an encoder, and no run; give a run, such as formula-32")
+
     # A missing file is another error than a damaged one.
     try:
         with reading(str(run / CONFIG)):
@@ -190,9 +194,9 @@ def describe(run: Path) -> Json:
         advice = "`python -m train pretrain` makes one"
         raise UserError(f"{run} is no run: it has no {CONFIG}; {advice}") from None
     except ValueError:
-        metadata = None
+        raise UserError(f"{run / CONFIG} is damaged; give another run") from None
     if not isinstance(metadata, dict) or not metadata.keys() >= _NEEDED:
-        raise UserError(f"{run / CONFIG} is damaged; give another run")
+        raise UserError(f"{run} is no run: its {CONFIG} describes something else; give a run")
     return metadata
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from caption import encoders
 from synth.errors import UserError
+from synth.sets import targets
 from synth.sets.storage import Folder
 from train import checkpoint, config, pickles, presets, runs
 from train.checkpoint import Origin
@@ -66,7 +67,7 @@ def import_snapshot(file: str, encoder: str, out: str) -> Imported:
     Raises UserError if the file is no snapshot that our networks can represent, if its texts have another
     width than the encoder's, or if OUT has other content."""
     # An equal run.
-    path, target = Path(file), Path(out)
+    path, target = Path(file), targets.folder(out)
     digest = _sha256(path)
     source = encoders.find(encoder)
     if (target / CONFIG).exists():
@@ -74,6 +75,7 @@ def import_snapshot(file: str, encoder: str, out: str) -> Imported:
         if (run.metadata.get("imported") or {}).get("sha256") == digest:
             clock = run.images_seen(run.checkpoint())
             return Imported({"out": out, "images_seen": clock}, [f"{out} is this snapshot already"])
+    Folder(out).require_empty()
 
     # Networks, and the encoder of their texts.
     snapshot = _read(path)

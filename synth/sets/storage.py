@@ -204,8 +204,7 @@ class Folder(Storage):
         """Yields an empty scratch folder. If the block succeeds, it becomes this folder, else it is removed.
 
         Raises UserError if this folder has files, or cannot be written."""
-        if self.sizes():
-            raise UserError(f"{self.url} already holds files; give another folder")
+        self.require_empty()
 
         # A scratch folder beside this one, so that a rename can move it.
         Folder(str(self._path.parent))._create()
@@ -252,6 +251,11 @@ class Folder(Storage):
             with contextlib.suppress(OSError):
                 for path in created:
                     path.rmdir()
+
+    def require_empty(self) -> None:
+        """Raises UserError if this folder has files."""
+        if self.sizes():
+            raise UserError(f"{self.url} already holds files; give another folder")
 
     def require_writable(self) -> list[Path]:
         """Returns the folders that must still be made, innermost first.

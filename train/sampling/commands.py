@@ -1,14 +1,17 @@
 """The commands of train that read and change drawing: attention, edit, invert."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
+from synth.sets import targets
+
+if TYPE_CHECKING:
+    from train import runs
 
 Run = Annotated[
     str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
@@ -43,15 +46,17 @@ def attention(
     prompts, drawing = split(texts)
     if len(prompts) != 1:
         raise UserError(f"{len(prompts)} texts are given; give one in quotes")
-    target = _target(out)
+    target = targets.file(out, ".png")
 
     from caption import encoders
     from train import runs
     from train.sampling import sheets
 
+    source = runs.find(run)
+    _show_notes(source, prompts, drawing, word)
     row = sheets.attention(
         target,
-        runs.find(run),
+        source,
         prompts[0],
         seed=seed,
         options=drawing,
@@ -110,16 +115,18 @@ def edit(
         raise UserError(f"{len(prompts)} texts are given; give two in quotes, the prompt and the edited one")
     shares = _by_word("--share", share, least=0, most=1)
     weights = _by_word("--weight", weight, least=-10, most=10)
-    target = _target(out)
+    target = targets.file(out, ".png")
 
     from caption import encoders
     from train import runs
     from train.sampling import editing, sheets
 
     plan = editing.Plan(cross, itself, shares, weights, kind, keep_background)
+    source = runs.find(run)
+    _show_notes(source, prompts, drawing, word)
     row = sheets.edit(
         target,
-        runs.find(run),
+        source,
         (prompts[0], prompts[1]),
         plan,
         seed=seed,
@@ -217,11 +224,11 @@ def _by_word(option: str, values: Sequence[str], *, least: float, most: float) -
     return numbers
 
 
-def _target(out: str) -> Path:
-    """Returns the file to write. Raises UserError if it is no PNG, or its folder cannot be written to."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
-    from synth.sets.storage import Folder
+def _show_notes(
+    run: "runs.Run", prompts: Sequence[str], drawing: Mapping[str, str], words: Sequence[str]
+) -> None:
+    """Prints notes on prompts that a run reads in part."""
+    from train.sampling import unread
 
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)
+    for note in unread.notes(run, prompts, drawing, words):
+        console.note(note)

@@ -20,6 +20,7 @@ from torch import Tensor
 from caption import encoders
 from synth.errors import UserError
 from synth.images import codecs
+from synth.sets import targets
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
@@ -29,13 +30,14 @@ from train.model import Loaded
 from train.models import textual_inversion
 from train.models.textual_inversion import Inversion, Settings
 from train.models.words import UNKNOWN, padded
-from train.sampling import given, maps
+from train.sampling import given, maps, unread
 from train.sampling.learned import (
     CONFIG,
     TENSORS,
     config_of,
     denoiser_of,
     fingerprint,
+    is_word,
     survey_with,
 )
 
@@ -91,11 +93,11 @@ def invert(request: InvertRequest) -> Events:
     alone. Raises UserError if the word is taken, a text has unknown words, the pictures do not fit, or
     another word is at the place."""
     # The run, its words, and the pictures.
+    _require_place(request.out)
     run, device = runs.find(request.run), encoders.choose_device(request.device)
     maps.require_attention(run, {})
     model = run.load(run.checkpoint(request.images_seen), device)
     texts = texts_of(model, request.run, request.word, request.init, request.settings, request.texts)
-    Folder(request.out).require_writable()
     pictures = read(request.pictures, request.n, model.config.model.resolution, device)
     config: Json = {
         "word": request.word,
@@ -113,6 +115,11 @@ def invert(request: InvertRequest) -> Events:
         return
 
     # Steps, then the folder, config.json last.
+    sizes = {request.word: (request.settings.tokens, texts.layers)}
+    named = dataclasses.replace(model, survey=survey_with(model.survey, sizes))
+    whole = [text.replace("{}", request.word) for text in texts.known]
+    for note in unread.cut(maps.tokeniser(named), whole, request.run):
+        yield Progress(0, note=note)
     word = yield from learn(model, texts, pictures, request.settings)
     tensors = {name: value.cpu().contiguous() for name, value in word.tensors.items()}
     losses = {
@@ -142,7 +149,7 @@ def texts_of(
     words, if `init` is one or the word is taken, or if the model of `place` learns no words."""
     denoiser, first = denoiser_of(model, place), _first_token(model, place, word, init)
     layers = textual_inversion.layers_of(denoiser) if settings.per_layer else 1
-    named = dataclasses.replace(model, survey=survey_with(model, {word: (settings.tokens, layers)}))
+    named = dataclasses.replace(model, survey=survey_with(model.survey, {word: (settings.tokens, layers)}))
     known = tuple(text for text in texts if _known(named, text.replace("{}", word)))
     if texts != TEMPLATES and len(known) < len(texts):
         strange = next(text for text in texts if text not in known)
@@ -203,6 +210,20 @@ def _first_token(model: Loaded, place: str, word: str, init: str) -> int:
 
 def _known(model: Loaded, text: str) -> bool:
     return UNKNOWN not in maps.tokeniser(model)(text)
+
+
+def _require_place(out: str) -> None:
+    """Raises UserError if a word cannot be written there: to a URL, or to a folder with other content.
+
+    An interrupted command may have left the tensors of a word."""
+    place = targets.folder(out)
+    if not (place / CONFIG).exists():
+        names = [name for name in Folder(out).sizes() if name != TENSORS]
+    else:
+        names = [] if is_word(place) else [CONFIG]
+    if names:
+        problem = f"--out is {out}, which holds something else, such as {min(names)}"
+        raise UserError(f"{problem}; give a new folder")
 
 
 def _finished(place: Path, config: Json) -> Json | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from train.models.words import TextStates
 
 CONFIG, TENSORS = "config.json", "word.safetensors"
 
+_KEYS = {"word", "run", "weights", "settings", "layers"}  # of config.json
+
 Json = dict[str, Any]
 
 
@@ -33,7 +36,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
     Raises UserError if a folder is none of a word, the word is taken, or it belongs to other weights."""
     if not places:
         return model
-    learned, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
+    words, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
     weights = fingerprint(denoiser_of(model, "this run"))
     for place in places:
         config = config_of(Path(place))
@@ -41,12 +44,11 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         if config["weights"] != weights:
             problem = f"{place} holds a word of {config['run']}, whose weights differ from those of this run"
             raise UserError(f"{problem}; give the run and the checkpoint that the word was learned with")
-        if word in learned or word in model.survey["words"]:
+        if word in words or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
-        learned[word] = config["settings"]["tokens"], config["layers"]
-        with reading(str(Path(place) / TENSORS)):
-            tensors.append(load_file(Path(place) / TENSORS))
-    return with_tensors(model, learned, tensors)
+        words |= [sizes_of(place)]
+        tensors.append(_tensors(Path(place) / TENSORS))
+    return with_tensors(model, words, tensors)
 
 
 def with_tensors(
@@ -56,7 +58,7 @@ def with_tensors(
     sized = list(zip(tensors, words.values(), strict=True))
     grown = textual_inversion.with_words(denoiser_of(model, "this run"), sized)
     parts = {**model.parts, DENOISER: grown}
-    return dataclasses.replace(model, survey=survey_with(model, words), parts=parts)
+    return dataclasses.replace(model, survey=survey_with(model.survey, words), parts=parts)
 
 
 def denoiser_of(model: Loaded, place: str) -> Denoiser:
@@ -81,17 +83,46 @@ def fingerprint(denoiser: Denoiser) -> str:
     return digest(hashes)
 
 
-def survey_with(model: Loaded, words: Mapping[str, tuple[int, int]]) -> Json:
+def survey_with(survey: Json, words: Mapping[str, tuple[int, int]]) -> Json:
     """Returns a survey with learned words, each with its number of tokens and of layers."""
-    return {**model.survey, "learned": {**model.survey.get("learned", {}), **words}}
+    return {**survey, "learned": {**survey.get("learned", {}), **words}}
+
+
+def sizes_of(place: str) -> tuple[str, tuple[int, int]]:
+    """Returns the word of a folder with its number of tokens and of layers.
+
+    Raises UserError if the folder is none of a word."""
+    config = config_of(Path(place))
+    return str(config["word"]), (config["settings"]["tokens"], config["layers"])
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a word. Raises UserError if the file is missing or damaged."""
+    try:
+        with reading(str(file)):
+            return load_file(file)
+    except (FileNotFoundError, SafetensorError):
+        problem = f"{file} is {'damaged' if file.exists() else 'missing'}"
+        raise UserError(f"{problem}; learn the word again by `python -m train invert`") from None
 
 
 def config_of(place: Path) -> Json:
     """Returns the config.json of a word's folder. Raises UserError if it is none."""
+    config = _read(place)
+    if config is None:
+        raise UserError(f"{place} holds no word; `python -m train invert` learns one")
+    return config
+
+
+def is_word(place: Path) -> bool:
+    """Returns True for a word's folder."""
+    return _read(place) is not None
+
+
+def _read(place: Path) -> Json | None:
+    """Returns the config.json of a word's folder, or None if it is none."""
     try:
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict) or not config.keys() >= {"word", "run", "weights", "settings", "layers"}:
-        raise UserError(f"{place} holds no word; `python -m train invert` learns one")
-    return config
+        return None
+    return config if isinstance(config, dict) and config.keys() >= _KEYS else None

@@ -9,6 +9,7 @@ import torch
 
 from caption import encoders
 from synth.errors import UserError
+from synth.sets import targets
 from train import autoencoders, checkpoint, config, log, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
@@ -100,6 +101,7 @@ class Prepared:
 def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     """Returns the checked inputs of a run. Writes nothing. Raises UserError if they do not fit together."""
     # Config and sets.
+    targets.folder(request.out)
     preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
     changes = live.split(request.settings)[1]
     tables = config.with_settings(preset, changes).needs.tables

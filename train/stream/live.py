@@ -225,10 +225,10 @@ def _live_set(name: str, assignments: Sequence[str], resolution: int) -> tuple[L
         if key not in known:
             names = ", ".join(f"live.{name}.{setting}" for setting in known)
             raise UserError(f"unknown setting live.{name}.{key}; known are {names}")
-        if hasattr(general, key):
-            general = settings.with_settings(general, [assignment])
-        else:
-            family = settings.with_settings(family, [assignment])
+    of_general = [a for a in assignments if hasattr(general, a.partition("=")[0])]
+    of_family = [a for a in assignments if a not in of_general]
+    general = settings.with_settings(general, of_general, f"live.{name}.")
+    family = settings.with_settings(family, of_family, f"live.{name}.")
 
     # Size.
     size = general.size or resolution

@@ -27,7 +27,7 @@ from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import reads, require_drawing
+from train.sampling.draw import require_drawing
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -79,7 +79,7 @@ def agreement(
     results.require_place(run.path)
     net = detectors.load(detector, weights=weights, device=device)
     folder, options = run.checkpoint(), options or {}
-    model = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
+    model = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
     fitted, held_out = _halves(read(sets, n), seed)
     head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
 

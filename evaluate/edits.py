@@ -30,6 +30,7 @@ from evaluate.judge import exam, scene_edits, scoring, seeing
 from evaluate.judge.rates import Counted, wilson
 from evaluate.judge.scene_edits import SceneEdit
 from evaluate.measuring import Events
+from evaluate.prompts import require_words
 from synth.families.scene_world import PALETTE
 from synth.sets.completion import Progress
 from train.runs import find
@@ -98,6 +99,7 @@ def edits(request: EditsRequest) -> Events:
     # The run.
     device, run = encoders.choose_device(request.device), find(request.run)
     maps.require_attention(run, request.drawing)
+    require_words(run)
     results.require_place(run.path)
     folder = run.checkpoint(request.images_seen)
     editor = Editor(run, run.load(folder, device), request.drawing, device)

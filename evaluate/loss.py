@@ -26,6 +26,7 @@ from caption.sentences import attributes, names
 from evaluate import results
 from evaluate.inference import bootstrap
 from evaluate.measuring import Events
+from evaluate.prompts import forms_of
 from synth.errors import UserError
 from synth.seeds import stream
 from synth.sets.completion import Progress
@@ -80,7 +81,7 @@ def loss(request: LossRequest) -> Events:
     run = find(request.run)
     denoise.require_denoising(run.model, request.run)
     results.require_place(run.path)
-    reads = draw.reads(run.model, request.drawing)
+    forms = forms_of(run, request.drawing)
     folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
     side = run.config.groups.model.resolution
     sets = [read(place, request.skip, request.n, side, request.text) for place in request.references]
@@ -88,7 +89,7 @@ def loss(request: LossRequest) -> Events:
 
     # Vectors of the texts, by the run's encoder.
     device, vectors = encoders.choose_device(request.device), None
-    if "vectors" in reads:
+    if "vectors" in forms:
         net = run.encoder(request.encoder, device)
         vectors = torch.from_numpy(net.texts([net.cut(caption) for caption in held.captions]))
 

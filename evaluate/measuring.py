@@ -30,7 +30,7 @@ from synth.sets import places
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
-from train.sampling.draw import options_of, require_drawing
+from train.sampling.draw import require_drawing
 
 _LARGE_IS_GOOD = (
     *("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision"),
@@ -128,14 +128,10 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     require_drawing(run.model, request.run)
     results.require_place(run.path)
     run.checkpoint(request.images_seen)
-    options_of(run.model, request.drawing)
-    n = min(request.n, len(shards))
-
-    # Prompts.
-    if request.captions:
-        prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
-    else:
-        prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    prompted = _prompts(request, run, shards, device)
+    if NAMED in names and prompted.vectors is None:
+        problem = f"the metric {NAMED} needs vectors of captions, and {request.run} names no encoder of them"
+        raise UserError(f"{problem}; leave it out")
     if NAMED in names and not prompted.paired:
         problem = f"the metric {NAMED} needs one caption by a person for each picture of {request.reference}"
         raise UserError(f"{problem}; leave it out, or give tables with captions by --captions")
@@ -215,6 +211,22 @@ def compare(
     [reference] = yield from extract([net], second)
     shared = conditions(generated, reference, split=second.name, seed=0, captions="none")
     yield [figure.row() for figure in measure(generated, reference, chosen, shared)]
+
+
+def _prompts(request: MeasureRequest, run: Run, shards: ShardSet, device: str) -> Prompts:
+    """Returns the prompts of a run: the first captions of the reference.
+
+    They have vectors if the run names an encoder. Raises UserError if the run has learned no such texts."""
+    n, forms = min(request.n, len(shards)), prompts.forms_of(run, request.drawing)
+    if run.metadata["encoder"] or "vectors" in forms:
+        if request.captions:
+            return prompts.of_tables(shards, CaptionSet(request.captions), run, n)
+        return prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    for option, value in (("--captions", request.captions), ("--encoder", request.encoder)):
+        if value:
+            problem = f"{request.run} has learned words alone, so {option} has no use"
+            raise UserError(f"{problem}; leave it out")
+    return prompts.of_texts(shards, None, n)
 
 
 def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:

@@ -27,6 +27,7 @@ from evaluate.inference import bootstrap
 from evaluate.judge import fresh, scene_prompts
 from evaluate.loss import weight
 from evaluate.measuring import Events
+from evaluate.prompts import require_words
 from synth.families.scenes import Change
 from synth.sets.completion import Progress
 from train.runs import find
@@ -71,6 +72,7 @@ def reading(request: ReadingRequest) -> Events:
     checkpoint or with `curve` for each. Raises UserError if the run's model does not denoise."""
     run, device = find(request.run), encoders.choose_device(request.device)
     denoise.require_denoising(run.model, request.run)
+    require_words(run)
     results.require_place(run.path)
     folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
     side = run.config.groups.model.resolution

@@ -23,7 +23,7 @@ from evaluate.sources import Pictures
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.shards import ShardSet
-from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
+from tests.kit import ROOT, full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs
 from train.models.stylegan2_networks import Generator
 from train.start.request import TrainRequest
@@ -458,6 +458,73 @@ def test_bad_input_gets_a_sentence(
     words = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
     result = invoke(app, *words)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
+
+
+@pytest.fixture
+def of_words(tmp_path: Path) -> Callable[..., Path]:
+    """Makes copies of the shipped model that name no encoder, with changed settings of training."""
+
+    def copied(**training: float) -> Path:
+        place, shipped = tmp_path / "words", ROOT / "data" / "formula-32"
+        place.mkdir()
+        for file in ("COMMITTED", "denoiser.safetensors"):
+            (place / file).symlink_to(shipped / file)
+        metadata = json.loads((shipped / "config.json").read_text())
+        metadata["config"]["training"] |= training
+        (place / "config.json").write_text(json.dumps({**metadata, "encoder": None}))
+        return place
+
+    return copied
+
+
+@pytest.mark.slow
+def test_a_run_of_words_alone_draws_by_the_words_of_captions(
+    of_words: Callable[..., Path], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CACHE", tmp_path / "features")
+    shards, run = ShardSet(str(undisturbed)), of_words()
+    texts = prompts.of_texts(shards, None, 4)
+    assert texts.vectors is None and texts.texts == prompts.of_texts(shards, load(find("nano")), 4).texts
+    words = ("--on", undisturbed, "--n", 4, "--detector", "nano", "--metrics", "kid", "--draw", "steps=1")
+    for command in ("metrics", "curve"):
+        invoke(app, command, run, *words, raising=True)
+    rows = json_lines(run / "metrics.jsonl")
+    assert [row["captions"] for row in rows] == ["the first caption of each picture"] * 2
+    assert rows[0]["value"] == rows[1]["value"]
+
+
+@pytest.mark.parametrize(
+    ("training", "arguments", "sentence"),
+    [
+        ({}, "metrics --captions x", "has learned words alone, so --captions has no use; leave it out"),
+        ({}, "metrics --encoder nano", "has learned words alone, so --encoder has no use; leave it out"),
+        ({}, "curve --metrics named", "the metric named needs vectors of captions, and .*; leave it out"),
+        ({}, "metrics --draw text=both", "words alone, and no vectors; give --draw text=words"),
+        ({}, "grid --draw text=vector", "words alone, and no vectors; give --draw text=words"),
+        ({}, "loss --draw text=vector", "words alone, and no vectors; give --draw text=words"),
+        ({"drop_words": 1, "drop_vector": 0}, "loss", "vectors alone, and no words; give --draw text=vector"),
+        ({"drop_words": 1, "drop_vector": 0}, "metrics --draw text=vector", "names no encoder"),
+        ({"drop_words": 1, "drop_vector": 0}, "loss --n 8 --draw text=vector --encoder nano", "no encoder"),
+    ],
+)
+def test_texts_that_a_run_has_never_learned_are_refused(
+    of_words: Callable[..., Path],
+    undisturbed: Path,
+    training: dict[str, float],
+    arguments: str,
+    sentence: str,
+) -> None:
+    name, *options = arguments.split()
+    with pytest.raises(UserError, match=sentence):
+        invoke(app, name, of_words(**training), "--on", undisturbed, *options, raising=True)
+
+
+@pytest.mark.parametrize("name", ["reading", "edits", "concepts"])
+def test_a_run_without_words_is_refused_by_measures_of_words(
+    of_words: Callable[..., Path], name: str
+) -> None:
+    with pytest.raises(UserError, match="has learned vectors alone; give a run that reads words"):
+        invoke(app, name, of_words(drop_words=1, drop_vector=0), raising=True)
 
 
 def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import reads, require_drawing
+from train.sampling.draw import require_drawing
 
 Json = dict[str, Any]
 
@@ -61,7 +61,7 @@ def of_run(
     require_drawing(run.model, place)
     results.require_place(run.path)
     folder = run.checkpoint(images_seen)
-    net = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
+    net = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
     texts = prompts.of(net, [prompt.prompt for prompt in prompted])
 
     # Pictures and their scores.

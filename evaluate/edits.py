@@ -352,6 +352,8 @@ def _mean_row(metric: str, values: np.ndarray, shared: Json) -> Json:
     if not len(values):
         return {"metric": metric, **shared, "value": None, "interval": None, "n": 0}
     mean = float(values.mean())
-    error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    interval = [round(mean - _Z * error, 4), round(mean + _Z * error, 4)]
+    interval = None
+    if len(values) > 1:
+        error = float(values.std(ddof=1)) / len(values) ** 0.5
+        interval = [round(mean - _Z * error, 4), round(mean + _Z * error, 4)]
     return {"metric": metric, **shared, "value": round(mean, 4), "interval": interval, "n": len(values)}

@@ -125,14 +125,25 @@ def _row(
         by_picture = errors(denoiser, held.pictures, noise, levels)
         row[f"value{name}"] = round(float(by_picture.mean()), 4)
         if not forms:
-            interval = bootstrap(by_picture, groups=levels)
-            row |= {"low": round(interval.low, 4), "high": round(interval.high, 4)}
+            row |= _ends(by_picture, levels)
             row["by_level"] = [round(float(by_picture[levels == k].mean()), 4) for k in range(len(LEVELS))]
 
     # Conditions.
     row |= {"n": len(held.captions), "seed": request.seed, "sets": list(request.references)}
     row |= {"text": request.text, "pictures": held.digest}
+    if row["low"] is None:
+        row["notes"] = [
+            f"no interval: some noise levels have one picture; --n {2 * len(LEVELS)} gives each two"
+        ]
     return {**row, "drawing": dict(request.drawing)} if request.drawing else row
+
+
+def _ends(by_picture: np.ndarray, levels: np.ndarray) -> Json:
+    """Returns the ends of the interval over pictures, or None if a level has fewer than two."""
+    if np.bincount(levels).min() < 2:
+        return {"low": None, "high": None}
+    interval = bootstrap(by_picture, groups=levels)
+    return {"low": round(interval.low, 4), "high": round(interval.high, 4)}
 
 
 def weight(sigma: float) -> float:

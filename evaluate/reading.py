@@ -104,13 +104,18 @@ def reading(request: ReadingRequest) -> Events:
 
 
 def row(kind: str, true: np.ndarray, false: np.ndarray) -> Json:
-    """Returns the row of a type of fact from losses (N, K) of N scenes at K levels."""
+    """Returns the row of a type of fact from losses (N, K) of N scenes at K levels.
+
+    A single scene has no interval."""
     rises = false - true
-    interval = bootstrap(rises.mean(axis=1))
+    by_scene = rises.mean(axis=1)
     by_level = {f"{sigma:g}": round(float(v), 4) for sigma, v in zip(LEVELS, rises.mean(axis=0), strict=True)}
-    ends = {"low": round(interval.low, 4), "high": round(interval.high, 4)}
+    ends: Json = {"low": None, "high": None}
+    if len(rises) > 1:
+        interval = bootstrap(by_scene)
+        ends = {"low": round(interval.low, 4), "high": round(interval.high, 4)}
     loss = round(float(true.mean()), 4)
-    value = {"metric": f"{METRIC}: {kind}", "value": round(interval.value, 4), **ends}
+    value = {"metric": f"{METRIC}: {kind}", "value": round(float(by_scene.mean()), 4), **ends}
     return {**value, "by_level": by_level, "loss": loss, "n": len(rises)}
 
 

@@ -81,11 +81,16 @@ def agreement(
     folder, options = run.checkpoint(), options or {}
     model = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
     fitted, held_out = _halves(read(sets, n), seed)
-    head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
-
-    # Pictures of the held-out facts.
+    families = [f["family"] for f in fitted.facts]
+    require_families(families)
     prompted = prompts.of(model, [attributes.state(_prompted(f), "short") for f in held_out.facts])
     drawn = prompts.draw(run, folder, prompted, seed=seed, device=device, options=options)
+    for name, count in ((name, len(ShardSet(name))) for name in sets):
+        if count < n:
+            yield Progress(0, note=f"note: {name} holds {count:,} pictures, so {count:,} are read, not {n:,}")
+
+    # The head, and pictures of the held-out facts.
+    head = fit((yield from features(net, fitted.pixels)), families)
     pictures = np.concatenate(list(drawn.batches(0)))
 
     # Answers of the judge.
@@ -165,14 +170,20 @@ def read(sets: Sequence[str], n: int) -> Real:
     return Real(np.stack(pixels), facts)
 
 
+def require_families(families: Sequence[str]) -> None:
+    """Raises UserError for fewer than two different families."""
+    names = sorted(set(families))
+    if len(names) < 2:
+        problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
+        raise UserError(f"{problem}; give more sets by --on")
+
+
 def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     """Returns the ridge head of features (N, D) and their families: W = (X'X + l I)^-1 X'Y.
 
     Raises UserError for fewer than two families."""
+    require_families(families)
     names = tuple(sorted(set(families)))
-    if len(names) < 2:
-        problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
-        raise UserError(f"{problem}; give more sets by --on")
 
     # Standardised features and one-hot families.
     x = features_.astype(np.float64)

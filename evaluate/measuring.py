@@ -138,6 +138,9 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
 
     # Features of the reference.
+    if len(shards) < request.n != MeasureRequest.n:
+        problem = f"{request.reference} holds {len(shards):,} pictures"
+        yield Progress(0, note=f"note: {problem}, so {len(shards):,} are drawn, not {request.n:,}")
     detector = detectors.load(request.detector, weights=request.weights, device=device)
     split = sources.of_shards(request.reference)
     [reference] = yield from extract([detector], split)

@@ -22,6 +22,7 @@ from evaluate.measuring import MeasureRequest
 from evaluate.sources import Pictures
 from synth.errors import UserError
 from synth.sets import completion
+from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from tests.kit import ROOT, full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs
@@ -363,6 +364,25 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
     assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
     with pytest.raises(UserError, match="needs pictures of at least two families"):
         agreement.fit(x, ["a"] * 60)
+
+
+def test_a_note_tells_that_a_set_has_fewer_pictures_than_n(
+    run: Path,
+    undisturbed: Path,
+    ask: Callable[..., MeasureRequest],
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agreement, "require_families", lambda _: None)
+    few = f"note: {undisturbed} holds 40 pictures, so 40 are"
+    terms: Any = {"weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
+    judged = agreement.agreement(str(run), [str(undisturbed)], n=100, detector="pixels:8", **terms)
+    for events, done in ((judged, "read"), (measuring.metrics(ask(n=100)), "drawn")):
+        event = next(events)
+        assert isinstance(event, Progress) and event.note == f"{few} {done}, not 100"
+    terms |= {"n": 40, "detector": "pixels:8"}
+    event = next(agreement.agreement(str(run), [str(undisturbed)], **terms))
+    assert isinstance(event, Progress) and event.note is None
 
 
 @pytest.mark.slow

@@ -56,6 +56,11 @@ def of_run(
 
     `options` of drawing are in their command-line form. The model of an endpoint judges, if one is given.
     Yields the number of judged pictures, and at the end the rows. Raises UserError if the run draws none."""
+    # A folder of pictures.
+    if Path(place).is_dir() and not sources.is_run(place):
+        advice = "give a run, or --prompts FILE too if these are pictures"
+        raise UserError(f"{place} is no run, and pictures that exist need their prompts; {advice}")
+
     # Texts.
     device, run, options = encoders.choose_device(device), find(place), options or {}
     require_drawing(run.model, place)
@@ -83,6 +88,9 @@ def of_pictures(
 
     The model of an endpoint judges, if one is given. Yields the number of judged pictures, and at the end the
     rows. Raises UserError if the numbers differ."""
+    if sources.is_run(place):
+        advice = "leave --prompts out, or give a folder or set of pictures in place of the run"
+        raise UserError(f"{place} is a run, and --prompts is for pictures that exist; {advice}")
     pictures = sources.find(place)
     if pictures.count != len(prompted):
         problem = f"{place} holds {pictures.count:,} pictures for {len(prompted):,} prompts"

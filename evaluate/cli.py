@@ -9,7 +9,7 @@ import typer
 
 from evaluate import scene_commands
 from evaluate.experiments import command
-from evaluate.options import Detector, Draw, Encoder, Run, Seed, drawing, show, warn
+from evaluate.options import Detector, Draw, Encoder, Run, Seed, drawing, show, target, warn
 from synth import console, options
 from synth.allocator import keep_memory
 from synth.errors import UserError
@@ -174,8 +174,9 @@ def curve(
 ) -> None:
     """Measures every checkpoint of a run. Plots the metrics against images seen, with last and best."""
     from evaluate import curves, measuring
+    from train.runs import find
 
-    target = curves.target(out or f"{run}/curve.png")
+    path = target(out or str(find(run).path / "curve.png"), ".png", beside=".json")
     reference, tables = _reference(run, on, captions, encoder)
     request = measuring.MeasureRequest(
         run=run,
@@ -196,7 +197,7 @@ def curve(
         "pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True)
     )
     warn(rows)
-    for row in curves.write(target, {run: rows}):
+    for row in curves.write(path, {run: rows}):
         console.show(row)
 
 
@@ -311,7 +312,7 @@ def table(
     from evaluate import tables
     from train.runs import find
 
-    path = tables.target(out)
+    path = target(out, ".md", beside=".html")
     rows = [tables.row_of(find(run)) for run in runs]
     page = tables.write(path, number, rows)
     if sys.stdout.isatty():
@@ -338,17 +339,12 @@ def grid(
     device: Device = "auto",
 ) -> None:
     """Draws captions of a set: each of its pictures beside the run's of the same caption."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
-    from pathlib import Path
-
     from caption import encoders
     from evaluate import prompts
     from synth.sets import places
-    from synth.sets.storage import Folder
     from train.sampling import grid as sheets
 
-    Folder(str(Path(out).parent)).require_writable()
+    path = target(out, ".png")
     request = prompts.GridRequest(
         run=run,
         reference=places.held_out_set(on),
@@ -359,7 +355,7 @@ def grid(
         device=encoders.choose_device(device),
         drawing=drawing(draw),
     )
-    sheets.save(Path(out), prompts.pairs(request))
+    sheets.save(path, prompts.pairs(request))
     console.show({"out": out, "pictures": n})
 
 

@@ -7,19 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.measuring import best_and_last
-from synth.errors import UserError
 from synth.images import lettering
 from synth.sets.storage import Folder
 
 Json = dict[str, Any]
-
-
-def target(out: str) -> Path:
-    """Returns the PNG's path. Raises UserError for another kind of file, or a folder that takes none."""
-    if not out.endswith(".png"):
-        raise UserError(f"--out is {out}; it must end in .png")
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)
 
 
 def write(path: Path, rows_of: Mapping[str, Sequence[Json]]) -> list[Json]:

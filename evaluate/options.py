@@ -1,10 +1,13 @@
 """Options that several commands of evaluate share, and the printing of their rows."""
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from synth import console, options
 from synth.errors import UserError
+from synth.sets.storage import Folder
 
 Json = dict[str, Any]
 
@@ -33,6 +36,20 @@ def drawing(draw: list[str]) -> dict[str, str]:
         if not re.fullmatch(r"\w+=.+", option):
             raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw guidance=2")
     return dict(option.split("=", 1) for option in draw)
+
+
+def target(out: str, suffix: str = "", *, beside: str = "") -> Path:
+    """Returns the path of the file of --out, before any work. `beside` is the suffix of a second file there.
+
+    Raises UserError if the file has another suffix, is a folder, or lies in a folder that takes no files."""
+    if not out.endswith(suffix):
+        raise UserError(f"--out is {out}; it must end in {suffix}")
+    path = Path(out)
+    for file in (path, path.with_suffix(beside)) if beside else (path,):
+        if file.is_dir() or out.endswith(os.sep):
+            raise UserError(f"--out is {out}, and {file} is a folder; give the name of a file")
+    Folder(str(path.parent)).require_writable()
+    return path
 
 
 def show(rows: list[Json]) -> None:

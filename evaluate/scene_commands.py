@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from evaluate.options import Draw, Encoder, Run, drawing, show
+from evaluate.options import Draw, Encoder, Run, drawing, show, target
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, Device, ImagesSeen
@@ -221,11 +221,10 @@ def concepts(
     Rows have both methods, the initial word, the concept's name, and renders. All go to the run's
     metrics.jsonl."""
     from evaluate import concepts as measuring
-    from evaluate import curves
     from evaluate.judge import scene_prompts
     from synth.sets.storage import Folder
 
-    target = curves.target(out) if out else None
+    path = target(out, ".png") if out else None
     request = measuring.ConceptsRequest(
         run=run,
         name=on,
@@ -241,8 +240,8 @@ def concepts(
         drawing=drawing(draw),
     )
     rows = console.watched("steps", measuring.concepts(request), request.processed)
-    if target:
-        Folder(str(target.parent)).write(target.name, measuring.plot(rows))
+    if path:
+        Folder(str(path.parent)).write(path.name, measuring.plot(rows))
     show(rows)
 
 
@@ -261,6 +260,7 @@ def export(
     """Writes prompts with their facts, one JSON object a line: prompt, facts, n_facts, held_out."""
     from evaluate.judge import scene_prompts
 
+    target(out)
     prompted = scene_prompts.listed(on, scene_prompts.numbers(facts), n, seed=seed, changes=settings)
     scene_prompts.write(out, prompted)
     console.note(f"written: {out}")

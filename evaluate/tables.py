@@ -107,14 +107,6 @@ class Row(NamedTuple):
     figures: list[Json]  # of its newest measured checkpoint
 
 
-def target(out: str) -> Path:
-    """Returns the Markdown's path. Raises UserError for another kind of file, or a folder that takes none."""
-    if not out.endswith(".md"):
-        raise UserError(f"--out is {out}; it must end in .md")
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)
-
-
 def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
     """Writes the Markdown and a page beside it. Returns the page's path.
 

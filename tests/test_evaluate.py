@@ -20,6 +20,7 @@ from evaluate import agreement, curves, features, measuring, prompts
 from evaluate.cli import app
 from evaluate.measuring import MeasureRequest
 from evaluate.sources import Pictures
+from synth import console
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.completion import Progress
@@ -334,6 +335,26 @@ def test_a_curve_on_a_full_disk_leaves_no_file_or_the_old_one(tmp_path: Path, fi
     ).read_bytes() == before
 
 
+def test_a_curve_of_a_shipped_model_goes_to_its_folder_which_git_ignores(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, _: Any) -> list[Any]:
+        written.append(path)
+        return []
+
+    monkeypatch.setattr(measuring, "curve", lambda _: iter([[]]))
+    monkeypatch.setattr(console, "watched", lambda unit, events, total: next(events))
+    monkeypatch.setattr(curves, "write", write)
+    invoke(app, "curve", "formula-32", "--on", undisturbed, raising=True)
+    [path] = written
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert path == ROOT / "data" / "formula-32" / "curve.png"
+    for file in (path, path.with_suffix(".json"), path.with_name("metrics.jsonl")):
+        assert str(file.relative_to(ROOT)) in ignored
+
+
 def test_best_is_least_of_distances_and_most_of_scores() -> None:
     for metric, best in (("FID", 1.0), ("IS", 3.0), ("precision (nano)", 3.0), ("KD (nano)", 1.0)):
         points = [
@@ -495,6 +516,29 @@ def of_words(tmp_path: Path) -> Callable[..., Path]:
         return place
 
     return copied
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix", "beside"),
+    [
+        ("grid formula-32 --on none", ".png", ".png"),
+        ("concepts formula-32", ".png", ".png"),
+        ("curve formula-32 --on none", ".png", ".json"),
+        ("table 1", ".md", ".html"),
+        ("prompts export", ".jsonl", ".jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    command: str, suffix: str, beside: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"folder{beside}").mkdir()
+    (tmp_path / "file").touch()
+    for place, sentence in (
+        (f"folder{suffix}", rf"folder{beside} is a folder; give the name of a file"),
+        (f"file/out{suffix}", "file is a file; give a folder"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            invoke(app, *command.split(), "--out", tmp_path / place, raising=True)
 
 
 @pytest.mark.slow

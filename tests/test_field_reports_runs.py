@@ -33,6 +33,7 @@ from evaluate import curves, detectors, results, tables
 from evaluate.cli import app as evaluate_app
 from evaluate.experiments import rows
 from evaluate.experiments.demo import app as demo_app
+from evaluate.options import target
 from synth import console
 from synth.errors import UserError
 from synth.images import lettering
@@ -431,8 +432,7 @@ def test_a_target_that_takes_no_files_is_refused_before_the_work(
         lambda: exporting.export(str(trained), str(place / "g.safetensors")),
         lambda: exporting.export(str(trained), str(place / "exported")),
         lambda: invoke(train_app, "sample", trained, "a star", "--out", place / "g.png", raising=True),
-        lambda: curves.target(str(place / "c.png")),
-        lambda: tables.target(str(place / "t.md")),
+        lambda: target(str(place / "c.png"), ".png"),
         lambda: caption_target(str(place / "a.html"), ".html"),
     ]
     if kind == "folder":

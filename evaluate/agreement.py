@@ -90,6 +90,10 @@ def agreement(
             yield Progress(0, note=f"note: {name} holds {count:,} pictures, so {count:,} are read, not {n:,}")
 
     # The head, and pictures of the held-out facts.
+    if len(held_out.facts) < kernels.FEWEST:
+        problem = f"the distance needs at least {kernels.FEWEST} pictures, and half of these are fewer"
+        raise UserError(f"{problem}; give a larger --n")
+    yield Progress(0)
     head = fit((yield from features(net, fitted.pixels)), families)
     pictures = np.concatenate(list(drawn.batches(0)))
 

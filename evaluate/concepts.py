@@ -141,6 +141,7 @@ class _Measuring:
             prompts=request.prompts,
             seed=request.seed,
         )
+        yield Progress(0)
         for number, concept in enumerate(chosen):
             _add(outcomes, RENDERS, self._of_renders(concept))
             for method, phrase in ((INITIAL, f"a {concept.noun}"), (NAME, concept.name)):

@@ -95,6 +95,7 @@ def loss(request: LossRequest) -> Events:
 
     # A row for each checkpoint.
     rows = []
+    yield Progress(0)
     for folder in folders:
         row = _row(request, run, run.load(folder, device), held, vectors, device)
         rows.append({**row, "images_seen": run.images_seen(folder)})

@@ -80,6 +80,7 @@ def reading(request: ReadingRequest) -> Events:
     noise = denoise.noise(request.seed, range(request.n), side)
 
     rows = []
+    yield Progress(0)
     for folder in folders:
         # Losses with true texts: (N, K).
         model = run.load(folder, device)

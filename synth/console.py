@@ -161,12 +161,14 @@ class Bar:
 def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], total: int | None = None) -> T:
     """Draws the events of long work and returns its outcome, the last of them.
 
-    The bar starts at once if the total is known, else at each estimate."""
+    The bar starts with the first progress if the total is known, else at each estimate. So a request that is
+    refused shows none."""
     outcomes: list[T] = []
     with contextlib.closing(events), Bar(unit) as bar:
-        if total is not None:
-            bar.start(total)
         for event in events:
+            if total is not None and isinstance(event, Progress):
+                bar.start(total)
+                total = None
             if isinstance(event, Estimate):
                 note(_foreseen(unit, event))
                 bar.start(event.pictures)

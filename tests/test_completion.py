@@ -51,6 +51,14 @@ def test_finish_returns_the_outcome_and_refuses_events_without_one() -> None:
         completion.finish(iter([Progress(1)]))
 
 
+def test_a_request_that_is_refused_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        console.watched("pictures", (Progress(1 // 0) for _ in range(2)), 12)
+    assert capsys.readouterr().err == ""
+    assert console.watched("pictures", (event for event in (Progress(5), "outcome")), 12) == "outcome"
+    assert "5/12" in capsys.readouterr().err
+
+
 def test_watched_events_are_drawn_with_lost_work_named(capsys: pytest.CaptureFixture[str]) -> None:
     estimate, lost = Estimate(12, 2_500_000, 3.0, 10**9), Progress(-8, "set-0.tar is made again (lost)")
     events = (event for event in (estimate, Progress(8), lost, "outcome"))

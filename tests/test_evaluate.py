@@ -519,6 +519,29 @@ def of_words(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            "metrics --n 3 --metrics kid",
+            "the metric kid needs at least 4 pictures of a set, not 3; give more",
+        ),
+        ("metrics --n 5 --metrics pr,dc", "the metric dc needs at least 6 pictures of a set, not 5"),
+        ("metrics --n 10 --metrics is", "IS is defined on the classes of inception; the detector pixels:8"),
+        ("metrics --n 10 --metrics kid --draw weak=7", "has no checkpoint at 7 images"),
+        ("compare --n 3 --metrics kid", "the metric kid needs at least 4 pictures of a set, not 3"),
+    ],
+)
+def test_a_metric_that_cannot_be_measured_is_refused_before_any_picture(
+    arguments: str, sentence: str, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "extract", lambda *_: pytest.fail("the work has begun"))
+    name, *options = arguments.split()
+    place = [undisturbed, undisturbed] if name == "compare" else ["formula-32", "--on", undisturbed]
+    with pytest.raises(UserError, match=sentence):
+        invoke(app, name, *place, *options, "--detector", "pixels:8", raising=True)
+
+
+@pytest.mark.parametrize(
     ("command", "suffix", "beside"),
     [
         ("grid formula-32 --on none", ".png", ".png"),

@@ -27,7 +27,7 @@ from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import reads, require_drawing
+from train.sampling.draw import require_drawing
 
 FACTS = ("family", "colour", "background")
 _RIDGE = 1e-2  # of the features' mean variance
@@ -79,13 +79,22 @@ def agreement(
     results.require_place(run.path)
     net = detectors.load(detector, weights=weights, device=device)
     folder, options = run.checkpoint(), options or {}
-    model = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
+    model = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
     fitted, held_out = _halves(read(sets, n), seed)
-    head = fit((yield from features(net, fitted.pixels)), [f["family"] for f in fitted.facts])
-
-    # Pictures of the held-out facts.
+    families = [f["family"] for f in fitted.facts]
+    require_families(families)
     prompted = prompts.of(model, [attributes.state(_prompted(f), "short") for f in held_out.facts])
     drawn = prompts.draw(run, folder, prompted, seed=seed, device=device, options=options)
+    for name, count in ((name, len(ShardSet(name))) for name in sets):
+        if count < n:
+            yield Progress(0, note=f"note: {name} holds {count:,} pictures, so {count:,} are read, not {n:,}")
+
+    # The head, and pictures of the held-out facts.
+    if len(held_out.facts) < kernels.FEWEST:
+        problem = f"the distance needs at least {kernels.FEWEST} pictures, and half of these are fewer"
+        raise UserError(f"{problem}; give a larger --n")
+    yield Progress(0)
+    head = fit((yield from features(net, fitted.pixels)), families)
     pictures = np.concatenate(list(drawn.batches(0)))
 
     # Answers of the judge.
@@ -165,14 +174,20 @@ def read(sets: Sequence[str], n: int) -> Real:
     return Real(np.stack(pixels), facts)
 
 
+def require_families(families: Sequence[str]) -> None:
+    """Raises UserError for fewer than two different families."""
+    names = sorted(set(families))
+    if len(names) < 2:
+        problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
+        raise UserError(f"{problem}; give more sets by --on")
+
+
 def fit(features_: np.ndarray, families: Sequence[str]) -> Head:
     """Returns the ridge head of features (N, D) and their families: W = (X'X + l I)^-1 X'Y.
 
     Raises UserError for fewer than two families."""
+    require_families(families)
     names = tuple(sorted(set(families)))
-    if len(names) < 2:
-        problem = f"the judge of families needs pictures of at least two families, not of {names[0]} alone"
-        raise UserError(f"{problem}; give more sets by --on")
 
     # Standardised features and one-hot families.
     x = features_.astype(np.float64)

@@ -175,8 +175,9 @@ def curve(
 ) -> None:
     """Measures every checkpoint of a run. Plots the metrics against images seen, with last and best."""
     from evaluate import curves, measuring
+    from train.runs import find
 
-    target = targets.file(out or f"{run}/curve.png", ".png")
+    path = targets.file(out or str(find(run).path / "curve.png"), ".png", beside=".json")
     reference, tables = _reference(run, on, captions, encoder)
     request = measuring.MeasureRequest(
         run=run,
@@ -197,7 +198,7 @@ def curve(
         "pictures", measuring.curve(request), measuring.pictures(request, checkpoints=True)
     )
     warn(rows)
-    for row in curves.write(target, {run: rows}):
+    for row in curves.write(path, {run: rows}):
         console.show(row)
 
 
@@ -312,7 +313,7 @@ def table(
     from evaluate import tables
     from train.runs import find
 
-    path = targets.file(out, ".md")
+    path = targets.file(out, ".md", beside=".html")
     rows = [tables.row_of(find(run)) for run in runs]
     page = tables.write(path, number, rows)
     if sys.stdout.isatty():
@@ -339,12 +340,12 @@ def grid(
     device: Device = "auto",
 ) -> None:
     """Draws captions of a set: each of its pictures beside the run's of the same caption."""
-    target = targets.file(out, ".png")
     from caption import encoders
     from evaluate import prompts
     from synth.sets import places
     from train.sampling import grid as sheets
 
+    path = targets.file(out, ".png")
     request = prompts.GridRequest(
         run=run,
         reference=places.held_out_set(on),
@@ -355,7 +356,7 @@ def grid(
         device=encoders.choose_device(device),
         drawing=drawing(draw),
     )
-    sheets.save(target, prompts.pairs(request))
+    sheets.save(path, prompts.pairs(request))
     console.show({"out": out, "pictures": n})
 
 

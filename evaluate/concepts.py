@@ -36,7 +36,7 @@ from evaluate.inference import t_interval
 from evaluate.judge import exam, scene_concepts, scoring, seeing
 from evaluate.judge.scene_concepts import Concept
 from evaluate.measuring import Events
-from evaluate.prompts import notes_of
+from evaluate.prompts import notes_of, require_words
 from synth.errors import UserError
 from synth.sets.completion import Progress
 from train.runs import find
@@ -91,6 +91,7 @@ def concepts(request: ConceptsRequest) -> Events:
             problem = f"--set {change} has no use: both methods are measured, with seeds from --seed"
             raise UserError(f"{problem}; leave it out")
     device, run = encoders.choose_device(request.device), find(request.run)
+    require_words(run)
     results.require_place(run.path)
     folder = run.checkpoint(request.images_seen)
     learner = WordLearner(run, run.load(folder, device), request.drawing, device)
@@ -140,6 +141,7 @@ class _Measuring:
             prompts=request.prompts,
             seed=request.seed,
         )
+        yield Progress(0)
         for number, concept in enumerate(chosen):
             _add(outcomes, RENDERS, self._of_renders(concept))
             for method, phrase in ((INITIAL, f"a {concept.noun}"), (NAME, concept.name)):

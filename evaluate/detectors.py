@@ -327,7 +327,7 @@ def _fetched() -> Path:
             problem = (
                 f"the weights of {INCEPTION} are not here and cannot be fetched ({type(error).__name__})"
             )
-            advice = f"run this once with a network, or download {URL_INCEPTION_V3} and give --weights FILE"
+            advice = f"run this once with a network, or download {URL_INCEPTION_V3} to {file}"
             raise UserError(f"{problem}: {advice}") from None
     return file
 

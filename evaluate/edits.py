@@ -30,6 +30,7 @@ from evaluate.judge import exam, scene_edits, scoring, seeing
 from evaluate.judge.rates import Counted, wilson
 from evaluate.judge.scene_edits import SceneEdit
 from evaluate.measuring import Events
+from evaluate.prompts import require_words
 from synth.families.scene_world import PALETTE
 from synth.sets.completion import Progress
 from train.runs import find
@@ -98,6 +99,7 @@ def edits(request: EditsRequest) -> Events:
     # The run.
     device, run = encoders.choose_device(request.device), find(request.run)
     maps.require_attention(run, request.drawing)
+    require_words(run)
     results.require_place(run.path)
     folder = run.checkpoint(request.images_seen)
     editor = Editor(run, run.load(folder, device), request.drawing, device)
@@ -350,6 +352,8 @@ def _mean_row(metric: str, values: np.ndarray, shared: Json) -> Json:
     if not len(values):
         return {"metric": metric, **shared, "value": None, "interval": None, "n": 0}
     mean = float(values.mean())
-    error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    interval = [round(mean - _Z * error, 4), round(mean + _Z * error, 4)]
+    interval = None
+    if len(values) > 1:
+        error = float(values.std(ddof=1)) / len(values) ** 0.5
+        interval = [round(mean - _Z * error, 4), round(mean + _Z * error, 4)]
     return {"metric": metric, **shared, "value": round(mean, 4), "interval": interval, "n": len(values)}

@@ -80,9 +80,12 @@ def bootstrap(
 ) -> Interval:
     """Returns the mean of values (N,) of pictures with its percentile interval (Efron, Annals 1979).
 
-    With `groups` (N,), such as noise levels, each group is resampled by itself."""
+    With `groups` (N,), such as noise levels, each group is resampled by itself. Raises ValueError if a group
+    has fewer than two values, as a resample of one value is that value."""
     rng = np.random.default_rng(seed)
     groups = np.zeros(len(values), np.int64) if groups is None else groups
+    if np.unique(groups, return_counts=True)[1].min() < 2:
+        raise ValueError("an interval needs at least two values of each group")
     sums = np.zeros(resamples)
     for group in np.unique(groups):
         members = values[groups == group]

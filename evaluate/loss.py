@@ -26,6 +26,7 @@ from caption.sentences import attributes, names
 from evaluate import results
 from evaluate.inference import bootstrap
 from evaluate.measuring import Events
+from evaluate.prompts import forms_of
 from synth.errors import UserError
 from synth.seeds import stream
 from synth.sets.completion import Progress
@@ -80,7 +81,7 @@ def loss(request: LossRequest) -> Events:
     run = find(request.run)
     denoise.require_denoising(run.model, request.run)
     results.require_place(run.path)
-    reads = draw.reads(run.model, request.drawing)
+    forms = forms_of(run, request.drawing)
     folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
     side = run.config.groups.model.resolution
     sets = [read(place, request.skip, request.n, side, request.text) for place in request.references]
@@ -88,12 +89,13 @@ def loss(request: LossRequest) -> Events:
 
     # Vectors of the texts, by the run's encoder.
     device, vectors = encoders.choose_device(request.device), None
-    if "vectors" in reads:
+    if "vectors" in forms:
         net = run.encoder(request.encoder, device)
         vectors = torch.from_numpy(net.texts([net.cut(caption) for caption in held.captions]))
 
     # A row for each checkpoint.
     rows = []
+    yield Progress(0)
     for folder in folders:
         row = _row(request, run, run.load(folder, device), held, vectors, device)
         rows.append({**row, "images_seen": run.images_seen(folder)})
@@ -124,14 +126,25 @@ def _row(
         by_picture = errors(denoiser, held.pictures, noise, levels)
         row[f"value{name}"] = round(float(by_picture.mean()), 4)
         if not forms:
-            interval = bootstrap(by_picture, groups=levels)
-            row |= {"low": round(interval.low, 4), "high": round(interval.high, 4)}
+            row |= _ends(by_picture, levels)
             row["by_level"] = [round(float(by_picture[levels == k].mean()), 4) for k in range(len(LEVELS))]
 
     # Conditions.
     row |= {"n": len(held.captions), "seed": request.seed, "sets": list(request.references)}
     row |= {"text": request.text, "pictures": held.digest}
+    if row["low"] is None:
+        row["notes"] = [
+            f"no interval: some noise levels have one picture; --n {2 * len(LEVELS)} gives each two"
+        ]
     return {**row, "drawing": dict(request.drawing)} if request.drawing else row
+
+
+def _ends(by_picture: np.ndarray, levels: np.ndarray) -> Json:
+    """Returns the ends of the interval over pictures, or None if a level has fewer than two."""
+    if np.bincount(levels).min() < 2:
+        return {"low": None, "high": None}
+    interval = bootstrap(by_picture, groups=levels)
+    return {"low": round(interval.low, 4), "high": round(interval.high, 4)}
 
 
 def weight(sigma: float) -> float:

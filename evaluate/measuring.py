@@ -12,9 +12,11 @@ from caption import encoders
 from caption.table import CaptionSet
 from evaluate import detectors, prompts, results, sources
 from evaluate.detectors import Detector
+from evaluate.distances import scores
 from evaluate.features import Features, extract
 from evaluate.figures import Figure
 from evaluate.metrics import (
+    CANDIDATES,
     METRICS,
     NAMED,
     TEXT_METRICS,
@@ -23,6 +25,7 @@ from evaluate.metrics import (
     measure_naming,
     measure_texts,
     parse,
+    require_measurable,
 )
 from evaluate.prompts import Prompts
 from synth.errors import UserError
@@ -30,7 +33,7 @@ from synth.sets import places
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
 from train.runs import Run, find
-from train.sampling.draw import options_of, require_drawing
+from train.sampling.draw import opened_by, options_of, require_drawing
 
 _LARGE_IS_GOOD = (
     *("IS", "precision", "recall", "density", "coverage", "CLIP score", "R-precision"),
@@ -125,25 +128,28 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
 
     # Run and reference.
     run, shards = find(request.run), ShardSet(request.reference)
-    require_drawing(run.model, request.run)
+    module = require_drawing(run.model, request.run)
     results.require_place(run.path)
     run.checkpoint(request.images_seen)
-    options_of(run.model, request.drawing)
-    n = min(request.n, len(shards))
-
-    # Prompts.
-    if request.captions:
-        prompted = prompts.of_tables(shards, CaptionSet(request.captions), run, n)
-    else:
-        prompted = prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    prompted = _prompts(request, run, shards, device)
+    opened_by(module, options_of(run.model, request.drawing), run)
+    if NAMED in names and prompted.vectors is None:
+        problem = f"the metric {NAMED} needs vectors of captions, and {request.run} names no encoder of them"
+        raise UserError(f"{problem}; leave it out")
     if NAMED in names and not prompted.paired:
         problem = f"the metric {NAMED} needs one caption by a person for each picture of {request.reference}"
         raise UserError(f"{problem}; leave it out, or give tables with captions by --captions")
     judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
+    if judge and "rprecision" in names:
+        scores.require_different(judge.texts, CANDIDATES)
 
     # Features of the reference.
+    if len(shards) < request.n != MeasureRequest.n:
+        problem = f"{request.reference} holds {len(shards):,} pictures"
+        yield Progress(0, note=f"note: {problem}, so {len(shards):,} are drawn, not {request.n:,}")
     detector = detectors.load(request.detector, weights=request.weights, device=device)
     split = sources.of_shards(request.reference)
+    require_measurable(names, detector.name, len(prompted.texts), split.count)
     [reference] = yield from extract([detector], split)
     return Bench(request, run, prompted, names, detector, split.name, reference, judge, device)
 
@@ -211,10 +217,27 @@ def compare(
     # Features of both sets.
     net = detectors.load(detector, weights=weights, device=encoders.choose_device(device))
     first, second = (sources.find(place, limit=n) for place in (a, b))
+    require_measurable(chosen, net.name, first.count, second.count)
     [generated] = yield from extract([net], first)
     [reference] = yield from extract([net], second)
     shared = conditions(generated, reference, split=second.name, seed=0, captions="none")
     yield [figure.row() for figure in measure(generated, reference, chosen, shared)]
+
+
+def _prompts(request: MeasureRequest, run: Run, shards: ShardSet, device: str) -> Prompts:
+    """Returns the prompts of a run: the first captions of the reference.
+
+    They have vectors if the run names an encoder. Raises UserError if the run has learned no such texts."""
+    n, forms = min(request.n, len(shards)), prompts.forms_of(run, request.drawing)
+    if run.metadata["encoder"] or "vectors" in forms:
+        if request.captions:
+            return prompts.of_tables(shards, CaptionSet(request.captions), run, n)
+        return prompts.of_texts(shards, run.encoder(request.encoder, device), n)
+    for option, value in (("--captions", request.captions), ("--encoder", request.encoder)):
+        if value:
+            problem = f"{request.run} has learned words alone, so {option} has no use"
+            raise UserError(f"{problem}; leave it out")
+    return prompts.of_texts(shards, None, n)
 
 
 def _text_judge(name: str, prompted: Prompts, device: str) -> TextJudge:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluate import naming
+from evaluate.detectors import INCEPTION
 from evaluate.distances import frechet, kernels, scores
 from evaluate.distances.neighbours import neighbours
 from evaluate.features import Features
@@ -32,6 +33,27 @@ def parse(text: str) -> list[str]:
     if unknown or not names:
         raise UserError(f"unknown metric {', '.join(unknown) or text!r}; known are {', '.join(every)}")
     return names
+
+
+def require_measurable(metrics: Sequence[str], detector: str, generated: int, reference: int) -> None:
+    """Raises UserError if a metric needs more pictures than these sets have, or another detector."""
+    fewest = min(generated, reference)
+    needed = {
+        "fid": (2, fewest),
+        "kid": (kernels.FEWEST, fewest),
+        "pr": (_K + 1, fewest),
+        "dc": (_K_DENSITY + 1, fewest),
+        "is": (scores.SPLITS, generated),
+        "fdinf": (frechet.FEWEST, generated),
+    }
+    for name in metrics:
+        least, count = needed.get(name, (0, 0))
+        if count < least:
+            problem = f"the metric {name} needs at least {least} pictures of a set, not {count}"
+            raise UserError(f"{problem}; give more, or leave {name} out")
+    if "is" in metrics and detector != INCEPTION:
+        problem = f"the detector {detector} has none"
+        raise UserError(f"IS is defined on the classes of {INCEPTION}; {problem}: leave is out")
 
 
 def conditions(

@@ -71,6 +71,24 @@ def notes_of(run: Run, weights: str) -> tuple[str, ...]:
     return (TRAINED_TOWARDS,) if towards else ()
 
 
+def forms_of(run: Run, options: Mapping[str, str]) -> frozenset[str]:
+    """Returns the forms of a text that a run reads with these options of drawing: vectors, tokens, or both.
+
+    Raises UserError if it has never learned such texts, or its model has no such option."""
+    forms, needs = sampling.reads(run.model, options), run.config.needs
+    if "vectors" in forms and not needs.vectors:
+        raise UserError(f"{run.path} has learned words alone, and no vectors; give --draw text=words")
+    if "tokens" in forms and not needs.words:
+        raise UserError(f"{run.path} has learned vectors alone, and no words; give --draw text=vector")
+    return forms
+
+
+def require_words(run: Run) -> None:
+    """Raises UserError if a run has learned no words of texts."""
+    if not run.config.needs.words:
+        raise UserError(f"{run.path} has learned vectors alone; give a run that reads words")
+
+
 def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts:
     """Returns the first n prompts of caption tables.
 
@@ -110,16 +128,20 @@ def of_tables(shards: ShardSet, tables: CaptionSet, run: Run, n: int) -> Prompts
     return replace(prompts, paired=bool(paired))
 
 
-def of_texts(shards: ShardSet, encoder: Encoder, n: int) -> Prompts:
-    """Returns the first n prompts of a set without tables, encoded here.
+def of_texts(shards: ShardSet, encoder: Encoder | None, n: int) -> Prompts:
+    """Returns the first n prompts of a set without tables, encoded here. Without an encoder, they have no
+    vectors.
 
     They are people's captions, else attribute sentences. Raises UserError if a picture has neither."""
     texts: list[str] = []
     for shard in shards.shards:
         for sample in shards.read(shard) if len(texts) < n else ():
             texts.append(_text(sample, shards))
-    texts = texts[:n]
-    policy = "the first caption of each picture, encoded here"
+    texts, policy = texts[:n], "the first caption of each picture"
+    if encoder is None:
+        origin = {"origin": shards.digest, "policy": policy, "texts": texts}
+        return Prompts(None, texts, policy, digest(origin), paired=True)
+    policy = f"{policy}, encoded here"
     prompts = _prompts(encoder.texts([encoder.cut(t) for t in texts]), texts, policy, shards.digest)
     return replace(prompts, paired=True)
 
@@ -164,6 +186,8 @@ def pairs(request: GridRequest) -> Image.Image:
     the run's."""
     # Pictures of the set, and drawn ones.
     run, shards = find(request.run), ShardSet(request.reference)
+    require_drawing(run.model, request.run)
+    forms_of(run, request.drawing)
     samples = spread(shards, request.n)
     texts = [_text(sample, shards) for sample in samples]
     drawn = sampling.sample(

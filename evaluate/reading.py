@@ -27,6 +27,7 @@ from evaluate.inference import bootstrap
 from evaluate.judge import fresh, scene_prompts
 from evaluate.loss import weight
 from evaluate.measuring import Events
+from evaluate.prompts import require_words
 from synth.families.scenes import Change
 from synth.sets.completion import Progress
 from train.runs import find
@@ -71,6 +72,7 @@ def reading(request: ReadingRequest) -> Events:
     checkpoint or with `curve` for each. Raises UserError if the run's model does not denoise."""
     run, device = find(request.run), encoders.choose_device(request.device)
     denoise.require_denoising(run.model, request.run)
+    require_words(run)
     results.require_place(run.path)
     folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
     side = run.config.groups.model.resolution
@@ -78,6 +80,7 @@ def reading(request: ReadingRequest) -> Events:
     noise = denoise.noise(request.seed, range(request.n), side)
 
     rows = []
+    yield Progress(0)
     for folder in folders:
         # Losses with true texts: (N, K).
         model = run.load(folder, device)
@@ -102,13 +105,18 @@ def reading(request: ReadingRequest) -> Events:
 
 
 def row(kind: str, true: np.ndarray, false: np.ndarray) -> Json:
-    """Returns the row of a type of fact from losses (N, K) of N scenes at K levels."""
+    """Returns the row of a type of fact from losses (N, K) of N scenes at K levels.
+
+    A single scene has no interval."""
     rises = false - true
-    interval = bootstrap(rises.mean(axis=1))
+    by_scene = rises.mean(axis=1)
     by_level = {f"{sigma:g}": round(float(v), 4) for sigma, v in zip(LEVELS, rises.mean(axis=0), strict=True)}
-    ends = {"low": round(interval.low, 4), "high": round(interval.high, 4)}
+    ends: Json = {"low": None, "high": None}
+    if len(rises) > 1:
+        interval = bootstrap(by_scene)
+        ends = {"low": round(interval.low, 4), "high": round(interval.high, 4)}
     loss = round(float(true.mean()), 4)
-    value = {"metric": f"{METRIC}: {kind}", "value": round(interval.value, 4), **ends}
+    value = {"metric": f"{METRIC}: {kind}", "value": round(float(by_scene.mean()), 4), **ends}
     return {**value, "by_level": by_level, "loss": loss, "n": len(rises)}
 
 

@@ -225,7 +225,7 @@ def concepts(
     from evaluate.judge import scene_prompts
     from synth.sets.storage import Folder
 
-    target = targets.file(out, ".png") if out else None
+    path = targets.file(out, ".png") if out else None
     request = measuring.ConceptsRequest(
         run=run,
         name=on,
@@ -241,8 +241,8 @@ def concepts(
         drawing=drawing(draw),
     )
     rows = console.watched("steps", measuring.concepts(request), request.processed)
-    if target:
-        Folder(str(target.parent)).write(target.name, measuring.plot(rows))
+    if path:
+        Folder(str(path.parent)).write(path.name, measuring.plot(rows))
     show(rows)
 
 

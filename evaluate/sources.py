@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from synth import console, foreign
+from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.images.codecs import EXTENSIONS
 from synth.images.conversion import EXTENSIONS as PICTURES
@@ -40,14 +41,34 @@ class Pictures:
 
 
 def find(place: str, *, limit: int | None = None) -> Pictures:
-    """Returns the pictures of a set of shards or of a folder. Raises UserError if the place is neither."""
+    """Returns the pictures of a set of shards or of a folder.
+
+    Raises UserError if the place is neither, or a run."""
     # An unfinished set has tars and no manifest. `of_shards` refuses it.
     folder = Path(place)
+    if is_run(place):
+        advice = "give a folder or set of pictures; `python -m train synthesise` writes a set of a run's"
+        raise UserError(f"{place} is a run, and holds no pictures to measure; {advice}")
     if "://" in place or (folder / MANIFEST).is_file() or any(folder.glob("*.tar")):
         return of_shards(place, limit=limit)
     if folder.is_dir():
         return of_folder(place, limit=limit)
     raise UserError(f"{place} is not there; give a finished set of shards or a folder of pictures")
+
+
+def is_run(place: str) -> bool:
+    """Returns True if a place is a RUN. Pictures in its folder are sheets of samples."""
+    if not any((folder / "config.json").is_file() for folder in (Path(place), ROOT / "data" / place)):
+        return False
+
+    # torch is slow to import.
+    from train import runs
+
+    try:
+        runs.find(place)
+    except UserError:
+        return False
+    return True
 
 
 def of_shards(url: str, *, limit: int | None = None) -> Pictures:

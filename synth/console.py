@@ -166,12 +166,12 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
     The bar starts at the first step if the total is known, else at each estimate. So it follows the checks of
     the work, and a refusal is alone on its line."""
     outcomes: list[T] = []
-    begun: float | None = time.time()
+    began = time.time()
     with contextlib.closing(events), Bar(unit) as bar:
         for event in events:
-            if total is not None and begun and isinstance(event, Progress):
-                bar.start(total, begun)
-                begun = None
+            if total is not None and isinstance(event, Progress):
+                bar.start(total, began)
+                total = None
             if isinstance(event, Estimate):
                 note(_foreseen(unit, event))
                 bar.start(event.pictures)

@@ -88,7 +88,7 @@ def test_inception_without_weights_says_where_they_are(
     monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     file = "weights-inception-2015-12-05-6726825d.pth"
-    with pytest.raises(UserError, match=rf"cannot be fetched \(OSError\): .*{file} and give --weights"):
+    with pytest.raises(UserError, match=rf"cannot be fetched \(OSError\): .*{file} to .*{file}"):
         detectors.load("inception")
 
 

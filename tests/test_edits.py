@@ -64,6 +64,11 @@ def test_psnr_is_that_of_the_kept_pixels() -> None:
     assert math.isnan(edits.psnr(before, after, ~np.ones((4, 4), bool)))
 
 
+def test_a_mean_of_one_edit_has_no_interval() -> None:
+    assert edits._mean_row("m", np.array([3.0, math.nan]), {})["interval"] is None
+    assert edits._mean_row("m", np.array([3.0, 5.0]), {})["interval"] == [2.04, 5.96]
+
+
 def test_auc_counts_ordered_pairs() -> None:
     inside, outside = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
     pairs = [(i > o) + 0.5 * (i == o) for i in inside for o in outside]

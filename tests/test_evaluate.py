@@ -20,10 +20,12 @@ from evaluate import agreement, curves, features, measuring, prompts
 from evaluate.cli import app
 from evaluate.measuring import MeasureRequest
 from evaluate.sources import Pictures
+from synth import console
 from synth.errors import UserError
 from synth.sets import completion
+from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
-from tests.kit import full_disk, invoke, json_lines, make_small, make_tables, write_foreign
+from tests.kit import ROOT, full_disk, invoke, json_lines, make_small, make_tables, write_foreign
 from train import runs
 from train.models.stylegan2_networks import Generator
 from train.start.request import TrainRequest
@@ -333,6 +335,26 @@ def test_a_curve_on_a_full_disk_leaves_no_file_or_the_old_one(tmp_path: Path, fi
     ).read_bytes() == before
 
 
+def test_a_curve_of_a_shipped_model_goes_to_its_folder_which_git_ignores(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, _: Any) -> list[Any]:
+        written.append(path)
+        return []
+
+    monkeypatch.setattr(measuring, "curve", lambda _: iter([[]]))
+    monkeypatch.setattr(console, "watched", lambda unit, events, total: next(events))
+    monkeypatch.setattr(curves, "write", write)
+    invoke(app, "curve", "formula-32", "--on", undisturbed, raising=True)
+    [path] = written
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert path == ROOT / "data" / "formula-32" / "curve.png"
+    for file in (path, path.with_suffix(".json"), path.with_name("metrics.jsonl")):
+        assert str(file.relative_to(ROOT)) in ignored
+
+
 def test_best_is_least_of_distances_and_most_of_scores() -> None:
     for metric, best in (("FID", 1.0), ("IS", 3.0), ("precision (nano)", 3.0), ("KD (nano)", 1.0)):
         points = [
@@ -363,6 +385,25 @@ def test_the_judge_of_families_is_the_ridge_solution() -> None:
     assert np.mean([a == b for a, b in zip(head.names_of(x), families, strict=True)]) > 0.9
     with pytest.raises(UserError, match="needs pictures of at least two families"):
         agreement.fit(x, ["a"] * 60)
+
+
+def test_a_note_tells_that_a_set_has_fewer_pictures_than_n(
+    run: Path,
+    undisturbed: Path,
+    ask: Callable[..., MeasureRequest],
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agreement, "require_families", lambda _: None)
+    few = f"note: {undisturbed} holds 40 pictures, so 40 are"
+    terms: Any = {"weights": None, "seed": 0, "encoder": str(tiny_encoder), "device": "cpu"}
+    judged = agreement.agreement(str(run), [str(undisturbed)], n=100, detector="pixels:8", **terms)
+    for events, done in ((judged, "read"), (measuring.metrics(ask(n=100)), "drawn")):
+        event = next(events)
+        assert isinstance(event, Progress) and event.note == f"{few} {done}, not 100"
+    terms |= {"n": 40, "detector": "pixels:8"}
+    event = next(agreement.agreement(str(run), [str(undisturbed)], **terms))
+    assert isinstance(event, Progress) and event.note is None
 
 
 @pytest.mark.slow
@@ -458,6 +499,119 @@ def test_bad_input_gets_a_sentence(
     words = [a.format(run=run, set=undisturbed, tmp=tmp_path) for a in arguments]
     result = invoke(app, *words)
     assert isinstance(result.exception, UserError) and sentence in str(result.exception), result.exception
+
+
+@pytest.fixture
+def of_words(tmp_path: Path) -> Callable[..., Path]:
+    """Makes copies of the shipped model that name no encoder, with changed settings of training."""
+
+    def copied(**training: float) -> Path:
+        place, shipped = tmp_path / "words", ROOT / "data" / "formula-32"
+        place.mkdir()
+        for file in ("COMMITTED", "denoiser.safetensors"):
+            (place / file).symlink_to(shipped / file)
+        metadata = json.loads((shipped / "config.json").read_text())
+        metadata["config"]["training"] |= training
+        (place / "config.json").write_text(json.dumps({**metadata, "encoder": None}))
+        return place
+
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            "metrics --n 3 --metrics kid",
+            "the metric kid needs at least 4 pictures of a set, not 3; give more",
+        ),
+        ("metrics --n 5 --metrics pr,dc", "the metric dc needs at least 6 pictures of a set, not 5"),
+        ("metrics --n 10 --metrics is", "IS is defined on the classes of inception; the detector pixels:8"),
+        ("metrics --n 10 --metrics kid --draw weak=7", "has no checkpoint at 7 images"),
+        ("compare --n 3 --metrics kid", "the metric kid needs at least 4 pictures of a set, not 3"),
+    ],
+)
+def test_a_metric_that_cannot_be_measured_is_refused_before_any_picture(
+    arguments: str, sentence: str, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "extract", lambda *_: pytest.fail("the work has begun"))
+    name, *options = arguments.split()
+    place = [undisturbed, undisturbed] if name == "compare" else ["formula-32", "--on", undisturbed]
+    with pytest.raises(UserError, match=sentence):
+        invoke(app, name, *place, *options, "--detector", "pixels:8", raising=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix", "beside"),
+    [
+        ("grid formula-32 --on none", ".png", ".png"),
+        ("concepts formula-32", ".png", ".png"),
+        ("curve formula-32 --on none", ".png", ".json"),
+        ("table 1", ".md", ".html"),
+        ("prompts export", ".jsonl", ".jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    command: str, suffix: str, beside: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"folder{beside}").mkdir()
+    (tmp_path / "file").touch()
+    for place, sentence in (
+        (f"folder{suffix}", rf"folder{beside} is a folder; give the name of a file"),
+        (f"file/out{suffix}", "file is a file; give a folder"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            invoke(app, *command.split(), "--out", tmp_path / place, raising=True)
+
+
+@pytest.mark.slow
+def test_a_run_of_words_alone_draws_by_the_words_of_captions(
+    of_words: Callable[..., Path], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CACHE", tmp_path / "features")
+    shards, run = ShardSet(str(undisturbed)), of_words()
+    texts = prompts.of_texts(shards, None, 4)
+    assert texts.vectors is None and texts.texts == prompts.of_texts(shards, load(find("nano")), 4).texts
+    words = ("--on", undisturbed, "--n", 4, "--detector", "nano", "--metrics", "kid", "--draw", "steps=1")
+    for command in ("metrics", "curve"):
+        invoke(app, command, run, *words, raising=True)
+    rows = json_lines(run / "metrics.jsonl")
+    assert [row["captions"] for row in rows] == ["the first caption of each picture"] * 2
+    assert rows[0]["value"] == rows[1]["value"]
+
+
+@pytest.mark.parametrize(
+    ("training", "arguments", "sentence"),
+    [
+        ({}, "metrics --captions x", "has learned words alone, so --captions has no use; leave it out"),
+        ({}, "metrics --encoder nano", "has learned words alone, so --encoder has no use; leave it out"),
+        ({}, "curve --metrics named", "the metric named needs vectors of captions, and .*; leave it out"),
+        ({}, "metrics --draw text=both", "words alone, and no vectors; give --draw text=words"),
+        ({}, "grid --draw text=vector", "words alone, and no vectors; give --draw text=words"),
+        ({}, "loss --draw text=vector", "words alone, and no vectors; give --draw text=words"),
+        ({"drop_words": 1, "drop_vector": 0}, "loss", "vectors alone, and no words; give --draw text=vector"),
+        ({"drop_words": 1, "drop_vector": 0}, "metrics --draw text=vector", "names no encoder"),
+        ({"drop_words": 1, "drop_vector": 0}, "loss --n 8 --draw text=vector --encoder nano", "no encoder"),
+    ],
+)
+def test_texts_that_a_run_has_never_learned_are_refused(
+    of_words: Callable[..., Path],
+    undisturbed: Path,
+    training: dict[str, float],
+    arguments: str,
+    sentence: str,
+) -> None:
+    name, *options = arguments.split()
+    with pytest.raises(UserError, match=sentence):
+        invoke(app, name, of_words(**training), "--on", undisturbed, *options, raising=True)
+
+
+@pytest.mark.parametrize("name", ["reading", "edits", "concepts"])
+def test_a_run_without_words_is_refused_by_measures_of_words(
+    of_words: Callable[..., Path], name: str
+) -> None:
+    with pytest.raises(UserError, match="has learned vectors alone; give a run that reads words"):
+        invoke(app, name, of_words(drop_words=1, drop_vector=0), raising=True)
 
 
 def test_tables_of_another_encoder_are_refused(run: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_the_bootstrap_is_as_wide_as_the_closed_form() -> None:
     groups = np.arange(900) % 2
     apart = bootstrap(values + 50 * groups, groups=groups)
     assert apart.high - apart.low == pytest.approx(high - low, rel=0.1)
+    with pytest.raises(ValueError, match="at least two values of each group"):
+        bootstrap(values[:3], groups=groups[:3])
 
 
 def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:

@@ -381,6 +381,8 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
         (["obedience", folder, "--prompts", tmp_path / "none"], "cannot be read"),
         (["obedience", folder, "--prompts", folder / "001.png"], "cannot be read"),
         (["obedience", folder, "--prompts", prompts, "--n", "5"], "leave --n out"),
+        (["obedience", folder], "give a run, or --prompts FILE too if these are pictures"),
+        (["obedience", "formula-32", "--prompts", prompts], "leave --prompts out, or give a folder or set"),
         (["prompts", "export", "--facts", "9"], "give numbers from 1 to 8"),
         (["prompts", "export", "--on", "fractals"], "give scenes or scenes_flat"),
         (["prompts", "export", "--set", "colour=red"], "colour"),

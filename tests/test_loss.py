@@ -97,6 +97,11 @@ def test_the_row_of_a_run_has_every_form_changed_round(run: Path, undisturbed: P
     assert json_lines(run / "metrics.jsonl") == [row, row, both]
     assert row["low"] < row["value"] < row["high"]
 
+    # One picture of a level has no spread.
+    [few] = json_lines(invoke(app, "loss", run, "--on", undisturbed, "--n", 15))
+    assert few["low"] is few["high"] is None
+    assert few["notes"] == ["no interval: some noise levels have one picture; --n 16 gives each two"]
+
     # Every checkpoint: the newest has the same loss.
     curve = json_lines(invoke(app, "loss", run, *options, "--curve"))
     assert {key: row[key] for key in curve[-1]} == curve[-1]

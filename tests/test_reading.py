@@ -40,6 +40,10 @@ def test_the_rise_of_a_denoiser_that_is_wrong_by_a_known_step() -> None:
     assert list(row["by_level"].values()) == pytest.approx([0.03 * w for w in weights], abs=1e-4)
     assert row["value"] == row["low"] == row["high"] == pytest.approx(0.03 * np.mean(weights), abs=1e-4)
 
+    # One scene has no interval.
+    single = reading.row("kind", wrong(0.1)[:1], wrong(0.2)[:1])
+    assert single["value"] == row["value"] and single["low"] is single["high"] is None
+
 
 @pytest.mark.slow
 def test_a_run_reads_the_words_that_it_knows_alone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from evaluate import sources
 from synth.errors import UserError
 from synth.sets.shards import ShardSet
-from tests.kit import make_small, pictures
+from tests.kit import ROOT, make_small, pictures
 
 
 def joined(source: sources.Pictures, first: int = 0) -> np.ndarray:
@@ -65,6 +65,13 @@ def test_what_holds_no_pictures_gets_a_sentence(pixels: np.ndarray, tmp_path: Pa
     folder_of(pixels[:3], tmp_path)
     with pytest.raises(UserError, match="holds 3 pictures, so 5 cannot be taken"):
         sources.find(str(tmp_path), limit=5)
+
+
+def test_a_run_is_no_folder_of_pictures() -> None:
+    for place in ("formula-32", ROOT / "data" / "formula-32"):
+        with pytest.raises(UserError, match="is a run, and holds no pictures to measure; give a folder or"):
+            sources.find(str(place))
+    assert not sources.is_run(str(ROOT / "data"))
 
 
 def test_an_unreadable_picture_is_named(pixels: np.ndarray, tmp_path: Path) -> None:

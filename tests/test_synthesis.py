@@ -147,6 +147,11 @@ def test_scales_have_the_names_of_the_paper() -> None:
             synthesis.scales(text)
 
 
+def test_a_scale_keeps_its_digits() -> None:
+    assert [synthesis.written(scale) for scale in (2.0, 12.0, 0.5)] == ["2", "12", "0.5"]
+    assert float(synthesis.written(1.23456789)) == 1.23456789
+
+
 def test_what_cannot_be_drawn_is_refused(
     request_of: Callable[..., SynthesisRequest], run: Path, tmp_path: Path
 ) -> None:

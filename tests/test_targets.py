@@ -50,7 +50,7 @@ def test_a_file_is_none_of_a_bucket_and_no_folder(
     assert sentence.startswith(f"error: --out is s3://bucket/{name}; give the name of a ")
     assert sentence.endswith(" on this machine")
     (tmp_path / name).mkdir()
-    assert f"--out is {name}, which is a folder; give the name of a" in refused(FILES[name], name)
+    assert f"--out is {name}, and {name} is a folder; give the name of a" in refused(FILES[name], name)
     (tmp_path / "file").write_text("")
     assert "file is a file; give a folder" in refused(FILES[name], f"file/{name}")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", name])

@@ -183,6 +183,7 @@ class Needs:
 
     tables: bool = True  # caption tables; False: shards alone are enough
     vectors: bool = True  # of texts; False: their words alone
+    words: bool = True  # of texts, if the model has a tokeniser; False: their vectors alone
     encoder: bool = False  # the captions' encoder, frozen, as Context.encoder
     latents: str = ""  # an autoencoder by RUN: batches have the latents of its tables, not pictures
     group: int = 1  # of Wanted

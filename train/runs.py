@@ -99,8 +99,9 @@ class Run:
     def encoder(self, name: str | None = None, device: str = "cpu") -> encoders.Encoder:
         """Returns the encoder of the run's captions.
 
-        Raises UserError if it is missing or another one is given."""
-        source = encoders.find(name or self.encoder_name)
+        Raises UserError if it is missing or another one is given, or if the run names none."""
+        recorded = self.encoder_name
+        source = encoders.find(name or recorded)
         if source.sha256 != self.metadata["encoder"]["digest"]:
             problem = f"the encoder {source.name} has other weights than the one of {self.path}"
             raise UserError(f"{problem}; give that one by --encoder")
@@ -108,11 +109,10 @@ class Run:
 
     @property
     def encoder_name(self) -> str:
-        """The recorded name of the captions' encoder. Raises UserError if the run reads no captions."""
+        """The recorded name of the captions' encoder. Raises UserError if the run has none."""
         if not self.metadata["encoder"]:
-            raise UserError(
-                f"{self.path} is a run of {self.model}, which reads no captions; give another run"
-            )
+            problem = f"{self.path} names no encoder, as it has learned no vectors of captions"
+            raise UserError(f"{problem}; give another run")
         return str(self.metadata["encoder"]["name"])
 
     def load(self, folder: Path | None = None, device: str = "cpu") -> Loaded:

@@ -11,6 +11,8 @@ import numpy as np
 from evaluate.distances.moments import require_finite
 from synth.errors import UserError
 
+FEWEST = 4  # pictures of each set that KID needs
+
 _BLOCK = 2048  # rows
 
 
@@ -39,8 +41,8 @@ def kid(
     pictures. The complete statistic has at most s^2 r / (1 - r), r = m / n (Hoeffding, Annals of Mathematical
     Statistics 1948, section 5). The choice of subsets adds s^2 / subsets."""
     smaller = min(len(generated), len(reference))
-    if smaller < 4:
-        raise UserError(f"KID needs at least 4 pictures of each set, not {smaller}; give more")
+    if smaller < FEWEST:
+        raise UserError(f"KID needs at least {FEWEST} pictures of each set, not {smaller}; give more")
     for features in (generated, reference):
         require_finite(features)
 

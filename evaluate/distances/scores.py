@@ -11,6 +11,7 @@ import numpy as np
 from evaluate.distances.moments import require_finite
 from synth.errors import UserError
 
+SPLITS = 10  # of IS, with a picture each at least
 CLIP_SCORE = "100 mean max(cos, 0)"  # the formula, as figures state it
 
 
@@ -27,7 +28,7 @@ class InceptionScore:
     torch-fidelity's shuffle assigns pictures to splits. A split keeps its number n of pictures, the sum of
     p log p and the sum of p. Let q be the mean of p. Then mean KL = sum p log p / n - q log q."""
 
-    def __init__(self, count: int, *, splits: int = 10, seed: int = 2020) -> None:
+    def __init__(self, count: int, *, splits: int = SPLITS, seed: int = 2020) -> None:
         """Raises UserError if there are fewer pictures than splits."""
         if count < splits:
             problem = f"IS over {splits} splits needs at least as many pictures, not {count}"
@@ -87,11 +88,9 @@ def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed:
     The other candidates are random texts of the set. Texts of one embedding are one text. Raises UserError if
     there are fewer different texts than candidates."""
     # Different texts, and that of each picture.
+    require_different(texts, candidates)
     different, prompts = np.unique(texts, axis=0, return_inverse=True)  # (T, D), (N,)
     prompts = prompts.reshape(-1)
-    if len(different) < candidates:
-        problem = f"R-precision among {candidates} needs as many different texts, not {len(different)}"
-        raise UserError(f"{problem}; give more captions")
 
     # Comparison with random other texts.
     right = np.empty(len(images))
@@ -101,6 +100,14 @@ def r_precision(images: np.ndarray, texts: np.ndarray, *, candidates: int, seed:
         others += others >= prompt  # skips the prompt
         right[n] = different[prompt] @ image > (different[others] @ image).max()
     return Score(float(right.mean()), _standard_error(right))
+
+
+def require_different(texts: np.ndarray, candidates: int) -> None:
+    """Raises UserError if fewer than `candidates` of the texts (N, D) differ."""
+    different = len(np.unique(texts, axis=0))
+    if different < candidates:
+        problem = f"R-precision among {candidates} needs as many different texts, not {different}"
+        raise UserError(f"{problem}; give more captions")
 
 
 def _standard_error(values: np.ndarray) -> float:

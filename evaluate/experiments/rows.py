@@ -102,7 +102,7 @@ def reduced(figure: Reading, printed: Sequence[Json], *, curve: bool = False) ->
         return figures
 
     # Its surroundings.
-    if "low" in best:
+    if best.get("low") is not None:
         figures["over_pictures"] = [best["low"], best["high"]]
     if "images_seen" in best:
         figures["at"] = best["images_seen"]

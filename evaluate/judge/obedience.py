@@ -25,7 +25,7 @@ from synth.errors import UserError
 from synth.sets.completion import Progress
 from synth.settings import digest
 from train.runs import find
-from train.sampling.draw import reads, require_drawing
+from train.sampling.draw import require_drawing
 
 Json = dict[str, Any]
 
@@ -56,16 +56,22 @@ def of_run(
 
     `options` of drawing are in their command-line form. The model of an endpoint judges, if one is given.
     Yields the number of judged pictures, and at the end the rows. Raises UserError if the run draws none."""
+    # A folder of pictures.
+    if Path(place).is_dir() and not sources.is_run(place):
+        advice = "give a run, or --prompts FILE too if these are pictures"
+        raise UserError(f"{place} is no run, and pictures that exist need their prompts; {advice}")
+
     # Texts.
     device, run, options = encoders.choose_device(device), find(place), options or {}
     require_drawing(run.model, place)
     results.require_place(run.path)
     folder = run.checkpoint(images_seen)
-    net = run.encoder(encoder, device) if "vectors" in reads(run.model, options) else None
+    net = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
     texts = prompts.of(net, [prompt.prompt for prompt in prompted])
 
     # Pictures and their scores.
     pictures = prompts.draw(run, folder, texts, seed=seed, device=device, options=options)
+    yield Progress(0)
     judged = yield from _rows(pictures, prompted, name, endpoint)
     shared: Json = {"images_seen": run.images_seen(folder), "seed": seed, "prompts": texts.digest}
     if options:
@@ -83,6 +89,9 @@ def of_pictures(
 
     The model of an endpoint judges, if one is given. Yields the number of judged pictures, and at the end the
     rows. Raises UserError if the numbers differ."""
+    if sources.is_run(place):
+        advice = "leave --prompts out, or give a folder or set of pictures in place of the run"
+        raise UserError(f"{place} is a run, and --prompts is for pictures that exist; {advice}")
     pictures = sources.find(place)
     if pictures.count != len(prompted):
         problem = f"{place} holds {pictures.count:,} pictures for {len(prompted):,} prompts"

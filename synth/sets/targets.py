@@ -6,8 +6,8 @@ from synth.errors import UserError
 from synth.sets.storage import Folder
 
 
-def file(out: str, ending: str = "", option: str = "--out") -> Path:
-    """Returns the path of a file to write.
+def file(out: str, ending: str = "", option: str = "--out", *, beside: str = "") -> Path:
+    """Returns the path of a file to write. `beside` is the ending of a second file there.
 
     Raises UserError if it is a URL, has another ending, is a folder, or lies in one that takes no files."""
     advice = f"give the name of a {ending} file" if ending else "give the name of a file"
@@ -15,10 +15,12 @@ def file(out: str, ending: str = "", option: str = "--out") -> Path:
         raise UserError(f"{option} is {out}; {advice} on this machine")
     if not out.endswith(ending):
         raise UserError(f"{option} is {out}; it must end in {ending}")
-    if Path(out).is_dir():
-        raise UserError(f"{option} is {out}, which is a folder; {advice}")
-    Folder(str(Path(out).parent)).require_writable()
-    return Path(out)
+    path = Path(out)
+    for place in (path, path.with_suffix(beside)) if beside else (path,):
+        if place.is_dir():
+            raise UserError(f"{option} is {out}, and {place} is a folder; {advice}")
+    Folder(str(path.parent)).require_writable()
+    return path
 
 
 def folder(out: str, option: str = "--out") -> Path:

@@ -115,10 +115,11 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    """Returns the needs of the denoiser: no vectors of texts if it drops all of them."""
+    """Returns the needs of the denoiser: no vectors or no words of texts if it drops all of them."""
     tower = config.model.words == "tower"
     return Needs(
         vectors=config.training.drop_vector < 1,
+        words=config.training.drop_words < 1,
         encoder=tower,
         encoder_reason=("model.words=tower", "model.words=own"),
         latents=config.model.latents,

@@ -119,6 +119,11 @@ def scales(text: str) -> tuple[float, ...]:
     return values
 
 
+def written(scale: float) -> str:
+    """Returns a guidance scale in all its digits: 2, or 1.23456789."""
+    return repr(scale).removesuffix(".0")
+
+
 def draw_shard(job: SynthesisJob) -> Iterator[int | Record]:
     """Draws, publishes and records one shard: the task of a worker.
 
@@ -167,7 +172,7 @@ def _drawn(job: SynthesisJob, rows: range) -> dict[int, Any]:
 def _drawing(request: SynthesisRequest, texts: tuple[str, ...], scale: float, device: str) -> draw.Drawing:
     """Returns the drawing of texts at a guidance scale."""
     run, model = _opened(request.run, request.images_seen, device)
-    options = {**request.options, "guidance": f"{scale:g}"}
+    options = {**request.options, "guidance": written(scale)}
     vectors = None
     if "vectors" in draw.reads(model.name, options):
         vectors = torch.from_numpy(run.encoder(request.encoder, device).texts(texts))
@@ -215,7 +220,7 @@ class _Synthesis(Work):
         self._run = runs.find(request.run)
         module = draw.require_drawing(self._run.model, request.run)
         self._scales = scales(request.guidance)
-        options = {**request.options, "guidance": f"{self._scales[0]:g}"}
+        options = {**request.options, "guidance": written(self._scales[0])}
         opened = draw.opened_by(module, draw.options_of(self._run.model, options), self._run)
         if request.codec not in CODECS:
             raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
@@ -307,7 +312,7 @@ class _Synthesis(Work):
             tags=("webdataset", "synthetic"),
             splits={"train": f"{identity['dataset']}-*.tar"},
         )
-        listed, count = ", ".join(f"{scale:g}" for scale in self._scales), identity["prompts"]["count"]
+        listed, count = ", ".join(map(written, self._scales)), identity["prompts"]["count"]
         return f"""{head}# {identity["dataset"]}: {manifest["title"]}
 
 {manifest["samples"]:,} pictures of {identity["size"]} x {identity["size"]} pixels by {manifest["source"]}:

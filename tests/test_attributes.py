@@ -103,7 +103,7 @@ def random_samples(name: str, count: int) -> Iterator[Json]:
         }
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
     "name", ["visual_atoms", "fractals_corrupted_contour", "fractals_multi", "fractaldb", "shaders"]
 )

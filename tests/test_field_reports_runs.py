@@ -36,6 +36,7 @@ from synth import console
 from synth.errors import UserError
 from synth.images import lettering
 from synth.sets.storage import Folder
+from tests import kit_readers
 from tests.kit import children, invoke, make_tables, write_foreign
 from tests.kit_train import PSEUDO, SETTINGS, quiet, refused, stream, weights
 from train import checkpoint, log, runs
@@ -68,36 +69,10 @@ def request_of(undisturbed: Path, captioned: Path, tmp_path: Path) -> Callable[.
 # A batch that is lost, and waits without an end (row 2).
 
 
-def _squares(position: int) -> np.ndarray:
-    return np.full(4_000_000, position * position, np.uint8)
-
-
-def _unsendable(position: int) -> Any:
-    return threading.Lock() if position == 3 else position
-
-
-def _killed(position: int) -> int:
-    if position == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return position
-
-
-def _stuck(position: int) -> int:
-    while position == 1:
-        time.sleep(0.1)
-    return position
-
-
-def _short_of_memory(position: int) -> int:
-    if position == 1:
-        raise MemoryError
-    return position
-
-
 @pytest.mark.slow
 def test_batches_pass_without_shared_memory() -> None:
     before = set(os.listdir("/dev/shm"))
-    coming = processes.ahead(_squares, range(6), 1)
+    coming = processes.ahead(kit_readers.squares, range(6), 1)
     for position, squares in enumerate(coming):
         assert (squares == position * position).all()
         # Semaphores of Python are 32 bytes each; torch's batches were files of this size.
@@ -109,9 +84,13 @@ def test_batches_pass_without_shared_memory() -> None:
 @pytest.mark.parametrize(
     ("read", "last", "kind", "sentence"),
     [
-        pytest.param(_unsendable, 2, TypeError, "cannot pickle", id="unsendable"),
-        pytest.param(_killed, 1, UserError, "a reader process has ended.*again.*workers=0", id="killed"),
-        pytest.param(_short_of_memory, 0, UserError, "memory is too short.*workers=0", id="no memory"),
+        pytest.param(kit_readers.unsendable, 2, TypeError, "cannot pickle", id="unsendable"),
+        pytest.param(
+            kit_readers.killed, 1, UserError, "a reader process has ended.*again.*workers=0", id="killed"
+        ),
+        pytest.param(
+            kit_readers.short_of_memory, 0, UserError, "memory is too short.*workers=0", id="no memory"
+        ),
     ],
 )
 def test_a_batch_that_is_lost_is_noticed(
@@ -130,7 +109,7 @@ def test_a_wait_for_a_batch_ends_with_a_signal(workers: int) -> None:
     stopped = threading.Event()
     timer = threading.Timer(0.2 if not workers else 3, stopped.set)
     timer.start()
-    assert list(processes.ahead(_stuck, range(3), workers, stopped.is_set)) in ([0], [])
+    assert list(processes.ahead(kit_readers.stuck, range(3), workers, stopped.is_set)) in ([0], [])
 
 
 @pytest.mark.parametrize(
@@ -149,8 +128,8 @@ def test_reader_processes_that_cannot_start_are_explained(
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", failing)
     with pytest.raises(UserError, match=r"/dev/shm has [0-9.,]+ MB.*--set run\.workers=0"):
-        next(processes.ahead(_squares, range(3), 1))
-    assert (next(processes.ahead(_squares, range(3), 0)) == 0).all()
+        next(processes.ahead(kit_readers.squares, range(3), 1))
+    assert (next(processes.ahead(kit_readers.squares, range(3), 0)) == 0).all()
 
 
 def test_a_run_that_waits_for_data_ends_with_a_signal_and_a_checkpoint(

@@ -6,6 +6,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+from evaluate import inference
 from evaluate.experiments import exchange
 from evaluate.inference import (
     bootstrap,
@@ -43,10 +44,11 @@ def test_figures_that_are_no_numbers_are_refused() -> None:
 
 
 @pytest.mark.slow  # scipy
-def test_the_rank_test_counts_permutations() -> None:
+def test_the_rank_test_counts_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.arange(5.0)
     assert rank_test(x, x) == rank_test(x, -x) == 2 / 120  # both orders without an exchange
     assert rank_test(x, np.ones(5)) == 1
+    monkeypatch.setattr(inference, "_PERMUTATIONS", 1000)
     rng = np.random.default_rng(3)
     p = [rank_test(*rng.normal(size=(2, 9))) for _ in range(100)]
     assert sum(value <= 0.2 for value in p) == pytest.approx(20, abs=12)

@@ -150,7 +150,7 @@ class Counting(Folder):
         return super().read(name)
 
 
-@pytest.mark.parametrize("shard_size", [4096, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shard_size", [4096, pytest.param(64, marks=pytest.mark.soak)])
 def test_a_million_finished_pictures_are_recognised_in_five_seconds(tmp_path: Path, shard_size: int) -> None:
     """Each record is read once, and of a set with a manifest nothing else."""
     plan = shards.plan("toy", 1_000_000, shard_size)

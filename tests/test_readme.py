@@ -1,6 +1,6 @@
 """The README's commands, run in their order by make, at sizes of a test."""
 
-import os
+import importlib
 import re
 import shlex
 import subprocess
@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import ROOT, SET_UP, outside_make
+import synth.cli
+from tests.kit import ROOT, SET_UP, invoke, outside_make
 from tests.kit_font import write_font
 
 ELSEWHERE = {"demo", "test", "setup"}  # test_demo.py, this, test_formula.py
 SMALLER = {
     "shards": ["N=64", "SIZE=32"],
-    "captions": [],
-    "data": ["ARGS=--font made.ttf --test-share 0.3"],
+    "captions": ["WORKERS=0"],
+    "data": ["WORKERS=0", "ARGS=--font made.ttf --test-share 0.3"],
     "pretrain": ["ARGS=--images 32 --set run.checkpoint=32"],
     "finetune": ["ARGS=--images 32 --set run.checkpoint=32"],
     "evaluate": ["ARGS=--detector efficientnet-lite0 --metrics kid --n 8"],
@@ -33,10 +34,13 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder in which make finds what it looks for in a checkout, and a font of twenty emoji."""
+    """A folder in which make finds the files of a checkout, and a font of twenty emoji.
+
+    Its Python prints its arguments, or runs them if the environment has EXECUTE."""
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    runs = f'[ "$EXECUTE" ] && exec "{sys.executable}" "$@"'
+    python.write_text(f'#!/bin/sh\n{runs}\nfor word in "$@"; do printf "%s|" "$word"; done; echo\n')
     python.chmod(0o755)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "emoji").symlink_to(ROOT / "data" / "emoji")
@@ -48,22 +52,28 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_runs(checkout: Path) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_every_command_of_the_readme_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one in a process of its own, with its default workers, the others in this process."""
+    monkeypatch.chdir(checkout)
     environment = {**outside_make(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = []
+    ran: list[str] = []
     for words in commands():
         target = words[1]
         if target in ELSEWHERE:
             continue
+        alone = {} if ran else {"EXECUTE": "1"}
         command = [*words, *SMALLER[target]]  # the last value counts
         run = subprocess.run(
             [command[0], "-f", str(ROOT / "Makefile"), *SET_UP, *command[1:]],
-            cwd=checkout,
-            env=environment,
+            env={**environment, **alone},
             capture_output=True,
             text=True,
         )
         assert run.returncode == 0, (words, run.stderr)
+        if not alone:
+            program, *arguments = run.stdout.strip().rstrip("|").removeprefix("-m|").split("|")
+            invoke(importlib.import_module(f"{program}.cli").app, *arguments, raising=True)
         ran.append(target)
     assert ran == ["shards", "captions", "pretrain", "data", "captions", "finetune", "evaluate"]
     assert (checkout / "data/real/emoji/splits.json").exists()
@@ -71,7 +81,7 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
+def test_what_the_readme_says_appears_on_disk_does(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "README.md").read_text()
     [tree] = re.findall(r"```\ndata/shards/visual_atoms/\n(.*?)```", text, re.DOTALL)
     named = {
@@ -80,24 +90,9 @@ def test_what_the_readme_says_appears_on_disk_does(checkout: Path) -> None:
         for name in line.split()
         if re.fullmatch(r"[\w.-]+\.(tar|json|md|png)|SHA256SUMS", name)
     }
-    command = [
-        sys.executable,
-        "-m",
-        "synth",
-        "shards",
-        "visual_atoms",
-        "--n",
-        "8",
-        "--size",
-        "32",
-        "--out",
-        "set",
-        "--workers",
-        "0",
-    ]
-    subprocess.run(
-        command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
-    )
+    monkeypatch.chdir(checkout)
+    words = ["--n", "8", "--size", "32", "--out", "set", "--workers", "0"]
+    invoke(synth.cli.app, "shards", "visual_atoms", *words, raising=True)
     there = {p.name for p in (checkout / "set").iterdir()}
     inside = {"000000000.png", "000000000.json", "000000001.png"}  # members of the tar
     assert named - inside == there

@@ -162,6 +162,12 @@ def test_a_weight_of_1_is_the_identity(run: Run) -> None:
     assert not close(edited(run, weights={"green": 3.0}).edit, plain.edit)
 
 
+def test_a_negative_weight_has_a_map_and_changes_pixels(run: Run) -> None:
+    assert maps.shown(np.array([[0.0, -3.0], [-1.5, 1.5]]))[:, :, 0].tolist() == [[0, 255], [128, 128]]
+    after = edited(run, RED, RED, weights={"red": -3.0}, keep_background=True)
+    assert not close(after.edit, after.source)
+
+
 def test_refine_without_new_words_is_replace(run: Run) -> None:
     one, other = (edited(run, RED, RED, kind=kind, cross=0.7) for kind in ("refine", "replace"))
     assert torch.equal(one.edit, other.edit)

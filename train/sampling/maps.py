@@ -98,8 +98,11 @@ def of_words(maps: Tensor, words: Sequence[Word]) -> np.ndarray:
 
 
 def shown(plane: np.ndarray) -> np.ndarray:
-    """Returns a map (R, R) as grey levels uint8 (R, R, 3), white at its maximum."""
-    levels = np.rint(255 * plane / max(float(plane.max()), 1e-9)).astype(np.uint8)
+    """Returns a map (R, R) as grey levels uint8 (R, R, 3), white at its maximum.
+
+    A map with a negative weight is white where it is most negative."""
+    sizes = np.abs(plane)
+    levels = np.rint(255 * sizes / max(float(sizes.max()), 1e-9)).astype(np.uint8)
     return np.repeat(levels[:, :, None], 3, axis=2)
 
 

@@ -279,6 +279,7 @@ def test_an_empty_text_of_a_picture_is_a_text(run: Run, tmp_path: Path) -> None:
         ([RED, GREEN, "--weight", "green"], "give WORD=X"),
         ([RED, GREEN, "--cross", "1.5"], "--cross is 1.5"),
         ([RED, GREEN, "--text", "both"], "leave --text out"),
+        ([RED, GREEN, "--guidance", "0"], "--guidance 0 draws without them; give --guidance 1 or more"),
         ([RED, GREEN, "--picture", "none.png"], "which is no file"),
         ([RED, GREEN, "--picture", "SMALL"], "4 x 4 pixels"),
     ],

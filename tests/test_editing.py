@@ -162,6 +162,12 @@ def test_a_weight_of_1_is_the_identity(run: Run) -> None:
     assert not close(edited(run, weights={"green": 3.0}).edit, plain.edit)
 
 
+def test_a_negative_weight_has_a_map_and_changes_pixels(run: Run) -> None:
+    assert maps.shown(np.array([[0.0, -3.0], [-1.5, 1.5]]))[:, :, 0].tolist() == [[0, 255], [128, 128]]
+    after = edited(run, RED, RED, weights={"red": -3.0}, keep_background=True)
+    assert not close(after.edit, after.source)
+
+
 def test_refine_without_new_words_is_replace(run: Run) -> None:
     one, other = (edited(run, RED, RED, kind=kind, cross=0.7) for kind in ("refine", "replace"))
     assert torch.equal(one.edit, other.edit)
@@ -273,6 +279,7 @@ def test_an_empty_text_of_a_picture_is_a_text(run: Run, tmp_path: Path) -> None:
         ([RED, GREEN, "--weight", "green"], "give WORD=X"),
         ([RED, GREEN, "--cross", "1.5"], "--cross is 1.5"),
         ([RED, GREEN, "--text", "both"], "leave --text out"),
+        ([RED, GREEN, "--guidance", "0"], "--guidance 0 draws without them; give --guidance 1 or more"),
         ([RED, GREEN, "--picture", "none.png"], "which is no file"),
         ([RED, GREEN, "--picture", "SMALL"], "4 x 4 pixels"),
     ],

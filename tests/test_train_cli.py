@@ -1,6 +1,7 @@
 """The trainer from the command line: what a run would take, presets, sampling, export."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.kit import invoke, json_lines
 from tests.kit_train import OPTIONS, SETTINGS, quiet
 from train import checkpoint, presets, runs
 from train.cli import app
-from train.model import Texts
+from train.model import Texts, find
 from train.models.stylegan2 import EMA
 from train.sampling import draw
 from train.start.request import TrainRequest
@@ -86,6 +87,19 @@ def test_presets_are_listed() -> None:
     rows = json_lines(run("presets"))
     assert [row["name"] for row in rows] == list(presets.PRESETS)
     assert all(row["hours"] and row["disk"] and row["what"] and row["result"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("command", "models"),
+    [("sample", ("diffusion", "stylegan2")), ("attention", ("diffusion",)), ("edit", ("diffusion",))],
+)
+def test_help_lists_the_drawing_options(command: str, models: tuple[str, ...]) -> None:
+    """Maps are those of words, so --text is none of their options."""
+    text = " ".join(run(command, "--help").output.split())
+    names = {field.name for model in models for field in fields(find(model).Options)}
+    wanted = {f"--{name.replace('_', '-')}" for name in names if name != "text" or command == "sample"}
+    sentence = text.partition("have the same form. ")[2].partition(" Arguments:")[0]
+    assert set(re.findall(r"--[a-z-]+", sentence)) == wanted
 
 
 def test_a_sampled_grid_depends_on_seed_and_text_and_nothing_else(trained: Path, tmp_path: Path) -> None:

@@ -281,7 +281,8 @@ def sample(
 ) -> None:
     """Draws pictures of texts.
 
-    Drawing options of the run's model have the same form, such as --truncation 0.7 for stylegan2."""
+    Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance, --text,
+    --sampler, --least-guided, --most-guided, --weak and --base, that of stylegan2 is --truncation."""
     prompts, drawing_options = split(texts)
     if picture is None and (mask or picture_text is not None):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")

@@ -42,7 +42,8 @@ def attention(
 ) -> None:
     """Draws a picture of a text, with a map of each word: the pixels that read it.
 
-    Drawing options of the run's model have the same form, such as --steps 36 for diffusion."""
+    Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance,
+    --sampler, --least-guided, --most-guided, --weak and --base."""
     prompts, drawing = split(texts)
     if len(prompts) != 1:
         raise UserError(f"{len(prompts)} texts are given; give one in quotes")
@@ -108,7 +109,8 @@ def edit(
     """Edits a picture by its prompt, and keeps its layout (prompt-to-prompt).
 
     The sheet has the source, the edit, their difference, and the maps of changed words. Drawing options of
-    the run's model have the same form, such as --steps 36 for diffusion."""
+    the run's model have the same form. Those of diffusion are --steps, --guidance, --sampler, --least-guided,
+    --most-guided, --weak and --base."""
     # Options.
     prompts, drawing = split(texts)
     if len(prompts) != 2:

@@ -236,7 +236,8 @@ class _Injection:
         """Returns the pixels of changed words, bool (N, 1, side, side), by the maps until now."""
         finest = max((s for s in self._maps.sums if s <= _BLENDED_SIDE), default=min(self._maps.sums))
         maps = self._maps.at(finest)
-        heat = (maps * self._chosen.to(maps)[:, :, None, None]).sum(dim=1, keepdim=True)
+        # Weights may be negative.
+        heat = (maps.abs() * self._chosen.to(maps)[:, :, None, None]).sum(dim=1, keepdim=True)
         heat = functional.interpolate(functional.max_pool2d(heat, 3, 1, 1), (side, side), mode="bilinear")
         return changed_pixels(heat, side)
 

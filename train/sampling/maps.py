@@ -98,8 +98,11 @@ def of_words(maps: Tensor, words: Sequence[Word]) -> np.ndarray:
 
 
 def shown(plane: np.ndarray) -> np.ndarray:
-    """Returns a map (R, R) as grey levels uint8 (R, R, 3), white at its maximum."""
-    levels = np.rint(255 * plane / max(float(plane.max()), 1e-9)).astype(np.uint8)
+    """Returns a map (R, R) as grey levels uint8 (R, R, 3), white at its maximum.
+
+    A map with a negative weight is white where it is most negative."""
+    sizes = np.abs(plane)
+    levels = np.rint(255 * sizes / max(float(sizes.max()), 1e-9)).astype(np.uint8)
     return np.repeat(levels[:, :, None], 3, axis=2)
 
 
@@ -112,11 +115,16 @@ def tokeniser(model: Loaded) -> Tokeniser:
 def require_attention(run: Run, options: Mapping[str, str]) -> Any:
     """Returns the module of a run's model.
 
-    Raises UserError if it has no attention to words, or if the options let it read other forms of a text."""
+    Raises UserError if it has no attention to words, or if the options let it read other forms of a text or
+    no text."""
     module = draw.require_drawing(run.model, str(run.path))
     if not hasattr(module, "attention"):
         problem = f"{run.path} is a run of {run.model}, which offers no attention maps"
         raise UserError(f"{problem}; give a run of diffusion")
     if draw.reads(run.model, options) != WORDS_ALONE:
         raise UserError("maps are those of words, and --text makes drawing read vectors; leave --text out")
+    if getattr(draw.options_of(run.model, options), "guidance", 1) == 0:
+        raise UserError(
+            "maps are those of words, and --guidance 0 draws without them; give --guidance 1 or more"
+        )
     return module

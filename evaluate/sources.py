@@ -47,7 +47,7 @@ def find(place: str, *, limit: int | None = None) -> Pictures:
     # An unfinished set has tars and no manifest. `of_shards` refuses it.
     folder = Path(place)
     if is_run(place):
-        advice = "give a folder or set of pictures; `python -m train synthesise` writes a set of a run's"
+        advice = "give a folder or set of pictures, such as one of `python -m train synthesise`"
         raise UserError(f"{place} is a run, and holds no pictures to measure; {advice}")
     if "://" in place or (folder / MANIFEST).is_file() or any(folder.glob("*.tar")):
         return of_shards(place, limit=limit)

@@ -169,16 +169,16 @@ def watched(unit: str, events: Generator[Estimate | Progress | T, None, None], t
     began = time.time()
     with contextlib.closing(events), Bar(unit) as bar:
         for event in events:
-            if total is not None and isinstance(event, Progress):
-                bar.start(total, began)
-                total = None
             if isinstance(event, Estimate):
                 note(_foreseen(unit, event))
                 bar.start(event.pictures)
             elif isinstance(event, Progress):
-                bar.advance(event.amount)
                 for sentence in filter(None, (event.retried, event.note)):
                     note(sentence)
+                if total is not None:
+                    bar.start(total, began)
+                    total = None
+                bar.advance(event.amount)
             else:
                 outcomes.append(event)
     [outcome] = outcomes

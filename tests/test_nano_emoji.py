@@ -273,7 +273,7 @@ def test_the_shipped_one_names_emoji_that_it_has_not_seen() -> None:
     except UserError as error:
         pytest.skip(str(error))
     held_out = prepare.originals(drawn_by, seed=0, share=0.1)["test"]
-    firsts = {o.metadata["concept"]: o for o in reversed(held_out)}
+    firsts = dict(list({o.metadata["concept"]: o for o in reversed(held_out)}.items())[:200])
     pixels = np.stack([square(drawn_by.open(o.name), 64).pixels for o in firsts.values()])
     captioned = fitting_sets.Captioned(
         pixels, [list(o.captions) for o in firsts.values()], list(firsts), ["emoji"] * len(firsts)

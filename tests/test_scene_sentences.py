@@ -51,8 +51,9 @@ ON_WHITE = [fact("backdrop", -1, "white")]
     ("name", "count", "draws"),
     [
         *((name, 40, 100) for name in SETS),
-        pytest.param("scenes with letters", 1000, 10_000, marks=pytest.mark.slow),
-        pytest.param("scenes_flat", 500, 2000, marks=pytest.mark.slow),
+        pytest.param("scenes with letters", 500, 2000, marks=pytest.mark.slow),
+        pytest.param("scenes with letters", 1000, 10_000, marks=pytest.mark.soak),
+        pytest.param("scenes_flat", 500, 2000, marks=pytest.mark.soak),
     ],
 )
 def test_a_text_states_exactly_the_facts_that_were_chosen(name: str, count: int, draws: int) -> None:

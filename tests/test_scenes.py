@@ -135,7 +135,7 @@ def test_training_pictures_never_show_a_held_out_combination() -> None:
     for name in ("scenes", "scenes_flat"):
         held, shown = scene_world.held_out(0), Counter[Pair]()
         narrowed = config(name, "split=train")
-        for index in range(10_000):
+        for index in range(4000):
             scene = datasets.sample_params(datasets.get(name), narrowed, seed=0, index=index)
             shown.update(scene_world.combinations(scene.objects))
         assert not held & set(shown)
@@ -166,7 +166,7 @@ def test_each_kind_loses_one_colour_and_one_direction() -> None:
 @pytest.mark.slow
 def test_relations_hold_against_masks() -> None:
     counts = Counter[str]()
-    for _, sample in itertools.islice(draw("scenes", None, 1, itertools.count(), size=64), 5000):
+    for _, sample in itertools.islice(draw("scenes", None, 1, itertools.count(), size=64), 1500):
         facts = [fact for fact in scene_facts(sample) if fact.type == "relation"]
         if not facts:
             continue
@@ -193,7 +193,7 @@ def test_relations_hold_against_masks() -> None:
                 sides = [sample["objects"][n]["box"] for n in (fact.subject, fact.object)]
                 spans = [max(box[2] - box[0], box[3] - box[1]) for box in sides]
                 assert spans[0] != spans[1] and (spans[0] > spans[1]) == (fact.relation == "larger than")
-    assert min(counts[relation] for relation in (*DIRECTIONS, *OPPOSITES, "inside", "same colour as")) > 100
+    assert min(counts[relation] for relation in (*DIRECTIONS, *OPPOSITES, "inside", "same colour as")) > 30
 
 
 def test_an_edit_changes_its_fact_alone() -> None:

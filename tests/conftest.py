@@ -2,9 +2,13 @@ import gc
 import json
 import logging
 import os
+import re
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ import pytest
 from synth.sets import parallel
 from tests.kit import SHADES, TINY_CLIP, make_small, make_tables, parameter_id
 
+RAY = re.compile(r"ray_session: None|usefixtures\(\"ray_session")  # starts in seconds, once a process
 SLOW_FIXTURES = {
     "ray_session",
     "inception_file",
@@ -29,12 +34,57 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("soak") or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
+    # Processes of xdist begin with the files that take longest, and end together.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Returns the order of `--dist loadfile`, which takes files as they come, those with a Ray as one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    folder = Path(__file__).parent
+    with_ray = {path.name for path in folder.glob("test_*.py") if RAY.search(path.read_text("utf-8"))}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "a Ray" if Path(file).name in with_ray else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_power_cut() -> Iterator[None]:
     """Leaves out waiting for the disk, which protects from power cuts alone. Tests write many files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_grids() -> Iterator[None]:
+    """Draws the sample grids of runs and exports in few steps: in 18 they take longer than short runs."""
+    if "train.start.prepared" not in sys.modules:
+        yield
+        return
+    from train import handover, log, model
+    from train.sampling import draw
+    from train.start import prepared
+
+    def hasty(loaded: Any, texts: Any, **more: Any) -> Any:
+        steps = {"steps": "2"} if hasattr(model.find(loaded.name).Options, "steps") else {}
+        return draw.drawing(loaded, texts, options=steps, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "GRID", 4)
+        for module in (log, handover):
+            patch.setattr(module, "draw", SimpleNamespace(**{**vars(draw), "drawing": hasty}))
         yield
 
 

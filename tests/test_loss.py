@@ -10,11 +10,12 @@ from torch import Tensor
 from evaluate import loss as measuring
 from evaluate.cli import app
 from tests.kit import invoke, json_lines, refusal
+from tests.kit_train import quiet
 from train.sampling import denoise
 from train.start.request import TrainRequest
-from train.start.training import finish, train
 
 SETTINGS = (
+    *("model.itself=8", "model.reads=8", "model.channels=32,32,32", "model.text_width=32"),
     "training.batch=8",
     "training.precision=fp32",
     "run.tick=8",
@@ -35,7 +36,7 @@ def run(
         encoder=str(tiny_encoder),
         settings=SETTINGS,
     )
-    assert finish(train(request)) == 0
+    assert quiet(request) == 0
     return out
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,22 @@ def build(parts, config, context):
     return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=wanted)
 '''
 
+# Runs several commands in one process, each as `python -m PACKAGE WORDS`. Prints exit codes and texts.
+TOGETHER = """
+import contextlib, io, json, runpy, sys
+
+ended = []
+for package, *words in json.loads(sys.argv[1]):
+    sys.argv, code, output, errors = [package, *words], 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_module(package, run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+    ended.append((code, output.getvalue(), errors.getvalue()))
+print(json.dumps(ended))
+"""
+
 STEPS = steps(ROOT / "train" / "README.md", "Add a model")
 PRETRAIN, SAMPLE, TESTS = [line for step in STEPS if not step.kind for line in step.commands]
 TWINS = 'Preset("twins-16", "twins", {}, "a toy", "0", "0")'
@@ -120,14 +137,10 @@ class Toy:
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         return kit.start(command, cwd=self._house, OMP_NUM_THREADS="1", PYTHONPATH=str(self._house))
 
-    def run(self, *command: str) -> tuple[int, str, str]:
-        process = self.start([sys.executable, *command] if command[0] == "-m" else list(command))
-        output, errors = process.communicate(timeout=240)
-        return process.returncode, output, errors
-
     def trained(self, out: Path, *options: str, ranks: int = 1) -> Path:
-        code, _, errors = self.run(*self.command(out, *options, ranks=ranks))
-        assert code == 0, errors
+        process = self.start(self.command(out, *options, ranks=ranks))
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
         return out
 
     def stopped(self, out: Path, images: int, number: int) -> int:
@@ -180,14 +193,14 @@ def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
     assert len(list((quiet / "samples").iterdir())) == 3
 
 
-def test_stopped_and_killed_it_goes_on_to_the_same_bytes(linear: Toy, quiet: Path, tmp_path: Path) -> None:
+def test_killed_it_goes_on_to_the_same_bytes(linear: Toy, quiet: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert linear.stopped(run, 48, signal.SIGTERM) == 143 and 0 < seen(run) < IMAGES
     assert linear.stopped(run, 176, signal.SIGKILL) == -9 and seen(run) < IMAGES
     linear.trained(run)
     assert weights(run) == weights(quiet) and losses(run) == losses(quiet)
 
 
+@pytest.mark.soak
 def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path) -> None:
     two = linear.trained(tmp_path / "run", ranks=2)
     for ours, alone in zip(losses(two), losses(quiet), strict=True):
@@ -197,15 +210,42 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
     assert all(torch.allclose(averages[0][key], value, atol=1e-5) for key, value in averages[1].items())
 
 
-@pytest.mark.usefixtures("quiet")
-def test_it_is_sampled_by_the_command_of_the_page(house: Path, tiny_encoder: Path) -> None:
-    printed = run_in(house, f"{SAMPLE} --steps 3 --encoder {tiny_encoder} --device cpu")
-    assert json.loads(printed)["pictures"] == 4 and (house / "linear.png").exists()
+@pytest.fixture(scope="module")
+def ended(
+    linear: Toy, twins: Toy, quiet: Path, house: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path
+) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of further commands, by name."""
+    place, twin = str(quiet), str(house / "runs" / "twins")
+    sizes = ["--n", "30", "--detector", str(tiny_encoder), "--metrics", "kid", "--device", "cpu"]
+    sample = [*shlex.split(SAMPLE)[2:], "--steps", "3", "--encoder", str(tiny_encoder), "--device", "cpu"]
+    commands = {
+        "sample": sample,
+        "export": ["train", "export", place, "--out", str(house / "exported")],
+        "measure": ["evaluate", "metrics", place, "--on", str(undisturbed), "--captions", str(captioned)],
+        "twins": twins.command(Path(twin))[2:],
+        "draw twins": ["train", "sample", twin, "a star"],
+    }
+    commands["measure"] += sizes
+    process = linear.start([sys.executable, "-c", TOGETHER, json.dumps(list(commands.values()))])
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return dict(zip(commands, map(tuple, json.loads(output)), strict=True))
 
 
-def test_it_is_handed_over_and_draws_without_the_checkout(linear: Toy, quiet: Path, tmp_path: Path) -> None:
-    code, _, errors = linear.run("-m", "train", "export", str(quiet), "--out", str(tmp_path / "exported"))
+def succeeded(ended: dict[str, tuple[int, str, str]], name: str) -> list[dict[str, Any]]:
+    """Returns the rows that a command printed."""
+    code, output, errors = ended[name]
     assert code == 0, errors
+    return json_lines(output)
+
+
+def test_it_is_sampled_by_the_command_of_the_page(ended: dict, house: Path) -> None:
+    [row] = succeeded(ended, "sample")
+    assert row["pictures"] == 4 and (house / "linear.png").exists()
+
+
+def test_it_is_handed_over_and_draws_without_the_checkout(ended: dict, house: Path) -> None:
+    assert succeeded(ended, "export")
     lines = """
 import model, torch
 
@@ -214,7 +254,7 @@ two, three = (drawer.draw(texts, seed=0, steps=steps) for steps in (2, 3))
 print(two.shape == (4, 3, 16, 16), torch.equal(two, three))
 """
     command = [sys.executable, "-c", lines]
-    drawn = subprocess.run(command, cwd=tmp_path / "exported", env={}, capture_output=True, text=True)
+    drawn = subprocess.run(command, cwd=house / "exported", env={}, capture_output=True, text=True)
     assert (drawn.stdout, drawn.stderr) == ("True False\n", "")
 
 
@@ -223,55 +263,31 @@ def test_the_test_of_the_page_passes(house: Path) -> None:
     run_in(house, "python -m ruff check train/models/linear.py train/presets.py tests/test_linear.py")
 
 
-def test_it_is_measured(
-    linear: Toy, quiet: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path
-) -> None:
-    options = [
-        "--captions",
-        str(captioned),
-        "--n",
-        "30",
-        "--detector",
-        str(tiny_encoder),
-        "--metrics",
-        "kid",
-        "--device",
-        "cpu",
-    ]
-    code, output, errors = linear.run(
-        "-m", "evaluate", "metrics", str(quiet), "--on", str(undisturbed), *options
-    )
-    assert code == 0, errors
-    [row] = [json.loads(line) for line in output.splitlines()]
+def test_it_is_measured(ended: dict) -> None:
+    [row] = succeeded(ended, "measure")
     assert row["metric"] == "KD (tiny)" and row["n"] == 30 and row["images_seen"] == IMAGES
 
 
-@pytest.fixture(scope="module")
-def alone(twins: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the contrastive learner on one rank."""
-    return twins.trained(tmp_path_factory.mktemp("twins") / "run")
-
-
-def test_a_model_without_texts_trains_without_tables_on_one_rank_and_two(
-    twins: Toy, alone: Path, tmp_path: Path
-) -> None:
-    two = twins.trained(tmp_path / "two", ranks=2)
-    metadata = json.loads((alone / "config.json").read_text())
+def test_a_model_without_texts_trains_without_tables(ended: dict, house: Path) -> None:
+    succeeded(ended, "twins")
+    run = house / "runs" / "twins"
+    metadata = json.loads((run / "config.json").read_text())
     assert metadata["captions"] is None and metadata["encoder"] is None
-    assert losses(alone)[-1]["c/contrast"] < losses(alone)[0]["c/contrast"]
-    for ours, theirs in zip(losses(two), losses(alone), strict=True):
-        assert ours == pytest.approx(
-            theirs, rel=1e-4
-        )  # the gradient of the gathered batch is that of the whole
-    assert not (alone / "samples").exists()
-    kept = {path.stem for path in (alone / f"checkpoints/{IMAGES:09d}").iterdir()}
+    assert losses(run)[-1]["c/contrast"] < losses(run)[0]["c/contrast"]
+    assert not (run / "samples").exists()
+    kept = {path.stem for path in (run / f"checkpoints/{IMAGES:09d}").iterdir()}
     assert kept == {"encoder", "encoder.optimiser", "state", "COMMITTED"}
 
 
-def test_a_model_that_draws_nothing_is_refused_in_one_sentence(twins: Toy, alone: Path) -> None:
-    code, _, errors = twins.run("-m", "train", "sample", str(alone), "a star")
-    assert (
-        code == 2
-        and errors
-        == f"error: {alone} is a run of twins, which draws no pictures; give a run of another model\n"
-    )
+@pytest.mark.usefixtures("ended")
+def test_its_gradient_of_the_gathered_batch_is_that_of_the_whole(
+    twins: Toy, house: Path, tmp_path: Path
+) -> None:
+    two = twins.trained(tmp_path / "two", ranks=2)
+    for ours, theirs in zip(losses(two), losses(house / "runs" / "twins"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_model_that_draws_nothing_is_refused_in_one_sentence(ended: dict, house: Path) -> None:
+    sentence = "is a run of twins, which draws no pictures; give a run of another model"
+    assert ended["draw twins"] == (2, "", f"error: {house / 'runs' / 'twins'} {sentence}\n")

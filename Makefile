@@ -48,7 +48,7 @@ evaluate: .venv/.evaluate  ## measure a run: RUN SET (a name or a place) CAPTION
 encoder: .venv/.demo .venv/.shaders $(if $(filter nano-emoji,$(ENCODER)),.venv/.emoji)  ## fit nano again, or ENCODER=nano-emoji or nano-scenes: 37, 17 and 13 minutes
 	@$(venv) -m caption fit-encoder --recipe '$(or $(ENCODER),nano)' $(ARGS)
 judge: .venv/.evaluate ; @$(venv) -m evaluate fit-judge --out data/judge $(ARGS)  ## fit the judge of scenes again, into data/judge: 20 minutes
-formula-32: .venv/.evaluate .venv/.shaders ; @$(venv) -m evaluate.experiments.formula $(ARGS)  ## train the shipped model again, and compare its weights: 3 to 4 hours
+formula-32: .venv/.evaluate .venv/.shaders ; @$(venv) -m evaluate.experiments.formula $(ARGS)  ## train the shipped model again, and compare its weights: 4 to 5 hours
 speedrun: .venv/.evaluate ; @$(venv) -m evaluate.experiments.speedrun $(ARGS)  ## train diffusion-32 for 120 CPU seconds, three times, and compare with the record: ARGS
 vet: .venv/.shaders ; @$(venv) -m synth vet shaders --out data/shaders $(ARGS)  ## try our shader programs again, into data/shaders
 doctor: .venv/.shaders ; @$(venv) -m synth doctor $(ARGS)  ## show what draws shaders here, or what to install

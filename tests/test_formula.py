@@ -141,14 +141,14 @@ def test_every_step_is_a_command_of_its_stage() -> None:
     sets = 4 * ["synth shards", "caption captions"]
     assert names == [
         *sets,
-        *("train pretrain", *(4 * ["train finetune"]), "evaluate obedience", "evaluate obedience"),
+        *("train pretrain", *(5 * ["train finetune"]), "evaluate obedience", "evaluate obedience"),
         *("evaluate reading", "evaluate agreement", "train export"),
     ]
 
 
 def test_each_part_of_training_fits_the_part_before() -> None:
     """Presets agree in the sizes of the denoiser, or differ by an outer level."""
-    words = [w.words for w in formula.steps("runs/x", "runs/y", None, 8) if w.words[0] == "train"][:5]
+    words = [w.words for w in formula.steps("runs/x", "runs/y", None, 8) if w.words[0] == "train"][:6]
     sizes = [presets.get(w[2]).make().groups.model for w in words]
     for base, ours in itertools.pairwise(sizes):
         assert base == ours or growth.fits(base, ours)

@@ -1421,6 +1421,7 @@ class Denoiser(nn.Module):
 # Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
 
 
+MOST_GUIDANCE = 100.0
 # Forms of a text by the option `text`.
 _READS = {
     "words": frozenset({"tokens"}),
@@ -1445,6 +1446,8 @@ class Options:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
             raise ValueError("it must lie in 1..1000")
+        if not 0 <= self.guidance <= MOST_GUIDANCE:
+            raise ValueError(f"it must lie in 0..{MOST_GUIDANCE:g}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"it must be {', '.join(SAMPLERS)}")
         if self.text not in _READS:
@@ -1817,19 +1820,22 @@ class Drawer:
 def opened(folder: Path, device: str, **contents: Any) -> Drawer:
     """Returns the model of an exported folder, ready to draw. `contents` are those of the model's module.
 
-    Leaves torch's random state as it was."""
+    Leaves torch's random state as it was. Raises FileNotFoundError if the weights of a part are missing."""
     # Config.
     module = SimpleNamespace(**contents)
     metadata = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     groups = {name: values for name, values in metadata["config"].items() if name not in ("data", "run")}
     config = from_json(module.Config, groups)
 
-    # Networks. The folder holds only those that draw.
+    # Networks. The folder holds only those that draw, and its mark lists their files.
     context = Context(torch.device(device), torch.float32, dict(metadata.get("survey") or {}))
     with torch.random.fork_rng(devices=[]):
         networks = module.parts(config, context)
     files = {name: folder / f"{name}.safetensors" for name in networks}
-    parts = {name: network for name, network in networks.items() if files[name].exists()}
+    mark = folder / "COMMITTED"
+    listed = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else ()
+    present = {name for name, file in files.items() if file.exists() or file.name in listed}
+    parts = {name: network for name, network in networks.items() if name in present or not present}
     for name, network in parts.items():
         network.load_state_dict(load_file(files[name], device=device))
         network.requires_grad_(False)

@@ -1,12 +1,13 @@
 """formula-32: the shipped model, made from nothing by commands of all stages.
 
-It is trained in five parts. Each but the first begins with the weights of the part before:
+It is trained in six parts. Each but the first begins with the weights of the part before:
 
     layouts  two flat objects in a clear direction, and texts that state it, under much noise
     words    flat scenes in plain texts
     small    one or two flat objects at half the side, where a picture costs half as much
     sets     five sets at full size
-    the run  the same sets for longer, with more shaders
+    longer   the same sets, with more shaders
+    the run  the same sets, with more flat scenes
 
 Shaders come from shards, because a new program takes long to start. All other sets are drawn while training.
 The figures come from the run. Then it is exported, and `prove` compares its weights with the shipped ones.
@@ -32,12 +33,8 @@ NOTES = Path(__file__).with_name("formula.md")
 
 _LIVE = ("scenes_flat", "scenes", "fractals", "visual_atoms")
 _FLAT = ("--live", "scenes_flat")
-# Shares of sets in the last two parts. All others get equal parts of the rest.
-_FIRST_SHARES = ("live.scenes_flat.share=0.7", "live.scenes.share=0.06")
-_SHARES = ("live.scenes_flat.share=0.66", "live.scenes.share=0.06", "on.shaders.share=0.14")
 _CLEAR = "live.scenes_flat.directed=true"
-_WORDS, _SETS = 48_000, 128_000  # images of the second part, and of the fourth
-_FALL = ("training.decay_from=60000", "training.decay_to=128000")  # of rates in the fourth part
+_WORDS = 48_000  # images of the second part
 _HELD_OUT = ("fractals", "visual_atoms", "shaders")
 _SEED, _HELD_OUT_SEED = 28, 29  # of stored sets
 
@@ -50,6 +47,23 @@ class Step:
 
     words: tuple[str, ...]
     figure: tuple[str, str] = ("", "")  # a metric and its set; the step is left out once the run has it
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A part that is trained on five sets. Sets without a share get equal parts of the rest."""
+
+    name: str  # "" for the run
+    shares: dict[str, float]  # by set
+    decay_from: int  # images at which the rates begin to fall
+    images: int
+
+
+_MIXTURES = (
+    Mixture("sets", {"live.scenes_flat": 0.7, "live.scenes": 0.06}, 60_000, 128_000),
+    Mixture("longer", {"live.scenes_flat": 0.66, "live.scenes": 0.06, "on.shaders": 0.14}, 176_000, 352_000),
+    Mixture("", {"live.scenes_flat": 0.7, "live.scenes": 0.04, "on.shaders": 0.12}, 64_000, 208_000),
+)
 
 
 def main() -> None:
@@ -115,11 +129,11 @@ def _stored(name: str, place: str, tables: str, seed: int, count: int) -> Iterat
 
 
 def _training(out: str, shaders: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int | None]]:
-    """Yields the commands of the five parts, with the sets of shaders in the last two, and their lengths in
+    """Yields the commands of the six parts, with the sets of shaders in the last three, and their lengths in
     images, or None for those of their presets."""
     two, one_or_two = "live.scenes_flat.objects=2,2", "live.scenes_flat.objects=1,2"
     plain = ("--text", "blend:1,plain", *_set("training.drop_vector=1"))
-    first, words, small, sets = (f"{out}-{part}" for part in ("layouts", "words", "small", "sets"))
+    first, words, small = (f"{out}-{part}" for part in ("layouts", "words", "small"))
 
     # Flat scenes.
     yield ("train", "pretrain", "layouts-32", *_FLAT, *_set(two, _CLEAR), "--out", first), None
@@ -128,10 +142,14 @@ def _training(out: str, shaders: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
     yield ("train", "finetune", "formula-32-small", "--from", words, *_FLAT, *half, "--out", small), None
 
     # Five sets.
-    live = [word for name in _LIVE for word in ("--live", name)]
-    command, given = ("train", "finetune", "formula-32"), (*live, *shaders, *_set(one_or_two, _CLEAR))
-    yield (*command, "--from", small, *given, *_set(*_FIRST_SHARES, *_FALL), "--out", sets), _SETS
-    yield (*command, "--from", sets, *given, *_set(*_SHARES), "--out", out), None
+    live, source = [word for name in _LIVE for word in ("--live", name)], small
+    for part in _MIXTURES:
+        shares = [f"{name}.share={share}" for name, share in part.shares.items()]
+        rates = (f"training.decay_from={part.decay_from}", f"training.decay_to={part.images}")
+        data = (*live, *shaders, *_set(one_or_two, _CLEAR, *shares, *rates))
+        place = f"{out}-{part.name}" if part.name else out
+        yield ("train", "finetune", "formula-32", "--from", source, *data, "--out", place), part.images
+        source = place
 
 
 def _set(*changes: str) -> tuple[str, ...]:

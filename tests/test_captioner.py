@@ -28,6 +28,14 @@ from tests.kit import TINY_CLIP, invoke, json_lines, make_tables, tar_hashes, wr
 SMALL = ["--encoder", "nano", "--visits", "32", "--pictures", "3"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_texts() -> Iterator[None]:
+    """Takes the words of a vocabulary from a tenth of the pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "_CORPUS", 50)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of a captioner after three steps, and the printed figures."""

@@ -574,7 +574,7 @@ def test_muon_takes_matrices_and_adamw_the_rest() -> None:
 # Handing a model over.
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_onnx_runtime_denoises_as_torch_does(trained: Trainer) -> None:
     import onnxruntime
 

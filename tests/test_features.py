@@ -283,8 +283,17 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "count"), [("nano", 96), ("efficientnet-lite0", 20)])
-@pytest.mark.parametrize("kind", ["noise", "blur", "mixing"])
+@pytest.mark.parametrize(
+    ("name", "count", "kind"),
+    [
+        *(("nano", 96, kind) for kind in ("noise", "blur", "mixing")),
+        ("efficientnet-lite0", 20, "mixing"),
+        *(
+            pytest.param("efficientnet-lite0", 20, kind, marks=pytest.mark.soak, id=f"lite0-{kind}")
+            for kind in ("noise", "blur")
+        ),
+    ],
+)
 def test_distances_rise_with_the_damage(
     name: str, count: int, kind: str, families: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

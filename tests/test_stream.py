@@ -35,13 +35,15 @@ def test_pictures_and_texts_are_those_of_their_sample(undisturbed: Path, caption
             assert np.array_equal(texts[i], expected[0])
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_ranks_and_workers_change_no_batch(undisturbed: Path, captioned: Path, workers: int) -> None:
-    source = stream(undisturbed, captioned)
+@pytest.mark.parametrize("workers", [(0,), (0, 0), (0, 0, 0), pytest.param((2, 0), marks=pytest.mark.slow)])
+def test_ranks_and_workers_change_no_batch(
+    undisturbed: Path, captioned: Path, workers: tuple[int, ...]
+) -> None:
+    """`workers` has the number of reader processes of each rank."""
+    source, ranks = stream(undisturbed, captioned), len(workers)
     alone = [joined([b]) for b in first(source.batches(24, 12), 5)]
-    for ranks in (1, 2, 3) if not workers else (2,):
-        parts = [first(source.batches(24, 12, rank=r, ranks=ranks, workers=workers), 5) for r in range(ranks)]
-        assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
+    parts = [first(source.batches(24, 12, rank=r, ranks=ranks, workers=w), 5) for r, w in enumerate(workers)]
+    assert [joined(list(p)) for p in zip(*parts, strict=True)] == alone
 
 
 def test_a_stream_goes_on_from_any_number_of_images_seen(undisturbed: Path, captioned: Path) -> None:

@@ -557,7 +557,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / f"folder{beside}").mkdir()
     (tmp_path / "file").touch()
     for place, sentence in (
-        (f"folder{suffix}", rf"folder{beside} is a folder; give the name of a file"),
+        (f"folder{suffix}", rf"folder{beside} is a folder; give the name of a"),
         (f"file/out{suffix}", "file is a file; give a folder"),
     ):
         with pytest.raises(UserError, match=sentence):

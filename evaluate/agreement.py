@@ -83,6 +83,9 @@ def agreement(
     fitted, held_out = _halves(read(sets, n), seed)
     families = [f["family"] for f in fitted.facts]
     require_families(families)
+    if len(held_out.facts) < kernels.FEWEST:
+        problem = f"the distance needs at least {kernels.FEWEST} pictures, and half of these are fewer"
+        raise UserError(f"{problem}; give a larger --n")
     prompted = prompts.of(model, [attributes.state(_prompted(f), "short") for f in held_out.facts])
     drawn = prompts.draw(run, folder, prompted, seed=seed, device=device, options=options)
     for name, count in ((name, len(ShardSet(name))) for name in sets):
@@ -90,9 +93,6 @@ def agreement(
             yield Progress(0, note=f"note: {name} holds {count:,} pictures, so {count:,} are read, not {n:,}")
 
     # The head, and pictures of the held-out facts.
-    if len(held_out.facts) < kernels.FEWEST:
-        problem = f"the distance needs at least {kernels.FEWEST} pictures, and half of these are fewer"
-        raise UserError(f"{problem}; give a larger --n")
     yield Progress(0)
     head = fit((yield from features(net, fitted.pixels)), families)
     pictures = np.concatenate(list(drawn.batches(0)))

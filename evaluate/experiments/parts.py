@@ -122,15 +122,17 @@ def kernel_distance(
     text: str,
     label: str = "",
     *,
-    on: Captioned | None = None,
+    on: Captioned | Place | None = None,
     draw: Sequence[str] = (),
     metrics: str = "kid",
 ) -> Step:
     """Returns the kernel distance of what the end of a run draws of held-out captions: emoji, or those of a
-    set. `draw` has further options of drawing, and `metrics` lists further figures besides."""
+    set. `draw` has further options of drawing, and `metrics` lists further figures besides. A run of words
+    alone takes a set without tables."""
     test, figure = on or emoji("test"), ("--metrics", metrics, "--detector", "efficientnet-lite0")
     drawing = (*_drawing(f"text={text}", *draw), "--device", "cpu")
-    words = ("evaluate", "metrics", run, *test.options, "--n", HELD_OUT)
+    data = test.options if isinstance(test, Captioned) else ("--on", test)
+    words = ("evaluate", "metrics", run, *data, "--n", HELD_OUT)
     return step(*words, *figure, *drawing, seconds=80, label=label)
 
 

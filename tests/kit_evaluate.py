@@ -50,9 +50,9 @@ def extracted(detector: Detector, pictures: Pictures, *, cache: Path) -> Feature
 
 def write_random_inception(file: Path) -> Path:
     """Writes random weights for FID's inception, scaled so that activations keep their size."""
-    from caption.encoders import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity import feature_extractor_inceptionv3 as module
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from caption.torchvision_ops import declare
+from caption.lean_imports import import_torchvision
 from train.stream import augmentations
 from train.stream.augmentations import Augmentations
 
-declare()
+import_torchvision()
 from torchvision.transforms import RandomResizedCrop, functional  # noqa: E402 (needs the operators)
 
 LEVEL = 1.01 / 255  # of Pillow's rounding at each step

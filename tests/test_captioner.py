@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from caption import captioners, encoders
 from caption.captioners import SceneCaptioner
 from caption.cli import app
+from caption.lean_imports import import_torchvision
 from caption.scene_captioner import exam, fitting, folder
 from caption.scene_captioner.decoder import Decoder, Seen, Shape
 from caption.scene_captioner.vocabulary import END, Vocabulary
 from caption.sentences import scene_sentences
 from caption.sentences.scene_facts import SceneFact, scene_facts
 from caption.table import CaptionSet
-from caption.torchvision_ops import declare
 from synth import seeds
 from synth.errors import UserError
 from tests.kit import TINY_CLIP, invoke, json_lines, make_tables, tar_hashes, write_foreign
@@ -102,7 +102,7 @@ def test_an_encoder_without_patches_is_refused_by_name(tiny_encoder: Path, tmp_p
     sizes: dict[str, Any] = TINY_CLIP
     vision = {**sizes["vision_cfg"], "layers": 1}
     torch.manual_seed(0)
-    declare()
+    import_torchvision()
     from open_clip.model import CLIP
 
     model = {**sizes, "vision_cfg": vision}

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from caption import encoders
+from caption import encoders, lean_imports
 from caption.encoders import find, load
-from caption.torchvision_ops import declare
+from caption.lean_imports import import_torchvision
+from synth.checkout import ROOT
 from synth.errors import UserError
 from tests.kit import TINY_CLIP
+
+TIMM_TOWER = {"timm_model_name": "resnet18", "timm_model_pretrained": False, "image_size": 32}
 
 
 def pixels(size: int, count: int = 8) -> np.ndarray:
@@ -25,17 +30,43 @@ def pixels(size: int, count: int = 8) -> np.ndarray:
 
 
 def test_torchvision_can_be_imported_here() -> None:
-    declare()
+    import_torchvision()
     import torchvision
 
     assert torchvision.transforms.Resize(8)(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
-    assert declare() is declare()
-    assert declare.__wrapped__() is None  # what is declared, or there, is left alone
+    assert lean_imports._declare_operators.__wrapped__() is None  # what is declared, or there, is left alone
+
+
+@pytest.mark.slow
+def test_open_clip_is_imported_without_packages_that_only_other_towers_need(tmp_path: Path) -> None:
+    """A tower of timm is built all the same, in the process that did without timm."""
+    config = {"model_cfg": {**TINY_CLIP, "vision_cfg": TIMM_TOWER}, "preprocess_cfg": {"mean": [0.5] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    script = """
+import sys
+from caption import encoders
+from caption.lean_imports import complete_towers, import_open_clip
+with encoders._open_clip() as open_clip:
+    pass
+heavy = ("transformers", "timm", "sympy", "torch._dynamo", "torch._dynamo.utils")
+assert not set(heavy) & set(sys.modules)
+folder = sys.argv[1]
+source = encoders.EncoderSource("own", "local-dir:" + folder, folder + "/open_clip_model.safetensors")
+assert encoders._has_foreign_tower(open_clip, source)
+complete_towers(open_clip)
+print(type(open_clip.create_model(source.model, load_weights=False).visual).__name__)
+import torch._dynamo.utils
+assert torch._dynamo.utils.counters is not None  # the compiler itself
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.stdout == "TimmModel\n", run.stderr
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 256])
 def test_pictures_are_prepared_as_open_clip_prepares_them(tiny_encoder: Path, size: int) -> None:
-    declare()
+    import_torchvision()
     import open_clip
 
     model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{tiny_encoder}")
@@ -107,7 +138,7 @@ def test_bf16_says_nearly_the_same(tiny_encoder: Path) -> None:
 
 @pytest.fixture
 def architecture(tmp_path: Path) -> str:
-    declare()
+    import_torchvision()
     import open_clip
 
     (tmp_path / "tiny-test.json").write_text(json.dumps(TINY_CLIP))
@@ -133,7 +164,7 @@ def test_folder_and_files_give_the_same_encoder(
 
 
 def test_the_activation_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    declare()
+    import_torchvision()
     import open_clip
 
     (tmp_path / "w.pt").touch()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption.encoders import declare
+from caption.lean_imports import import_torchvision
 from evaluate.detectors import Output
 from evaluate.distances.moments import moments_of
 from evaluate.features import extract
@@ -185,7 +185,7 @@ def test_bad_streams_get_a_sentence(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tiny_extractor() -> Iterator[str]:
     """`Means`, as torch-fidelity takes one."""
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity import register_feature_extractor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase

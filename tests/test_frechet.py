@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from caption.encoders import declare
+from caption.lean_imports import import_torchvision
 from evaluate.distances import frechet
 from evaluate.distances.moments import Moments, moments_of
 from synth.errors import UserError
@@ -140,7 +140,7 @@ Oracle = Callable[[np.ndarray, np.ndarray], float]
 
 
 def torch_fidelity() -> Oracle:
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 

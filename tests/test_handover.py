@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from caption import encoders
-from caption.torchvision_ops import declare
+from caption.lean_imports import import_torchvision
 from synth.errors import UserError
 from synth.sets import checksums
 from synth.sets.shards import ShardSet
@@ -236,7 +236,7 @@ def test_the_shipped_encoder_goes_with_the_model_and_its_lines_work(trained: Pat
         "local-dir:", f"local-dir:{nano.parent}/"
     )
     names: dict[str, Any] = {}
-    declare()
+    import_torchvision()
     exec(embed.replace("/encoder", "/nano"), names)
     ours = encoders.load(source).texts(["a red star"])
     assert np.allclose(names["vectors"].detach().numpy(), ours, atol=1e-5)

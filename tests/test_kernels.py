@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caption.encoders import declare
+from caption.lean_imports import import_torchvision
 from evaluate.distances.kernels import _mmd2, cmmd, kid
 from synth.errors import UserError
 
@@ -63,7 +63,7 @@ def test_a_set_is_below_zero_from_itself_by_its_equal_pairs() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_torch_fidelity_finds_the_same_kid(dtype: Any) -> None:
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity.metric_kid import kid_features_to_metric
 

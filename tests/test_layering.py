@@ -35,6 +35,7 @@ DOORS = {  # folders and modules that other packages may import; everything else
         "join",
         "pseudo",
         "encoders",
+        "lean_imports",
         "blending",
         "contrast",
         "endpoint",

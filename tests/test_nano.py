@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from caption import contrast, encoders
+from caption.lean_imports import import_torchvision
 from caption.nano import (
     card,
     exam,
@@ -21,7 +22,6 @@ from caption.nano import (
 )
 from caption.sentences import attributes
 from caption.sentences.grammar import Facts
-from caption.torchvision_ops import declare
 from synth import pipeline
 from synth.errors import UserError
 from synth.sets import completion
@@ -85,7 +85,7 @@ def held_out() -> tuple[np.ndarray, list[Facts]]:
 def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder: encoders.Encoder) -> None:
     assert (SHIPPED / network.WEIGHTS).stat().st_size <= 3_000_000
     assert {tensor.dtype for tensor in load_file(SHIPPED / network.WEIGHTS).values()} == {torch.float16}
-    declare()
+    import_torchvision()
     import open_clip
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{SHIPPED}")
@@ -96,7 +96,7 @@ def test_the_shipped_weights_are_at_most_3_mb_of_fp16_and_fp32_in_memory(encoder
 def test_open_clip_alone_gives_the_same_embeddings(
     encoder: encoders.Encoder, held_out: tuple[np.ndarray, list[Facts]]
 ) -> None:
-    declare()
+    import_torchvision()
     import open_clip
     from PIL import Image
 
@@ -136,7 +136,7 @@ def test_its_tokenizer_is_the_head_of_open_clips_own_list(tmp_path: Path) -> Non
 def test_open_clip_gives_the_same_tokens_without_arguments(
     name: str, held_out: tuple[np.ndarray, list[Facts]]
 ) -> None:
-    declare()
+    import_torchvision()
     import open_clip
 
     stream = np.random.default_rng(0)

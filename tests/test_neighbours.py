@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from caption.encoders import declare
+from caption.lean_imports import import_torchvision
 from evaluate.distances import neighbours as module
 from evaluate.distances.frechet import distance_of_features
 from evaluate.distances.neighbours import neighbours
@@ -34,7 +34,7 @@ def test_blocks_give_what_the_definitions_say(block: int, monkeypatch: pytest.Mo
 
 
 def test_torch_fidelity_finds_the_same_precision_and_recall() -> None:
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity.metric_prc import prc_features_to_metric
 

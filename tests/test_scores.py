@@ -3,7 +3,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from caption.encoders import declare
+from caption.lean_imports import import_torchvision
 from evaluate.distances.scores import InceptionScore, clip_score, r_precision
 from synth.errors import UserError
 
@@ -30,7 +30,7 @@ def test_balanced_classes_have_a_closed_form(sharpness: float) -> None:
 
 @pytest.mark.parametrize("count", [500, 507])
 def test_the_stream_gives_what_torch_fidelity_gives(count: int) -> None:
-    declare()
+    import_torchvision()
     import torch
     from torch_fidelity.metric_isc import isc_features_to_metric
 

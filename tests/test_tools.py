@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from caption import encoders, export
+from caption.lean_imports import import_torchvision
 from caption.table import CaptionSet
-from caption.torchvision_ops import declare
 from synth.sets import front_matter
 from synth.sets.shards import ShardSet
 from tests.kit import ROOT, make_tables, prepare_set, samples, write, write_picture
@@ -173,7 +173,7 @@ def test_webdataset_reads_an_export_by_the_pattern_of_its_card(places: Places, n
 @pytest.mark.parametrize("name", ["export", "real-export"])
 def test_open_clip_reads_an_export(places: Places, name: str) -> None:
     """Through its own reader of a validation set. That of training fails with webdataset 1.x, on any set."""
-    declare()
+    import_torchvision()
     from open_clip import get_tokenizer, image_transform
     from open_clip_train import data
 
@@ -194,7 +194,7 @@ def test_open_clip_reads_an_export(places: Places, name: str) -> None:
 
 def test_open_clip_drops_every_sample_of_shards_without_captions(undisturbed: Path, places: Places) -> None:
     """The reason for exports."""
-    declare()
+    import_torchvision()
     from open_clip_train.data import filter_no_caption_or_no_image as keeps
 
     for place, kept in ((undisturbed, 0), (places["export"], 40)):
@@ -281,7 +281,7 @@ def test_tables_beside_their_manifest_are_read_where_they_lie() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", encoders.SHIPPED)
 def test_transformers_embeds_as_the_shipped_encoders_do(name: str) -> None:
-    declare()
+    import_torchvision()
     import transformers
 
     # Model.

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from caption.encoders import MERGES, NANO, declare
+from caption.encoders import MERGES, NANO
+from caption.lean_imports import import_open_clip
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets import front_matter, targets
@@ -121,9 +122,7 @@ def export_encoder(run: str, out: str) -> Json:
 
 def _encoder_weights(vision: dict[str, Tensor], sizes: BackboneSizes) -> bytes:
     """Returns the file of weights: those of the picture side, and first weights of the text side."""
-    declare()
-    import open_clip
-
+    open_clip = import_open_clip()
     settings = open_clip_names.config(sizes)["model_cfg"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caption import encoders
-from caption.torchvision_ops import declare
+from caption.lean_imports import import_torchvision
 from synth.errors import UserError
 from synth.sets import shards
 from synth.sets.shards import ShardSet
@@ -48,7 +48,7 @@ def load(path: str, device: str) -> Captioner:
         )
 
     # transformers may import torchvision, which needs its operators declared first.
-    declare()
+    import_torchvision()
     try:
         import transformers
     except ImportError:

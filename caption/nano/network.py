@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caption.encoders import MERGES, EncoderSource
+from caption.lean_imports import import_open_clip
 from caption.nano import hub_model, hub_tokenizer
-from caption.torchvision_ops import declare
 from synth.errors import UserError
 from synth.sets.storage import reading
 
@@ -50,7 +50,7 @@ PREPROCESSING: dict[str, Any] = {
 
 def build() -> Any:
     """Returns a model with random weights from torch's own generator: an open_clip CLIP."""
-    declare()
+    import_open_clip()
     from open_clip.model import CLIP
 
     return CLIP(**ARCHITECTURE)
@@ -84,7 +84,7 @@ def carried_on(source: EncoderSource) -> Any:
 
 def merges() -> bytes:
     """Returns the tokenizer's list, gzipped: open_clip's header line and its first 2,000 merges."""
-    declare()
+    import_open_clip()
     from open_clip.tokenizer import default_bpe
 
     # A gzip file without its time has the same bytes in every call.
@@ -99,7 +99,7 @@ def tokenizer(folder: Path) -> Any:
     """Returns the tokenizer of a folder: texts -> int64 (texts, context length).
 
     It accepts any text and cuts long ones."""
-    declare()
+    import_open_clip()
     from open_clip.tokenizer import SimpleTokenizer
 
     length = ARCHITECTURE["text_cfg"]["context_length"]
@@ -115,7 +115,7 @@ def files(model: Any) -> dict[str, bytes]:
 
 def tokenizer_files() -> dict[str, bytes]:
     """Returns the files of the tokenizer by name: its list, and what transformers loads."""
-    declare()
+    import_open_clip()
     from open_clip.tokenizer import bytes_to_unicode
 
     packed = merges()

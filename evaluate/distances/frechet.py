@@ -27,9 +27,9 @@ def distance(a: Moments, b: Moments) -> float:
     """Returns the distance of two sets by their moments: torch-fidelity's formula.
 
     Raises UserError if dimensions differ."""
-    from caption.encoders import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     # torch-fidelity's own function, so that the value is its FID.

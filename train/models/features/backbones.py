@@ -173,9 +173,9 @@ def _decays(name: str, parameter: Tensor) -> bool:
 
 def _timm() -> Any:
     """Returns timm. It is imported at the first use, and needs torchvision's operators."""
-    from caption.encoders import declare
+    from caption.lean_imports import import_torchvision
 
-    declare()
+    import_torchvision()
     import timm
 
     return timm

@@ -10,7 +10,7 @@ Axes: N pictures, D dimensions of a feature, K families, H and W pixels.
 """
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +91,7 @@ def agreement(
     for name, count in ((name, len(ShardSet(name))) for name in sets):
         if count < n:
             yield Progress(0, note=f"note: {name} holds {count:,} pictures, so {count:,} are read, not {n:,}")
+    yield from prompts.noted(run, prompted.texts, options)
 
     # The head, and pictures of the held-out facts.
     yield Progress(0)
@@ -103,50 +104,50 @@ def agreement(
     judged_real = judge(head, real_features, held_out.pixels)
     judged_drawn = judge(head, drawn_features, pictures)
 
-    # Shares. The shuffled prompts are those of the next picture.
-    shifted = held_out.facts[1:] + held_out.facts[:1]
-    note = prompts.notes_of(run, net.weights)
-    table: list[Json] = []
-    for fact in FACTS:
-        rows = [i for i, facts in enumerate(held_out.facts) if fact in _prompted(facts)]
-        both = [i for i in rows if fact in _prompted(shifted[i])]
-        row = {
-            "images_seen": run.images_seen(folder),
-            "metric": f"attribute agreement: {fact}",
-            "value": _share(judged_drawn, held_out.facts, fact, rows),
-            "of_real_renders": _share(judged_real, held_out.facts, fact, rows),
-            "with_prompts_changed_round": _share(judged_drawn, shifted, fact, both),
-            "commonest_answer": _commonest(held_out.facts, fact, rows),
-            "n": len(rows),
-            "judge": f"ridge head on {net.name}" if fact == "family" else "pixels",
-            "weights": net.weights if fact == "family" else None,
-            "seed": seed,
-            "sets": digest([ShardSet(s).digest for s in sets]),
-            "notes": list(note) if fact == "family" else [],
-        }
-        table.append(row)
-    table.append(
-        {
-            "images_seen": run.images_seen(folder),
-            "metric": named("kid", net.name),
-            **_distance(drawn_features, real_features),
-            "weights": net.weights,
-            "seed": seed,
-            "sets": digest([ShardSet(s).digest for s in sets]),
-            "notes": list(note),
-        }
-    )
+    # Rows.
+    measured = [
+        *_agreements(held_out.facts, judged_real, judged_drawn, net),
+        _distance(drawn_features, real_features, net),
+    ]
+    notes, seen = prompts.notes_of(run, net.weights), {"images_seen": run.images_seen(folder)}
+    shared: Json = {"seed": seed, "sets": digest([ShardSet(s).digest for s in sets])}
+    if options:
+        shared["drawing"] = dict(options)
+    table = [{**seen, **row, **shared, "notes": list(notes) if row["weights"] else []} for row in measured]
     for row in table:
-        if options:
-            row["drawing"] = dict(options)
         results.append(run.path, row)
     yield table
 
 
-def _distance(drawn: np.ndarray, real: np.ndarray) -> Json:
-    """Returns the kernel distance of features (N, D) with its standard error."""
+def _agreements(
+    facts: list[dict[str, Any]],
+    real: list[dict[str, str | None]],
+    drawn: list[dict[str, str | None]],
+    net: Detector,
+) -> Iterator[Json]:
+    """Yields the row of each kind of fact, from the facts of pictures and the judge's answers on renders and
+    on drawn pictures. The shuffled prompts are those of the next picture."""
+    shifted = facts[1:] + facts[:1]
+    for fact in FACTS:
+        rows = [i for i, stated in enumerate(facts) if fact in _prompted(stated)]
+        both = [i for i in rows if fact in _prompted(shifted[i])]
+        yield {
+            "metric": f"attribute agreement: {fact}",
+            "value": _share(drawn, facts, fact, rows),
+            "of_real_renders": _share(real, facts, fact, rows),
+            "with_prompts_changed_round": _share(drawn, shifted, fact, both),
+            "commonest_answer": _commonest(facts, fact, rows),
+            "n": len(rows),
+            "judge": f"ridge head on {net.name}" if fact == "family" else "pixels",
+            "weights": net.weights if fact == "family" else None,
+        }
+
+
+def _distance(drawn: np.ndarray, real: np.ndarray, net: Detector) -> Json:
+    """Returns the row of the kernel distance of features (N, D), with its standard error."""
     kid = kernels.kid(drawn, real)
-    return {"value": round(kid.value, 5), "error": round(kid.error, 5), "n": len(drawn)}
+    figures = {"value": round(kid.value, 5), "error": round(kid.error, 5), "n": len(drawn)}
+    return {"metric": named("kid", net.name), **figures, "weights": net.weights}
 
 
 def read(sets: Sequence[str], n: int) -> Real:

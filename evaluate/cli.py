@@ -356,7 +356,7 @@ def grid(
         device=encoders.choose_device(device),
         drawing=drawing(draw),
     )
-    sheets.save(path, prompts.pairs(request))
+    sheets.save(path, console.watched("pictures", prompts.pairs(request)))
     console.show({"out": out, "pictures": n})
 
 

@@ -26,7 +26,7 @@ from caption.sentences import attributes, names
 from evaluate import results
 from evaluate.inference import bootstrap
 from evaluate.measuring import Events
-from evaluate.prompts import forms_of
+from evaluate.prompts import forms_of, noted
 from synth.errors import UserError
 from synth.seeds import stream
 from synth.sets.completion import Progress
@@ -95,6 +95,7 @@ def loss(request: LossRequest) -> Events:
 
     # A row for each checkpoint.
     rows = []
+    yield from noted(run, held.captions, request.drawing)
     yield Progress(0)
     for folder in folders:
         row = _row(request, run, run.load(folder, device), held, vectors, device)

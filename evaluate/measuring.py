@@ -139,6 +139,7 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     if NAMED in names and not prompted.paired:
         problem = f"the metric {NAMED} needs one caption by a person for each picture of {request.reference}"
         raise UserError(f"{problem}; leave it out, or give tables with captions by --captions")
+    yield from prompts.noted(run, prompted.texts, request.drawing)
     judge = _text_judge(request.clip or CLIP, prompted, device) if text_names else None
     if judge and "rprecision" in names:
         scores.require_different(judge.texts, CANDIDATES)

@@ -7,7 +7,7 @@ Axes: N pictures, D dimensions of an embedding, R pixels a side.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -22,12 +22,13 @@ from caption.sentences import attributes
 from caption.table import CaptionSet, text_vectors, vectors
 from evaluate.sources import Pictures
 from synth.errors import UserError
+from synth.sets.completion import Progress
 from synth.sets.shards import Sample, ShardSet
 from synth.settings import digest
 from train import checkpoint
 from train.runs import Run, find
 from train.sampling import draw as sampling
-from train.sampling import grid
+from train.sampling import grid, unread
 from train.sampling.draw import require_drawing
 
 TRAINED_TOWARDS = "computed by the encoder that made the run's captions: it was trained towards this number"
@@ -69,6 +70,12 @@ def notes_of(run: Run, weights: str) -> tuple[str, ...]:
     encoder = run.metadata["encoder"] or {}
     towards = encoder.get("digest") == weights and run.config.needs.vectors
     return (TRAINED_TOWARDS,) if towards else ()
+
+
+def noted(run: Run, texts: Sequence[str], options: Mapping[str, str]) -> Generator[Progress]:
+    """Yields a note on words of the texts that a run does not know, and one on texts that it cuts."""
+    for note in unread.notes(run, texts, options):
+        yield Progress(0, note=note)
 
 
 def forms_of(run: Run, options: Mapping[str, str]) -> frozenset[str]:
@@ -178,8 +185,9 @@ def draw(
     return Pictures(name, digest(identity), len(drawing), drawing.batches)
 
 
-def pairs(request: GridRequest) -> Image.Image:
-    """Returns a sheet of pictures from all over a set, each beside what a run draws of its first caption.
+def pairs(request: GridRequest) -> Generator[Progress | Image.Image]:
+    """Yields notes, and at the end a sheet: pictures from all over a set, each beside what a run draws of its
+    first caption.
 
     Formula pictures have sentences for captions. Two runs have the same captions and latents at the same
     places. Raises UserError if the set is too small, has no captions, or has pictures of another side than
@@ -190,6 +198,7 @@ def pairs(request: GridRequest) -> Image.Image:
     forms_of(run, request.drawing)
     samples = spread(shards, request.n)
     texts = [_text(sample, shards) for sample in samples]
+    yield from noted(run, texts, request.drawing)
     drawn = sampling.sample(
         run,
         texts,
@@ -210,7 +219,7 @@ def pairs(request: GridRequest) -> Image.Image:
     # The sheet.
     both = np.stack([np.stack([sample.pixels for sample in samples]), drawn], axis=1)  # (N, 2, R, R, 3)
     captions = [caption for text in texts for caption in (text, DRAWN)]
-    return grid.captioned(both.reshape(-1, *both.shape[2:]), captions, columns=_COLUMNS, least=_SIDE)
+    yield grid.captioned(both.reshape(-1, *both.shape[2:]), captions, columns=_COLUMNS, least=_SIDE)
 
 
 def spread(shards: ShardSet, n: int) -> list[Sample]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from caption import labels
+from evaluate.cli import app as evaluate
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.completion import Progress
 from synth.sets.shards import ShardSet
-from tests.kit import refusal, samples, start, tar_hashes
+from tests.kit import invoke, make_small, refusal, samples, start, tar_hashes
 from tests.kit_train import DENOISER, quiet
 from train.cli import PROGRAM, app
 from train.sampling import draw, prompts, synthesis
@@ -23,6 +24,7 @@ from train.start.request import TrainRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
+KID = ("--metrics", "kid", "--detector", "pixels:8", "--draw", "steps=1")
 WORDS = ("training.drop_vector=1", "run.samples=480")
 
 
@@ -94,6 +96,29 @@ def test_every_prompt_has_its_pictures_at_the_scales_in_turn(
     before = tar_hashes(request.out)
     assert finished(request).drawn == 0
     assert tar_hashes(request.out) == before
+
+
+def test_words_that_the_run_does_not_know_are_noted(
+    request_of: Callable[..., SynthesisRequest], run: Path, tmp_path: Path
+) -> None:
+    atoms = tmp_path / "visual_atoms"
+    make_small(atoms, samples=16, size=16)
+    events = list(synthesis.synthesise(request_of(on=str(atoms), per_prompt=1)))
+    [note] = [event.note for event in events if isinstance(event, Progress) and event.note]
+    assert note.startswith("note: run does not know 'small', 'dark', ")
+    given = ("--on", atoms, "--n", 8)
+    flat = (
+        "obedience",
+        run,
+        "--on",
+        "scenes_flat",
+        "--n",
+        4,
+        "--draw",
+        "steps=1",
+    )  # 16 images hold few words
+    for words in (("loss", run, *given), ("metrics", run, *given, *KID), ("grid", run, *given), flat):
+        assert "note: run does not know '" in invoke(evaluate, *words).stderr
 
 
 def test_a_stopped_command_goes_on_to_the_same_bytes(request_of: Callable[..., SynthesisRequest]) -> None:

@@ -71,6 +71,7 @@ def of_run(
 
     # Pictures and their scores.
     pictures = prompts.draw(run, folder, texts, seed=seed, device=device, options=options)
+    yield from prompts.noted(run, texts.texts, options)
     yield Progress(0)
     judged = yield from _rows(pictures, prompted, name, endpoint)
     shared: Json = {"images_seen": run.images_seen(folder), "seed": seed, "prompts": texts.digest}

@@ -27,7 +27,7 @@ from synth.sets.records import Part, Record
 from synth.sets.storage import open_storage
 from synth.stopwatch import Stopwatch
 from train import checkpoint, provenance, runs
-from train.sampling import draw, prompts
+from train.sampling import draw, prompts, unread
 
 LAW = 1  # increased when the same request gives other pictures
 
@@ -103,6 +103,9 @@ def synthesise(request: SynthesisRequest) -> Generator[Estimate | Progress | Syn
             yield SynthesisSummary(work.storage.url, pictures, drawn, size, seconds)
         else:
             yield event
+        if isinstance(event, Estimate):
+            for note in unread.notes(work.run, work.prompts, request.options):
+                yield Progress(0, note=note)
 
 
 def scales(text: str) -> tuple[float, ...]:
@@ -217,27 +220,27 @@ class _Synthesis(Work):
         # Run, prompts and scales.
         self._request, self._device = request, encoders.choose_device(request.device)
         self.gpus = 1 if self._device.startswith("cuda") else 0
-        self._run = runs.find(request.run)
-        module = draw.require_drawing(self._run.model, request.run)
+        self.run = runs.find(request.run)
+        module = draw.require_drawing(self.run.model, request.run)
         self._scales = scales(request.guidance)
         options = {**request.options, "guidance": written(self._scales[0])}
-        opened = draw.opened_by(module, draw.options_of(self._run.model, options), self._run)
+        opened = draw.opened_by(module, draw.options_of(self.run.model, options), self.run)
         if request.codec not in CODECS:
             raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
-        self._prompts = prompts.of_run(self._run, request.prompts, request.on)
+        self.prompts = prompts.of_run(self.run, request.prompts, request.on)
 
         # Everything that decides the pictures.
         count, dataset = request.prompts * request.per_prompt, places.name_of(request.out)
         identity = {
             "dataset": dataset,
             "law": LAW,
-            "weights": checkpoint.digest(self._run.checkpoint(request.images_seen)),
-            "prompts": {"count": request.prompts, "digest": settings.digest(self._prompts)},
+            "weights": checkpoint.digest(self.run.checkpoint(request.images_seen)),
+            "prompts": {"count": request.prompts, "digest": settings.digest(self.prompts)},
             "per_prompt": request.per_prompt,
             "guidance": list(self._scales),
             "options": dict(request.options),
             "seed": request.seed,
-            "size": self._run.config.groups.model.resolution,
+            "size": self.run.config.groups.model.resolution,
             "codec": request.codec,
             "shard_size": request.shard_size,
         }
@@ -263,16 +266,16 @@ class _Synthesis(Work):
         jobs = []
         for part in parts:
             pairs = [divmod(part.first + row, self._request.per_prompt) for row in range(part.count)]
-            texts = tuple(self._prompts[prompt] for prompt, _ in pairs)
+            texts = tuple(self.prompts[prompt] for prompt, _ in pairs)
             chosen = tuple(self._scales[sum(pair) % len(self._scales)] for pair in pairs)
             jobs.append(SynthesisJob(part, texts, chosen, self._request, self._device, self.identity))
         return jobs
 
     def statement(self, records: Sequence[Record]) -> Json:
         return {
-            "title": f"pictures by {self._run.model}, {self._request.per_prompt} of each prompt",
+            "title": f"pictures by {self.run.model}, {self._request.per_prompt} of each prompt",
             "source": f"the run {places.name_of(self._request.run)}",
-            "licence": provenance.licence_of(provenance.data_of(self._run)),
+            "licence": provenance.licence_of(provenance.data_of(self.run)),
             "channels": 3,
         }
 

@@ -116,7 +116,7 @@ def test_words_that_the_run_does_not_know_are_noted(
         4,
         "--draw",
         "steps=1",
-    )  # 16 images hold few words
+    )  # it saw few words
     for words in (("loss", run, *given), ("metrics", run, *given, *KID), ("grid", run, *given), flat):
         assert "note: run does not know '" in invoke(evaluate, *words).stderr
 

@@ -305,6 +305,7 @@ def examine_judge(
     """Measures the accuracy of a fitted judge again, and writes its figures and card."""
     from evaluate.judge import fitting
 
+    targets.folder(out)
     request = fitting.FitRequest(out, visits=0, pictures=n, prompts=prompts)
     for row in console.watched("pictures", fitting.examine(request), request.processed):
         console.show(row)

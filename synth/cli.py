@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -189,6 +188,8 @@ def classes(
     from synth import class_tables, pipeline
     from synth.datasets import sample_class
 
+    folder = targets.folder(out)
+
     recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, out, seed=seed, settings=tuple(settings)))
     if not hasattr(recipe.config, "table"):
         raise UserError(
@@ -197,7 +198,7 @@ def classes(
     systems = (
         sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes)
     )
-    console.show({"out": out, "classes": class_tables.write(Path(out), systems)})
+    console.show({"out": out, "classes": class_tables.write(folder, systems)})
 
 
 @app.command(epilog=console.epilog("python -m synth vet shaders --out data/shaders"))
@@ -215,6 +216,7 @@ def vet(
     from synth.settings import with_settings
     from synth.vetting import programs
 
+    targets.folder(out)
     dataset = datasets.get(name)
     if not hasattr(dataset.module, "vet"):
         raise UserError(f"{name} is not drawn by programs; shaders and shaders21k are")

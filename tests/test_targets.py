@@ -9,6 +9,7 @@ import caption.cli
 import evaluate.cli
 import synth.cli
 import train.cli
+from evaluate.experiments import demo, formula, speedrun
 from tests.kit import refusal
 
 FILES = {  # commands that write one file, without --out
@@ -31,6 +32,13 @@ FOLDERS = {  # likewise
     "tuned": (train.cli.app, ["finetune", "tiny-32", "--on", "/nowhere", "--from", "none"]),
     "imported": (train.cli.app, ["import", "nowhere.pkl", "--encoder", "nano"]),
     "judge": (evaluate.cli.app, ["fit-judge"]),
+    "examined": (evaluate.cli.app, ["examine-judge"]),
+    "families": (evaluate.cli.app, ["experiment", "families"]),
+    "demo": (demo.app, []),
+    "formula": (formula.app, []),
+    "speedrun": (speedrun.app, []),
+    "classes": (synth.cli.app, ["classes", "fractals"]),
+    "programs": (synth.cli.app, ["vet", "shaders"]),
     "encoder": (caption.cli.app, ["fit-encoder", "/nowhere"]),
     "captioner": (caption.cli.app, ["fit-captioner"]),
 }

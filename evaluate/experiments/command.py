@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from synth import console, options
 from synth.errors import UserError
 from synth.options import EMPTY, DryRun, RayAddress
+from synth.sets import targets
 
 if TYPE_CHECKING:
     from evaluate.experiments.running import ExperimentRequest
@@ -42,10 +43,11 @@ def experiment(
     resumable: stop it at any time and run it again."""
     from evaluate.experiments import running
 
+    folder = targets.folder(out)
     table, shipped, path = load(name)
     request = running.ExperimentRequest(
         experiment=table,
-        out=Path(out),
+        out=folder,
         seeds=table.seeds if seeds is None else seeds,
         arms=tuple(arms),
         workers=workers,

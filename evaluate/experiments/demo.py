@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from evaluate.experiments.pace import BATCH, LOOKS, PRESET, SHIPPED
 from synth import console, options
 from synth.errors import UserError
+from synth.sets import targets
 
 if TYPE_CHECKING:
     from evaluate.experiments.pace import Pace
@@ -72,10 +73,10 @@ def demo(
     from evaluate.experiments import command
     from evaluate.experiments.running import ExperimentRequest
 
-    count = _cores() if workers is None else workers
-    pace = _pace(Path(out), minutes, count)
+    folder, count = targets.folder(out), _cores() if workers is None else workers
+    pace = _pace(folder, minutes, count)
     console.note(str(pace))
-    command.watch(ExperimentRequest(table(pace), Path(out), seeds=1, workers=count))
+    command.watch(ExperimentRequest(table(pace), folder, seeds=1, workers=count))
 
 
 def table(pace: "Pace") -> "Experiment":

@@ -26,6 +26,7 @@ from typing import Annotated
 from synth import console, options
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.sets import targets
 
 PROGRAM = "python -m evaluate.experiments.formula"
 SHIPPED = ROOT / "data" / "formula-32"
@@ -85,6 +86,8 @@ def formula(
     n: Annotated[int, options.integer("--n", "Prompts of each figure.", least=8)] = 256,
 ) -> None:
     """Trains the shipped model formula-32 again, measures it, and compares the weights."""
+    for place, option in ((out, "--out"), (export or out, "--export")):
+        targets.folder(place, option)
     for step in steps(out, export or f"{out}-export", images, n):
         if step.figure not in _measured(out):
             _run(step.words)

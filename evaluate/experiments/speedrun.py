@@ -21,7 +21,7 @@ from synth import console, options
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.options import EMPTY
-from synth.sets import completion
+from synth.sets import completion, targets
 
 PROGRAM = "python -m evaluate.experiments.speedrun"
 RECORDS = Path(__file__).with_name("records.jsonl")
@@ -69,6 +69,7 @@ def speedrun(
     ] = EMPTY,
 ) -> None:
     """Trains diffusion-32 for 120 CPU seconds, on several seeds, and compares with the record."""
+    targets.folder(out)
     request = SpeedrunRequest(out, seeds, images, prompts, tuple(settings))
     rows = []
     for row in _runs(request):

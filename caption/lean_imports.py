@@ -83,7 +83,7 @@ def _compiler() -> dict[str, ModuleType]:
 
 @contextlib.contextmanager
 def _stand_ins(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
-    """Within the block, has stand-ins imported in the place of modules that the process does not have yet.
+    """Imports stand-ins, within the block, in the place of modules that the process does not have yet.
 
     The import of a module with None fails."""
     absent = {name: module for name, module in modules.items() if name not in sys.modules}

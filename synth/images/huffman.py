@@ -28,16 +28,22 @@ def code_lengths(frequencies: np.ndarray, longest: int) -> np.ndarray:
     """Returns the bits of each symbol's Huffman code, 0 for symbols that do not occur: int64 (K,). If one
     would be longer than `longest`, frequencies are halved until none is."""
     # Only symbols that occur have a code.
-    lengths = np.zeros(frequencies.size, np.int64)
-    used = np.nonzero(frequencies)[0]
-    weights = frequencies[used]
-    depths = _depths(weights)
+    used, weights = np.empty((2, frequencies.size), np.int64)
+    count = 0
+    for symbol in range(frequencies.size):
+        if frequencies[symbol]:
+            used[count], weights[count] = symbol, frequencies[symbol]
+            count += 1
 
     # Halving makes rare symbols relatively more frequent, and so the tree flatter.
-    while depths.max() > longest:
-        weights = (weights + 1) // 2
-        depths = _depths(weights)
-    lengths[used] = depths
+    depths, deepest = _depths(weights[:count])
+    while deepest > longest:
+        for i in range(count):
+            weights[i] = (weights[i] + 1) // 2
+        depths, deepest = _depths(weights[:count])
+    lengths = np.zeros(frequencies.size, np.int64)
+    for i in range(count):
+        lengths[used[i]] = depths[i]
     return lengths
 
 
@@ -83,18 +89,19 @@ def _count(data: np.ndarray) -> np.ndarray:
 
 
 @cached_jit()
-def _depths(weights: np.ndarray) -> np.ndarray:
-    """Returns the depths of the leaves of Huffman's tree, at least 1: int64 (K,). There are two queues: the
-    leaves in ascending order, and the nodes in the order of their making. The two lightest heads make the
-    next node."""
+def _depths(weights: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns the depths of the leaves of Huffman's tree, at least 1: int64 (K,), and the largest. There are
+    two queues: the leaves in ascending order, and the nodes in the order of their making. The two lightest
+    heads make the next node."""
     count = weights.size
     if count == 1:
-        return np.ones(1, np.int64)
+        return np.ones(1, np.int64), 1
 
     # The tree. Leaves come before nodes, so children have smaller numbers than their parents.
     order = np.argsort(weights, kind="mergesort")
     heavy, parents = np.zeros(2 * count - 1, np.int64), np.zeros(2 * count - 1, np.int64)
-    heavy[:count] = weights[order]
+    for i in range(count):
+        heavy[i] = weights[order[i]]
     leaf, node = 0, count
     for parent in range(count, 2 * count - 1):
         for _ in range(2):
@@ -109,9 +116,11 @@ def _depths(weights: np.ndarray) -> np.ndarray:
     depths = np.zeros(2 * count - 1, np.int64)
     for i in range(2 * count - 3, -1, -1):
         depths[i] = depths[parents[i]] + 1
-    result = np.empty(count, np.int64)
-    result[order] = depths[:count]
-    return result
+    result, deepest = np.empty(count, np.int64), 0
+    for i in range(count):
+        result[order[i]] = depths[i]
+        deepest = max(deepest, depths[i])
+    return result, deepest
 
 
 @cached_jit()
@@ -134,18 +143,21 @@ def _heading(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the block's heading as words and their widths, two uint64 (H,). It holds final, dynamic, 257
     code lengths and the length 0 of the one distance. The lengths are written in a code of their own."""
     # The code of the code lengths.
-    written = np.append(lengths, 0)
     frequencies = np.zeros(19, np.int64)
-    for length in written:
+    frequencies[0] = 1  # of the distance
+    for length in lengths:
         frequencies[length] += 1
     bits = code_lengths(frequencies, _LONGEST_OF_LENGTHS)
     codes = _codes(bits)
 
     # Final block, dynamic code, 257 lengths, 1 distance and 19 lengths of lengths: 17 bits.
-    words, widths = np.empty(20 + written.size, np.uint64), np.empty(20 + written.size, np.uint64)
+    words, widths = np.empty((2, 21 + lengths.size), np.uint64)
     words[0], widths[0] = 1 | 2 << 1 | 15 << 13, 17
-    words[1:20], widths[1:20] = bits[_ORDER].astype(np.uint64), 3
-    words[20:], widths[20:] = codes[written].astype(np.uint64), bits[written].astype(np.uint64)
+    for i in range(19):
+        words[1 + i], widths[1 + i] = bits[_ORDER[i]], 3
+    for i in range(lengths.size + 1):
+        length = lengths[i] if i < lengths.size else 0
+        words[20 + i], widths[20 + i] = codes[length], bits[length]
     return words, widths
 
 

@@ -23,7 +23,6 @@ from train.config import RunConfig, with_settings
 
 PACKAGES = ("synth", "data", "caption", "train", "evaluate")
 FILES = [path for package in PACKAGES for path in python_files(package)]
-ADVICE = [item for path in FILES for item in advice(path)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 PREPARE = commands_of(data.cli.app)
 EXPERIMENTS: dict[str, Any] = {  # by the module's last name
@@ -51,9 +50,15 @@ FOREIGN = {"--output_format", "--nproc-per-node", "--dataset-type", "--train-dat
 ENGLISH = {"a", "an", "it", "one", "room", "the", "them", "true"}  # as in "make room"
 
 
+@functools.cache
+def everything() -> list[Advice]:
+    """All advice of the product."""
+    return [item for path in FILES for item in advice(path)]
+
+
 def of_kind(kind: str) -> list[Advice]:
     """The advice of one kind, each once a line."""
-    items = {(a.place, a.words): a for a in ADVICE if a.kind == kind}
+    items = {(a.place, a.words): a for a in everything() if a.kind == kind}
     assert items, f"no advice of the kind {kind} is left: does the search still work?"
     return list(items.values())
 

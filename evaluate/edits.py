@@ -64,8 +64,8 @@ class EditsRequest:
     facts: tuple[int, ...] = (3, 6)  # numbers of facts of the edited prompts
     n: int = 1000
     source: str = "rendered"
-    cross: float = 0.8
-    itself: float = 0.4
+    cross: float = 0.4
+    itself: float = 0.2
     seed: int = 0
     images_seen: int | None = None
     device: str = "auto"

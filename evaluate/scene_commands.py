@@ -147,10 +147,10 @@ def edits(
     ] = "rendered",
     cross: Annotated[
         float, options.number("--cross", "Share of the steps with maps of words from the source.", most=1)
-    ] = 0.8,
+    ] = 0.4,
     itself: Annotated[
         float, options.number("--self", "Share of the steps with maps of self-attention, likewise.", most=1)
-    ] = 0.4,
+    ] = 0.2,
     seed: PromptSeed = 0,
     images_seen: ImagesSeen = None,
     draw: Draw = EMPTY,

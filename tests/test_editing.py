@@ -175,7 +175,7 @@ def test_refine_without_new_words_is_replace(run: Run) -> None:
 
 def test_a_share_of_a_word_acts_on_this_word_alone(run: Run) -> None:
     plain = edited(run).edit
-    assert torch.equal(edited(run, shares={"green": 0.8}).edit, plain)
+    assert torch.equal(edited(run, shares={"green": Plan().cross}).edit, plain)
     assert not close(edited(run, shares={"green": 0.0}).edit, plain)
 
 

@@ -82,10 +82,10 @@ def edit(
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "edit.png",
     cross: Annotated[
         float, options.number("--cross", "Share of the steps with maps of words from the source.", most=1)
-    ] = 0.8,
+    ] = 0.4,
     itself: Annotated[
         float, options.number("--self", "Share of the steps with maps of self-attention, likewise.", most=1)
-    ] = 0.4,
+    ] = 0.2,
     share: Annotated[
         list[str], options.text("--share", "WORD=X", "Another --cross for one word; may be repeated.")
     ] = EMPTY,

@@ -39,8 +39,8 @@ _THRESHOLD = 0.3  # of a map's maximum: the background lies below
 class Plan:
     """Settings of an edit. Shares are parts of the steps, from the first on."""
 
-    cross: float = 0.8  # with maps of cross-attention from the source
-    itself: float = 0.4  # with maps of self-attention from the source
+    cross: float = 0.4  # with maps of cross-attention from the source
+    itself: float = 0.2  # with maps of self-attention from the source
     shares: Mapping[str, float] = field(default_factory=dict)  # `cross` of single words of the edit
     weights: Mapping[str, float] = field(default_factory=dict)  # factors on maps of words of the edit
     kind: str = "auto"  # or replace, refine

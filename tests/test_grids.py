@@ -44,4 +44,4 @@ def test_a_grid_that_cannot_be_is_refused(undisturbed: Path, tmp_path: Path) -> 
     words = ("evaluate", "grid", "formula-32", "--on", undisturbed)
     assert "--out is grid.jpg; it must end in .png" in refusal(app, *words, "--out", "grid.jpg")
     with pytest.raises(UserError, match="holds 40 pictures"):
-        prompts.pairs(GridRequest("formula-32", str(undisturbed), n=41))
+        list(prompts.pairs(GridRequest("formula-32", str(undisturbed), n=41)))

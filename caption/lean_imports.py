@@ -32,15 +32,13 @@ def import_torchvision() -> None:
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
     _declare_operators()
-    with _stand_ins(_compiler()):
-        importlib.import_module("torchvision")
+    _imported("torchvision", _compiler())
 
 
 def import_open_clip() -> Any:
     """Returns open_clip, imported without transformers and timm unless the process has them already."""
     import_torchvision()
-    with _stand_ins(dict.fromkeys(_TOWERS.values())):
-        return importlib.import_module("open_clip")
+    return _imported("open_clip", dict.fromkeys(_TOWERS.values()))
 
 
 def complete_towers(open_clip: Any) -> None:
@@ -81,6 +79,15 @@ def _compiler() -> dict[str, ModuleType]:
     return {package.__name__: package, utils.__name__: utils}
 
 
+def _imported(name: str, stand_ins: Mapping[str, ModuleType | None]) -> ModuleType:
+    """Returns a module, imported with stand-ins, or plainly if its version needs more than these have."""
+    try:
+        with _stand_ins(stand_ins):
+            return importlib.import_module(name)
+    except ImportError:
+        return importlib.import_module(name)
+
+
 @contextlib.contextmanager
 def _stand_ins(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
     """Imports stand-ins, within the block, in the place of modules that the process does not have yet.
@@ -92,4 +99,4 @@ def _stand_ins(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
         yield
     finally:
         for name in absent:
-            del sys.modules[name]
+            sys.modules.pop(name, None)

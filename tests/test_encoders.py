@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -62,6 +63,22 @@ assert torch._dynamo.utils.counters is not None  # the compiler itself
         [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.stdout == "TimmModel\n", run.stderr
+
+
+def test_a_module_that_needs_more_than_the_stand_ins_is_imported_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "heavy_part.py").write_text("answer = 7\n")
+    (tmp_path / "reader_of_it.py").write_text("from heavy_part import answer\n")
+    (tmp_path / "asker.py").write_text(
+        "try:\n    import heavy_part\nexcept ImportError:\n    heavy_part = 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert lean_imports._imported("asker", {"heavy_part": None}).heavy_part == 0
+    assert "heavy_part" not in sys.modules
+    assert lean_imports._imported("reader_of_it", {"heavy_part": ModuleType("heavy_part")}).answer == 7
+    for name in ("heavy_part", "reader_of_it", "asker"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 256])

@@ -189,7 +189,7 @@ def test_the_weights_of_the_shipped_model_are_part_of_its_steps_addresses(
     words = ("train", "sample", "formula-32", "a red star")
     before = laws.of(words)
     (tmp_path / "data/formula-32").mkdir(parents=True)
-    (tmp_path / "data/formula-32/SHA256SUMS").write_text("other weights")
+    (tmp_path / "data/formula-32/COMMITTED").write_text("other weights")
     monkeypatch.setattr(laws, "ROOT", tmp_path)
     assert laws.of(words) != before and "models" not in laws.of(
         ("train", "sample", "runs/mine", "a red star")

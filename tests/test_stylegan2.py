@@ -318,7 +318,7 @@ def halves(side: int) -> Tensor:
     return split[:, None] * colours[:, :, None, None]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_game_overfits_eight_pictures_each_by_its_caption() -> None:
     g, d = networks(TINY)
     config, h, real = LossConfig(contrastive_group=8, r1=0.1), torch.eye(8), halves(8)

@@ -112,6 +112,15 @@ def test_maps_sum_to_1_over_the_words(run: Run) -> None:
     assert (drawn == again).all() and sum(kept.counts.values()) == 3 * 4
 
 
+def test_layers_below_a_quarter_of_the_side_are_left_out_of_whole_maps() -> None:
+    sums = {side: torch.rand(1, 2, side, side) for side in (4, 8)}
+    kept = maps.Maps(1, 2, sums, {4: 2, 8: 1})
+    enlarged = {s: torch.nn.functional.interpolate(sums[s], (32, 32), mode="bilinear") for s in sums}
+    assert torch.equal(kept.whole(32), enlarged[8])
+    assert close(kept.whole(16).mean(), (sums[4].sum() / 16 + sums[8].sum() / 64) / 2 / 3)
+    assert torch.equal(maps.Maps(1, 2, {4: sums[4]}, {4: 2}).whole(32), enlarged[4] / 2)  # no other is there
+
+
 def test_maps_belong_to_words(run: Run) -> None:
     seen = maps.attention(run, RED, seed=0, options={"steps": "2"})
     assert [word.text for word in seen.words] == RED.split() and seen.maps.shape == (5, 8, 8)

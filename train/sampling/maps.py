@@ -19,6 +19,7 @@ from train.sampling import draw, learned
 from train.sampling.alignment import Word, worded
 
 WORDS_ALONE = frozenset({"tokens"})
+_COARSE = 4  # pixels of a picture to one of a layer, at most, for a map
 
 
 @dataclass
@@ -45,11 +46,13 @@ class Maps:
         return self.sums[side] / self.counts[side]
 
     def whole(self, side: int) -> Tensor:
-        """Returns the maps (N, T, side, side): means over layers, each enlarged."""
-        planes = [
-            functional.interpolate(total, (side, side), mode="bilinear") for total in self.sums.values()
-        ]
-        return torch.stack(planes).sum(dim=0) / sum(self.counts.values())
+        """Returns the maps (N, T, side, side): means over layers, each enlarged.
+
+        Layers below a quarter of the side are left out: on 4 x 4 pixels, words are not where their objects
+        are."""
+        fine = [each for each in self.sums if _COARSE * each >= side] or [max(self.sums)]
+        planes = [functional.interpolate(self.sums[each], (side, side), mode="bilinear") for each in fine]
+        return torch.stack(planes).sum(dim=0) / sum(self.counts[each] for each in fine)
 
 
 @dataclass(frozen=True)

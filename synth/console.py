@@ -6,6 +6,7 @@ Results go to stdout, as a table for a person and as JSON lines for a pipe. Ever
 import contextlib
 import io
 import json
+import os
 import signal
 import sys
 import time
@@ -67,6 +68,8 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     `refuse` receives the sentence of a UserError or of a wrong command line, and exits."""
     on_ending(_end, but=[signal.SIGINT])
     escape_unencodable()
+    # torch's threads would spin while they wait, and hold each other up where a core is shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = typer.main.get_command(commands)
     try:
         # Typer's own entry point turns Ctrl-C and closed pipes into return values, so it is not used.

@@ -1,4 +1,5 @@
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -220,3 +221,14 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
 
     with Folder(str(tmp_path)).exclusive(), pytest.raises(UserError, match="another run is writing"):
         make_small(tmp_path)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait_unless_a_person_says_otherwise(
+    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    kit.refusal(app, "synth", "shards", "nothing")
+    assert os.environ["OMP_WAIT_POLICY"] == kept

@@ -189,7 +189,6 @@ def classes(
     from synth.datasets import sample_class
 
     folder = targets.folder(out)
-
     recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, out, seed=seed, settings=tuple(settings)))
     if not hasattr(recipe.config, "table"):
         raise UserError(

@@ -78,12 +78,21 @@ def test_jobs_are_pulled_one_by_one() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_first_failure_ends_the_run_after_what_is_under_way(workers: int) -> None:
+    pulled: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for i in range(50):
+            pulled.append(i)
+            yield i
+
     done = []
     with pytest.raises(UserError, match="no room"):
-        for _, value in parallel.run(fail_at_two, range(50), workers=workers):
+        for _, value in parallel.run(fail_at_two, jobs(), workers=workers):
             done.append(value)
-    results = [v for v in done if isinstance(v, str)]
-    assert {"job 0", "job 1"} <= set(results) and len(results) <= 4
+    # How many jobs start before the failure arrives is a race between the workers. All of them finish.
+    results = {v for v in done if isinstance(v, str)}
+    assert results == {f"job {i}" for i in pulled if i != 2}
+    assert len(pulled) < 50
 
 
 def test_a_job_whose_worker_died_is_given_out_again(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from typer.testing import Result
 from synth.errors import UserError
 from tests.kit import invoke, json_lines
 from tests.kit_train import OPTIONS, SETTINGS, quiet
-from train import checkpoint, presets, runs
+from train import checkpoint, estimate, presets, runs
 from train.cli import app
 from train.model import Texts, find
 from train.models.stylegan2 import EMA
@@ -71,7 +73,19 @@ def test_a_dry_run_says_what_it_would_be_and_writes_nothing(
     assert costs["seconds_per_kimg"] > 0 and costs["hours"] == pytest.approx(
         10_000 * costs["seconds_per_kimg"] / 3600, rel=0.01
     )
+    assert costs["on"] == "one core"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_spreads_what_a_step_costs_over_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample takes .5 s, and a step .8 s more: so one of 32 takes .525 s, in every step or every 16th."""
+    micro = SimpleNamespace(pictures=range(4))
+    monkeypatch.setattr(estimate, "_random", lambda trainer: [micro])
+    monkeypatch.setattr(estimate, "_kept_for_gradients", lambda trainer, phase, micros: 400 * phase.every)
+    monkeypatch.setattr(estimate, "_seconds", lambda trainer, phase, micros: 0.8 + 0.5 * 4 * len(micros))
+    phases = [SimpleNamespace(every=1), SimpleNamespace(every=16)]
+    trainer: Any = SimpleNamespace(model=SimpleNamespace(phases=phases))
+    assert estimate._costs(trainer, batch=32) == (pytest.approx(0.525 * (1 + 1 / 16)), 1_600)
 
 
 def test_a_dry_run_refuses_what_the_run_would(undisturbed: Path, captioned: Path, trained: Path) -> None:

@@ -4,7 +4,6 @@ Writes nothing.
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,15 +12,17 @@ import torch
 from torch.nn import functional
 
 from caption import encoders
+from synth.stopwatch import Stopwatch
 from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
-from train.model import Micro, Wanted
+from train.model import Micro, Phase, Wanted
 from train.start.prepared import Prepared, prepare, survey_of
 from train.start.request import TrainRequest
 from train.stream.batches import Batch
 
 _BYTES = 4  # of a float32
+_LEAST = 8  # samples of the batch that is measured
 _TEXT = "a text as long as most: three facts of a picture"
 
 Json = dict[str, Any]
@@ -45,32 +46,49 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
     yield {**{f"parameters_of_{name}": n for name, n in counts.items()}, "samples_of_an_epoch": samples}
 
     # Memory: weight, gradient and Adam's two moments of each parameter, and the kept activations.
-    seconds, kept = _step(trainer)
+    seconds, kept = _costs(trainer, run_config.groups.training.batch)
     averages = sum(parameters(average) for average in trainer.averages.values())
     trained = sum(counts.values())
     memory = _BYTES * (4 * trained + averages) + kept * config.require_divisible(run_config, 1)
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),
         "hours": round(run_config.run.images * seconds / 3600, 2),
+        "on": "one core" if device == "cpu" else "one GPU",
         "memory_gb": round(memory / 1e9, 2),
         "checkpoint_gb": round(_BYTES * (3 * trained + averages) / 1e9, 2),
     }
 
 
 def _small(prepared: Prepared, device: str) -> Trainer:
-    """Returns a trainer of the smallest batch that the model's groups allow."""
+    """Returns a trainer of the smallest batch from 8 on that the model's groups allow."""
     run_config, needs = prepared.config, prepared.config.needs
-    batch = math.lcm(needs.multiple, 2, *needs.groups)
+    unit = math.lcm(needs.multiple, 2, *needs.groups)
+    batch = unit * -(-_LEAST // unit)
     training = replace(run_config.groups.training, batch=batch)
     small = replace(run_config.replaced("training", training), run=replace(run_config.run, micro_batch=0))
     return Trainer(small, prepared.context(Ranks(device=device), survey_of(prepared)), Ranks(device=device))
 
 
-def _step(trainer: Trainer) -> tuple[float, float]:
-    """Returns seconds of wall clock and bytes kept for gradients, per sample.
+def _costs(trainer: Trainer, batch: int) -> tuple[float, float]:
+    """Returns seconds and bytes kept for gradients, per sample of a run with this batch.
 
     The seconds of a phase count by its frequency."""
-    # A random batch.
+    micros = _random(trainer)
+    size = len(micros[0].pictures)
+    seconds, most = 0.0, 0
+    for phase in trainer.model.phases:
+        most = max(most, _kept_for_gradients(trainer, phase, micros))  # it also warms up
+
+        # A second micro-batch costs its samples alone. The rest is paid once a step, as by the optimiser.
+        once, twice = _seconds(trainer, phase, micros), _seconds(trainer, phase, micros * 2)
+        samples = max(twice - once, 0.0)
+        rest = max(once - samples, 0.0)
+        seconds += (samples / size + rest / batch) / phase.every
+    return seconds, most / size
+
+
+def _random(trainer: Trainer) -> list[Micro]:
+    """Returns a random batch, as one micro-batch."""
     groups = trainer.config.groups
     side, batch, wanted = groups.model.resolution, groups.training.batch, trainer.model.wanted
     pictures = torch.randint(0, 256, (batch, wanted.views, 3, side, side), dtype=torch.uint8)
@@ -79,22 +97,20 @@ def _step(trainer: Trainer) -> tuple[float, float]:
     width = getattr(groups.model, "text_dim", 1)
     vectors = {name: functional.normalize(torch.randn(batch, width), dim=1) for name in wanted.vectors}
     tokens = torch.tensor([wanted.tokenise(_TEXT)] * batch) if wanted.tokenise else None
-    micros = list(trainer._micros(Batch(pictures, vectors, tokens)))
-
-    # Each phase twice: once for its memory, which also warms up, and once for its time.
-    seconds, most = 0.0, 0
-    for phase in trainer.model.phases:
-        kept = _kept_for_gradients(trainer, phase, micros)
-        begun = time.perf_counter()
-        trainer._take(phase, micros)
-        if trainer.ranks.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        seconds += (time.perf_counter() - begun) / phase.every
-        most = max(most, kept)
-    return seconds / batch, most / batch
+    return list(trainer._micros(Batch(pictures, vectors, tokens)))
 
 
-def _kept_for_gradients(trainer: Trainer, phase: Any, micros: list[Micro]) -> int:
+def _seconds(trainer: Trainer, phase: Phase, micros: list[Micro]) -> float:
+    """Takes a phase. Returns its seconds: CPU time of all threads, or wall-clock time of a GPU."""
+    watch = Stopwatch.start()
+    trainer._take(phase, micros)
+    if trainer.ranks.device == "cpu":
+        return watch.cpu_seconds()
+    torch.cuda.synchronize()
+    return watch.seconds()
+
+
+def _kept_for_gradients(trainer: Trainer, phase: Phase, micros: list[Micro]) -> int:
     """Takes a phase. Returns the bytes that it keeps for gradients."""
     kept = 0
 

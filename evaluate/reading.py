@@ -28,7 +28,7 @@ from evaluate.judge import fresh, scene_prompts
 from evaluate.loss import weight
 from evaluate.measuring import Events
 from evaluate.prompts import require_words
-from synth.families.scenes import Change
+from synth.families.scene_edits import Change
 from synth.sets.completion import Progress
 from train.runs import find
 from train.sampling import denoise, draw

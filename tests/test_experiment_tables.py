@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.experiments import command, registration, rows, running
+from evaluate.experiments import command, laws, registration, rows, running
 from evaluate.experiments.running import ExperimentRequest
 from synth.errors import UserError
 from synth.settings import canonical
@@ -83,3 +83,14 @@ def test_a_file_that_is_no_experiment_is_refused_in_a_sentence(tmp_path: Path) -
             command.load(str(tmp_path / "mine.py"))
     with pytest.raises(UserError, match=r"there is no file .*none.py; give a Python file"):
         command.load(str(tmp_path / "none.py"))
+
+
+@pytest.mark.parametrize("measure", ["obedience", "edits", "concepts", "reading"])
+def test_the_law_of_a_measurement_on_scenes_has_that_of_the_scenes(
+    measure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("evaluate", measure, "formula-32", "--on", "scenes_flat")
+    before = laws.of(words)
+    monkeypatch.setattr("synth.families.scenes.LAW", 2)
+    assert laws.of(words) == {**before, "scenes": 2}
+    assert "scenes" not in laws.of(("evaluate", "loss", "formula-32", "--on", "fractals"))

@@ -17,9 +17,10 @@ from caption.sentences import colour_words
 from caption.sentences.scene_facts import LEAST_SIDE, scene_facts
 from synth import datasets, settings
 from synth.errors import UserError
-from synth.families import draw, scene_world, scenes
+from synth.families import draw, scene_drawing, scene_world, scenes
+from synth.families.scene_edits import Change, edited
 from synth.families.scene_world import DIRECTIONS, KINDS, OPPOSITES, PALETTE, Pair
-from synth.families.scenes import Change, Config, Params, SceneObject
+from synth.families.scenes import Config, Params, SceneObject
 from synth.kernels import clouds, fillings, glyphs, shapes
 from synth.recipe import Recipe
 from synth.seeds import stream
@@ -208,7 +209,7 @@ def test_an_edit_changes_its_fact_alone() -> None:
     for index, change in itertools.product(range(40), changes):
         scene = params("scenes", index)
         try:
-            after = scenes.edited(scene, change)
+            after = edited(scene, change)
         except ValueError:
             continue
         tried[change.fact] += 1
@@ -234,9 +235,49 @@ def test_a_direction_is_edited_by_a_swap() -> None:
         now = scene_world.direction(scene.objects[0].centre, scene.objects[1].centre)
         if now:
             tried += 1
-            after = scenes.edited(scene, Change("direction", OPPOSITES[now], 0, 1))
+            after = edited(scene, Change("direction", OPPOSITES[now], 0, 1))
             assert scene_world.direction(after.objects[0].centre, after.objects[1].centre) == OPPOSITES[now]
     assert tried > 10
+
+
+FAULTS = ("the frame would cut", "would come too near to")  # of edits that the law of scenes refuses
+
+
+@pytest.mark.parametrize("name", ["scenes", "scenes_flat"])
+def test_an_edit_by_the_law_gives_a_scene_of_the_law(name: str) -> None:
+    """Objects stay in the frame, keep their distances, and differ in colour from what they touch."""
+    dataset = datasets.get(name)
+    world = Config(**dataset.config)
+    edits, refused = Counter[str](), Counter[str]()
+    for index in range(60):
+        scene = params(name, index)
+        changes = [
+            *(Change("size", size) for size in world.sizes),
+            *(Change("kind", kind) for kind in world.kinds[:6]),
+            *(Change("direction", way, 0, len(scene.objects) - 1) for way in DIRECTIONS),
+            Change("backdrop", world.colours[index % 7]),
+        ]
+        for change in changes:
+            try:
+                after = edited(scene, change, world)
+            except ValueError as error:
+                refused.update(fault for fault in FAULTS if fault in str(error))
+                continue
+            edits[change.fact] += 1
+            for number, thing in enumerate(after.objects):
+                if thing == scene.objects[number]:
+                    continue
+                others = [*after.objects[:number], *after.objects[number + 1 :]]
+                columns, rows = scenes.frame(thing.kind, thing.detail, thing.text, thing.radius)
+                assert columns[0] - 1e-9 <= thing.centre[0] <= columns[1] + 1e-9, change
+                assert rows[0] - 1e-9 <= thing.centre[1] <= rows[1] + 1e-9, change
+                for other in others:
+                    inside = scene_world.fits(thing, other) or scene_world.fits(other, thing)
+                    assert inside or scenes.apart(world, thing.centre, thing.radius, other), change
+                touched = [o.colour for o in others if scenes.near(thing.centre, thing.radius, o)]
+                assert thing.colour not in (after.backdrop, thing.second, *touched), change
+    assert min(edits[fact] for fact in ("size", "kind", "direction", "backdrop")) >= 5, edits
+    assert all(refused[fault] for fault in FAULTS), refused
 
 
 @pytest.mark.parametrize(
@@ -246,12 +287,16 @@ def test_a_direction_is_edited_by_a_swap() -> None:
         pytest.param(Change("kind", "cube"), "kind cannot be cube", id="kind"),
         pytest.param(Change("count", 7), "cannot stay", id="count"),
         pytest.param(Change("mood", "glad"), "fact mood cannot change", id="fact"),
+        pytest.param(Change("size", "huge"), "size cannot be huge; it may be small", id="size"),
+        pytest.param(Change("colour", "mauve"), "colour cannot be mauve", id="colour"),
+        pytest.param(Change("backdrop", "mauve"), "backdrop cannot be mauve", id="backdrop"),
+        pytest.param(Change("filling", "plaid"), "filling cannot be plaid", id="filling"),
         pytest.param(Change("direction", "left of", 0, 0), "no clear direction", id="direction"),
     ],
 )
 def test_impossible_edits_are_refused(change: Change, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        scenes.edited(params("scenes", 1), change)
+        edited(params("scenes", 1), change)
 
 
 def test_settings_narrow_a_scene() -> None:
@@ -510,7 +555,8 @@ def test_objects_are_painted_as_by_their_twin(filling: str) -> None:
 
 def test_a_key_is_one_fractal_for_ever() -> None:
     hashes = [
-        hashlib.sha256(scenes.fractal_cells(number).tobytes()).hexdigest()[:12] for number in (0, 7, 255)
+        hashlib.sha256(scene_drawing.fractal_cells(number).tobytes()).hexdigest()[:12]
+        for number in (0, 7, 255)
     ]
     assert hashes == ["9649154d9358", "6c2db1684be9", "118af635e266"]
 

@@ -22,7 +22,7 @@ from evaluate.judge.rates import Counted
 from evaluate.judge.scene_prompts import Drawn, ScenePrompt
 from evaluate.judge.sight import Seen
 from synth.errors import UserError
-from synth.families.scenes import edited
+from synth.families.scene_edits import edited
 from synth.sets.completion import Progress
 
 NAME = "accuracy.json"

@@ -12,7 +12,8 @@ from evaluate.judge.sight import Seen, SeenObject
 from synth import datasets, settings
 from synth.errors import UserError
 from synth.families import scene_world, scenes
-from synth.families.scenes import Change, Config, Params
+from synth.families.scene_edits import Change
+from synth.families.scenes import Config, Params
 from synth.images.pictures import Picture
 
 Json = dict[str, Any]

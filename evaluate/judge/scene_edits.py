@@ -20,8 +20,8 @@ from caption.sentences.scene_sentences import plain
 from evaluate.judge import fresh, scene_prompts
 from evaluate.judge.fresh import Fresh
 from synth.errors import UserError
-from synth.families import scenes
-from synth.families.scenes import Change
+from synth.families.scene_edits import Change, edited
+from synth.families.scenes import Config
 
 KINDS = ("replace", "refine", "reweight")
 WEIGHT = 2.0  # of the new word
@@ -69,7 +69,8 @@ def drawn(name: str, facts: Sequence[int], side: int, *, seed: int = 0) -> Itera
         scene = next(streams[index % len(streams)])
         stream = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
         kind = KINDS[edits // len(facts) % len(KINDS)]
-        edit = _edit(scene, kind, fresh.changes(scene.prompt.facts, scene.numbers, world, stream), side)
+        changes = fresh.changes(scene.prompt.facts, scene.numbers, world, stream)
+        edit = _edit(scene, kind, changes, world, side)
         if edit:
             edits, failures = edits + 1, 0
             yield edit
@@ -78,7 +79,11 @@ def drawn(name: str, facts: Sequence[int], side: int, *, seed: int = 0) -> Itera
 
 
 def _edit(
-    scene: scene_prompts.Drawn, kind: str, changes: Iterator[tuple[SceneFact, Change]], side: int
+    scene: scene_prompts.Drawn,
+    kind: str,
+    changes: Iterator[tuple[SceneFact, Change]],
+    world: Config,
+    side: int,
 ) -> SceneEdit | None:
     """Returns the edit by the first change that fits, or None if no change does."""
     stated = scene.prompt.facts
@@ -87,7 +92,7 @@ def _edit(
         if fact.type not in (_WORDS if kind == "replace" else _ADDED):
             continue
         try:
-            params = scenes.edited(scene.scene.params, change)
+            params = edited(scene.scene.params, change, world)
         except ValueError:
             continue
         place = stated.index(fact)
@@ -96,12 +101,12 @@ def _edit(
         # The edited prompt is true, and names the new value once.
         truth = set(fresh.rendered(params, scene_prompts.SIDE).facts)
         here = [_in_scene(fact, scene.numbers) for fact in facts]
-        edited = plain(facts)
-        if not truth.issuperset(here) or edited.split().count(str(change.value)) != 1:
+        prompt = plain(facts)
+        if not truth.issuperset(here) or prompt.split().count(str(change.value)) != 1:
             continue
         source = plain(stated if kind == "replace" else (*stated[:place], *stated[place + 1 :]))
         before, after = fresh.rendered(scene.scene.params, side), fresh.rendered(params, side)
-        return SceneEdit(kind, source, edited, facts, place, before, after, scene.numbers)
+        return SceneEdit(kind, source, prompt, facts, place, before, after, scene.numbers)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synth.families.scenes import POOL, fractal_cells
+from synth.families.scene_drawing import POOL, fractal_cells
 from synth.kernels import matching, shapes
 
 LIMIT = matching.LIMIT  # squared levels, of a pixel's misfit

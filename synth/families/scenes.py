@@ -7,27 +7,22 @@ levels. An object's colour differs from that of the backdrop and of every object
 
 The picture comes with an instance mask: the number of the foremost object that covers half of a pixel, from 1
 in drawing order, or 0. Lengths are sides of the picture. Pixels are sums of whole numbers over exact floats,
-so they are the same on every machine.
-
-Axes: S side of the picture, G of the grid of a fractal.
+so they are the same on every machine. `scene_drawing` draws, `scene_edits` changes a fact of a scene.
 """
 
-import math
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from synth import seeds
 from synth.errors import UserError
 from synth.families import scene_world
-from synth.families.fractals import random_system
+from synth.families.scene_drawing import POOL
+from synth.families.scene_drawing import render as render
 from synth.families.scene_world import KINDS, PALETTE, SIZES, Pair
-from synth.images.pictures import Picture
-from synth.kernels import clouds, ifs, shapes
-from synth.kernels.fillings import FILLINGS, direction, paint
+from synth.kernels import shapes
+from synth.kernels.fillings import FILLINGS
 from synth.kernels.glyphs import LETTERS
 from synth.seeds import Stream
 
@@ -36,27 +31,15 @@ LAW = 1  # raised when the golden pixels change
 MASKS = True  # pictures have an instance mask, and measurements of their objects
 BACKDROPS = ("flat", "gradient", "texture")
 SPLITS = ("all", "train", "held_out")
+PATTERNS = ("stripes", "dots")
+SOLID = ("disc", "square", "triangle", "pentagon", "oval", "heart", "semicircle", "star")  # show patterns
 
-_FAINT = 0.6  # strength of a backdrop's gradient or texture
 _TRIES = 60  # places of an object
 _LAYOUTS = 1000  # of a scene, before its settings are refused
 _INSIDE = 0.15  # share of objects that are placed inside another
 _TOUCH = 0.75  # least distance of overlapping objects, in sums of radii
 _GAP = (1.25, 0.02)  # of objects that do not overlap: sums of radii, and sides of the picture
-_GRID = 64  # G
-_RAGGED = 10.0  # least outline of a fractal, in square roots of its area; a disc has 4.5, a ring 7.3
-POOL = 256  # fractals that objects are drawn from
-_PATTERNS = ("stripes", "dots")
-_SOLID = (
-    "disc",
-    "square",
-    "triangle",
-    "pentagon",
-    "oval",
-    "heart",
-    "semicircle",
-    "star",
-)  # they show patterns
+_FRAME = (0.02, 0.98)  # least and greatest coordinate of an object's box
 
 
 @dataclass(frozen=True)
@@ -152,6 +135,16 @@ class Params:
     redraws: int = 0
 
 
+class Place(NamedTuple):
+    """The place of an object, and the numbers of its outline."""
+
+    size: str
+    radius: float
+    centre: tuple[float, float]
+    detail: int
+    text: str
+
+
 @cache
 def main_combinations(config: Config) -> tuple[Pair, ...]:
     """Returns the combinations of main objects, by class."""
@@ -177,7 +170,7 @@ def sample_instance(config: Config, main: Pair, stream: Stream) -> Params:
         if (
             len(objects) >= config.objects[0]
             and _belongs(config, main, objects)
-            and (not config.directed or _directed(objects))
+            and (not config.directed or directed(objects))
         ):
             break
     else:
@@ -214,13 +207,12 @@ def _layout(config: Config, main: Pair, stream: Stream) -> tuple[list[SceneObjec
         sizes = [word for word in SIZES if word in config.sizes]
         sizes = sizes[: max(1, len(sizes) + 1 - max(1, count - 1))]
         size = sizes[stream.integer(0, len(sizes) - 1)]
-        placed = _placed(config, kind, size, objects, stream)
-        if placed is None:
+        place = _placed(config, kind, size, objects, stream)
+        if place is None:
             continue
-        size, radius, centre, detail, text = placed
 
         # A colour unlike the backdrop's and those of its neighbours.
-        neighbours = {backdrop} | {o.colour for o in objects if _near(centre, radius, o)}
+        neighbours = {backdrop} | {o.colour for o in objects if near(place.centre, place.radius, o)}
         free = [colour for colour in config.colours if colour not in neighbours]
         if config.split == "train" and kind in KINDS:
             held = scene_world.held_out(config.held)
@@ -228,14 +220,12 @@ def _layout(config: Config, main: Pair, stream: Stream) -> tuple[list[SceneObjec
         if not free:
             continue
         colour = free[stream.integer(0, len(free) - 1)] if number or kind == "text" else main.colour
-        objects.append(_filled(config, kind, colour, backdrop, size, radius, centre, detail, text, stream))
+        objects.append(_filled(config, kind, colour, backdrop, place, stream))
     return objects, backdrop
 
 
-def _placed(
-    config: Config, kind: str, size: str, objects: list[SceneObject], stream: Stream
-) -> tuple[str, float, tuple[float, float], int, str] | None:
-    """Returns size, radius, centre, detail and text of an object at a free place, or None if none is left."""
+def _placed(config: Config, kind: str, size: str, objects: list[SceneObject], stream: Stream) -> Place | None:
+    """Returns a free place for an object, or None if none is left."""
     detail, text = 0, ""
     if kind == "star":
         detail = stream.integer(4, 7) if config.overlap else 5
@@ -257,52 +247,53 @@ def _placed(
             host.centre[0] + stream.uniform(-spare, spare),
             host.centre[1] + stream.uniform(-spare, spare),
         )
-        if all(o is host or _apart(config, centre, radius, o) for o in objects):
-            return "small", radius, centre, detail, text
+        if all(o is host or apart(config, centre, radius, o) for o in objects):
+            return Place("small", radius, centre, detail, text)
 
     # A place inside the frame, at a distance from all others.
     radius = stream.uniform(*SIZES[size])
-    left, top, right, bottom = (-1.0, -1.0, 1.0, 1.0) if kind == "fractal" else shapes.box(kind, detail, text)
+    columns, rows = frame(kind, detail, text, radius)
     for _ in range(_TRIES):
-        centre = (
-            stream.uniform(0.02 - left * radius, 0.98 - right * radius),
-            stream.uniform(0.02 - top * radius, 0.98 - bottom * radius),
-        )
-        if all(_apart(config, centre, radius, o) for o in objects):
-            return size, radius, centre, detail, text
+        centre = (stream.uniform(*columns), stream.uniform(*rows))
+        if all(apart(config, centre, radius, o) for o in objects):
+            return Place(size, radius, centre, detail, text)
     return None
 
 
-def _apart(config: Config, centre: tuple[float, float], radius: float, other: SceneObject) -> bool:
+def frame(
+    kind: str, detail: int, text: str, radius: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Returns the least and greatest column and row of an object's centroid within the frame."""
+    left, top, right, bottom = (-1.0, -1.0, 1.0, 1.0) if kind == "fractal" else shapes.box(kind, detail, text)
+    least, greatest = _FRAME
+    columns = least - left * radius, greatest - right * radius
+    return columns, (least - top * radius, greatest - bottom * radius)
+
+
+def apart(config: Config, centre: tuple[float, float], radius: float, other: SceneObject) -> bool:
+    """Returns True if an object keeps the least distance from another."""
     across, down = centre[0] - other.centre[0], centre[1] - other.centre[1]
     reach = radius + other.radius
     least = _TOUCH * reach if config.overlap else _GAP[0] * reach + _GAP[1]
     return across * across + down * down >= least * least
 
 
-def _near(centre: tuple[float, float], radius: float, other: SceneObject) -> bool:
+def near(centre: tuple[float, float], radius: float, other: SceneObject) -> bool:
+    """Returns True if an object may touch another, so that their colours must differ."""
     across, down = centre[0] - other.centre[0], centre[1] - other.centre[1]
     reach = 1.42 * (radius + other.radius)
     return across * across + down * down < reach * reach
 
 
 def _filled(
-    config: Config,
-    kind: str,
-    colour: str,
-    backdrop: str,
-    size: str,
-    radius: float,
-    centre: tuple[float, float],
-    detail: int,
-    text: str,
-    stream: Stream,
+    config: Config, kind: str, colour: str, backdrop: str, place: Place, stream: Stream
 ) -> SceneObject:
     """Returns an object with its filling, colours and turn."""
-    fillings = [f for f in config.fillings if f not in _PATTERNS or (kind in _SOLID and size != "small")]
+    size, radius, centre, detail, text = place
+    fillings = [f for f in config.fillings if f not in PATTERNS or patterned(kind, size)]
     filling = fillings[stream.integer(0, len(fillings) - 1)] if fillings else "flat"
     second, second_rgb = "", (0, 0, 0)
-    if filling in _PATTERNS:
+    if filling in PATTERNS:
         others = [word for word in config.colours if word not in (colour, backdrop)]
         second = others[stream.integer(0, len(others) - 1)]
         second_rgb = _shaded(config, second, stream)
@@ -312,6 +303,11 @@ def _filled(
     )
 
 
+def patterned(kind: str, size: str) -> bool:
+    """Returns True if an object shows stripes and dots."""
+    return kind in SOLID and size != "small"
+
+
 def _shaded(config: Config, colour: str, stream: Stream) -> tuple[int, int, int]:
     """Returns the levels of a colour word, changed by at most `shade` together."""
     red, green, blue = PALETTE[colour]
@@ -319,7 +315,7 @@ def _shaded(config: Config, colour: str, stream: Stream) -> tuple[int, int, int]
     return red + step, green + step, blue + step
 
 
-def _directed(objects: list[SceneObject]) -> bool:
+def directed(objects: Sequence[SceneObject]) -> bool:
     """Returns True if every two objects lie in a clear direction of each other."""
     return all(scene_world.direction(a.centre, b.centre) for a, b in combinations(objects, 2))
 
@@ -332,206 +328,3 @@ def _belongs(config: Config, main: Pair, objects: list[SceneObject]) -> bool:
     if config.split == "train":
         return not shown & scene_world.held_out(config.held)
     return main in shown
-
-
-def render(params: Params, size: int) -> Picture:
-    """Draws a picture: pixels uint8 (S, S, 3) and its instance mask. The foreground is the objects."""
-    canvas, mask = np.empty((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
-    units = np.full((size, size), shapes.FULL, np.int32)
-
-    # Backdrop: an object of full coverage, with number 0.
-    rgb, filling = params.backdrop_rgb, params.backdrop_filling
-    _paint(
-        canvas, mask, units, (0, 0, size, size), 0, (0.5, 0.5, 0.5), rgb, rgb, filling, params.backdrop_key
-    )
-
-    # Objects, from back to front.
-    measured: list[np.ndarray] = []
-    for number, thing in enumerate(params.objects, 1):
-        x, y = thing.centre
-        if thing.kind == "fractal":
-            area = shapes.cover_cells(fractal_cells(thing.detail), x, y, thing.radius, thing.turn, units)
-        else:
-            shape = shapes.edges(thing.kind, thing.detail, thing.text)
-            area = shapes.cover(shapes.placed(shape, thing.centre, thing.radius, thing.turn), units)
-        place = (x, y, thing.radius)
-        measured.append(
-            _paint(
-                canvas,
-                mask,
-                units,
-                area,
-                number,
-                place,
-                thing.rgb,
-                thing.second_rgb,
-                thing.filling,
-                thing.fill_key,
-            )
-        )
-    return Picture(canvas, mask > 0, mask, _objects(measured))
-
-
-def _paint(
-    canvas: np.ndarray,
-    mask: np.ndarray,
-    units: np.ndarray,
-    area: tuple[int, int, int, int],
-    number: int,
-    place: tuple[float, float, float],
-    rgb: tuple[int, int, int],
-    second: tuple[int, int, int],
-    filling: str,
-    key: int,
-) -> np.ndarray:
-    """Paints an object with its filling. Its direction and phase follow from its key."""
-    code, strength = FILLINGS.index(filling), 1.0 if number else _FAINT
-    law = (
-        direction((key & 255) / 256, 2.0 + (key >> 8 & 255) / 256, (key >> 16 & 255) / 256)
-        if code
-        else _NO_LAW
-    )
-    heights = clouds.heights(np.uint64(key), 16, 0.4) if filling == "texture" else _NO_HEIGHTS
-    colours = np.array((rgb, second), np.uint8)
-    return paint(canvas, mask, units, area, number, place, colours, code, strength, law, heights)
-
-
-_NO_LAW, _NO_HEIGHTS = np.zeros(4), np.zeros((2, 2), np.int32)
-
-
-def _objects(measured: list[np.ndarray]) -> list[dict[str, object]]:
-    """Returns box, area and visible share of each object, and which objects hide how much of it."""
-    rows = [seen.tolist() for seen in measured]
-    entries: list[dict[str, object]] = []
-    for i, (left, top, right, bottom, area, *_) in enumerate(rows):
-        # An object hides the foremost one at a pixel. Column 6 + i counts pixels of object i.
-        hidden = {j + 1: rows[j][6 + i] for j in range(i + 1, len(rows)) if rows[j][6 + i]}
-        visible = area - sum(hidden.values())
-        entries.append(
-            {
-                "box": [left, top, right, bottom] if area else None,
-                "area": area,
-                "visible": visible / area if area else 0.0,
-                "hidden_by": [[j, count] for j, count in hidden.items()],
-            }
-        )
-    return entries
-
-
-@lru_cache(maxsize=POOL)
-def fractal_cells(number: int) -> np.ndarray:
-    """Returns a fractal of the pool: bool (G, G).
-
-    Between .2 and .6 of its cells are lit. Its dense parts reach across the grid, so that it keeps its size
-    in small pictures. Its outline is ragged, so that nobody takes it for a ring or a triangle."""
-    stream = seeds.stream(0, "fractals of scenes", number)
-    while True:
-        # A system, its points in their box, and each point's four neighbours.
-        system = ifs.array(random_system(stream.integer(2, 4), stream.key()))
-        start, key = ifs.fixed_point(system[0]), stream.key()
-        points = ifs.points(system, start=start, key=key, count=20_000)
-        bounds = ifs.bounds(points)
-        spans = bounds[:, 1] - bounds[:, 0]
-        if not all(math.isfinite(span) and span > 0 for span in spans.tolist()):
-            continue
-        side = float(spans.max()) * 1.04
-        window = np.stack([bounds.mean(axis=1) - side / 2, np.full(2, side)], axis=1)
-        counts = ifs.histogram(points, window, _GRID, ifs.strides(0, _GRID))[1:-1, 1:-1] > 0
-        lit = counts[1:-1, 1:-1] | counts[:-2, 1:-1] | counts[2:, 1:-1] | counts[1:-1, :-2] | counts[1:-1, 2:]
-        # Blocks of 8 x 8 cells with at least half of them lit.
-        dense = np.argwhere(lit.reshape(8, 8, 8, 8).mean(axis=(1, 3)) >= 0.5)
-        reach = int((dense.max(axis=0) - dense.min(axis=0) + 1).max()) if len(dense) else 0
-        outline = int((lit[1:] != lit[:-1]).sum() + (lit[:, 1:] != lit[:, :-1]).sum())
-        ragged = outline >= _RAGGED * math.sqrt(lit.sum())
-        if 0.2 <= float(lit.mean()) <= 0.6 and reach == 8 and ragged:
-            return np.ascontiguousarray(lit)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One fact of a scene that an edit changes.
-
-    fact: colour, kind, size, filling, direction (left of, right of, above or below the object `other`),
-    backdrop, or count (the number of objects that stay, in drawing order)."""
-
-    fact: str
-    value: str | int
-    subject: int = 0  # number of the object, from 0
-    other: int = 0
-
-
-def edited(params: Params, change: Change) -> Params:
-    """Returns the parameters of the same picture with one fact changed: the ground truth of an edit.
-
-    Raises ValueError if the scene has no such object, or the new fact breaks the law of scenes."""
-    objects = list(params.objects)
-    if not 0 <= change.subject < len(objects) or not 0 <= change.other < len(objects):
-        raise ValueError(
-            f"a scene of {len(objects)} objects has no object {max(change.subject, change.other)}"
-        )
-    thing, value = objects[change.subject], str(change.value)
-
-    if change.fact == "backdrop":
-        if any(o.colour == value for o in objects):
-            raise ValueError(f"an object is {value}; the backdrop must differ from all objects")
-        return replace(
-            params, backdrop=value, backdrop_rgb=_moved(params.backdrop, params.backdrop_rgb, value)
-        )
-    if change.fact == "count":
-        count = int(change.value)
-        if not 1 <= count <= len(objects) or params.main >= count:
-            raise ValueError(
-                f"{count} of {len(objects)} objects cannot stay, as the main one is {params.main}"
-            )
-        return replace(params, objects=tuple(objects[:count]))
-    if change.fact == "direction":
-        objects = _turned(objects, change)
-        return replace(params, objects=tuple(objects))
-
-    if change.fact == "colour":
-        touching = [o.colour for o in objects if o is not thing and _near(thing.centre, thing.radius, o)]
-        if value in (params.backdrop, thing.second, *touching):
-            raise ValueError(f"{value} is the colour of the backdrop, the filling or a neighbour")
-        thing = replace(thing, colour=value, rgb=_moved(thing.colour, thing.rgb, value))
-    elif change.fact == "kind":
-        # Patterns need a solid kind.
-        detail = {"star": 5, "wave": 32 * 4 + 7}.get(value, 0)
-        filling = "flat" if thing.filling in _PATTERNS and value not in _SOLID else thing.filling
-        second = thing.second if filling == thing.filling else ""
-        thing = replace(thing, kind=value, detail=detail, text="", filling=filling, second=second)
-        if value not in KINDS:
-            raise ValueError(f"kind cannot be {value}; it may be {', '.join(KINDS)}")
-    elif change.fact == "size":
-        thing = replace(thing, size=value, radius=sum(SIZES[value]) / 2)
-    elif change.fact == "filling":
-        if value in _PATTERNS:
-            raise ValueError("stripes and dots need a second colour; change to flat, gradient or texture")
-        thing = replace(thing, filling=value, second="")
-    else:
-        raise ValueError(
-            f"fact {change.fact} cannot change; colour, kind, size, filling, direction, backdrop"
-            " and count can"
-        )
-    objects[change.subject] = thing
-    return replace(params, objects=tuple(objects))
-
-
-def _moved(before: str, rgb: tuple[int, int, int], after: str) -> tuple[int, int, int]:
-    """Returns the levels of another word, changed as the first word's levels are."""
-    red, green, blue = (
-        new + level - old for new, level, old in zip(PALETTE[after], rgb, PALETTE[before], strict=True)
-    )
-    return red, green, blue
-
-
-def _turned(objects: list[SceneObject], change: Change) -> list[SceneObject]:
-    """Returns the objects with the first one in another direction of the second: they swap or turn."""
-    first, second = objects[change.subject], objects[change.other]
-    now = scene_world.direction(first.centre, second.centre)
-    if first is second or not now:
-        raise ValueError("the two objects stand in no clear direction")
-    if change.value == scene_world.OPPOSITES[now]:
-        objects[change.subject] = replace(first, centre=second.centre)
-        objects[change.other] = replace(second, centre=first.centre)
-        return objects
-    raise ValueError(f"the first object is {now} the second; it can be moved {scene_world.OPPOSITES[now]} it")

@@ -27,7 +27,7 @@ from caption import encoders
 from caption.sentences.scene_phrases import NOUNS
 from evaluate import results
 from evaluate.judge import exam, scene_edits, scoring, seeing
-from evaluate.judge.rates import Counted, wilson
+from evaluate.judge.rates import wilson_by_picture
 from evaluate.judge.scene_edits import SceneEdit
 from evaluate.measuring import Events
 from evaluate.prompts import require_words
@@ -74,7 +74,12 @@ class EditsRequest:
     @property
     def processed(self) -> int:
         """Edits of the main rows and of the table over shares."""
-        return self.n + len(SHARES) * min(self.n, MOST_BY_SHARE)
+        return self.n + len(SHARES) * self.by_share
+
+    @property
+    def by_share(self) -> int:
+        """Edits of each share."""
+        return min(self.n, MOST_BY_SHARE)
 
 
 @dataclass
@@ -89,6 +94,10 @@ class Outcomes:
     def rows(self, kind: str) -> list[int]:
         """Returns the numbers of the edits of a kind, or of all."""
         return [i for i, name in enumerate(self.kinds) if kind in (name, "all")]
+
+    def first(self, n: int) -> "Outcomes":
+        """Returns the figures of the first n edits."""
+        return Outcomes(self.kinds[:n], self.psnr[:n], self.changed[:n], self.others[:n])
 
 
 def edits(request: EditsRequest) -> Events:
@@ -106,9 +115,10 @@ def edits(request: EditsRequest) -> Events:
     measuring = _Measuring(request, editor)
 
     # All methods, then the table over shares.
-    rows = measuring.rows((yield from measuring.methods()))
-    for share in SHARES:
-        rows += measuring.of_share(share, (yield from measuring.share(share)))
+    outcomes = yield from measuring.methods()
+    rows = measuring.rows(outcomes)
+    for share, outcome in (yield from measuring.shares(outcomes[EDITED])).items():
+        rows += _of_method(outcome, outcome.rows("all"), {"method": EDITED, "kind": "all", "cross": share})
     shared: Json = {"images_seen": run.images_seen(folder), "set": request.name, "seed": request.seed}
     shared |= {"source": request.source, "facts_of_prompts": list(request.facts)}
     if request.drawing:
@@ -149,18 +159,22 @@ class _Measuring:
             yield Progress(len(group))
         return outcomes
 
-    def share(self, share: float) -> Generator[Progress, None, Outcomes]:
-        """Yields the number of processed edits. Returns the Outcomes with this share of injection."""
-        ratio = self._request.itself / max(self._request.cross, 1e-9)
-        plan = Plan(share, min(1.0, share * ratio))
-        outcomes = Outcomes()
-        for number, group in self._groups(min(self._request.n, MOST_BY_SHARE)):
+    def shares(self, main: Outcomes) -> Generator[Progress, None, dict[float, Outcomes]]:
+        """Yields the number of processed edits. Returns the Outcomes of each share of injection.
+
+        A share that the main edits have takes theirs."""
+        ratio, n = self._request.itself / max(self._request.cross, 1e-9), self._request.by_share
+        plans = {share: Plan(share, min(1.0, share * ratio)) for share in SHARES}
+        outcomes = {share: main.first(n) if plans[share] == self._plan else Outcomes() for share in SHARES}
+        new = [share for share in SHARES if plans[share] != self._plan]
+        for number, group in self._groups(n):
             noise = self._editor.noise(range(number, number + len(group)), self._request.seed)
             before, path = self._before(group, noise, [edit.source for edit in group], keep=False)
-            self._judge(
-                outcomes, group, before, self._edited(group, plan, noise, path), self._kept(group, before)
-            )
-            yield Progress(len(group))
+            kept = self._kept(group, before)
+            for share in new:
+                levels = self._edited(group, plans[share], noise, path)
+                self._judge(outcomes[share], group, before, levels, kept)
+            yield Progress(len(group) * len(SHARES))
         return outcomes
 
     def _groups(self, n: int) -> Iterator[tuple[int, list[SceneEdit]]]:
@@ -253,10 +267,6 @@ class _Measuring:
                 rows.append(_mean_row(f"edits: AUC of maps of {word} words", np.array(values), {}))
         return rows
 
-    def of_share(self, share: float, outcome: Outcomes) -> list[Json]:
-        """Returns the rows of a share of injection."""
-        return _of_method(outcome, outcome.rows("all"), {"method": EDITED, "kind": "all", "cross": share})
-
 
 def kept_of_drawn(
     edit: SceneEdit, pixels: np.ndarray, seen: seeing.Seen, same: scoring.Same
@@ -322,14 +332,13 @@ def _named(words: Sequence[Word], fact: str, value: str) -> list[Word]:
 def _of_method(outcome: Outcomes, members: Sequence[int], shared: Json) -> list[Json]:
     """Returns the rows of a method's edits with these numbers."""
     psnrs = np.array([outcome.psnr[i] for i in members])
-    changed = Counted(sum(outcome.changed[i] for i in members), len(members))
-    others = [right for i in members for right in outcome.others[i]]
-    rates = {"edits: changed fact": changed, "edits: unchanged facts": Counted(sum(others), len(others))}
     rows = [] if shared["method"] == RENDERS else [_mean_row("edits: background PSNR", psnrs, shared)]
-    for metric, counted in rates.items():
-        interval = [round(end, 4) for end in wilson(counted)]
-        value = round(counted.rate, 4)
-        rows.append({"metric": metric, **shared, "value": value, "interval": interval, "n": counted.n})
+    changed, others = [[outcome.changed[i]] for i in members], [outcome.others[i] for i in members]
+    for metric, rights in (("edits: changed fact", changed), ("edits: unchanged facts", others)):
+        if n := sum(map(len, rights)):
+            interval = [round(end, 4) for end in wilson_by_picture(rights)]
+            value = round(sum(map(sum, rights)) / n, 4)
+            rows.append({"metric": metric, **shared, "value": value, "interval": interval, "n": n})
     return rows
 
 

@@ -80,8 +80,9 @@ def bootstrap(
 ) -> Interval:
     """Returns the mean of values (N,) of pictures with its percentile interval (Efron, Annals 1979).
 
-    With `groups` (N,), such as noise levels, each group is resampled by itself. Raises ValueError if a group
-    has fewer than two values, as a resample of one value is that value."""
+    With `groups` (N,), such as noise levels, each group is resampled by itself. Resamples of k values vary
+    by (k - 1) / k of what they should, so their deviations from the group's mean are scaled. Raises
+    ValueError if a group has fewer than two values, as a resample of one value is that value."""
     rng = np.random.default_rng(seed)
     groups = np.zeros(len(values), np.int64) if groups is None else groups
     if np.unique(groups, return_counts=True)[1].min() < 2:
@@ -89,7 +90,9 @@ def bootstrap(
     sums = np.zeros(resamples)
     for group in np.unique(groups):
         members = values[groups == group]
-        sums += members[rng.integers(0, len(members), (resamples, len(members)))].sum(axis=1)
+        k, mean = len(members), members.mean()
+        resampled = members[rng.integers(0, k, (resamples, k))].sum(axis=1) - k * mean
+        sums += k * mean + resampled * math.sqrt(k / (k - 1))
     low, high = np.quantile(sums / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 

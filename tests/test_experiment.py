@@ -76,6 +76,17 @@ def test_a_row_has_its_figures_address_and_origin_in_a_kilobyte(done: Path) -> N
     assert set(first["run"]) == {"commit", "machine", "cpu_seconds", "date"}
 
 
+def test_figures_without_a_number_do_not_count(tmp_path: Path) -> None:
+    """A figure may be None, as one without an interval's pictures is, or nan."""
+    figure = Reading("lowest loss", "loss")
+    printed = [{"metric": "loss", "value": value, "images_seen": 0} for value in (None, float("nan"), 2.0)]
+    assert rows.reduced(figure, printed)["lowest loss"] == 2.0
+    assert rows.reduced(figure, printed[:2]) == {}
+    (tmp_path / rows.NAME).write_text('{"arm": "a", "seed": 0, "address": "b", "figures": {}}\n{}\n')
+    with pytest.raises(UserError, match=r"row 2 of .* has no arm, so no experiment added it; remove this"):
+        rows.read(tmp_path / rows.NAME)
+
+
 def test_a_finished_experiment_does_nothing(file: Path, done: Path) -> None:
     before = states(done)
     [note] = running.run(request(file, done))

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from evaluate import inference
-from evaluate.experiments import exchange
+from evaluate.experiments import exchange, findings
+from evaluate.experiments.exchange import ExchangeRate
 from evaluate.inference import (
+    Interval,
     bootstrap,
     holm,
     jackknife,
@@ -18,6 +20,7 @@ from evaluate.inference import (
     sign_flip,
     t_interval,
 )
+from evaluate.judge.rates import Counted, wilson, wilson_by_picture
 
 
 @pytest.mark.slow  # scipy
@@ -91,6 +94,34 @@ def test_the_bootstrap_is_as_wide_as_the_closed_form() -> None:
     assert apart.high - apart.low == pytest.approx(high - low, rel=0.1)
     with pytest.raises(ValueError, match="at least two values of each group"):
         bootstrap(values[:3], groups=groups[:3])
+
+
+def test_the_bootstrap_of_two_values_a_group_is_as_wide_as_the_closed_form() -> None:
+    """Eight groups of two: the mean's variance is the mean of the groups' variances over 16."""
+    values, groups = np.random.default_rng(3).normal(0, 1, 16), np.repeat(np.arange(8), 2)
+    variance = np.mean([values[groups == group].var(ddof=1) for group in range(8)]) / 16
+    mean, low, high = bootstrap(values, groups=groups)
+    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(variance), rel=0.08)
+    assert low < mean < high
+
+
+def test_an_interval_by_picture_counts_facts_that_fail_together_once() -> None:
+    rights = [[bool(value)] for value in np.random.default_rng(4).random(200) < 0.8]
+    alone = wilson_by_picture(rights)
+    assert alone == pytest.approx(wilson(Counted(sum(map(sum, rights)), 200)), abs=0.001)
+    assert wilson_by_picture([each * 5 for each in rights]) == pytest.approx(alone, abs=0.001)
+    assert wilson_by_picture([[True] * 5] * 40) == pytest.approx(wilson(Counted(40, 40)))
+
+
+def test_a_nearly_flat_curve_gives_an_interval_without_an_end() -> None:
+    # Without the third seed the last piece falls by a ten-thousandth.
+    curve = np.array([[0.5, 0.45, 0.42, 0.41996], [0.5, 0.45, 0.42, 0.41996], [0.5, 0.45, 0.42, 0.41]])
+    found = exchange.rate((32, 64, 128, 256), curve, 64, np.array([0.30, 0.36, 0.25]))
+    assert found.beyond and found.pictures.high == math.inf
+    rate = ExchangeRate(64, Interval(300.0, 280.0, math.inf), 32, 256)
+    ends = [findings._bounded(value, rate) for value in rate.pictures]
+    assert ends == ["over 256"] * 3 and findings._bounded(8.0, rate) == "under 32"
+    assert findings._bounded(99.6, rate) == "100"
 
 
 def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:

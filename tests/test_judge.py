@@ -373,6 +373,28 @@ def test_relations_count_again_among_pictures_that_show_both_objects() -> None:
     assert (row["value"], row["pictures"]) == (0.5, 2)
 
 
+def test_rows_of_a_split_count_its_pictures_and_may_lack_a_control() -> None:
+    """The last prompt of six facts is followed by one of three, which states no relation."""
+    prompts = [replace(p, held_out=False) for p in scene_prompts.listed("scenes_flat", [3, 6], 1)]
+    prompts[1] = replace(prompts[1], held_out=True)
+    scores = [scoring.Score((True,) * len(prompt.facts), True) for prompt in prompts]
+    shifted = [scoring.Score((False,) * len(prompt.facts), False) for prompt in reversed(prompts)]
+    rows = obedience.table(obedience.Judged(prompts, scores, shifted, 32), "scenes_flat")
+    assert {(row["split"], row["n"]) for row in rows} == {("all", 2), ("seen", 1), ("held_out", 1)}
+    [row] = [r for r in rows if r["metric"] == "obedience: relation" and r["split"] == "held_out"]
+    assert row["value"] == 1.0 and row["with_prompts_changed_round"] is None
+
+
+def test_lines_that_are_no_prompts_are_refused() -> None:
+    row = scene_prompts.listed("scenes_flat", [3], 1)[0].row
+    assert scene_prompts.of_row(row).row == row
+    first = row["facts"][0]
+    for facts in (row["facts"] * 3, [{**first, "subject": "x"}], [{**first, "type": "mood"}]):
+        with pytest.raises(ValueError, match="facts are 1 to 8, with numbers of objects"):
+            scene_prompts.of_row({**row, "facts": facts, "n_facts": len(facts)})
+    assert scene_prompts.numbers("3,6,3") == [3, 6]
+
+
 def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
     prompts, program = folder.parent / "prompts.jsonl", "python -m evaluate"
     (folder / "000.png").unlink()

@@ -146,13 +146,17 @@ def _figures(run: Run) -> str:
     for row in rows:
         if row["metric"].endswith(" mean"):
             continue
-        interval = " to ".join(f"{value:.4g}" for value in row.get("interval") or ())
+        # Rows of `reading` and `loss` name the ends of their interval.
+        ends = row.get("interval") or [row[end] for end in ("low", "high") if row.get(end) is not None]
+        interval = " to ".join(f"{value:.4g}" for value in ends)
         sets = row["sets"] if isinstance(row.get("sets"), list) else [row.get("set") or ""]
         count = row.get("pictures") if isinstance(row.get("pictures"), int) else row.get("n", "")
+        if row["metric"].startswith("obedience:") and "facts" in row:
+            count = f"{row['facts']} facts"
         value = "none" if row["value"] is None else f"{row['value']:.4g}"
         cells = (_named(row), f"{' + '.join(sets)} {row.get('split', '')}".strip(), value)
         lines.append(f"| {' | '.join((*cells, interval, str(count)))} |")
-    head = "| figure | of | value | 95 % interval | pictures |\n| --- | --- | --- | --- | --- |"
+    head = "| figure | of | value | 95 % interval | pictures, or facts |\n| --- | --- | --- | --- | --- |"
     table = "\n".join(lines)
     return f"## Figures\n\nBy `python -m evaluate`:\n\n{head}\n{table}"
 

@@ -39,7 +39,9 @@ def rate(sizes: Sequence[int], curve: np.ndarray, m: int, values: np.ndarray) ->
     if len(x) < 2:
         raise ValueError("a curve needs at least two sizes")
     shift = jackknife(lambda seeds: _inverse(x, y[seeds].mean(0), float(at[seeds].mean())), len(at))
-    pictures = Interval(*(float(2.0**each) for each in shift))
+    # A nearly flat end of the curve gives an end of the interval beyond all floats: 0 or inf.
+    with np.errstate(over="ignore"):
+        pictures = Interval(*(float(np.exp2(each)) for each in shift))
     return ExchangeRate(m, pictures, int(min(sizes)), int(max(sizes)))
 
 

@@ -124,7 +124,8 @@ class Findings:
             return f"{what} and {contrast.other} cannot be compared yet: a row is missing."
         a, b = (fmean(values) for values in zip(*figures, strict=True))
         side = "above" if a > b else "below"
-        size = f"{a / b:.2f} of" if self.experiment.endpoint.ratio else f"{abs(a - b):.3f} {side}"
+        ratio = self.experiment.endpoint.ratio and b > 0
+        size = f"{a / b:.2f} of" if ratio else f"{abs(a - b):.3f} {side}"
         return f"{what} is {a:.3f}, {size} that of {contrast.other} ({b:.3f})."
 
     def _prediction(self, prediction: Prediction) -> str:
@@ -144,14 +145,18 @@ class Findings:
             return f"The exchange rate of {question} is not known: {rate}."
         value, low, high = rate.pictures
         pictures = f"{question.m} pictures of {question.series} are worth"
-        # Beyond the measured sizes a bound alone is known.
-        at_least = f"{low:.0f}" if low >= rate.least else f"under {rate.least}"
-        at_most = f"{high:.0f}" if high <= rate.most else f"over {rate.most}"
-        interval = f"[{at_least}, {at_most}]"
+        interval = f"[{_bounded(low, rate)}, {_bounded(high, rate)}]"
         if rate.beyond:
             side = f"more than {rate.most}" if value > rate.most else f"fewer than {rate.least}"
             return f"{pictures} {side} {interval} of {question.other}, beyond the sizes that were measured."
         return f"{pictures} {value:.0f} {interval} of {question.other}."
+
+
+def _bounded(pictures: float, rate: ExchangeRate) -> str:
+    """Returns an end of an interval, or beyond the measured sizes a bound alone."""
+    if pictures < rate.least:
+        return f"under {rate.least}"
+    return f"over {rate.most}" if pictures > rate.most else f"{pictures:.0f}"
 
 
 def read(experiment: Experiment, results: Results, seeds: int) -> Findings:

@@ -5,6 +5,7 @@ is that of the present table and laws. Other rows are outdated: shown, and not u
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from evaluate import results
 from evaluate.experiments.table import Arm, Experiment, Reading
+from synth.errors import UserError
 
 MOST_BYTES = 1_000
 NAME = "rows.jsonl"  # in the folder of an experiment
@@ -53,12 +55,22 @@ def sort(experiment: Experiment, rows: Iterable[Json], seeds: int) -> Results:
 
 def read(path: Path) -> list[Json]:
     """Returns the rows of a file, or none if it does not exist. Raises UserError if a line is damaged."""
-    return results.rows_of(path) if path.exists() else []
+    rows = results.rows_of(path) if path.exists() else []
+    for number, row in enumerate(rows, 1):
+        if lacking := [name for name in ("arm", "seed", "address", "figures") if name not in row]:
+            problem = f"row {number} of {path} has no {lacking[0]}, so no experiment added it"
+            raise UserError(f"{problem}; remove this line and give the command again")
+    return rows
 
 
 def add(path: Path, row: Json) -> None:
     """Adds a row to a file by a single write. Raises UserError if the disk does not take all of it."""
     results.add(path, row)
+
+
+def _finite(value: Any) -> bool:
+    """Returns True for a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def make(experiment: Experiment, arm: Arm, seed: int, printed: Sequence[Json], run: Json) -> Json:
@@ -87,7 +99,9 @@ def reduced(figure: Reading, printed: Sequence[Json], *, curve: bool = False) ->
     matching = [
         row
         for row in printed
-        if row.get("metric") == figure.metric and all(row.get(k) == v for k, v in figure.where.items())
+        if row.get("metric") == figure.metric
+        and all(row.get(k) == v for k, v in figure.where.items())
+        and _finite(row.get(figure.key))  # a figure may be None, or nan
     ]
     if not matching:
         return {}

@@ -41,7 +41,7 @@ Right facts of {pictures:,} fresh renders of each set and side, in per cent:
 {facts}
 
 Whole prompts of fresh renders, by number of facts: accepted if they are right, and accepted though exactly
-one fact is changed, in per cent of {prompts:,} prompts each:
+one fact is changed, in per cent of at most {prompts:,} prompts each:
 
 {whole}
 

@@ -117,7 +117,7 @@ def _rows(
 def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json]:
     """Returns the rows of judged pictures."""
     accuracy = exam.of(exam.read(folder), name, judged.side)
-    shared: Json = {"n": len(judged.prompts), "set": name, "side": accuracy.side}
+    shared: Json = {"set": name, "side": accuracy.side}
     shared["shared_words"] = accuracy.same
     if judged.side != accuracy.side:
         resized = f"pictures of {judged.side} px were judged at {accuracy.side} px"
@@ -130,22 +130,26 @@ def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json
         ]
         if not numbers:
             continue
-        facts, controls = (_by_type(judged, scores, numbers) for scores in (judged.scores, judged.shifted))
-        rows += [_fact_row(fact, facts[fact], controls[fact], accuracy, split) for fact in facts]
+        of_split: list[Json] = []
+        facts = _by_type(judged.prompts, judged.scores, numbers)
+        controls = _by_type([*judged.prompts[1:], judged.prompts[0]], judged.shifted, numbers)
+        of_split += [_fact_row(fact, facts[fact], controls.get(fact), accuracy, split) for fact in facts]
         if both := _with_both(judged, numbers):
             row = {"metric": "obedience: relation, both kinds right", "split": split}
             value, interval = round(both.rate, 4), _rounded(wilson(both))
-            rows.append({**row, "value": value, "interval": interval, "pictures": both.n})
+            of_split.append({**row, "value": value, "interval": interval, "pictures": both.n})
         rates = [counted.rate for counted in facts.values()]
-        rows += _means("facts", rates, len(numbers), split)
+        of_split += _means("facts", rates, len(numbers), split)
 
         # Whole prompts.
         wholes: dict[int, list[int]] = {}
         for i in numbers:
             wholes.setdefault(len(judged.prompts[i].facts), []).append(i)
         for count, members in sorted(wholes.items()):
-            rows.append(_whole_row(count, judged, members, accuracy, split))
-        rows += _means("whole prompts", [row["value"] for row in rows[-len(wholes) :]], len(numbers), split)
+            of_split.append(_whole_row(count, judged, members, accuracy, split))
+        values = [row["value"] for row in of_split[-len(wholes) :]]
+        of_split += _means("whole prompts", values, len(numbers), split)
+        rows += [{"n": len(numbers), **row} for row in of_split]
     return [{**shared, **row} for row in rows]
 
 
@@ -169,10 +173,11 @@ def _judged(
     return Judged(prompted, scores, shifted, side)
 
 
-def _by_type(judged: Judged, scores: Sequence[Score], numbers: Sequence[int]) -> dict[str, Counted]:
-    """Returns right facts among all facts, by type."""
+def _by_type(
+    prompted: Sequence[ScenePrompt], scores: Sequence[Score], numbers: Sequence[int]
+) -> dict[str, Counted]:
+    """Returns right facts among all facts of these prompts, by type."""
     answers: dict[str, list[bool]] = {}
-    prompted = judged.prompts if scores is judged.scores else [*judged.prompts[1:], judged.prompts[0]]
     for i in numbers:
         for fact, right in zip(prompted[i].facts, scores[i].rights, strict=True):
             answers.setdefault(fact.type, []).append(right)
@@ -196,7 +201,10 @@ def _with_both(judged: Judged, numbers: Sequence[int]) -> Counted | None:
     return Counted(sum(rights), len(rights)) if rights else None
 
 
-def _fact_row(fact: str, counted: Counted, control: Counted, accuracy: exam.Accuracy, split: str) -> Json:
+def _fact_row(
+    fact: str, counted: Counted, control: Counted | None, accuracy: exam.Accuracy, split: str
+) -> Json:
+    """Returns the row of a type of fact. Without a control, no next prompt has a fact of this type."""
     figure = accuracy.facts.get(fact)
     return {
         "metric": f"obedience: {fact}",
@@ -204,7 +212,7 @@ def _fact_row(fact: str, counted: Counted, control: Counted, accuracy: exam.Accu
         "value": round(counted.rate, 4),
         "interval": _rounded(wilson(counted)),
         "facts": counted.n,
-        "with_prompts_changed_round": round(control.rate, 4),
+        "with_prompts_changed_round": round(control.rate, 4) if control else None,
         "judge_accuracy": round(figure.rate, 4) if figure else None,
     }
 

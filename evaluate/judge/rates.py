@@ -5,6 +5,7 @@ gives the raw rate p = t sensitivity + (1 - t) false_accepts. The Rogan-Gladen e
 107, 1978) solves for the true rate t.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ _DRAWS = 4000
 class Counted(NamedTuple):
     """Cases, and those with an answer `right`."""
 
-    right: int
-    n: int
+    right: float
+    n: float
 
     @property
     def rate(self) -> float:
@@ -30,6 +31,19 @@ def wilson(counted: Counted) -> tuple[float, float]:
     p, n = counted.rate, counted.n
     middle, half = p + _Z**2 / (2 * n), _Z * float(np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)))
     return max(0.0, (middle - half) / (1 + _Z**2 / n)), min(1.0, (middle + half) / (1 + _Z**2 / n))
+
+
+def wilson_by_picture(rights: Sequence[Sequence[bool]]) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval of the rate of right facts, from the facts of each picture.
+
+    Facts of one picture fail together. So they count as n / d independent ones, with the design effect d, the
+    ratio of the rate's variance over pictures to that of independent facts (Kish, Survey Sampling, 1965)."""
+    hits, counts = (np.array([f(each) for each in rights], float) for f in (sum, len))
+    n, p = counts.sum(), hits.sum() / counts.sum()
+    over_pictures = float(((hits - p * counts) ** 2).sum()) / n**2 * len(rights) / max(len(rights) - 1, 1)
+    independent = p * (1 - p) / n
+    effect = max(1.0, over_pictures / independent) if independent else float(n / len(rights))
+    return wilson(Counted(p * n / effect, n / effect))
 
 
 def rogan_gladen(raw: float, sensitivity: float, false_accepts: float) -> float | None:

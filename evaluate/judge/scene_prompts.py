@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from caption.sentences.scene_facts import SceneFact
+from caption.sentences.scene_facts import TYPES, SceneFact
 from caption.sentences.scene_sentences import plain
 from evaluate.judge import fresh
 from synth.errors import UserError
@@ -65,9 +65,16 @@ def of_row(row: Any) -> ScenePrompt:
         prompt = ScenePrompt(row["prompt"], facts, row["held_out"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"no prompt: {error}") from None
+    if not all(_is_fact(fact) for fact in facts) or len(facts) > MOST:
+        raise ValueError(f"facts are 1 to {MOST}, with numbers of objects")
     if not facts or not isinstance(prompt.prompt, str) or row.get("n_facts") != len(facts):
         raise ValueError("prompt, facts and n_facts do not agree")
     return prompt
+
+
+def _is_fact(fact: SceneFact) -> bool:
+    """Returns True if a fact of a file has a known type and numbers of objects."""
+    return fact.type in TYPES and isinstance(fact.subject, int) and isinstance(fact.object, int)
 
 
 def read(path: str) -> list[ScenePrompt]:
@@ -96,11 +103,13 @@ def write(path: str, prompts: Sequence[ScenePrompt]) -> None:
 
 
 def numbers(text: str) -> list[int]:
-    """Returns the numbers of facts in a list such as 3,6. Raises UserError if one is not in 1..8."""
+    """Returns the numbers of facts in a list such as 3,6, each once.
+
+    Raises UserError if one is not in 1..8."""
     parts = text.split(",")
     if not all(re.fullmatch(r"[0-9]{1,3}", part) and 1 <= int(part) <= MOST for part in parts):
         raise UserError(f"--facts is {text}; give numbers from 1 to {MOST}, such as --facts 3,6")
-    return [int(part) for part in parts]
+    return list(dict.fromkeys(int(part) for part in parts))
 
 
 def listed(

@@ -50,6 +50,13 @@ MERGES = "merges.txt.gz"  # of the byte-pair tokeniser in an encoder's folder
 _LOCAL = "local-dir:"  # open_clip's schema of folders
 _FOREIGN = ("hf_model_name", "timm_model_name")  # keys of towers that other packages build
 _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+# Weights in a folder. open_clip takes the first of these names, else any, safetensors first.
+_PREFERRED = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+    *("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+    *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+)
+_ENDINGS = (".safetensors", ".bin", ".pth")
 _CONTEXT = 77  # tokens, if a config has no number
 _TEXTS_AT_ONCE = 256
 
@@ -242,15 +249,25 @@ def is_folder(folder: Path) -> bool:
 
 
 def _in_folder(folder: Path, name: str) -> EncoderSource:
-    """Returns the source of an encoder's folder. Raises UserError if a file is missing."""
-    files = sorted(folder.glob("open_clip_*")) if folder.is_dir() else []
-    weights = [path for path in files if path.suffix in _WEIGHTS]
-    if not (folder / _CONFIG).is_file() or not weights:
+    """Returns the source of an encoder's folder, with the weights file that open_clip loads.
+
+    Raises UserError if a file is missing."""
+    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    weights = [path for path in files if path.suffix in _ENDINGS]
+    named = any(path.name.startswith("open_clip_") for path in weights)
+    if not (folder / _CONFIG).is_file() or not named:
         raise UserError(
             f"{folder} holds no encoder: it needs {_CONFIG} and open_clip_model.safetensors,"
             " as open_clip writes them"
         )
-    return EncoderSource(name, f"{_LOCAL}{folder}", str(weights[-1]))
+    return EncoderSource(name, f"{_LOCAL}{folder}", str(min(weights, key=_place_in_open_clip)))
+
+
+def _place_in_open_clip(file: Path) -> tuple[bool, int, bool, str]:
+    """Returns the sorting key of a weights file: open_clip loads the least one of a folder."""
+    preferred = file.name in _PREFERRED
+    place = _PREFERRED.index(file.name) if preferred else 0
+    return not preferred, place, file.suffix != ".safetensors", str(file)
 
 
 def _of_file(model: str, file: Path) -> EncoderSource:

@@ -7,7 +7,6 @@ within it become spaces. Blank captions are dropped.
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from data import originals
 from data.originals import Source
 from synth.errors import UserError
+from synth.foreign import parsed_json
 
 # Columns of pictures and of captions.
 NAMES, TEXTS = ("file_name", "filename", "image", "image_name"), ("caption", "text", "comment")
@@ -169,7 +169,7 @@ def _entry(place: str, line: str) -> tuple[str, Sequence[str]]:
     """Returns name and texts of a line. Raises UserError, which names the place, if it has none."""
     # Object.
     try:
-        entry: Any = json.loads(line)
+        entry: Any = parsed_json(line)
     except ValueError as error:
         raise UserError(f"{place} is no JSON: {error}") from None
 

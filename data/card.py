@@ -47,8 +47,9 @@ def _sheet(manifest: Json, storage: Storage) -> np.ndarray:
     step = max(1, shard["count"] // _SHOWN - 1) | 1
 
     with storage.whole(shard["file"]) as file:
-        samples = shards.read_shard(file, storage.join(shard["file"]))
-        return contact_sheet([sample.pixels for sample in islice(samples, 0, step * _SHOWN, step)])
+        name = storage.join(shard["file"])
+        shown = islice(shards.read_members(file, name), 0, step * _SHOWN, step)
+        return contact_sheet([shards.decode(key, files, name).pixels for key, files in shown])
 
 
 def _card(manifest: Json) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from data.originals import Original
 from synth.errors import UserError
+from synth.foreign import parsed_json
 from synth.sets.storage import open_storage
 
 FILE = "splits.json"
@@ -38,7 +39,7 @@ def require_place(out: str) -> None:
     if FILE not in storage.sizes():
         return
     try:
-        content = json.loads(storage.read(FILE))
+        content = parsed_json(storage.read(FILE))
     except ValueError:
         content = None
     if not isinstance(content, dict) or not {"set", "law", "splits"} <= content.keys():

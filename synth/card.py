@@ -1,11 +1,14 @@
 """Companions of a finished set, for people and catalogues: data card, Croissant metadata, contact sheet."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from synth.images.codecs import CODECS, encode_png
 from synth.sets import checksums, croissant, front_matter, ledger
+from synth.settings import written
+from synth.vetting import programs
 
 Json = dict[str, Any]
 
@@ -16,6 +19,7 @@ _LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 _MASKS = """
 `000000123.mask.png` is an instance mask: 0 is the backdrop, i is object i of `params`, in drawing order.
 `objects` holds each object's box, its area, its visible share and the objects that hide pixels of it."""
+_FILES = ("table", "programs")  # settings that name a folder, and in an identity its sha256
 _OPTIONS = ("size", "seed", "shard_size", "codec")  # of `shards`, by their names in an identity
 
 
@@ -105,7 +109,7 @@ This command, in a checkout of exnihilo, draws the same pictures again:
 ```
 {_command(manifest)}
 ```
-"""
+{_folders(identity)}"""
 
 
 def _channels(channels: int, extension: str) -> str:
@@ -121,15 +125,24 @@ def _command(manifest: Json) -> str:
     """Returns the command that draws the set again, one line a setting."""
     identity = manifest["identity"]
     options = [f"--{name.replace('_', '-')} {identity[name]}" for name in _OPTIONS]
-    settings = [f"--set {key}={_setting(value)}" for key, value in identity["config"].items()]
+    settings = [
+        f"--set {key}={key.upper() if key in _FILES and value else written(value)}"
+        for key, value in identity["config"].items()
+        if (key, value) != ("programs", _shipped())
+    ]
     command = f"python -m synth shards {identity['dataset']} --n {manifest['samples']} --out DIR"
     return " \\\n    ".join([command, " ".join(options), *settings])
 
 
-def _setting(value: Any) -> str:
-    """Returns a value of a config as --set takes it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _folders(identity: Json) -> str:
+    """Returns a sentence about each setting of the command that names a folder."""
+    config = identity["config"]
+    given = [key for key in _FILES if config.get(key) and (key, config[key]) != ("programs", _shipped())]
+    lines = [f"{key.upper()} is the folder of the {key} with the sha256 `{config[key]}`.\n" for key in given]
+    return "\n" + "".join(lines) if lines else ""
+
+
+@cache
+def _shipped() -> str:
+    """Returns the sha256 of the shipped programs, which no command needs to name."""
+    return programs.shipped().sha256

@@ -7,6 +7,7 @@ of a set's identity. The folder's path is not.
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ class Table:
     def parse(cls, text: str) -> Self:
         """Returns the table of a folder. Raises UserError if a file is not a table of this form."""
         files = sorted(path for path in Path(text).glob("*") if path.suffix.lower() == ".csv")
+        # 100000.csv follows 99999.csv.
+        if all(re.fullmatch(r"[0-9]{5,}", path.stem) for path in files):
+            files.sort(key=lambda path: (len(path.stem), path.stem))
         if not files:
             raise UserError(
                 f"{text} holds no .csv files; give a folder with one file a class, rows {_COLUMNS}"

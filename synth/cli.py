@@ -83,6 +83,7 @@ def shards(
     ]
     for request in requests:  # all are checked before the first is made
         pipeline.check(request)
+        pipeline.require_place(request)
     for request in requests:
         if dry_run:
             console.show({"out": request.out, **pipeline.estimate(request)._asdict()})

@@ -1,10 +1,12 @@
 """DOOR. Names and texts of other people's files: members of tars, originals, tables, shader programs."""
 
 import codecs
+import json
 import posixpath
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 # The marks at the start of a text that Windows programs write.
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -66,3 +68,11 @@ def matches(names: Iterable[str], present: Iterable[str]) -> dict[str, str]:
         elif len(others) == 1:
             matched[name] = others[0]
     return matched
+
+
+def parsed_json(data: bytes | str, **options: Any) -> Any:
+    """Returns the value of other people's JSON. Raises ValueError if it is damaged or nested too deeply."""
+    try:
+        return json.loads(data, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -127,6 +127,11 @@ def estimate(request: RenderRequest) -> Estimate:
     return completion.foresee(_Rendering(request), _terms(request))
 
 
+def require_place(request: RenderRequest) -> None:
+    """Raises UserError if the files at the target are neither the beginning of the set nor replaceable."""
+    completion.require_place(_Rendering(request), _terms(request))
+
+
 def make_shards(request: RenderRequest) -> Generator[Estimate | Progress | RenderSummary, None, None]:
     """Makes the set of a request, or its missing parts. A finished set is left alone.
 

@@ -30,9 +30,11 @@ def with_settings(config: T, settings: Iterable[str], prefix: str = "") -> T:
         if key not in types_of:
             known = ", ".join(prefix + name for name in sorted(types_of))
             raise UserError(f"unknown setting {prefix + key!r}; known are {known}")
-        default = _written(getattr(config, key))
+        default = written(getattr(config, key))
         if not equals:
-            advice = f"write {prefix}{key}=VALUE, as in {prefix}{key}={default}"
+            advice = f"write {prefix}{key}=VALUE"
+            if default is not None:
+                advice += f", as in {prefix}{key}={default}"
             raise UserError(f"setting {prefix + key!r} has no value; {advice}")
 
         # The value.
@@ -86,7 +88,7 @@ def _fault(config: Any, values: dict[str, Any]) -> ValueError | None:
 def _refused(config: Any, prefix: str, texts: dict[str, str], error: ValueError) -> UserError:
     """Returns the sentence about values that a config refuses, with its defaults."""
     reason = str(error) or "wrong type"
-    defaults = {prefix + key: _written(getattr(config, key)) for key in texts}
+    defaults = {prefix + key: written(getattr(config, key)) or "the shipped one" for key in texts}
     if len(texts) == 1:
         [(key, default)], [text] = defaults.items(), texts.values()
         return UserError(f"setting {key} cannot be {text!r}: {reason}; the default is {default}")
@@ -152,6 +154,12 @@ def _parse(kind: Any, text: str) -> Any:
     return value
 
 
-def _written(value: Any) -> str:
-    """Returns a value as a user types it after `key=`."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def written(value: Any) -> str | None:
+    """Returns a value as a user types it after `key=`, or None for one that is read from files."""
+    if value is None:
+        return "none"
+    if hasattr(value, "parse"):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -10,6 +10,7 @@ import numpy as np
 
 from synth import settings
 from synth.errors import UserError
+from synth.foreign import parsed_json
 from synth.glsl import gl
 from synth.images import codecs
 from synth.images.codecs import CODECS, Codec
@@ -48,13 +49,16 @@ def _set_summary(shard_set: ShardSet) -> Json:
 
 
 def _tar_summary(path: str) -> Json:
-    keys = [_checked(path, key, files) and key for key, files in _members(path)]
+    record, keys = _record_beside(path), list[str]()
+    for key, files in _members(path):
+        _checked(path, key, files, record)
+        keys.append(key)
 
     # A tar that was cut between two samples reads without an error.
-    record = _record_beside(path)
     if record and record.get("count") != len(keys):
         counts = f"{len(keys)} samples where its record says {record.get('count')}"
-        raise UserError(f"{path} holds {counts}; it was cut after member {keys[-1]}")
+        cut = f"it was cut after member {keys[-1]}" if keys else "it holds nothing but zeros"
+        raise UserError(f"{path} holds {counts}; {cut}")
 
     first, last = (keys[0], keys[-1]) if keys else (None, None)
     return {"path": path, "samples": len(keys), "first": first, "last": last}
@@ -66,20 +70,20 @@ def about_sample(path: str, key: str) -> Json:
     for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
         for member, files in _members(tar):
             if member == key:
-                return _checked(tar, key, files)
+                return _checked(tar, key, files, _record_beside(tar))
     raise UserError(
         f"{path} holds no sample {key!r}; keys of formula pictures are nine digits, such as 000000123"
     )
 
 
-def _checked(path: str, key: str, files: dict[str, bytes]) -> Json:
+def _checked(path: str, key: str, files: dict[str, bytes], record: Json) -> Json:
     """Returns a sample's JSON. Raises UserError if there is none, or the picture differs from its checksum.
-    Tars of other people, which a record adopts, may have neither."""
+    Tars of other people, which their record adopts, may have neither."""
     metadata = _parsed(files.get("json", b""))
 
     # No checksum: allowed in adopted tars alone.
     if "crc32" not in metadata:
-        if not _drawn(_record_beside(path).get("identity", {"family": "unknown"})):
+        if not _drawn(record.get("identity", {"family": "unknown"})):
             return metadata
         raise UserError(
             f"member {key}.json of {path} has no checksum; the tar was changed, or is another program's"
@@ -134,7 +138,9 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
             file.seek(0)
             if keys:
                 codec = CODECS[shard_set.manifest["identity"]["codec"]]
-                return _misdrawn(shards.read_shard(file, name), keys, name, codec)
+                members = shards.read_members(file, name)
+                samples = (shards.decode(key, files, name) for key, files in members if key in keys)
+                return _misdrawn(samples, name, codec)
     except FileNotFoundError:
         return f"{name} is missing"
     except UnreadableError as error:
@@ -147,11 +153,9 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
     return None
 
 
-def _misdrawn(samples: Iterator[shards.Sample], keys: set[str], name: str, codec: Codec) -> str | None:
-    """Returns a sentence about the first sample of `keys` that its JSON does not draw as stored, or None."""
+def _misdrawn(samples: Iterator[shards.Sample], name: str, codec: Codec) -> str | None:
+    """Returns a sentence about the first sample that its JSON does not draw as stored, or None."""
     for sample in samples:
-        if sample.key not in keys:
-            continue
         # The codec may lose bits, so both pictures have gone through it.
         drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.metadata))))
 
@@ -233,7 +237,7 @@ def _shards_of(path: str, key: str) -> list[str]:
 
 def _parsed(data: bytes) -> Json:
     try:
-        value = json.loads(data)
+        value = parsed_json(data)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -178,6 +179,37 @@ def test_folder_and_files_give_the_same_encoder(
     assert sources[1].sha256 == find(str(tiny_encoder)).sha256 != sources[0].sha256
     vectors = [load(s).texts(["a red fractal"]) for s in (*sources, find(str(tiny_encoder)))]
     assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"],
+        ["open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "model.safetensors"],
+        ["open_clip_a.safetensors", "open_clip_b.safetensors", "open_clip_a.bin", "open_clip_z.pt"],
+        ["open_clip_a.safetensors", "model.safetensors"],
+        ["open_clip_a.bin", "open_clip_b.pth"],
+    ],
+)
+def test_the_digest_of_a_folder_is_that_of_the_weights_that_open_clip_loads(
+    tmp_path: Path, names: list[str]
+) -> None:
+    import_torchvision()
+    from open_clip import factory
+
+    (tmp_path / "open_clip_config.json").touch()
+    for name in names:
+        (tmp_path / name).write_text(name)
+    source = find(str(tmp_path))
+    assert source.weights == factory._find_checkpoint_in_dir(tmp_path)
+    assert source.sha256 == hashlib.sha256(Path(source.weights).read_bytes()).hexdigest()
+
+
+def test_weights_that_open_clip_does_not_look_for_make_no_encoder(tmp_path: Path) -> None:
+    for name in ("open_clip_config.json", "open_clip_model.pt", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="holds no encoder: it needs"):
+        find(str(tmp_path))
 
 
 def test_the_activation_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_blank_view_is_drawn_anew_and_counted() -> None:
 
 def test_a_diverging_class_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "0.csv").write_text("3,0,0,3,1,1,1\n3,0,0,3,2,1,1\n")
-    with pytest.raises(UserError, match="drawn 100 times in vain: its points diverge"):
+    with pytest.raises(UserError, match="showed nothing in 100 draws: its points diverge"):
         drawn("fractals", 0, settings=(f"table={tmp_path}", "jitter=1,1"))
 
 

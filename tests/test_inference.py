@@ -116,8 +116,8 @@ def test_an_interval_by_picture_counts_facts_that_fail_together_once() -> None:
 def test_a_nearly_flat_curve_gives_an_interval_without_an_end() -> None:
     # Without the third seed the last piece falls by a ten-thousandth.
     curve = np.array([[0.5, 0.45, 0.42, 0.41996], [0.5, 0.45, 0.42, 0.41996], [0.5, 0.45, 0.42, 0.41]])
-    found = exchange.rate((32, 64, 128, 256), curve, 64, np.array([0.30, 0.36, 0.25]))
-    assert found.beyond and found.pictures.high == math.inf
+    measured = exchange.rate((32, 64, 128, 256), curve, 64, np.array([0.30, 0.36, 0.25]))
+    assert measured.beyond and measured.pictures.high == math.inf
     rate = ExchangeRate(64, Interval(300.0, 280.0, math.inf), 32, 256)
     ends = [findings._bounded(value, rate) for value in rate.pictures]
     assert ends == ["over 256"] * 3 and findings._bounded(8.0, rate) == "under 32"

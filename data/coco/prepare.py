@@ -17,6 +17,7 @@ from data.originals import Files, Original, Source, Splits
 from data.requests import PrepareRequest
 from synth import options
 from synth.errors import UserError
+from synth.foreign import parsed_json
 from synth.options import Codec, DryRun, Overwrite, ShardSize, Size
 
 # Pictures of each split, by year. The first year counts if a folder holds both.
@@ -134,10 +135,12 @@ def _tables(file: Path, source: Source) -> tuple[list[Json], list[Json], list[Js
     lists."""
     # JSON.
     try:
-        content = json.loads(originals.text(file, source))
+        content = parsed_json(originals.text(file, source))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno:,}, column {error.colno:,}"
         raise UserError(f"{file} is no JSON at {place}: {error.msg}{source.advice}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON: {error}{source.advice}") from None
 
     # Lists.
     parts = [

@@ -1,14 +1,13 @@
 """Samples of img2dataset (KEY.jpg, KEY.txt and KEY.json), and a tally of the samples of a tar."""
 
 import io
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from data.decoding import UndecodableError, decoding
-from synth.foreign import escaped, is_utf8
+from synth.foreign import escaped, is_utf8, parsed_json
 from synth.images import codecs
 from synth.images.conversion import GREY, rgb
 
@@ -79,7 +78,7 @@ def examined(key: str, files: dict[str, bytes], *, whole: bool) -> RawSample:
 
     # Text files. NaN is no JSON, but common.
     try:
-        metadata = json.loads(files.get("json", b"{}"), parse_constant=lambda _: None)
+        metadata = parsed_json(files.get("json", b"{}"), parse_constant=lambda _: None)
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
     except ValueError as error:
         raise UnusableError(f"its .txt or .json is damaged: {error}") from None

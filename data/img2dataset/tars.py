@@ -6,14 +6,13 @@ reads, and needs no torch. tests/test_img2dataset.py compares the two readers.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from synth import console
 from synth.errors import UserError
-from synth.foreign import escaped, is_utf8
+from synth.foreign import escaped, is_utf8, parsed_json
 from synth.sets import shards
 from synth.sets.damage import UnreadableError
 from synth.sets.storage import Storage
@@ -127,7 +126,7 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
     samples = {}
     for file, data in storage.read_many(existing).items():
         try:
-            samples[tar_of[file]] = int(json.loads(data)["successes"])
+            samples[tar_of[file]] = int(parsed_json(data)["successes"])
         except (ValueError, TypeError, KeyError):
             advice = "fetch it again, or move it to another folder"
             raise UserError(f"{storage.join(file)} is not what img2dataset writes; {advice}") from None

@@ -21,6 +21,7 @@ from evaluate.judge import fresh
 from synth.errors import UserError
 from synth.families import scene_world
 from synth.families.scene_world import DIRECTIONS, OPPOSITES, Pair
+from synth.foreign import parsed_json
 from synth.sets.storage import Folder
 
 MOST = 8  # facts
@@ -87,7 +88,7 @@ def read(path: str) -> list[ScenePrompt]:
     prompts = []
     for number, line in enumerate(lines, 1):
         try:
-            prompts.append(of_row(json.loads(line)))
+            prompts.append(of_row(parsed_json(line)))
         except ValueError:
             advice = "write prompts by `python -m evaluate prompts export`"
             raise UserError(f"line {number} of {path} is no prompt; {advice}") from None

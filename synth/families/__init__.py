@@ -98,7 +98,7 @@ def render(dataset: DataSet, config: Any, *, seed: int, index: int, size: int) -
             return params, dataset.module.render(params, size)
         except UnfitError as error:
             reason = error
-    fault = f"picture {index} was drawn {_REDRAWS} times in vain: {reason}"
+    fault = f"picture {index} showed nothing in {_REDRAWS} draws: {reason}"
     raise UserError(f"{fault}; change the settings or the class table")
 
 

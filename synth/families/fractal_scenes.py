@@ -54,8 +54,8 @@ class Config:
         fractals.check(self)
         if self.edges not in _EDGES:
             raise ValueError(f"edges is {self.edges}; it must be {' or '.join(_EDGES)}")
-        if self.side[0] <= 0:
-            raise ValueError(f"side starts at {self.side[0]}; it must be above 0")
+        if not 0.001 <= self.side[0] <= self.side[1] <= 10:
+            raise ValueError(f"side is {self.side}; it must lie within 0.001..10")
         if self.figures[0] < 1:
             raise ValueError(f"figures starts at {self.figures[0]}; a scene has at least one")
 

@@ -39,6 +39,15 @@ from synth.seeds import Stream
 LAW = 1  # raised when the golden pixels change
 
 _LEAST_SEEN = 0.01  # share of points that the window must show
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "classes": (1, 10**9),
+    "points": (1, 10**7),
+    "zoom": (0.001, 1000),
+    "blur": (0, 1),  # a share of pictures
+    "sigma": (0.001, 1000),
+    "lines": (0, 10**6),
+    "line_width": (0, 1),
+}
 _KINDS = {"colour": ("rgb", "grey"), "backdrop": ("clouds", "black"), "hue_mode": tuple(colour.HUE_MODES)}
 
 
@@ -116,12 +125,12 @@ def check(config: Any) -> None:
     # Ranges.
     if not 1 <= config.maps[0] <= config.maps[1] <= 16:
         raise ValueError(f"maps is {config.maps}; a system has 1 to 16")
-    for name, least in (("classes", 1), ("points", 1), ("lines", 0), ("line_width", 0)):
-        if getattr(config, name, least) < least:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {least}")
-    for name in ("zoom", "sigma"):
-        if getattr(config, name)[0] <= 0:
-            raise ValueError(f"{name} starts at {getattr(config, name)[0]}; it must be above 0")
+    for name, (least, most) in _BOUNDS.items():
+        values = getattr(config, name, least)
+        low, high = values if isinstance(values, tuple) else (values, values)
+        if low < least or high > most:
+            given = f"{low},{high}" if isinstance(values, tuple) else low
+            raise ValueError(f"{name} is {given}; it must lie within {least:,}..{most:,}")
     for name in ("saturation", "value"):
         if not 0 <= getattr(config, name)[0] <= getattr(config, name)[1] <= 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must lie in 0..1")

@@ -101,7 +101,7 @@ def _box_average(pixels: np.ndarray, factor: int) -> np.ndarray:
     size, area = pixels.shape[0] // factor, factor * factor
     inverse = 1.0 / area
     out = np.empty((size, size), np.uint8)
-    columns, boxes = np.empty(size * factor, np.int32), np.empty(size, np.int32)
+    columns, boxes = np.empty(size * factor, np.int32), np.empty(size, np.int64)
     for i in range(size):
         # Sums of the K rows of this strip.
         columns[:] = 0

@@ -314,7 +314,7 @@ def _remove_strays(work: Work, state: ledger.State) -> None:
     if ledger.adopted(work.identity):
         return
     # The set's name, a number of at least five digits, and the ending.
-    stem, _, suffix = work.parts[0].file.partition(".")
+    stem, _, suffix = work.parts[0].file.rpartition(".")
     like = re.compile(rf"{re.escape(stem.rstrip('0123456789'))}\d{{5,}}\.{re.escape(suffix)}")
     work.storage.remove(f for f in state.sizes if like.fullmatch(f) and f not in state.records)
 

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from synth.errors import UserError
+from synth.foreign import parsed_json
 from synth.sets.records import Part, Record
 from synth.sets.storage import Storage
 from synth.settings import canonical, digest
@@ -278,7 +279,7 @@ def _is_part(entry: Any) -> bool:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return parsed_json(data)
     except ValueError:
         return None
 

@@ -262,10 +262,10 @@ def require_reachable(address: str | None) -> None:
 
     # Addresses such as "auto" have no port to try.
     host, _, port = (address or "").rsplit("/", 1)[-1].rpartition(":")
-    if not port.isdigit():
+    if not port.isdecimal():
         return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:
         fault = f"no Ray cluster answers at {address} ({error})"
         raise UserError(f"{fault}; start it, correct --ray-address, or leave it out") from None

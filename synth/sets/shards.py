@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 import numpy as np
 
 from synth.errors import UserError
-from synth.foreign import escaped
+from synth.foreign import escaped, parsed_json
 from synth.images import codecs
 from synth.images.pictures import box_average
 from synth.sets import ledger
@@ -206,7 +206,7 @@ def describe(key: str, files: dict[str, bytes], name: str) -> Description:
     # Captions end at "\n" alone, because splitlines would cut those of other scripts.
     key = escaped(key)
     try:
-        metadata = json.loads(files.get("json", b"{}"))
+        metadata = parsed_json(files.get("json", b"{}"))
         lines = files.get("txt", b"").decode("utf-8-sig").split("\n")
     except ValueError as error:
         raise UserError(f"sample {key} of {name} does not decode: {error}") from None

@@ -19,7 +19,7 @@ from functools import partial
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from synth.errors import UserError
 from synth.sets import locks
@@ -122,13 +122,16 @@ def open_storage(url: str) -> Storage:
     if not url:
         raise UserError("the place is empty; give a folder or a URL")
     if "://" not in url:
+        if url.startswith("file:/"):
+            raise UserError(f"{url} has one slash; write file://{url.removeprefix('file:')}, or a folder")
         return Folder(url)
-    scheme = url.split("://")[0]
+    scheme, _, rest = url.partition("://")
     if scheme == "file":
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost"):
-            raise UserError(f"{url} names the host {parts.netloc!r}; a file:// URL is local: file:///folder")
-        return Folder(unquote(parts.path))
+        # A hash or question mark is part of a name here.
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise UserError(f"{url} names the host {host!r}; a file:// URL is local: file:///folder")
+        return Folder(unquote(slash + path))
 
     # Object stores, and what else fsspec opens.
     import fsspec
@@ -141,7 +144,13 @@ def open_storage(url: str) -> Storage:
     except ImportError as error:
         raise UserError(f"{scheme}:// needs another package: {error}") from None
     with plain_errors(url):
-        return ObjectStore(url)
+        try:
+            return ObjectStore(url)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            # Some file systems need options that a URL does not hold, or have no folders.
+            raise UserError(
+                f"{url} cannot be a place of files: {error}; give a folder, s3:// or gs://"
+            ) from None
 
 
 class Folder(Storage):
@@ -314,7 +323,7 @@ class ObjectStore(Storage):
         import fsspec
 
         # Object stores take a double slash for another prefix.
-        self.url = re.sub(r"(?<!:)//+", "/", url).rstrip("/")
+        self.url = re.sub(r"(?<![:/])//+", "/", url).rstrip("/")
         if self.url.endswith(":"):
             raise UserError(f"{url} names no bucket; write it as {url.split(':')[0]}://bucket/prefix")
         self._fs, self._root = fsspec.core.url_to_fs(self.url)

@@ -15,6 +15,7 @@ from typing import Any, Self
 from synth import settings
 from synth.checkout import ROOT
 from synth.errors import UserError
+from synth.foreign import parsed_json
 from synth.sets.storage import open_storage, reading
 
 FORMAT = 1
@@ -108,7 +109,7 @@ def _content(programs: Programs) -> Json:
 def _parsed(data: bytes, place: str) -> Json:
     """Returns the content of a programs.json. Raises UserError if it is damaged."""
     try:
-        content = json.loads(data)
+        content = parsed_json(data)
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.get("programs"):

@@ -12,7 +12,6 @@ its comments. Else Shadertoy's programs have Shadertoy's default.
 
 import csv
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +136,7 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
     """Returns a program in Shadertoy's JSON, as the site's pages or its API have it."""
     # Pages give a list, the API an object with the entry `Shader`. Passes have no type in some files.
     try:
-        shader: Any = json.loads(text)
+        shader: Any = foreign.parsed_json(text)
         shader = shader[0] if isinstance(shader, list) else shader
         shader = shader.get("Shader", shader)
         info, passes = shader.get("info", {}), shader["renderpass"]

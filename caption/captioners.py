@@ -6,7 +6,6 @@ A captioner is sent to workers. It opens its model, or its connections, when it 
 import functools
 import hashlib
 import math
-import re
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from caption.audit import captioner as transformers_captioner
-from caption.endpoint import Endpoint, message
+from caption.endpoint import Endpoint, message, without_thoughts
 from caption.scene_captioner import folder as fitted
 from synth.errors import UserError
 from synth.images import codecs
@@ -24,7 +23,6 @@ from synth.sets.shards import Sample
 from synth.sets.storage import reading
 from synth.settings import digest
 
-AT_ONCE = transformers_captioner.AT_ONCE  # pictures of a local model
 LAW = 1  # increased when the same captioner and picture give another caption
 
 # Prompts by name. The paper's captioner, too, names the main subject or everything.
@@ -39,7 +37,6 @@ _TOKENS = {"short": 20, "long": 80}  # of a caption
 _CHARACTERS = 4  # of a token
 _TILE, _TOKENS_OF_PICTURE, _TOKENS_OF_TILE = 512, 85, 170  # OpenAI's rule for pictures in high detail
 
-_THOUGHTS = re.compile(r"<think>.*?</think>|^.*</think>", re.DOTALL)  # of reasoning models
 _QUOTES = ('""', "''", "“”", "\u2018\u2019", "**", "``")
 _NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates, private ones and gaps
 
@@ -56,6 +53,10 @@ class Captioner(Protocol):
     @property
     def identity(self) -> Json:
         """Everything that decides the captions."""
+
+    @property
+    def at_once(self) -> int:
+        """Pictures of a batch. A caption may depend on the others of its batch by rounding."""
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         """Yields each sample and the model's text, in order. Raises UserError."""
@@ -97,12 +98,16 @@ class FolderCaptioner:
             return {**identity, "most_tokens": transformers_captioner.MOST_WORDS}
         return {**identity, "most_tokens": transformers_captioner.MOST_OF_CHAT, "prompt": _text(self.prompt)}
 
+    @property
+    def at_once(self) -> int:
+        return transformers_captioner.AT_ONCE
+
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         _require_digest(self.folder, self.digest)
 
         # Batches of one size from the first sample on, so that the captions do not depend on workers.
         model, coming = _load(self.folder, self.device), iter(samples)
-        while batch := list(islice(coming, AT_ONCE)):
+        while batch := list(islice(coming, self.at_once)):
             pictures = [(sample.key, sample.pixels) for sample in batch]
             texts = transformers_captioner.described(model, pictures, _text(self.prompt or ""))
             yield from ((sample, text) for sample, (_, text) in zip(batch, texts, strict=True))
@@ -141,10 +146,14 @@ class SceneCaptioner:
     def identity(self) -> Json:
         return {"law": LAW, "model": self.name, "weights": self.digest, "prompt": self.prompt}
 
+    @property
+    def at_once(self) -> int:
+        return fitted.AT_ONCE
+
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         _require_digest(self.folder, self.digest)
         describer, coming = _describer(self.folder, self.prompt, self.device), iter(samples)
-        while batch := list(islice(coming, fitted.AT_ONCE)):
+        while batch := list(islice(coming, self.at_once)):
             texts = describer.captions([sample.pixels for sample in batch])
             yield from zip(batch, texts, strict=True)
 
@@ -176,6 +185,11 @@ class EndpointCaptioner:
             "temperature": self.endpoint.temperature,
             "most_tokens": self.endpoint.most_tokens,
         }
+
+    @property
+    def at_once(self) -> int:
+        # Each request has one picture.
+        return 1
 
     def answers(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, str]]:
         waiting: deque[Sample] = deque()
@@ -226,7 +240,7 @@ def captions(captioner: Captioner, samples: Iterable[Sample]) -> Iterator[tuple[
         if not any(character.isalnum() for character in text):
             problem = f"the caption of sample {sample.key} by {captioner.name} is empty"
             raise UserError(
-                f"{problem}; all others stay: run the command again, or give another --prompt and --out"
+                f"{problem}; finished batches stay: run the command again, or give another --prompt and --out"
             )
         yield sample, text
 
@@ -234,7 +248,7 @@ def captions(captioner: Captioner, samples: Iterable[Sample]) -> Iterator[tuple[
 def cleaned(text: str) -> str:
     """Returns a model's answer as a caption: one line, without thoughts, control characters and quotes
     around it."""
-    text = _THOUGHTS.sub("", text)
+    text = without_thoughts(text)
     printable = "".join(" " if unicodedata.category(c) in _NO_TEXT else c for c in text)
     line = " ".join(printable.split())
     while len(line) > 1 and line[0] + line[-1] in _QUOTES:

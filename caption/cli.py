@@ -219,7 +219,7 @@ def export(
     classes: Annotated[
         bool, options.flag("--classes", "Add the number of the class, as a .cls file.")
     ] = False,
-    seed: Annotated[int, options.integer("--seed", "Seed of --caption random.")] = 0,
+    seed: Annotated[int | None, options.integer("--seed", "Seed of --caption random.  [default: 0]")] = None,
     shards: Annotated[
         str | None,
         options.place("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
@@ -235,6 +235,8 @@ def export(
     """Writes pictures with their captions as tars that image-text trainers read, open_clip's among them.
 
     Each picture gets a .txt beside its JSON. Pictures without a caption are left out."""
+    if seed is not None and caption != "random":
+        raise UserError(f"--seed is {seed}, and --caption {caption} draws nothing; leave --seed out")
     address = options.cluster(ray_address, workers)
     from caption import export as exporting
     from caption.audit import gallery
@@ -247,7 +249,7 @@ def export(
         caption=caption,
         embeddings=embeddings,
         classes=classes,
-        seed=seed,
+        seed=seed or 0,
         workers=workers,
         overwrite=overwrite,
         ray_address=address,
@@ -422,7 +424,8 @@ def fit_encoder(
     """Fits nano, a small image-text encoder, to finished sets.
 
     The sets hold formula pictures with attribute sentences, scenes, captioned pictures, or several of these.
-    `--encoder FOLDER` of other commands takes the result."""
+    `--encoder FOLDER` of other commands takes the result. A finished folder is left alone; --recipe replaces
+    an encoder."""
     if recipe and (shards or exam or start):
         raise UserError("--recipe names its own sets and start; leave SHARDS, --exam and --from out")
     if not recipe and not (shards and out):
@@ -433,6 +436,9 @@ def fit_encoder(
     if recipe:
         chosen = recipes.get(recipe)
         request = chosen.request(out or f"data/{recipe}", seed=seed, visits=visits, threads=threads)
+
+        # The sets take long, so a folder with other files is refused before them.
+        request.is_finished()
         for words in chosen.commands():
             if code := subprocess.run([sys.executable, "-m", *words], check=False).returncode:
                 sys.exit(code)

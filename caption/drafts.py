@@ -1,7 +1,9 @@
-"""Captions of shards that are not finished. A stopped command resumes within a shard, and pays for no
-caption twice.
+"""Captions of shards that are not finished, so that a stopped command resumes within a shard.
 
-A draft lies beside the records, as `NAME-000000.draft.json`. The command that finishes the set removes it.
+The whole batches of a draft are used again: every answer of an endpoint, in order, and the finished batches
+of a local model. Requests without an answer are sent again. A draft is written every ten seconds at most, and
+when the captions end early. It lies beside the records, as `NAME-000000.draft.json`. The command that
+finishes the set removes it.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ from synth.sets.shards import Sample
 from synth.sets.storage import Storage
 from synth.settings import digest
 
-SECONDS = 10.0  # between two versions of a draft
+SECONDS = 10.0  # between two versions of a draft, at least
 
 _SUFFIX = ".draft.json"
 
@@ -31,12 +33,12 @@ def captions(
 ) -> Iterator[tuple[Sample, str]]:
     """Yields each sample of a shard and its caption, as `captioners.captions` does.
 
-    Starts with the captions of the draft. Writes it at times, and if the captions end early."""
-    # Draft. Batches of a local model begin at multiples of their size.
+    Starts with the captions of the draft. Writes it at the ends of batches, and if the captions end early."""
+    # Draft. A batch is repeated whole, so that its captions do not depend on the stop.
     name = part.file.rsplit(".", 1)[0] + _SUFFIX
     fingerprint = digest({"captioner": captioner.identity, "shard": part.content["shard"]})
     texts = _read(storage, name, fingerprint)
-    del texts[len(texts) // captioners.AT_ONCE * captioners.AT_ONCE :]
+    del texts[len(texts) // captioner.at_once * captioner.at_once :]
 
     # Captions of the draft, then those of the captioner.
     coming, written, since = iter(samples), len(texts), time.monotonic()
@@ -44,7 +46,7 @@ def captions(
     try:
         for sample, text in captioners.captions(captioner, coming):
             texts.append(text)
-            if time.monotonic() - since >= SECONDS:
+            if len(texts) % captioner.at_once == 0 and time.monotonic() - since >= SECONDS:
                 _write(storage, name, fingerprint, texts)
                 written, since = len(texts), time.monotonic()
             yield sample, text
@@ -61,7 +63,7 @@ def remove(storage: Storage) -> None:
 
 
 def _read(storage: Storage, name: str, fingerprint: str) -> list[str]:
-    """Returns the captions of a draft. They are none if it is of other terms, damaged, or missing."""
+    """Returns the captions of a draft: none if it is missing, damaged, or of another captioner or shard."""
     try:
         draft = json.loads(storage.read(name))
         return list(draft["captions"]) if draft["fingerprint"] == fingerprint else []

@@ -11,6 +11,7 @@ OPENAI_API_KEY holds the key, if the server needs one. It is sent in a header an
 import base64
 import json
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -35,6 +36,7 @@ _LONGEST_PAUSE = 60.0  # seconds
 _CHUNK = 1 << 16  # bytes
 _MOST = 1 << 24  # bytes of an answer
 _WORDS = 200  # characters of a server's message in an error
+_THOUGHTS = re.compile(r"<think>.*?</think>|^.*</think>|<think>.*\Z", re.DOTALL)  # of reasoning models
 _LIMITS = ("max_tokens", "max_completion_tokens")  # the second is the name for newer models of OpenAI
 _RETRIED = (408, 409, 425, 429)  # and every status from 500 on
 _BAD_ADDRESS = (
@@ -91,8 +93,8 @@ class Endpoint:
         """Yields the answer to each conversation, in order. Sends at most `at_once` requests at once.
 
         Repeats an attempt after a transient failure: no connection, status 408, 409, 425, 429 or 5xx, a
-        timeout, or an answer that is cut. Raises UserError if the last attempt fails, or the server refuses a
-        request."""
+        timeout, or a connection that breaks. Raises UserError if the last attempt fails, the server refuses a
+        request, or an answer ends at the limit of tokens."""
         client, coming = _Client(self), iter(conversations)
         waiting = deque(client.begun(messages) for messages in islice(coming, _AHEAD * self.at_once))
         try:
@@ -199,9 +201,10 @@ class _Client:
             self._limit = _LIMITS[1]
             return self._attempt(session, messages)
         if status != 200:
-            problem = f"{endpoint.address} answers {status} ({_words(parsed, content)})"
-            raise UserError(f"{problem}; {self._advice(status)}")
-        return _answer_of(parsed, content)
+            words = _words(parsed, content)
+            problem = f"{endpoint.address} answers {status} ({words})"
+            raise UserError(f"{problem}; {self._advice(status, words)}")
+        return _answer_of(parsed, content, endpoint)
 
     def _content(self, response: requests.Response, end: float) -> bytes:
         """Returns the body of a response.
@@ -216,12 +219,16 @@ class _Client:
                 raise _TransientError(f"sends more than {_MOST:,} bytes")
         return content
 
-    def _advice(self, status: int) -> str:
-        """Returns what a person can do about a refusal."""
+    def _advice(self, status: int, words: str) -> str:
+        """Returns what a person can do about a refusal with these words."""
         if status in (401, 403):
             return f"set the variable {KEY} to a key of this server"
         if status == 404 or status < 400:
             return f"correct --url, which usually ends in /v1, or --model {self._endpoint.model}"
+        if status == 400 and "temperature" in words:
+            return (
+                "give another --temperature, such as `caption recaption --temperature 1`, or another --model"
+            )
         return f"correct --model {self._endpoint.model} or the prompt; {self._endpoint.models()}"
 
 
@@ -240,6 +247,11 @@ def message(role: str, text: str, *pngs: bytes) -> Json:
     urls = [f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for png in pngs]
     pictures: list[Json] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return {"role": role, "content": [*pictures, {"type": "text", "text": text}]}
+
+
+def without_thoughts(answer: str) -> str:
+    """Returns an answer without the thoughts of a reasoning model, also if they have no end."""
+    return _THOUGHTS.sub("", answer)
 
 
 def _key() -> str:
@@ -264,17 +276,22 @@ def _session(key: str) -> requests.Session:
     return session
 
 
-def _answer_of(parsed: Any, content: bytes) -> str:
+def _answer_of(parsed: Any, content: bytes, endpoint: Endpoint) -> str:
     """Returns the text of a completion. Raises _TransientError if there is none.
 
-    Raises UserError if the model declined to answer."""
+    Raises UserError if the model declined to answer, or its answer ends at a limit of tokens."""
     if parsed is None:
         raise _TransientError(f"sends JSON that is cut or none ({_shortened(_text(content))})")
     try:
-        completion = parsed["choices"][0]["message"]
+        choice = parsed["choices"][0]
+        completion, end = choice["message"], choice.get("finish_reason")
         answer, refusal = completion["content"], completion.get("refusal")
     except (LookupError, TypeError, AttributeError):
-        answer = refusal = None
+        answer = refusal = end = None
+    if end == "length":
+        limits = f"{endpoint.most_tokens:,} tokens, or fewer by the server's own limit"
+        advice = "ask for a shorter answer by the prompt, raise the server's limit, or give another --model"
+        raise UserError(f"an answer of {endpoint.model} is cut at its limit ({limits}); {advice}")
     if isinstance(answer, str):
         return answer
     if isinstance(refusal, str):

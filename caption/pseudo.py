@@ -61,8 +61,8 @@ def mean_cosine(xi: float, dimensions: int) -> float:
 def noise(seed: int, indices: Iterable[int], draw: int, dimensions: int) -> np.ndarray:
     """Returns standard normal vectors, float32 (N, D), by the counter-based Philox.
 
-    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column. A training visit uses draw 1 +
-    2 epoch + {0 for D, 1 for G}."""
+    Each depends on its (seed, index, draw) alone. Draw 0 is the stored column. A training visit takes K
+    vectors, and vector k has draw 1 + K epoch + k."""
     streams = _streams(seed, indices, draw)
     return np.stack([stream.standard_normal(dimensions, dtype=np.float32) for stream in streams])
 

@@ -10,15 +10,17 @@ lacks a stated fact is refused.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-from caption.endpoint import Endpoint, message
+from caption.endpoint import Endpoint, message, without_thoughts
 from caption.sentences import attributes, scene_phrases
 from caption.sentences.scene_facts import SceneFact
 from caption.sentences.scene_sentences import parse, plain
-from synth import datasets, seeds
+from synth import datasets, seeds, settings
+from synth.datasets import DataSet
 from synth.errors import UserError
 from synth.families import draw
 from synth.families.scene_world import PALETTE
@@ -38,11 +40,15 @@ _STOP = frozenset(
     [*("a", "an", "the", "of", "on", "in", "at", "to", "and", "with", "is", "are", "over"), "there"]
 )
 
+Json = dict[str, Any]
+_NONE: dict[str, Json] = {}
 
-def from_prior(prompt: str, names: Sequence[str], seed: int) -> str:
+
+def from_prior(prompt: str, names: Sequence[str], seed: int, configs: Mapping[str, Json] = _NONE) -> str:
     """Returns the prompt with its unstated facts filled in, as in the pictures of these data sets.
 
-    Raises UserError if the prompt is no sentence of a grammar."""
+    `configs` has settings by data set, as a run records them; others have their defaults. Raises UserError if
+    the prompt is no sentence of a grammar, or recorded settings are of another version."""
     stream = seeds.stream(seed, f"upsampling of {prompt}")
 
     # Scenes.
@@ -53,24 +59,38 @@ def from_prior(prompt: str, names: Sequence[str], seed: int) -> str:
     except UserError as error:
         problem = error
     else:
-        return plain(_completed(facts, World(**world.config), stream))
+        return plain(_completed(facts, cast(World, _config(world, configs)), stream))
 
     # Sentences of the other families.
     try:
         stated = attributes.parse(prompt)
     except UserError:
-        advice = "write it so, or give --url for a chat model"
-        raise UserError(f"cannot fill in {prompt!r} offline: {problem}; {advice}") from None
+        advice = "or give --url for a chat model"
+        raise UserError(f"cannot fill in {prompt!r} offline: {problem}, {advice}") from None
     for dataset in worlds:
         first = stream.integer(0, 1 << 20)
         # Programs of other people and a GL context may be missing, and a prompt is no reason to need them.
         if dataset.family in ("scenes", "shaders", "imported_shaders"):
             continue
-        for _, sample in draw(dataset, None, seed, range(first, first + _DRAWN), size=_SIZE):
+        config = _config(dataset, configs)
+        for _, sample in draw(dataset, config, seed, range(first, first + _DRAWN), size=_SIZE):
             facts_of = attributes.facts(sample)
             if all(facts_of.get(name, value) == value for name, value in stated.items()):
                 return attributes.state({**facts_of, **stated}, "long")
     return prompt
+
+
+def _config(dataset: DataSet, configs: Mapping[str, Json]) -> Any:
+    """Returns the recorded config of a data set, else its default.
+
+    Raises UserError if the recorded one is of another version."""
+    if dataset.name not in configs:
+        return dataset.module.Config(**dataset.config)
+    try:
+        return settings.from_json(dataset.module.Config, configs[dataset.name])
+    except (TypeError, ValueError, AttributeError, KeyError):
+        problem = f"this checkout does not know the run's settings of {dataset.name}"
+        raise UserError(f"{problem}; use the version of exnihilo that trained it, or give --url") from None
 
 
 def _completed(facts: Sequence[SceneFact], world: World, stream: Stream) -> list[SceneFact]:
@@ -123,7 +143,7 @@ def by_endpoint(prompt: str, endpoint: Endpoint) -> str:
     fault = ""
     for attempt in range(_TRIES):
         heat = endpoint if not attempt else replace(endpoint, temperature=0.5 * attempt)
-        answer = heat.answer(messages).strip().strip('[]"').strip()
+        answer = without_thoughts(heat.answer(messages)).strip().strip('[]"').strip()
         words, lost = len(answer.split()), dropped(prompt, answer)
         if LEAST <= words <= MOST and not lost:
             return answer

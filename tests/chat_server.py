@@ -10,7 +10,8 @@ of exnihilo. It prints its port. The first part of a path chooses its manners:
     /always-KIND/v1     fails each attempt
     /quota-N/v1         answers N requests, then refuses
 
-KIND is one of 429, 500, stall, half, cut, text, drip, refuse (401), redirect and empty (an empty answer).
+KIND is one of 429, 500, stall, half, cut, text, drip, refuse (401), redirect, length (an answer that ends at
+a limit of tokens) and empty (an empty answer).
 /moody/v1 takes turns: 500, stall, half.
 
 The answer to a request with a picture is a sentence of words that follow from its bytes. The answer to texts
@@ -123,6 +124,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for byte in completion:
                 self.wfile.write(bytes([byte]))
                 time.sleep(0.05)
+        elif kind == "length":
+            content = json.loads(completion)
+            content["choices"][0]["finish_reason"] = "length"
+            self._send(200, content)
         elif kind == "empty":
             content = json.loads(completion)
             content["choices"][0]["message"]["content"] = ' "\n" '
@@ -155,6 +160,8 @@ def _completion(headers: Any, request: Any) -> dict[str, Any]:
     known = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "seed", "n", "top_p"}
     if request["model"].startswith("new") and "max_tokens" in request:
         raise RefusedError("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    if request["model"] == "fixed" and request.get("temperature", 1) != 1:
+        raise RefusedError("Unsupported value: 'temperature' does not support 0.0 with this model.")
     if unknown := request.keys() - known:
         raise RefusedError(f"Unrecognized request argument supplied: {sorted(unknown)[0]}")
     if not 0 <= request.get("temperature", 1) <= 2:

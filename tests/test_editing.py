@@ -197,6 +197,15 @@ def test_pixels_change_where_a_map_of_a_changed_word_is_high() -> None:
     assert not editing.changed_pixels(torch.zeros(2, 1, 8, 8), 8).any()
 
 
+def test_the_maps_of_an_edit_are_spread_once() -> None:
+    source, edit = (worded(VOCABULARY, text) for text in ("a red square", "a green square"))
+    pair = aligned(source, edit, "auto")
+    kept = maps.Maps(2, 4, {8: torch.zeros(2, 4, 8, 8)}, {8: 1})
+    kept.sums[8][:, 2, 3, 3] = 1.0
+    mask = editing._Injection([pair], [Plan()], kept).changed(8)
+    assert mask.sum() == 9 and mask[0, 0, 2:5, 2:5].all()
+
+
 def test_a_kept_background_is_the_sources(run: Run) -> None:
     pair = edited(run, RED, RED, keep_background=True, itself=0.0)
     assert torch.equal(pair.edit, pair.source)
@@ -274,8 +283,32 @@ def test_an_empty_text_of_a_picture_is_a_text(run: Run, tmp_path: Path) -> None:
     assert noted(*words, "--out", str(tmp_path / "out.png")) == []
     with pytest.raises(UserError, match="one noise gives one picture of each text"):
         noted(*words, "--n", "2", "--out", str(tmp_path / "out.png"))
+    with pytest.raises(UserError, match="--seed is 3, and the noise is that of --picture; leave --seed out"):
+        noted(*words, "--seed", "3", "--out", str(tmp_path / "out.png"))
     with pytest.raises(UserError, match="give --picture FILE too"):
         noted("sample", str(run.path), RED, "--picture-text", "", "--out", str(tmp_path / "out.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["RUN", RED, "-n", "2"], "unknown option -n; write --n"),
+        (
+            ["--steps", "2", "RUN", RED],
+            "--steps stands before RUN; drawing options follow it: RUN TEXT --steps",
+        ),
+        (
+            ["RUN", RED, "--encoder", "nano"],
+            "--encoder is nano, and the pictures of .* follow words; leave it",
+        ),
+    ],
+)
+def test_options_that_a_sample_would_not_read_are_refused(
+    run: Run, tmp_path: Path, words: Sequence[str], sentence: str
+) -> None:
+    given = [word.replace("RUN", str(run.path)) for word in words]
+    with pytest.raises(UserError, match=sentence):
+        invoke(app, "sample", *given, "--out", str(tmp_path / "grid.png"), raising=True)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +323,9 @@ def test_an_empty_text_of_a_picture_is_a_text(run: Run, tmp_path: Path) -> None:
         ([RED, GREEN, "--text", "both"], "leave --text out"),
         ([RED, GREEN, "--guidance", "0"], "--guidance 0 draws without them; give --guidance 1 or more"),
         ([RED, GREEN, "--picture", "none.png"], "which is no file"),
+        ([RED, GREEN, "--picture", "SMALL", "--seed", "0"], "--seed is 0, and --picture has no random noise"),
+        ([RED, GREEN, "-n", "2"], "unknown option -n; write --n"),
+        ([RED, GREEN, "--steps", "--guidance", "2"], "--steps has no value; write --steps VALUE"),
         ([RED, GREEN, "--picture", "SMALL"], "4 x 4 pixels"),
     ],
 )

@@ -169,6 +169,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     for tables, pictures, more, sentence in (
         (captioned, undisturbed, ["--caption", "both"], "'both'; known are long, short, random, all"),
         (captioned, undisturbed, ["--seed", -1], "--seed is -1; it must be at least 0"),
+        (captioned, undisturbed, ["--caption", "short", "--seed", 7], "--caption short draws nothing; leave"),
         (captioned, tmp_path / "other", [], "were made for another set of shards"),
         (tmp_path / "mute", tmp_path / "s", [], r"no sample of .*00000\.parquet has a caption"),
     ):

@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from caption import contrast, encoders
 from caption.lean_imports import import_torchvision
 from caption.nano import (
     card,
+    encoder_folder,
     exam,
     fitting,
     fitting_sets,
@@ -25,7 +28,7 @@ from caption.sentences.grammar import Facts
 from synth import pipeline
 from synth.errors import UserError
 from synth.sets import completion
-from tests.kit import ROOT, make_small
+from tests.kit import ROOT, full_disk, make_small
 
 SHIPPED = Path(__file__).parent.parent / "data" / "nano"
 # The numbers of each data set. No set of another seed has their classes, except for shaders.
@@ -315,4 +318,59 @@ def test_the_cards_of_shipped_encoders_have_the_commands_of_their_recipes() -> N
     for name in recipes.RECIPES:
         request = recipes.get(name).request(f"data/{name}", seed=0, visits=None, threads=1)
         card = (ROOT / "data" / name / "README.md").read_text()
-        assert f"\n{fitting._command(request)}\n" in card
+        assert f"\n{request.command}\n" in card
+
+
+def test_a_fit_to_formulas_has_its_own_name_and_start_on_its_card() -> None:
+    sets = fitting_sets.read(())
+    fit = card.Fitted("python -m caption fit-encoder", 0, 256, 1, 0.5, (5.0, 4.0))
+    fresh = card.text("mine", fit, sets, None, {}, {})
+    assert "# mine: an image-text encoder, trained on formula pictures only" in fresh
+    assert "A CLIP of open_clip's architecture, trained on 0 formula pictures" in fresh
+    further = card.text("mine", fit, sets, encoders.find("nano"), {}, {})
+    assert "A CLIP of open_clip's architecture, started from nano, trained on 0 formula" in further
+
+
+def encoder_in(folder: Path, command: str) -> Path:
+    """Writes the folder of an encoder that the command fitted."""
+    shutil.copytree(SHIPPED, folder)
+    (folder / card.NAME).write_text(f"# mine\n\n```\n{command}\n```\n")
+    return folder
+
+
+def test_a_finished_encoder_is_left_alone_and_another_is_refused_before_the_fit(tmp_path: Path) -> None:
+    request = fitting.FitRequest(("nowhere",), str(tmp_path / "mine"))
+    folder = encoder_in(tmp_path / "mine", request.command)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    notes = [event.note for event in fitting.fit(request) if isinstance(event, completion.Progress)]
+    assert notes == [f"{folder} is finished: nothing to do; remove it to fit it again"]
+    with pytest.raises(UserError, match="holds the encoder of another command; give a new folder"):
+        completion.finish(fitting.fit(replace(request, seed=1)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_fit_replaces_no_other_files(tmp_path: Path, replaces: bool) -> None:
+    model = fitting.FitRequest(("nowhere",), str(tmp_path / "model"), replaces=replaces)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("of another model")
+    with pytest.raises(UserError, match="holds other files than an encoder of fit-encoder; give a new fol"):
+        completion.finish(fitting.fit(model))
+    mine = fitting.FitRequest(("nowhere",), str(tmp_path / "mine"), replaces=replaces)
+    (encoder_in(tmp_path / "mine", mine.command) / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds an encoder and also notes\.txt; move it away"):
+        completion.finish(fitting.fit(mine))
+
+
+def test_a_recipe_replaces_an_encoder_whole_or_not_at_all(tmp_path: Path) -> None:
+    request = recipes.get("nano").request(str(tmp_path / "mine"), seed=0, visits=None, threads=1)
+    folder = encoder_in(tmp_path / "mine", request.command)
+    assert not request.is_finished()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {network.CONFIG: b"1", network.WEIGHTS: b"22"}
+    with full_disk(network.WEIGHTS), pytest.raises(UserError, match="is full; make room"):
+        encoder_folder.write(str(folder), files)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    encoder_folder.write(str(folder), files)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

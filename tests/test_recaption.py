@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from caption import captioners, drafts, encoders
-from caption.captioners import EndpointCaptioner, FolderCaptioner, cleaned
+from caption.captioners import EndpointCaptioner, FolderCaptioner, SceneCaptioner, cleaned
 from caption.cli import app
 from caption.endpoint import KEY, Endpoint
 from caption.join import dataset
@@ -195,6 +195,48 @@ def test_a_draft_is_written_at_times_and_not_only_at_the_end(
     assert not list(tmp_path.iterdir())
 
 
+class Batches:
+    """A captioner in batches of four."""
+
+    name, at_once, identity = "batches", 4, {"model": "batches"}
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def answers(self, samples: Any) -> Iterator[tuple[Any, str]]:
+        for sample in samples:
+            self.seen.append(sample)
+            yield sample, f"a star {sample}"
+
+
+def test_a_draft_is_used_by_whole_batches_of_its_captioner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "SECONDS", 0.0)
+    storage, part = open_storage(str(tmp_path)), Part("a-00000.parquet", 0, 0, 9, {"shard": "0"})
+
+    def drafted(captioner: Any) -> Any:
+        numbers: Any = range(9)
+        return drafts.captions(captioner, numbers, storage, part)
+
+    def stored() -> int:
+        return len(json.loads((tmp_path / "a-00000.draft.json").read_text())["captions"])
+
+    coming = drafted(Batches())
+    assert [text for _, text in islice(coming, 7)][-1] == "a star 6" and stored() == 4
+    coming.close()
+    assert stored() == 7
+    again = Batches()
+    assert [text for _, text in drafted(again)] == [f"a star {i}" for i in range(9)]
+    assert again.seen == [*range(4, 9)]
+
+
+def test_captioners_name_their_batches(server: str) -> None:
+    assert EndpointCaptioner(endpoint(f"{server}/v1"), "long").at_once == 1
+    assert FolderCaptioner("", "cpu", "", None).at_once == 16
+    assert SceneCaptioner("", "cpu", "", "long").at_once == 64
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"fingerprint": "0", "captions": ["a red star"]}'])
 def test_a_draft_of_other_terms_or_damaged_is_not_read(
     real: Path, recaptioned: Path, server: str, tiny_encoder: Path, tmp_path: Path, content: str
@@ -210,7 +252,7 @@ def test_a_draft_of_other_terms_or_damaged_is_not_read(
 def test_a_caption_that_is_empty_after_cleaning_is_named(
     real: Path, server: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"the caption of sample photo_0 by tiny is empty; all others stay"):
+    with pytest.raises(UserError, match=r"of sample photo_0 by tiny is empty; finished batches stay"):
         make_tables(real, tmp_path / "t", tiny_encoder, endpoint=endpoint(f"{server}/always-empty/v1"))
     assert not tar_hashes(tmp_path / "t", ".parquet") and not (tmp_path / "t" / "manifest.json").exists()
 
@@ -227,6 +269,8 @@ def test_a_caption_that_is_empty_after_cleaning_is_named(
         ("the dogs'", "the dogs'"),
         ('"', '"'),
         ("<think></think>", ""),
+        ("<think>It is red, so", ""),
+        ("A star. <think>It is\nred", "A star."),
     ],
 )
 def test_answers_are_cleaned(answer: str, caption: str) -> None:

@@ -1,5 +1,7 @@
 """Sets of pictures that a run draws: train/sampling/synthesis.py."""
 
+import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -157,6 +159,43 @@ def test_a_killed_command_goes_on_to_the_same_bytes(run: Path, tmp_path: Path) -
     assert tar_hashes(killed) == tar_hashes(whole)
 
 
+def mark(run: Path, images: int, text: str) -> None:
+    """Commits a checkpoint without files. `text` are further entries of its mark."""
+    folder = run / "checkpoints" / f"{images:09d}"
+    folder.mkdir()
+    (folder / "COMMITTED").write_text(text)
+
+
+def test_a_run_that_trains_on_draws_by_the_checkpoint_of_the_start(
+    request_of: Callable[..., SynthesisRequest], run: Path, tmp_path: Path
+) -> None:
+    whole = request_of("whole")
+    finished(whole)
+    moving = Path(shutil.copytree(run, tmp_path / "moving"))
+    events = synthesis.synthesise(request_of("parts", run=str(moving)))
+    next(events)
+    mark(moving, 99, "{}")
+    synthesis._opened.cache_clear()  # as in a new worker
+    assert completion.finish(events).drawn == 12
+    pixels = [
+        [sample.pixels.tobytes() for sample in samples(str(tmp_path / out))] for out in ("whole", "parts")
+    ]
+    assert pixels[0] == pixels[1]
+
+
+def test_a_guide_that_trains_on_ends_the_command(
+    request_of: Callable[..., SynthesisRequest], run: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(run, tmp_path / "base"))
+    events = synthesis.synthesise(request_of(options={"steps": "1", "base": str(base)}))
+    next(events)
+    shutil.copytree(base / "checkpoints" / f"{16:09d}", base / "checkpoints" / f"{99:09d}")
+    committed = base / "checkpoints" / f"{99:09d}" / "COMMITTED"
+    committed.write_text(committed.read_text() + " ")
+    with pytest.raises(UserError, match="has a newer checkpoint than when this command began; wait"):
+        completion.finish(events)
+
+
 def test_scales_have_the_names_of_the_paper() -> None:
     assert synthesis.scales("small") == (2, 3) and synthesis.scales("mixed")[-1] == 12
     for text in ("", "1,,2", "-1", "huge"):
@@ -176,6 +215,17 @@ def test_what_cannot_be_drawn_is_refused(
         finished(request_of(options={"strides": "2"}))
     with pytest.raises(UserError, match="unknown codec 'bmp'"):
         finished(request_of(codec="bmp"))
+    with pytest.raises(UserError, match=r"--encoder is nano, and .* reads words; leave it out"):
+        finished(request_of(encoder="nano"))
+    gan = shutil.copytree(run, tmp_path / "gan")
+    metadata = json.loads((gan / "config.json").read_text())
+    (gan / "config.json").write_text(json.dumps({**metadata, "model": "stylegan2"}))
+    with pytest.raises(UserError, match="is a run of stylegan2, and synthesise needs a run with guidance"):
+        finished(request_of(run=str(gan)))
+    with pytest.raises(UserError, match=r"the set .* has \d+ different captions; give --prompts \d+ or less"):
+        atoms = tmp_path / "visual_atoms"
+        make_small(atoms, samples=16, size=16)
+        finished(request_of(on=str(atoms), prompts=1_000))
     assert not (tmp_path / "drawn").exists()
     words = ["synthesise", run, "--prompts", "2", "--out", tmp_path / "x"]
     assert "give --guidance 2" in refusal(app, PROGRAM, *words, "--draw", "guidance=2")

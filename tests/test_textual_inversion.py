@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from synth.errors import UserError
 from synth.images import codecs
@@ -22,7 +23,7 @@ from train.models.diffusion import DENOISER
 from train.models.textual_inversion import ROWS, Inversion, Settings, invert, key_values, with_words
 from train.models.words import BEGIN, UNKNOWN, TextStates, Vocabulary
 from train.runs import Run
-from train.sampling import draw, learned
+from train.sampling import draw, learned, maps
 from train.sampling.inverting import InvertRequest
 from train.sampling.inverting import invert as learn
 
@@ -236,6 +237,16 @@ def test_a_run_of_words_alone_draws_no_vectors(squares: Run) -> None:
         draw.drawing(model, texts, seed=0, options={"text": "both"})
 
 
+def test_a_run_of_vectors_alone_draws_no_words(squares: Run) -> None:
+    metadata = json.loads(json.dumps(squares.metadata))
+    metadata["config"]["training"] |= {"drop_words": 1.0, "drop_vector": 0.0}
+    run = Run(squares.path, metadata)
+    with pytest.raises(UserError, match="has learned vectors alone, and no words; draw with --text vector"):
+        draw.sample(run, ["a red square"], n=1, seed=0)
+    with pytest.raises(UserError, match="has learned vectors alone; give a run that reads words"):
+        maps.attention(run, "a red square", seed=0)
+
+
 def refused(run: Run, words: Sequence[Path], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         learned.added(run.load(), [str(word) for word in words])
@@ -255,6 +266,39 @@ def test_a_damaged_word_is_to_be_learned_again(squares: Run, thing: Path, tmp_pa
     refused(squares, [tmp_path], "word.safetensors is missing; learn the word again")
     (tmp_path / learned.TENSORS).write_bytes((thing / learned.TENSORS).read_bytes()[:100])
     refused(squares, [tmp_path], "word.safetensors is damaged; learn the word again")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"settings": {}}, {"settings": None}, {"layers": "four"}, {"settings": {"tokens": True}}]
+)
+def test_a_folder_without_the_sizes_of_its_word_is_no_word(
+    squares: Run, thing: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = json.loads((thing / learned.CONFIG).read_text())
+    (tmp_path / learned.CONFIG).write_text(json.dumps({**config, **changes}))
+    shutil.copy(thing / learned.TENSORS, tmp_path / learned.TENSORS)
+    refused(squares, [tmp_path], "holds no word; `python -m train invert` learns one")
+    assert not learned.is_word(tmp_path)
+
+
+def test_tensors_of_other_sizes_than_the_word_are_damaged(squares: Run, thing: Path, tmp_path: Path) -> None:
+    config = json.loads((thing / learned.CONFIG).read_text())
+    (tmp_path / learned.CONFIG).write_text(json.dumps(config))
+    for tensors in ({}, {ROWS: torch.zeros(2, 32)}, {ROWS: torch.zeros(1, 32), "unet.x": torch.zeros(1)}):
+        save_file(tensors, tmp_path / learned.TENSORS)
+        refused(squares, [tmp_path], "word.safetensors is damaged; learn the word again")
+
+
+def test_two_commands_learn_no_word_in_one_place(squares: Run, concept: Path, tmp_path: Path) -> None:
+    first = learn(request(squares, concept, tmp_path / "w"))
+    next(first)
+    other = request(squares, concept, tmp_path / "w", settings=replace(QUICK, lr=0.1))
+    with pytest.raises(UserError, match=r"another run is writing to .*; wait for it, or give another folder"):
+        row_of(other)
+    [*_, row] = first
+    with pytest.raises(UserError, match="of another request; give another --out"):
+        row_of(other)
+    assert row == row_of(request(squares, concept, tmp_path / "w"))
 
 
 def test_a_missing_average_is_named(squares: Run, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -7,8 +9,13 @@ from caption import upsampling
 from caption.endpoint import Endpoint
 from caption.sentences import attributes
 from caption.sentences.scene_sentences import parse
+from synth import datasets
 from synth.errors import UserError
+from synth.families.scenes import Config as World
+from synth.settings import canonical
 from tests.kit import chat_server
+from train.cli import _upsampled
+from train.runs import Run
 
 PROMPTS = [
     "a red star",
@@ -48,6 +55,28 @@ def test_the_prior_is_that_of_the_training_pictures() -> None:
     assert flat == [upsampling.from_prior("a red star", ["scenes_flat"], seed) for seed in range(40)]
 
 
+def test_the_settings_that_a_run_recorded_are_part_of_the_prior() -> None:
+    config = asdict(World(**datasets.get("scenes_flat").config, colours=("red", "white", "blue")))
+    configs = {"scenes_flat": json.loads(canonical(config))}
+    full = [upsampling.from_prior("a star", ["scenes_flat"], seed, configs) for seed in range(20)]
+    colours = {
+        str(fact.value) for text in full for fact in parse(text) if fact.type in ("colour", "backdrop")
+    }
+    assert colours == {"red", "white", "blue"}
+    with pytest.raises(UserError, match="does not know the run's settings of scenes_flat; use the version"):
+        upsampling.from_prior("a star", ["scenes_flat"], 0, {"scenes_flat": {"hue": 1}})
+
+
+def test_a_run_up_samples_by_the_settings_of_its_live_sets() -> None:
+    config = asdict(World(**datasets.get("scenes_flat").config, colours=("red", "white", "blue")))
+    live = {"dataset": "scenes_flat", "config": json.loads(canonical(config))}
+    row = {"dataset": "scenes_flat", "live": live}
+    for recorded in (row, {"dataset": "scenes_flat", "sets": [row]}):
+        run = Run(Path("run"), {"shards": recorded})
+        texts = [_upsampled(["a star"], run, seed, None, None)[0] for seed in range(10)]
+        assert {f.value for t in texts for f in parse(t) if f.type == "backdrop"} <= {"red", "white", "blue"}
+
+
 def test_sentences_of_other_families_take_facts_of_a_picture_that_agrees() -> None:
     short = "a red fractal on a blue background"
     stated, full = attributes.parse(short), attributes.parse(upsampling.from_prior(short, ["fractals"], 0))
@@ -55,8 +84,11 @@ def test_sentences_of_other_families_take_facts_of_a_picture_that_agrees() -> No
 
 
 def test_other_prompts_need_a_chat_model() -> None:
-    with pytest.raises(UserError, match=r"cannot fill in 'a man holding a sword' offline.*give --url"):
+    with pytest.raises(
+        UserError, match=r"cannot fill in 'a man holding a sword' offline.*give --url"
+    ) as error:
         upsampling.from_prior("a man holding a sword", ["scenes"], 0)
+    assert str(error.value).count(";") == 1
 
 
 def test_a_chat_model_is_asked_with_the_papers_instructions(endpoint: Endpoint) -> None:

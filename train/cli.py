@@ -257,7 +257,7 @@ def sample(
         ),
     ] = None,
     out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
-    seed: Annotated[int, options.integer("--seed", "Seed of the latents.")] = 0,
+    seed: Annotated[int | None, options.integer("--seed", "Seed of the latents.  [default: 0]")] = None,
     images_seen: ImagesSeen = None,
     picture: Annotated[
         str | None, options.place("--picture", "FILE", "A picture to draw around, or a small one to enlarge.")
@@ -283,12 +283,14 @@ def sample(
 
     Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance, --text,
     --sampler, --least-guided, --most-guided, --weak and --base, that of stylegan2 is --truncation."""
-    prompts, drawing_options = split(texts)
+    prompts, drawing_options = split(run, texts)
     if picture is None and (mask or picture_text is not None):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
     if picture_text is not None and n not in (None, 1):
         raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
-    n = n or (16 if picture_text is None else 1)
+    if picture_text is not None and seed is not None and (url or not upsample):
+        raise UserError(f"--seed is {seed}, and the noise is that of --picture; leave --seed out")
+    n, seed = n or (16 if picture_text is None else 1), seed or 0
     target = targets.file(out, ".png")
     from caption import encoders
     from train import runs
@@ -302,6 +304,8 @@ def sample(
     described = [] if picture_text is None else [picture_text]
     for note in unread.notes(source, [*prompts, *described], drawing_options, word):
         console.note(note)
+    if encoder and "vectors" not in draw.reads(source.model, drawing_options):
+        raise UserError(f"--encoder is {encoder}, and the pictures of {run} follow words; leave it out")
     pictures = draw.sample(
         source,
         prompts,
@@ -331,8 +335,11 @@ def _upsampled(
     elif model:
         raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
     else:
-        names = str(run.metadata["shards"]["dataset"]).split(" + ")
-        full = [upsampling.from_prior(prompt, names, seed) for prompt in prompts]
+        recorded = run.metadata["shards"]
+        names = str(recorded["dataset"]).split(" + ")
+        live = [row["live"] for row in recorded.get("sets", [recorded]) if "live" in row]
+        configs = {row["dataset"]: row["config"] for row in live}
+        full = [upsampling.from_prior(prompt, names, seed, configs) for prompt in prompts]
     for prompt, text in zip(prompts, full, strict=True):
         console.note(f"{prompt!r} becomes {text!r}")
     return full

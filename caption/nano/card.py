@@ -54,7 +54,8 @@ constant answer.{before}{naming}{scenes}
 
 _FORMULAS_ALONE = "formula pictures only"
 _FORMULAS = """\
-A CLIP of open_clip's architecture, trained on {drawn:,} formula pictures of exnihilo and their attribute
+A CLIP of open_clip's architecture{start}, \
+trained on {drawn:,} formula pictures of exnihilo and their attribute
 sentences. Its training data contain no photograph, nothing from the web, and nobody's drawing. Its weights,
 tokenizer list and figures are CC0-1.0. The list is the first 2,000 merges of open_clip's (MIT)."""
 
@@ -189,9 +190,9 @@ def _texts(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]
         }
     if not origins:
         return {
-            "name": NANO,
+            "name": name,
             "data": _FORMULAS_ALONE,
-            "description": _FORMULAS.format(drawn=drawn),
+            "description": _FORMULAS.format(start=begin, drawn=drawn),
             "limits": _FORMULAS_LIMITS,
             "naming": "",
             "scenes": "",

@@ -10,13 +10,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from caption.encoders import MERGES
 from caption.nano import card, hub_model, hub_tokenizer, network
 from synth.errors import UserError
 from synth.sets.storage import Folder, plain_errors, sync
 
 FILES = frozenset(
     [
-        *(network.CONFIG, network.WEIGHTS, network.MERGES, card.NAME),
+        *(network.CONFIG, network.WEIGHTS, MERGES, card.NAME),
         *(hub_model.CONFIG, hub_model.WEIGHTS, hub_tokenizer.FILE, hub_tokenizer.CONFIG),
     ]
 )
@@ -25,9 +26,9 @@ _MARK = "python -m caption fit-encoder "  # on every card
 
 
 def is_finished(out: str, command: str, *, replaces: bool) -> bool:
-    """Returns True if a folder has the encoder of this command, and must not be `replaced`.
+    """Returns True if a folder has the encoder of this command. With `replaces`, a new one takes its place.
 
-    Raises UserError if it has other files, or an encoder of another command that must not be replaced."""
+    Raises UserError if it has other files, or the encoder of another command that stays."""
     # Files of fit-encoder.
     names = Folder(out).sizes().keys()
     if not names:

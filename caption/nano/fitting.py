@@ -24,6 +24,7 @@ from caption import encoders
 from caption.nano import (
     captioned_fitting,
     card,
+    encoder_folder,
     fitting_sets,
     formula_fitting,
     naming_exam,
@@ -56,6 +57,22 @@ class FitRequest:
     batch: int = 256
     rate: float = 1e-3  # AdamW's, at its highest
     decay: float = 0.1
+    replaces: bool = False  # an encoder that fit-encoder wrote to the folder
+
+    @property
+    def command(self) -> str:
+        """The command line."""
+        options = ["--from", self.start] if self.start else []
+        options += [word for url in self.exam for word in ("--exam", url)]
+        options += ["--out", self.out, "--seed", str(self.seed)]
+        options += ["--visits", str(self.visits), "--threads", str(self.threads)]
+        return shlex.join(["python", "-m", "caption", "fit-encoder", *self.shards, *options])
+
+    def is_finished(self) -> bool:
+        """Returns True if the folder has the encoder of this command.
+
+        Raises UserError if it has anything else that a fit does not replace."""
+        return encoder_folder.is_finished(self.out, self.command, replaces=self.replaces)
 
 
 @dataclass(frozen=True)
@@ -69,26 +86,32 @@ class Share:
 
 
 def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]:
-    """Fits a model and writes its folder.
+    """Fits a model and writes its folder whole. Leaves a finished one of the same command alone.
 
     Yields the pictures of each step, and at the end the figures by name. Raises UserError if a set has
-    neither parameters nor captions, or a number is out of range."""
+    neither parameters nor captions, a number is out of range, or the folder has other files."""
     # Options.
     if request.visits < request.batch or request.batch < 2 or request.seed < 0 or request.threads < 1:
         visits = f"at least as many visits as a batch has pictures ({request.batch})"
         raise UserError(
             f"fit-encoder needs a batch of at least 2, {visits}, a seed of at least 0 and a thread"
         )
-    target, begin = Folder(request.out), time.process_time()
+    request.is_finished()
+    begin = time.process_time()
     start = encoders.find(request.start) if request.start else None
 
     with (
-        target.exclusive() as note,
+        Folder(request.out).exclusive() as note,
         tempfile.TemporaryDirectory() as place,
         network.reproducible(request.threads),
     ):
         if note:
             yield Progress(0, note=note)
+        if request.is_finished():
+            advice = "nothing to do; remove it to fit it again"
+            yield Progress(0, note=f"{request.out} is finished: {advice}")
+            yield {"out": request.out}
+            return
 
         # Model and sets.
         scratch = Folder(place)
@@ -116,11 +139,10 @@ def fit(request: FitRequest) -> Generator[Progress | dict[str, Any], None, None]
         # Folder, with its card.
         tenth = max(1, len(losses) // 10)
         ends = (_mean(losses[:tenth]), _mean(losses[-tenth:]))
-        fitted = card.Fitted(_command(request), request.seed, request.visits, request.threads, minutes, ends)
+        fitted = card.Fitted(request.command, request.seed, request.visits, request.threads, minutes, ends)
         name = Path(request.out).absolute().name
         files[card.NAME] = card.text(name, fitted, sets, start, figures, before).encode()
-        for name, data in files.items():
-            target.write(name, data)
+        encoder_folder.write(request.out, files)
     row = {"out": request.out, "pictures": len(sets), "minutes": round(minutes, 1)}
     row |= {"first_loss": ends[0], "last_loss": ends[1]}
     yield {**row, **{name: round(figure.right, 4) for name, figure in figures.items()}}
@@ -216,15 +238,6 @@ def _groups(model: Any, decay: float) -> list[dict[str, Any]]:
         {"params": [parameters[name] for name in parameters if name in matrices], "weight_decay": decay},
         {"params": [parameters[name] for name in parameters if name not in matrices], "weight_decay": 0.0},
     ]
-
-
-def _command(request: FitRequest) -> str:
-    """Returns the command line of a request."""
-    options = ["--from", request.start] if request.start else []
-    options += [word for url in request.exam for word in ("--exam", url)]
-    options += ["--out", request.out, "--seed", str(request.seed)]
-    options += ["--visits", str(request.visits), "--threads", str(request.threads)]
-    return shlex.join(["python", "-m", "caption", "fit-encoder", *request.shards, *options])
 
 
 def _mean(numbers: list[float]) -> float:

@@ -54,7 +54,7 @@ class EncoderRecipe:
             yield ["data", "emoji", "--out", f"{_PLACE}/emoji-{size}", "--size", str(size)]
 
     def request(self, out: str, *, seed: int, visits: int | None, threads: int) -> FitRequest:
-        """Returns the request of the fit. `visits` replaces the recipe's number."""
+        """Returns the request of the fit. `visits` replaces the recipe's number, and the fit an encoder."""
         # Sets.
         shards = [*(f"{_PLACE}/{folder}" for folder in self.fit)]
         shards += [f"{_PLACE}/emoji-{size}/train" for size in self.emoji]
@@ -64,7 +64,14 @@ class EncoderRecipe:
         # Request.
         visits = self.visits if visits is None else visits
         return FitRequest(
-            tuple(shards), out, tuple(exam), start=self.start, seed=seed, visits=visits, threads=threads
+            tuple(shards),
+            out,
+            tuple(exam),
+            start=self.start,
+            seed=seed,
+            visits=visits,
+            threads=threads,
+            replaces=True,
         )
 
 

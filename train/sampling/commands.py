@@ -1,5 +1,6 @@
 """The commands of train that read and change drawing: attention, edit, invert."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +45,7 @@ def attention(
 
     Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance,
     --sampler, --least-guided, --most-guided, --weak and --base."""
-    prompts, drawing = split(texts)
+    prompts, drawing = split(run, texts)
     if len(prompts) != 1:
         raise UserError(f"{len(prompts)} texts are given; give one in quotes")
     target = targets.file(out, ".png")
@@ -101,7 +102,7 @@ def edit(
     picture: Annotated[
         str | None, options.place("--picture", "FILE", "A picture to edit, which the first prompt describes.")
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, options.integer("--seed", "Seed of the noise.  [default: 0]")] = None,
     word: Words = EMPTY,
     images_seen: ImagesSeen = None,
     device: Device = "auto",
@@ -112,7 +113,9 @@ def edit(
     the run's model have the same form. Those of diffusion are --steps, --guidance, --sampler, --least-guided,
     --most-guided, --weak and --base."""
     # Options.
-    prompts, drawing = split(texts)
+    prompts, drawing = split(run, texts)
+    if picture is not None and seed is not None:
+        raise UserError(f"--seed is {seed}, and --picture has no random noise; leave one out")
     if len(prompts) != 2:
         raise UserError(f"{len(prompts)} texts are given; give two in quotes, the prompt and the edited one")
     shares = _by_word("--share", share, least=0, most=1)
@@ -131,7 +134,7 @@ def edit(
         source,
         (prompts[0], prompts[1]),
         plan,
-        seed=seed,
+        seed=seed or 0,
         picture=picture,
         options=drawing,
         images_seen=images_seen,
@@ -191,25 +194,37 @@ def invert(
     console.show(console.watched("steps", inverting.invert(request), request.settings.steps))
 
 
-def split(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Splits prompts from drawing options, `--name value` or `--name=value`.
+def split(run: str, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Splits the words after a run into prompts and drawing options, `--name value` or `--name=value`.
 
-    Raises UserError if a value or all prompts are missing."""
+    Raises UserError if a value or all prompts are missing, an option has one dash, or one stands before the
+    run."""
+    if run.startswith("-"):
+        _require_two_dashes(run)
+        option = run.partition("=")[0]
+        raise UserError(f"{option} stands before RUN; drawing options follow it: RUN TEXT {option} VALUE")
     prompts: list[str] = []
     drawing_options: dict[str, str] = {}
     remaining = iter(words)
     for word in remaining:
         if not word.startswith("--"):
+            _require_two_dashes(word)
             prompts.append(word)
             continue
         name, equals, value = word.removeprefix("--").partition("=")
         value = value if equals else next(remaining, "")
-        if not value:
+        if not value or (not equals and value.startswith("--")):
             raise UserError(f"--{name} has no value; write --{name} VALUE")
         drawing_options[name.replace("-", "_")] = value
     if not prompts:
         raise UserError('no text is given; write one in quotes, as in "a red star"')
     return prompts, drawing_options
+
+
+def _require_two_dashes(word: str) -> None:
+    """Raises UserError if a word is an option with one dash."""
+    if re.match(r"-[a-zA-Z]", word):
+        raise UserError(f"unknown option {word}; write -{word}")
 
 
 def _by_word(option: str, values: Sequence[str], *, least: float, most: float) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """The one path from texts to pictures. Grids, `train sample`, evaluate and reports draw by it.
 
-A picture depends on its text, the seed and its number alone. A model's `start` draws its random numbers, from
-Philox by picture number, equal on every device. LAW is the version of this rule. It is part of the digest of
-drawn pictures, and so of the key of their cached features.
+A picture depends on its text, the seed and its number alone. The other texts of its batch may change it by a
+level, through rounding. A model's `start` draws its random numbers, from Philox by picture number, equal on
+every device. LAW is the version of this rule. It is part of the digest of drawn pictures, and so of the key
+of their cached features.
 
 Axes: N pictures, R resolution.
 """
@@ -119,8 +120,13 @@ def drawing(
     pictures, does not know an option, has not learned such texts, or finds no checkpoint of that name."""
     module = require_drawing(model.name, str(run.path) if run else "this run")
     values = options_of(model.name, options or {})
-    if "vectors" in reads(model.name, options or {}) and not needs(model.name, model.config).vectors:
+    forms, learns = reads(model.name, options or {}), needs(model.name, model.config)
+    if "vectors" in forms and not learns.vectors:
         raise UserError("this run has learned words alone, and no vectors; draw with --text words")
+
+    # The grids of training name no run. They have the default form, also if the model has not learned it.
+    if run and "tokens" in forms and not learns.words:
+        raise UserError("this run has learned vectors alone, and no words; draw with --text vector")
     opened = opened_by(module, values, run)
     return Drawing(model, texts, seed, values, surroundings(model, texts.device, run), opened)
 

@@ -179,7 +179,7 @@ def changed(alignment_: Alignment, plan: Plan) -> tuple[list[int], list[int]]:
 def changed_pixels(heat: Tensor, side: int) -> Tensor:
     """Returns the pixels of changed words, bool (N, 1, side, side), by their maps (2 N, 1, S, S): of N
     sources, then of their edits."""
-    # Spread by a pixel, and cut at a share of the maximum.
+    # Spread by a pixel of the map, enlarged, and cut at a share of the maximum.
     spread = functional.max_pool2d(heat, 3, stride=1, padding=1)
     spread = functional.interpolate(spread, (side, side), mode="bilinear")
     most = spread.amax(dim=(2, 3), keepdim=True)
@@ -238,7 +238,6 @@ class _Injection:
         maps = self._maps.at(finest)
         # Weights may be negative.
         heat = (maps.abs() * self._chosen.to(maps)[:, :, None, None]).sum(dim=1, keepdim=True)
-        heat = functional.interpolate(functional.max_pool2d(heat, 3, 1, 1), (side, side), mode="bilinear")
         return changed_pixels(heat, side)
 
 

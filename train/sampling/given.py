@@ -18,7 +18,8 @@ from train.model import Known
 
 @dataclass(frozen=True)
 class Given:
-    """A picture file for drawing. With a text, its noise under this text draws; else it holds known parts."""
+    """A picture file for drawing. With a text, pictures begin at its noise under this text. Without one, they
+    have parts of it."""
 
     picture: str
     mask: str | None = None  # white parts are drawn, black ones kept; None: the picture's means of blocks

@@ -109,12 +109,22 @@ def invert(request: InvertRequest) -> Events:
         "layers": texts.layers,
         "settings": dataclasses.asdict(request.settings),
     }
-    finished = _finished(Path(request.out), config)
-    if finished:
-        yield finished
-        return
+    row = _finished(Path(request.out), config)
+    if row is None:
+        # One command at a time learns a word there, and another may have just finished it.
+        with Folder(request.out).exclusive() as note:
+            if note:
+                yield Progress(0, note=note)
+            row = _finished(Path(request.out), config)
+            if row is None:
+                row = yield from _written(request, model, texts, pictures, config)
+    yield row
 
-    # Steps, then the folder, config.json last.
+
+def _written(
+    request: InvertRequest, model: Loaded, texts: WordTexts, pictures: Tensor, config: Json
+) -> Generator[Progress, None, Json]:
+    """Yields finished steps. Writes the folder of the word, config.json last. Returns its row."""
     sizes = {request.word: (request.settings.tokens, texts.layers)}
     named = dataclasses.replace(model, survey=survey_with(model.survey, sizes))
     whole = [text.replace("{}", request.word) for text in texts.known]
@@ -130,7 +140,7 @@ def invert(request: InvertRequest) -> Events:
     folder = Folder(request.out)
     folder.write(TENSORS, save(tensors))
     folder.write(CONFIG, json.dumps(row, indent=1).encode() + b"\n")
-    yield _row(row)
+    return _row(row)
 
 
 def settings_of(changes: Sequence[str], **fixed: Any) -> Settings:

@@ -6,9 +6,10 @@ A word's folder has config.json and word.safetensors. It belongs to the weights 
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from train.model import Loaded
 from train.models import textual_inversion
 from train.models.denoiser import Denoiser
 from train.models.diffusion import DECODER, DENOISER
+from train.models.textual_inversion import ROWS
 from train.models.words import TextStates
 
 CONFIG, TENSORS = "config.json", "word.safetensors"
@@ -37,7 +39,8 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
     if not places:
         return model
     words, tensors = dict[str, tuple[int, int]](), list[Mapping[str, Tensor]]()
-    weights = fingerprint(denoiser_of(model, "this run"))
+    denoiser = denoiser_of(model, "this run")
+    weights = fingerprint(denoiser)
     for place in places:
         config = config_of(Path(place))
         word = str(config["word"])
@@ -47,7 +50,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         if word in words or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")
         words |= [sizes_of(place)]
-        tensors.append(_tensors(Path(place) / TENSORS))
+        tensors.append(_tensors(Path(place) / TENSORS, denoiser, words[word]))
     return with_tensors(model, words, tensors)
 
 
@@ -96,14 +99,22 @@ def sizes_of(place: str) -> tuple[str, tuple[int, int]]:
     return str(config["word"]), (config["settings"]["tokens"], config["layers"])
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """Returns the tensors of a word. Raises UserError if the file is missing or damaged."""
+def _tensors(file: Path, denoiser: Denoiser, sizes: tuple[int, int]) -> dict[str, Tensor]:
+    """Returns the tensors of a word with these numbers of tokens and of layers, which change a denoiser.
+
+    Raises UserError if the file is missing or damaged."""
+    width = cast(TextStates, denoiser.text).word.embedding_dim
+    shapes = {name: tuple(weight.shape) for name, weight in denoiser.state_dict().items()}
+    shapes[ROWS] = (math.prod(sizes), width)
     try:
         with reading(str(file)):
-            return load_file(file)
+            tensors = load_file(file)
+        if ROWS in tensors and all(shapes.get(n) == tuple(t.shape) for n, t in tensors.items()):
+            return tensors
     except (FileNotFoundError, SafetensorError):
-        problem = f"{file} is {'damaged' if file.exists() else 'missing'}"
-        raise UserError(f"{problem}; learn the word again by `python -m train invert`") from None
+        pass
+    problem = f"{file} is {'damaged' if file.exists() else 'missing'}"
+    raise UserError(f"{problem}; learn the word again by `python -m train invert`")
 
 
 def config_of(place: Path) -> Json:
@@ -125,4 +136,8 @@ def _read(place: Path) -> Json | None:
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) and config.keys() >= _KEYS else None
+    if not isinstance(config, dict) or not config.keys() >= _KEYS:
+        return None
+    settings = config["settings"]
+    sizes = (settings.get("tokens") if isinstance(settings, dict) else None, config["layers"])
+    return config if all(type(size) is int and size > 0 for size in sizes) else None

@@ -118,14 +118,16 @@ def tokeniser(model: Loaded) -> Tokeniser:
 def require_attention(run: Run, options: Mapping[str, str]) -> Any:
     """Returns the module of a run's model.
 
-    Raises UserError if it has no attention to words, or if the options let it read other forms of a text or
-    no text."""
+    Raises UserError if it has no attention to words or has learned none, or if the options let it read other
+    forms of a text or no text."""
     module = draw.require_drawing(run.model, str(run.path))
     if not hasattr(module, "attention"):
         problem = f"{run.path} is a run of {run.model}, which offers no attention maps"
         raise UserError(f"{problem}; give a run of diffusion")
     if draw.reads(run.model, options) != WORDS_ALONE:
         raise UserError("maps are those of words, and --text makes drawing read vectors; leave --text out")
+    if not run.config.needs.words:
+        raise UserError(f"{run.path} has learned vectors alone; give a run that reads words")
     if getattr(draw.options_of(run.model, options), "guidance", 1) == 0:
         raise UserError(
             "maps are those of words, and --guidance 0 draws without them; give --guidance 1 or more"

@@ -24,9 +24,9 @@ _LOOKED_AT = 200  # samples for each wanted prompt, before a live set is given u
 def of_run(run: Run, count: int, on: str | None = None) -> list[str]:
     """Returns different captions of the run's sets in turn, or of the set `on`.
 
-    Formula pictures give a text such as the run has read: that of a visit of its blend, else their long
-    sentence. Others give their first caption. Stored sets that are not here are left out beside live ones.
-    Raises UserError if there are fewer captions, or the only sets have moved."""
+    Formula pictures give a text such as the run has read: one of its blend, else their long sentence. Others
+    give their first caption. Stored sets that are not here are left out beside live ones. Raises UserError if
+    there are fewer captions, or the only sets have moved."""
     data, seed = run.config.data, int(run.config.groups.training.seed)
     written = partial(_written, Text.parse(data.text).blend, seed)
     if on:
@@ -55,13 +55,13 @@ def of_run(run: Run, count: int, on: str | None = None) -> list[str]:
                 texts[text] = None
             looked += 1
     if len(texts) < count:
-        place = on or f"the sets of {run.path}"
-        raise UserError(f"{place} have {len(texts):,} different captions; give --prompts of at most that")
+        place = f"the set {on} has" if on else f"the sets of {run.path} have"
+        raise UserError(f"{place} {len(texts):,} different captions; give --prompts {len(texts)} or less")
     return list(texts)
 
 
 def _written(blend: Blend | None, seed: int, sample: Json) -> str:
-    """Returns a text of a formula picture: that of its first visit by a blend, else its long sentence."""
+    """Returns a text of a formula picture: one that its blend gives a visit, else its long sentence."""
     if blend is None:
         return sentences(sample)[-1]
     [chances] = blending.chances(seed, [int(sample["index"])], 0)

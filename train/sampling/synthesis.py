@@ -9,7 +9,7 @@ Axes: K pictures of a prompt, G guidance scales.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import process_time
 from typing import Any, NamedTuple
@@ -167,6 +167,9 @@ def _drawn(job: SynthesisJob, rows: range) -> dict[int, Any]:
         by_scale.setdefault(job.scales[row], []).append(row)
     for scale, members in by_scale.items():
         drawing = _drawing(job.request, tuple(job.texts[row] for row in members), scale, job.device)
+        if list(drawing.opened) != job.identity.get("opened", []):
+            problem = f"{job.request.options.get('base')} has a newer checkpoint than when this command began"
+            raise UserError(f"{problem}; wait until that run has ended, then run the command again")
         numbers = [job.part.first + row for row in members]
         pictures |= zip(members, drawing.numbered(numbers), strict=True)
     return pictures
@@ -218,23 +221,32 @@ class _Synthesis(Work):
 
     def __init__(self, request: SynthesisRequest) -> None:
         # Run, prompts and scales.
-        self._request, self._device = request, encoders.choose_device(request.device)
+        self._device = encoders.choose_device(request.device)
         self.gpus = 1 if self._device.startswith("cuda") else 0
         self.run = runs.find(request.run)
         module = draw.require_drawing(self.run.model, request.run)
+        if not hasattr(module.Options(), "guidance"):
+            problem = f"{request.run} is a run of {self.run.model}"
+            raise UserError(f"{problem}, and synthesise needs a run with guidance, such as diffusion")
         self._scales = scales(request.guidance)
         options = {**request.options, "guidance": written(self._scales[0])}
         opened = draw.opened_by(module, draw.options_of(self.run.model, options), self.run)
+        if request.encoder and "vectors" not in draw.reads(self.run.model, options):
+            raise UserError(f"--encoder is {request.encoder}, and {request.run} reads words; leave it out")
         if request.codec not in CODECS:
             raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
         self.prompts = prompts.of_run(self.run, request.prompts, request.on)
+
+        # All jobs draw from one checkpoint, also while the run trains.
+        folder = self.run.checkpoint(request.images_seen)
+        self._request = replace(request, images_seen=self.run.images_seen(folder))
 
         # Everything that decides the pictures.
         count, dataset = request.prompts * request.per_prompt, places.name_of(request.out)
         identity = {
             "dataset": dataset,
             "law": LAW,
-            "weights": checkpoint.digest(self.run.checkpoint(request.images_seen)),
+            "weights": checkpoint.digest(folder),
             "prompts": {"count": request.prompts, "digest": settings.digest(self.prompts)},
             "per_prompt": request.per_prompt,
             "guidance": list(self._scales),

@@ -4,7 +4,6 @@ A captioner is sent to workers. It opens its model, or its connections, when it 
 """
 
 import functools
-import hashlib
 import math
 import unicodedata
 from collections import deque
@@ -20,7 +19,7 @@ from caption.scene_captioner import folder as fitted
 from synth.errors import UserError
 from synth.images import codecs
 from synth.sets.shards import Sample
-from synth.sets.storage import reading
+from synth.sets.storage import sha256_of
 from synth.settings import digest
 
 LAW = 1  # increased when the same captioner and picture give another caption
@@ -284,6 +283,5 @@ def _digest_of(folder: str) -> str:
     hashes = {}
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and not path.name.startswith("."):
-            with reading(str(path)), open(path, "rb") as file:
-                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[path.name] = sha256_of(path)
     return digest(hashes)

@@ -13,7 +13,6 @@ Axes: N pictures or texts, D dimensions of the embedding, H and W pixels.
 import contextlib
 import difflib
 import functools
-import hashlib
 import json
 import logging
 import socket
@@ -37,7 +36,7 @@ from caption.text_towers import TextTower
 from synth import caches
 from synth.checkout import ROOT
 from synth.errors import UserError
-from synth.sets.storage import reading
+from synth.sets.storage import reading, sha256_of
 
 DEFAULT = "ViT-B-32/openai"
 NANO = "nano"
@@ -75,8 +74,7 @@ class EncoderSource:
     @functools.cached_property
     def sha256(self) -> str:
         """The SHA-256 of the weights file, in hex."""
-        with reading(self.weights), open(self.weights, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.weights)
 
 
 def find(name: str) -> EncoderSource:

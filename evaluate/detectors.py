@@ -12,7 +12,6 @@
 Axes: N pictures, H and W pixels, D dimensions of a feature, C classes.
 """
 
-import hashlib
 import pickle
 import socket
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from urllib.request import getproxies
 import numpy as np
 
 from synth.errors import UserError
-from synth.sets.storage import reading
+from synth.sets.storage import reading, sha256_of
 from synth.settings import digest
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class _Inception:
             net = FeatureExtractorInceptionV3(INCEPTION, _LAYERS, feature_extractor_weights_path=str(file))
         except (RuntimeError, AttributeError, TypeError) as error:  # from load_state_dict
             raise UserError(_other_net(file, INCEPTION, error)) from None
-        self.weights, self._net, self._device = _sha256(file), net.to(device), torch.device(device)
+        self.weights, self._net, self._device = sha256_of(file), net.to(device), torch.device(device)
 
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
@@ -193,7 +192,7 @@ class _Lite:
         except (RuntimeError, ValueError) as error:
             raise UserError(_other_net(file, LITE, error)) from None
         net.reset_classifier(0)
-        self.weights, self._net, self._device = _sha256(file), net.to(device).eval(), torch.device(device)
+        self.weights, self._net, self._device = sha256_of(file), net.to(device).eval(), torch.device(device)
 
     def __call__(self, pixels: np.ndarray) -> Output:
         import torch
@@ -337,8 +336,3 @@ def _other_net(file: Path, name: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     problem = f"{file} does not hold the weights of {name} ({first[:200].rstrip(':')})"
     return f"{problem}; give the file of {name}"
-
-
-def _sha256(file: Path) -> str:
-    with reading(str(file)), file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -24,6 +24,7 @@ MODULES = {
     "foreign": "import pandas as pd\ndef f(): return pd\n",
     "hidden": "def f():\n    from train.models import b\n",
     "hiding": "from train.models import b\ndef f(b): return b.half\n",
+    "local": "from train.models import b\ndef f(half): return b.half(half)\n",
     "renaming": "from train.models.b import half as cut\ndef f(): return cut\n",
     "acting": "def f(): return TABLE\nTABLE = {}\nTABLE.update(a=1)\n",
     "absent": "from train.models.b import third\ndef f(): return third\n",
@@ -54,6 +55,7 @@ def test_a_bundle_holds_what_is_reached_once_and_its_comments() -> None:
         ("clash", "_TWO means two things, of train.models.b and of train.models.clash; rename one"),
         ("foreign", "'import pandas as pd' is none of the packages torch, safetensors, numpy; do without it"),
         ("hidden", "train.models.hidden imports inside f; import at its top"),
+        ("local", "train.models.local has a variable half, which hides an import; rename it"),
         ("hiding", "train.models.hiding has a variable b, which hides its import; rename one"),
         (
             "renaming",

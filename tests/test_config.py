@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -6,6 +7,7 @@ import pytest
 from synth.errors import UserError
 from synth.settings import canonical, digest, from_json, with_settings
 from train import config as configs
+from train import model, presets
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,44 @@ def test_canonical_json_does_not_depend_on_order() -> None:
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
     with pytest.raises(ValueError, match="JSON"):
         canonical(float("nan"))
+
+
+@pytest.mark.parametrize("name", sorted(model.names()))
+@pytest.mark.parametrize("change", ["training.batch=2000000", "training.seed=18446744073709551616"])
+def test_no_model_takes_a_batch_or_a_seed_that_it_cannot_use(name: str, change: str) -> None:
+    with pytest.raises(UserError, match=r"it must lie in [01]\.\."):
+        configs.with_settings(configs.RunConfig.of(name), [change])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("diffusion", "model.text_width=100"),
+        ("diffusion", "model.channels=32,48,112,112"),
+        ("contrastive", "model.text_width=100"),
+        ("contrastive", "model.head=100000"),
+        ("mae", "model.decoder_width=0"),
+        ("autoencoder", "model.critic_layers=0"),
+    ],
+)
+def test_sizes_that_networks_cannot_have_are_refused(name: str, change: str) -> None:
+    with pytest.raises(UserError, match=r"it must|need multiples of 32"):
+        configs.with_settings(configs.RunConfig.of(name), [change])
+
+
+@pytest.mark.parametrize(
+    ("side", "layers", "advice"), [(8, 2, "loss.critic=0"), (16, 5, "model.critic_layers=1"), (12, 1, "")]
+)
+def test_a_critic_has_a_patch(side: int, layers: int, advice: str) -> None:
+    changes = [f"model.resolution={side}", f"model.critic_layers={layers}"]
+    config = configs.with_settings(configs.RunConfig.of("autoencoder"), changes)
+    with contextlib.nullcontext() if not advice else pytest.raises(UserError, match=f"give --set {advice}"):
+        assert config.needs.whole
+
+
+@pytest.mark.parametrize(
+    ("names", "fraction"), [(["coco"], 0.1), (["emoji"], 1.0), (["mine"], None), (["coco", "cub"], None)]
+)
+def test_the_usual_share_of_a_set_is_known_by_its_name(names: list[str], fraction: float | None) -> None:
+    assert presets.usual_fraction(names, []) == fraction
+    assert presets.usual_fraction(names, ["noise"]) is None

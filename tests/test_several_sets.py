@@ -112,7 +112,7 @@ def test_a_set_on_an_object_store_is_fetched_beside_local_ones(
     make_small(bucket)
     places = [three[1], (bucket, three[0][1])]
     source = Stream(opened(places), PSEUDO, cache=Cache(str(tmp_path / "cache")))
-    fetcher = source.fetcher(0, limit=10**9)
+    fetcher = source.fetcher(0, 80, 8, limit=10**9)
     assert fetcher is not None
     fetcher.start()
     local = [joined([b]) for b in first(stream([three[1], three[0]]).batches(0, 8), 10)]

@@ -188,8 +188,8 @@ def test_a_set_on_an_object_store_is_fetched_into_a_bounded_cache(
 ) -> None:
     make_small(bucket)
     remote, local = stream(bucket, captioned, cache=str(tmp_path / "cache")), stream(undisturbed, captioned)
-    fetcher = remote.fetcher(0, limit=10**9)
-    assert fetcher is not None and local.fetcher(0, limit=1) is None
+    fetcher = remote.fetcher(0, 80, 8, limit=10**9)
+    assert fetcher is not None and local.fetcher(0, 80, 8, limit=1) is None
     fetcher.start()
     assert [joined([b]) for b in first(remote.batches(0, 8), 10)] == [
         joined([b]) for b in first(local.batches(0, 8), 10)
@@ -197,7 +197,7 @@ def test_a_set_on_an_object_store_is_fetched_into_a_bounded_cache(
     fetcher.end()
     assert sum(p.suffix == ".tar" for p in (tmp_path / "cache").iterdir()) == 3
     with pytest.raises(UserError, match="is too small"):
-        remote.fetcher(0, limit=1000)
+        remote.fetcher(0, 80, 8, limit=1000)
 
 
 def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(
@@ -208,7 +208,7 @@ def test_what_an_object_store_does_not_have_is_told_to_whoever_waits(
     store.write("visual_atoms-000001.tar", b"spoilt")
     store.remove(["visual_atoms-000002.tar"])
     source = stream(bucket, captioned, cache=str(tmp_path / "cache"))
-    fetcher = source.fetcher(0, limit=10**9)
+    fetcher = source.fetcher(0, 40, 40, limit=10**9)
     assert fetcher is not None
     fetcher.start()
     spoilt, missing = r"000001\.tar is not the file that its manifest describes", r"000002\.tar is missing"

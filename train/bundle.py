@@ -248,10 +248,21 @@ def _source(module: _Module, statement: ast.stmt) -> str:
 
     # module.name -> name, from the end on.
     prefixed = [n for n in ast.walk(statement) if isinstance(n, ast.Attribute) and _of_module(module, n)]
+    if hidden := sorted({node.attr for node in prefixed} & _local(statement)):
+        raise ValueError(f"{module.name} has a variable {hidden[0]}, which hides an import; rename it")
     for node in sorted(prefixed, key=lambda n: (n.lineno, n.col_offset), reverse=True):
         line, end = lines[node.lineno - 1], node.end_col_offset or 0
         lines[node.lineno - 1] = line[: node.col_offset] + node.attr.encode() + line[end:]
     return b"\n".join(lines[first : statement.end_lineno]).decode()
+
+
+def _local(statement: ast.stmt) -> set[str]:
+    """Returns the names of the variables within a function or class: arguments, and names that are set."""
+    if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return set()
+    nodes = list(ast.walk(statement))
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return stored | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
 def _of_module(module: _Module, node: ast.Attribute) -> Name | None:

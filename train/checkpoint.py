@@ -16,7 +16,6 @@ Until November 2026 both optimisers were in one file, optimisers.safetensors, an
 Such checkpoints are still read.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +29,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from synth.errors import UserError
-from synth.sets.storage import Folder, plain_errors, reading, sync
+from synth.sets.storage import Folder, plain_errors, reading, sha256_of, sync
 from synth.settings import canonical
 
 COMMITTED = "COMMITTED"
@@ -135,7 +134,7 @@ def digest(checkpoint: Path) -> str:
 
     Raises UserError if it has none."""
     _digests(checkpoint)
-    return _sha256(checkpoint / COMMITTED)
+    return sha256_of(checkpoint / COMMITTED)
 
 
 def holds(checkpoint: Path, name: str) -> bool:
@@ -286,7 +285,7 @@ def _require_whole(checkpoint: Path, name: str) -> None:
             raise UserError(f"{path} is missing; {_COPY}")
         problem = f"{path} is missing: older checkpoints keep only the files for drawing"
         raise UserError(f"{problem}; give a newer checkpoint")
-    if _sha256(path) != expected:
+    if sha256_of(path) != expected:
         raise UserError(f"{path} is damaged: it differs from its mark; {_advice(checkpoint)}")
 
 
@@ -310,9 +309,4 @@ def _written(folder: Path, name: str, writer: Callable[[Path], None]) -> str:
     """Writes a file, waits until it is on the disk, and returns its sha256."""
     with Folder(str(folder)).staged(name) as path:
         writer(Path(path))
-    return _sha256(folder / name)
-
-
-def _sha256(path: Path) -> str:
-    with reading(str(path)), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(folder / name)

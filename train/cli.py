@@ -152,7 +152,7 @@ def finetune(
         float | None,
         options.number(
             "--fraction",
-            "Share of the set to train on, chosen by the seed.  [default: the set's usual one]",
+            "Share of the set to train on, chosen by the seed.  [default: the set's usual, or the preset's]",
             most=1,
             above=True,
         ),
@@ -180,10 +180,10 @@ def finetune(
     if not on and not live:
         raise UserError("finetune needs a set; give --on SET, or --live NAME")
     origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
-    usual = presets.FINE_TUNING.get(on[0]) if len(on) == 1 and not live else None
-    preset = preset or presets.usual([places.name_of(name) for name in on], live).preset
+    known = [places.name_of(name) for name in on]
+    preset = preset or presets.usual(known, live).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
-        fraction = usual.fraction if usual else 1.0
+        fraction = presets.usual_fraction(known, live)
     request = TrainRequest(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),

@@ -1,7 +1,8 @@
 """The config of a run: the model's own groups, and the loop's `data` and `run`.
 
-The model's groups and `data` determine every number of a run. `run` changes no number, and may change at
-every start. `--set GROUP.KEY=VALUE` changes a setting. config.json keeps all.
+The model's groups and `data` determine every number of a run. `run` may change at every start. Of its
+settings, only micro_batch changes numbers, as sums round otherwise. `--set GROUP.KEY=VALUE` changes a
+setting. config.json keeps all.
 """
 
 import dataclasses
@@ -59,15 +60,14 @@ class Data:
     mirror: bool = False  # half of the visits see the picture mirrored; its embedding stays
 
     def __post_init__(self) -> None:
-        _require_least(self, 0, "xi", "caption_xi")
-        _require_most(self, 1e6, "xi", "caption_xi")
+        settings.require_within(self, 0, 1e6, "xi", "caption_xi")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction is {self.fraction}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Length, memory and outputs of a run. None of these settings changes a number."""
+    """Length, memory and outputs of a run. Only micro_batch changes numbers: sums round otherwise."""
 
     images: int = 10_000_000  # seen in the end
     micro_batch: int = 0  # samples of a rank in one pass; 0: its whole part of the batch
@@ -78,9 +78,9 @@ class RunSettings:
     cache_gb: float = 50.0  # of fetched files, a node
 
     def __post_init__(self) -> None:
-        _require_least(self, 1, "images", "tick", "checkpoint", "samples")
-        _require_least(self, 0, "micro_batch", "workers", "cache_gb")
-        _require_most(self, 1024, "workers")
+        settings.require_within(self, 1, model.MOST_IMAGES, "images", "tick", "checkpoint", "samples")
+        settings.require_within(self, 0, model.MOST_SIZE, "micro_batch", "cache_gb")
+        settings.require_within(self, 0, 1024, "workers")
 
 
 @dataclass(frozen=True)
@@ -230,15 +230,3 @@ def _from_json(kind: type[T], values: Any) -> T:
         return settings.from_json(kind, values)
     except (AttributeError, ValueError, TypeError) as error:
         raise UserError(f"this run was made by another version of exnihilo: {error}") from None
-
-
-def _require_least(values: Any, least: float, *names: str) -> None:
-    for name in names:
-        if getattr(values, name) < least:
-            raise ValueError(f"{name} is {getattr(values, name)}; it must be at least {least}")
-
-
-def _require_most(values: Any, most: float, *names: str) -> None:
-    for name in names:
-        if getattr(values, name) > most:
-            raise ValueError(f"{name} is {getattr(values, name)}; it must be at most {most:g}")

@@ -41,7 +41,7 @@ class Ranks:
 
     @classmethod
     def join(cls, device: str) -> Self:
-        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs.
+        """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs, if this process has not.
 
         Returns a single rank without torchrun."""
         if "WORLD_SIZE" not in os.environ:
@@ -57,7 +57,8 @@ class Ranks:
             device = f"cuda:{local}"
 
         # Process group.
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return cls(dist.get_rank(), dist.get_world_size(), local, device)
 
     def together(self, action: Callable[[], T]) -> T:

@@ -16,7 +16,7 @@ from synth.stopwatch import Stopwatch
 from train import config
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
-from train.model import Micro, Phase, Wanted
+from train.model import Micro, Phase
 from train.start.prepared import Prepared, prepare, survey_of
 from train.start.request import TrainRequest
 from train.stream.batches import Batch
@@ -42,20 +42,21 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
     # Sizes of the networks and of the set.
     trainer = _small(prepared, device)
     counts = {name: parameters(part) for name, part in trainer.parts.items()}
-    samples = prepared.stream(Wanted(vectors=())).order.samples
+    samples = prepared.stream(trainer.model.wanted).order.samples
     yield {**{f"parameters_of_{name}": n for name, n in counts.items()}, "samples_of_an_epoch": samples}
 
     # Memory: weight, gradient and Adam's two moments of each parameter, and the kept activations.
     seconds, kept = _costs(trainer, run_config.groups.training.batch)
     averages = sum(parameters(average) for average in trainer.averages.values())
-    trained = sum(counts.values())
-    memory = _BYTES * (4 * trained + averages) + kept * config.require_divisible(run_config, 1)
+    trained = sum(n for name, n in counts.items() if name not in run_config.needs.frozen)
+    weights = sum(counts.values()) + 3 * trained + averages
+    memory = _BYTES * weights + kept * config.require_divisible(run_config, 1)
     yield {
         "seconds_per_kimg": round(1000 * seconds, 1),
         "hours": round(run_config.run.images * seconds / 3600, 2),
         "on": "one core" if device == "cpu" else "one GPU",
         "memory_gb": round(memory / 1e9, 2),
-        "checkpoint_gb": round(_BYTES * (3 * trained + averages) / 1e9, 2),
+        "checkpoint_gb": round(trainer.sizes().full / 1e9, 2),
     }
 
 

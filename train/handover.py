@@ -1,6 +1,5 @@
 """The files of an exported folder besides config and weights: code, pictures, encoder, card, checksums."""
 
-import hashlib
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets import checksums
 from synth.sets.shards import ShardSet
-from synth.sets.storage import Folder
+from synth.sets.storage import Folder, sha256_of
 from train import bundle, model, model_card, onnx_file, runs
 from train.bundle import Name
 from train.model import Loaded
@@ -208,8 +207,4 @@ def _digests(folder: Path) -> list[dict[str, str]]:
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths if not path.name.startswith(".")}
     names.pop(checksums.NAME, None)
-    rows = []
-    for name, path in names.items():
-        with path.open("rb") as file:
-            rows.append({"file": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()})
-    return rows
+    return [{"file": name, "sha256": sha256_of(path)} for name, path in names.items()]

@@ -162,10 +162,14 @@ def cut_back(run: Path, images_seen: int) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[str | None]:
-    """Locks a run within the `with` block. Yields a sentence if its file system has no locks.
+    """Makes the folder of a run, and locks it within the `with` block. Yields a sentence if its file system
+    has no locks.
 
-    Raises UserError if another process group has locked it."""
-    with (run / ".lock").open("wb") as file:
+    Raises UserError if another process group has locked it, or if it cannot be written."""
+    with plain_errors(str(run)):
+        run.mkdir(parents=True, exist_ok=True)
+        opened = (run / ".lock").open("wb")
+    with opened as file:
         try:
             held = locks.lock(file.fileno())
         except BlockingIOError:

@@ -105,6 +105,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from synth import settings
 from synth.errors import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
@@ -426,6 +427,19 @@ class Context:
     def weights(self) -> torch.dtype:
         """The dtype of parameters and statistics."""
         return torch.promote_types(self.dtype, torch.float32)
+
+
+MOST_SIZE = 1 << 16  # of a layer, and most layers
+MOST_RATE = 1e6  # of learning, and most weight of a term
+MOST_IMAGES = 1 << 50
+
+
+def require_batches(training: Any) -> None:
+    """Raises ValueError if the batch, the seed or the precision of a model's settings cannot be used."""
+    settings.require_within(training, 1, 1 << 20, "batch")
+    settings.require_within(training, 0, (1 << 64) - 1, "seed")
+    if training.precision not in PRECISIONS:
+        raise ValueError(f"precision is {training.precision}; it must be fp32 or bf16")
 
 
 def find(name: str) -> ModuleType:

@@ -339,6 +339,11 @@ def usual(on: Sequence[str], live: Sequence[str]) -> Usual:
     raise UserError(f"{problem}; give one, as in finetune {'formula-32' if live else 'coco-256'} {sets}")
 
 
+def usual_fraction(on: Sequence[str], live: Sequence[str]) -> float | None:
+    """Returns the usual share of a stored set, or None if there is none, or for other sets."""
+    return FINE_TUNING[on[0]].fraction if len(on) == 1 and not live and on[0] in FINE_TUNING else None
+
+
 def get(name: str) -> Preset:
     """Returns the preset of this name. Raises UserError if it is unknown, and lists all presets."""
     if name not in PRESETS:

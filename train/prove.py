@@ -4,7 +4,6 @@ The replay is a run of its own, so it can be killed and resumed. A run gives the
 of machine. Elsewhere sums may round otherwise, so the proof names every difference of the machines.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from caption import encoders
 from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets.ledger import MANIFEST
-from synth.sets.storage import reading
+from synth.sets.storage import sha256_of
 from train import export, log, machine, runs
 from train.distributed import Ranks
 from train.runs import Run
@@ -80,7 +79,6 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
         precision=source.config.groups.training.precision,
         encoder=source.encoder_name if source.metadata["encoder"] else None,
         device=device,
-        settings=(f"run.checkpoint={images}",),
         source=origin.get("run"),
         replayed=source,
     )
@@ -101,17 +99,21 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
 def prove(proof: Proof) -> Generator[Event]:
     """Trains the run again, and compares. Yields the events of training, then notes, then Compared.
 
-    Raises UserError if a file cannot be read. Ends after Ended if a signal ends the training."""
+    Of several ranks, the first compares. Raises UserError if a file cannot be read. Ends after Ended if a
+    signal ends the training."""
     # Training.
     for event in training.train(proof.request):
         if not isinstance(event, training.Ended) or event.signal:
             yield event
         if isinstance(event, training.Ended) and event.signal:
             return
+    ranks = Ranks.join(encoders.choose_device(proof.request.device))
+    if ranks.rank:
+        return
 
     # Machines.
     recorded = proof.run.metadata.get("made_by", {}).get("machine")
-    here = machine.describe(Ranks(device=encoders.choose_device(proof.request.device)))
+    here = machine.describe(ranks)
     if recorded is None:
         yield training.Note("the run does not name its machine; weights may differ on another one")
     elif odd := machine.differences(recorded, here):
@@ -135,7 +137,7 @@ def _differences(there: Path, here: Path, names: list[str]) -> Iterator[str]:
     for name in names:
         if not (here / name).exists():
             yield f"{name} is missing in the replay"
-        elif _sha256(there / name) == _sha256(here / name):
+        elif sha256_of(there / name) == sha256_of(here / name):
             yield ""
         else:
             yield f"{name}: {_first_tensor(there / name, here / name)}"
@@ -154,8 +156,3 @@ def _first_tensor(there: Path, here: Path) -> str:
             values = int((change != 0).sum())
             return f"{name} differs in {values:,} of {tensor.numel():,} values, by at most {change.max():.3g}"
     return "the tensors are equal, and the metadata differs"
-
-
-def _sha256(path: Path) -> str:
-    with reading(str(path)), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

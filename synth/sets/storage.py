@@ -7,6 +7,7 @@ Nothing is ever streamed to a final name.
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -488,6 +489,12 @@ def reading(name: str) -> Iterator[None]:
         if isinstance(error, PermissionError):
             raise UserError(f"{name} may not be read; make it readable and run the command again") from None
         raise UserError(f"{name} cannot be read now: {error.strerror}; run the command again") from None
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Returns the sha256 of a local file, in hex. Raises UserError if it cannot be read."""
+    with reading(str(path)), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unusable(error: OSError) -> str:

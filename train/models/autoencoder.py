@@ -21,8 +21,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synth import settings
+from synth.errors import UserError
 from train import ema
-from train.model import PRECISIONS, Average, Context, Micro, Model, Needs, Phase, Terms, Wanted
+from train.model import (
+    MOST_IMAGES,
+    MOST_RATE,
+    Average,
+    Context,
+    Micro,
+    Model,
+    Needs,
+    Phase,
+    Terms,
+    Wanted,
+    require_batches,
+)
 from train.models import randomness
 from train.models.autoencoder_networks import (
     AutoencoderSizes,
@@ -31,6 +45,7 @@ from train.models.autoencoder_networks import (
     PatchCritic,
     Posterior,
 )
+from train.models.guidance import autocast
 
 ENCODER, DECODER, CRITIC = "encoder", "decoder", "critic"
 
@@ -50,9 +65,8 @@ class Loss:
     critic_begins: int = 100_000  # images seen
 
     def __post_init__(self) -> None:
-        for name in ("perceptual", "divergence", "critic", "critic_begins"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        settings.require_within(self, 0, MOST_RATE, "perceptual", "divergence", "critic")
+        settings.require_within(self, 0, MOST_IMAGES, "critic_begins")
         if not self.network:
             raise ValueError("network is empty; it must be none or an encoder's name")
 
@@ -72,13 +86,12 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or min(self.lr, self.critic_lr, self.warm_up, self.ema_half_life, self.seed) < 0:
-            raise ValueError("batch must be at least 1; rates, warm_up, ema_half_life and seed at least 0")
+        settings.require_within(self, 0, MOST_RATE, "lr", "critic_lr")
+        settings.require_within(self, 0, MOST_IMAGES, "warm_up", "ema_half_life")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        require_batches(self)
 
 
 @dataclass(frozen=True)
@@ -91,10 +104,24 @@ class Config:
 
 
 def needs(config: Config) -> Needs:
-    """Returns the needs of the losses. The critic's weight follows from the gradients of the whole batch."""
+    """Returns the needs of the losses. The critic's weight follows from the gradients of the whole batch.
+
+    Raises UserError if the critic's layers leave it no patch."""
+    _require_patches(config)
     perceptual = config.loss.perceptual > 0 and config.loss.network != "none"
     network = config.loss.network if perceptual else ""
     return Needs(tables=False, vectors=False, network=network, whole=config.loss.critic > 0)
+
+
+def _require_patches(config: Config) -> None:
+    """Raises UserError if the critic's layers leave it no patch. The last two take a row on each side."""
+    side, layers = config.model.resolution, config.model.critic_layers
+    if not config.loss.critic or side >> layers + 1 >= 3:
+        return
+    fits = next((n for n in range(layers, 0, -1) if side >> n + 1 >= 3), 0)
+    problem = f"{layers} strided layers leave the critic no patch of {side} pixels"
+    advice = f"--set model.critic_layers={fits} or " if fits else ""
+    raise UserError(f"{problem}; give {advice}--set loss.critic=0, which is without critic")
 
 
 def parts(config: Config, context: Context) -> dict[str, nn.Module]:
@@ -182,7 +209,7 @@ class _Losses:
         normal, _ = randomness.draw(
             self._config.training.seed, _LATENT, micro.numbers, count, uniforms=0, device=device
         )
-        with self._autocast():
+        with autocast(self._context):
             posterior = self._encoder(micro.pictures[:, 0])
             z = posterior.drawn(normal.view(-1, sizes.planes, sizes.side, sizes.side).to(posterior.mean))
             return self._decoder(z), posterior
@@ -190,7 +217,7 @@ class _Losses:
     def _verdict(self, pictures: Tensor) -> Tensor:
         """Returns the critic's logits of patches."""
         assert self._critic is not None
-        with self._autocast():
+        with autocast(self._context):
             return cast(Tensor, self._critic(pictures)).to(pictures.dtype)
 
     def _weight(self, reconstruction: Tensor, verdict: Tensor) -> Tensor:
@@ -202,8 +229,3 @@ class _Losses:
             pulls.append(self._context.gather(gradient.reshape(1, -1)).mean(dim=0).norm())
         most = _MOST_WEIGHT / (3 * self._config.model.resolution**2)
         return (pulls[0] / (pulls[1] + _DELTA)).clamp(max=most).detach()
-
-    def _autocast(self) -> torch.autocast:
-        """Returns the block in which features have the context's dtype."""
-        low = self._context.dtype == torch.bfloat16
-        return torch.autocast(self._context.device.type, torch.bfloat16, enabled=low)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synth import settings
+from train.model import MOST_SIZE
+
 _EPS = 1e-6  # of every norm
 _LEAST, _MOST = -30.0, 20.0  # of the logarithm of a variance
 
@@ -31,9 +34,8 @@ class AutoencoderSizes:
     critic_layers: int = 2  # strided ones after the first
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "blocks", "planes", "groups", "critic_channels", "critic_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        names = ("resolution", "blocks", "planes", "groups", "critic_channels", "critic_layers")
+        settings.require_within(self, 1, MOST_SIZE, *names)
         if not self.channels or any(c < 1 or c % self.groups for c in self.channels):
             raise ValueError(f"channels is {self.channels}; each must be a multiple of groups, {self.groups}")
         if self.resolution % self.factor:

@@ -31,8 +31,10 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor, nn
 
 from caption.contrast import both_ways, positives_of, similarities, soft_target_loss
+from synth import settings
 from synth.errors import UserError
 from train.model import (
+    MOST_SIZE,
     CaptionedPicture,
     Context,
     Json,
@@ -70,10 +72,8 @@ class Sizes(BackboneSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.head, self.embedding) < 1:
-            raise ValueError("head and embedding must be at least 1")
-        if min(self.text_width, self.text_layers, self.tokens) < 1:
-            raise ValueError("text_width, text_layers and tokens must be at least 1")
+        names = ("head", "embedding", "text_width", "text_layers", "tokens")
+        settings.require_within(self, 1, MOST_SIZE, *names)
         if self.text_width > _CHANNELS and self.text_width % _CHANNELS:
             raise ValueError(f"text_width is {self.text_width}; it must be a multiple of {_CHANNELS}")
 
@@ -105,8 +105,7 @@ class Training(LearnerTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.views, self.group) < 1:
-            raise ValueError("views and group must be at least 1")
+        settings.require_within(self, 1, MOST_SIZE, "views", "group")
         if self.positives not in POSITIVES:
             raise ValueError(f"positives is {self.positives}; it must be {' or '.join(POSITIVES)}")
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from synth import settings
+from train.model import MOST_SIZE
 from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column
 from train.models.tower import Tower
-from train.models.unet import Attention, UNet
+from train.models.unet import Attention, UNet, heads_of
 from train.models.words import TextStates, TowerStates
 
 WORDS = ("own", "tower")
@@ -51,11 +53,16 @@ class Sizes:
                 )
         if self.words not in WORDS:
             raise ValueError(f"words is {self.words}; it must be {' or '.join(WORDS)}")
-        for name in ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        widths = ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens")
+        settings.require_within(self, 1, MOST_SIZE, *widths)
+        settings.require_within(self, 0, MOST_SIZE, "text_layers")
+        if not heads_of(self.text_width):
+            raise ValueError(f"text_width is {self.text_width}; from 64 on, it must be a multiple of 32")
         if min(self.channels) < 32 or any(c % 16 for c in self.channels):
             raise ValueError(f"channels is {self.channels}; each must be a multiple of 16, 32 or more")
+        reading = [c for c, side in zip(self.channels, sides, strict=True) if side in self.reads]
+        if max(self.channels) > MOST_SIZE or not all(map(heads_of, reading)):
+            raise ValueError(f"channels is {self.channels}; levels in reads need multiples of 32 from 64 on")
 
     @property
     def side(self) -> int:

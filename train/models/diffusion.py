@@ -23,10 +23,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from synth import settings
 from synth.errors import UserError
 from synth.settings import from_json
 from train import ema
 from train.model import (
+    MOST_IMAGES,
+    MOST_RATE,
     PRECISIONS,
     Average,
     CaptionedPicture,
@@ -45,6 +48,7 @@ from train.model import (
     Texts,
     TowerEncoder,
     Wanted,
+    require_batches,
 )
 from train.models import growth, randomness, samplers
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder
@@ -91,18 +95,13 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("drop_words", "drop_vector", "drop_both"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1")
-        for name in ("average", "average_short"):
-            if not 0.01 <= getattr(self, name) <= 0.25:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0.01..0.25")
-        if self.batch < 1 or min(self.lr, self.muon_lr, self.warm_up, self.decay_from, self.seed) < 0:
-            raise ValueError("batch must be at least 1; rates, warm_up, decay_from and seed at least 0")
+        settings.require_within(self, 0, 1, "drop_words", "drop_vector", "drop_both")
+        settings.require_within(self, 0.01, 0.25, "average", "average_short")
+        settings.require_within(self, 0, MOST_RATE, "lr", "muon_lr")
+        settings.require_within(self, 0, MOST_IMAGES, "warm_up", "decay_from", "decay_to")
         if self.decay_to and self.decay_to <= self.decay_from:
             raise ValueError(f"decay_to is {self.decay_to}; it must be above decay_from = {self.decay_from}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        require_batches(self)
 
 
 @dataclass(frozen=True)

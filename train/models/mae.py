@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synth import settings
 from synth.errors import UserError
-from train.model import Context, Micro, Model, Needs, Phase, Terms, Wanted
+from train.model import MOST_SIZE, Context, Micro, Model, Needs, Phase, Terms, Wanted
 from train.models import randomness
 from train.models.features import backbones
 from train.models.features.backbones import VIT, BackboneSizes, LearnerTraining
@@ -43,8 +44,7 @@ class Sizes(BackboneSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.decoder_width, self.decoder_layers, self.decoder_heads) < 1:
-            raise ValueError("decoder_width, decoder_layers and decoder_heads must be at least 1")
+        settings.require_within(self, 1, MOST_SIZE, "decoder_width", "decoder_layers", "decoder_heads")
 
 
 @dataclass(frozen=True)

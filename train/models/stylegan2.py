@@ -20,9 +20,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from synth import settings
 from train import ema
 from train.model import (
-    PRECISIONS,
+    MOST_IMAGES,
+    MOST_RATE,
     Average,
     Context,
     Micro,
@@ -33,6 +35,7 @@ from train.model import (
     Terms,
     Texts,
     Wanted,
+    require_batches,
 )
 from train.models import losses, randomness
 from train.models.latents import Latents, draw_latents, draw_path_noise, draw_square
@@ -81,20 +84,14 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from_zero = ("path_every", "r1_every", "seed", "ema_half_life", "ema_ramp_up", "g_lr", "d_lr")
-        for name, least in {"batch": 1, **dict.fromkeys(from_zero, 0)}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name, most in {"batch": 1 << 20, "seed": (1 << 64) - 1, "g_lr": 1e6, "d_lr": 1e6}.items():
-            if getattr(self, name) > most:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        require_batches(self)
+        settings.require_within(self, 0, MOST_RATE, "g_lr", "d_lr")
+        times = ("path_every", "r1_every", "ema_half_life", "ema_ramp_up")
+        settings.require_within(self, 0, MOST_IMAGES, *times)
         for name, allowed in _LAWS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
-        if not 0 <= self.mixing <= 1:
-            raise ValueError(f"mixing is {self.mixing}; it must lie in 0..1")
+        settings.require_within(self, 0, 1, "mixing")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"beta2 is {self.beta2}; it must be at least 0 and below 1")
 

@@ -27,6 +27,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from synth import settings
+from train.model import MOST_SIZE
 from train.models.layers import (
     GAIN,
     Conv,
@@ -70,14 +72,10 @@ class Sizes:
         for name, allowed in _KINDS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {' or '.join(allowed)}")
-        widths = ("text_dim", "z_dim", "w_dim", "text_width", "channel_max")
-        for name in (*widths, "mapping_layers", "mbstd_group"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        limits = {**dict.fromkeys(widths, 1 << 16), "mapping_layers": 1 << 10, "channel_base": 1 << 24}
-        for name, most in limits.items():
-            if getattr(self, name) > most:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most}")
+        widths = ("text_dim", "z_dim", "w_dim", "text_width", "channel_max", "mbstd_group")
+        settings.require_within(self, 1, MOST_SIZE, *widths)
+        settings.require_within(self, 1, 1 << 10, "mapping_layers")
+        settings.require_within(self, 1, 1 << 24, "channel_base")
         if self.channel_base < self.resolution:
             least = f"the resolution, {self.resolution}"
             raise ValueError(f"channel_base is {self.channel_base}; it must be at least {least}")

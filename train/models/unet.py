@@ -35,6 +35,12 @@ def frequencies() -> Tensor:
     return torch.linspace(math.log(_LEAST_FREQUENCY), math.log(_MOST_FREQUENCY), _FREQUENCIES).exp()
 
 
+def heads_of(width: int) -> int:
+    """Returns the number of attention heads of a width, or 0 if they cannot divide it evenly."""
+    heads = max(1, width // _HEAD)
+    return 0 if width % heads else heads
+
+
 def silence(layer: nn.Linear | nn.Conv2d) -> None:
     """Sets a layer's weights to zero, so that it adds nothing at first."""
     nn.init.zeros_(layer.weight)
@@ -58,7 +64,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, context: int | None = None) -> None:
         super().__init__()
-        self.heads, self.crosses, self.place = max(1, width // _HEAD), context is not None, ""
+        self.heads, self.crosses, self.place = heads_of(width), context is not None, ""
         self.number = 0  # among the layers of a U-Net that cross
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(context or width, 2 * width, bias=False)

@@ -43,8 +43,9 @@ def find(
         problem = f"{source.path} was trained with {name}, and --encoder is {embedder.name}"
         raise UserError(f"{problem}; give --encoder {name}")
 
-    # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ.
-    free = {"mbstd_group": 0, "mbstd_order": ""}
+    # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ. An autoencoder
+    # may have another place, and is compared by its weights.
+    free = {"mbstd_group": 0, "mbstd_order": "", "latents": ""}
     theirs, ours = ({**vars(c.groups.model), **free} for c in (source.config, run_config))
     changes = [
         f"model.{name} is {theirs.get(name)} there and {value} here"

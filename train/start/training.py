@@ -94,12 +94,13 @@ def _train(
     # Stream. One process per node fetches remote files.
     begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
     stream = ranks.together(lambda: prepared.stream(wanted))
-    limit = int(loop.cache_gb * 1e9)
-    fetcher = ranks.together(lambda: stream.fetcher(begin, limit) if ranks.local == 0 else None)
+    batch, limit = prepared.config.groups.training.batch, int(loop.cache_gb * 1e9)
+    fetcher = ranks.together(
+        lambda: stream.fetcher(begin, loop.images, batch, limit) if ranks.local == 0 else None
+    )
     if fetcher:
         fetcher.start()
         stack.callback(fetcher.end)
-    batch = prepared.config.groups.training.batch
     batches = stream.batches(
         begin,
         batch,
@@ -133,14 +134,16 @@ def _train(
 
 
 def _open(prepared: Prepared, ranks: Ranks, stack: ExitStack) -> tuple[Path | None, str | None]:
-    """Writes the run's folder and config.json, and locks it, on rank 0.
+    """Locks the run's folder, and writes config.json, on rank 0.
 
     Returns the checkpoint to resume from, and a sentence if there are no locks."""
     run, note = prepared.run, None
     if ranks.rank == 0:
         survey = survey_of(prepared)
-        log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
         note = stack.enter_context(log.locked(run))
+        # Another command may have begun a run here since `prepare`.
+        log.require_same(run, prepared.metadata)
+        log.write_config(run, {**prepared.metadata, "survey": survey}, machine.describe(ranks))
     newest = checkpoint.newest(run)
     if ranks.rank == 0:
         log.cut_back(run, checkpoint.images_seen(newest) if newest else 0)

@@ -8,9 +8,11 @@ import contextlib
 import hashlib
 import math
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -21,7 +23,10 @@ from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
 _PAUSE = 0.02  # seconds between two checks for a file
+_LOOK = 1.0  # seconds between two checks that fetched files are still there
 _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
+_ABANDONED = 600.0  # seconds without a write, after which a part of a file is that of a run that was killed
+_AHEAD = 64  # blocks that are fetched before they are needed
 _CHUNK = 1 << 22  # bytes
 _PROBE = "probe"  # a file that is written to see if the cache takes files
 _MISSING = "is missing though the manifest names it; give the command that made the set again"
@@ -87,7 +92,10 @@ class Cache:
 
     def fetch(self, file: Remote) -> None:
         """Fetches a file into the cache. If that fails, records the failure for the waiting processes."""
-        if self.place(file).exists():
+        if (place := self.place(file)).exists():
+            # A run that shares this cache removes the oldest files first.
+            with contextlib.suppress(OSError):
+                os.utime(place)
             return
 
         # Another process may read the file as soon as it has its name, so it is written under another one.
@@ -118,6 +126,16 @@ class Cache:
         for failure in (*self.root.glob("*.failed"), self.root / _PROBE):
             failure.unlink(missing_ok=True)
 
+    def files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yields the fetched files, and the parts that killed runs have left."""
+        for path in self.root.iterdir():
+            # Another run may remove it now.
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                written = path.suffix == ".part" and time.time() - status.st_mtime < _ABANDONED
+                if stat.S_ISREG(status.st_mode) and path.suffix != ".failed" and not written:
+                    yield path, status
+
     def stop(self, sentence: str) -> None:
         """Records for all waiting processes that no more files come."""
         _note(self._stopped, sentence)
@@ -134,14 +152,16 @@ class Cache:
 
 
 class Fetcher(threading.Thread):
-    """A thread that fetches files in the order of their use, as far ahead as `limit` bytes allow."""
+    """A thread that fetches files in the order of their use, as far ahead as `limit` bytes allow.
+
+    If another run with this cache removes a file, it is fetched again."""
 
     def __init__(
         self, cache: Cache, needed: Iterator[Needed], limit: int, position: Callable[[], int]
     ) -> None:
         super().__init__(daemon=True, name="fetcher")
         self._cache, self._needed, self._limit, self._position = cache, needed, limit, position
-        self._ended = threading.Event()
+        self._ended, self._looked = threading.Event(), time.monotonic()
 
     def run(self) -> None:
         """Fetches the files of each position as soon as there is room for them.
@@ -155,17 +175,32 @@ class Fetcher(threading.Thread):
     def _fetch(self) -> None:
         window: list[Needed] = []
         for ahead in self._needed:
-            # Room.
+            # Room. There is more as soon as the first block is read.
             window.append(ahead)
             while not self._make_room(window):
-                if self._ended.wait(_PAUSE):
-                    return
+                while window[1].position > self._position():
+                    if self._ended.wait(_PAUSE):
+                        return
+                    self._fetch_again(window[:-1])
 
             # Files.
-            for file in ahead.files:
-                self._cache.fetch(file)
-                if self._ended.is_set():
-                    return
+            if not self._fetched(ahead.files):
+                return
+
+    def _fetched(self, files: Sequence[Remote]) -> bool:
+        """Fetches files. Returns False if the thread is to end."""
+        for file in files:
+            self._cache.fetch(file)
+            if self._ended.is_set():
+                return False
+        return True
+
+    def _fetch_again(self, window: Sequence[Needed]) -> None:
+        """Fetches files that another run has removed from the cache."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._fetched([file for step in window for file in step.files])
+        self._looked = time.monotonic()
 
     def end(self) -> None:
         """Ends the thread after its current file, or leaves it to its slow connection."""
@@ -179,13 +214,14 @@ class Fetcher(threading.Thread):
         # Files that are needed soon.
         while len(window) > 1 and window[1].position <= self._position():
             del window[0]
+        if len(window) > _AHEAD:
+            return False
         kept = {self._cache.place(f): f.bytes for step in window for f in step.files}
         if sum(kept.values()) > self._limit and len(window) > 1:
             return False
 
         # All others, the oldest first, until the rest fits. Compiled shaders have a folder there too.
-        paths = [path for path in self._cache.root.iterdir() if path.suffix != ".failed" and path.is_file()]
-        others = {path: path.stat() for path in paths if path not in kept and path.exists()}
+        others = {path: status for path, status in self._cache.files() if path not in kept}
         spare = self._limit - sum(kept.values()) - sum(status.st_size for status in others.values())
         for path in sorted(others, key=lambda path: others[path].st_mtime):
             if spare >= 0:
@@ -204,9 +240,17 @@ def fetched_files() -> str | None:
     return str(folder) if folder else None
 
 
-def require_room(needed: Iterator[Needed], limit: int, blocks: int) -> None:
-    """Raises UserError if a block of an epoch's files is larger than the cache."""
-    largest = max(sum(f.bytes for f in step.files) for step, _ in zip(needed, range(blocks), strict=False))
+def require_room(needed: Iterable[Needed], limit: int, batch: int) -> None:
+    """Raises UserError if the files of a batch are larger than the cache. Many batches cross two blocks."""
+    window: deque[Needed] = deque()
+    largest = 0
+    for step in needed:
+        window.append(step)
+        # The last batch that begins in the first block ends at this position.
+        while len(window) > 1 and step.position >= window[1].position + batch - 1:
+            window.popleft()
+        files = {file for each in window for file in each.files}
+        largest = max(largest, sum(file.bytes for file in files))
     if largest > limit:
         cache, block = f"{limit / 1e9:.1f} GB", f"{largest / 1e9:.1f} GB"
         problem = f"the cache of {cache} is too small: {block} are in use at a time"

@@ -34,6 +34,10 @@ class Groups:
             numbers = random_numbers(seed, _BLOCKS, 0, 0).permutation(len(labels)).tolist()
         size = len(labels) if local else BLOCK
         self._blocks = [tuple(numbers[i : i + size]) for i in range(0, len(labels), size)]
+        if len(self._blocks) > 1 and not self._groups_in(self._blocks[-1]):
+            # The last block may have few shards.
+            self._blocks[-2:] = [self._blocks[-2] + self._blocks[-1]]
+        self.in_use = max(map(len, self._blocks))  # shards of a block
         self._sizes = [self._groups_in(block) * group for block in self._blocks]
         for block, samples in zip(self._blocks, self._sizes, strict=True):
             if not samples:

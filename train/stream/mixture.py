@@ -32,6 +32,10 @@ class Positions(Protocol):
     def samples(self) -> int | None:
         """The samples of an epoch, or None if the source is endless."""
 
+    @property
+    def in_use(self) -> int:
+        """The shards of a block: those that are read in turn."""
+
     def places(self, start: int, count: int) -> list[Place]:
         """Returns the places of consecutive positions, from `start` on."""
 
@@ -44,7 +48,7 @@ class Stored:
 
     def __init__(self, counts: Sequence[int], seed: int, first: int) -> None:
         self._order, self.numbers = Order(counts, seed), range(first, first + len(counts))
-        self.samples = self._order.samples
+        self.samples, self.in_use = self._order.samples, self._order.in_use
 
     def places(self, start: int, count: int) -> list[Place]:
         """Returns the places of consecutive positions of this set."""
@@ -60,7 +64,7 @@ class Live:
     """The order of a live set: one shard of that number, with the indices of pictures as rows."""
 
     def __init__(self, shard: int, pictures: int | None, seed: int) -> None:
-        self._shard, self.samples = shard, pictures
+        self._shard, self.samples, self.in_use = shard, pictures, 1
         whole, rest = divmod(pictures or 0, _SHARD)
         # The order is that of shards with these pictures.
         self._order = Order([_SHARD] * whole + [rest] * (rest > 0), seed) if pictures else None
@@ -100,6 +104,7 @@ class Mixture:
         # The ends of the shares on 0..1. The last end is 1 in spite of rounding.
         ends = [sum(parts[:n], Fraction(0)) for n in range(len(parts))]
         self._ends = (*ends, Fraction(1))
+        self.in_use = sum(source.in_use for source in self._sources)
         counts = [source.samples for source in self._sources]
         self.samples = None if None in counts else sum(count or 0 for count in counts)
 

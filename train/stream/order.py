@@ -15,6 +15,8 @@ import numpy as np
 
 BLOCK = 8  # shards with mixed samples
 
+_KEPT = 32  # blocks in memory: those of several sets that are read in turn
+
 _SHARDS, _SAMPLES, _FRACTION = range(3)  # uses of random numbers
 
 
@@ -34,6 +36,7 @@ class Order:
         self._rows = None if fraction == 1 else chosen(counts, seed, fraction)
         self._counts = tuple(counts) if self._rows is None else tuple(map(len, self._rows))
         self.samples = sum(self._counts)  # N, of an epoch
+        self.in_use = BLOCK  # shards of a block
 
     def places(self, start: int, count: int) -> list[Place]:
         """Returns the places of consecutive positions, from `start` images seen."""
@@ -74,14 +77,14 @@ class Order:
         return _mixed(self._counts, self._seed, epoch, number)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=_KEPT)
 def _blocks(counts: tuple[int, ...], seed: int, epoch: int) -> tuple[list[tuple[int, ...]], list[int]]:
     shards = random_numbers(seed, _SHARDS, epoch, 0).permutation(len(counts)).tolist()
     blocks = [tuple(shards[i : i + BLOCK]) for i in range(0, len(shards), BLOCK)]
     return blocks, list(accumulate(sum(counts[s] for s in block) for block in blocks))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=_KEPT)
 def _mixed(counts: tuple[int, ...], seed: int, epoch: int, number: int) -> np.ndarray:
     shards = _blocks(counts, seed, epoch)[0][number]
     rows = np.concatenate([np.stack([np.full(counts[s], s), np.arange(counts[s])], axis=1) for s in shards])

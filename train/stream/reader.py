@@ -23,11 +23,11 @@ from train.stream.groups import Groups
 from train.stream.live import LiveSample, LiveShard
 from train.stream.mixture import Positions
 from train.stream.opened import Opened, Shard, open_shard, row_of
-from train.stream.order import BLOCK, Place
+from train.stream.order import Place
 from train.stream.sources import Sources
 from train.stream.visits import Visit
 
-_OPEN = 2 * BLOCK  # shards that a reader keeps mapped
+_OPEN = 256  # most shards that a reader keeps mapped: each takes some megabytes
 _VIEWS, _MIRROR = 7, 8  # uses of random numbers: augmented views, mirrored pictures
 
 # The vector of a visit, or the source that an embedder makes it from, and its amount of noise.
@@ -51,7 +51,9 @@ class Reader:
 
     def __init__(self, sources: Sources, visit: Visit, part: Slice) -> None:
         self._sources, self._visit, self._part = sources, visit, part
-        self._open = functools.lru_cache(maxsize=_OPEN)(functools.partial(open_shard, sources, visit))
+        # A batch may cross two blocks.
+        kept = min(_OPEN, 2 * part.order.in_use)
+        self._open = functools.lru_cache(maxsize=kept)(functools.partial(open_shard, sources, visit))
         self._embedder = Embedder(sources.encoder) if sources.encoder else None
 
     def __getstate__(self) -> tuple[Sources, Visit, Slice]:

@@ -26,7 +26,7 @@ from train.stream.captioned_sets import CaptionedSet
 from train.stream.groups import Groups
 from train.stream.latent_tables import LatentSet
 from train.stream.live import NUMBERS, LiveSet
-from train.stream.order import BLOCK, Order
+from train.stream.order import Order
 from train.stream.reader import Reader, Slice
 from train.stream.sources import Sources
 from train.stream.visits import Visit
@@ -130,14 +130,17 @@ class Stream:
             problem = f"{missing:,} of {shown:,} samples have no caption, such as {example}"
             raise UserError(f"{problem}; give --text mix:1, which gives them a pseudo-caption")
 
-    def fetcher(self, start: int, limit: int) -> Fetcher | None:
-        """Returns the thread that fetches these sets' files for a node, from `start` images seen on.
+    def fetcher(self, start: int, end: int, batch: int, limit: int) -> Fetcher | None:
+        """Returns the thread that fetches these sets' files for a node, for batches from `start` images seen
+        on.
 
-        Returns None if all files are local. Raises UserError if the files of a block exceed `limit` bytes."""
+        Returns None if all files are local. Raises UserError if the files of a batch before `end` images seen
+        exceed `limit` bytes."""
         sources = self._sources
         if not any("://" in file.url for file in (*sources.tars, *sources.tables, *sources.latents)):
             return None
-        require_room(self._needed(start), limit, -(-len(self._sources.tars) // BLOCK))
+        before_end = itertools.takewhile(lambda block: block.position < end, self._needed(start))
+        require_room(before_end, limit, batch)
         self._sources.cache.forget_failures()
         return Fetcher(self._sources.cache, self._needed(start), limit, lambda: self.position)
 

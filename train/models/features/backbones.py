@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from synth import settings
 from synth.errors import UserError
-from train.model import PRECISIONS
+from train.model import MOST_IMAGES, MOST_RATE, MOST_SIZE, require_batches
 
 VIT = "vit"
 RESNETS = {"resnet18": 512, "resnet50": 2048}  # W
@@ -44,9 +45,7 @@ class BackboneSizes:
     def __post_init__(self) -> None:
         if self.backbone not in (VIT, *RESNETS):
             raise ValueError(f"backbone is {self.backbone}; it must be {', '.join((VIT, *RESNETS))}")
-        for name in ("resolution", "patch", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        settings.require_within(self, 1, MOST_SIZE, "resolution", "patch", "width", "layers", "heads")
 
     @property
     def patches(self) -> int:
@@ -74,15 +73,12 @@ class LearnerTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch is {self.batch}; it must be at least 1")
-        if min(self.lr, self.weight_decay, self.warm_up, self.decay_to, self.seed) < 0:
-            raise ValueError("lr, weight_decay, warm_up, decay_to and seed must be at least 0")
+        settings.require_within(self, 0, MOST_RATE, "lr", "weight_decay")
+        settings.require_within(self, 0, MOST_IMAGES, "warm_up", "decay_to")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision}; it must be fp32 or bf16")
+        require_batches(self)
 
     def optimisers(self, parts: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """Returns AdamW for each part."""

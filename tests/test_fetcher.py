@@ -1,0 +1,121 @@
+"""The thread that fetches files of an object store into a bounded cache."""
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from synth.errors import UserError
+from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
+from train.stream.groups import Groups
+
+STORE = "memory://fetcher"
+
+
+@pytest.fixture
+def files() -> Iterator[list[Remote]]:
+    """Four files of 1,000 bytes in an object store."""
+    memory = fsspec.filesystem("memory")
+    kept = []
+    for number in range(4):
+        content = bytes([number]) * 1000
+        memory.pipe(f"/fetcher/{number}.tar", content)
+        kept.append(Remote(STORE, f"{number}.tar", hashlib.sha256(content).hexdigest(), len(content)))
+    yield kept
+    memory.rm("/fetcher", recursive=True)
+
+
+def endless(files: list[Remote], samples: int = 10) -> Iterator[Needed]:
+    """Yields blocks of one file and `samples` samples, epoch after epoch."""
+    return (Needed(samples * n, [file]) for n, file in enumerate(itertools.cycle(files)))
+
+
+def until(true: Callable[[], bool]) -> bool:
+    """Waits at most 20 seconds for a condition."""
+    end = time.monotonic() + 20
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+def some(files: list[Remote], blocks: int = 8) -> list[Needed]:
+    return list(itertools.islice(endless(files), blocks))
+
+
+def test_the_cache_must_hold_all_blocks_that_one_batch_crosses(files: list[Remote]) -> None:
+    require_room(some(files), 1000, 1)
+    require_room(some(files), 2000, 11)
+    for batch, least in ((2, 2000), (11, 2000), (12, 3000), (21, 3000)):
+        with pytest.raises(UserError, match="are in use at a time; give --set run"):
+            require_room(some(files), least - 1, batch)
+        require_room(some(files), least, batch)
+    # A file of two blocks takes its room once.
+    require_room(some(files[:1]), 1000, 30)
+
+
+def test_batches_that_cross_blocks_are_fetched_into_the_least_cache(
+    files: list[Remote], tmp_path: Path
+) -> None:
+    cache, position = Cache(str(tmp_path)), 0
+    fetcher = Fetcher(cache, endless(files), 2000, lambda: position)
+    fetcher.start()
+    for position in range(0, 200, 7):
+        for block in {position // 10, (position + 6) // 10}:
+            assert until(cache.place(files[block % 4]).exists), position
+    fetcher.end()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_another_run_removes_are_fetched_again(files: list[Remote], tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path))
+    fetcher = Fetcher(cache, endless(files), 10**6, lambda: 0)
+    fetcher.start()
+    assert until(lambda: len(list(tmp_path.glob("*.tar"))) == 4)
+    cache.place(files[2]).unlink()
+    assert until(cache.place(files[2]).exists)
+    fetcher.end()
+    assert not fetcher.is_alive()
+
+
+def test_a_set_that_fits_is_not_looked_at_without_end(files: list[Remote], tmp_path: Path) -> None:
+    taken = 0
+
+    def counted() -> Iterator[Needed]:
+        nonlocal taken
+        for block in endless(files):
+            taken += 1
+            yield block
+
+    fetcher = Fetcher(Cache(str(tmp_path)), counted(), 10**6, lambda: 0)
+    fetcher.start()
+    assert until(lambda: taken > 60)
+    time.sleep(0.2)
+    fetcher.end()
+    assert taken < 70
+
+
+def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
+    files: list[Remote], tmp_path: Path
+) -> None:
+    running, abandoned = tmp_path / "a.1.part", tmp_path / "b.2.part"
+    for part in (running, abandoned):
+        part.write_bytes(bytes(2000))
+    hour_ago = time.time() - 3600
+    os.utime(abandoned, (hour_ago, hour_ago))
+    fetcher = Fetcher(Cache(str(tmp_path)), endless(files), 4000, lambda: 0)
+    fetcher.start()
+    assert until(lambda: len(list(tmp_path.glob("*.tar"))) == 4)
+    fetcher.end()
+    assert running.exists() and not abandoned.exists()
+
+
+def test_a_last_remote_block_without_groups_is_part_of_the_one_before() -> None:
+    labels = [np.arange(5)] * 9
+    order = Groups(labels, seed=1, group=3, local=False)
+    assert order.in_use == 9 and order.samples == 45

@@ -7,6 +7,7 @@ from caption.table import CaptionSet
 from synth.errors import UserError
 from train import autoencoders, checkpoint, model, runs
 from train.config import RunConfig
+from train.runs import Run
 from train.start.inputs import encoder_name
 from train.start.request import TrainRequest
 
@@ -20,8 +21,29 @@ def find(
     """Returns the checkpoint with the first weights: the newest, or that of the first start of this run.
 
     Raises UserError if there is none, if it is of another model, or if it reads another encoder's texts."""
-    # Kind and model of the run.
-    source, run = runs.find(str(request.source)), Path(request.out)
+    source = runs.find(str(request.source))
+    _require_model(source, run_config)
+    _require_texts(source, run_config, captions, embedder)
+    _require_sizes(source, run_config)
+
+    # A restart takes the checkpoint of the first start, though the other run may have newer ones.
+    run = Path(request.out)
+    existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
+    origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
+    first = source.path / "checkpoints" / str(origin.get("checkpoint"))
+    same = origin.get("run") == request.source and first in source.checkpoints()
+    chosen = first if same else source.checkpoint()
+
+    # Parts that other settings of its losses leave out.
+    there = checkpoint.modules(chosen).values()
+    if missing := [part for part in run_config.needs.parts if part not in there]:
+        problem = f"{source.path} has no part {', '.join(missing)}, which {request.preset} trains"
+        raise UserError(f"{problem}; give a run with the same losses")
+    return chosen
+
+
+def _require_model(source: Run, run_config: RunConfig) -> None:
+    """Raises UserError for a run of another model, or an export without all parts."""
     if source.model != run_config.name:
         problem = f"{source.path} is a run of {source.model}, and this preset is of {run_config.name}"
         raise UserError(f"{problem}; give a run of {run_config.name}")
@@ -29,22 +51,31 @@ def find(
         problem = f"{source.path} is an export, which lacks the part {', '.join(lacking)}"
         raise UserError(f"{problem}; give the run directory that it is of")
 
-    # Encoder of its captions, if both read vectors.
+
+def _require_texts(
+    source: Run, run_config: RunConfig, captions: CaptionSet | None, embedder: EncoderSource | None
+) -> None:
+    """Raises UserError if both runs read vectors, of two encoders."""
     encoder = source.metadata["encoder"]
-    vectors = run_config.needs.vectors and source.config.needs.vectors
-    if vectors and captions and encoder and encoder["digest"] != captions.identity["weights"]:
+    if not (encoder and run_config.needs.vectors and source.config.needs.vectors):
+        return
+    if captions and encoder["digest"] != captions.identity["weights"]:
         tables, name = captions.storage.url, source.encoder_name
         raise UserError(
             f"{tables} was made by {encoder_name(captions)}, and {source.path} was trained with {name}; "
             f"give captions of these shards by {name}"
         )
-    if vectors and embedder and encoder and encoder["digest"] != embedder.sha256:
+    if embedder and encoder["digest"] != embedder.sha256:
         name = source.encoder_name
         problem = f"{source.path} was trained with {name}, and --encoder is {embedder.name}"
         raise UserError(f"{problem}; give --encoder {name}")
 
-    # Sizes of its networks. The minibatch deviation has no weights, so its groups may differ. An autoencoder
-    # may have another place, and is compared by its weights.
+
+def _require_sizes(source: Run, run_config: RunConfig) -> None:
+    """Raises UserError if the networks of both runs have other sizes, and do not grow from each other, or if
+    they read latents of two autoencoders."""
+    # The minibatch deviation has no weights, so its groups may differ. An autoencoder may have another place,
+    # and is compared by its weights.
     free = {"mbstd_group": 0, "mbstd_order": "", "latents": ""}
     theirs, ours = ({**vars(c.groups.model), **free} for c in (source.config, run_config))
     changes = [
@@ -60,20 +91,6 @@ def find(
     # Its autoencoder.
     if run_config.needs.latents:
         weights = autoencoders.find(run_config.needs.latents).weights
-        if source.survey["autoencoder"]["weights"] != weights:
+        if source.survey.get("autoencoder", {}).get("weights") != weights:
             problem = f"{source.path} was trained on latents of another autoencoder"
             raise UserError(f"{problem} than {run_config.needs.latents}; give the one that it was trained on")
-
-    # A restart takes the checkpoint of the first start, though the other run may have newer ones.
-    existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
-    origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
-    first = source.path / "checkpoints" / str(origin.get("checkpoint"))
-    same = origin.get("run") == request.source and first in source.checkpoints()
-    chosen = first if same else source.checkpoint()
-
-    # Parts that other settings of its losses leave out.
-    there = checkpoint.modules(chosen).values()
-    if missing := [part for part in run_config.needs.parts if part not in there]:
-        problem = f"{source.path} has no part {', '.join(missing)}, which {request.preset} trains"
-        raise UserError(f"{problem}; give a run with the same losses")
-    return chosen

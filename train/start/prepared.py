@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from caption import encoders
+from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets import targets
 from train import autoencoders, checkpoint, config, log, model, presets, runs
@@ -121,35 +122,11 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     latents, latent_survey = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
     source = origin.find(request, run_config, captions, embedder) if request.source else None
 
-    # The content of config.json.
-    metadata: Json = {
-        "preset": request.preset,
-        "model": run_config.name,
-        "config": config.to_json(run_config),
-        **captioned_sets.describe(sets, *live_sets),
-        "encoder": None,
-        "from": None,
-    }
-    if captions:
-        name = request.encoder or inputs.encoder_name(captions)
-        metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
-    elif embedder:
-        metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
-    if source:
-        digest = checkpoint.digest(source)
-        metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
-    if latents:
-        metadata["latents"] = captioned_sets.describe_latents(latents)
+    metadata = _metadata(request, run_config, sets, live_sets, embedder, source, latents)
     log.require_same(Path(request.out), metadata)
 
     # Encoder and stream.
-    encoder = None
-    if captions and run_config.needs.encoder:
-        encoder = inputs.loaded_encoder(request, captions, device, run_config)
-    elif embedder and run_config.needs.encoder:
-        encoder = encoders.load(embedder, device, run_config.groups.training.precision)
-    if network := run_config.needs.network:
-        encoder = encoders.load(encoders.find(network), device, run_config.groups.training.precision)
+    encoder = _encoder(request, run_config, captions, embedder, device)
     prepared = Prepared(
         run_config,
         sets,
@@ -171,6 +148,55 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     if samples is not None and samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
     return prepared
+
+
+def _metadata(
+    request: TrainRequest,
+    run_config: RunConfig,
+    sets: tuple[CaptionedSet, ...],
+    live_sets: live.Requested,
+    embedder: encoders.EncoderSource | None,
+    source: Path | None,
+    latents: tuple[LatentSet, ...],
+) -> Json:
+    """Returns the content of config.json: the config, and the digests of all inputs."""
+    metadata: Json = {
+        "preset": request.preset,
+        "model": run_config.name,
+        "config": config.to_json(run_config),
+        **captioned_sets.describe(sets, *live_sets),
+        "encoder": None,
+        "from": None,
+    }
+    if sets and (captions := sets[0].captions):
+        name = request.encoder or inputs.encoder_name(captions)
+        metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
+    elif embedder:
+        metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
+    if source:
+        digest = checkpoint.digest(source)
+        metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
+    if latents:
+        metadata["latents"] = captioned_sets.describe_latents(latents)
+    return metadata
+
+
+def _encoder(
+    request: TrainRequest,
+    run_config: RunConfig,
+    captions: CaptionSet | None,
+    embedder: encoders.EncoderSource | None,
+    device: str,
+) -> encoders.Encoder | None:
+    """Returns the encoder or network that the model's losses need, or None."""
+    precision = run_config.groups.training.precision
+    if network := run_config.needs.network:
+        return encoders.load(encoders.find(network), device, precision)
+    if captions and run_config.needs.encoder:
+        return inputs.loaded_encoder(request, captions, device, run_config)
+    if embedder and run_config.needs.encoder:
+        return encoders.load(embedder, device, precision)
+    return None
 
 
 def survey_of(prepared: Prepared) -> Json:

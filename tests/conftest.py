@@ -77,9 +77,9 @@ def small_grids() -> Iterator[None]:
     from train.sampling import draw
     from train.start import prepared
 
-    def hasty(loaded: Any, texts: Any, **more: Any) -> Any:
+    def hasty(loaded: Any, texts: Any, *, options: dict[str, str], **more: Any) -> Any:
         steps = {"steps": "2"} if hasattr(model.find(loaded.name).Options, "steps") else {}
-        return draw.drawing(loaded, texts, options=steps, **more)
+        return draw.drawing(loaded, texts, options={**options, **steps}, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepared, "GRID", 4)

@@ -17,18 +17,21 @@ from torch.nn import functional
 
 from caption import encoders
 from caption.lean_imports import import_torchvision
+from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets import checksums
 from synth.sets.shards import ShardSet
 from tests import kit_snapshots
 from tests.kit import ROOT, invoke, json_lines, states, tar_hashes, write
-from tests.kit_train import SETTINGS, quiet
+from tests.kit_train import DENOISER, SETTINGS, quiet
 from train import checkpoint, export, model_card, onnx_file, provenance, runs, snapshots
 from train.cli import app
 from train.model import Texts
 from train.models import stylegan2
-from train.sampling import draw
+from train.sampling import draw, grid
 from train.start.request import TrainRequest
+from train.stream import captioned_sets
+from train.stream.captioned_sets import CaptionedSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -111,6 +114,37 @@ def test_five_lines_of_the_card_draw_the_pictures_of_train_sample_without_a_chec
     assert not torch.allclose(drawn["pictures"], drawn["others"], rtol=0, atol=1e-2)
 
 
+def test_a_denoiser_of_vectors_alone_is_drawn_by_vectors_on_its_grids_and_card(
+    undisturbed: Path, captioned: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    places = ((str(undisturbed),), str(tmp_path / "run"), (str(captioned),))
+    alone = ("training.drop_words=1", "training.drop_vector=0", "run.samples=8")
+    request = TrainRequest(
+        "diffusion-32", *places, encoder=str(tiny_encoder), settings=(*DENOISER, *alone), images=8
+    )
+    quiet(request)
+    run = runs.find(str(tmp_path / "run"))
+    pictures = CaptionedSet(ShardSet(str(undisturbed)), CaptionSet(str(captioned)))
+
+    def expected(count: int) -> np.ndarray:
+        vectors, texts = captioned_sets.stored_texts([pictures], count)
+        by_vectors = {"text": "vector", "steps": "2"}
+        drawing = draw.drawing(run.load(), Texts(torch.from_numpy(vectors)), seed=0, options=by_vectors)
+        return np.asarray(grid.captioned(draw.pictures(drawing), texts))
+
+    with Image.open(tmp_path / "run/samples/000000008.png") as shown:
+        assert np.array_equal(np.asarray(shown), expected(4))
+
+    export.export(str(run.path), str(tmp_path / "theirs"))
+    with Image.open(tmp_path / "theirs/samples.png") as shown:
+        assert np.array_equal(np.asarray(shown), expected(8))
+    lines = lines_of((tmp_path / "theirs/README.md").read_text())
+    assert 'seed=0, text="vector")' in lines
+    command = [sys.executable, "-c", GATE + lines]
+    done = subprocess.run(command, cwd=tmp_path / "theirs", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_gate_of_the_test_above_stops_other_packages() -> None:
     command = [sys.executable, "-c", GATE + "import typing_extensions"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -144,7 +178,7 @@ def test_the_card_validates_and_names_encoder_data_and_licence(folder: Path, tin
 
 
 def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
-    trained: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, undisturbed: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "notes.md").write_text("## Limits\n\nIt draws no text.\n")
@@ -155,7 +189,7 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     metadata = json.loads((tmp_path / "run" / "config.json").read_text())
     origin = {"argv": ["pretrain", "tiny-32", "--out", "my run"], "machine": {"threads": 1}}
     (tmp_path / "run" / "config.json").write_text(json.dumps({**metadata, "made_by": origin}))
-    monkeypatch.chdir(undisturbed.parent)
+    linespatch.chdir(undisturbed.parent)
     notes = str(tmp_path / "notes.md")
     export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -192,15 +226,15 @@ def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_al
 
 
 def test_an_addition_that_was_interrupted_is_completed(
-    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, folder: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder, tmp_path / "exported")
-    monkeypatch.setattr(onnx_file, "of", lambda _: b"a model")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    linespatch.setattr(onnx_file, "of", lambda _: b"a model")
+    with linespatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checksums, "document", interrupt)
         export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     (tmp_path / "exported/.model.py.0123abcd.tmp").write_text("of a killed writer")
-    monkeypatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
+    linespatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
     export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == sorted([*FILES, "model.onnx"])
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "exported", check=True)
@@ -243,9 +277,9 @@ def test_the_shipped_encoder_goes_with_the_model_and_its_lines_work(trained: Pat
 
 
 def test_an_imported_snapshot_is_exported_and_its_card_says_what_is_unknown(
-    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_encoder: Path, linespatch: pytest.MonkeyPatch
 ) -> None:
-    kit_snapshots.stand_ins(monkeypatch)
+    kit_snapshots.stand_ins(linespatch)
     file = kit_snapshots.write(tmp_path / "snapshot.pkl", kit_snapshots.snapshot())
     snapshots.import_snapshot(str(file), str(tiny_encoder), str(tmp_path / "run"))
     export.export(str(tmp_path / "run"), str(tmp_path / "exported"))
@@ -303,9 +337,9 @@ def test_a_model_is_as_free_as_all_that_it_was_trained_on(
 
 
 def test_a_model_that_draws_nothing_is_handed_over_without_code(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(stylegan2, "draw")
+    linespatch.delattr(stylegan2, "draw")
     with pytest.raises(UserError, match="is a run of stylegan2, which draws no pictures"):
         export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     export.export(str(trained), str(tmp_path / "exported"))
@@ -315,15 +349,15 @@ def test_a_model_that_draws_nothing_is_handed_over_without_code(
 
 
 def test_onnx_that_cannot_be_written_is_refused_before_the_work(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
 ) -> None:
     command = ("export", trained, "--onnx", "--out")
     assert "--onnx needs a folder" in str(invoke(app, *command, tmp_path / "g.safetensors").exception)
-    with monkeypatch.context() as patch:
+    with linespatch.context() as patch:
         patch.setattr(onnx_file, "_PACKAGES", ("onnx", "no_such_package"))
         sentence = "--onnx needs no_such_package; run `make .venv/.export`"
         assert sentence in str(invoke(app, *command, tmp_path / "exported").exception)
-    monkeypatch.setattr(onnx_file, "_MOST_BYTES", 1000)
+    linespatch.setattr(onnx_file, "_MOST_BYTES", 1000)
     assert "an ONNX file holds 1,000; leave --onnx out" in str(
         invoke(app, *command, tmp_path / "exported").exception
     )

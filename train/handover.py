@@ -131,7 +131,7 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         return _Prompts(stored, captions)
 
     # Words alone.
-    if "vectors" not in draw.reads(run.model, {}):
+    if not _reads_vectors(run):
         return _Prompts(None, _first_words(run) or _repeated())
 
     # Prompts.
@@ -180,14 +180,20 @@ def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
     data = io.BytesIO()
     vectors = None if prompts.vectors is None else torch.from_numpy(prompts.vectors)
     texts = draw.texts_of(loaded, prompts.captions, vectors, "cpu")
-    pictures = draw.pictures(draw.drawing(loaded, texts, seed=0))
+    options = draw.usual_options(loaded.name, loaded.config)
+    pictures = draw.pictures(draw.drawing(loaded, texts, seed=0, options=options))
     grid.captioned(pictures, prompts.captions).save(data, "PNG")
     return data.getvalue()
 
 
+def _reads_vectors(run: Run) -> bool:
+    """Returns True if a run is drawn by the vectors of texts."""
+    return "vectors" in draw.reads(run.model, draw.usual_options(run.model, run.config.groups))
+
+
 def _shipped(run: Run) -> Path | None:
     """Returns the folder of the captions' encoder if it is one of ours, and the model reads vectors."""
-    if hasattr(model.find(run.model), "draw") and "vectors" not in draw.reads(run.model, {}):
+    if hasattr(model.find(run.model), "draw") and not _reads_vectors(run):
         return None
     recorded = (run.metadata["encoder"] or {}).get("digest")
     sources = (encoders.find(name) for name in encoders.SHIPPED)

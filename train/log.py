@@ -93,10 +93,12 @@ class Log:
         model = trainer.loaded()
         if not self._captions or not hasattr(find(model.name), "draw"):
             return
-        if self._vectors is None and "vectors" in draw.reads(model.name, {}):
+        options = draw.usual_options(model.name, model.config)
+        if self._vectors is None and "vectors" in draw.reads(model.name, options):
             return
         texts = draw.texts_of(model, self._captions, self._vectors, self._device)
-        pictures = draw.pictures(draw.drawing(model, texts, seed=trainer.config.groups.training.seed))
+        seed = trainer.config.groups.training.seed
+        pictures = draw.pictures(draw.drawing(model, texts, seed=seed, options=options))
         file = self._run / SAMPLES / f"{trainer.images_seen:09d}.png"
         sheet = grid.captioned(pictures, self._captions)
         grid.save(file, sheet)

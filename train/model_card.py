@@ -35,7 +35,7 @@ import model
 
 drawer = model.load()
 vectors = torch.nn.functional.normalize(torch.randn(4, {width}), dim=1)  # replace them by embeddings of texts
-pictures = drawer.draw(model.Texts(vectors), seed=0)  # float32 (4, 3, {side}, {side}), about -1..1"""
+pictures = drawer.draw(model.Texts(vectors), seed=0{options})  # (4, 3, {side}, {side}), about -1..1"""
 _BY_WORDS = """\
 import model
 
@@ -126,14 +126,16 @@ def text(run: Run, name: str, loaded: Loaded, notes: str, *, shipped: bool, samp
 def _drawing(run: Run, side: int, *, shipped: bool) -> str:
     """Returns the section about drawing."""
     encoder = run.metadata["encoder"]
-    words = "vectors" not in draw.reads(run.model, {})
+    options = draw.usual_options(run.model, run.config.groups)
+    words = "vectors" not in draw.reads(run.model, options)
     sentence = "It reads words alone." if words else "The run names no encoder of its texts."
     sentence = _EMBED if shipped else sentence
     if encoder and not shipped and not words:
         digest = f"Its weights have the sha256\n`{encoder['digest']}`."
         sentence = f"The encoder of its texts is {encoder['name']}. {digest}"
-    lines = _BY_WORDS if hasattr(model.find(run.model), "tokeniser") else _BY_VECTORS
-    lines = lines.format(width=run.config.groups.model.text_dim, side=side)
+    given = "".join(f', {name}="{value}"' for name, value in options.items())
+    lines = _BY_WORDS if words else _BY_VECTORS
+    lines = lines.format(width=run.config.groups.model.text_dim, side=side, options=given)
     return _DRAW.format(lines=lines, encoder=sentence)
 
 

@@ -124,8 +124,7 @@ def drawing(
     if "vectors" in forms and not learns.vectors:
         raise UserError("this run has learned words alone, and no vectors; draw with --text words")
 
-    # The grids of training name no run. They have the default form, also if the model has not learned it.
-    if run and "tokens" in forms and not learns.words:
+    if "tokens" in forms and not learns.words and hasattr(module, "tokeniser"):
         raise UserError("this run has learned vectors alone, and no words; draw with --text vector")
     opened = opened_by(module, values, run)
     return Drawing(model, texts, seed, values, surroundings(model, texts.device, run), opened)
@@ -241,6 +240,12 @@ def reads(name: str, options: Mapping[str, str]) -> frozenset[str]:
     module = find(name)
     values = options_of(name, options)
     return frozenset(module.reads(values) if hasattr(module, "reads") else {"vectors"})
+
+
+def usual_options(name: str, config: Any) -> dict[str, str]:
+    """Returns the options of grids and cards: none, or those of vectors for a model that learned no words."""
+    alone = hasattr(find(name).Options(), "text") and not needs(name, config).words
+    return {"text": "vector"} if alone else {}
 
 
 def options_of(name: str, options: Mapping[str, str]) -> Any:

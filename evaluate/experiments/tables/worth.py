@@ -12,7 +12,7 @@ AUGMENTED = ("data.mirror=true", "training.lr=0.002", "training.muon_lr=0.004")
 
 
 def arm(series: str, n: int, source: Callable[[int], Step | None], *changes: str) -> Arm:
-    """Returns an arm at n real pictures. Its run has 12 n steps, three times those of the least loss there."""
+    """Returns an arm at n real pictures. Its run has 12 n steps, three times those of the minimum."""
     every = 12 * n
 
     def steps(seed: int) -> Sequence[Step]:

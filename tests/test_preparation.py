@@ -235,7 +235,7 @@ def test_a_picture_that_is_gone_ends_the_run(folder: Path, tmp_path: Path) -> No
 
 
 def test_numbers_without_a_white_are_refused() -> None:
-    with pytest.raises(ValueError, match="nobody says what is white"):
+    with pytest.raises(ValueError, match="defines no white"):
         square(Image.new("F", (4, 4)), 4)
 
 

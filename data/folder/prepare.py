@@ -86,7 +86,7 @@ def _owners(
 ) -> tuple[Splits, str]:
     """Returns the pictures of the owner's splits, and the law in words. Raises UserError."""
     # Pictures by split.
-    folders = {split: table.parent.name for split, table in tables.items()}
+    folders = {split: table.relative_to(root).parts[0] for split, table in tables.items()}
     if strays := [name for name in sizes if name.split("/")[0] not in folders.values()]:
         places = " and ".join(folders.values())
         raise UserError(f"{root / strays[0]} (of {len(strays):,}) is in none of {places}; move it into one")

@@ -16,7 +16,7 @@ FEWEST = 20  # pictures that FD-infinity needs
 _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all if that is less
 
 
-class Interval(NamedTuple):
+class Bounds(NamedTuple):
     """Bounds of a figure at a stated confidence."""
 
     low: float
@@ -93,7 +93,7 @@ def bootstrap(
     seed: int = 0,
     resamples: int = 200,
     confidence: float = 0.95,
-) -> Interval:
+) -> Bounds:
     """Returns an interval of the distance of two sets of features, from resampled pictures (Efron 1979).
 
     Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
@@ -103,7 +103,7 @@ def bootstrap(
     value, distances = resample(generated, reference, np.random.default_rng(seed), resamples)
     tail = (1 - confidence) / 2
     low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
-    return Interval(value + float(low), value + float(high))
+    return Bounds(value + float(low), value + float(high))
 
 
 def _few_and_many(few: np.ndarray, many: Moments) -> float:

@@ -5,6 +5,7 @@ Pictures of any side are brought to 32 or to 64 pixels. Sides below 48 become 32
 Axes: N pictures, S side in pixels, G cells, B objects, P ordered pairs.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -117,49 +118,24 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
     reach = (places[:, 2:] / 4).tolist()
 
     # Objects of each picture, each once.
-    members: list[list[int]] = [[] for _ in levels]
-    levels_of, places_of = cells[:, 1].tolist(), cells[:, 2:].tolist()
-    for b, picture in enumerate(cells[:, 0].tolist()):
-        twins = [
-            a
-            for a in members[picture]
-            if _apart(places_of[a], places_of[b])
-            <= (_SAME_HEAT if levels_of[a] == levels_of[b] else _SAME_CELL)
-            and (
-                levels_of[a] == levels_of[b]
-                or all(numbers[w][a] == numbers[w][b] for w in ("kind", "colour"))
-            )
-        ]
-        if not twins:
-            members[picture].append(b)
+    members = _once(cells, numbers, len(levels))
     pairs = [(a, b) for group in members for a in group for b in group if a != b]
     depths = _depths(net, features, cells, pairs)
 
     scenes = []
     for n, group in enumerate(members):
-        objects = []
-        for b in group:
-            kind, filling = KIND_WORDS[numbers["kind"][b]], FILLING_WORDS[numbers["filling"][b]]
-            (x, y), (left, top, right, bottom) = centres[b], reach[b]
-            thing = SeenObject(
-                kind,
-                COLOUR_WORDS[numbers["colour"][b]],
-                SIZE_WORDS[numbers["size"][b]],
-                (x, y),
-                (x - left, y - top, x + right, y + bottom),
-                filling,
-                COLOUR_WORDS[numbers["second"][b]] if filling in _PATTERNED else "",
-                POINTS[numbers["points"][b]] if kind == "star" else 0,
-                "",
-                sure[b],
-            )
-            if kind == "text":
-                letters = read(levels[n].numpy(), thing, COLOUR_WORDS[backdrops[n]])
-                thing = replace(thing, text=letters)
-            objects.append(thing)
+        backdrop = COLOUR_WORDS[backdrops[n]]
+        objects = [
+            _object({word: of[b] for word, of in numbers.items()}, centres[b], reach[b], sure[b])
+            for b in group
+        ]
+        objects = [
+            replace(thing, text=read(levels[n].numpy(), thing, backdrop)) if thing.kind == "text" else thing
+            for thing in objects
+        ]
         near = {(i, j): depths[a, b] for i, a in enumerate(group) for j, b in enumerate(group) if i != j}
         seen = Seen(
-            COLOUR_WORDS[backdrops[n]],
+            backdrop,
             TEXTURES[textures[n]],
             tuple(objects),
             {pair: depth for pair, depth in near.items() if depth and depth != "contains"},
@@ -167,6 +143,45 @@ def _see(net: Judge, levels: Tensor) -> list[Seen]:
         fine = levels.shape[1] == SIDES[1]
         scenes.append(refined(levels[n].numpy(), seen, [kinds[b] for b in group]) if fine else seen)
     return scenes
+
+
+def _once(cells: Tensor, numbers: Mapping[str, Sequence[int]], pictures: int) -> list[list[int]]:
+    """Returns the peaks of each picture without those of an object that a hotter peak has shown.
+
+    `cells` (B, 4) are in the order of their heat: picture, level, row, column."""
+    members: list[list[int]] = [[] for _ in range(pictures)]
+    levels, places = cells[:, 1].tolist(), cells[:, 2:].tolist()
+
+    def same(a: int, b: int) -> bool:
+        near = _apart(places[a], places[b])
+        if levels[a] == levels[b]:
+            return near <= _SAME_HEAT
+        return near <= _SAME_CELL and all(numbers[word][a] == numbers[word][b] for word in ("kind", "colour"))
+
+    for b, picture in enumerate(cells[:, 0].tolist()):
+        if not any(same(a, b) for a in members[picture]):
+            members[picture].append(b)
+    return members
+
+
+def _object(
+    numbers: Mapping[str, int], centre: Sequence[float], reach: Sequence[float], sure: float
+) -> SeenObject:
+    """Returns an object from the numbers of its words, its centre, and its reach to all four sides."""
+    kind, filling = KIND_WORDS[numbers["kind"]], FILLING_WORDS[numbers["filling"]]
+    (x, y), (left, top, right, bottom) = centre, reach
+    return SeenObject(
+        kind,
+        COLOUR_WORDS[numbers["colour"]],
+        SIZE_WORDS[numbers["size"]],
+        (x, y),
+        (x - left, y - top, x + right, y + bottom),
+        filling,
+        COLOUR_WORDS[numbers["second"]] if filling in _PATTERNED else "",
+        POINTS[numbers["points"]] if kind == "star" else 0,
+        "",
+        sure,
+    )
 
 
 def _views(levels: Tensor) -> list[Tensor]:

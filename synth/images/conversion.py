@@ -59,7 +59,7 @@ def rgb(picture: Image.Image) -> Image.Image:
     Raises ValueError for a mode without a defined white."""
     # Modes of one number per pixel.
     if picture.mode in _NO_PICTURES:
-        raise ValueError(f"its pixels are of kind {picture.mode}, of which nobody says what is white")
+        raise ValueError(f"its pixels are of kind {picture.mode}, which defines no white")
     if picture.mode.startswith("I;16"):
         picture = _shallow(picture)
 

@@ -193,6 +193,7 @@ def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
     assert len(list((quiet / "samples").iterdir())) == 3
 
 
+@pytest.mark.soak
 def test_killed_it_goes_on_to_the_same_bytes(linear: Toy, quiet: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert linear.stopped(run, 176, signal.SIGKILL) == -9 and seen(run) < IMAGES
@@ -279,6 +280,7 @@ def test_a_model_without_texts_trains_without_tables(ended: dict, house: Path) -
     assert kept == {"encoder", "encoder.optimiser", "state", "COMMITTED"}
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("ended")
 def test_its_gradient_of_the_gathered_batch_is_that_of_the_whole(
     twins: Toy, house: Path, tmp_path: Path

@@ -209,7 +209,7 @@ def main(
     name: Annotated[
         str | None, options.text("--name", "NAME", "The set's name.  [default: the folder's]")
     ] = None,
-    licence: Annotated[str, options.text("--licence", "TEXT", "The permission of its owner.")] = LICENCE,
+    licence: Annotated[str, options.text("--licence", "TEXT", "The licence that the owner gives.")] = LICENCE,
     seed: Seed = 0,
     test_share: Annotated[
         float,

@@ -64,7 +64,7 @@ def main(
     name: Annotated[
         str | None, options.text("--name", "NAME", "The set's name.  [default: the folder's]")
     ] = None,
-    licence: Annotated[str, options.text("--licence", "TEXT", "The permission of its owners.")] = LICENCE,
+    licence: Annotated[str, options.text("--licence", "TEXT", "The licence that the owners give.")] = LICENCE,
     workers: Workers = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,

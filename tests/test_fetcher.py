@@ -72,7 +72,10 @@ def test_batches_that_cross_blocks_are_fetched_into_the_least_cache(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_files_that_another_run_removes_are_fetched_again(files: list[Remote], tmp_path: Path) -> None:
+def test_files_that_another_run_removes_are_fetched_again(
+    files: list[Remote], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.stream.cache._LOOK", 0.05)
     cache = Cache(str(tmp_path))
     fetcher = Fetcher(cache, endless(files), 10**6, lambda: 0)
     fetcher.start()

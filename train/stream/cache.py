@@ -23,7 +23,7 @@ from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
 _PAUSE = 0.02  # seconds between two checks for a file
-_LOOK = 1.0  # seconds between two checks that fetched files are still there
+_LOOK = 5.0  # seconds between two checks that fetched files are still there
 _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
 _ABANDONED = 600.0  # seconds without a write, after which a part of a file is that of a run that was killed
 _AHEAD = 64  # blocks that are fetched before they are needed

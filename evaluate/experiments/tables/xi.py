@@ -4,16 +4,14 @@ from collections.abc import Sequence
 
 from evaluate.experiments.parts import VECTOR, formulas, loss, pretrained, tuned
 from evaluate.experiments.table import Arm, Experiment, Hypothesis, Reading, Step
-
-N, LOOKS = 64, 24
-EVERY = 12 * N
+from evaluate.experiments.tables.families import EVERY, LOOKS, PRETRAINED, N
 
 
 def arm(xi: float) -> Arm:
     """Returns the arm of one size of the noise."""
 
     def steps(seed: int) -> Sequence[Step]:
-        source = pretrained(VECTOR, formulas("fractals"), 9_600, seed, f"data.xi={xi}")
+        source = pretrained(VECTOR, formulas("fractals"), PRETRAINED, seed, f"data.xi={xi}")
         return [loss(tuned(VECTOR, source, N, LOOKS * EVERY, EVERY, seed), "vector", LOOKS)]
 
     return Arm(f"xi-{xi}", steps, N)

@@ -108,6 +108,10 @@ from torch.optim import Optimizer
 from synth import settings
 from synth.errors import UserError
 
+# Bounds of settings.
+MOST_SIZE = 1 << 16  # of a layer, and most layers
+MOST_RATE = 1e6  # of learning, and most weight of a term
+MOST_IMAGES = 1 << 50
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
 
 Json = dict[str, Any]
@@ -427,11 +431,6 @@ class Context:
     def weights(self) -> torch.dtype:
         """The dtype of parameters and statistics."""
         return torch.promote_types(self.dtype, torch.float32)
-
-
-MOST_SIZE = 1 << 16  # of a layer, and most layers
-MOST_RATE = 1e6  # of learning, and most weight of a term
-MOST_IMAGES = 1 << 50
 
 
 def require_batches(training: Any) -> None:

@@ -89,7 +89,7 @@ def test_the_notes_of_its_card_are_found() -> None:
     notes = model_card.kept_notes(SHIPPED)
     assert notes.startswith("## What it cannot do\n\n- It knows the words of formula pictures alone")
     assert (
-        notes.splitlines()[-1].endswith("The weights are the same, byte for byte.")
+        notes.splitlines()[-1].endswith("the weights are the same, byte for byte.")
         and "\n## " not in notes[1:]
     )
 

@@ -158,7 +158,7 @@ def require_within(values: Any, least: float, most: float, *names: str) -> None:
     """Raises ValueError if a setting of one of these names lies outside of least..most."""
     for name in names:
         if not least <= getattr(values, name) <= most:
-            raise ValueError(f"{name} is {getattr(values, name)}; it must lie in {least}..{most}")
+            raise ValueError(f"{name} is {getattr(values, name)}; it must lie in {least:,}..{most:,}")
 
 
 def written(value: Any) -> str | None:

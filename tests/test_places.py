@@ -117,7 +117,7 @@ def test_options_go_before_the_usual_settings(requests: list[TrainRequest]) -> N
     first, second, third = requests
     assert (first.preset, first.fraction, first.out, first.captions) == ("small-64", 0.5, "mine", ("t",))
     assert second.fraction is None and second.settings == ("data.fraction=0.3",)
-    assert third.fraction == 1.0 and third.out == "runs/atoms-tiny-32-from-scratch"
+    assert third.fraction is None and third.out == "runs/atoms-tiny-32-from-scratch"
 
 
 def test_a_set_without_a_usual_preset_needs_one(requests: list[TrainRequest]) -> None:

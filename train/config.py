@@ -60,7 +60,7 @@ class Data:
     mirror: bool = False  # half of the visits see the picture mirrored; its embedding stays
 
     def __post_init__(self) -> None:
-        settings.require_within(self, 0, 1e6, "xi", "caption_xi")
+        settings.require_within(self, 0, 10**6, "xi", "caption_xi")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction is {self.fraction}; it must be above 0 and at most 1")
 

@@ -110,8 +110,8 @@ from synth.errors import UserError
 
 # Bounds of settings.
 MOST_SIZE = 1 << 16  # of a layer, and most layers
-MOST_RATE = 1e6  # of learning, and most weight of a term
-MOST_IMAGES = 1 << 50
+MOST_RATE = 10**6  # of learning, and most weight of a term
+MOST_IMAGES = 10**15
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}  # fp64 is for tests
 
 Json = dict[str, Any]

@@ -178,7 +178,7 @@ def test_the_card_validates_and_names_encoder_data_and_licence(folder: Path, tin
 
 
 def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
-    trained: Path, undisturbed: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
+    trained: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "notes.md").write_text("## Limits\n\nIt draws no text.\n")
@@ -189,7 +189,7 @@ def test_the_card_has_the_figures_of_its_checkpoint_the_command_and_the_notes(
     metadata = json.loads((tmp_path / "run" / "config.json").read_text())
     origin = {"argv": ["pretrain", "tiny-32", "--out", "my run"], "machine": {"threads": 1}}
     (tmp_path / "run" / "config.json").write_text(json.dumps({**metadata, "made_by": origin}))
-    linespatch.chdir(undisturbed.parent)
+    monkeypatch.chdir(undisturbed.parent)
     notes = str(tmp_path / "notes.md")
     export.export(str(tmp_path / "run"), str(tmp_path / "out"), notes=notes)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -226,15 +226,15 @@ def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_al
 
 
 def test_an_addition_that_was_interrupted_is_completed(
-    trained: Path, folder: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder, tmp_path / "exported")
-    linespatch.setattr(onnx_file, "of", lambda _: b"a model")
-    with linespatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(onnx_file, "of", lambda _: b"a model")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checksums, "document", interrupt)
         export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     (tmp_path / "exported/.model.py.0123abcd.tmp").write_text("of a killed writer")
-    linespatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
+    monkeypatch.setattr(onnx_file, "of", lambda _: pytest.fail("it is there already"))
     export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == sorted([*FILES, "model.onnx"])
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "exported", check=True)
@@ -277,9 +277,9 @@ def test_the_shipped_encoder_goes_with_the_model_and_its_lines_work(trained: Pat
 
 
 def test_an_imported_snapshot_is_exported_and_its_card_says_what_is_unknown(
-    tmp_path: Path, tiny_encoder: Path, linespatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kit_snapshots.stand_ins(linespatch)
+    kit_snapshots.stand_ins(monkeypatch)
     file = kit_snapshots.write(tmp_path / "snapshot.pkl", kit_snapshots.snapshot())
     snapshots.import_snapshot(str(file), str(tiny_encoder), str(tmp_path / "run"))
     export.export(str(tmp_path / "run"), str(tmp_path / "exported"))
@@ -337,9 +337,9 @@ def test_a_model_is_as_free_as_all_that_it_was_trained_on(
 
 
 def test_a_model_that_draws_nothing_is_handed_over_without_code(
-    trained: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    linespatch.delattr(stylegan2, "draw")
+    monkeypatch.delattr(stylegan2, "draw")
     with pytest.raises(UserError, match="is a run of stylegan2, which draws no pictures"):
         export.export(str(trained), str(tmp_path / "exported"), onnx=True)
     export.export(str(trained), str(tmp_path / "exported"))
@@ -349,15 +349,15 @@ def test_a_model_that_draws_nothing_is_handed_over_without_code(
 
 
 def test_onnx_that_cannot_be_written_is_refused_before_the_work(
-    trained: Path, tmp_path: Path, linespatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("export", trained, "--onnx", "--out")
     assert "--onnx needs a folder" in str(invoke(app, *command, tmp_path / "g.safetensors").exception)
-    with linespatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(onnx_file, "_PACKAGES", ("onnx", "no_such_package"))
         sentence = "--onnx needs no_such_package; run `make .venv/.export`"
         assert sentence in str(invoke(app, *command, tmp_path / "exported").exception)
-    linespatch.setattr(onnx_file, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_file, "_MOST_BYTES", 1000)
     assert "an ONNX file holds 1,000; leave --onnx out" in str(
         invoke(app, *command, tmp_path / "exported").exception
     )

@@ -162,8 +162,8 @@ _LDM_256 = {
 }
 _KL_RESULT = "a tenth of the run: PSNR 21.3, rFD (nano) 0.031; one run, no interval"
 _CODED_RESULT = (
-    "a fifth of the run, on a tenth of autoencoder-64's: colours of scenes_flat right in .53 [.49, .56], kinds"
-    " .20 [.17, .23]; one run"
+    "a fifth of the run, on a tenth of autoencoder-64's: of scenes_flat, colours right in .53 [.49, .56],"
+    " kinds in .20 [.17, .23]; one run"
 )
 _EMOJI_DIFFUSION = {
     "data.text": "caption",

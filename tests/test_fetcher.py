@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
 
 from synth.errors import UserError
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
-from train.stream.groups import Groups
 
 STORE = "memory://fetcher"
 
@@ -116,9 +114,3 @@ def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
     assert until(lambda: len(list(tmp_path.glob("*.tar"))) == 4)
     fetcher.end()
     assert running.exists() and not abandoned.exists()
-
-
-def test_a_last_remote_block_without_groups_is_part_of_the_one_before() -> None:
-    labels = [np.arange(5)] * 9
-    order = Groups(labels, seed=1, group=3, local=False)
-    assert order.in_use == 9 and order.samples == 45

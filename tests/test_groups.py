@@ -71,6 +71,12 @@ def test_groups_of_remote_sets_stay_within_a_block_of_shards() -> None:
         assert all(len(set(named[i : i + 3])) == 1 for i in range(0, len(named), 3))
 
 
+def test_a_last_remote_block_without_groups_is_part_of_the_one_before() -> None:
+    labels = [np.arange(5)] * 9
+    order = Groups(labels, seed=1, group=3, local=False)
+    assert order.in_use == 9 and order.samples == 45
+
+
 def test_too_few_pictures_of_a_label_are_refused() -> None:
     with pytest.raises(UserError, match=r"no class or caption of these sets has 70 pictures"):
         Groups(LABELS, seed=0, group=70)

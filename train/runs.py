@@ -38,7 +38,7 @@ Json = dict[str, Any]
 def law(preset: str, changes: Iterable[str]) -> Json:
     """Returns what decides a run's weights besides its data and options: the law, and the resolved config.
 
-    `changes` are settings GROUP.KEY=VALUE. Settings of `run` are left out, as they change no number."""
+    `changes` are settings GROUP.KEY=VALUE. Settings of `run` are left out, as they change rounding alone."""
     resolved = config.to_json(config.with_settings(presets.get(preset).make(), changes))
     return {"law": LAW, "config": {group: values for group, values in resolved.items() if group != "run"}}
 

@@ -122,6 +122,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     latents, latent_survey = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
     source = origin.find(request, run_config, captions, embedder) if request.source else None
 
+    # The same run, or a new one.
     metadata = _metadata(request, run_config, sets, live_sets, embedder, source, latents)
     log.require_same(Path(request.out), metadata)
 

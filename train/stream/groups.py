@@ -1,9 +1,10 @@
 """The order of samples in groups of one label: pictures of one class, or with one caption, side by side.
 
 Sets on this machine are one block. Otherwise the seed cuts the shards into blocks of eight, and groups are
-drawn within a block, so few shards are in use at any time. In an epoch the samples of a label are permuted
-and cut into groups. Those that fill no group wait for another epoch. The groups of a block are permuted, and
-so are the blocks. The order is a pure function of (seed, images seen).
+drawn within a block, so few shards are in use at any time. Shards that are left over and have no group belong
+to the last block. In an epoch the samples of a label are permuted and cut into groups. Those that fill no
+group wait for another epoch. The groups of a block are permuted, and so are the blocks. The order is a pure
+function of (seed, images seen).
 """
 
 import functools
@@ -35,7 +36,6 @@ class Groups:
         size = len(labels) if local else BLOCK
         self._blocks = [tuple(numbers[i : i + size]) for i in range(0, len(labels), size)]
         if len(self._blocks) > 1 and not self._groups_in(self._blocks[-1]):
-            # The last block may have few shards.
             self._blocks[-2:] = [self._blocks[-2] + self._blocks[-1]]
         self.in_use = max(map(len, self._blocks))  # shards of a block
         self._sizes = [self._groups_in(block) * group for block in self._blocks]

@@ -373,6 +373,19 @@ def test_relations_count_again_among_pictures_that_show_both_objects() -> None:
     assert (row["value"], row["pictures"]) == (0.5, 2)
 
 
+def test_intervals_of_facts_count_pictures() -> None:
+    """Both kinds of a picture are right or wrong together, so 100 pictures hold 100 independent answers."""
+    prompts = [*scene_prompts.listed("scenes_flat", [6], 100)]
+    scores = [scoring.Score((i % 4 > 0,) * 2 + (True,) * 4, i % 4 > 0) for i in range(100)]
+    rows = obedience.table(obedience.Judged(prompts, scores, scores, 32), "scenes_flat")
+    values = {row["metric"]: row for row in rows if row["split"] == "all"}
+    kinds, whole = values["obedience: kind"], values["obedience: whole prompts of 6 facts"]
+    assert kinds["value"] == whole["value"] == 0.75 and kinds["facts"] == 200
+    assert kinds["interval"] == pytest.approx(whole["interval"], abs=0.002)
+    both = values["obedience: relation, both kinds right"]
+    assert (both["pictures"], both["value"]) == (75, 1.0)
+
+
 def test_rows_of_a_split_count_its_pictures_and_may_lack_a_control() -> None:
     """The last prompt of six facts is followed by one of three, which states no relation."""
     prompts = [replace(p, held_out=False) for p in scene_prompts.listed("scenes_flat", [3, 6], 1)]

@@ -16,7 +16,7 @@ from caption import encoders
 from caption.endpoint import Endpoint
 from evaluate import prompts, results, sources
 from evaluate.judge import exam, scoring, seeing, vision_model
-from evaluate.judge.rates import Counted, corrected_interval, rogan_gladen, wilson
+from evaluate.judge.rates import Counted, corrected_interval, rogan_gladen, wilson, wilson_by_picture
 from evaluate.judge.scene_prompts import ScenePrompt
 from evaluate.judge.scoring import Score
 from evaluate.measuring import Events
@@ -136,9 +136,9 @@ def table(judged: Judged, name: str, folder: Path = seeing.SHIPPED) -> list[Json
         of_split += [_fact_row(fact, facts[fact], controls.get(fact), accuracy, split) for fact in facts]
         if both := _with_both(judged, numbers):
             row = {"metric": "obedience: relation, both kinds right", "split": split}
-            value, interval = round(both.rate, 4), _rounded(wilson(both))
-            of_split.append({**row, "value": value, "interval": interval, "pictures": both.n})
-        rates = [counted.rate for counted in facts.values()]
+            value, interval = round(_counted(both).rate, 4), _rounded(wilson_by_picture(both))
+            of_split.append({**row, "value": value, "interval": interval, "pictures": len(both)})
+        rates = [_counted(rights).rate for rights in facts.values()]
         of_split += _means("facts", rates, len(numbers), split)
 
         # Whole prompts.
@@ -175,21 +175,27 @@ def _judged(
 
 def _by_type(
     prompted: Sequence[ScenePrompt], scores: Sequence[Score], numbers: Sequence[int]
-) -> dict[str, Counted]:
-    """Returns right facts among all facts of these prompts, by type."""
-    answers: dict[str, list[bool]] = {}
+) -> dict[str, list[list[bool]]]:
+    """Returns which facts of each picture are right, by type."""
+    answers: dict[str, dict[int, list[bool]]] = {}
     for i in numbers:
         for fact, right in zip(prompted[i].facts, scores[i].rights, strict=True):
-            answers.setdefault(fact.type, []).append(right)
-    return {fact: Counted(sum(right), len(right)) for fact, right in sorted(answers.items())}
+            answers.setdefault(fact.type, {}).setdefault(i, []).append(right)
+    return {fact: list(by_picture.values()) for fact, by_picture in sorted(answers.items())}
 
 
-def _with_both(judged: Judged, numbers: Sequence[int]) -> Counted | None:
-    """Returns right relations among those of pictures that show both of their objects, by kind.
+def _counted(rights: Sequence[Sequence[bool]]) -> Counted:
+    """Returns right facts among all facts."""
+    return Counted(sum(map(sum, rights)), sum(map(len, rights)))
 
-    Returns None if there are no such pictures."""
-    rights = []
+
+def _with_both(judged: Judged, numbers: Sequence[int]) -> list[list[bool]]:
+    """Returns which relations of each picture are right.
+
+    Leaves out relations of an object with a wrong kind, and pictures without a relation."""
+    by_picture = []
     for i in numbers:
+        rights = []
         right = {
             (fact.type, fact.subject): ok
             for fact, ok in zip(judged.prompts[i].facts, judged.scores[i].rights, strict=True)
@@ -198,21 +204,29 @@ def _with_both(judged: Judged, numbers: Sequence[int]) -> Counted | None:
             kinds = [right.get(("kind", number), False) for number in (fact.subject, fact.object)]
             if fact.type == "relation" and all(kinds):
                 rights.append(right["relation", fact.subject])
-    return Counted(sum(rights), len(rights)) if rights else None
+        if rights:
+            by_picture.append(rights)
+    return by_picture
 
 
 def _fact_row(
-    fact: str, counted: Counted, control: Counted | None, accuracy: exam.Accuracy, split: str
+    fact: str,
+    rights: Sequence[Sequence[bool]],
+    control: Sequence[Sequence[bool]] | None,
+    accuracy: exam.Accuracy,
+    split: str,
 ) -> Json:
-    """Returns the row of a type of fact. Without a control, no next prompt has a fact of this type."""
-    figure = accuracy.facts.get(fact)
+    """Returns the row of a type of fact, from the facts of each picture.
+
+    Without a control, no next prompt has a fact of this type."""
+    figure, counted = accuracy.facts.get(fact), _counted(rights)
     return {
         "metric": f"obedience: {fact}",
         "split": split,
         "value": round(counted.rate, 4),
-        "interval": _rounded(wilson(counted)),
+        "interval": _rounded(wilson_by_picture(rights)),
         "facts": counted.n,
-        "with_prompts_changed_round": round(control.rate, 4) if control else None,
+        "with_prompts_changed_round": round(_counted(control).rate, 4) if control else None,
         "judge_accuracy": round(figure.rate, 4) if figure else None,
     }
 

@@ -329,12 +329,18 @@ def test_a_wrong_encoder_is_refused(train_request: TrainRequest, tiny_encoder: P
         replace(train_request, settings=contrasted, encoder="nano"),
         "the encoder nano has other weights than the one that made",
     )
+    # Also if no loss needs it, as the config would name it and nothing could draw the run's texts.
+    refused(
+        replace(train_request, encoder="nano"), "the encoder nano has other weights than the one that made"
+    )
+    refused(replace(train_request, encoder=str(tmp_path / "gone")), "; or leave --encoder out")
     moved = Path(shutil.copytree(tiny_encoder, tmp_path / "moved"))
     refused(
         replace(train_request, settings=contrasted, encoder=str(tmp_path / "gone")),
         "L_ConG needs the captions' encoder: .*cong_weight=0 does without",
     )
     assert prepare(replace(train_request, settings=contrasted, encoder=str(moved)), "cpu").encoder is not None
+    assert prepare(replace(train_request, encoder=str(moved)), "cpu").encoder is None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

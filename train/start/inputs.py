@@ -52,6 +52,10 @@ def live_sets(
         raise UserError("--text is stored, and --live has no tables; give --text pseudo")
     if text.synthetic:
         raise UserError("--text is synthetic, and drawn pictures have no captioner; give --text blend:1")
+    if request.encoder and not vectors and not sets:
+        raise UserError(
+            f"--encoder is {request.encoder}, and {request.preset} reads no vectors; leave it out"
+        )
     return requested
 
 
@@ -104,10 +108,24 @@ def embedding_source(
 
     # The encoder, which is that of the tables.
     source = encoders.find(name)
-    if captions and source.sha256 != captions.identity["weights"]:
-        problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
-        raise UserError(f"{problem}; give that one by --encoder")
+    if captions:
+        _require_same(source, name, captions)
     return source
+
+
+def require_encoder(request: TrainRequest, captions: CaptionSet) -> None:
+    """Raises UserError if --encoder names another encoder than that of the tables, for a model that does not
+    load it.
+
+    The name in the tables needs no weights, which may be elsewhere."""
+    name = request.encoder
+    if not name or request.replayed or name == encoder_name(captions):
+        return
+    try:
+        source = encoders.find(name)
+    except UserError as error:
+        raise UserError(f"{error}; or leave --encoder out") from None
+    _require_same(source, name, captions)
 
 
 def loaded_encoder(
@@ -121,12 +139,17 @@ def loaded_encoder(
         reason, free = run_config.needs.encoder_reason
         advice = f"; or --set {free} does without" if free else ""
         raise UserError(f"{reason} needs the captions' encoder: {error}{advice}") from None
-    if source.sha256 != captions.identity["weights"]:
-        problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
-        raise UserError(f"{problem}; give that one by --encoder")
+    _require_same(source, name, captions)
     return encoders.load(source, device, run_config.groups.training.precision)
 
 
 def encoder_name(captions: CaptionSet) -> str:
     """Returns the name of the encoder that made tables."""
     return str(captions.identity["encoder"])
+
+
+def _require_same(source: encoders.EncoderSource, name: str, captions: CaptionSet) -> None:
+    """Raises UserError if the encoder of this name is another one than that of the tables."""
+    if source.sha256 != captions.identity["weights"]:
+        problem = f"the encoder {name} has other weights than the one that made {captions.storage.url}"
+        raise UserError(f"{problem}; give that one by --encoder")

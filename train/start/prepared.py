@@ -117,6 +117,8 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     embedder = inputs.embedding_source(request, preset, captions)
     run_config = configs.configured(request, preset, captions, embedder, device)
     config.require_divisible(run_config, ranks)
+    if captions and not run_config.needs.encoder:
+        inputs.require_encoder(request, captions)
     live_sets = inputs.live_sets(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
     latents, latent_survey = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))

@@ -381,6 +381,8 @@ def test_a_live_run_imports_no_ray(tmp_path: Path) -> None:
         ),
         (("scenes",), ("live.noise.seed=1",), "of no set of this run; known are live.scenes"),
         (("scenes",), ("live.scenes.pictures=0",), "pictures must be at least 1"),
+        (("scenes",), ("live.scenes.pictures=1000000000000",), "pictures must be at most 4,294,967,296"),
+        (("scenes",), (f"live.scenes.seed={1 << 64}",), "seed must be at most 18,446,744,073,709,551,615"),
         (("scenes",), ("live.scenes.size=48",), "live.scenes.size is 48; it must be a power-of-two multiple"),
         (("scenes",), ("live.scenes.share=0.5",), "must sum to 1"),
         (("scenes", "noise"), ("live.noise.share=0.001",), "each be at least 0.01"),
@@ -400,5 +402,6 @@ def test_a_run_refuses_what_live_sets_do_not_have(request_of: TrainRequest, tiny
     stored = replace(request_of, settings=with_vectors, encoder=str(tiny_encoder), text="stored")
     refused(stored, "--text is stored, and --live has no tables")
     refused(replace(request_of, text="synthetic"), "give --text blend:1")
-    refused(replace(request_of, fraction=0.5), "--fraction takes a part of stored sets alone")
+    refused(replace(request_of, encoder="nano"), "--encoder is nano, .* reads no vectors; leave it out")
+    refused(replace(request_of, fraction=0.5), "fraction is 0.5, .* give --set data.fraction=1")
     refused(replace(request_of, live=(), shards=("x",)), "needs live sets|x")

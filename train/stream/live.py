@@ -18,12 +18,13 @@ from synth.datasets import DataSet
 from synth.errors import UserError
 from synth.images.codecs import rgb
 from synth.images.pictures import Picture, box_average, measure
-from synth.options import LARGEST
+from synth.options import LARGEST, MOST
 from train.model import CaptionedPicture
 from train.stream import mixture
 
 NUMBERS = 1 << 40  # pictures of a live set have numbers from a multiple of this on
 LIVE, STORED = "live", "on"  # first words of settings of one set, as in live.scenes.objects=1,2
+_MOST_PICTURES = 1 << 32  # of an epoch: readers keep a list of its shards
 _ROUNDING = 1e-6  # of shares
 
 Json = dict[str, Any]
@@ -43,6 +44,9 @@ class Settings:
             value, least = getattr(self, name), 0 if name in ("share", "seed") else 1
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}")
+        for name, most in (("seed", MOST), ("pictures", _MOST_PICTURES)):
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"{name} must be at most {most:,}")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def positions(
     if not 0 < fraction <= 1:
         raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
     if live and fraction < 1:
-        raise UserError("--fraction takes a part of stored sets alone; leave it out, or --live")
+        problem = f"data.fraction is {fraction:g}, and drawn sets have no parts"
+        raise UserError(f"{problem}; give --set data.fraction=1 in place of --fraction, or leave --live out")
     if wanted.group > 1:
         return _live_groups(sets, live, wanted, seed) if live else _groups(sets, wanted, seed, fraction)
     if live:

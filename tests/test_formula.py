@@ -48,8 +48,11 @@ def test_the_shipped_model_draws_its_golden_pictures(one_thread: None) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("denoiser.safetensors", "{} is missing; export it again, or copy the folder again from its source"),
-        ("COMMITTED", "{folder} has no readable mark COMMITTED, so it is damaged; export it again"),
+        (
+            "denoiser.safetensors",
+            "{} is missing; export the run to a new folder, or copy the folder again from",
+        ),
+        ("COMMITTED", "{folder} has no readable mark COMMITTED, so it is damaged; export the run to a"),
     ],
 )
 def test_a_missing_file_is_named_and_nothing_is_to_be_removed(
@@ -97,7 +100,7 @@ def test_the_notes_of_its_card_are_found() -> None:
 def test_a_damaged_file_is_to_be_copied_again(size: int, tmp_path: Path) -> None:
     folder = shutil.copytree(SHIPPED, tmp_path / "copy")
     os.truncate(folder / "denoiser.safetensors", size)
-    with pytest.raises(UserError, match=r"is damaged: .*; export it again, or copy the folder again"):
+    with pytest.raises(UserError, match=r"is damaged: .*; export the run to a new folder, or copy"):
         runs.find(folder).load()
 
 

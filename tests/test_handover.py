@@ -224,6 +224,17 @@ def test_missing_files_of_an_older_or_killed_export_are_added_and_others_left_al
     assert (tmp_path / "older/model.py").read_bytes() == (folder / "model.py").read_bytes()
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "older", check=True)
 
+    # Checksums that name a missing file do not hide it, and new notes reach a new card.
+    for name in ("README.md", "model.py"):
+        (tmp_path / "older" / name).unlink()
+    (tmp_path / "notes.md").write_text("## Limits\n\nNone.\n")
+    export.export(str(trained), str(tmp_path / "older"), notes=str(tmp_path / "notes.md"))
+    assert sorted(p.name for p in (tmp_path / "older").iterdir()) == FILES
+    assert "## Limits" in (tmp_path / "older/README.md").read_text()
+    (tmp_path / "older/generator.safetensors").unlink()
+    with pytest.raises(UserError, match=r"generator.safetensors is missing; export the run to a new folder"):
+        export.export(str(trained), str(tmp_path / "older"))
+
 
 def test_an_addition_that_was_interrupted_is_completed(
     trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,7 @@ def test_a_run_is_a_detector_of_every_command(run: Path, few_classes: Path) -> N
 def test_a_run_is_an_encoder_by_its_folder(run: Path, tmp_path: Path) -> None:
     """open_clip's network has the features of the run, at unit length."""
     words = ["export", run, "--as-encoder", tmp_path / "encoder"]
+    (tmp_path / "encoder").mkdir()
     [row] = json_lines(invoke(train_cli.app, *words, raising=True))
     encoder = encoders.load(encoders.find(str(tmp_path / "encoder")))
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)

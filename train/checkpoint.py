@@ -42,7 +42,7 @@ _ENDING, _OPTIMISER = ".safetensors", ".optimiser.safetensors"
 _OPTIMISERS = "optimisers.safetensors"  # of all parts, until November 2026
 _OLD_AVERAGES = {"ema": "generator"}  # average -> part, of files without metadata
 _REMOVE = "remove the folder to go on from the checkpoint before"
-_COPY = "export it again, or copy the folder again from its source, such as the repository"
+_COPY = "export the run to a new folder, or copy the folder again from its source, such as the repository"
 
 Json = dict[str, Any]
 Writers = Mapping[str, Callable[[Path], None]]  # by file name
@@ -241,7 +241,8 @@ def restore_optimiser(
     for name, value in saved.items():
         parameter_name, _, key = name.rpartition(":")
         parameter = parameters[parameter_name]
-        if value.shape == parameter.shape:
+        # Steps are counted on the CPU, also those of a parameter that is a single number.
+        if key != "step" and value.shape == parameter.shape:
             # The order in memory decides the last bits of sums on a CPU.
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         elif key != "step":

@@ -53,7 +53,7 @@ def export(
     # The target, before the weights are read.
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
-        raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder")
+        raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder without a dot")
     if onnx and target.suffix:
         raise UserError(f"--out is {out}, and --onnx needs a folder; give a folder as --out")
     if notes and target.suffix:
@@ -108,7 +108,7 @@ def export_encoder(run: str, out: str) -> Json:
         WEIGHTS_OF_ENCODER: _encoder_weights(open_clip_names.vision(weights, sizes), sizes),
         "README.md": _encoder_card(source, newest).encode(),
     }
-    if Path(out).exists():
+    if Folder(out).sizes():
         if any(not (Path(out) / name).is_file() for name in contents) or any(
             (Path(out) / name).read_bytes() != data for name, data in contents.items()
         ):

@@ -64,12 +64,14 @@ def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: 
     is not that of the captions, or if there is a card with other notes."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
-    listed = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
+    sums = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
+    listed = [line.partition("  ")[2] for line in sums.splitlines()]
     if notes and model_card.CARD in storage.sizes():
         card = storage.read(model_card.CARD).decode()
         if "\n\n" + notes.strip("\n") + "\n\n" not in card:
             raise UserError(f"{folder} has a card with other notes; export to another folder")
-    if listed and (not onnx or f"  {model_card.ONNX}\n" in listed):
+    missing = [file for file in listed if not (folder / file).exists()]
+    if listed and not missing and (not onnx or model_card.ONNX in listed):
         return
 
     # One writer at a time. It clears the remains of killed ones.

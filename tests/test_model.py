@@ -1,6 +1,7 @@
 """The contract between the loop and a model, each rule on a model of one number."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from synth.errors import UserError
-from train import config, model, runs
+from train import checkpoint, cli, config, distributed, machine, model, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Grid, Step, Tick, Trainer
@@ -268,6 +269,52 @@ def test_a_gradient_through_gathered_rows_is_that_of_one_rank() -> None:
     gathered: Tensor = Ranks().gather(rows)
     gathered.sum().backward()
     assert gathered is rows and rows.grad is not None and rows.grad.sum() == 6  # two ranks: test_second_model
+
+
+def test_a_gradient_through_gathered_rows_changes_no_other_branch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two equal ranks, so a reduction doubles. Both addends get one tensor as their gradient."""
+    gather = lambda pieces, rows: [piece.copy_(rows) for piece in pieces]  # noqa: E731
+    monkeypatch.setattr(distributed.dist, "all_gather", gather)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda tensor: tensor.mul_(2))
+    other, rows = torch.ones(4, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    before = other * 5
+    ((Ranks(0, 2).gather(rows) + before) * torch.full((4, 3), 7.0)).sum().backward()
+    assert rows.grad is not None and other.grad is not None
+    assert rows.grad.unique().tolist() == [14.0] and other.grad.unique().tolist() == [35.0]
+
+
+def test_ranks_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match=r"has WORLD_SIZE and no LOCAL_RANK .*; start the ranks by torchrun"):
+        Ranks.join("cpu")
+    with pytest.raises(SystemExit) as ended:
+        cli._refuse_once("a sentence")
+    assert ended.value.code == 2
+
+
+def test_a_restored_optimiser_counts_the_steps_of_a_single_number_on_the_cpu() -> None:
+    module = Number().to("meta")
+    optimiser: Any = SimpleNamespace(state=defaultdict(dict))
+    saved = {"value:step": torch.tensor(3.0), "value:exp_avg": torch.tensor(0.5)}
+    checkpoint.restore_optimiser(module, optimiser, saved)
+    state = optimiser.state[module.value]
+    assert (state["step"].device.type, state["exp_avg"].device.type) == ("cpu", "meta")
+
+
+def test_a_rank_has_one_thread_on_a_cpu_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    machine.use_one_thread("cpu")
+    assert torch.get_num_threads() == 2
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    machine.use_one_thread("cuda")
+    assert torch.get_num_threads() == 2
+    machine.use_one_thread("cpu")
+    assert torch.get_num_threads() == 1
 
 
 def test_captions_of_a_model_without_texts_are_refused() -> None:

@@ -123,6 +123,8 @@ def test_options_go_before_the_usual_settings(requests: list[TrainRequest]) -> N
 def test_a_set_without_a_usual_preset_needs_one(requests: list[TrainRequest]) -> None:
     ended = invoke(train_app, "finetune", "--on", "atoms", "--from", "none")
     assert "no usual preset of --on atoms is known" in str(ended.exception) and not requests
+    ended = invoke(train_app, "finetune", "--on", "data/shards/atoms", "--from", "none")
+    assert str(ended.exception).endswith("give one, as in finetune coco-256 --on data/shards/atoms")
     ended = invoke(train_app, "finetune", "--live", "scenes", "--live", "noise", "--from", "none")
     advice = "give one, as in finetune formula-32 --live scenes --live noise"
     assert str(ended.exception).endswith(advice) and not requests

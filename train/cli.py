@@ -1,4 +1,4 @@
-"""The commands of train: pretrain, finetune, latents, sample, synthesise, export, import, presets.
+"""The commands of train: pretrain, finetune, latents, sample, synthesise, prove, export, import, presets.
 
 Those that read and change drawing are in train/sampling/commands.py."""
 
@@ -180,10 +180,9 @@ def finetune(
     if not on and not live:
         raise UserError("finetune needs a set; give --on SET, or --live NAME")
     origin, names = "scratch" if source == "none" else places.name_of(source), _names([*live, *on])
-    known = [places.name_of(name) for name in on]
-    preset = preset or presets.usual(known, live).preset
+    preset = preset or presets.usual(on, live).preset
     if fraction is None and not any(setting.startswith("data.fraction=") for setting in settings):
-        fraction = presets.usual_fraction(known, live)
+        fraction = presets.usual_fraction(on, live)
     request = TrainRequest(
         preset=preset,
         shards=tuple(places.training_set(name) for name in on),
@@ -515,7 +514,12 @@ def _refuse_once(sentence: str) -> NoReturn:
     """Ends every rank, for an error before the ranks have joined. One rank prints the sentence."""
     from train.distributed import Ranks
 
-    Ranks.join("cpu").end(UserError(sentence))
+    try:
+        ranks = Ranks.join("cpu")
+    except UserError:
+        # Not of torchrun, so there are no other ranks to wait for.
+        console.fail(sentence)
+    ranks.end(UserError(sentence))
 
 
 def _end_at_once(code: int) -> NoReturn:

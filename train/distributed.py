@@ -17,6 +17,8 @@ from synth.sets.storage import unusable
 
 GOES_ON, STOPS, FAILS = 0, 1, 2
 
+_TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # besides WORLD_SIZE
+
 T = TypeVar("T")
 
 
@@ -43,9 +45,13 @@ class Ranks:
     def join(cls, device: str) -> Self:
         """Joins the ranks that torchrun started, with nccl on GPUs and gloo on CPUs, if this process has not.
 
-        Returns a single rank without torchrun."""
+        Returns a single rank without torchrun. Raises UserError if another program has set WORLD_SIZE alone,
+        or if a node has more ranks than GPUs."""
         if "WORLD_SIZE" not in os.environ:
             return cls(device=device)
+        if missing := [name for name in _TORCHRUN if name not in os.environ]:
+            problem = f"the environment has WORLD_SIZE and no {' or '.join(missing)}"
+            raise UserError(f"{problem}; start the ranks by torchrun, or unset WORLD_SIZE for one rank")
 
         # One GPU per rank of a node.
         local = int(os.environ["LOCAL_RANK"])
@@ -131,6 +137,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
+        # A copy, as other branches of the graph may get the same tensor.
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient.chunk(ctx.ranks.count)[ctx.ranks.rank], None

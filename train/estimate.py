@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from caption import encoders
 from synth.stopwatch import Stopwatch
-from train import config
+from train import config, machine
 from train.distributed import Ranks
 from train.loop import Trainer, parameters
 from train.model import Micro, Phase
@@ -34,6 +34,7 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
     Raises UserError as the run itself would."""
     # The resolved config.
     device = encoders.choose_device(request.device)
+    machine.use_one_thread(device)
     prepared = prepare(request, device)
     run_config = prepared.config
     for group, values in config.to_json(run_config).items():

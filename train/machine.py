@@ -1,5 +1,6 @@
 """The type of machine that a run was started on: everything besides its config that decides the last bits."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ def describe(ranks: Ranks) -> Json:
         "threads": torch.get_num_threads(),
         "ranks": ranks.count,
     }
+
+
+def use_one_thread(device: str) -> None:
+    """Gives this process one thread for sums on a CPU, unless OMP_NUM_THREADS sets another number."""
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # Sums depend on the number of threads, and more threads slow small models down.
+        torch.set_num_threads(1)
 
 
 def differences(there: Json, here: Json) -> list[str]:

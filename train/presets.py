@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth.errors import UserError
+from synth.sets import places
 from train.config import RunConfig
 
 Changes = dict[str, Any]  # by GROUP.KEY
@@ -335,9 +336,11 @@ FINE_TUNING = {  # by real set; the paper fine-tunes on a tenth of each of its o
 
 
 def usual(on: Sequence[str], live: Sequence[str]) -> Usual:
-    """Returns the usual fine-tuning on a stored set. Raises UserError if there is none, or other sets."""
-    if len(on) == 1 and not live and on[0] in FINE_TUNING:
-        return FINE_TUNING[on[0]]
+    """Returns the usual fine-tuning on a stored set, given by its name or its place.
+
+    Raises UserError if there is none, or other sets."""
+    if known := _known(on, live):
+        return known
     sets = " ".join([*(f"--live {name}" for name in live), *(f"--on {name}" for name in on)])
     problem = f"no usual preset of {sets} is known, those of --on {', '.join(FINE_TUNING)} are"
     raise UserError(f"{problem}; give one, as in finetune {'formula-32' if live else 'coco-256'} {sets}")
@@ -345,7 +348,13 @@ def usual(on: Sequence[str], live: Sequence[str]) -> Usual:
 
 def usual_fraction(on: Sequence[str], live: Sequence[str]) -> float | None:
     """Returns the usual share of a stored set, or None if there is none, or for other sets."""
-    return FINE_TUNING[on[0]].fraction if len(on) == 1 and not live and on[0] in FINE_TUNING else None
+    known = _known(on, live)
+    return known.fraction if known else None
+
+
+def _known(on: Sequence[str], live: Sequence[str]) -> Usual | None:
+    """Returns the usual fine-tuning on these sets, or None if there is none."""
+    return FINE_TUNING.get(places.name_of(on[0])) if len(on) == 1 and not live else None
 
 
 def get(name: str) -> Preset:

@@ -1,13 +1,10 @@
 """The training of a request: it begins or resumes the run, and yields its events."""
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 from caption import encoders
 from synth.errors import UserError
@@ -47,9 +44,7 @@ def train(request: TrainRequest) -> Generator[Event]:
 
     Raises UserError. Of several ranks, one raises it and the others exit with code 2."""
     device = encoders.choose_device(request.device)
-    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        # Sums depend on the number of threads, and more threads slow small models down.
-        torch.set_num_threads(1)
+    machine.use_one_thread(device)
     ranks = Ranks.join(device)
     with ExitStack() as stack:
         # Inputs.

@@ -11,7 +11,12 @@ import fsspec
 import pytest
 
 from synth.errors import UserError
+from train.model import Wanted
 from train.stream.cache import Cache, Fetcher, Needed, Remote, require_room
+from train.stream.order import Order
+from train.stream.reader import Reader, Slice
+from train.stream.sources import Sources
+from train.stream.visits import Text, Visit
 
 STORE = "memory://fetcher"
 
@@ -114,3 +119,21 @@ def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
     assert until(lambda: len(list(tmp_path.glob("*.tar"))) == 4)
     fetcher.end()
     assert running.exists() and not abandoned.exists()
+
+
+def test_a_damaged_copy_is_to_be_removed_and_not_the_set(files: list[Remote], tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path))
+    cache.fetch(files[0])
+    copy = cache.place(files[0])
+    copy.write_bytes(b"damaged")
+    visit = Visit(16, 0, Text(), 0.25, 0.0, Wanted(vectors=()))
+    read = Reader(Sources(cache, files, [], [0] * 4), visit, Slice(Order([1], 0), 0, 1))
+    with pytest.raises(
+        UserError, match=f"0.tar is damaged .*; remove its copy {copy} and run the same command"
+    ):
+        read(0)
+
+    # The advice works.
+    copy.unlink()
+    cache.fetch(files[0])
+    assert copy.stat().st_size == files[0].bytes

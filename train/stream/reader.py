@@ -82,10 +82,14 @@ class Reader:
         sources = self._sources
         files = (*sources.tars, *sources.tables, *sources.latents)
         file = next(f for f in files if f.name == error.name)
-        with reading(file.name), open(self._sources.cache.path(file), "rb") as content:
-            return judged(
-                error, content, file.sha256, "remove it and give the command that made the set again"
-            )
+        path = sources.cache.path(file)
+
+        # A fetched file was as its manifest says when it came, so the copy alone is damaged.
+        remedy = "remove it and give the command that made the set again"
+        if "://" in file.url:
+            remedy = f"remove its copy {path} and run the same command again, which fetches it"
+        with reading(file.name), open(path, "rb") as content:
+            return judged(error, content, file.sha256, remedy)
 
     def _pictures(self, places: Sequence[Place], opened: Sequence[Shard]) -> np.ndarray:
         """Returns pictures uint8 (N, V, 3, R, R), or latents float16 (N, 1, K, S, S). Grey pictures get three

@@ -1,5 +1,6 @@
 """Network snapshots of LAFITE's program become runs, and hostile files are refused."""
 
+import hashlib
 import json
 import pickle
 import struct
@@ -48,6 +49,17 @@ def refused(file: Path, encoder: Path, sentence: str) -> None:
     tracemalloc.stop()
     assert peak < 100e6 and "\n" not in str(error.value) and len(str(error.value)) < 600
     assert not out.exists()
+
+
+def test_a_snapshot_is_not_left_alone_if_another_encoder_is_named(tmp_path: Path) -> None:
+    file, out = tmp_path / "network-snapshot-000120.pkl", tmp_path / "run"
+    file.write_bytes(b"a snapshot")
+    out.mkdir()
+    origin = {"from": file.name, "sha256": hashlib.sha256(b"a snapshot").hexdigest()}
+    there = {"config": {}, "shards": {}, "captions": {}, "encoder": {"name": "mine", "digest": "0"}}
+    (out / "config.json").write_text(json.dumps({**there, "imported": origin}))
+    with pytest.raises(UserError, match="with the encoder mine, and --encoder is nano; give another --out"):
+        snapshots.import_snapshot(str(file), "nano", str(out))
 
 
 @pytest.mark.parametrize("protocol", [3, 4])

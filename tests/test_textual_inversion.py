@@ -209,7 +209,8 @@ def test_layers_read_vectors_of_their_own(squares: Run, layered: Path) -> None:
     ("changes", "sentence"),
     [
         ({"word": "green"}, "--word is 'green', a word that .* knows; give a new one, such as '<green>'"),
-        ({"word": "two words"}, "give letters and digits"),
+        ({"word": "two words"}, "give lower-case letters and digits"),
+        ({"word": "<Thing>"}, "give lower-case letters and digits"),
         ({"texts": ("a {}", "a photo of {}")}, "--text 'a photo of {}' has words that .* does not know; use"),
         ({"init": "dog"}, "--init is 'dog', which is no word of .*; give one that it knows, such as a, red"),
         ({"pictures": "none"}, "--pictures is none, which is no folder"),

@@ -65,7 +65,7 @@ def import_snapshot(file: str, encoder: str, out: str) -> Imported:
     """Writes a snapshot as a run. Leaves an equal run alone.
 
     Raises UserError if the file is no snapshot that our networks can represent, if its texts have another
-    width than the encoder's, or if OUT has other content."""
+    width than the encoder's, or if OUT has other content or this snapshot with another encoder."""
     # An equal run.
     path, target = Path(file), targets.folder(out)
     digest = _sha256(path)
@@ -73,6 +73,9 @@ def import_snapshot(file: str, encoder: str, out: str) -> Imported:
     if (target / CONFIG).exists():
         run = runs.find(target)
         if (run.metadata.get("imported") or {}).get("sha256") == digest:
+            if run.metadata["encoder"]["digest"] != source.sha256:
+                problem = f"{out} is this snapshot with the encoder {run.encoder_name}"
+                raise UserError(f"{problem}, and --encoder is {encoder}; give another --out")
             clock = run.images_seen(run.checkpoint())
             return Imported({"out": out, "images_seen": clock}, [f"{out} is this snapshot already"])
     Folder(out).require_empty()

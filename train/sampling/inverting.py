@@ -41,7 +41,6 @@ from train.sampling.learned import (
     survey_with,
 )
 
-MOST = 64  # pictures of a concept
 METHODS = textual_inversion.METHODS
 
 # Neutral texts. Those with words that a run does not know are left out.
@@ -206,7 +205,8 @@ def _first_token(model: Loaded, place: str, word: str, init: str) -> int:
     """Returns the token of the first word. Raises UserError if it is unknown, or the new one is taken."""
     if not _WORD.fullmatch(word):
         problem = f"--word is {word!r}"
-        raise UserError(f"{problem}; give letters and digits, best in angle brackets, such as '<thing>'")
+        advice = "give lower-case letters and digits, best in angle brackets, such as '<thing>'"
+        raise UserError(f"{problem}; {advice}")
     if word in model.survey["words"]:
         problem = f"--word is {word!r}, a word that {place} knows"
         raise UserError(f"{problem}; give a new one, such as '<{word.strip('<>')}>'")

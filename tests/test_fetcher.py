@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,22 @@ def test_files_that_another_run_removes_are_fetched_again(
     assert until(cache.place(files[2]).exists)
     fetcher.end()
     assert not fetcher.is_alive()
+
+
+def test_runs_that_share_a_cache_have_failures_of_their_own(files: list[Remote], tmp_path: Path) -> None:
+    ours, theirs = Cache(str(tmp_path), "1"), Cache(str(tmp_path), "2", ended := threading.Event())
+    ours.stop("no more files")
+    ours.fetch(files[0]._replace(file="gone.tar"))
+    theirs.forget_failures()
+    with pytest.raises(UserError, match="no more files"):
+        ours.path(files[1])
+    ended.set()
+    with pytest.raises(UserError, match="was not fetched before the run ended"):
+        theirs.path(files[1])
+    for mark in tmp_path.glob("*.failed"):
+        os.utime(mark, (0, 0))
+    theirs.forget_failures()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_set_that_fits_is_not_looked_at_without_end(files: list[Remote], tmp_path: Path) -> None:

@@ -339,6 +339,11 @@ def test_a_model_is_as_free_as_all_that_it_was_trained_on(
     assert provenance.licence_of(rows).startswith("The weights are CC0-1.0 as far as they are ours")
     assert provenance.licence_of(rows[1:]) == "CC0-1.0"
 
+    # An export was there when training began, and now a run is.
+    edited(tmp_path / "run", **{"from": {**earlier, "checkpoint": "an-export"}})
+    assert provenance.data_of(runs.find(tmp_path / "run"))[-1]["licence"] == "unknown"
+    assert provenance.measured(runs.find(tmp_path / "run"), 32)["images"] == 32
+
     # A set or a run that has changed makes no claim.
     edited(tmp_path / "run", shards={**real, "digest": "0"}, **{"from": {**earlier, "digest": "0"}})
     rows = provenance.data_of(runs.find(tmp_path / "run"))

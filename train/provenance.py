@@ -85,12 +85,11 @@ def _training(run: Run, images_seen: int) -> Json:
     commands = [argv] if argv else []
     entries: Json = {"commands": commands, "images": images_seen, "cpu_seconds": round(sum(seconds), 1)}
     if source := run.metadata["from"]:
-        try:
-            base = runs.find(source["run"])
-            clock = base.images_seen(base.checkpoint()) if base.exported else int(source["checkpoint"])
-            before = measured(base, clock) if base.exported else _training(base, clock)
-        except UserError:
+        if not (origin := _origin(source)):
             return entries
+        base, folder = origin
+        clock = base.images_seen(folder)
+        before = measured(base, clock) if base.exported else _training(base, clock)
         entries["commands"] = [*before.get("commands", ()), *commands]
         entries["images"] += before.get("images", 0)
         entries["cpu_seconds"] = round(entries["cpu_seconds"] + before.get("cpu_seconds", 0.0), 1)
@@ -138,12 +137,19 @@ def _licence(row: Json) -> str:
 
 def _earlier(source: Json) -> list[Json]:
     """Returns the rows of the run that training started from, or one row for it if it has moved."""
-    try:
-        run = runs.find(source["run"])
-        folder = run.checkpoint() if run.exported else run.checkpoint(int(source["checkpoint"]))
-        if checkpoint.digest(folder) == source["digest"]:
-            return data_of(run)
-    except UserError:
-        pass
+    if origin := _origin(source):
+        return data_of(origin[0])
     name = f"the training data of {source['run']}, where training started"
     return [{"name": name, "digest": None, "licence": UNKNOWN}]
+
+
+def _origin(source: Json) -> tuple[Run, Path] | None:
+    """Returns the run that training started from, and its checkpoint, or None if they have moved or
+    changed."""
+    try:
+        run = runs.find(source["run"])
+        [folder] = [each for each in run.checkpoints() if run.exported or each.name == source["checkpoint"]]
+        same = checkpoint.digest(folder) == source["digest"]
+    except (UserError, ValueError):
+        return None
+    return (run, folder) if same else None

@@ -189,7 +189,7 @@ def read(place: str, n: int, resolution: int, device: str) -> Tensor:
         samples = ShardSet(place)
         stored = (sample.pixels for shard in samples.shards for sample in samples.read(shard))
         planes = [given.scaled(codecs.rgb(pixels), device) for pixels in itertools.islice(stored, n)]
-        if {plane.shape[-1] for plane in planes} != {resolution}:
+        if any(plane.shape[-2:] != (resolution, resolution) for plane in planes):
             raise UserError(f"--pictures {place} has no pictures of {resolution} px; give a set of that size")
         return torch.stack(planes)
     if not path.is_dir():

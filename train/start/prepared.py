@@ -19,7 +19,7 @@ from train.model import PRECISIONS, CaptionedPicture, Context, Wanted
 from train.start import configs, inputs, origin
 from train.start.request import TrainRequest
 from train.stream import captioned_sets, live, mixture
-from train.stream.cache import Cache, fetched_files
+from train.stream.cache import Cache, fetched_files, this_run
 from train.stream.captioned_sets import CaptionedSet
 from train.stream.latent_tables import LatentSet
 from train.stream.stream import Stream
@@ -52,7 +52,7 @@ class Prepared:
         text = Text.parse(data.text)
         seed, side = groups.training.seed, groups.model.resolution
         visit = Visit(side, seed, text, data.xi, data.caption_xi, wanted, data.mirror)
-        cache = Cache(fetched_files())
+        cache = Cache(fetched_files(), this_run())
         live_sets, shares = self.live
         return Stream(
             self.sets,

@@ -162,7 +162,7 @@ def _require_room(prepared: Prepared, trainer: Trainer, images_seen: int) -> Non
     # The last checkpoints are full, and one more while it is written.
     run, left = prepared.config.run, prepared.config.run.images - images_seen
     sizes, free = trainer.sizes(), Folder(str(prepared.run)).free_bytes()
-    count = -(-left // run.checkpoint)
+    count = -(-run.images // run.checkpoint) - images_seen // run.checkpoint
     full = min(count, checkpoint.FULL + 1)
     needed = full * sizes.full + (count - full) * sizes.lasting
     if free is None or needed <= free:

@@ -1,7 +1,8 @@
 """Local files of a set: in its folder, or fetched ahead from an object store into a bounded cache.
 
 Files are verified, and named by their sha256 in the cache, so they outlive a run and serve the next one. One
-process per node fetches. All others wait until it renames a file into the cache, or records a failure.
+process per node fetches. All others of its run wait until it renames a file into the cache, or records a
+failure.
 """
 
 import contextlib
@@ -58,6 +59,7 @@ class Cache:
     """The local files of sets on this machine. It is sent to reader processes."""
 
     folder: str | None  # None: no folder can be written, so only sets on this machine can be read
+    run: str = ""  # in the names of its failures; other runs may share the folder
     ended: threading.Event | None = None  # set when this process needs no more files
 
     def path(self, file: Remote) -> str:
@@ -106,6 +108,9 @@ class Cache:
             with plain_errors(f"the cache {self.folder}"), part.open("wb") as target:
                 for chunk in _chunks(file):
                     target.write(chunk)
+                # Its name promises its bytes, also after a power failure.
+                target.flush()
+                os.fsync(target.fileno())
             with part.open("rb") as written:
                 if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
                     problem = f"{file.name} is not the file that its manifest describes"
@@ -123,8 +128,13 @@ class Cache:
 
         Raises UserError if files cannot be written there."""
         Folder(str(self.root)).write(_PROBE, b"")
-        for failure in (*self.root.glob("*.failed"), self.root / _PROBE):
-            failure.unlink(missing_ok=True)
+        (self.root / _PROBE).unlink(missing_ok=True)
+        for failure in self.root.glob("*.failed"):
+            # Waiting processes read a failure at once, so those of a run that still goes on are young.
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - failure.stat().st_mtime > _ABANDONED
+                if old or failure.name.endswith(f".{self.run}.failed"):
+                    failure.unlink()
 
     def files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yields the fetched files, and the parts that killed runs have left."""
@@ -142,10 +152,10 @@ class Cache:
 
     @property
     def _stopped(self) -> Path:
-        return self.root / "fetcher.failed"
+        return self.root / f"fetcher.{self.run}.failed"
 
     def _failure(self, file: Remote) -> Path:
-        return self.place(file).with_suffix(".failed")
+        return self.place(file).with_suffix(f".{self.run}.failed")
 
     def _fail(self, file: Remote, sentence: str) -> None:
         _note(self._failure(file), sentence)
@@ -230,6 +240,12 @@ class Fetcher(threading.Thread):
             path.unlink(missing_ok=True)
             spare += others[path].st_size
         return True
+
+
+def this_run() -> str:
+    """Returns a name that the ranks of this run share on this machine, and other runs do not."""
+    # Ranks of a node are children of one process.
+    return str(os.getppid() if "LOCAL_RANK" in os.environ else os.getpid())
 
 
 def fetched_files() -> str | None:

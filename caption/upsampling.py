@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from caption.endpoint import Endpoint, message, without_thoughts
 from caption.sentences import attributes, scene_phrases
+from caption.sentences.phrases import number as number_word
 from caption.sentences.scene_facts import SceneFact
 from caption.sentences.scene_sentences import parse, plain
 from synth import datasets, seeds, settings
@@ -111,22 +112,33 @@ def _completed(facts: Sequence[SceneFact], world: World, stream: Stream) -> list
         used = {value for (_, kind), value in known.items() if kind in ("colour", "second", "backdrop")}
         return [colour for colour in PALETTE if colour in world.colours and colour not in used]
 
-    same = [(f.subject, f.object) for f in facts if f.relation == "same colour as"]
-    sized: dict[int, Sequence[str]] = {}
-    for fact in facts:
-        ends = _SIZED.get(fact.relation)
-        if ends:
-            sized[fact.subject], sized[fact.object] = ([world.sizes[end]] for end in ends)
+    pairs = [{f.subject, f.object} for f in facts if f.relation == "same colour as"]
+    sized = _sized(facts, world)
     for number in numbers:
         add(number, "kind", world.kinds)
-        twins = [
-            known[n, "colour"] for pair in same for n in pair if number in pair and (n, "colour") in known
-        ]
+        twins = [known[n, "colour"] for n in sorted(_alike(number, pairs)) if (n, "colour") in known]
         add(number, "colour", [str(twins[0])] if twins else free())
         add(number, "size", sized.get(number, world.sizes))
         add(number, "filling", [f for f in world.fillings if f not in ("flat", "stripes", "dots")])
     add(-1, "backdrop", free())
     return [*facts, *added]
+
+
+def _alike(number: int, pairs: Sequence[set[int]]) -> set[int]:
+    """Returns the objects that have the colour of one, itself among them. `pairs` have the same colour."""
+    alike = {number}
+    while more := {n for pair in pairs if pair & alike for n in pair} - alike:
+        alike |= more
+    return alike
+
+
+def _sized(facts: Sequence[SceneFact], world: World) -> dict[int, Sequence[str]]:
+    """Returns the sizes of the objects in relations of size. One between two others is neither end."""
+    ends: dict[int, set[int]] = {}
+    for fact in facts:
+        for number, end in zip((fact.subject, fact.object), _SIZED.get(fact.relation, ()), strict=False):
+            ends.setdefault(number, set()).add(end)
+    return {n: world.sizes[1:-1] if len(both) > 1 else [world.sizes[min(both)]] for n, both in ends.items()}
 
 
 def by_endpoint(prompt: str, endpoint: Endpoint) -> str:
@@ -171,6 +183,10 @@ def _phrases(fact: SceneFact) -> list[str]:
     if fact.type == "relation":
         return list(scene_phrases.RELATIONS[fact.relation])
     if fact.type == "backdrop":
-        return [str(fact.value)]
+        return ["grey", "gray"] if fact.value == "grey" else [str(fact.value)]
+    if fact.type == "texture":
+        return list(scene_phrases.TEXTURES[str(fact.value)])
+    if fact.type == "count":
+        return [str(fact.value), number_word(int(fact.value))]
     phrases = scene_phrases.PHRASES.get(((fact.type, fact.value),), ())
     return [phrase.words for phrase in phrases] or [str(fact.value).lower()]

@@ -46,6 +46,23 @@ def test_stated_facts_are_kept_and_others_filled_in(prompt: str) -> None:
         assert any(fact.type == "backdrop" for fact in full)
 
 
+def test_objects_of_one_colour_by_way_of_a_third_get_one_colour() -> None:
+    prompt = "a star, a disc, and a ring"
+    prompt += ". the star and the ring share a colour. the disc and the ring share a colour"
+    for seed in range(10):
+        full = parse(upsampling.from_prior(prompt, ["scenes_flat"], seed))
+        assert len({fact.value for fact in full if fact.type == "colour"}) == 1
+
+
+def test_an_object_between_two_others_has_no_size_of_an_end() -> None:
+    prompt = "a star, a disc, and a ring. the star is larger than the disc. the disc is larger than the ring"
+    sizes = {"scenes": {"large", "medium", "small"}, "scenes_flat": {"large", "small"}}
+    for name, expected in sizes.items():
+        full = parse(upsampling.from_prior(prompt, [name], 0))
+        values = [fact.value for fact in full if fact.type == "size"]
+        assert set(values) == expected and len(values) == len(expected)
+
+
 def test_the_prior_is_that_of_the_training_pictures() -> None:
     flat = [upsampling.from_prior("a red star", ["scenes_flat"], seed) for seed in range(40)]
     rich = [upsampling.from_prior("a red star", ["scenes"], seed) for seed in range(40)]
@@ -115,6 +132,9 @@ def test_an_answer_that_is_too_long_or_empty_is_refused(endpoint: Endpoint) -> N
         ("a red star left of a blue disc", "a red star to the left of a blue circle", []),
         ("a red star left of a blue disc", "a red star and a blue circle", ["relation left of"]),
         ("a man holding a sword", "a pale man lifts a blade", ["holding", "sword"]),
+        ("there are three shapes", "three shapes that float in the dark", []),
+        ("there are three shapes", "four shapes that float in the dark", ["count 3"]),
+        ("a star on a shaded grey background", "a star on a softly shaded gray ground", []),
     ],
 )
 def test_dropped_facts_are_named(prompt: str, answer: str, lost: list[str]) -> None:

@@ -103,7 +103,8 @@ def audited(place: Path, sample: int = 4096, seed: int = 0) -> Audit:
 
 
 @pytest.mark.parametrize(
-    ("variances", "rank"), [([1] * 16, 16), ([4, 0, 0], 1), ([9, 9, 0], 2), ([9, 1], 4 / 3**0.75)]
+    ("variances", "rank"),
+    [([1] * 16, 16), ([4, 0, 0], 1), ([9, 9, 0], 2), ([9, 1], 4 / 3**0.75), ([0, 0], 0)],
 )
 def test_effective_rank_counts_equal_directions(variances: list[float], rank: float) -> None:
     turn = np.linalg.qr(RANDOM.standard_normal((len(variances),) * 2))[0]
@@ -371,6 +372,14 @@ def test_text_on_the_page_is_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_equal_embeddings_and_captions_without_words_have_a_page(tmp_path: Path) -> None:
+    same = np.repeat(np.eye(1, 32, dtype=np.float32), 64, axis=0)
+    report = audited(planted(tmp_path, same, captions=[["\U0001f600", "!"]] * 64))
+    assert report.ranks["image"] == 0 and "image embeddings are nearly equal" in "; ".join(report.warnings())
+    assert "Signs of collapse" in page_of(report, {})
+
+
+@pytest.mark.slow
 def test_a_plot_shows_its_figures(healthy: Path) -> None:
     report = audited(healthy)
     taller = plots.vocabulary({"a": 10, "b": 20, "c": 30})
@@ -456,7 +465,7 @@ def test_the_command_prints_json_lines_and_writes_the_page(
         (["--sample", "16385"], "--sample is 16385; it must be 32"),
         (["--seed", "-1"], "--seed is -1"),
         (["--captioner", "nowhere", "--pictures", "0"], "--pictures is 0"),
-        (["--captioner", "nowhere"], "data/shards/visual_atoms has no pictures of visual_atoms.*--shards"),
+        (["--captioner", "nowhere"], "no pictures of visual_atoms in data/shards/visual_atoms; .*--shards"),
         (["--shards", "SHARDS", "--captioner", "nowhere"], "nowhere holds no config.json"),
         (["--shards", "SHARDS", "--captioner", "nowhere", "--device", "tpu"], "unknown device 'tpu'"),
     ],

@@ -135,7 +135,7 @@ def test_the_default_place_of_the_shards_and_the_name_of_the_sheet(
     monkeypatch.chdir(tmp_path)
     error = invoke("show", captioned, "000000001").exception
     assert isinstance(error, UserError)
-    assert "data/shards/visual_atoms has no pictures of visual_atoms; give their folder as --shards" in str(
+    assert "no pictures of visual_atoms in data/shards/visual_atoms; give their folder as --shards" in str(
         error
     )
     shutil.copytree(undisturbed, tmp_path / "data" / "shards" / "visual_atoms")

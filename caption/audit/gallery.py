@@ -38,14 +38,14 @@ def shards_of(tables: CaptionSet, url: str | None) -> ShardSet:
     """Returns the set of shards of the tables, from `url` or the usual folder of the set.
 
     Raises UserError if it is missing."""
-    # A default folder has no manifest if it is missing, and its error would not name the option.
+    # A usual folder has no manifest if it is missing, and its error would not name the option.
     dataset = tables.manifest["shards"]["dataset"]
     if url is None:
         folders = places.folders(dataset)
         url = next((folder for folder in folders if open_storage(folder).sizes()), None)
         if url is None:
             raise UserError(
-                f"the default folder {folders[0]} has no pictures of {dataset};"
+                f"there are no pictures of {dataset} in {' or '.join(folders)};"
                 " give their folder as --shards DIR"
             )
 

@@ -118,9 +118,11 @@ def spectrum(covariance: np.ndarray) -> np.ndarray:
 def effective_rank(singular: np.ndarray) -> float:
     """Returns exp(-sum p log p), p = singular values / their sum (Roy & Vetterli 2007, definition 1).
 
-    The rank is D for an isotropic cloud and 1 for a line."""
-    p = singular / singular.sum()
-    p = p[p > 0]
+    The rank is D for an isotropic cloud, 1 for a line and 0 for a point."""
+    positive = singular[singular > 0]
+    if not len(positive):
+        return 0.0
+    p = positive / singular.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 

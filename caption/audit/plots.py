@@ -88,7 +88,7 @@ def spectrum(audit: Audit) -> str:
     """Plots the singular values of each kind, the largest first, and their effective rank."""
     with _figure(1, 1) as ([ax], finished):
         for kind, values in audit.spectra.items():
-            shares = values / values.sum()
+            shares = values / (values.sum() or 1)
             ax.plot(np.arange(1, len(values) + 1), shares.clip(1e-6), color=_COLOURS[kind], lw=1.8)
             rank = audit.ranks[kind]
             ax.axvline(rank, color=_COLOURS[kind], lw=1.2, ls=":", label=f"{_NAMES[kind]}: {rank:.1f}")
@@ -204,7 +204,7 @@ def frequencies(audit: Audit) -> str:
     with _figure(1, 1) as ([ax], finished):
         ranks = np.arange(1, len(times) + 1)
         ax.plot(ranks, times, "o-", color=_COLOURS[TEXT], ms=3, lw=1, label="all captions")
-        ax.plot(ranks, times[0] / ranks, color=_PALE, lw=2, ls="--", label="1 / rank (Zipf)", zorder=1)
+        ax.plot(ranks, times[:1] / ranks, color=_PALE, lw=2, ls="--", label="1 / rank (Zipf)", zorder=1)
 
         # Axes.
         ax.set_xscale("log")

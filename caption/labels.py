@@ -38,7 +38,8 @@ class Labels(NamedTuple):
 def of_sets(sets: Sequence[ShardSet], kind: str) -> list[np.ndarray]:
     """Returns the labels of all samples of the sets, int64 (samples,) for each shard, in order.
 
-    Raises UserError if samples have no such label, or if they lie in an object store and must be read."""
+    Raises UserError if samples have no such label, or one that is neither text nor number, or if they lie in
+    an object store and must be read."""
     return named(sets, kind).of_samples
 
 
@@ -98,6 +99,9 @@ def _read(shard_set: ShardSet, shard: Shard, kind: str) -> Iterator[tuple[Hashab
             name = words if name is None else name
         if name is None:
             raise UserError(f"sample {key} of {url} has no {kind}; give another set, or another label")
+        if isinstance(name, list | dict):
+            problem = f"the {kind} of sample {key} of {url} is neither a text nor a number"
+            raise UserError(f"{problem}; give another label")
         yield name, words if isinstance(words, str) else None
 
 

@@ -169,6 +169,15 @@ def test_pictures_with_one_caption_are_a_group(tmp_path: Path, few_classes: Path
         labels.of_sets([foreign], "class")
 
 
+def test_a_label_that_is_a_list_or_an_object_is_refused(tmp_path: Path) -> None:
+    for number, label in enumerate(('["a"]', '{"a": 1}')):
+        place = write_foreign(tmp_path / str(number), [{"json": f'{{"tags": {label}}}'.encode()}] * 2)
+        with pytest.raises(
+            UserError, match=r"the tags of sample photo_0 of .* is neither a text nor a number"
+        ):
+            labels.of_sets([ShardSet(str(place))], "tags")
+
+
 def test_a_fraction_leaves_pictures_out_of_all_groups(few_classes: Path) -> None:
     order = stream(few_classes, group=2, fraction=0.5).order
     shown = {place[1:] for place in order.places(0, 40 * (order.samples or 0))}

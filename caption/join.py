@@ -75,9 +75,9 @@ def dataset(
     `blend`, such as "blend:0.95,long", adds `text`: a synthetic caption or the ground truth, by (seed, index,
     epoch). caption/blending.py describes its forms.
 
-    Raises UserError if a set is not finished, if the tables belong to other shards, or if a column is
-    unknown. Iteration raises UserError if a file is missing or damaged, or a table has other keys than its
-    shard."""
+    Raises UserError if a set is not finished, if the tables belong to other shards, if a column is unknown,
+    or if a number is out of range. Iteration raises UserError if a file is missing or damaged, or a table has
+    other keys than its shard."""
     shard_set, caption_set = ShardSet(shards), CaptionSet(captions)
     caption_set.require_made_for(shard_set)
     names = (columns,) if isinstance(columns, str) else tuple(columns)
@@ -85,6 +85,8 @@ def dataset(
         if name not in caption_set.columns:
             known = ", ".join(caption_set.columns)
             raise UserError(f"the tables of {captions} have no column {name!r}; known are {known}")
+    if size is not None and size < 1:
+        raise UserError(f"size is {size}; give pixels a side, at least 1, or None for those of the set")
     if shuffle < 0:
         raise UserError(f"shuffle is {shuffle}; give the samples of the buffer, or 0 for the set's order")
     blended = Blend.parse(blend) if blend is not None else None

@@ -201,6 +201,12 @@ def test_a_negative_buffer_is_refused(undisturbed: Path, captioned: Path) -> Non
         dataset(str(undisturbed), str(captioned), shuffle=-1)
 
 
+def test_a_size_below_one_is_refused(undisturbed: Path, captioned: Path) -> None:
+    for size in (0, -1):
+        with pytest.raises(UserError, match=f"size is {size}; give pixels a side, at least 1"):
+            dataset(str(undisturbed), str(captioned), size=size)
+
+
 def test_a_key_that_the_table_lacks_is_an_error(undisturbed: Path, captioned: Path, tmp_path: Path) -> None:
     tables = Path(shutil.copytree(captioned, tmp_path / "tables"))
     vectors, path = np.ones((15, 32), np.float16), str(tables / "tables/visual_atoms-000001.parquet")

@@ -27,6 +27,8 @@ from caption.sentences import names
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.seeds import Stream
+from synth.sets import places
+from synth.sets.storage import open_storage
 
 LENGTHS = ("any", "short", "long", "plain", "related", "mixed")
 FORMS = "blend:SHARE, or with ,short or ,long or ,plain or ,related or ,mixed or ,facts=LEAST..MOST"
@@ -88,7 +90,6 @@ class Blend:
 
         Raises UserError if they have none, or if stored vectors state no drawn number of facts."""
         place, formula = tables.storage.url, bool(tables.identity.get("sentences"))
-        shards = tables.identity["shards"]["dataset"]
         if self.drawn and (vectors or not formula):
             form = "facts= draws sentences of any length" if self.facts else f"{self.length} draws texts"
             problem = (
@@ -101,19 +102,13 @@ class Blend:
         if not formula:
             synthetic, truth = "synthetic_embedding" if vectors else "synthetic_caption", synthetic
         if self.share > 0 and synthetic not in tables.columns:
-            command = f"python -m caption recaption {shards}"
-            if formula:
-                command = f"python -m caption captions {shards} --names"
-            raise UserError(
-                f"the tables of {place} have no column {synthetic}; `{command}` makes such tables"
-            )
+            raise _missing(tables, synthetic)
 
         # Ground truth.
         if formula:
             truth = "name_embedding" if vectors else "name"
         if self.share < 1 and truth not in tables.columns:
-            command = f"python -m caption captions {shards} --names"
-            raise UserError(f"the tables of {place} have no column {truth}; `{command}` makes such tables")
+            raise _missing(tables, truth)
         return Columns(synthetic if self.share > 0 else "", truth if self.share < 1 else "")
 
     def choose(self, synthetic: Sequence[T], truth: Sequence[T], chances: Chances) -> T | None:
@@ -148,6 +143,18 @@ class Blend:
     def drawn(self) -> bool:
         """True if synthetic texts are drawn at each visit, not stored."""
         return self.facts is not None or self.length in ("plain", "related", "mixed")
+
+
+def _missing(tables: CaptionSet, column: str) -> UserError:
+    """Returns the error of a missing column, with the command that makes tables with it."""
+    # Commands take no recorded name of a split, such as cub-train, but its folder.
+    dataset, encoder = tables.identity["shards"]["dataset"], tables.identity["encoder"]
+    shards = next((f for f in places.folders(dataset) if open_storage(f).sizes()), dataset)
+    command = f"python -m caption captions {shards} --encoder {encoder} --names"
+    if not tables.identity.get("sentences"):
+        command = f"python -m caption recaption {shards} --encoder {encoder} --captioner FOLDER"
+    problem = f"the tables of {tables.storage.url} have no column {column}"
+    return UserError(f"{problem}; `{command}` makes such tables")
 
 
 def chances(seed: int, indices: Iterable[int], epoch: int) -> list[Chances]:

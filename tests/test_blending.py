@@ -346,11 +346,26 @@ def test_what_tables_lack_is_named_with_the_command_that_makes_it(
         stream(undisturbed, named, visit("blend:0.9,facts=1..3"))
     shards = write_foreign(tmp_path / "s", TEXTS, sizes=(32,))
     make_tables(shards, tmp_path / "r", tiny_encoder)
-    with pytest.raises(UserError, match="no column synthetic_embedding; `python -m caption recaption toy`"):
+    with pytest.raises(
+        UserError, match=r"no column synthetic_embedding; `python -m caption recaption toy .*FOLDER`"
+    ):
         stream(shards, tmp_path / "r", visit("blend:0.9"))
     assert first(stream(shards, tmp_path / "r", visit("blend:0")).batches(0, 8), 1)
     with pytest.raises(UserError, match="have no bare names, as they are no formula pictures; leave --names"):
         make_tables(shards, tmp_path / "n", tiny_encoder, names=True)
+
+
+def test_the_command_for_missing_captions_takes_the_folder_of_a_split(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tables(write_foreign(Path("data/real/toy/train"), TEXTS[:2], sizes=(32,)), "t", tiny_encoder)
+    tables = CaptionSet("t")
+    tables.identity["shards"]["dataset"] = "toy-train"
+    with pytest.raises(UserError) as error:
+        Blend.parse("blend:0.9").columns(tables, vectors=True)
+    command = f"recaption data/real/toy/train --encoder {tables.identity['encoder']} --captioner FOLDER`"
+    assert command in str(error.value)
 
 
 def test_a_picture_without_a_caption_of_people_is_named_before_the_first_step(

@@ -34,7 +34,8 @@ PROMPTS = {
 
 _TOKENS = {"short": 20, "long": 80}  # of a caption
 _CHARACTERS = 4  # of a token
-_TILE, _TOKENS_OF_PICTURE, _TOKENS_OF_TILE = 512, 85, 170  # OpenAI's rule for pictures in high detail
+# OpenAI's rule for pictures in high detail. Larger squares are scaled down before they are cut into tiles.
+_SIDE, _TILE, _TOKENS_OF_PICTURE, _TOKENS_OF_TILE = 768, 512, 85, 170
 
 _QUOTES = ('""', "''", "“”", "\u2018\u2019", "**", "``")
 _NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates, private ones and gaps
@@ -206,7 +207,7 @@ class EndpointCaptioner:
         return ((sample, text) for sample in samples)
 
     def cost(self, pictures: int, side: int) -> Json:
-        tiles = math.ceil(side / _TILE) ** 2
+        tiles = math.ceil(min(side, _SIDE) / _TILE) ** 2
         prompt = math.ceil(len(_text(self.prompt)) / _CHARACTERS)
         tokens = prompt + _TOKENS_OF_PICTURE + _TOKENS_OF_TILE * tiles
         return {

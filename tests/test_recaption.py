@@ -231,6 +231,12 @@ def test_a_draft_is_used_by_whole_batches_of_its_captioner(
     assert again.seen == [*range(4, 9)]
 
 
+@pytest.mark.parametrize(("side", "tiles"), [(64, 1), (512, 1), (513, 4), (1024, 4), (4096, 4)])
+def test_tokens_of_a_picture_follow_openais_rule(side: int, tiles: int) -> None:
+    cost = EndpointCaptioner(endpoint("http://localhost/v1"), "abcd").cost(1, side)
+    assert cost["tokens_sent"] == 1 + 85 + 170 * tiles
+
+
 def test_captioners_name_their_batches(server: str) -> None:
     assert EndpointCaptioner(endpoint(f"{server}/v1"), "long").at_once == 1
     assert FolderCaptioner("", "cpu", "", None).at_once == 16

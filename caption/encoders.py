@@ -365,12 +365,17 @@ def _built(open_clip: Any, source: EncoderSource) -> Any:
         raise
     # open_clip and torch raise many kinds of errors for unknown weights.
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         model = source.model.removeprefix(_LOCAL)
         raise UserError(
-            f"{source.weights} does not hold the weights of {model} ({first[:200].rstrip(':')});"
+            f"{source.weights} does not hold the weights of {model} ({_line(error)});"
             " give the architecture of these weights as MODEL=FILE"
         ) from None
+
+
+def _line(error: Exception) -> str:
+    """Returns the first line of an error's text, else the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(": ") if lines else type(error).__name__
 
 
 def _has_foreign_tower(open_clip: Any, source: EncoderSource) -> bool:
@@ -384,15 +389,28 @@ def _has_foreign_tower(open_clip: Any, source: EncoderSource) -> bool:
 
 
 def _tokenizer(open_clip: Any, source: EncoderSource) -> Any:
-    """Returns the tokeniser, with the merges of the encoder's folder if it has any."""
-    folder = Path(source.model.removeprefix(_LOCAL))
-    if not (folder / MERGES).is_file():
-        return open_clip.get_tokenizer(source.model)
+    """Returns the tokeniser, with the merges of the encoder's folder if it has any.
 
-    # open_clip alone would take the tokenizer.json beside the merges, which needs transformers.
-    config = json.loads((folder / _CONFIG).read_bytes())
-    length = config["model_cfg"]["text_cfg"].get("context_length", _CONTEXT)
-    return open_clip.SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=length)
+    Raises UserError if its files are missing or damaged."""
+    folder = Path(source.model.removeprefix(_LOCAL))
+    try:
+        with reading(str(folder)):
+            if not (folder / MERGES).is_file():
+                return open_clip.get_tokenizer(source.model)
+
+            # open_clip alone would take the tokenizer.json beside the merges, which needs transformers.
+            config = json.loads((folder / _CONFIG).read_bytes())
+            length = config["model_cfg"]["text_cfg"].get("context_length", _CONTEXT)
+            return open_clip.SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=length)
+    except UserError:
+        raise
+    # open_clip, transformers and gzip raise many kinds of errors for missing or damaged files.
+    except Exception as error:
+        advice = "run this once with a network, which fetches its files"
+        if source.model.startswith(_LOCAL):
+            advice = "copy the whole folder of the encoder again, with its tokeniser's files"
+        problem = f"the tokeniser of the encoder {source.name} cannot be made ({_line(error)})"
+        raise UserError(f"{problem}; {advice}") from None
 
 
 def _resized(planes: torch.Tensor, size: int) -> torch.Tensor:

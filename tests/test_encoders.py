@@ -164,6 +164,16 @@ def architecture(tmp_path: Path) -> str:
     return "tiny-test"
 
 
+@pytest.mark.parametrize("merges", [None, b"no gzip"])
+def test_a_folder_without_its_tokeniser_gets_one_sentence(tmp_path: Path, merges: bytes | None) -> None:
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        shutil.copy(ROOT / "data/nano" / name, tmp_path / name)
+    if merges:
+        (tmp_path / encoders.MERGES).write_bytes(merges)
+    with pytest.raises(UserError, match=r"the tokeniser of .* cannot be made \(.*copy the whole folder"):
+        load(find(str(tmp_path)))
+
+
 def test_folder_and_files_give_the_same_encoder(
     tiny_encoder: Path, tmp_path: Path, architecture: str
 ) -> None:

@@ -277,6 +277,14 @@ def test_fitting_twice_gives_the_same_bytes_and_the_loss_falls(sets: Path, tmp_p
     assert encoders.load(encoders.find(str(tmp_path / "a"))).dimensions == 128
 
 
+def test_a_set_is_itself_also_with_another_set_in_its_folder(tmp_path: Path) -> None:
+    for place in ("set", "set/more", "folder/one"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "manifest.json").touch()
+    assert fitting_sets._sets(str(tmp_path / "set")) == [str(tmp_path / "set")]
+    assert fitting_sets._sets(str(tmp_path / "folder")) == [str(tmp_path / "folder/one")]
+
+
 def test_an_exam_of_fitted_classes_is_refused(sets: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another seed"):
         fitted(sets, tmp_path, exam=(str(sets / "fit" / "atoms"),))

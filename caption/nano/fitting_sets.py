@@ -23,6 +23,7 @@ from caption.sentences import attributes
 from caption.sentences.grammar import Facts
 from caption.sentences.scene_facts import SceneFact, named, scene_facts
 from synth.errors import UserError
+from synth.sets.ledger import MANIFEST
 from synth.sets.shards import Sample, ShardSet
 
 _DECODED = 256  # pictures that are resized together
@@ -171,7 +172,9 @@ def resized(pixels: np.ndarray) -> np.ndarray:
 
 def _sets(place: str) -> list[str]:
     """Returns the set itself, or the sets in a folder without a manifest."""
-    return sorted(str(path.parent) for path in Path(place).glob("*/manifest.json")) or [place]
+    if (Path(place) / MANIFEST).is_file():
+        return [place]
+    return sorted(str(path.parent) for path in Path(place).glob(f"*/{MANIFEST}")) or [place]
 
 
 def _batches(shards: ShardSet) -> Iterator[list[Sample]]:

@@ -9,7 +9,7 @@ from synth.errors import UserError
 from synth.foreign import parsed_json
 from synth.sets.storage import open_storage
 
-FILE = "splits.json"
+FILE, CARD = "splits.json", "README.md"  # of a set as a whole
 
 
 def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
@@ -34,9 +34,14 @@ def held_out(groups: Iterable[str], share: float, seed: int) -> set[str]:
 
 
 def require_place(out: str) -> None:
-    """Raises UserError if the place holds a splits.json of another program, which nothing may replace."""
+    """Raises UserError if the place holds a splits.json or a card that nothing may replace.
+
+    A README.md without splits.json beside it is not exnihilo's: a command writes splits.json first."""
     storage = open_storage(out)
-    if FILE not in storage.sizes():
+    names = storage.sizes().keys()
+    if FILE not in names:
+        if CARD in names:
+            raise UserError(f"{storage.join(CARD)} is not exnihilo's; give another --out")
         return
     try:
         content = parsed_json(storage.read(FILE))

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.originals import Source
+from data.splits import CARD
 from synth.sets import front_matter, ledger
 from synth.sets.storage import Storage, open_storage
-
-NAME = "README.md"
 
 Json = dict[str, Any]
 
@@ -16,8 +15,8 @@ def write(out: str, source: Source, law: str, sets: Mapping[str, Storage]) -> No
     """Writes the card of finished sets, by split. Leaves a card with the same content alone."""
     data = _card(source, law, {split: ledger.read_manifest(place) for split, place in sets.items()}).encode()
     storage = open_storage(out)
-    if storage.sizes().get(NAME) != len(data) or storage.read(NAME) != data:
-        storage.write(NAME, data)
+    if storage.sizes().get(CARD) != len(data) or storage.read(CARD) != data:
+        storage.write(CARD, data)
 
 
 def _card(source: Source, law: str, manifests: Mapping[str, Json]) -> str:

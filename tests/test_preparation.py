@@ -131,6 +131,14 @@ def test_no_split_is_begun_where_another_finds_no_place(folder: Path, tmp_path: 
     assert [p.name for p in (tmp_path / "out").rglob("*")] == ["test", "mine.txt"]
 
 
+def test_a_card_of_somebody_else_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"out/README.md is not exnihilo's; give another --out"):
+        prepare(folder, tmp_path / "out")
+    assert [p.read_text() for p in (tmp_path / "out").rglob("*")] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

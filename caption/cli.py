@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
 from synth.sets import targets
 
 if TYPE_CHECKING:
+    from caption.endpoint import Endpoint
     from caption.pipeline import CaptionSummary
 
 PROGRAM = "python -m caption"
@@ -26,6 +27,33 @@ TableEncoder = Annotated[
     options.place("--encoder", "NAME", "MODEL/TAG, MODEL=FILE, a folder, nano, nano-emoji or nano-scenes."),
 ]
 Tables = Annotated[str, options.place_argument("TABLES", "Finished caption tables: a folder or URL.")]
+
+# The captioner of `recaption`.
+CaptionerFolder = Annotated[
+    str | None,
+    options.place("--captioner", "FOLDER", "A model of fit-captioner or of transformers (image-to-text)."),
+]
+Url = Annotated[
+    str | None,
+    options.text("--url", "URL", "An OpenAI-compatible endpoint; its key is in $OPENAI_API_KEY."),
+]
+Model = Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")]
+Prompt = Annotated[
+    str | None,
+    options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
+]
+Temperature = Annotated[
+    float | None,
+    options.number("--temperature", "Randomness of the endpoint's answers.  [default: 0]", most=2),
+]
+Requests = Annotated[
+    int | None,
+    options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=256),
+]
+Timeout = Annotated[
+    float | None,
+    options.number("--timeout", "Seconds that a request may take.  [default: 120]", most=86400, above=True),
+]
 
 app = console.app(
     "Captions pictures: CLIP embeddings, pseudo-captions and true sentences, joined to shards by key.",
@@ -84,10 +112,10 @@ def captions(
 
     address = options.cluster(ray_address, workers)
     shards = [place for name in sets for place in places.sets(name)]
-    targets = options.pair(shards, out, "sets of shards")
+    pairs = options.pair(shards, out, "sets of shards")
     from caption import pipeline
 
-    for place, target in targets:
+    for place, target in pairs:
         request = pipeline.CaptionRequest(
             shards=place,
             out=target,
@@ -115,35 +143,13 @@ def captions(
 )
 def recaption(
     sets: Annotated[list[str], Sets],
-    captioner: Annotated[
-        str | None,
-        options.place(
-            "--captioner", "FOLDER", "A model of fit-captioner or of transformers (image-to-text)."
-        ),
-    ] = None,
-    url: Annotated[
-        str | None,
-        options.text("--url", "URL", "An OpenAI-compatible endpoint; its key is in $OPENAI_API_KEY."),
-    ] = None,
-    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
-    prompt: Annotated[
-        str | None,
-        options.text("--prompt", "TEXT", "short, long or a text, for models that chat.  [default: long]"),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        options.number("--temperature", "Randomness of the endpoint's answers.  [default: 0]", most=2),
-    ] = None,
-    requests: Annotated[
-        int | None,
-        options.integer("--requests", "Requests to the endpoint at once.  [default: 8]", least=1, most=256),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        options.number(
-            "--timeout", "Seconds that a request may take.  [default: 120]", most=86400, above=True
-        ),
-    ] = None,
+    captioner: CaptionerFolder = None,
+    url: Url = None,
+    model: Model = None,
+    prompt: Prompt = None,
+    temperature: Temperature = None,
+    requests: Requests = None,
+    timeout: Timeout = None,
     out: Annotated[
         list[str],
         options.place(
@@ -171,20 +177,11 @@ def recaption(
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty; give short, long or a text, or leave it out")
     shards = [place for name in sets for place in places.sets(name)]
-    targets = options.pair(shards, out, "sets of shards")
+    pairs = options.pair(shards, out, "sets of shards")
     from caption import pipeline
-    from caption.endpoint import Endpoint
 
-    endpoint = None
-    if url is not None:
-        endpoint = Endpoint(
-            url,
-            model or "",
-            at_once=requests or 8,
-            timeout=timeout or 120.0,
-            temperature=temperature or 0.0,
-        )
-    for place, target in targets:
+    endpoint = _endpoint(url, model, temperature=temperature, at_once=requests, timeout=timeout)
+    for place, target in pairs:
         request = pipeline.CaptionRequest(
             shards=place,
             out=target,
@@ -296,7 +293,7 @@ def audit(
     """Measures caption tables before anybody trains on them.
 
     Writes a page of plots and warns if they collapse. --captioner needs the pictures, by default those in
-    data/shards/DATASET."""
+    the usual folder of the set's name."""
     target = targets.file(out, ".html")
     if captioner is None and (pictures is not None or device is not None):
         raise UserError(
@@ -349,7 +346,7 @@ def show(
     ] = None,
     shards: Annotated[
         str | None,
-        options.place("--shards", "PLACE", "The set of shards.  [default: data/shards/DATASET]"),
+        options.place("--shards", "PLACE", "The set of shards.  [default: the usual folder of its name]"),
     ] = None,
     neighbours: Annotated[
         int, options.integer("--neighbours", "Nearest pictures to show, 1 to 64.", least=1, most=64)
@@ -488,6 +485,18 @@ def fit_captioner(
     request = fitting.CaptionerRequest(out, encoder, reads, seed, visits, pictures, threads)
     for row in console.watched("pictures", fitting.fit(request), fitting.total(request)):
         console.show(row)
+
+
+def _endpoint(url: str | None, model: str | None, **changes: float | None) -> "Endpoint | None":
+    """Returns the endpoint of --url, or None without it. An option that is None keeps the endpoint's default.
+
+    Raises UserError if the URL or the model cannot be used."""
+    from caption.endpoint import Endpoint
+
+    if url is None:
+        return None
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    return Endpoint(url, model or "", **given)
 
 
 def _show(summary: "CaptionSummary") -> None:

@@ -189,7 +189,8 @@ class _Captioning(Work):
         # Everything that decides the bytes of the tables.
         formula = is_formula(self._probes[0]) and not self._probes[0].captions
         if request.names and not formula:
-            problem = f"the pictures of {request.shards} have no bare names, as they are no formula pictures"
+            reason = "have their own captions" if is_formula(self._probes[0]) else "are no formula pictures"
+            problem = f"the pictures of {request.shards} have no bare names, as they {reason}"
             raise UserError(f"{problem}; leave --names out")
         identity = {
             "kind": KIND,

@@ -186,17 +186,16 @@ def classes(
 
     `--set table=DIR` on the other commands reads such a folder, of exnihilo or of FractalDB, instead of
     drawing classes at random."""
-    from synth import class_tables, pipeline
-    from synth.datasets import sample_class
+    from synth import class_tables, datasets, pipeline
 
-    folder = targets.folder(out)
-    recipe = pipeline.recipe_of(pipeline.RenderRequest(name, 1, out, seed=seed, settings=tuple(settings)))
-    if not hasattr(recipe.config, "table"):
+    folder, dataset = targets.folder(out), datasets.get(name)
+    config = pipeline.check(pipeline.RenderRequest(name, 1, out, seed=seed, settings=tuple(settings)))
+    if not hasattr(config, "table"):
         raise UserError(
             f"the classes of {name} are not iterated function systems; those of fractals and fractaldb are"
         )
     systems = (
-        sample_class(recipe.dataset, recipe.config, seed=seed, number=i) for i in range(recipe.config.classes)
+        datasets.sample_class(dataset, config, seed=seed, number=number) for number in range(config.classes)
     )
     console.show({"out": out, "classes": class_tables.write(folder, systems)})
 
@@ -212,11 +211,13 @@ def vet(
 
     `shards` does this itself if neither exnihilo nor the target has the result, programs.json."""
     from synth import datasets
+    from synth.glsl import gl
     from synth.sets.storage import Folder
     from synth.settings import with_settings
     from synth.vetting import programs
 
     targets.folder(out)
+    gl.choose(device)
     dataset = datasets.get(name)
     if not hasattr(dataset.module, "vet"):
         raise UserError(f"{name} is not drawn by programs; shaders and shaders21k are")

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from synth import pipeline
 from synth.errors import UserError
-from synth.glsl import wrappers
+from synth.families import imported_shaders
+from synth.glsl import gl, wrappers
 from synth.pipeline import RenderRequest, recipe_of
 from synth.recipe import redraw
 from synth.sets.shards import ShardSet
@@ -213,6 +215,64 @@ def test_shards_of_a_folder_are_made_grown_and_verified(
     assert (out / NAME).read_bytes() == vetted
     assert shard_set.manifest["identity"]["config"]["programs"] == Programs.of(vetted).sha256
     assert "not for commercial use" in (out / "README.md").read_text().split("\n---\n\n")[1].splitlines()[0]
+
+
+def test_a_command_vets_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def sources(candidates: list[Any], inputs: dict[str, Any], slowest: float) -> Programs:
+        calls.append(inputs["sources"])
+        entry = {"name": "a", "wrapper": "bare", "licence": "cc0", "author": "me", "source": ""}
+        asked = {**inputs, "law": vetting.LAW}
+        return Programs.from_content({"asked": asked, "renderer": "", "programs": [entry], "attempts": {}})
+
+    monkeypatch.setattr(vetting, "sources", sources)
+    request = RenderRequest("shaders21k", 1, str(tmp_path / "set"), settings=(f"programs={tmp_path}",))
+    for number in (1, 2):
+        (tmp_path / "a.frag").write_text(varied(TOY, 70 + number))
+        pipeline.require_place(request)
+        pipeline.require_place(request)
+        assert len(set(calls)) == len(calls) == number
+
+
+@pytest.mark.parametrize(
+    ("renderpass", "fault"),
+    [
+        ('[{"code": null}]', "is not Shadertoy's JSON"),
+        ('[{"code": "", "type": null}, {"code": ""}]', "has several passes: None, image"),
+        ('[{"code": "// \\ud800"}]', None),
+    ],
+)
+def test_strange_json_of_shadertoy_is_read_or_left_out(
+    tmp_path: Path, renderpass: str, fault: str | None
+) -> None:
+    (tmp_path / "a.json").write_text(f'{{"renderpass": {renderpass}}}')
+    assert [program.fault for program in shader_folders.read(str(tmp_path))] == [fault]
+
+
+def test_a_damaged_licence_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.frag").write_text(TOY)
+    (tmp_path / "licences.csv").write_text('a,"cc0\n' + "b,mit\n" * 30_000)
+    with pytest.raises(UserError, match=r"licences\.csv is no table: field larger than .*name,licence"):
+        shader_folders.read(str(tmp_path))
+
+
+def test_a_program_that_compiles_elsewhere_alone_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(*_: object) -> None:
+        raise gl.ProgramError("GLSL:\n0:6(1): error: syntax error")
+
+    monkeypatch.setattr(gl, "draw", draw)
+    monkeypatch.setattr(gl, "renderer", lambda: "another renderer")
+    params = {"program": "toy", "wrapper": "bare", "licence": "", "author": "", "source": "", "time": 1.0}
+    sample = {"family": "imported_shaders", "law": imported_shaders.LAW, "size": 64}
+    sentence = "shader program toy does not compile with another renderer: 0:6.* error: syntax error; draw it"
+    with pytest.raises(UserError, match=sentence):
+        redraw({**sample, "params": {**params, "redraws": 0}})
+
+
+def test_a_damaged_programs_file_of_the_target_is_named() -> None:
+    with pytest.raises(UserError, match=r"^the target's programs\.json is damaged"):
+        Programs.of(b"{}")
 
 
 def test_a_folder_is_asked_for() -> None:

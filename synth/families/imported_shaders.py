@@ -24,6 +24,8 @@ LAW = 1  # raised when a program is wrapped or seen otherwise
 
 renderer = gl.renderer
 
+_results: dict[str, Programs] = {}  # of vetting in this process, by the digest of its inputs
+
 
 @dataclass(frozen=True, repr=False)
 class Collection(Programs):
@@ -86,9 +88,10 @@ def ready(config: Config, stored: bytes | None) -> Config:
         return config
 
     # Stored programs count only if they were vetted from the same inputs.
+    candidates, inputs = _inputs(config)
     programs = Programs.of(stored) if stored else None
-    if programs is None or programs.content["asked"] != {**_inputs(config)[1], "law": vetting.LAW}:
-        programs = vet(config)
+    if programs is None or programs.content["asked"] != {**inputs, "law": vetting.LAW}:
+        programs = _vetted(config, candidates, inputs)
 
     # A class for each accepted program.
     classes = min(config.classes, len(programs.content["programs"]))
@@ -100,6 +103,14 @@ def vet(config: Config, device: str = "software") -> Programs:
     """Vets the programs of the config's folder. Raises UserError if it has none."""
     candidates, inputs = _inputs(config)
     return vetting.sources(candidates, inputs, config.slowest, device)
+
+
+def _vetted(config: Config, candidates: list[Candidate], inputs: Json) -> Programs:
+    """Vets programs once in a process, because a command checks its request before it makes the set."""
+    key = settings.digest(inputs)
+    if key not in _results:
+        _results[key] = vetting.sources(candidates, inputs, config.slowest)
+    return _results[key]
 
 
 def _inputs(config: Config) -> tuple[list[Candidate], Json]:
@@ -141,7 +152,9 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
-    pixels = gl.draw(params.source, wrappers.bindings(params.source, params.time, size), size, params.program)
+    values = wrappers.bindings(params.source, params.time, size)
+    with gl.vetted(params.program):
+        pixels = gl.draw(params.source, values, size, params.program)
     # A smaller thumbnail may well be one colour.
     fault = judging.blank(pixels)
     if fault and size >= 64:

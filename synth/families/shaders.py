@@ -14,6 +14,7 @@ another renderer differ by a few levels, and more at edges.
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def ready(config: Config, stored: bytes | None) -> Config:
     inputs = {"structures": config.structures, "law": vetting.LAW}
     vetted = Programs.of(stored) if stored else None
     if vetted is None or vetted.content["asked"] != inputs:
-        vetted = vet(config)
+        vetted = _vetted(config.structures, config.classes)
     return replace(config, programs=vetted)
 
 
@@ -121,7 +122,8 @@ def sample_instance(config: Config, shared: Class, stream: Stream) -> Params:
 
 def render(params: Params, size: int) -> Picture:
     """Draws a picture: pixels uint8 (size, size, 3). Raises UnfitError if it shows nothing."""
-    pixels = draw(params, size)
+    with gl.vetted(f"structure {params.structure}"):
+        pixels = draw(params, size)
     # A smaller thumbnail may well be one colour.
     fault = judging.blank(pixels)
     if fault and size >= 64:
@@ -147,6 +149,12 @@ def look(structure: int, values: tuple[float, ...], time: float) -> Params:
     """Returns the Params of a parameter vector at a time, without shift, zoom or turn."""
     program = composer.compose(structure)
     return Params(structure, program.plan, program.blocks, values, time, (0.0, 0.0, 1.0, 0.0))
+
+
+@lru_cache(maxsize=4)
+def _vetted(structures: int, classes: int) -> Programs:
+    """Vets programs once in a process, because a command checks its request before it makes the set."""
+    return vetting.structures(structures, classes)
 
 
 def _shipped(config: Any) -> Programs | None:

@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -67,6 +67,22 @@ def draw(source: str, values: Values, size: int, name: str) -> np.ndarray:
     Raises ProgramError if it does not compile. Raises UserError if it does not end, or there is no renderer.
     """
     return _screen().draw(source, values, size, name)
+
+
+@contextlib.contextmanager
+def vetted(name: str) -> Iterator[None]:
+    """Turns the ProgramError of a vetted program into a UserError, as another renderer accepted it."""
+    try:
+        yield
+    except ProgramError as error:
+        fault = f"shader program {name} does not compile with {renderer()}: {first_error(str(error))}"
+        advice = "draw it with the renderer that vetted it, or leave it out and vet the others again"
+        raise UserError(f"{fault}; {advice}") from None
+
+
+def first_error(text: str) -> str:
+    """Returns the driver's first complaint of a ProgramError's message, in one line."""
+    return next((line.strip() for line in text.splitlines() if "error" in line.lower()), text[:200])
 
 
 def cache_folder() -> str | None:

@@ -113,6 +113,7 @@ def _parsed(data: bytes, place: str) -> Json:
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.get("programs"):
-        fault = f"{place or 'this'}/{NAME} is damaged or of another version"
+        file = f"{place}/{NAME}" if place else f"the target's {NAME}"
+        fault = f"{file} is damaged or of another version"
         raise UserError(f"{fault}; remove it and vet the programs again")
     return content

@@ -140,17 +140,18 @@ def _shadertoy(name: str, text: str, table: dict[str, str]) -> Candidate:
         shader = shader[0] if isinstance(shader, list) else shader
         shader = shader.get("Shader", shader)
         info, passes = shader.get("info", {}), shader["renderpass"]
-        kinds = [p.get("type", "image") for p in passes]
+        kinds = [str(p.get("type", "image")) for p in passes]
         images = [p["code"] for p in passes if p.get("type", "image") == "image"]
         common = [p["code"] for p in passes if p.get("type") == "common"]
+        # One image, with the code that its passes share. Half of a surrogate pair is no character.
+        code = "\n".join([*common, *images]).encode(errors="replace").decode()
         author, name = (
             foreign.escaped(str(text)) for text in (info.get("username") or UNKNOWN, info.get("id") or name)
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return Candidate(name, fault="is not Shadertoy's JSON")
 
-    # One image, with the code that its passes share.
-    code = "\n".join([*common, *images])
+    # The licence, then what cannot be drawn.
     licence = table.get(foreign.alike(name)) or _licence_of(code) or SHADERTOY_DEFAULT
     if len(images) != 1 or set(kinds) - {"image", "common"}:
         fault = f"has several passes: {', '.join(kinds)}"
@@ -184,10 +185,18 @@ def _licence_of(text: str) -> str | None:
 
 
 def _licence_table(root: Path) -> dict[str, str]:
-    """Returns the folder's own table, name -> licence, or an empty one. Names have the form of `alike`."""
+    """Returns the folder's own table, name -> licence, or an empty one. Names have the form of `alike`.
+
+    Raises UserError if the table is damaged."""
     for name in ("licences.csv", "licenses.csv"):
         if (root / name).is_file():
-            rows = [row for row in csv.reader(foreign.read_text(root / name).split("\n")) if len(row) >= 2]
+            lines = foreign.read_text(root / name).split("\n")
+            try:
+                rows = [row for row in csv.reader(lines) if len(row) >= 2]
+            except csv.Error as error:
+                raise UserError(
+                    f"{root / name} is no table: {error}; its rows must be name,licence"
+                ) from None
             return {foreign.alike(row[0].strip()): row[1].strip().lower() for row in rows}
     return {}
 

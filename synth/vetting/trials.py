@@ -40,7 +40,7 @@ def _serve(device: str) -> None:
         try:
             answer = _DO[task.pop("do")](**task)
         except gl.ProgramError as error:
-            answer = {"fault": f"does not compile: {_first_error(str(error))}"}
+            answer = {"fault": f"does not compile: {gl.first_error(str(error))}"}
         except UserError as error:
             answer = {"sentence": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
@@ -93,7 +93,7 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
             timed = wrappers.bindings(text, 1.0, TIMED)
             took = _milliseconds(partial(gl.draw, text, timed, TIMED, "this"), slowest)
         except gl.ProgramError as error:
-            fault = fault or f"does not compile: {_first_error(str(error))}"
+            fault = fault or f"does not compile: {gl.first_error(str(error))}"
             continue
 
         # The first text that compiles decides.
@@ -103,11 +103,6 @@ def _judge_sources(texts: list[str], slowest: float) -> Json:
         fault = f"too slow: more than {slowest:g} ms" if took > slowest else faults[0]
         break
     return {"fault": fault}
-
-
-def _first_error(text: str) -> str:
-    """Returns the driver's first complaint, in one line."""
-    return next((line.strip() for line in text.splitlines() if "error" in line.lower()), text[:200])
 
 
 def _shows(structure: int, values: tuple[float, ...]) -> bool:

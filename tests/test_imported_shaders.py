@@ -270,6 +270,29 @@ def test_a_program_that_compiles_elsewhere_alone_is_refused_by_name(monkeypatch:
         redraw({**sample, "params": {**params, "redraws": 0}})
 
 
+def interpreter(path: Path, script: str) -> str:
+    """A program that is run in place of Python."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_start_of_a_child_takes_no_time_of_its_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = 'sleep 0.4; while read line; do echo \'{"fault": null, "renderer": "none"}\'; done'
+    monkeypatch.setattr(vetting.sys, "executable", interpreter(tmp_path / "python", answers))
+    with vetting._Children("software") as children:
+        assert [answer["fault"] for answer in children.run([{"do": "sources"}], 0.35)] == [None]
+        assert children.renderer() == "none"
+
+
+def test_children_that_do_not_start_end_the_vetting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vetting.sys, "executable", interpreter(tmp_path / "python", "exit 1"))
+    with pytest.raises(UserError, match="a process that tries programs does not start here"):
+        vetting.structures(1, 1)
+
+
 def test_a_damaged_programs_file_of_the_target_is_named() -> None:
     with pytest.raises(UserError, match=r"^the target's programs\.json is damaged"):
         Programs.of(b"{}")

@@ -29,6 +29,11 @@ Json = dict[str, Any]
 LAW = 1  # raised when other programs are accepted
 _DEADLINE = 20.0  # seconds for a program to compile and be drawn a few times
 _CLASS_DEADLINE = 300.0  # seconds for all classes of a structure
+_START_DEADLINE = 300.0  # seconds for a child to start
+_FIRST = {"do": "renderer"}  # the first task of a child
+_NO_CHILD = (
+    "a process that tries programs does not start here; free memory or cores, and run the command again"
+)
 
 
 def structures(count: int, classes: int, device: str = "software") -> Programs:
@@ -140,12 +145,29 @@ class _Children:
 
     def renderer(self) -> str:
         """Returns the renderer of the children."""
-        return str(self._answer({"do": "renderer"}, _DEADLINE)["renderer"])
+        answer = self._answer(_FIRST, _START_DEADLINE)
+        if "renderer" not in answer:
+            raise UserError(_NO_CHILD)
+        return str(answer["renderer"])
 
     def _answer(self, task: Json, deadline: float) -> Json:
-        """Returns the answer of a child to a task. A child that gives none in time is killed."""
+        """Returns the answer of a child to a task. Raises UserError if no child starts, or it has a
+        sentence for the user."""
+        # Another thread may take the last idle child.
+        try:
+            child = self._idle.pop()
+        except IndexError:
+            child = self._start()
+        answer = self._ask(child, task, deadline)
+        if child.returncode is None:
+            self._idle.append(child)
+        if "sentence" in answer:
+            raise UserError(answer["sentence"])
+        return answer
+
+    def _ask(self, child: subprocess.Popen[bytes], task: Json, deadline: float) -> Json:
+        """Returns the answer of this child to a task. Ends a child that gives none in time."""
         # The task. A dead child has closed its end, and gives an empty line below.
-        child = self._idle.pop() if self._idle else self._start()
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(json.dumps(task).encode() + b"\n")
@@ -155,10 +177,7 @@ class _Children:
         ready, _, _ = select.select([child.stdout], [], [], deadline)
         line = child.stdout.readline() if ready else b""
         if line:
-            self._idle.append(child)
             answer: Json = json.loads(line)
-            if "sentence" in answer:
-                raise UserError(answer["sentence"])
             return answer
 
         child.kill()
@@ -166,9 +185,19 @@ class _Children:
         return {"fault": "ended the process that drew it" if ready else "endless"}
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Starts a child and waits for its first answer, so that its start takes no time of a program.
+
+        Raises UserError if it does not start, or has no renderer."""
         # The checkout is not installed, so the child gets its folder.
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-m", "synth.vetting.trials", self._device]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+        answer = self._ask(child, _FIRST, _START_DEADLINE)
+        if "renderer" not in answer:
+            if child.returncode is None:
+                child.kill()
+                child.communicate()
+            raise UserError(answer.get("sentence", _NO_CHILD))
+        return child

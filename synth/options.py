@@ -56,6 +56,8 @@ def in_range(
         return number
     if above and below:
         span = f"between {least:,} and {most:,}"
+    elif above and most == MOST:
+        span = f"above {least:,}"
     elif above or below:
         span = f"{'above' if above else 'at least'} {least:,} and {'below' if below else 'at most'} {most:,}"
     else:
@@ -118,6 +120,11 @@ def place_argument(metavar: str, help: str) -> Any:
     return typer.Argument(metavar=metavar, parser=partial(located, metavar), help=help)
 
 
+def setting(value: object) -> str:
+    """Returns a setting KEY=VALUE, with ~ as in `located`. An empty one is left to the check of the keys."""
+    return located("--set", value) if str(value) else ""
+
+
 def text(name: str, metavar: str, help: str) -> Any:
     """Returns an option that takes a text."""
     return typer.Option(name, metavar=metavar, help=help)
@@ -133,7 +140,10 @@ Seed = Annotated[int, integer("--seed", "Seed of all randomness.")]
 ShardSize = Annotated[int, integer("--shard-size", "Pictures in a tar.", least=1)]
 Codec = Annotated[str, text("--codec", "NAME", "png, webp (lossless) or jpeg (quality 95).")]
 Settings = Annotated[
-    list[str], place("--set", "KEY=VALUE", "Change a setting of the family; may be repeated.")
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", parser=setting, help="Change a setting of the family; may be repeated."
+    ),
 ]
 Overwrite = Annotated[bool, flag("--overwrite", "Replace another set at the target.")]
 DryRun = Annotated[bool, flag("--dry-run", "Show the estimate and write nothing.")]
@@ -156,8 +166,11 @@ def cluster(ray_address: str | None, workers: int | None) -> str | None:
 def pair(names: Sequence[str], outs: Sequence[str], what: str) -> list[tuple[str, str | None]]:
     """Returns each name with its --out, or with None if there is no --out.
 
-    Raises UserError if their numbers differ."""
+    Raises UserError if their numbers differ, or two places are equal."""
     if outs and len(outs) != len(names):
         counts = f"{len(names)} {what} and {len(outs)} --out are given"
         raise UserError(f"{counts}; give --out once for each, in the same order, or not at all")
+    for out in outs:
+        if outs.count(out) > 1:
+            raise UserError(f"--out {out} is given twice; give each of the {what} a place of its own")
     return [(name, outs[i] if outs else None) for i, name in enumerate(names)]

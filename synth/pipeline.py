@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 _PROBES = 64  # pictures that the preflight draws
 _ADVANCE = 32  # pictures between two events of progress
+_MOST_SHARDS = 10**6  # of a set, as their names have six digits
 _VERSIONED = ("numpy", "numba", "pillow", "zlib-ng")
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 
@@ -103,6 +104,10 @@ def check(request: RenderRequest) -> Any:
     for name, (value, least) in floors.items():
         if value < least:
             raise UserError(f"{name} is {value}; it must be at least {least}")
+    if (count := -(-request.samples // request.shard_size)) > _MOST_SHARDS:
+        fault = f"--shard-size is {request.shard_size}: {request.samples:,} pictures take {count:,} tars"
+        least = -(-request.samples // _MOST_SHARDS)
+        raise UserError(f"{fault}, and a set has at most {_MOST_SHARDS:,}; give --shard-size {least} or more")
 
     # The renderer, then the family's settings.
     if request.device != "software" and not hasattr(dataset.module, "vet"):

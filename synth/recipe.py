@@ -58,11 +58,14 @@ class Recipe:
     @classmethod
     def of(cls, identity: Json) -> Self:
         """Returns the recipe of a manifest's or record's identity. Raises UserError if this checkout draws
-        another law."""
+        another law, or has other settings."""
         # The law first, as another law may have other settings.
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
-        family_config = settings.from_json(dataset.module.Config, identity["config"])
+        try:
+            family_config = settings.from_json(dataset.module.Config, identity["config"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"this checkout has other settings of {dataset.name}: {error}") from None
         size, seed = identity["size"], identity["seed"]
         return cls(dataset, family_config, size, seed, identity["shard_size"], identity["codec"])
 

@@ -121,6 +121,9 @@ def _parse(kind: Any, text: str) -> Any:
     """Returns the value of a setting of this type. Raises ValueError with the reason."""
     # Types with their own parser, such as class tables.
     if hasattr(kind, "parse"):
+        # An empty path would be the working directory.
+        if not text:
+            raise ValueError("it is empty; give a folder")
         return kind.parse(text)
 
     # Lists and ranges.

@@ -101,7 +101,7 @@ def _record_beside(path: str) -> Json:
     folder, name = posixpath.split(path)
     try:
         return _parsed(open_storage(folder or ".").read(name.removesuffix(".tar") + ".json"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
@@ -124,7 +124,7 @@ def damages(shard_set: ShardSet, redrawn: int) -> Iterator[tuple[Shard, str | No
 
 def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> str | None:
     """Returns a sentence about the damage of a shard, or None. Draws the samples of `keys` again."""
-    name = shard_set.storage.join(shard.file)
+    name, remedy = shard_set.storage.join(shard.file), shard_set.remedy
     try:
         with shard_set.storage.open(shard.file) as file:
             # Checksum of the tar.
@@ -132,7 +132,7 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
             while chunk := file.read(_CHUNK):
                 whole.update(chunk)
             if whole.hexdigest() != part["sha256"]:
-                return f"{name} is not what was written: {_culprit(shard_set, shard)}"
+                return f"{name} is not what was written: {_culprit(shard_set, shard)}; {remedy}"
 
             # Pictures drawn again.
             file.seek(0)
@@ -142,12 +142,10 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
                 samples = (shards.decode(key, files, name) for key, files in members if key in keys)
                 return _misdrawn(samples, name, codec)
     except FileNotFoundError:
-        return f"{name} is missing"
+        return shards.MISSING.format(name)
     except UnreadableError as error:
         with shard_set.storage.open(shard.file) as file:
-            return str(
-                judged(error, file, part["sha256"], "remove it and give the command that made the set again")
-            )
+            return str(judged(error, file, part["sha256"], remedy))
     except UserError as error:
         return str(error)
     return None
@@ -156,8 +154,13 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
 def _misdrawn(samples: Iterator[shards.Sample], name: str, codec: Codec) -> str | None:
     """Returns a sentence about the first sample that its JSON does not draw as stored, or None."""
     for sample in samples:
+        try:
+            pixels = redraw(sample.metadata)
+        except UserError as error:
+            return f"sample {sample.key} of {name} cannot be drawn again: {error}"
+
         # The codec may lose bits, so both pictures have gone through it.
-        drawn = codecs.rgb(codecs.decode(codec.encode(redraw(sample.metadata))))
+        drawn = codecs.rgb(codecs.decode(codec.encode(pixels)))
 
         # Renderers of shaders differ by a few levels.
         foreign = sample.metadata.get("renderer") and sample.metadata["renderer"] != gl.renderer()

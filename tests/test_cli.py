@@ -9,6 +9,7 @@ from typer.testing import Result
 
 from synth.cli import app
 from synth.errors import UserError
+from synth.families import visual_atoms
 from tests import kit
 from tests.kit import ROOT, make_small, run_synth
 
@@ -45,6 +46,8 @@ def refused(*arguments: str) -> str:
         (["--n", "5", "--seed", "-1"], "--seed is -1"),
         (["--n", "5", "--workers", "-1"], "--workers is -1"),
         (["--n", "5", "--shard-size", "0"], "--shard-size is 0"),
+        (["--n", "100000001", "--shard-size", "100"], "at most 1,000,000; give --shard-size 101 or more"),
+        pytest.param(["--n", "5", "--set", ""], "unknown setting ''; known are canvas, classes", id="empty"),
         (["--n", "5", "--set", "colour=1"], "unknown setting 'colour'; known are canvas, classes"),
         (
             ["--n", "5", "--set", "classes=some"],
@@ -82,6 +85,17 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         (["inspect", str(ROOT / "LICENSE")], "is a file; give a folder or a URL"),
         (["inspect", "/nowhere/a.tar"], "there is no file /nowhere/a.tar"),
         (["verify", "/nowhere"], "holds no finished set"),
+        (
+            ["shards", "fractals", "fractals_multi", "--out", "x", "--out", "x"],
+            "--out x is given twice; give each of the data sets a place of its own",
+        ),
+        (
+            ["shards", "fractals", "--out", "x", "--set", "table="],
+            "table cannot be '': it is empty; give a",
+        ),
+        (["inspect", str(ROOT / "LICENSE" / "a.tar")], "there is no file"),
+        (["vet", "shaders", "--out", "x", "--device", "cuda"], "unknown device 'cuda'; known are software"),
+        (["classes", "shaders21k", "--out", "x"], "the classes of shaders21k are not iterated function"),
         (["draw"], "No such command 'draw'"),
     ],
 )
@@ -191,6 +205,37 @@ def test_verify_and_inspect_name_an_edited_picture(finished: Path) -> None:
     path.write_bytes(data)
     assert "member 000000021.png was changed" in refused("verify", str(finished))
     assert "member 000000021.png" in refused("inspect", str(finished), "000000021")
+
+
+def test_verify_names_the_picture_that_another_law_drew(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visual_atoms, "LAW", 2)
+    sentence = refused("verify", str(finished), "--redraw", "1")
+    assert (
+        "sample 000000000 of " in sentence
+        and "cannot be drawn again: these pictures follow law 1" in sentence
+    )
+
+
+def test_verify_names_a_spoilt_tar_of_another_version(finished: Path) -> None:
+    """The set has a setting that this checkout lacks."""
+    manifest = json.loads((finished / "manifest.json").read_text())
+    manifest["identity"]["config"]["later"] = 1
+    (finished / "manifest.json").write_text(json.dumps(manifest))
+    spoil(finished / "visual_atoms-000001.tar", b'"index":20,', b'"index":21,')
+    sentence = refused("verify", str(finished), "--redraw", "0")
+    assert "its members cannot be compared, because this checkout has other settings of visual" in sentence
+    assert sentence.endswith("; remove it and give the command that made the set again")
+
+
+def test_the_advice_on_a_spoilt_tar_mends_the_set(undisturbed: Path, finished: Path) -> None:
+    path = finished / "visual_atoms-000001.tar"
+    spoil(path, b'"index":20,', b'"index":21,')
+    assert "; remove it and give the command that made the set again" in refused("verify", str(finished))
+    path.unlink()
+    make_small(finished)
+    assert path.read_bytes() == (undisturbed / path.name).read_bytes()
 
 
 def test_verify_names_a_cut_and_a_missing_tar(finished: Path) -> None:

@@ -125,6 +125,16 @@ def test_a_tar_cut_between_members_is_short_of_samples(finished: Path) -> None:
         list(shard_set.read(shard_set.shards[0]))
 
 
+def test_a_header_with_a_damaged_size_is_told(finished: Path) -> None:
+    path = finished / "visual_atoms-000001.tar"
+    data = bytearray(path.read_bytes())
+    data[124:135] = b"00000000009"
+    path.write_bytes(data)
+    shard_set = ShardSet(str(finished))
+    with pytest.raises(UserError, match=r"000001\.tar is damaged at a member: .*; remove it and give"):
+        shard_set.mapped(shard_set.shards[1])
+
+
 def test_what_is_no_tar_is_told() -> None:
     with pytest.raises(UserError, match=r"x\.tar is damaged at its start"):
         list(shards.read_members(io.BytesIO(b"no tar at all" * 100), "x.tar"))

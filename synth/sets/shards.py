@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 _AGAIN = "give the command that made the set again"
-_MISSING = "{} is missing though the manifest names it; give the command that made the set again"
+MISSING = "{} is missing though the manifest names it; give the command that made the set again"
 
 
 class Shard(Part):
@@ -248,7 +249,7 @@ class MappedShard:
         key = self.keys[row]
         offset, length = self._documents.get(key, (0, 0))
         try:
-            return dict(json.loads(bytes(self._data[offset : offset + length]))) if length else {}
+            return dict(parsed_json(bytes(self._data[offset : offset + length]))) if length else {}
         except (ValueError, TypeError) as error:
             raise UserError(f"the JSON of sample {key} of {self._name} does not parse: {error}") from None
 
@@ -282,7 +283,7 @@ def _members_by_header(data: memoryview) -> list[tuple[str, int, int]] | None:
         # Fields of a USTAR header: name at 0, size at 124, type at 156, prefix of the name at 345.
         header = bytes(data[start : start + _BLOCK])
         digits = header[124:136].strip(b" \0")
-        if header[156] not in b"0\0" or header[345] or not digits.isdigit():
+        if header[156] not in b"0\0" or header[345] or not re.fullmatch(rb"[0-7]+", digits):
             return None
 
         size = int(digits, 8)
@@ -319,6 +320,13 @@ class ShardSet:
     def __len__(self) -> int:
         return int(self.manifest["samples"])
 
+    @property
+    def remedy(self) -> str:
+        """The advice about a damaged tar of the set."""
+        # Adopted tars are other people's, so no command makes them again.
+        adopted = ledger.adopted(self.manifest["identity"])
+        return "fetch it again" if adopted else f"remove it and {_AGAIN}"
+
     def read(self, shard: Shard) -> Iterator[Sample]:
         """Yields the samples of one shard. Raises UserError if it is damaged or has another number of samples
         than the manifest."""
@@ -327,7 +335,7 @@ class ShardSet:
             with self.storage.open(shard.file) as file, self._judging(shard, file):
                 yield from _all_of(shard, name, read_shard(file, name))
         except FileNotFoundError:
-            raise UserError(_MISSING.format(name)) from None
+            raise UserError(MISSING.format(name)) from None
 
     def mapped(self, shard: Shard) -> MappedShard:
         """Returns one shard, mapped into memory. Fetches it first if it is remote.
@@ -338,7 +346,7 @@ class ShardSet:
             with self.storage.whole(shard.file) as file, self._judging(shard, file):
                 return MappedShard(f"/proc/self/fd/{file.fileno()}", name)
         except FileNotFoundError:
-            raise UserError(_MISSING.format(name)) from None
+            raise UserError(MISSING.format(name)) from None
 
     def verified(self, shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Yields the samples of one shard as stored (see `decode`), after a check of its sha256 against the
@@ -356,7 +364,7 @@ class ShardSet:
                 with self._judging(shard, file):
                     yield from _all_of(shard, name, read_members(file, name))
         except FileNotFoundError:
-            raise UserError(_MISSING.format(name)) from None
+            raise UserError(MISSING.format(name)) from None
 
     @contextlib.contextmanager
     def _judging(self, shard: Shard, file: BinaryIO) -> Iterator[None]:
@@ -364,10 +372,7 @@ class ShardSet:
         try:
             yield
         except UnreadableError as error:
-            # Adopted tars are other people's, so no command makes them again.
-            adopted = ledger.adopted(self.manifest["identity"])
-            remedy = "fetch it again" if adopted else f"remove it and {_AGAIN}"
-            raise judged(error, file, self.sha256[shard.file], remedy) from None
+            raise judged(error, file, self.sha256[shard.file], self.remedy) from None
 
 
 def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:

@@ -1,5 +1,6 @@
 """Companions of a finished set, for people and catalogues: data card, Croissant metadata, contact sheet."""
 
+import shlex
 from functools import cache
 from typing import Any
 
@@ -126,7 +127,7 @@ def _command(manifest: Json) -> str:
     identity = manifest["identity"]
     options = [f"--{name.replace('_', '-')} {identity[name]}" for name in _OPTIONS]
     settings = [
-        f"--set {key}={key.upper() if key in _FILES and value else written(value)}"
+        "--set " + shlex.quote(f"{key}={key.upper() if key in _FILES and value else written(value)}")
         for key, value in identity["config"].items()
         if (key, value) != ("programs", _shipped())
     ]

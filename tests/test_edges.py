@@ -1,6 +1,7 @@
 """Places, values and texts at the edge of what a user may write."""
 
 import json
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -50,7 +51,10 @@ def test_deeply_nested_json_is_damaged_json() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["points=100000000000", "lines=100000000000", "sigma=1e-200,1e-200", "blur=7", "blur=-3", "zoom=0,1"],
+    [
+        *("points=100000000000", "lines=100000000000", "sigma=1e-200,1e-200", "blur=7", "blur=-3"),
+        *("zoom=0,1", "line_length=0,1e9"),
+    ],
 )
 def test_settings_of_fractals_have_bounds(setting: str) -> None:
     with pytest.raises(UserError, match="it must lie within"):
@@ -90,6 +94,14 @@ def test_the_command_of_a_card_names_no_digest_as_a_folder(key: str, value: str 
     command = card._command({"identity": whole, "samples": 1})
     assert command.endswith(option) and (not value or value not in command)
     assert bool(card._folders(whole)) == option.endswith(("PROGRAMS", "TABLE"))
+
+
+def test_the_command_of_a_card_is_quoted_for_the_shell() -> None:
+    identity = dict.fromkeys(("dataset", "size", "seed", "shard_size", "codec"), 1)
+    whole = {**identity, "config": {"licenses": "mit, cc0", "shift": [-0.2, 0.2], "hue_mode": "byte-wrap"}}
+    command = card._command({"identity": whole, "samples": 1}).replace("\\\n", " ")
+    assert shlex.split(command)[-5::2] == ["licenses=mit, cc0", "shift=-0.2,0.2", "hue_mode=byte-wrap"]
+    assert "--set shift=-0.2,0.2" in command
 
 
 def test_a_tar_of_zeros_is_told(tmp_path: Path) -> None:

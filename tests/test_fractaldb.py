@@ -127,7 +127,11 @@ def test_diverging_points_are_unfit() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"maps": (0, 3)}, {"fill": 0.9}, {"points": 0}, {"margin": 181.0}, {"classes": 0}]
+    "settings",
+    [
+        *({"maps": (0, 3)}, {"fill": 0.9}, {"points": 0}, {"points": 10**9}, {"margin": 181.0}),
+        {"classes": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -339,7 +339,7 @@ def test_settings_out_of_range_are_refused(setting: str) -> None:
         drawn("fractals", 0, settings=(setting,))
 
 
-@pytest.mark.parametrize("setting", ["edges=soft", "figures=0,2", "side=0,1"])
+@pytest.mark.parametrize("setting", ["edges=soft", "figures=0,2", "figures=1,1001", "side=0,1"])
 def test_scene_settings_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(UserError, match=f"setting {setting.split('=')[0]} cannot be"):
         drawn("fractals_multi", 0, settings=(setting,))

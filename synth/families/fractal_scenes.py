@@ -56,8 +56,6 @@ class Config:
             raise ValueError(f"edges is {self.edges}; it must be {' or '.join(_EDGES)}")
         if not 0.001 <= self.side[0] <= self.side[1] <= 10:
             raise ValueError(f"side is {self.side}; it must lie within 0.001..10")
-        if self.figures[0] < 1:
-            raise ValueError(f"figures starts at {self.figures[0]}; a scene has at least one")
 
     @property
     def channels(self) -> int:

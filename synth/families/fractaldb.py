@@ -36,6 +36,7 @@ LAW = 1  # raised when the golden pixels change
 _SIDE = 362  # side of the picture that points and margin refer to
 _SEARCH_SIDE, _SEARCH_POINTS, _PILOT = 512, 100_000, 0.9
 _LEAST_FILL = 0.005  # of a picture; slowly diverging points fill less, and more points make it clearer
+_MOST_POINTS = 10**7
 _GREY = 127
 
 
@@ -56,8 +57,10 @@ class Config:
             raise ValueError(f"maps is {self.maps}; a system has 1 to 16")
         if not 0 <= self.fill <= 0.3:
             raise ValueError(f"fill is {self.fill}; it must lie in 0..0.3, as hardly any system fills more")
-        if self.points < 1 or self.classes < 1:
-            raise ValueError("classes and points must be at least 1")
+        if not 1 <= self.points <= _MOST_POINTS:
+            raise ValueError(f"points is {self.points}; it must lie in 1..{_MOST_POINTS:,}")
+        if self.classes < 1:
+            raise ValueError(f"classes is {self.classes}; it must be at least 1")
         if not 0 <= self.margin < _SIDE / 2:
             raise ValueError(f"margin is {self.margin}; it must lie in 0..{_SIDE // 2 - 1}")
         limit(self)

@@ -47,6 +47,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "sigma": (0.001, 1000),
     "lines": (0, 10**6),
     "line_width": (0, 1),
+    "line_length": (0, 100),
+    "figures": (1, 1000),  # of fractal_scenes
 }
 _KINDS = {"colour": ("rgb", "grey"), "backdrop": ("clouds", "black"), "hue_mode": tuple(colour.HUE_MODES)}
 

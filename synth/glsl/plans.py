@@ -101,7 +101,7 @@ def _fractals(draft: Draft) -> None:
 
 
 def _mirrors(draft: Draft) -> None:
-    """Coordinates bent three or four times, so that the picture shows the bending."""
+    """Writes a field over coordinates that are bent three or four times, so that the bending shows."""
     _bend(draft, 3, 4)
     draft.add(f"float a = {draft.call(draft.one_of('fields', 'cells'), 'q')};")
     _colour(draft, "a", "0.5 + 0.5 * sin(q.x + q.y)")
@@ -109,7 +109,7 @@ def _mirrors(draft: Draft) -> None:
 
 
 def _tilings(draft: Draft) -> None:
-    """Shapes in cells, each turned and coloured by the cell's random number, cell.z."""
+    """Writes shapes in cells, each turned and coloured by the cell's random number, cell.z."""
     _bend(draft, 0, 1)
     draft.add(f"vec4 cell = {draft.call(draft.one_of('tilings'), 'q')};")
 
@@ -162,7 +162,7 @@ def _tunnels(draft: Draft) -> None:
 
 
 def _shapes(draft: Draft) -> None:
-    """Shapes strewn over a ground."""
+    """Writes shapes strewn over a ground."""
     # Ground: a gradient, a field, or a picture of another plan.
     ground = draft.stream.integer(0, 2)
     if ground == 0:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,39 @@ def test_an_edit_by_the_law_gives_a_scene_of_the_law(name: str) -> None:
     assert all(refused[fault] for fault in FAULTS), refused
 
 
+def first_scene(fits: Callable[[Params], bool], *changes: str) -> tuple[Params, Config]:
+    """The first flat scene of these settings that fits, and its config."""
+    drawn = (params("scenes_flat", index, *changes) for index in range(200))
+    return next(scene for scene in drawn if fits(scene)), config("scenes_flat", *changes)
+
+
+def test_an_edit_keeps_the_words_and_the_number_of_objects_of_its_world() -> None:
+    scene, world = first_scene(lambda s: s.main < 2, "objects=3,3", "colours=red,blue,green")
+    with pytest.raises(ValueError, match="filling cannot be gradient in this world, which has flat"):
+        edited(scene, Change("filling", "gradient"), world)
+    with pytest.raises(ValueError, match="backdrop cannot be white in this world"):
+        edited(scene, Change("backdrop", "white"), world)
+    with pytest.raises(ValueError, match="2 objects are fewer than the 3 of this world"):
+        edited(scene, Change("count", 2), world)
+
+
+def test_an_edit_leaves_no_split() -> None:
+    lost = {pair.kind: pair.colour for pair in scene_world.held_out(0) if not pair.relation}
+    scene, train = first_scene(lambda s: s.backdrop != lost[s.objects[0].kind], "split=train", "objects=1,1")
+    change = Change("colour", lost[scene.objects[0].kind])
+    with pytest.raises(ValueError, match="would not be of the split train"):
+        edited(scene, change, train)
+    shown, back = edited(scene, change, config("scenes_flat")), Change("colour", scene.objects[0].colour)
+    with pytest.raises(ValueError, match="would not be of the split held_out"):
+        edited(shown, back, config("scenes_flat", "split=held_out"))
+
+
+def test_the_colour_of_a_text_is_edited_in_a_world_of_letters() -> None:
+    scene, world = first_scene(lambda s: s.objects[0].kind == "text", "letters=true", "objects=1,1")
+    colour = next(c for c in world.colours if c not in (scene.backdrop, scene.objects[0].colour))
+    assert edited(scene, Change("colour", colour), world).objects[0].colour == colour
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -367,7 +401,9 @@ def test_a_changed_mask_is_named(tmp_path: Path) -> None:
         for key, files in members.items():
             writer.add(key, files)
     [(_, damage)] = damages(shard_set, 0)
-    assert damage is not None and damage.endswith("member 000000002.mask.png was changed")
+    assert damage is not None and damage.endswith(
+        "member 000000002.mask.png was changed; remove it and give the command that made the set again"
+    )
 
 
 def test_objects_fill_words_evenly() -> None:

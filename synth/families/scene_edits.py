@@ -16,8 +16,10 @@ from synth.families.scenes import (
     SceneObject,
     apart,
     directed,
+    fillings,
     frame,
     near,
+    of_split,
     patterned,
 )
 from synth.kernels.fillings import FILLINGS
@@ -156,22 +158,36 @@ def _require_law(config: Config, before: Params, after: Params) -> None:
     for old, new in zip(before.objects, after.objects, strict=False):
         if new != old:
             _require_words(config, new)
+            _require_filling(config, new)
         if (new.kind, new.radius, new.centre) != (old.kind, old.radius, old.centre):
             _require_place(config, after, new)
+    if after.backdrop not in config.colours:
+        raise ValueError(f"backdrop cannot be {after.backdrop} in this world")
+    if len(after.objects) < config.objects[0]:
+        raise ValueError(f"{len(after.objects)} objects are fewer than the {config.objects[0]} of this world")
     if any(thing.second == after.backdrop for thing in after.objects):
         raise ValueError(f"an object has a {after.backdrop} pattern; the backdrop must differ from it")
     if config.directed and not directed(after.objects):
         raise ValueError("two objects would stand in no clear direction")
+    if not of_split(config, after.objects, after.objects[after.main]):
+        raise ValueError(f"the new scene would not be of the split {config.split}")
 
 
 def _require_words(config: Config, thing: SceneObject) -> None:
-    """Raises ValueError if a word of an object is not of the data set, or its pattern would not show."""
-    known = {"kind": config.kinds, "colour": config.colours, "size": config.sizes}
+    """Raises ValueError if the kind, colour or size of an object is not of the data set."""
+    kinds = (*config.kinds, "text") if config.letters else config.kinds
+    known = {"kind": kinds, "colour": config.colours, "size": config.sizes}
     for fact, words in known.items():
         if (word := getattr(thing, fact)) not in words:
             raise ValueError(f"{fact} cannot be {word} in this world, which has {', '.join(words)}")
+
+
+def _require_filling(config: Config, thing: SceneObject) -> None:
+    """Raises ValueError if the filling of an object is not of the data set, or would not show."""
     if thing.filling in PATTERNS and not patterned(thing.kind, thing.size):
         raise ValueError(f"a {thing.size} {thing.kind} shows no {thing.filling}")
+    if thing.filling not in (words := fillings(config, thing.kind, thing.size)):
+        raise ValueError(f"filling cannot be {thing.filling} in this world, which has {', '.join(words)}")
 
 
 def _require_place(config: Config, after: Params, thing: SceneObject) -> None:

@@ -290,8 +290,9 @@ def _filled(
 ) -> SceneObject:
     """Returns an object with its filling, colours and turn."""
     size, radius, centre, detail, text = place
-    fillings = [f for f in config.fillings if f not in PATTERNS or patterned(kind, size)]
-    filling = fillings[stream.integer(0, len(fillings) - 1)] if fillings else "flat"
+    words = fillings(config, kind, size)
+    # The one filling that stands in for none takes no number of the stream.
+    filling = words[stream.integer(0, len(words) - 1)] if words[0] in config.fillings else words[0]
     second, second_rgb = "", (0, 0, 0)
     if filling in PATTERNS:
         others = [word for word in config.colours if word not in (colour, backdrop)]
@@ -301,6 +302,12 @@ def _filled(
     return SceneObject(
         kind, colour, rgb, size, radius, centre, turn, filling, second, second_rgb, stream.key(), detail, text
     )
+
+
+def fillings(config: Config, kind: str, size: str) -> list[str]:
+    """Returns the fillings that an object may have: those of the settings that it shows, else flat alone."""
+    shown = [f for f in config.fillings if f not in PATTERNS or patterned(kind, size)]
+    return shown or ["flat"]
 
 
 def patterned(kind: str, size: str) -> bool:
@@ -320,7 +327,15 @@ def directed(objects: Sequence[SceneObject]) -> bool:
     return all(scene_world.direction(a.centre, b.centre) for a, b in combinations(objects, 2))
 
 
-def _belongs(config: Config, main: Pair, objects: list[SceneObject]) -> bool:
+def of_split(config: Config, objects: Sequence[SceneObject], main: SceneObject) -> bool:
+    """Returns True if a scene with this main object is of the split."""
+    if config.split == "all" or main.kind not in KINDS:
+        return True
+    pairs = [pair for pair in main_combinations(config) if pair[:2] == (main.kind, main.colour)]
+    return any(_belongs(config, pair, objects) for pair in pairs)
+
+
+def _belongs(config: Config, main: Pair, objects: Sequence[SceneObject]) -> bool:
     """Returns True if a scene is of the split, and shows its main object's relation."""
     if config.split == "all" or not objects:
         return bool(objects)

@@ -223,8 +223,8 @@ def test_a_command_vets_a_folder_once(tmp_path: Path, monkeypatch: pytest.Monkey
     def sources(candidates: list[Any], inputs: dict[str, Any], slowest: float) -> Programs:
         calls.append(inputs["sources"])
         entry = {"name": "a", "wrapper": "bare", "licence": "cc0", "author": "me", "source": ""}
-        asked = {**inputs, "law": vetting.LAW}
-        return Programs.from_content({"asked": asked, "renderer": "", "programs": [entry], "attempts": {}})
+        terms = {**inputs, "law": vetting.LAW}
+        return Programs.from_content({"asked": terms, "renderer": "", "programs": [entry], "attempts": {}})
 
     monkeypatch.setattr(vetting, "sources", sources)
     request = RenderRequest("shaders21k", 1, str(tmp_path / "set"), settings=(f"programs={tmp_path}",))

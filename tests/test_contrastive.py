@@ -274,6 +274,12 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rates == pytest.approx([0.5, 1, 0.5, 0, 0])
 
 
+def test_a_rate_that_falls_before_it_has_risen_is_refused() -> None:
+    with pytest.raises(ValueError, match="decay_to is 0; it must be above warm_up = 100"):
+        Training(warm_up=100, decay_to=0)
+    assert Training(lr=0.0, warm_up=0, decay_to=0).rate("backbone", 0) == 0
+
+
 def test_vectors_do_not_decay() -> None:
     part = networks(PAIRS)["backbone"]
     decaying, others = backbones.adamw(part, 1e-3, 0.1, (0.9, 0.98)).param_groups

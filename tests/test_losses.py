@@ -18,6 +18,15 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+def test_a_sharpened_loss_has_a_least_temperature() -> None:
+    """The double exponential overflows below it."""
+    least = replace(SHARP, temperature=0.0125)
+    assert losses.contrast_of(torch.eye(4)[None], least).isfinite()
+    with pytest.raises(ValueError, match=r"with contrast=sharpened it must be at least 0\.0125"):
+        replace(SHARP, temperature=0.011)
+    assert replace(PLAIN, temperature=0.011).temperature == 0.011
+
+
 def at_angle(*degrees: float) -> Tensor:
     """Unit vectors in the plane."""
     turns = torch.tensor(degrees) * math.pi / 180

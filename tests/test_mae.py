@@ -97,11 +97,26 @@ def test_three_quarters_are_hidden_and_masks_depend_on_the_sample_alone() -> Non
     [
         ("model.backbone=resnet18", "needs patches; give --set model.backbone=vit"),
         ("model.decoder_heads=5", "no 5 equal heads"),
-        ("model.patch=32", "of 1 patches leaves all or none"),
+        (
+            "model.patch=32",
+            "of 1 patches .* give --set model.patch=16 --set loss.hidden=0.75",
+        ),
+        ("loss.hidden=0.99", "of 64 patches leaves all or none; give --set loss.hidden=0.75"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(setting: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         _ = configs.with_settings(RunConfig.of("mae"), [setting]).needs
+
+
+def test_a_share_of_1_is_refused() -> None:
     with pytest.raises(ValueError, match="must lie between"):
         Loss(hidden=1)
+
+
+def test_the_advice_about_patches_works() -> None:
+    wrong = ["model.patch=32", "loss.hidden=0.99"]
+    with pytest.raises(UserError) as refusal:
+        _ = configs.with_settings(RunConfig.of("mae"), wrong).needs
+    advice = [word for word in str(refusal.value).split() if "=" in word]
+    assert not configs.with_settings(RunConfig.of("mae"), [*wrong, *advice]).needs.tables

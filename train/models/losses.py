@@ -43,6 +43,7 @@ _FORMS = {
     "view": ("whole", "crop"),
     "path_mean": ("before", "after"),
 }
+_LEAST_SHARPENED = 0.0125  # temperature: exp(1 / 0.0125) is 5.5e34, near float32's largest number
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LossConfig:
     r1: float = 10.0  # weight of |grad D|^2 / 2
     path_weight: float = 2.0
     path_decay: float = 0.01  # of the mean length
-    path_mean: str = "before"  # the batch, as a constant; or after it, with gradient
+    path_mean: str = "before"  # a constant of earlier batches; or after: this batch moves it, with gradient
 
     def __post_init__(self) -> None:
         for name, allowed in _FORMS.items():
@@ -70,6 +71,11 @@ class LossConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in 0..1e9")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+        if self.contrast == "sharpened" and self.temperature < _LEAST_SHARPENED:
+            raise ValueError(
+                f"temperature is {self.temperature}; with contrast=sharpened it must be at least"
+                f" {_LEAST_SHARPENED}, as exp(1 / temperature) overflows"
+            )
         if self.contrastive_group < 1:
             raise ValueError(f"contrastive_group is {self.contrastive_group}; it must be at least 1")
         if not 0 < self.path_decay <= 1:

@@ -96,7 +96,10 @@ def needs(config: Config) -> Needs:
         raise UserError(f"{problem}; give --set model.decoder_heads={heads}")
     if not 0 < visible(config) < sizes.patches:
         problem = f"hiding {config.loss.hidden:g} of {sizes.patches} patches leaves all or none"
-        raise UserError(f"{problem}; give --set loss.hidden=0.75 and smaller patches")
+        # Of four patches, .75 leaves one. Patches of half the side or less are four or more.
+        patch = max((p for p in range(1, sizes.resolution) if sizes.resolution % p == 0), default=1)
+        smaller = f"--set model.patch={patch} " if sizes.patches < 4 else ""
+        raise UserError(f"{problem}; give {smaller}--set loss.hidden=0.75")
     return Needs(tables=False, vectors=False)
 
 

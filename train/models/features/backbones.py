@@ -68,7 +68,7 @@ class LearnerTraining:
     beta1: float = 0.9  # of AdamW
     beta2: float = 0.98
     warm_up: int = 10_000  # images
-    decay_to: int = 300_000  # images at which the cosine of the rate ends
+    decay_to: int = 300_000  # images at which the cosine of the rate reaches 0, to stay there
     precision: str = "fp32"  # of features
     seed: int = 0
 
@@ -78,6 +78,9 @@ class LearnerTraining:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.lr and self.decay_to <= self.warm_up:
+            reason = f"it must be above warm_up = {self.warm_up}, as the rate is 0 from there on"
+            raise ValueError(f"decay_to is {self.decay_to}; {reason}")
         require_batches(self)
 
     def optimisers(self, parts: Mapping[str, nn.Module]) -> dict[str, Optimizer]:

@@ -1,6 +1,6 @@
 """The denoiser of diffusion.py: a U-Net, its texts, and the law of noise that it is trained for.
 
-Axes: N samples, R resolution, K planes of a picture or latent, S their side, L text states, D their width.
+Axes: N samples, K planes of a picture or latent, S their side, L text states, D their width.
 """
 
 from dataclasses import dataclass
@@ -44,8 +44,10 @@ class Sizes:
         if not self.latents and (self.factor, self.planes) != (1, 3):
             raise ValueError("without latents, factor must be 1 and planes must be 3")
         sides = [self.side >> level for level in range(len(self.channels))]
-        if self.side % (1 << (len(self.channels) - 1)):
-            raise ValueError(f"resolution is {self.resolution}; {len(self.channels)} levels halve it evenly")
+        unit = self.factor << len(self.channels) - 1
+        if self.resolution % unit:
+            reason = f"as {len(self.channels)} levels halve it" + (" after factor" if self.latents else "")
+            raise ValueError(f"resolution is {self.resolution}; it must be a multiple of {unit}, {reason}")
         for name, allowed in (("reads", sides), ("itself", self.reads)):
             if not set(getattr(self, name)) <= set(allowed):
                 raise ValueError(
@@ -75,8 +77,8 @@ class Noise:
     """Noise levels and formulation."""
 
     formulation: str = "flow"  # or edm, ddpm
-    mean: float = 0.5  # of ln sigma
-    deviation: float = 1.2
+    mean: float = 0.5  # of ln sigma in training; ddpm has levels of its own
+    deviation: float = 1.2  # the same
     least: float = 0.02  # levels of drawing
     most: float = 40.0
 
@@ -85,8 +87,9 @@ class Noise:
             raise ValueError(f"formulation is {self.formulation}; it must be {', '.join(FORMULATIONS)}")
         if not 0 < self.least < self.most:
             raise ValueError(f"least is {self.least}; it must be above 0 and below most = {self.most}")
-        if self.deviation <= 0:
-            raise ValueError(f"deviation is {self.deviation}; it must be above 0")
+        settings.require_within(self, -20, 20, "mean")
+        if not 0 < self.deviation <= 10:
+            raise ValueError(f"deviation is {self.deviation}; it must be above 0 and at most 10")
 
 
 class Denoiser(nn.Module):
@@ -146,6 +149,8 @@ class Denoiser(nn.Module):
         return (output - target).square().mean(dim=(1, 2, 3))
 
     def denoised(self, y: Tensor, sigma: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns the denoised pictures D (N, 3, R, R)."""
+        """Returns the denoised pictures or latents (N, K, S, S): D of equation 7 in formulations.py.
+
+        Arguments are those of `forward`."""
         c = self.coefficients(sigma)
         return column(c.c_skip) * y + column(c.c_out) * self(y, sigma, context, present)

@@ -10,7 +10,8 @@ A text is a vector, words, or both. Training drops each at random: both together
 samples, and else each by itself. So language-free pre-training and captioned fine-tuning are settings of one
 run.
 
-Axes: N samples, R resolution, T tokens, V dimensions of a vector, L text states, D their width.
+Axes: N samples, R resolution, K planes of a picture or latent, S their side, T tokens, V dimensions of a
+vector, L text states, D their width.
 """
 
 import itertools
@@ -86,8 +87,8 @@ class Training:
     warm_up: int = 3_000  # images
     decay_from: int = 0  # images seen at which the rates begin to fall to 0 ...
     decay_to: int = 0  # ... and reach it; 0: never
-    drop_words: float = 0.05  # share of the samples with neither dropped
-    drop_vector: float = 0.5
+    drop_words: float = 0.05  # share of the samples that do not drop both
+    drop_vector: float = 0.5  # the same
     drop_both: float = 0.1  # share of all samples
     average: float = 0.1  # relative width of the first moving average, and of the second
     average_short: float = 0.05
@@ -150,7 +151,7 @@ def survey(
         values = sample.pixels.astype("float64") / 127.5 - 1
         total, square, count = total + values.sum(), square + (values**2).sum(), count + values.size
         texts += sample.captions
-    deviation = 1.0 if config.model.latents else math.sqrt(square / count - (total / count) ** 2)
+    deviation = 1.0 if config.model.latents else math.sqrt(max(0.0, square / count - (total / count) ** 2))
     words = [] if tower else surveyed(texts, base.get("words", ()))
     sigma_data = base.get("sigma_data", round(deviation, 4))
     return {"words": words, "sigma_data": sigma_data, **tower}
@@ -254,7 +255,7 @@ class _Loss:
     def __call__(self, micro: Micro) -> Iterator[Terms]:
         """Yields the squared error of the network's output."""
         training, device = self._config.training, str(self._context.device)
-        x = micro.pictures[:, 0] * latent_scale(self._context)
+        x = micro.pictures[:, 0] * latent_scale(self._context.survey)
         y, sigma = noised(self._denoiser, x, training.seed, _NOISE, micro.numbers)
 
         # Texts, some of them dropped.
@@ -285,9 +286,9 @@ def noised(
     return x + column(sigma) * normal[:, 1:].view(x.shape), sigma
 
 
-def latent_scale(context: Context) -> float:
+def latent_scale(survey: Json) -> float:
     """Returns the factor that gives latents the deviation 1; 1 for pictures."""
-    return float(context.survey.get("latent_scale", 1.0))
+    return float(survey.get("latent_scale", 1.0))
 
 
 def start(config: Config, numbers: Sequence[int], seed: int) -> Tensor:
@@ -331,8 +332,11 @@ def invert(
     """Returns the noise from which `draw` without guidance gives these pictures (N, 3, R, R).
 
     The ODE runs from low noise levels to high ones. Guidance is left out, because it magnifies the error.
-    Raises UserError if the model draws latents."""
+    Raises UserError if the model draws latents, or if there is one step alone."""
     _require_pixels(parts)
+    if options.steps < 2:
+        problem = f"steps is {options.steps}, which leaves no way from a picture to its noise"
+        raise UserError(f"{problem}; give --steps 2 or more")
     denoise, levels = _ode(parts, pictures.shape[1:], texts, _unguided(options), context)
     ascending = levels[-2::-1]
     return samplers.along(denoise, pictures, ascending, heun=options.sampler == "heun") / levels[0]
@@ -407,39 +411,57 @@ def decoded(parts: dict[str, nn.Module], drawn: Tensor, context: Context) -> Ten
     if DECODER not in parts:
         return drawn
     with autocast(context):
-        return cast(Tensor, parts[DECODER](drawn / latent_scale(context)))
+        return cast(Tensor, parts[DECODER](drawn / latent_scale(context.survey)))
 
 
 def _guide(shape: torch.Size, texts: Texts, options: Options, context: Context) -> Guide | None:
     """Returns the checkpoint that guides pictures of a shape, or None if the options name none.
 
-    Raises UserError if it is missing, or if it draws other pictures."""
-    # An earlier checkpoint, or another run.
+    Raises UserError if it is missing, if it draws other pictures, or if it has not learned such texts."""
     if not opens(options):
         return None
     if context.load is None or context.earlier is None:
         raise UserError("weak and base open other checkpoints; draw by `python -m train sample RUN`")
     if options.weak is not None:
-        earlier = context.earlier(options.weak)
-        return Guide(
-            cast(Denoiser, earlier.parts[DENOISER]),
-            _in_words_of(earlier, texts, context),
-            cast(Tower | None, earlier.parts.get(TOWER)),
-        )
-    base, place = context.load(str(options.base)), f"--base is {options.base}"
-    denoiser = base.parts.get(DENOISER)
-    if not isinstance(denoiser, Denoiser):
+        other = context.earlier(options.weak)
+    else:
+        other = context.load(str(options.base))
+        _require_guide(other, shape, texts, options, context)
+    return Guide(
+        cast(Denoiser, other.parts[DENOISER]),
+        _in_words_of(other, texts, context),
+        cast(Tower | None, other.parts.get(TOWER)),
+        latent_scale(other.survey) / latent_scale(context.survey),
+    )
+
+
+def _require_guide(base: Loaded, shape: torch.Size, texts: Texts, options: Options, context: Context) -> None:
+    """Raises UserError if a base cannot guide pictures or latents of a shape by these texts."""
+    # Pictures.
+    place = f"--base is {options.base}"
+    if not isinstance(base.parts.get(DENOISER), Denoiser):
         raise UserError(f"{place}, a run of {base.name}; give a run of diffusion")
     sizes = base.config.model
-    if start(base.config, range(1), 0).shape[1:] != shape:
-        raise UserError(f"{place}, which draws at {sizes.resolution} px; give a run of this run's resolution")
+    values = (sizes.planes, sizes.side, sizes.side)
+    if values != tuple(shape):
+        theirs, ours = (" x ".join(map(str, each)) for each in (values, shape))
+        problem = f"{place}, which draws {theirs} values, and this run draws {ours}"
+        raise UserError(f"{problem}; give a run of this run's resolution, on pixels or latents as it is")
+    coders = (survey.get("autoencoder", {}).get("weights") for survey in (base.survey, context.survey))
+    if len(set(coders)) > 1:
+        problem = f"{place}, a run on latents of another autoencoder"
+        raise UserError(f"{problem}; give a run on latents of this run's")
 
-    # Texts, in its own tokens.
-    vectors = texts.vectors if "vectors" in reads(options) else None
+    # Texts.
+    learned, forms = needs(base.config), reads(options)
+    if "tokens" in forms and not learned.words:
+        raise UserError(f"{place}, which has learned no words; draw with --text vector, or give another run")
+    if "vectors" in forms and not learned.vectors:
+        raise UserError(f"{place}, which has learned no vectors; draw with --text words, or give another run")
+    vectors = texts.vectors if "vectors" in forms else None
     if vectors is not None and vectors.shape[1] != sizes.text_dim:
         problem = f"{place}, which reads vectors of {sizes.text_dim} dimensions"
         raise UserError(f"{problem} instead of {vectors.shape[1]}; give a run with this run's encoder")
-    return Guide(denoiser, _in_words_of(base, texts, context), cast(Tower | None, base.parts.get(TOWER)))
 
 
 def _in_words_of(guide: Loaded, texts: Texts, context: Context) -> Texts:
@@ -469,7 +491,7 @@ class _Call(nn.Module):
     def forward(
         self, noised: Tensor, sigma: Tensor, tokens: Tensor, vectors: Tensor, given: Tensor
     ) -> Tensor:
-        """Returns the denoised pictures (N, 3, R, R)."""
+        """Returns the denoised pictures or latents (N, K, S, S)."""
         states, present = self.denoiser.states(tokens, vectors, given, self.tower)
         return self.denoiser.denoised(noised, sigma, states, present)
 

@@ -1,6 +1,6 @@
 """Options of drawing, and the guided denoiser that samplers follow.
 
-    D = g + w (D(y; text) - g)        w: `guidance`
+    D = g + w (D(y; text) - g)        w: `guidance`, which is 1 + w of Ho & Salimans, 2022, equation 6
 
 g is a worse prediction from the same noised pictures. There are three kinds. They exclude each other:
 
@@ -72,6 +72,7 @@ class Guide:
     denoiser: Denoiser
     texts: Texts
     tower: Tower | None = None
+    scale: float = 1.0  # its factor on latents over that of the guided model
 
 
 def reads(options: Options) -> frozenset[str]:
@@ -112,8 +113,12 @@ def guided_denoiser(
         full = _states(denoiser, tower, texts, options)
         bare = _states(denoiser, tower, texts, options, bare=True)
         theirs = _states(guide.denoiser, guide.tower, guide.texts, options) if guide else bare
-    weak = guide.denoiser if guide else denoiser
+    weak, scale = (guide.denoiser, guide.scale) if guide else (denoiser, 1.0)
     both = [torch.cat(pair) for pair in zip(full, bare, strict=True)]
+
+    def worsened(y: Tensor, level: Tensor) -> Tensor:
+        # The guide may know the same latents by another factor.
+        return weak.denoised(scale * y, scale * level, *theirs) / scale
 
     def step(y: Tensor, sigma: float) -> Tensor:
         # One prediction.
@@ -124,11 +129,11 @@ def guided_denoiser(
             if weight == 1:
                 return denoiser.denoised(y, level, *full)
             if weight == 0 and not unguided:
-                return weak.denoised(y, level, *theirs)
+                return worsened(y, level)
 
             # Two predictions, side by side if one network makes them.
             if guide:
-                strong, worse = denoiser.denoised(y, level, *full), weak.denoised(y, level, *theirs)
+                strong, worse = denoiser.denoised(y, level, *full), worsened(y, level)
             else:
                 pair = denoiser.denoised(torch.cat([y, y]), level.repeat(2), *both)
                 strong, worse = pair.chunk(2)

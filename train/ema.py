@@ -19,9 +19,11 @@ def decay(batch: int, images_seen: int, *, half_life: float, ramp_up: float = 0.
 
 
 def of_width(width: float) -> Callable[[int, int], float]:
-    """Returns the law of an average over a constant share of the past, by its relative width: the share of
-    the old average that remains between two numbers of images seen (Karras et al., EDM2, CVPR 2024, equations
-    121 to 127)."""
+    """Returns the law of an average over a constant share of the past (Karras et al., EDM2, CVPR 2024,
+    equations 121 to 127).
+
+    `width`, above 0 and below .288, is relative: the deviation of the averaged times over the whole time. The
+    law gives the share of the old average that remains between two numbers of images seen."""
     # The width of t^gamma on 0..1 is sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
     low, high = 0.0, 1e4
     for _ in range(100):

@@ -2,8 +2,8 @@
 
 Hours are for one A100 unless a row says otherwise. They follow from the published 12.5 s/kimg of plain
 StyleGAN2 at 256 px and half these channels, times 3 for channels, text and CLIP. None of the large presets
-has been run by exnihilo yet. Disk is that of the run, with one checkpoint per 200,000 images: 0.2 GB each at
-256 px, and twice 1.3 GB of full state.
+has been run by exnihilo yet. Disk is that of the run, with one checkpoint per 200,000 images. At 256 px each
+keeps 0.2 GB, and the two newest have their full state, 1.1 GB.
 """
 
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ from train.models.guidance import autocast
 ENCODER, DECODER, CRITIC = "encoder", "decoder", "critic"
 
 _LATENT = 0  # use of a step's random numbers
-_DELTA = 1e-4  # of equation 7
+_DELTA = 1e-4  # of equation 7, as in the published program; the paper has 1e-6
 _MOST_WEIGHT = 1e4  # of the critic beside a sum over the values of a picture, as in the published program
 
 

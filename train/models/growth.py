@@ -7,9 +7,9 @@ about what they read before:
     twice the side  first kernels copy neighbours into channels, strided ones sum means of 2 x 2 pixels
     half the side   the first kernel does what both kernels of the removed level did; its block is dropped
 
-Both are exact for pictures of blocks of 2 x 2 equal pixels. The mean of a block has half a pixel's noise, so
-the noise embedding turns by ln 2 of ln sigma. The factor c_in is not corrected. All that writes pictures,
-and the rest of a new level, have first weights.
+Both are exact for pictures of blocks of 2 x 2 equal pixels, the second one except at the border. The mean of
+a block has half a pixel's noise, so the noise embedding turns by ln 2 of ln sigma. The factor c_in is not
+corrected. All that writes pictures, and the rest of a new level, have first weights.
 
 Names of tensors are those of denoiser.Denoiser. Axes: C channels, K planes of a picture.
 """

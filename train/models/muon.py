@@ -21,7 +21,7 @@ _STEPS = 5
 
 
 class MuonAdamW(Optimizer):
-    """The update of two groups: group 0 by Muon, group 1 by AdamW. Either may be empty.
+    """The update of two groups of parameters: matrices by Muon, others by AdamW. An empty group is left out.
 
     A matrix moves by lr sqrt(max(1, M / K)) along its orthogonalised momentum."""
 

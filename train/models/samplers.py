@@ -1,10 +1,12 @@
 """Samplers: from noise to pictures along the probability-flow ODE dy / dsigma = (y - D(y; sigma)) / sigma.
 
     euler   one step of the ODE per level (DDIM without noise, in these coordinates)
-    heun    a second denoiser call per level corrects the step (EDM, algorithm 1 without churn)
+    heun    a second denoiser call per level corrects the step (EDM, algorithm 1)
+    ddim    euler on levels of ddpm
 
-Levels follow EDM's equation 5 with rho 7. ddpm takes its own levels, evenly spaced in time. Guidance moves
-the denoised picture away from another prediction g: g + w (D - g) (Ho & Salimans, 2022).
+Levels of the first two follow EDM's equation 5 with rho 7, those of the last are evenly spaced in time.
+Guidance moves the denoised picture away from another prediction g: g + w (D - g). This w is 1 + w of Ho &
+Salimans, 2022, equation 6.
 
 Axes: N pictures, C planes, S side, K levels.
 """

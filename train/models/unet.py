@@ -254,7 +254,7 @@ class UNet(nn.Module):
                 layers += module.crosses
 
     def forward(self, x: Tensor, level: Tensor, context: Tensor, present: Tensor) -> Tensor:
-        """Returns (N, 3, R, R) from pictures of that shape, noise levels (N,), and text states (N, L, D).
+        """Returns (N, planes, S, S) from x of that shape, c_noise (N,), and text states (N, L, D).
 
         `present`, bool (N, L), leaves out absent states."""
         angles = level[:, None] * self.frequencies

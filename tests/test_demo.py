@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,13 @@ def test_the_choice_is_a_sentence() -> None:
     assert str(USUAL) == (
         "A run trains 100 images a second here, with 2 at once. So each arm sees 16,384, in 2.7 minutes."
     )
+
+
+@pytest.mark.parametrize("minutes", [9.96, 99.6, 1250])
+def test_a_long_demo_states_whole_minutes(minutes: float) -> None:
+    images = round(minutes * 60 / 0.0005)
+    choice = str(pace.Pace(0.0005, 4, minutes, images))
+    assert choice.startswith("A run trains 2,000 images") and choice.endswith(f" in {minutes:,.0f} minutes.")
 
 
 @pytest.mark.slow
@@ -156,6 +164,25 @@ def test_a_trial_run_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pace, "_start", start)
     with pytest.raises(UserError, match=r"^the trial run ended with 2: no room$"):
         pace.measured(2)
+
+
+def test_trial_runs_end_with_the_command_that_started_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def communicate(self, *words: Any, **more: Any) -> tuple[str, str]:
+            raise KeyboardInterrupt
+
+    def start(place: Path, settings: Sequence[str]) -> "subprocess.Popen[str]":
+        script = "import time; time.sleep(60)"
+        started.append(Interrupted([sys.executable, "-c", script], stderr=subprocess.PIPE, encoding="utf-8"))
+        return started[-1]
+
+    monkeypatch.setattr(pace, "_start", start)
+    monkeypatch.setattr(pace, "sizes", lambda: ())
+    with pytest.raises(KeyboardInterrupt):
+        pace.measured(2)
+    assert [run.returncode for run in started] == [-signal.SIGKILL] * 2
 
 
 # The table and the page.

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -98,6 +99,65 @@ def test_runs_of_finished_arms_are_removed_and_pictures_stay(done: Path) -> None
     assert (
         sorted(name.rpartition("-")[0] for name in kept) == ["toy-draw"] * 2 * SEEDS + ["toy-render"] * SEEDS
     )
+
+
+@pytest.mark.slow
+def test_a_trial_of_few_seeds_keeps_the_runs_that_registered_seeds_read(tmp_path: Path) -> None:
+    file = toy(tmp_path / "toy")
+    text = file.read_text().replace('toy("render", seed, OUT,', 'toy("render", 0, OUT, lasts=False,')
+    file.write_text(text.replace("seeds=5", "seeds=3"))
+    out = tmp_path / "out"
+    for seeds, kept in ((2, 1), (3, 0)):
+        list(running.run(request(file, out, seeds=seeds)))
+        assert len([path for path in (out / "steps").glob("toy-render-*") if path.is_dir()]) == kept
+    assert calls(out).count("render 0") == 1
+
+
+@pytest.mark.slow
+def test_runs_that_a_killed_command_left_are_removed(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = request(file, tmp_path / "out", arms=("scratch-32",))
+    with monkeypatch.context() as patch:
+        patch.setattr(performing, "remove", lambda *words: None)  # killed before
+        list(running.run(whole))
+    runs = [path for path in (whole.out / "steps").glob("toy-train-*") if path.is_dir()]
+    (whole.out / "steps/.toy-train-0123.removed").mkdir()  # killed meanwhile
+    assert len(runs) == SEEDS
+    (whole.out / running.REPORT).unlink()
+    list(running.run(whole))
+    assert not [path for path in (whole.out / "steps").iterdir() if path.is_dir()]
+
+
+def test_a_command_that_was_killed_before_it_marked_the_folder_may_go_on(file: Path, tmp_path: Path) -> None:
+    killed = request(file, tmp_path / "out")
+    with running.held(killed.out):
+        (killed.out / ".experiment.json.0123abcd.tmp").touch()
+    assert not running.sort(killed).used
+    (killed.out / "logs/letter.txt").touch()
+    with pytest.raises(UserError, match="is not empty and holds no experiment"):
+        running.sort(killed)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "5", ""])
+def test_a_step_with_a_damaged_record_is_not_done(content: str, tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/toy-measure-0.json").write_text(content)
+    assert performing.record(tmp_path, "toy-measure-0") == {}
+    assert not performing.is_done(tmp_path, "toy-measure-0", "")
+
+
+def test_a_process_that_ended_before_its_step_is_stopped_quietly(tmp_path: Path) -> None:
+    process = performing._Process.__new__(performing._Process)
+    words = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    process._process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    process._ending = False
+    process._process.wait()
+    job = performing.StepJob("toy", ("toy",), "", str(tmp_path), (), 0.0)
+    assert process.run(job) == {"code": 3} and not process.alive
+    process.stop()
 
 
 @pytest.mark.slow
@@ -300,6 +360,12 @@ def test_holm_counts_every_registered_hypothesis_and_too_few_pairs_are_admitted(
     assert "p = 0.062 after Holm is the least that 5 pairs can reach" in both.sentence
 
 
+def test_a_run_is_larger_by_its_rows_and_not_by_its_request() -> None:
+    values = {"a-64": [0.9] * 3, "b-64": [1.0] * 3}
+    assert "larger" not in made_up(values, seeds=3).sentence
+    assert "larger than the registered one: 3 seeds, not 2." in made_up(values, seeds=2).sentence
+
+
 def test_a_larger_run_says_so_and_figures_below_0_have_no_ratio() -> None:
     larger = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5}, seeds=3)
     assert larger.sentence.startswith("This run is larger than the registered one: 5 seeds, not 3.")
@@ -439,6 +505,10 @@ def test_bad_requests_are_refused_before_anything_is_written(file: Path, done: P
         command.load("nothing")
     with pytest.raises(UserError, match="has no arm 'scratch-65'"):
         command.load(str(toy(tmp_path / "wrong", other="scratch-65")))
+    with pytest.raises(UserError, match="the claim of H1 is 'less'; give lower or higher"):
+        Hypothesis("H1", "a", "b", "less")
+    with pytest.raises(UserError, match="best of the figure 'loss' is 'least'; give lowest or highest"):
+        Reading("loss", "loss", "least")
     (tmp_path / "five.py").write_text("EXPERIMENT = 5")
     with pytest.raises(UserError, match=r"five\.py holds no EXPERIMENT"):
         command.load(str(tmp_path / "five.py"))

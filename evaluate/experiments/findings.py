@@ -69,6 +69,7 @@ class Findings:
     experiment: Experiment
     seeds: int  # requested
     rows: int  # of the registered ones
+    largest: int  # seeds of the arm with the most rows
     comparisons: Sequence[Comparison]
     rates: Sequence[tuple[Exchange, ExchangeRate | str]]  # or the reason why there is none
     contrasts: Sequence[tuple[Contrast, Sequence[tuple[float, float]]]] = ()  # figures of both arms, by seed
@@ -87,8 +88,8 @@ class Findings:
         if self.rows < whole:
             size = f"it has {self.rows} of {whole} rows"
             parts.insert(0, f"This run is smaller than the registered one: {size}.")
-        elif self.seeds > registered:
-            size = f"{self.seeds} seeds, not {registered}"
+        elif self.largest > registered:
+            size = f"{self.largest} seeds, not {registered}"
             parts.insert(0, f"This run is larger than the registered one: {size}.")
         pairs = max(registered, self.seeds)
         reachable = inference.least_p(pairs) * len(self.comparisons)
@@ -171,12 +172,12 @@ def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
         for i, (hypothesis, values) in enumerate(zip(experiment.hypotheses, pairs, strict=True))
     ]
     rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
-    registered = range(min(seeds, experiment.seeds))
-    arms = [results.values(arm.name, registered, experiment.endpoint.name) for arm in experiment.arms]
-    present = sum(value is not None for values in arms for value in values)
+    arms = [results.values(arm.name, range(seeds), experiment.endpoint.name) for arm in experiment.arms]
+    present = sum(value is not None for values in arms for value in values[: experiment.seeds])
+    largest = max((sum(value is not None for value in values) for values in arms), default=0)
     contrasts = [(contrast, _both(experiment, results, seeds, contrast)) for contrast in experiment.contrasts]
     predictions = _predictions(experiment, results, seeds)
-    return Findings(experiment, seeds, present, comparisons, rates, contrasts, predictions)
+    return Findings(experiment, seeds, present, largest, comparisons, rates, contrasts, predictions)
 
 
 def _pairs(experiment: Experiment, results: Results, seeds: int, claim: Hypothesis) -> np.ndarray:

@@ -45,8 +45,9 @@ class Pace:
 
     def __str__(self) -> str:
         """Returns the choice in a sentence."""
-        speed = f"A run trains {1 / self.seconds:.3g} images a second here, with {self.workers} at once"
-        length = f"{self.images:,}, in {self.images * self.seconds / 60:.2g} minutes"
+        rate, minutes = 1 / self.seconds, self.images * self.seconds / 60
+        speed = f"A run trains {_short(rate, 3)} images a second here, with {self.workers} at once"
+        length = f"{self.images:,}, in {_short(minutes, 2)} minutes"
         return f"{speed}. So each arm sees {length}."
 
 
@@ -70,8 +71,15 @@ def measured(runs: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         places = [Path(scratch) / str(i) for i in range(runs)]
         settings = (*_SETTINGS, *sizes())
-        started = [_start(place, settings) for place in places]
-        ended = [(run.communicate()[1], run.returncode) for run in started]
+        started: list[subprocess.Popen[str]] = []
+        try:
+            started += (_start(place, settings) for place in places)
+            ended = [(run.communicate()[1], run.returncode) for run in started]
+        finally:
+            # Runs of an interrupted command must not write to the folder while it is removed.
+            for run in started:
+                with run:
+                    run.kill()
         for errors, code in ended:
             if code:
                 last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
@@ -103,6 +111,11 @@ def read(out: Path) -> Pace | None:
 def write(out: Path, pace: Pace) -> None:
     """Writes the pace of a demo, so that a resumed one keeps its lengths."""
     Folder(str(out)).write(_NAME, (json.dumps(asdict(pace)) + "\n").encode())
+
+
+def _short(value: float, digits: int) -> str:
+    """Returns a number to some digits, and a large one to whole numbers: 2.7, 16, 1,250."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _text(value: object) -> str:

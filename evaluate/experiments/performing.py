@@ -24,6 +24,8 @@ from synth.sets.storage import Folder
 
 LOGS = "logs"
 
+_REMOVED = ".removed"  # the end of the name of an output that is being removed
+
 _KILLED = 128  # exit statuses of processes that a signal has ended begin here, or are negative
 _PATIENCE = 60  # seconds for a process to stop
 _CPUINFO = Path("/proc/cpuinfo")
@@ -70,10 +72,10 @@ def perform(job: StepJob) -> Iterator[Performed]:
 
 
 def record(out: Path, name: str) -> Json:
-    """Returns the record of a step, or an empty one if it was never done."""
+    """Returns the record of a step, or an empty one if it was never done or its record is damaged."""
     try:
         return dict(json.loads((out / FOLDER / f"{name}.json").read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return {}
 
 
@@ -85,14 +87,20 @@ def is_done(out: Path, name: str, makes: str) -> bool:
 
 def remove(out: Path, name: str, makes: str) -> None:
     """Removes the output of a step, a folder. Its record keeps rows and times."""
-    content = {**record(out, name), "removed": True}
-    Folder(str(out / FOLDER)).write(f"{name}.json", json.dumps(content).encode())
     # The new name keeps a removal that is killed from leaving a part of the output.
-    away = out / FOLDER / f".{name}.removed"
+    away = out / FOLDER / f".{name}{_REMOVED}"
     shutil.rmtree(away, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         (out / makes).rename(away)
+    content = {**record(out, name), "removed": True}
+    Folder(str(out / FOLDER)).write(f"{name}.json", json.dumps(content).encode())
     shutil.rmtree(away, ignore_errors=True)
+
+
+def sweep(out: Path) -> None:
+    """Removes what killed removals have left."""
+    for away in (out / FOLDER).glob(f".*{_REMOVED}"):
+        shutil.rmtree(away, ignore_errors=True)
 
 
 def _write_record(job: StepJob, seconds: float, cpu_seconds: float) -> None:
@@ -140,7 +148,7 @@ class _Process:
 
     def __init__(self, job: StepJob) -> None:
         environment = {**os.environ, **_MEMORY, **_THREADS, "PYTHONPATH": os.pathsep.join(job.path)}
-        self.fits = _surroundings(job)
+        self.fits, self._ending = _surroundings(job), False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "evaluate.experiments.worker"],
             cwd=job.out,
@@ -162,12 +170,16 @@ class _Process:
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = ""
-        return dict(json.loads(answer)) if answer.endswith("\n") else {"code": self._process.wait()}
+        if not answer.endswith("\n"):
+            return {"code": self._process.wait()}
+        content: Json = json.loads(answer)
+        self._ending = content["code"] >= _KILLED
+        return content
 
     @property
     def alive(self) -> bool:
-        """True if the process takes further steps."""
-        return self._process.poll() is None
+        """True if the process takes further steps. It ends after a step that a signal has ended."""
+        return not self._ending and self._process.poll() is None
 
     def stop(self) -> None:
         """Ends the process. A training run writes a checkpoint before it ends."""
@@ -179,7 +191,9 @@ class _Process:
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe
-            pipe.close()
+            # A line that the process did not read is still in the buffer.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 _process: _Process | None = None  # of this worker

@@ -28,7 +28,7 @@ from synth.sets.storage import Folder
 REPORT, TABLE = "report.html", "report.md"
 RESULTS = Path(__file__).parent / "results"  # of the shipped experiments
 
-_CLAIM = "experiment.json"
+_CLAIM, _LOCK = "experiment.json", ".lock"
 _PACKAGES = ("synth", "evaluate")  # that the nodes of a cluster need to find the task
 
 Json = dict[str, Any]
@@ -134,7 +134,7 @@ def sort(request: ExperimentRequest) -> Results:
     claimed = _claimed(request.out)
     if claimed and claimed.get("experiment") != experiment.name:
         raise UserError(f"{request.out} holds the experiment {claimed.get('experiment')}; give another --out")
-    if request.out.is_dir() and not claimed and any(request.out.iterdir()):
+    if request.out.is_dir() and not claimed and _holds_other_files(request.out):
         raise UserError(f"{request.out} is not empty and holds no experiment; give another --out")
     if request.fresh and claimed and not claimed.get("fresh"):
         problem = f"{request.out} has steps from before --fresh, which would not be repeated"
@@ -166,12 +166,15 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
         if without_locks:
             yield Note(without_locks)
         claim(request)
+        # Another command may have added rows before this one had the lock.
+        results = sort(request)
+        missing = _missing(request, results)
         if not request.registered.exists():
             registration.write(request.experiment, request.registered)
             if request.shipped:
                 yield Note(f"registered: {request.registered}; commit it before the first row")
-        cells = {(arm.name, seed) for arm, seed in request.experiment.pairs(request.seeds)}
-        course = _Course(request, missing, cells - results.used.keys())
+        course = _Course(request, missing, _unfinished(request))
+        course.clear_finished(results)
         yield from course.steps()
         page.write(request, sort(request))
     if course.failed:
@@ -197,6 +200,16 @@ def _claimed(out: Path) -> Json:
         raise UserError(f"{out / _CLAIM} is damaged; give another --out") from None
 
 
+def _holds_other_files(out: Path) -> bool:
+    """Returns True if a folder has more than a command leaves that was killed before it marked the folder."""
+
+    def begun(path: Path) -> bool:
+        empty = path.name in (FOLDER, LOGS) and not any(path.iterdir())
+        return empty or path.name == _LOCK or path.name.startswith(f".{_CLAIM}.")
+
+    return not all(map(begun, out.iterdir()))
+
+
 @contextlib.contextmanager
 def held(out: Path) -> Iterator[str | None]:
     """Locks the folder of an experiment for one command. Yields a sentence if it has no locks.
@@ -204,7 +217,7 @@ def held(out: Path) -> Iterator[str | None]:
     Raises UserError if another command holds it."""
     for folder in (FOLDER, LOGS):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("wb") as lock:
+    with (out / _LOCK).open("wb") as lock:
         try:
             yield None if locks.lock(lock.fileno()) else locks.note(str(out))
         except BlockingIOError:
@@ -214,6 +227,16 @@ def held(out: Path) -> Iterator[str | None]:
 def _missing(request: ExperimentRequest, results: Results) -> list[Cell]:
     """Returns the requested cells without a row."""
     return [(arm, seed) for arm, seed in request.cells if (arm.name, seed) not in results.used]
+
+
+def _unfinished(request: ExperimentRequest) -> set[tuple[str, int]]:
+    """Returns the arms and seeds without a row: those requested, and all that are registered.
+
+    So a trial of few seeds keeps the runs that the other seeds read, such as a shared pre-training."""
+    experiment = request.experiment
+    seeds = max(request.seeds, experiment.seeds)
+    used = rows.sort(experiment, rows.read(request.rows), seeds).used
+    return {(arm.name, seed) for arm, seed in experiment.pairs(seeds)} - used.keys()
 
 
 def _to_do(out: Path, cells: Sequence[Cell]) -> list[Step]:
@@ -234,7 +257,7 @@ class _Course:
 
     request: ExperimentRequest
     missing: list[Cell]
-    unfinished: set[tuple[str, int]]  # arms and seeds without a row, whether requested or not
+    unfinished: set[tuple[str, int]]  # arms and seeds without a row, requested or registered
     failed: dict[str, str] = field(default_factory=dict)  # name -> problem
     running: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -246,6 +269,12 @@ class _Course:
         self.done |= self._steps.keys() - set(self.waiting)
         shipped = rows.read(self.request.shipped_rows) if self.request.shipped else []
         self._before = {(row["arm"], row["seed"]): row for row in shipped} if self.request.fresh else {}
+
+    def clear_finished(self, results: Results) -> None:
+        """Removes the runs of arms with a row, which a killed command may have left."""
+        performing.sweep(self.request.out)
+        for name, seed in results.used:
+            self._clear(self.request.experiment.arm(name), seed)
 
     def steps(self) -> Generator[StepEnded | RowAdded | Note, None, None]:
         """Runs the steps. Yields events."""
@@ -349,5 +378,6 @@ class _Course:
         others = [(self.request.experiment.arm(name), n) for name, n in self.unfinished]
         needed = {step.name for other, n in others for step in other.chain(n)}
         for step in arm.chain(seed):
-            if not step.lasts and step.name not in needed:
+            done = performing.is_done(self.request.out, step.name, step.makes)
+            if done and not step.lasts and step.name not in needed:
                 performing.remove(self.request.out, step.name, step.makes)

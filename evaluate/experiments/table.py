@@ -17,6 +17,8 @@ from synth.settings import digest
 
 FOLDER = "steps"  # of the outputs, in the folder of an experiment
 
+_BEST, _CLAIMS = ("lowest", "highest", "last"), ("lower", "higher")
+
 Json = dict[str, Any]
 
 
@@ -172,6 +174,11 @@ class Reading:
     key: str = "value"  # the entry of a row with the number
     ratio: bool = True  # arms are compared by the ratio of their figures, else by the difference
 
+    def __post_init__(self) -> None:
+        """Raises UserError if `best` is another word."""
+        if self.best not in _BEST:
+            raise UserError(f"best of the figure {self.name!r} is {self.best!r}; give {_one_of(_BEST)}")
+
     @property
     def stated(self) -> Json:
         """The figure as plain JSON."""
@@ -186,6 +193,11 @@ class Hypothesis:
     arm: str
     other: str
     claim: str = "lower"  # or higher
+
+    def __post_init__(self) -> None:
+        """Raises UserError if the claim is another word."""
+        if self.claim not in _CLAIMS:
+            raise UserError(f"the claim of {self.name} is {self.claim!r}; give {_one_of(_CLAIMS)}")
 
 
 @dataclass(frozen=True)
@@ -276,6 +288,10 @@ def _last(arm: Arm, seed: int) -> tuple[Step, ...]:
 @functools.cache
 def _chain(arm: Arm, seed: int) -> tuple[Step, ...]:
     return tuple(chain(_last(arm, seed)))
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return " or ".join(words)
 
 
 def _content(word: str | Own | Inside | Step) -> Any:

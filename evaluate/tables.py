@@ -31,6 +31,8 @@ _CONDITIONS = (
     "seed",
     "captions",
 )
+_PARTS = ("set", "split", "method", "minus", "kind", "cross")  # entries that tell rows of one metric apart
+_WHOLE = "all"  # the value of such an entry if a row is of everything
 _DIGESTS = ("reference_digest", "weights")
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -118,10 +120,13 @@ def write(path: Path, number: int, rows: Sequence[Row]) -> Path:
 
 
 def row_of(run: Run) -> Row:
-    """Returns a run with its newest figures. Raises UserError if it has none."""
-    # Of two rows of one metric, the later counts.
-    measured = [row for row in results.read(run.path) if row.get("value") is not None]
+    """Returns a run with its newest figures. Leaves out those of probes, which name no checkpoint.
+
+    Raises UserError if it has none."""
+    rows = (row for row in results.read(run.path) if "images_seen" in row)
+    measured = [{**row, "metric": _name(row)} for row in rows if row.get("value") is not None]
     newest = max((row["images_seen"] for row in measured), default=0)
+    # Of two rows of one metric, the later counts.
     latest = {row["metric"]: row for row in measured if row["images_seen"] == newest}
     if not latest:
         advice = f"`python -m evaluate metrics {run.path} --on SET` writes some"
@@ -180,6 +185,12 @@ def _arm(run: Run) -> str:
     return f"{origin.metadata['shards'].get('dataset')}{captions}"
 
 
+def _name(row: Json) -> str:
+    """Returns the metric of a row, with its set of scenes, split and method if it has any."""
+    parts = [str(row[key]) for key in _PARTS if row.get(key, _WHOLE) != _WHOLE]
+    return ", ".join([row["metric"], *parts])
+
+
 def _cells(table: Table, rows: Sequence[Row]) -> dict[tuple[str, Column], list[Json]]:
     """Returns the figures of each cell, by arm and column, in the order of the runs."""
     cells: dict[tuple[str, Column], list[Json]] = {}
@@ -222,7 +233,7 @@ def _others(table: Table, rows: Sequence[Row]) -> str:
     # Runs.
     for row in rows:
         values = {f["metric"]: _value(f) for f in row.figures if not _has(table, row, f)}
-        counts = ", ".join(f"{n:,}" for n in sorted({f["n"] for f in row.figures}, reverse=True))
+        counts = ", ".join(f"{n:,}" for n in sorted({f["n"] for f in row.figures if "n" in f}, reverse=True))
         first = [row.run.path.name, row.arm, row.fitted_to, f"{row.figures[0]['images_seen']:,}", counts]
         lines.append(_line([*first, *(values.get(name, "") for name in names)]))
     return "\n".join(lines)

@@ -175,6 +175,7 @@ def test_figures_are_measured_once_at_a_checkpoint(tmp_path: Path, monkeypatch: 
     rows = [
         {"images_seen": 8, "metric": "a", "value": 1},
         {"images_seen": 16, "metric": "b", "set": "scenes"},
+        {"metric": "probe accuracy, ridge", "value": 0.5},
     ]
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert formula._measured(str(run)) == {("b", "scenes")}

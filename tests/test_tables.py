@@ -172,6 +172,17 @@ def test_the_newest_checkpoint_counts_and_of_a_figure_taken_twice_the_later(make
     assert rows["Scratch"][7] == "2.5" and rows["run"][2] == "9,000,000"
 
 
+def test_rows_of_one_metric_stand_apart_and_rows_without_a_checkpoint_do_not_stand(make: Make) -> None:
+    place = make("flat", "emoji", FID=3.0)
+    shared = {"metric": "obedience: colour", "images_seen": 4_000_000, "set": "scenes"}
+    for split, value in (("all", 0.5), ("seen", 0.6), ("held_out", 0.4)):
+        results.append(Path(place), {**shared, "split": split, "value": value})
+    results.append(Path(place), {"metric": "probe accuracy, ridge", "value": 0.9, "n": 100})
+    rows = table(1, [place])
+    named = [f"obedience: colour, scenes{split}" for split in ("", ", seen", ", held_out")]
+    assert rows["run"][4:] == ["FID", *named] and rows["run"][3] == "N"
+
+
 def test_terms_and_notes_stand_below(make: Make) -> None:
     place = make("run", "cub", FID=3.0)
     row: dict[str, Any] = {

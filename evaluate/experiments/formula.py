@@ -169,7 +169,7 @@ def _measured(out: str) -> set[tuple[str, str]]:
         return set()
     run = runs.find(out)
     clock = run.images_seen(run.checkpoint())
-    rows = [row for row in results.read(run.path) if row["images_seen"] == clock]
+    rows = [row for row in results.read(run.path) if row.get("images_seen") == clock]
     return {(row["metric"], row.get("set", "")) for row in rows}
 
 

@@ -386,6 +386,19 @@ def test_intervals_of_facts_count_pictures() -> None:
     assert (both["pictures"], both["value"]) == (75, 1.0)
 
 
+def test_a_judge_that_tells_nothing_apart_gives_no_corrected_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [known] = [a for a in exam.read() if (a.name, a.side) == ("scenes_flat", 32)]
+    blind = replace(known, false_accepts=known.accepted)
+    monkeypatch.setattr(exam, "read", lambda folder: [blind])
+    prompts = scene_prompts.listed("scenes_flat", [1], 2)
+    scores = [scoring.Score((True,), True)] * 2
+    rows = obedience.table(obedience.Judged(prompts, scores, scores, 32), "scenes_flat")
+    row = next(row for row in rows if row["metric"] == "obedience: whole prompts of 1 fact")
+    assert row["corrected"] is row["corrected_interval"] is None and row["interval"]
+
+
 def test_rows_of_a_split_count_its_pictures_and_may_lack_a_control() -> None:
     """The last prompt of six facts is followed by one of three, which states no relation."""
     prompts = [replace(p, held_out=False) for p in scene_prompts.listed("scenes_flat", [3, 6], 1)]
@@ -402,7 +415,18 @@ def test_lines_that_are_no_prompts_are_refused() -> None:
     row = scene_prompts.listed("scenes_flat", [3], 1)[0].row
     assert scene_prompts.of_row(row).row == row
     first = row["facts"][0]
-    for facts in (row["facts"] * 3, [{**first, "subject": "x"}], [{**first, "type": "mood"}]):
+    relation = {"type": "relation", "subject": 0, "value": "above", "relation": "above"}
+    for facts in (
+        row["facts"] * 3,
+        [{**first, "subject": "x"}],
+        [{**first, "subject": 8}],
+        [{**first, "object": 1}],
+        [{**first, "type": "mood"}],
+        [{**first, "value": ["star"]}],
+        [{**first, "type": "backdrop"}],
+        [relation],
+        [{**relation, "object": 0}],
+    ):
         with pytest.raises(ValueError, match="facts are 1 to 8, with numbers of objects"):
             scene_prompts.of_row({**row, "facts": facts, "n_facts": len(facts)})
     assert scene_prompts.numbers("3,6,3") == [3, 6]

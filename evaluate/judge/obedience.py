@@ -234,6 +234,9 @@ def _fact_row(
 def _whole_row(
     count: int, judged: Judged, members: Sequence[int], accuracy: exam.Accuracy, split: str
 ) -> Json:
+    """Returns the row of whole prompts of so many facts.
+
+    It has no corrected rate if the judge accepts right pictures no more often than wrong ones."""
     raw, control = (
         Counted(sum(scores[i].whole for i in members), len(members))
         for scores in (judged.scores, judged.shifted)
@@ -246,7 +249,7 @@ def _whole_row(
         "value": round(raw.rate, 4),
         "interval": _rounded(wilson(raw)),
         "corrected": None if corrected is None else round(corrected, 4),
-        "corrected_interval": _rounded(corrected_interval(raw, right, wrong)),
+        "corrected_interval": None if corrected is None else _rounded(corrected_interval(raw, right, wrong)),
         "pictures": raw.n,
         "with_prompts_changed_round": round(control.rate, 4),
         "judge_sensitivity": round(right.rate, 4),

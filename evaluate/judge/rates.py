@@ -58,7 +58,7 @@ def corrected_interval(raw: Counted, right: Counted, wrong: Counted, seed: int =
     """Returns the 95 % interval of the corrected rate. All three rates are uncertain.
 
     `right` counts accepted pictures among right ones, `wrong` among wrong ones. The rates are drawn from
-    their posteriors under Jeffreys' prior."""
+    their posteriors under Jeffreys' prior. The interval means nothing if `rogan_gladen` returns None."""
     stream = np.random.Generator(np.random.Philox(key=seed))
     p, s, f = (stream.beta(c.right + 0.5, c.n - c.right + 0.5, _DRAWS) for c in (raw, right, wrong))
     draws = np.clip((p - f) / np.maximum(s - f, 1e-9), 0.0, 1.0)

@@ -27,6 +27,7 @@ from synth.sets.storage import Folder
 MOST = 8  # facts
 SIDE = 64  # pixels of the pictures that facts are taken from
 
+_OF_SCENE = ("backdrop", "texture", "count")
 _ONE = (("kind", 0), ("colour", 0), ("backdrop", -1))
 _TWO = (
     *(("kind", 0), ("kind", 1), ("relation", 0), ("colour", 0), ("colour", 1), ("backdrop", -1)),
@@ -74,8 +75,17 @@ def of_row(row: Any) -> ScenePrompt:
 
 
 def _is_fact(fact: SceneFact) -> bool:
-    """Returns True if a fact of a file has a known type and numbers of objects."""
-    return fact.type in TYPES and isinstance(fact.subject, int) and isinstance(fact.object, int)
+    """Returns True if a fact of a file has a known type, a value, and the numbers of its objects.
+
+    Facts of the scene have no object, relations have two."""
+    one, other, numbers = fact.subject, fact.object, range(MOST)
+    if fact.type in _OF_SCENE:
+        numbered = one == other == -1
+    elif fact.type == "relation":
+        numbered = one in numbers and other in numbers and one != other
+    else:
+        numbered = one in numbers and other == -1
+    return numbered and fact.type in TYPES and isinstance(fact.value, str | int)
 
 
 def read(path: str) -> list[ScenePrompt]:

@@ -4,7 +4,8 @@ One thread trains on live scenes_flat, for a number of images that takes at most
 runs from the first step to the last, with drawing, reading and optimisers. Set-up and judging are outside.
 The score is the arithmetic mean of the rates at which backdrop, colour, kind and relation are right, over
 prompts of 3 and of 6 facts. records.jsonl holds the records: settings, and the score of every seed. A run
-counts as a record if its seeds score higher than those of the record before, at p < .01 by Welch's test.
+counts as a record if its seeds score higher than those of the record before, at p < .01 by Welch's test, and
+both are judged by as many prompts.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
+from evaluate import results
 from synth import console, options
 from synth.checkout import ROOT
 from synth.errors import UserError
@@ -81,9 +83,8 @@ def speedrun(
         return
     if not result["is_record"]:
         raise UserError(f"this is no record: {result['reason']}; leave --record out")
-    with RECORDS.open("a", encoding="utf-8") as file:
-        entry = {"change": record, "settings": list(settings), "images": images}
-        file.write(json.dumps({**entry, **{key: result[key] for key in _KEPT}}) + "\n")
+    entry = {"change": record, "settings": list(settings), "images": images}
+    results.add(RECORDS, {**entry, **{key: result[key] for key in _KEPT}})
 
 
 def standing() -> Json | None:
@@ -93,7 +94,8 @@ def standing() -> Json | None:
 
 
 def summary(rows: Sequence[Json], before: Json | None) -> Json:
-    """Returns the means over seeds, and if they are a record: in time, and better than the one before."""
+    """Returns the means over seeds, and if they are a record: in time, and better than the one before on as
+    many prompts."""
     # scipy is slow to import.
     from scipy.stats import ttest_ind
 
@@ -105,6 +107,8 @@ def summary(rows: Sequence[Json], before: Json | None) -> Json:
     reason = ""
     if max(seconds) > LIMIT:
         reason = f"a run took {max(seconds)} CPU seconds, and {LIMIT} are allowed"
+    elif before is not None and rows[0]["n"] != before["n"]:
+        reason = f"the score is of {rows[0]['n']} prompts of each number of facts, not {before['n']}"
     elif p is not None and not p < SIGNIFICANT:
         reason = f"p is {p:.2g} against the record before"
     return {

@@ -413,7 +413,7 @@ def foreseen(x: list[float], loss: list[float]) -> findings.Findings:
 
 
 @pytest.mark.slow  # scipy
-def test_a_figure_foresees_the_order_of_arms_if_its_interval_excludes_0() -> None:
+def test_a_figure_foresees_the_order_of_arms_if_few_permutations_relate_as_closely() -> None:
     straight = foreseen([1, 2, 3, 4, 5, 6], [0.9, 0.8, 0.7, 0.65, 0.6, 0.5])
     assert straight.sentence.endswith(
         "The figure 'edges' foresees the loss over 6 arms: "

@@ -226,9 +226,7 @@ class _Client:
         if status == 404 or status < 400:
             return f"correct --url, which usually ends in /v1, or --model {self._endpoint.model}"
         if status == 400 and "temperature" in words:
-            return (
-                "give another --temperature, such as `caption recaption --temperature 1`, or another --model"
-            )
+            return "give another --model, or another --temperature to `python -m caption recaption`"
         return f"correct --model {self._endpoint.model} or the prompt; {self._endpoint.models()}"
 
 

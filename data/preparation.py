@@ -77,6 +77,7 @@ def estimate(
     source: Source, originals: Splits, pictures: Pictures, request: PrepareRequest
 ) -> Iterator[tuple[str, Estimate]]:
     """Yields the estimates of the preflight (--dry-run), by split. Raises UserError."""
+    splits.require_place(request.out)
     for work in _works(source, originals, pictures, request):
         yield work.storage.url, completion.foresee(work, _execution(request))
 

@@ -114,8 +114,7 @@ def agreement(
     if options:
         shared["drawing"] = dict(options)
     table = [{**seen, **row, **shared, "notes": list(notes) if row["weights"] else []} for row in measured]
-    for row in table:
-        results.append(run.path, row)
+    results.append(run.path, *table)
     yield table
 
 

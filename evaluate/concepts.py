@@ -109,8 +109,7 @@ def concepts(request: ConceptsRequest) -> Events:
     notes = list(notes_of(run, net.weights))
     for row in (row for row in rows if notes and row["metric"].endswith("similarity")):
         row["notes"] = notes
-    for row in rows:
-        results.append(run.path, row)
+    results.append(run.path, *rows)
     yield rows
 
 

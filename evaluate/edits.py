@@ -124,8 +124,7 @@ def edits(request: EditsRequest) -> Events:
     if request.drawing:
         shared["drawing"] = dict(request.drawing)
     rows = [{**shared, **row} for row in rows]
-    for row in rows:
-        results.append(run.path, row)
+    results.append(run.path, *rows)
     yield rows
 
 

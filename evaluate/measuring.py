@@ -261,8 +261,7 @@ def _written(bench: Bench, folder: Path) -> Generator[Progress, None, list[Json]
     if bench.request.drawing:
         shared["drawing"] = dict(bench.request.drawing)
     rows = [{**shared, **figure.row()} for figure in (yield from figures(bench, folder))]
-    for row in rows:
-        results.append(bench.run.path, row)
+    results.append(bench.run.path, *rows)
     return rows
 
 

@@ -25,18 +25,18 @@ def require_place(run: Path) -> None:
         raise UserError(f"{run / NAME} may not be written to; change its rights, or copy the run")
 
 
-def append(run: Path, row: Json) -> None:
-    """Adds a row to a run's figures by a single write.
+def append(run: Path, *rows: Json) -> None:
+    """Adds rows to a run's figures by a single write, so that a kill leaves all figures of a command or none.
 
     Raises UserError if the disk does not take all of it."""
-    add(run / NAME, row)
+    add(run / NAME, *rows)
 
 
-def add(path: Path, row: Json) -> None:
-    """Adds a row to a file of JSON lines by a single write.
+def add(path: Path, *rows: Json) -> None:
+    """Adds rows to a file of JSON lines by a single write.
 
     Raises UserError if the disk does not take all of it."""
-    line = json.dumps(row).encode() + b"\n"
+    new = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     with plain_errors(str(path)), path.open("a+b", buffering=0) as file:
         # Some file systems have no locks, and two commands on one run are rare.
         locks.lock(file.fileno(), wait=True)
@@ -47,10 +47,10 @@ def add(path: Path, row: Json) -> None:
         if torn:
             os.truncate(file.fileno(), len(lines))
         elif lines and not lines.endswith(b"\n"):
-            line = b"\n" + line
+            new = b"\n" + new
 
-        # The new line.
-        if file.write(line) != len(line):
+        # The new lines.
+        if file.write(new) != len(new):
             problem = f"{path} could not be written to its end"
             raise UserError(f"{problem}; make room, then give the command again")
 

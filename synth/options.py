@@ -23,7 +23,7 @@ LARGEST = 4096  # pixels a side
 
 def whole(value: object) -> int:
     """Returns a whole number. Raises BadParameter for any other spelling, such as 1.0 or 1_000."""
-    if not re.fullmatch(r"-?\d+", str(value)):
+    if not re.fullmatch(r"-?\d{1,100}", str(value)):
         raise typer.BadParameter(f"{str(value)!r} is not a whole number")
     return int(str(value))
 

@@ -98,7 +98,11 @@ def test_a_failure_that_stays_gets_one_sentence(server: str, kind: str, words: s
         ),
         ("v1", "none", r"answers 400 \(The model `none` does not exist\); correct --model none .*/v1/models"),
         ("v2", "tiny", r"answers 404 \(no such page: /v2/chat/completions\); correct --url"),
-        ("v1", "fixed", r"answers 400 \(.*'temperature' does not .*\); give another --temperature, such as"),
+        (
+            "v1",
+            "fixed",
+            r"answers 400 \(.*'temperature' does not .*\); give another --model, or another --temperature ",
+        ),
         ("always-length/v1", "tiny", r"an answer of tiny is cut at its limit \(1,024 tokens, or fewer by"),
         ("always-redirect/v1", "tiny", r"answers 302 .*; correct --url, which usually ends in /v1"),
     ],

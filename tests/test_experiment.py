@@ -366,6 +366,13 @@ def test_a_run_is_larger_by_its_rows_and_not_by_its_request() -> None:
     assert "larger than the registered one: 3 seeds, not 2." in made_up(values, seeds=2).sentence
 
 
+def test_a_comparison_of_too_few_pairs_says_so_in_a_larger_experiment() -> None:
+    begun = made_up({"a-64": [0.9] * 3, "b-64": [1.0] * 5})
+    assert "H1 cannot be confirmed yet: p = 0.125 is the least that 3 pairs can reach." in begun.sentence
+    whole = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5})
+    assert "cannot be confirmed" not in whole.sentence
+
+
 def test_a_larger_run_says_so_and_figures_below_0_have_no_ratio() -> None:
     larger = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5}, seeds=3)
     assert larger.sentence.startswith("This run is larger than the registered one: 5 seeds, not 3.")

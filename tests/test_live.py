@@ -394,6 +394,17 @@ def test_bad_live_sets_are_refused(names: tuple[str, ...], changes: tuple[str, .
         live.find(names, [], changes, 32)
 
 
+def test_a_run_beyond_the_end_of_its_rates_says_so(request_of: TrainRequest) -> None:
+    ends = replace(
+        request_of, settings=(*request_of.settings, "training.decay_from=0", "training.decay_to=32")
+    )
+    assert prepare(ends, "cpu").note == (
+        "the learning rates are 0 from 32 images on, and the run has 48;"
+        " give --set training.decay_to=48 to use them all"
+    )
+    assert not prepare(replace(ends, images=32), "cpu").note and not prepare(request_of, "cpu").note
+
+
 def test_a_run_refuses_what_live_sets_do_not_have(request_of: TrainRequest, tiny_encoder: Path) -> None:
     with_vectors = tuple(change for change in request_of.settings if "drop_vector" not in change)
     refused(
@@ -403,5 +414,7 @@ def test_a_run_refuses_what_live_sets_do_not_have(request_of: TrainRequest, tiny
     refused(stored, "--text is stored, and --live has no tables")
     refused(replace(request_of, text="synthetic"), "give --text blend:1")
     refused(replace(request_of, encoder="nano"), "--encoder is nano, .* reads no vectors; leave it out")
+    deaf = (*request_of.settings, "training.drop_words=1", "training.drop_vector=1")
+    refused(replace(request_of, settings=deaf), "so the model would read no texts; give one of them below 1")
     refused(replace(request_of, fraction=0.5), "fraction is 0.5, .* give --set data.fraction=1")
     refused(replace(request_of, live=(), shards=("x",)), "needs live sets|x")

@@ -102,3 +102,10 @@ def test_a_full_disk_tears_a_line_that_readers_leave_out(
     assert truncate is os.truncate and results.read(run) == ROWS
     results.append(run, ROWS[0])
     assert results.read(run) == [*ROWS, ROWS[0]]
+
+
+def test_rows_of_a_command_are_added_by_one_write(tmp_path: Path) -> None:
+    results.append(tmp_path, ROWS[0])
+    written(tmp_path, (tmp_path / results.NAME).read_bytes() + b'{"torn": ')
+    results.append(tmp_path, *ROWS[1:])
+    assert results.read(tmp_path) == ROWS

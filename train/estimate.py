@@ -39,6 +39,8 @@ def estimate(request: TrainRequest) -> Iterator[Json]:
     run_config = prepared.config
     for group, values in config.to_json(run_config).items():
         yield {"group": group, **values}
+    if prepared.note:
+        yield {"note": prepared.note}
 
     # Sizes of the networks and of the set.
     trainer = _small(prepared, device)

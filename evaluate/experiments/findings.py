@@ -50,6 +50,11 @@ class Comparison:
             return "not confirmed: the figures show the opposite"
         return "confirmed" if self.confirmed else "not confirmed"
 
+    @property
+    def short(self) -> bool:
+        """True if no figures of so few pairs could have confirmed the claim."""
+        return self.interval is not None and inference.least_p(len(self.by_seed)) > SIGNIFICANT
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -96,6 +101,8 @@ class Findings:
         if self.comparisons and reachable > SIGNIFICANT:
             least = f"p = {reachable:.3f} after Holm is the least that {pairs} pairs can reach"
             parts.append(f"The exact test cannot confirm anything here: {least}.")
+        else:
+            parts += [_too_few(each) for each in self.comparisons if each.short]
         if self.contrasts and self.seeds < 2:
             parts.append("One seed decides nothing.")
         return " ".join(parts)
@@ -254,3 +261,10 @@ def _means(results: Results, arm: str, seeds: int, figures: Sequence[str]) -> li
     """Returns the means of figures over the seeds of an arm that have them, or None if one has none."""
     columns = [[v for v in results.values(arm, range(seeds), name) if v is not None] for name in figures]
     return [fmean(column) for column in columns] if all(columns) else None
+
+
+def _too_few(comparison: Comparison) -> str:
+    """Returns the sentence of a comparison that lacks pairs."""
+    pairs = len(comparison.by_seed)
+    least = f"p = {inference.least_p(pairs):.3f} is the least that {pairs} pairs can reach"
+    return f"{comparison.hypothesis.name} cannot be confirmed yet: {least}."

@@ -127,7 +127,7 @@ def summary(rows: Sequence[Json], before: Json | None) -> Json:
 def _runs(request: SpeedrunRequest) -> Generator[Json, None, None]:
     """Yields the row of every seed."""
     for seed in range(request.seeds):
-        run = f"{request.out}/{seed}"
+        run = str(Path(request.out).absolute() / str(seed))
         if Path(run).exists():
             raise UserError(f"{run} exists; remove it, or give another --out")
         seconds = _trained(request, run, seed)

@@ -78,8 +78,7 @@ def of_run(
     if options:
         shared["drawing"] = dict(options)
     rows = [{**shared, **row} for row in judged]
-    for row in rows:
-        results.append(run.path, row)
+    results.append(run.path, *rows)
     yield rows
 
 
@@ -234,7 +233,7 @@ def _fact_row(
 def _whole_row(
     count: int, judged: Judged, members: Sequence[int], accuracy: exam.Accuracy, split: str
 ) -> Json:
-    """Returns the row of whole prompts of so many facts.
+    """Returns the row of whole prompts of a number of facts.
 
     It has no corrected rate if the judge accepts right pictures no more often than wrong ones."""
     raw, control = (

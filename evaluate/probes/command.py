@@ -75,8 +75,7 @@ def probe(request: ProbeRequest) -> Events:
         split = _split(train, test, classes.numbers, counts)
         for accuracy in _accuracies(split, chosen, request, net, classes):
             rows.append(_row(accuracy, net, split, request))
-    for row in rows:
-        results.append(run.path, row)
+    results.append(run.path, *rows)
     yield rows
 
 

@@ -41,7 +41,7 @@ _LATTICE = (
     "a614b221e20cf321131b9efb106f57ad84c0392df46eacdde23d883d03e27dc4"
 )
 
-_REACH = 5000  # pixels of the 512 canvas: on one of 4096, lines stay short enough for their fixed-point slope
+_REACH = 5000  # pixels of the 512 canvas, from the centre
 # Least and most of each range.
 _BOUNDS = {
     "vertices": (3, 100_000),

@@ -21,7 +21,7 @@ def configured(
     embedder: encoders.EncoderSource | None,
     device: str,
 ) -> RunConfig:
-    """Returns the preset with the changes of the command."""
+    """Returns the preset with the changes of the command. Raises UserError if they do not fit together."""
     _require_no_duplicates(request)
 
     # The width of the text vectors follows the tables, or the encoder of live sets.
@@ -46,6 +46,9 @@ def configured(
         run_config = config.with_settings(run_config, [f"data.fraction={request.fraction}"])
     Text.parse(run_config.data.text)
     training = replace(run_config.groups.training, precision=_precision(request, run_config, device))
+    if getattr(training, "drop_words", 0) == getattr(training, "drop_vector", 0) == 1:
+        problem = "training.drop_words and training.drop_vector are 1, so the model would read no texts"
+        raise UserError(f"{problem}; give one of them below 1")
     return run_config.replaced("training", training)
 
 

@@ -65,6 +65,15 @@ class Prepared:
             encoder=self.embedder,
         )
 
+    @property
+    def note(self) -> str:
+        """A sentence about a run that goes on after its learning rates have reached 0, or nothing."""
+        images, end = self.config.run.images, getattr(self.config.groups.training, "decay_to", 0)
+        if not 0 < end < images:
+            return ""
+        problem = f"the learning rates are 0 from {end:,} images on, and the run has {images:,}"
+        return f"{problem}; give --set training.decay_to={images} to use them all"
+
     def samples(self) -> Iterator[CaptionedPicture]:
         """Yields samples for a survey: those of the stored sets, or some of a mixture with live sets."""
         side, text = self.config.groups.model.resolution, Text.parse(self.config.data.text)

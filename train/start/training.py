@@ -51,8 +51,8 @@ def train(request: TrainRequest) -> Generator[Event]:
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
         run, images = prepared.run, prepared.config.run.images
         newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
-        if note:
-            yield Note(note)
+        for sentence in filter(None, (note, prepared.note if ranks.rank == 0 else "")):
+            yield Note(sentence)
 
         # A finished run.
         if newest and checkpoint.images_seen(newest) >= images:

@@ -254,7 +254,7 @@ def test_commands_write_sheets(run: Run, tmp_path: Path) -> None:
 
 def noted(*words: str) -> list[str]:
     """Runs a command that draws. Returns its lines on stderr."""
-    return invoke(app, *words, "--steps", "1", raising=True).stderr.splitlines()
+    return invoke(app, *words, "--steps", "2", raising=True).stderr.splitlines()
 
 
 def test_unknown_words_are_named_and_cut_texts_noted(run: Run) -> None:

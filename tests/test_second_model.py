@@ -122,6 +122,10 @@ class Toy:
 
     def __init__(self, house: Path, pretrain: str) -> None:
         self._house, self._pretrain = house, shlex.split(pretrain)[1:]
+        if "--encoder" in self._pretrain:
+            # The tables in the place of the page's are of a smaller encoder, and the only ones.
+            encoder = self._pretrain.index("--encoder")
+            del self._pretrain[encoder : encoder + 2]
 
     def command(self, out: Path, *options: str, ranks: int = 1) -> list[str]:
         torchrun = (

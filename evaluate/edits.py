@@ -26,6 +26,7 @@ from torch import Tensor
 from caption import encoders
 from caption.sentences.scene_phrases import NOUNS
 from evaluate import results
+from evaluate.inference import Z, variance_by_group
 from evaluate.judge import exam, scene_edits, scoring, seeing
 from evaluate.judge.rates import wilson_by_picture
 from evaluate.judge.scene_edits import SceneEdit
@@ -50,7 +51,6 @@ MOST_BY_SHARE = 200  # edits
 _AT_ONCE = 16
 _ROUNDING = 1 / 12  # least squared error of a level
 _FAR = 40.0  # levels between a pixel of an object and the backdrop
-_Z = 1.959964
 
 Json = dict[str, Any]
 
@@ -136,7 +136,7 @@ class _Measuring:
         self._side = editor.model.config.model.resolution
         self._same = exam.of(exam.read(), request.name, self._side).same
         self._plan = Plan(request.cross, request.itself)
-        self._aucs: dict[str, list[float]] = {"colour": [], "kind": []}
+        self._aucs: dict[str, list[list[float]]] = {"colour": [], "kind": []}  # by scene
 
     def methods(self) -> Generator[Progress, None, dict[str, Outcomes]]:
         """Yields the number of processed edits. Returns the Outcomes of each method."""
@@ -217,12 +217,17 @@ class _Measuring:
         planes = seen.whole(self._side)
         for edit, tokens in zip(group, planes, strict=True):
             words = worded(self._editor.tokenise, edit.source)
+            of_scene: dict[str, list[float]] = {}
             for fact in edit.facts:
                 named = _named(words, fact.type, str(fact.value))
-                if named:
-                    mask = edit.before.mask == edit.numbers[fact.subject] + 1
+                if not named:
+                    continue
+                mask = edit.before.mask == edit.numbers[fact.subject] + 1
+                if mask.any():
                     plane = maps.of_words(tokens, named).sum(axis=0)
-                    self._aucs[fact.type].append(auc(plane[mask], plane[~mask]))
+                    of_scene.setdefault(fact.type, []).append(auc(plane[mask], plane[~mask]))
+            for fact_type, values in of_scene.items():
+                self._aucs[fact_type].append(values)
 
     def _kept(self, group: Sequence[SceneEdit], before: np.ndarray) -> list[np.ndarray | None]:
         """Returns the pixels that should stay: bool (R, R) each, or None if the judge does not see them."""
@@ -261,9 +266,9 @@ class _Measuring:
             for method in (name for name in (INVERTED, SEEDED) if name in outcomes):
                 members = outcomes[EDITED].rows(kind)
                 rows += _differences(outcomes[EDITED], outcomes[method], members, method, kind)
-        for word, values in self._aucs.items():
-            if values:
-                rows.append(_mean_row(f"edits: AUC of maps of {word} words", np.array(values), {}))
+        for word, by_scene in self._aucs.items():
+            if by_scene:
+                rows.append(_row_by_scene(f"edits: AUC of maps of {word} words", by_scene))
         return rows
 
 
@@ -363,5 +368,18 @@ def _mean_row(metric: str, values: np.ndarray, shared: Json) -> Json:
     interval = None
     if len(values) > 1:
         error = float(values.std(ddof=1)) / len(values) ** 0.5
-        interval = [round(mean - _Z * error, 4), round(mean + _Z * error, 4)]
+        interval = [round(mean - Z * error, 4), round(mean + Z * error, 4)]
     return {"metric": metric, **shared, "value": round(mean, 4), "interval": interval, "n": len(values)}
+
+
+def _row_by_scene(metric: str, by_scene: Sequence[Sequence[float]]) -> Json:
+    """Returns a row with the mean of the values of all scenes, and its 95 % interval over scenes.
+
+    Values of one scene are not independent."""
+    values = np.concatenate(by_scene)
+    mean, interval = float(values.mean()), None
+    if len(by_scene) > 1:
+        sums, counts = (np.array([f(each) for each in by_scene], float) for f in (sum, len))
+        error = variance_by_group(sums, counts) ** 0.5
+        interval = [round(mean - Z * error, 4), round(mean + Z * error, 4)]
+    return {"metric": metric, "value": round(mean, 4), "interval": interval, "n": len(values)}

@@ -1,6 +1,6 @@
 """Statistics of paired arms: intervals, exact tests, and corrections for several hypotheses.
 
-Axes: S seeds, N pictures, B resamples.
+Axes: S seeds, N pictures, B resamples, G groups.
 """
 
 import itertools
@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 LEVEL = 0.95  # of every interval
+Z = 1.959964  # standard deviations of a normal interval of this level
 MOST_PAIRS = 24  # of an exact test: 2^24 sums
 
 _RESAMPLES = 2_000
 _PERMUTATIONS = 10_000
+_AT_ONCE = 2**20  # values that a bootstrap holds together
 _ROUNDING = 1e-12  # below which two sums are equal
 
 
@@ -33,6 +35,17 @@ def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
         raise ValueError("an interval needs at least two values")
     half = _quantile(len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
     return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half))
+
+
+def variance_by_group(sums: np.ndarray, counts: np.ndarray) -> float:
+    """Returns the variance of the mean of all values, from their sum and count in each group (G,).
+
+    Values of one group may depend on each other. The mean is a ratio of sums over groups (Cochran, Sampling
+    Techniques, 1977, section 6.3). Raises ValueError for fewer than two groups."""
+    if len(sums) < 2:
+        raise ValueError("a variance over groups needs at least two of them")
+    deviations = sums - sums.sum() / counts.sum() * counts
+    return float((deviations**2).sum()) / float(counts.sum()) ** 2 * len(sums) / (len(sums) - 1)
 
 
 def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
@@ -91,8 +104,11 @@ def bootstrap(
     for group in np.unique(groups):
         members = values[groups == group]
         k, mean = len(members), members.mean()
-        resampled = members[rng.integers(0, k, (resamples, k))].sum(axis=1) - k * mean
-        sums += k * mean + resampled * math.sqrt(k / (k - 1))
+        at_once = max(1, _AT_ONCE // k)
+        for first in range(0, resamples, at_once):
+            part = sums[first : first + at_once]
+            resampled = members[rng.integers(0, k, (len(part), k))].sum(axis=1) - k * mean
+            part += k * mean + resampled * math.sqrt(k / (k - 1))
     low, high = np.quantile(sums / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 

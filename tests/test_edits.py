@@ -69,6 +69,16 @@ def test_a_mean_of_one_edit_has_no_interval() -> None:
     assert edits._mean_row("m", np.array([3.0, 5.0]), {})["interval"] == [2.04, 5.96]
 
 
+def test_words_of_one_scene_count_as_one() -> None:
+    by_scene = [[value] for value in np.random.default_rng(0).random(40)]
+    alone = edits._row_by_scene("m", by_scene)
+    mean = edits._mean_row("m", np.concatenate(by_scene), {})
+    assert alone == mean
+    repeated = edits._row_by_scene("m", [each * 3 for each in by_scene])
+    assert repeated["interval"] == alone["interval"] and repeated["n"] == 120
+    assert edits._row_by_scene("m", [[0.5, 0.7]])["interval"] is None
+
+
 def test_auc_counts_ordered_pairs() -> None:
     inside, outside = np.array([3.0, 1.0, 2.0]), np.array([2.0, 0.0])
     pairs = [(i > o) + 0.5 * (i == o) for i in inside for o in outside]

@@ -1,7 +1,7 @@
 """Statistics of paired arms, beside closed forms and brute force: evaluate/inference.py, exchange.py."""
 
 import math
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from evaluate.inference import (
     rank_test,
     sign_flip,
     t_interval,
+    variance_by_group,
 )
 from evaluate.judge.rates import Counted, wilson, wilson_by_picture
 
@@ -111,6 +112,51 @@ def test_an_interval_by_picture_counts_facts_that_fail_together_once() -> None:
     assert alone == pytest.approx(wilson(Counted(sum(map(sum, rights)), 200)), abs=0.001)
     assert wilson_by_picture([each * 5 for each in rights]) == pytest.approx(alone, abs=0.001)
     assert wilson_by_picture([[True] * 5] * 40) == pytest.approx(wilson(Counted(40, 40)))
+    assert wilson_by_picture([[True] * 5, []] * 40) == pytest.approx(wilson(Counted(40, 40)))
+
+
+@pytest.mark.parametrize("facts", [1, 2, 5])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_further_failure_never_raises_an_interval_by_picture(facts: int, together: bool) -> None:
+    """Facts fail picture by picture, or first one of each picture."""
+    pictures = 32
+    places = [(i, k) for i in range(pictures) for k in range(facts)]
+    order = places if together else sorted(places, key=lambda place: place[1])
+    rights = [[True] * facts for _ in range(pictures)]
+    intervals = [wilson_by_picture(rights)]
+    for count, (i, k) in enumerate(order, 1):
+        rights[i][k] = False
+        if not together or count % facts == 0:
+            intervals.append(wilson_by_picture(rights))
+    for before, after in pairwise(intervals):
+        assert after[0] <= before[0] + 1e-12 and after[1] <= before[1] + 1e-12
+
+
+def test_one_failure_does_not_raise_the_lower_end_above_that_of_none() -> None:
+    none = wilson_by_picture([[True, True]] * 128)
+    one = wilson_by_picture([[True, False], *[[True, True]] * 127])
+    assert none == wilson(Counted(128, 128)) and one[0] == none[0] and one[1] <= none[1]
+
+
+def test_the_variance_over_groups_is_that_of_resampled_groups() -> None:
+    stream = np.random.default_rng(5)
+    groups = [stream.normal(stream.normal(), 0.2, size) for size in stream.integers(1, 6, 300)]
+    sums, counts = (np.array([f(each) for each in groups], float) for f in (sum, len))
+    picks = stream.integers(0, 300, (2_000, 300))
+    resampled = sums[picks].sum(1) / counts[picks].sum(1)
+    assert variance_by_group(sums, counts) == pytest.approx(resampled.var(), rel=0.1)
+    values = np.concatenate(groups)
+    assert variance_by_group(values, np.ones(len(values))) == pytest.approx(values.var(ddof=1) / len(values))
+    with pytest.raises(ValueError, match="at least two"):
+        variance_by_group(sums[:1], counts[:1])
+
+
+def test_a_bootstrap_in_parts_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, groups = np.random.default_rng(6).normal(3, 2, 101), np.arange(101) % 3
+    whole = bootstrap(values, groups=groups)
+    for at_once in (1, 1_000):
+        monkeypatch.setattr(inference, "_AT_ONCE", at_once)
+        assert bootstrap(values, groups=groups) == whole
 
 
 def test_a_nearly_flat_curve_gives_an_interval_without_an_end() -> None:

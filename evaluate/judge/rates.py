@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_Z = 1.959964  # standard deviations of a 95 % interval
+from evaluate.inference import Z, variance_by_group
+
 _DRAWS = 4000
 
 
@@ -29,21 +30,26 @@ class Counted(NamedTuple):
 def wilson(counted: Counted) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of a rate (JASA 22, 1927)."""
     p, n = counted.rate, counted.n
-    middle, half = p + _Z**2 / (2 * n), _Z * float(np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)))
-    return max(0.0, (middle - half) / (1 + _Z**2 / n)), min(1.0, (middle + half) / (1 + _Z**2 / n))
+    middle, half = p + Z**2 / (2 * n), Z * float(np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)))
+    return max(0.0, (middle - half) / (1 + Z**2 / n)), min(1.0, (middle + half) / (1 + Z**2 / n))
 
 
 def wilson_by_picture(rights: Sequence[Sequence[bool]]) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of the rate of right facts, from the facts of each picture.
 
     Facts of one picture fail together. So they count as n / d independent ones, with the design effect d, the
-    ratio of the rate's variance over pictures to that of independent facts (Kish, Survey Sampling, 1965)."""
-    hits, counts = (np.array([f(each) for each in rights], float) for f in (sum, len))
-    n, p = counts.sum(), hits.sum() / counts.sum()
-    over_pictures = float(((hits - p * counts) ** 2).sum()) / n**2 * len(rights) / max(len(rights) - 1, 1)
-    independent = p * (1 - p) / n
-    effect = max(1.0, over_pictures / independent) if independent else float(n / len(rights))
-    return wilson(Counted(p * n / effect, n / effect))
+    ratio of the rate's variance over pictures to that of independent facts (Kish, Survey Sampling, 1965).
+
+    Few failures do not show how facts fail together. So the lower end is at most that of all pictures right,
+    and the upper end at least that of all pictures wrong, where each picture counts as one fact. Pictures
+    without facts do not count."""
+    hits, counts = (np.array([f(each) for each in rights if each], float) for f in (sum, len))
+    pictures, n, p = len(counts), counts.sum(), hits.sum() / counts.sum()
+    effect = float(n / pictures)
+    if pictures > 1 and 0 < p < 1:
+        effect = max(1.0, variance_by_group(hits, counts) / float(p * (1 - p) / n))
+    low, high = wilson(Counted(p * n / effect, n / effect))
+    return min(low, wilson(Counted(pictures, pictures))[0]), max(high, wilson(Counted(0, pictures))[1])
 
 
 def rogan_gladen(raw: float, sensitivity: float, false_accepts: float) -> float | None:

@@ -83,8 +83,23 @@ def test_figures_without_a_number_do_not_count(tmp_path: Path) -> None:
     printed = [{"metric": "loss", "value": value, "images_seen": 0} for value in (None, float("nan"), 2.0)]
     assert rows.reduced(figure, printed)["lowest loss"] == 2.0
     assert rows.reduced(figure, printed[:2]) == {}
-    (tmp_path / rows.NAME).write_text('{"arm": "a", "seed": 0, "address": "b", "figures": {}}\n{}\n')
-    with pytest.raises(UserError, match=r"row 2 of .* has no arm, so no experiment added it; remove this"):
+
+
+@pytest.mark.parametrize(
+    ("lacking", "what"), [("arm", "arm"), ("run", "run"), ("date", "date in its run"), ("figures", "figures")]
+)
+def test_a_row_that_no_experiment_added_is_refused(tmp_path: Path, lacking: str, what: str) -> None:
+    origin = {"commit": "c", "machine": "m", "cpu_seconds": 1, "date": "2026-12-01"}
+    row = {"arm": "a", "seed": 0, "address": "b", "figures": {}, "run": origin}
+    (tmp_path / rows.NAME).write_text(json.dumps(row) + "\n")
+    assert rows.read(tmp_path / rows.NAME) == [row]
+    for part in (row, origin):
+        part.pop(lacking, None)
+    with (tmp_path / rows.NAME).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with pytest.raises(
+        UserError, match=rf"row 2 of .* has no {what}, so no experiment added it; remove this"
+    ):
         rows.read(tmp_path / rows.NAME)
 
 

@@ -243,6 +243,17 @@ def test_a_curve_that_does_not_fall_gives_no_rate() -> None:
         exchange.rate(SIZES[:1], flat[:, :1], 64, flat[:, 0])
 
 
+def test_a_rate_is_known_without_ends_if_the_curve_falls_with_all_seeds_alone() -> None:
+    curve = np.exp([[0.0, 0.0], [0.0, 0.1], [0.3, 0.0]])  # without the third seed it rises
+    values = np.exp([0.09, 0.06, 0.05])
+    measured = exchange.rate((32, 64), curve, 32, values)
+    assert 32 < measured.pictures.value < 64 and measured.pictures[1:] == (0, math.inf)
+    with pytest.raises(ValueError, match="does not fall"):
+        exchange.rate((32, 64), curve[:, ::-1], 32, values)
+    with pytest.raises(ValueError, match="at least three seeds"):
+        exchange.rate((32, 64), curve[1:], 32, values[1:])
+
+
 def test_a_rise_within_a_curve_is_pooled() -> None:
     curve = np.exp([[3.0, 1.0, 2.0, 0.0]] * 3)  # 1 and 2 become 1.5 both
     assert exchange.rate(SIZES, curve, 64, np.exp([0.75] * 3)).pictures.value == pytest.approx(2**7.5)

@@ -6,12 +6,17 @@ pictures and the curve of the arm that it is compared with, as a factor on m.
 Axes: S seeds, K sizes of the curve.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from evaluate.inference import Interval, jackknife
+
+
+class _NoFallError(ValueError):
+    """The error of a curve that does not fall."""
 
 
 class ExchangeRate(NamedTuple):
@@ -32,13 +37,22 @@ def rate(sizes: Sequence[int], curve: np.ndarray, m: int, values: np.ndarray) ->
     """Returns the exchange rate of an arm with values (S,) at m pictures, on a curve (S, K).
 
     Row s of both is one seed. The curve is that of the mean logarithms over seeds, straight between its
-    sizes. The interval is a jackknife over seeds, in log2 n, so it contains the uncertainty of the curve.
-    Raises ValueError for fewer than three seeds or two sizes, or if the curve does not fall."""
+    sizes. The interval is a jackknife over seeds, in log2 n, so it contains the uncertainty of the curve. It
+    has no ends if the curve does not fall without one of the seeds.
+    Raises ValueError for fewer than three seeds or two sizes, or if the curve of all seeds does not fall."""
     order = np.argsort(sizes)
     x, y, at = np.log2(np.asarray(sizes, np.float64))[order], np.log(curve)[:, order], np.log(values)
     if len(x) < 2:
         raise ValueError("a curve needs at least two sizes")
-    shift = jackknife(lambda seeds: _inverse(x, y[seeds].mean(0), float(at[seeds].mean())), len(at))
+
+    def estimate(seeds: np.ndarray) -> float:
+        return _inverse(x, y[seeds].mean(0), float(at[seeds].mean()))
+
+    try:
+        shift = jackknife(estimate, len(at))
+    except _NoFallError:
+        # The pseudo-value of that seed is infinite, and Student's interval is symmetric.
+        shift = Interval(estimate(np.arange(len(at))), -math.inf, math.inf)
     # A nearly flat end of the curve gives an end of the interval beyond all floats: 0 or inf.
     with np.errstate(over="ignore"):
         pictures = Interval(*(float(np.exp2(each)) for each in shift))
@@ -48,11 +62,11 @@ def rate(sizes: Sequence[int], curve: np.ndarray, m: int, values: np.ndarray) ->
 def _inverse(x: np.ndarray, y: np.ndarray, value: float) -> float:
     """Returns the x at which a falling curve, made of straight pieces, has a value.
 
-    Beyond an end the curve goes on from there as steep as its nearest falling piece. Raises ValueError if it
-    does not fall."""
+    Beyond an end the curve goes on from there as steep as its nearest falling piece. Raises _NoFallError if
+    it does not fall."""
     falling = _falling(y)
     if not falling[0] > falling[-1]:
-        raise ValueError("the curve does not fall, so no exchange rate can be read from it")
+        raise _NoFallError("the curve does not fall, so no exchange rate can be read from it")
     # The piece that holds the value, or the first or last one that falls.
     pieces = [i for i in range(len(x) - 1) if falling[i] > falling[i + 1]]
     i = next((i for i in pieces if value >= falling[i + 1]), pieces[-1])

@@ -18,6 +18,8 @@ from synth.errors import UserError
 MOST_BYTES = 1_000
 NAME = "rows.jsonl"  # in the folder of an experiment
 
+_ENTRIES = {"arm": str, "seed": int, "address": str, "figures": dict, "run": dict}  # of a row
+_ORIGIN = ("commit", "machine", "cpu_seconds", "date")  # of its run
 _POINTS = 24  # of a curve
 _DIGITS = 5  # of a figure
 
@@ -54,10 +56,14 @@ def sort(experiment: Experiment, rows: Iterable[Json], seeds: int) -> Results:
 
 
 def read(path: Path) -> list[Json]:
-    """Returns the rows of a file, or none if it does not exist. Raises UserError if a line is damaged."""
+    """Returns the rows of a file, or none if it does not exist.
+
+    Raises UserError if a line is damaged, or has not all entries of a row."""
     rows = results.rows_of(path) if path.exists() else []
     for number, row in enumerate(rows, 1):
-        if lacking := [name for name in ("arm", "seed", "address", "figures") if name not in row]:
+        lacking = [name for name, kind in _ENTRIES.items() if not isinstance(row.get(name), kind)]
+        lacking = lacking or [f"{name} in its run" for name in _ORIGIN if name not in row["run"]]
+        if lacking:
             problem = f"row {number} of {path} has no {lacking[0]}, so no experiment added it"
             raise UserError(f"{problem}; remove this line and give the command again")
     return rows

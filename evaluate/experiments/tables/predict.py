@@ -1,7 +1,7 @@
 """`predict`: can the transfer of a family be foreseen from cheap statistics of its pictures?
 
-The arms are those of `families`, and further sets. A figure foresees the order of the arms if its rank
-correlation with the held-out loss differs from 0.
+The arms are those of `families`, and further sets. A figure foresees the order of the arms if the permutation
+test of its rank correlation with the held-out loss is significant after Holm, over all figures.
 """
 
 from collections.abc import Sequence

@@ -373,6 +373,15 @@ def test_relations_count_again_among_pictures_that_show_both_objects() -> None:
     assert (row["value"], row["pictures"]) == (0.5, 2)
 
 
+def test_all_relations_of_an_object_count() -> None:
+    objects = [SceneFact("kind", number, "star") for number in range(3)]
+    relations = [SceneFact("relation", 0, "", "left of", number) for number in (1, 2)]
+    prompt = scene_prompts.listed("scenes_flat", [6], 1)[0]
+    prompt = replace(prompt, facts=(*objects, *relations))
+    judged = obedience.Judged([prompt], [scoring.Score((True, True, True, False, True), False)], [], 32)
+    assert obedience._with_both(judged, [0]) == [[False, True]]
+
+
 def test_intervals_of_facts_count_pictures() -> None:
     """Both kinds of a picture are right or wrong together, so 100 pictures hold 100 independent answers."""
     prompts = [*scene_prompts.listed("scenes_flat", [6], 100)]

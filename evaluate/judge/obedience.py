@@ -194,15 +194,11 @@ def _with_both(judged: Judged, numbers: Sequence[int]) -> list[list[bool]]:
     Leaves out relations of an object with a wrong kind, and pictures without a relation."""
     by_picture = []
     for i in numbers:
-        rights = []
-        right = {
-            (fact.type, fact.subject): ok
-            for fact, ok in zip(judged.prompts[i].facts, judged.scores[i].rights, strict=True)
-        }
-        for fact in judged.prompts[i].facts:
-            kinds = [right.get(("kind", number), False) for number in (fact.subject, fact.object)]
-            if fact.type == "relation" and all(kinds):
-                rights.append(right["relation", fact.subject])
+        facts = list(zip(judged.prompts[i].facts, judged.scores[i].rights, strict=True))
+        shown = {fact.subject for fact, right in facts if fact.type == "kind" and right}
+        rights = [
+            right for fact, right in facts if fact.type == "relation" and {fact.subject, fact.object} <= shown
+        ]
         if rights:
             by_picture.append(rights)
     return by_picture

@@ -21,8 +21,12 @@ Json = dict[str, Any]
 def require_place(run: Path) -> None:
     """Raises UserError if a run takes no figures, so that nothing is measured in vain."""
     Folder(str(run)).require_writable()
-    if (run / NAME).exists() and not os.access(run / NAME, os.W_OK):
-        raise UserError(f"{run / NAME} may not be written to; change its rights, or copy the run")
+    path = run / NAME
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; remove it, or copy the run without it")
+    # A writer reads the last line first.
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise UserError(f"{path} may not be read or written to; change its rights, or copy the run")
 
 
 def append(run: Path, *rows: Json) -> None:
@@ -58,12 +62,18 @@ def add(path: Path, *rows: Json) -> None:
 def read(run: Path) -> list[Json]:
     """Returns the rows of a run's figures, oldest first.
 
-    Raises UserError if there are none, or a line is damaged."""
+    Raises UserError if there are none, a line is damaged, or a row is no figure."""
     try:
-        return rows_of(run / NAME)
+        rows = rows_of(run / NAME)
     except (FileNotFoundError, NotADirectoryError):
         advice = f"`python -m evaluate metrics {run} --on SET` writes it"
         raise UserError(f"{run} has no {NAME}; {advice}") from None
+    for row in rows:
+        if not _is_figure(row):
+            raise UserError(
+                f"{run / NAME} has a line without a figure: {json.dumps(row)[:60]}; remove that line"
+            )
+    return rows
 
 
 def rows_of(path: Path) -> list[Json]:
@@ -80,6 +90,16 @@ def rows_of(path: Path) -> list[Json]:
             raise UserError(f"line {number} of {path} is damaged; remove that line")
         rows.append(row)
     return rows
+
+
+def _is_figure(row: Json) -> bool:
+    """Returns True if a row names its metric, and its value and its clock are numbers, if it has any."""
+    value, clock = row.get("value"), row.get("images_seen", 0)
+    return (
+        isinstance(row.get("metric"), str)
+        and isinstance(value, float | int | None)
+        and isinstance(clock, int)
+    )
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

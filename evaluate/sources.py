@@ -145,13 +145,15 @@ def _stored(shard_set: ShardSet, first: int) -> Iterator[Files]:
 def _decoded(stored: Iterable[Files]) -> Iterator[np.ndarray]:
     """Yields batches uint8 (n, H, W, 3).
 
-    Raises UserError if a picture does not decode, or sizes differ in a batch."""
+    Raises UserError if a picture does not decode, or sizes differ."""
     waiting = iter(stored)
+    first: Sample | None = None
     with ThreadPoolExecutor(_THREADS) as pool:
         while batch := list(islice(waiting, _AT_ONCE)):
             samples = list(pool.map(lambda one: shards.decode(*one), batch))
+            first = first or samples[0]
             for sample, (_, _, name) in zip(samples, batch, strict=True):
-                _require_same_size(sample, samples[0], name)
+                _require_same_size(sample, first, name)
             yield np.stack([sample.pixels for sample in samples])
 
 

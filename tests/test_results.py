@@ -61,6 +61,21 @@ def test_a_damaged_line_in_the_middle_gets_a_sentence(tmp_path: Path, line: byte
         results.read(run)
 
 
+@pytest.mark.parametrize(
+    "row", [{"value": 1.5}, {**ROWS[0], "value": "low"}, {**ROWS[0], "images_seen": None}]
+)
+def test_a_row_without_a_figure_gets_a_sentence(tmp_path: Path, row: dict[str, Any]) -> None:
+    run = written(tmp_path, WHOLE + json.dumps(row).encode() + b"\n")
+    with pytest.raises(UserError, match=r"metrics.jsonl has a line without a figure: {.*}; remove that line"):
+        results.read(run)
+
+
+def test_a_place_that_takes_no_figures_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / results.NAME).mkdir()
+    with pytest.raises(UserError, match=r"metrics.jsonl is no file; remove it, or copy the run without it"):
+        results.require_place(tmp_path)
+
+
 def test_empty_lines_are_no_rows(tmp_path: Path) -> None:
     assert results.read(written(tmp_path, b"\n" + WHOLE + b"\n\n")) == ROWS
 

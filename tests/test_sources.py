@@ -89,6 +89,16 @@ def test_pictures_of_two_sizes_are_named(pixels: np.ndarray, tmp_path: Path) -> 
         joined(sources.find(str(tmp_path)))
 
 
+def test_pictures_of_another_size_in_a_later_batch_are_named(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_AT_ONCE", 2)
+    folder_of(pixels[:2], tmp_path)
+    Image.fromarray(pixels[3]).resize((9, 7)).save(tmp_path / "9.png")
+    with pytest.raises(UserError, match=r"several sizes \(0000.png has 8 x 8 pixels and 9.png has 9 x 7"):
+        joined(sources.find(str(tmp_path)))
+
+
 def test_a_damaged_shard_is_named(undisturbed: Path, tmp_path: Path) -> None:
     spoilt = Path(shutil.copytree(undisturbed, tmp_path / "set"))
     tar = sorted(spoilt.glob("*.tar"))[1]

@@ -82,7 +82,8 @@ def loss(request: LossRequest) -> Events:
     denoise.require_denoising(run.model, request.run)
     results.require_place(run.path)
     forms = forms_of(run, request.drawing)
-    folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
+    newest = run.checkpoint(request.images_seen)
+    folders = run.checkpoints() if request.curve else [newest]
     side = run.config.groups.model.resolution
     sets = [read(place, request.skip, request.n, side, request.text) for place in request.references]
     held = in_turn(sets)

@@ -74,7 +74,8 @@ def reading(request: ReadingRequest) -> Events:
     denoise.require_denoising(run.model, request.run)
     require_words(run)
     results.require_place(run.path)
-    folders = run.checkpoints() if request.curve else [run.checkpoint(request.images_seen)]
+    newest = run.checkpoint(request.images_seen)
+    folders = run.checkpoints() if request.curve else [newest]
     side = run.config.groups.model.resolution
     scenes = drawn(request.name, request.facts, request.n, side, seed=request.seed)
     noise = denoise.noise(request.seed, range(request.n), side)

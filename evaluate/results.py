@@ -95,11 +95,8 @@ def rows_of(path: Path) -> list[Json]:
 def _is_figure(row: Json) -> bool:
     """Returns True if a row names its metric, and its value and its clock are numbers, if it has any."""
     value, clock = row.get("value"), row.get("images_seen", 0)
-    return (
-        isinstance(row.get("metric"), str)
-        and isinstance(value, float | int | None)
-        and isinstance(clock, int)
-    )
+    numbers = (value is None or isinstance(value, int | float)) and isinstance(clock, int)
+    return numbers and isinstance(row.get("metric"), str)
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

@@ -53,7 +53,8 @@ def find(place: str, *, limit: int | None = None) -> Pictures:
         return of_shards(place, limit=limit)
     if folder.is_dir():
         return of_folder(place, limit=limit)
-    raise UserError(f"{place} is not there; give a finished set of shards or a folder of pictures")
+    problem = "is a file" if folder.exists() else "is not there"
+    raise UserError(f"{place} {problem}; give a finished set of shards or a folder of pictures")
 
 
 def is_run(place: str) -> bool:

@@ -63,6 +63,8 @@ def test_what_holds_no_pictures_gets_a_sentence(pixels: np.ndarray, tmp_path: Pa
     with pytest.raises(UserError, match="is not there"):
         sources.find(str(tmp_path / "nowhere"))
     folder_of(pixels[:3], tmp_path)
+    with pytest.raises(UserError, match=r"0000.png is a file; give a finished set of shards or a folder"):
+        sources.find(str(tmp_path / "0000.png"))
     with pytest.raises(UserError, match="holds 3 pictures, so 5 cannot be taken"):
         sources.find(str(tmp_path), limit=5)
 

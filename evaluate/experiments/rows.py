@@ -18,7 +18,13 @@ from synth.errors import UserError
 MOST_BYTES = 1_000
 NAME = "rows.jsonl"  # in the folder of an experiment
 
-_ENTRIES = {"arm": str, "seed": int, "address": str, "figures": dict, "run": dict}  # of a row
+_ENTRIES: dict[str, type[Any]] = {
+    "arm": str,
+    "seed": int,
+    "address": str,
+    "figures": dict,
+    "run": dict,
+}  # of a row
 _ORIGIN = ("commit", "machine", "cpu_seconds", "date")  # of its run
 _POINTS = 24  # of a curve
 _DIGITS = 5  # of a figure

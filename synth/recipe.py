@@ -11,12 +11,19 @@ from zlib_ng import zlib_ng
 from synth import datasets, families, settings
 from synth.errors import UserError
 from synth.families import Family
-from synth.images.codecs import CODECS, encode_png
+from synth.images.codecs import CODECS, Codec, encode_png
 from synth.images.pictures import Picture, UnfitError
 
 Json = dict[str, Any]
 
 MASK = "mask.png"  # extension of an instance mask in a shard
+
+# The entries of an identity that a recipe is read from.
+_KINDS = {
+    **dict.fromkeys(("law", "size", "seed", "shard_size"), int),
+    "dataset": str,
+    "config": dict,
+}
 
 
 def checksum(data: bytes) -> str:
@@ -58,7 +65,11 @@ class Recipe:
     @classmethod
     def of(cls, identity: Json) -> Self:
         """Returns the recipe of a manifest's or record's identity. Raises UserError if this checkout draws
-        another law, or has other settings."""
+        another law or has other settings, or the identity is damaged."""
+        for name, kind in _KINDS.items():
+            if not isinstance(identity.get(name), kind):
+                raise UserError(f"the {name} in the set's identity is missing or damaged; make the set again")
+
         # The law first, as another law may have other settings.
         dataset = datasets.get(identity["dataset"])
         _family(dataset.family, identity["law"])
@@ -66,6 +77,8 @@ class Recipe:
             family_config = settings.from_json(dataset.module.Config, identity["config"])
         except (TypeError, ValueError) as error:
             raise UserError(f"this checkout has other settings of {dataset.name}: {error}") from None
+
+        codec_of(identity)
         size, seed = identity["size"], identity["seed"]
         return cls(dataset, family_config, size, seed, identity["shard_size"], identity["codec"])
 
@@ -119,6 +132,15 @@ class Recipe:
             # A defect of the family. Its traceback does not survive the way between processes.
             sentence = f"picture {index} could not be drawn: {type(error).__name__}: {error}"
             raise DrawError(f"{sentence}\n{traceback.format_exc()}") from None
+
+
+def codec_of(identity: Json) -> Codec:
+    """Returns the codec of a manifest's identity. Raises UserError if it has none that is known."""
+    name = identity.get("codec")
+    if not isinstance(name, str) or name not in CODECS:
+        fault = f"the codec in the set's identity is {name!r}; known are {', '.join(CODECS)}"
+        raise UserError(f"{fault}; make the set again")
+    return CODECS[name]
 
 
 def redraw(metadata: Json) -> np.ndarray:

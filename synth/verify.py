@@ -3,6 +3,7 @@
 import hashlib
 import json
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,8 @@ from synth.errors import UserError
 from synth.foreign import parsed_json
 from synth.glsl import gl
 from synth.images import codecs
-from synth.images.codecs import CODECS, Codec
-from synth.recipe import MASK, Recipe, checksum, mask_file, redraw
+from synth.images.codecs import Codec
+from synth.recipe import MASK, Recipe, checksum, codec_of, mask_file, redraw
 from synth.sets import shards
 from synth.sets.damage import UnreadableError, judged
 from synth.sets.shards import Shard, ShardSet
@@ -55,8 +56,8 @@ def _tar_summary(path: str) -> Json:
         keys.append(key)
 
     # A tar that was cut between two samples reads without an error.
-    if record and record.get("count") != len(keys):
-        counts = f"{len(keys)} samples where its record says {record.get('count')}"
+    if record.get("count", len(keys)) != len(keys):
+        counts = f"{len(keys)} samples where its record says {record['count']}"
         cut = f"it was cut after member {keys[-1]}" if keys else "it holds nothing but zeros"
         raise UserError(f"{path} holds {counts}; {cut}")
 
@@ -137,7 +138,7 @@ def _damage(shard_set: ShardSet, shard: Shard, part: Json, keys: set[str]) -> st
             # Pictures drawn again.
             file.seek(0)
             if keys:
-                codec = CODECS[shard_set.manifest["identity"]["codec"]]
+                codec = codec_of(shard_set.manifest["identity"])
                 members = shards.read_members(file, name)
                 samples = (shards.decode(key, files, name) for key, files in members if key in keys)
                 return _misdrawn(samples, name, codec)
@@ -182,7 +183,7 @@ def _culprit(shard_set: ShardSet, shard: Shard) -> str:
         return f"its members cannot be compared, because {error}"
 
     # Members one by one, beside the samples that the recipe draws.
-    extension = CODECS[recipe.codec].extension
+    extension = codec_of(identity).extension
     index, end = shard.first, shard.first + shard.count
     with shard_set.storage.open(shard.file) as file:
         for key, files in shards.read_members(file, shard_set.storage.join(shard.file)):
@@ -218,9 +219,11 @@ def _members(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         raise UserError(f"there is no file {path}") from None
 
 
-def _drawn(identity: Json) -> bool:
-    """Returns True if the set's pictures are drawn by formulas and can be drawn again."""
-    return "family" in identity
+def _drawn(identity: Any) -> bool:
+    """Returns True if the set's pictures are drawn by formulas and can be drawn again.
+
+    A damaged record may have another value than an object, which names no family."""
+    return isinstance(identity, dict) and "family" in identity
 
 
 def _shards_of(path: str, key: str) -> list[str]:
@@ -230,7 +233,7 @@ def _shards_of(path: str, key: str) -> list[str]:
         return [shard_set.storage.join(s.file) for s in shard_set.shards]
 
     # The one shard with that index.
-    index = int(key) if key.isdecimal() else -1
+    index = int(key) if re.fullmatch("[0-9]{9}", key) else -1
     shard = next((s for s in shard_set.shards if s.first <= index < s.first + s.count), None)
     if shard is None:
         last = shards.sample_key(len(shard_set) - 1)

@@ -58,6 +58,14 @@ def test_a_recipe_from_a_manifest_says_that_it_lacks_the_table(tmp_path: Path) -
         Recipe.of(identity)
 
 
+@pytest.mark.parametrize("name", ["size", "codec", "config", "law"])
+def test_a_recipe_from_a_damaged_manifest_names_the_entry(name: str) -> None:
+    identity = json.loads(canonical(recipe_of(RenderRequest("fractals", 1, "x")).identity))
+    for damaged in ({k: v for k, v in identity.items() if k != name}, {**identity, name: None}):
+        with pytest.raises(UserError, match=f"the {name} in the set's identity is .*; make the set again"):
+            Recipe.of(damaged)
+
+
 def test_fewer_classes_than_the_table_holds_may_be_asked_for(tmp_path: Path) -> None:
     exported(tmp_path, "fractals", 4)
     assert request("fractals", tmp_path, "classes=2").config.classes == 2

@@ -53,7 +53,28 @@ def test_a_part_is_done_when_its_record_agrees_with_its_size(tmp_path: Path) -> 
     assert not state.done(planned(0, count=3), OURS) and not state.done(planned(0), "another")
 
 
-@pytest.mark.parametrize("data", [b'{"file": "toy-0', b"[]", b'{"file": "toy-000001.tar", "sort": 2}'])
+WHOLE = record(1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"file": "toy-0',
+        b"[]",
+        b'{"file": "toy-000001.tar", "sort": 2}',
+        *(
+            ledger.canonical({**vars(WHOLE), name: value})
+            for name, value in (
+                ("identity", None),
+                ("run", []),
+                ("run", {"parts": "two"}),
+                ("content", {"left_out": 3}),
+                ("bytes", "3"),
+                ("file", "../toy-000001.tar"),
+            )
+        ),
+    ],
+)
 def test_what_is_called_a_record_and_is_none_is_not_passed_over(tmp_path: Path, data: bytes) -> None:
     folder = place(tmp_path, record(0), record(1))
     folder.write("toy-000001.json", data)
@@ -138,6 +159,11 @@ def test_unfinished_and_damaged_sets_are_not_read(tmp_path: Path) -> None:
     folder.write("manifest.json", b"{")
     with pytest.raises(UserError, match="damaged"):
         ledger.read_manifest(folder)
+    manifest = ledger.manifest([record(0)], IDENTITY, {}, {})
+    for change in ({"run": None}, {"file": 3}, {"count": "4"}):
+        ledger.write_manifest(folder, {**manifest, "parts": [{**manifest["parts"][0], **change}]})
+        with pytest.raises(UserError, match="damaged"):
+            ledger.load(folder)
 
 
 class Counting(Folder):

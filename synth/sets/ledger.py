@@ -10,7 +10,7 @@ of a set is everything that decides its content. Its sha256 is the fingerprint i
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -25,6 +25,11 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"  # the kind of a set if its identity has none
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r"(.+-)?\d{5,}\.json")
+_KINDS = {
+    **dict.fromkeys(("file", "sha256", "fingerprint"), str),
+    **dict.fromkeys(("number", "first", "count", "bytes"), int),
+    **dict.fromkeys(("identity", "content", "run"), dict),
+}  # of the fields of a record
 _ELSEWHERE = "give another --out"
 _GO_ON = f"{_ELSEWHERE}, or --overwrite to replace what is there"
 
@@ -261,12 +266,11 @@ def _flat(tree: Json, prefix: str = "") -> Json:
 
 def _record(values: Any, name: str) -> Record:
     """Returns a record from its JSON. `name` is its file's. Raises UserError if it is none."""
-    numbers = ("number", "first", "count", "bytes")
     try:
         record = Record(**values)
     except TypeError:
         record = None
-    if record is None or not all(isinstance(getattr(record, field), int) for field in numbers):
+    if record is None or not _is_part(vars(record)) or not isinstance(record.identity, dict):
         fault = f"{name} is no record that this version of exnihilo reads"
         raise UserError(f"{fault}; move it to another folder, or {_ELSEWHERE}")
     return record
@@ -274,7 +278,15 @@ def _record(values: Any, name: str) -> Record:
 
 def _is_part(entry: Any) -> bool:
     """Returns True if an entry of a manifest is a record without its identity."""
-    return isinstance(entry, dict) and {f.name for f in fields(Record)} - {"identity"} <= entry.keys()
+    kinds = ((name, kind) for name, kind in _KINDS.items() if name != "identity")
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), kind) for name, kind in kinds):
+        return False
+
+    # A record names no file of another folder, which --overwrite would remove.
+    if not entry["file"] or "/" in entry["file"]:
+        return False
+    counts = isinstance(entry["run"].get("parts", 0), int)
+    return counts and isinstance(entry["content"].get("left_out", []), list)
 
 
 def _parsed(data: bytes) -> Any:

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 from collections.abc import Generator
 from pathlib import Path
 
@@ -7,6 +9,8 @@ from synth import console, pipeline
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.completion import Estimate, Progress
+from synth.sets.ledger import manifest_digest
+from synth.sets.shards import ShardSet
 from synth.sets.storage import Folder
 from tests.kit import SMALL, make_small, tar_hashes
 
@@ -30,6 +34,22 @@ def test_events_are_the_estimate_before_anything_is_written_the_progress_and_one
 def test_a_finished_set_yields_its_summary_alone(undisturbed: Path) -> None:
     [summary] = pipeline.make_shards(request(undisturbed))
     assert isinstance(summary, pipeline.RenderSummary) and (summary.total, summary.pictures) == (40, 0)
+
+
+def test_a_set_that_lacks_its_manifest_alone_is_closed_without_a_probe_or_ray(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    manifest = (finished / "manifest.json").read_text()
+    (finished / "manifest.json").unlink()
+    monkeypatch.setattr(pipeline._Rendering, "probe", fail)
+    monkeypatch.setattr(completion.parallel, "ray_session", fail)
+    estimate, summary = pipeline.make_shards(dataclasses.replace(request(finished), workers=2))
+    assert isinstance(estimate, Estimate) and (estimate.pictures, estimate.bytes) == (0, 0)
+    assert isinstance(summary, pipeline.RenderSummary) and summary.pictures == 0
+    assert ShardSet(str(finished)).digest == manifest_digest(json.loads(manifest))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3], ids=["at the estimate", "in the first shard", "after a shard"])

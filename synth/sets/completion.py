@@ -251,6 +251,9 @@ def _give_up(work: Work, target: Target) -> NoReturn:
 
 def _foresee(work: Work, target: Target, terms: Execution) -> Estimate:
     """Returns the estimate for the missing parts. Raises UserError if there is too little space."""
+    # Only the manifest may be missing.
+    if not target.missing:
+        return Estimate(0, 0, 0.0, work.storage.free_bytes())
     probe = work.probe()
     pictures = sum(p.count for p in target.missing)
 
@@ -269,7 +272,9 @@ def _foresee(work: Work, target: Target, terms: Execution) -> Estimate:
 
 def _workers(work: Work, terms: Execution, target: Target) -> int | None:
     """Returns the number of tasks at once: the requested one, else the smaller of this machine's places and
-    the missing parts. None is all of a cluster."""
+    the missing parts. None is all of a cluster. Without missing parts, this process is enough."""
+    if not target.missing:
+        return 0
     if terms.workers is not None or terms.ray_address:
         return terms.workers
     workers = min(work.places, len(target.missing))

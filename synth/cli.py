@@ -8,7 +8,19 @@ import typer
 
 from synth import console, options
 from synth.errors import UserError
-from synth.options import EMPTY, Codec, DryRun, Overwrite, RayAddress, Seed, Settings, ShardSize, Size
+from synth.options import (
+    EMPTY,
+    Codec,
+    DryRun,
+    Overwrite,
+    Pictures,
+    RayAddress,
+    Seed,
+    Settings,
+    ShardSize,
+    Size,
+    Workers,
+)
 from synth.sets import targets
 
 PROGRAM = "python -m synth"
@@ -38,17 +50,14 @@ def main() -> None:
 )
 def shards(
     names: Datasets = USUAL,
-    n: Annotated[int, options.integer("--n", "Pictures in each finished set.", least=1, most=10**9)] = 10_000,
+    n: Pictures = 10_000,
     out: Annotated[
         list[str],
         options.place("--out", "PLACE", "A folder or URL, once for each NAME.  [default: data/shards/NAME]"),
     ] = EMPTY,
     size: Size = 256,
     seed: Seed = 0,
-    workers: Annotated[
-        int | None,
-        options.integer("--workers", "Ray tasks at once; 0: no Ray.  [default: one for each core and shard]"),
-    ] = None,
+    workers: Workers = None,
     shard_size: ShardSize = 4096,
     codec: Codec = "png",
     settings: Settings = EMPTY,
@@ -59,7 +68,9 @@ def shards(
 ) -> None:
     """Makes sets of shards, or their missing parts.
 
-    The command is idempotent and resumable: a finished set is left alone. With a larger --n, it grows."""
+    The command is idempotent and resumable: a finished set is left alone. With a larger --n, it grows.
+
+    It vets shader programs before it draws them. With --dry-run, it vets them too, but keeps no result."""
     from synth import pipeline
     from synth.sets import places
 

@@ -135,6 +135,12 @@ def flag(name: str, help: str) -> Any:
     return typer.Option(name, help=help)
 
 
+# Keys of samples have nine digits.
+Pictures = Annotated[int, integer("--n", "Pictures in each finished set.", least=1, most=10**9)]
+Workers = Annotated[
+    int | None,
+    integer("--workers", "Ray tasks at once; 0: no Ray.  [default: one for each core and shard]"),
+]
 Size = Annotated[int, integer("--size", "Pixels a side, 1 to 4096.", least=1, most=LARGEST)]
 Seed = Annotated[int, integer("--seed", "Seed of all randomness.")]
 ShardSize = Annotated[int, integer("--shard-size", "Pictures in a tar.", least=1)]
@@ -152,6 +158,12 @@ RayAddress = Annotated[
 ]
 Device = Annotated[str, text("--device", "NAME", "auto, cpu or cuda.")]
 ImagesSeen = Annotated[int | None, integer("--images-seen", "The checkpoint; by default the newest.")]
+
+
+def require(option: Any, value: int) -> None:
+    """Raises UserError if a value is not in the range of an option of this module, such as Size."""
+    [information] = option.__metadata__
+    information.parser(value)
 
 
 def cluster(ray_address: str | None, workers: int | None) -> str | None:

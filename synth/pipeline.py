@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from synth import card, datasets, settings
+from synth import card, datasets, options, settings
 from synth.allocator import keep_memory
 from synth.errors import UserError
 from synth.glsl import gl
 from synth.images.codecs import CODECS
 from synth.images.pictures import contact_sheet
-from synth.options import LARGEST
 from synth.recipe import DrawError, Recipe
 from synth.sets import completion, ledger, shards
 from synth.sets.completion import Estimate, Execution, Outcome, Probe, Progress, Work
@@ -89,21 +88,14 @@ def check(request: RenderRequest) -> Any:
     Raises UserError for anything that is not allowed."""
     dataset = datasets.get(request.dataset)
 
-    # Ranges of options.
-    if request.samples < 1:
-        raise UserError(f"--n is {request.samples}; ask for at least one picture")
-    if request.samples > 10**9:
-        most = f"{10**9:,} pictures"
-        raise UserError(f"--n is {request.samples}; keys have nine digits, so a set holds at most {most}")
-    if not 1 <= request.size <= LARGEST:
-        raise UserError(f"--size is {request.size}; it must be 1 to {LARGEST:,}")
+    # Ranges of options, which a request from Python has not passed.
+    options.require(options.Pictures, request.samples)
+    options.require(options.Size, request.size)
+    options.require(options.Seed, request.seed)
+    options.require(options.Workers, request.workers or 0)
+    options.require(options.ShardSize, request.shard_size)
     if request.codec not in CODECS:
         raise UserError(f"unknown codec {request.codec!r}; known are {', '.join(CODECS)}")
-    floors = {"--seed": (request.seed, 0), "--workers": (request.workers or 0, 0)}
-    floors["--shard-size"] = (request.shard_size, 1)
-    for name, (value, least) in floors.items():
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
     if (count := -(-request.samples // request.shard_size)) > _MOST_SHARDS:
         fault = f"--shard-size is {request.shard_size}: {request.samples:,} pictures take {count:,} tars"
         least = -(-request.samples // _MOST_SHARDS)

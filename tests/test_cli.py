@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import tarfile
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from synth import pipeline
 from synth.cli import app
 from synth.errors import UserError
 from synth.families import visual_atoms
@@ -166,6 +168,25 @@ def test_inspect_notices_cut_and_edited_tars(finished: Path) -> None:
     data[data.index(b"000000021.png") + 512 + 60] ^= 1
     tar.write_bytes(data)
     assert "member 000000021.png" in refused("inspect", str(tar))
+
+
+def test_a_damaged_record_or_identity_is_told(finished: Path) -> None:
+    record = finished / "visual_atoms-000001.json"
+    for content in ('{"identity": null}', '{"identity": 3}', "[]"):
+        record.write_text(content)
+        assert invoke("inspect", str(record.with_suffix(".tar"))).exit_code == 0
+    manifest = json.loads((finished / "manifest.json").read_text())
+    del manifest["identity"]["codec"]
+    (finished / "manifest.json").write_text(json.dumps(manifest))
+    assert "the codec in the set's identity is None; known are" in refused("verify", str(finished))
+    assert "holds no sample" in refused("inspect", str(finished), "9" * 5000)
+
+
+@pytest.mark.parametrize("field", ["samples", "size", "seed", "workers", "shard_size"])
+def test_requests_from_python_have_the_ranges_of_the_options(field: str) -> None:
+    request = pipeline.RenderRequest("visual_atoms", 1, "x")
+    with pytest.raises(UserError, match=r"^--.* is -1; it must be "):
+        pipeline.check(dataclasses.replace(request, **{field: -1}))
 
 
 def test_what_may_not_be_read_or_is_no_file_is_told(finished: Path) -> None:

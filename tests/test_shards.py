@@ -121,7 +121,7 @@ def test_a_tar_cut_between_members_is_short_of_samples(finished: Path) -> None:
         end = tar.getmembers()[10].offset
     path.write_bytes(path.read_bytes()[:end])
     shard_set = ShardSet(str(finished))
-    with pytest.raises(UserError, match="holds 5 samples where the manifest says 16"):
+    with pytest.raises(UserError, match="holds 5 samples where the manifest says 16; remove it and give"):
         list(shard_set.read(shard_set.shards[0]))
 
 

@@ -333,7 +333,7 @@ class ShardSet:
         name = self.storage.join(shard.file)
         try:
             with self.storage.open(shard.file) as file, self._judging(shard, file):
-                yield from _all_of(shard, name, read_shard(file, name))
+                yield from _all_of(shard, name, self.remedy, read_shard(file, name))
         except FileNotFoundError:
             raise UserError(MISSING.format(name)) from None
 
@@ -362,7 +362,7 @@ class ShardSet:
 
                 file.seek(0)
                 with self._judging(shard, file):
-                    yield from _all_of(shard, name, read_members(file, name))
+                    yield from _all_of(shard, name, self.remedy, read_members(file, name))
         except FileNotFoundError:
             raise UserError(MISSING.format(name)) from None
 
@@ -375,10 +375,10 @@ class ShardSet:
             raise judged(error, file, self.sha256[shard.file], self.remedy) from None
 
 
-def _all_of(shard: Shard, name: str, samples: Iterable[T]) -> Iterator[T]:
+def _all_of(shard: Shard, name: str, remedy: str, samples: Iterable[T]) -> Iterator[T]:
     """Yields the samples of a shard. Raises UserError at the end if the manifest says another number."""
     count = 0
     for count, sample in enumerate(samples, 1):  # noqa: B007
         yield sample
     if count != shard.count:
-        raise UserError(f"{name} holds {count} samples where the manifest says {shard.count}")
+        raise UserError(f"{name} holds {count} samples where the manifest says {shard.count}; {remedy}")

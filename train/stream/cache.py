@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 
 from synth import caches, options
 from synth.errors import UserError
+from synth.sets.shards import MISSING
 from synth.sets.storage import Folder, open_storage, plain_errors, reading
 
 _CACHE = "EXNIHILO_CACHE"  # environment variable: the folder of fetched files
@@ -30,7 +31,6 @@ _ABANDONED = 600.0  # seconds without a write, after which a part of a file is t
 _AHEAD = 64  # blocks that are fetched before they are needed
 _CHUNK = 1 << 22  # bytes
 _PROBE = "probe"  # a file that is written to see if the cache takes files
-_MISSING = "is missing though the manifest names it; give the command that made the set again"
 
 
 class Remote(NamedTuple):
@@ -117,7 +117,7 @@ class Cache:
                     raise UserError(f"{problem}; make the set again, or give another")
             part.replace(self.place(file))
         except FileNotFoundError:
-            self._fail(file, f"{file.name} {_MISSING}")
+            self._fail(file, MISSING.format(file.name))
         except Exception as error:
             self._fail(file, str(error) if isinstance(error, UserError) else f"{file.name}: {error}")
         finally:
@@ -307,7 +307,7 @@ def require_present(files: Sequence[Remote]) -> None:
             if sizes is None:
                 _in_place(file)
             elif file.file not in sizes:
-                raise UserError(f"{file.name} {_MISSING}")
+                raise UserError(MISSING.format(file.name))
             elif sizes[file.file] != file.bytes:
                 raise UserError(_other_size(file.name, sizes[file.file], file.bytes))
 
@@ -317,7 +317,7 @@ def _in_place(file: Remote) -> str:
     path = Path(Folder(file.url).url) / file.file
     with reading(str(path)):
         if not path.is_file():
-            raise UserError(f"{path} {_MISSING}")
+            raise UserError(MISSING.format(path))
         size = path.stat().st_size
     if size != file.bytes:
         raise UserError(_other_size(str(path), size, file.bytes))

@@ -227,7 +227,8 @@ def vet(
     from synth.settings import with_settings
     from synth.vetting import programs
 
-    targets.folder(out)
+    if (targets.folder(out) / programs.NAME).is_dir():
+        raise UserError(f"--out is {out}, which has a folder {programs.NAME}; give another folder")
     gl.choose(device)
     dataset = datasets.get(name)
     if not hasattr(dataset.module, "vet"):

@@ -58,6 +58,14 @@ def test_a_recipe_from_a_manifest_says_that_it_lacks_the_table(tmp_path: Path) -
         Recipe.of(identity)
 
 
+def test_a_link_to_an_empty_folder_is_a_place(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    exported(tmp_path / "link", "fractals", 2)
+    assert (tmp_path / "link").is_symlink() and len(list((tmp_path / "empty").iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", ["size", "codec", "config", "law"])
 def test_a_recipe_from_a_damaged_manifest_names_the_entry(name: str) -> None:
     identity = json.loads(canonical(recipe_of(RenderRequest("fractals", 1, "x")).identity))

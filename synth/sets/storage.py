@@ -20,7 +20,7 @@ from functools import partial
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from synth.errors import UserError
 from synth.sets import locks
@@ -122,6 +122,8 @@ def open_storage(url: str) -> Storage:
     # Folders.
     if not url:
         raise UserError("the place is empty; give a folder or a URL")
+    if "\0" in unquote(url):
+        raise UserError(f"{url} holds a null character; give a folder or a URL without it")
     if "://" not in url:
         if url.startswith("file:/"):
             raise UserError(f"{url} has one slash; write file://{url.removeprefix('file:')}, or a folder")
@@ -146,6 +148,9 @@ def open_storage(url: str) -> Storage:
         raise UserError(f"{scheme}:// needs another package: {error}") from None
     with plain_errors(url):
         try:
+            # A web address that does not parse, such as http://[, would fail at the first request.
+            if scheme in ("http", "https"):
+                _ = urlsplit(url).port
             return ObjectStore(url)
         except (TypeError, ValueError, NotImplementedError) as error:
             # Some file systems need options that a URL does not hold, or have no folders.
@@ -216,15 +221,16 @@ class Folder(Storage):
         Raises UserError if this folder has files, or cannot be written."""
         self.require_empty()
 
-        # A scratch folder beside this one, so that a rename can move it.
-        Folder(str(self._path.parent))._create()
-        scratch = Folder(str(self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.tmp")))
+        # A scratch folder beside this one, so that a rename can move it. No rename replaces a link.
+        path = Path(os.path.realpath(self._path))
+        Folder(str(path.parent))._create()
+        scratch = Folder(str(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")))
         scratch._create()
         try:
             yield scratch
             with plain_errors(self.url):
-                os.replace(scratch.url, self.url)
-                sync(self._path.parent)
+                os.replace(scratch.url, path)
+                sync(path.parent)
         finally:
             shutil.rmtree(scratch.url, ignore_errors=True)
 

@@ -182,7 +182,9 @@ def pair(names: Sequence[str], outs: Sequence[str], what: str) -> list[tuple[str
     if outs and len(outs) != len(names):
         counts = f"{len(names)} {what} and {len(outs)} --out are given"
         raise UserError(f"{counts}; give --out once for each, in the same order, or not at all")
-    for out in outs:
-        if outs.count(out) > 1:
+    # The same folder may be written in several ways.
+    places = [out.rstrip("/") if "://" in out else os.path.realpath(out) for out in outs]
+    for out, place in zip(outs, places, strict=True):
+        if places.count(place) > 1:
             raise UserError(f"--out {out} is given twice; give each of the {what} a place of its own")
     return [(name, outs[i] if outs else None) for i, name in enumerate(names)]

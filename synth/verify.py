@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -28,7 +29,12 @@ _CHUNK = 1 << 20
 
 def about_path(path: str) -> Json:
     """Returns the summary of a finished set, or of a single tar. Raises UserError if it is damaged."""
-    return _tar_summary(path) if path.endswith(".tar") else _set_summary(ShardSet(path))
+    return _tar_summary(path) if _is_tar(path) else _set_summary(ShardSet(path))
+
+
+def _is_tar(path: str) -> bool:
+    """Returns True for a tar. A folder may have the name of one."""
+    return path.endswith(".tar") and not os.path.isdir(path)
 
 
 def _set_summary(shard_set: ShardSet) -> Json:
@@ -68,7 +74,7 @@ def _tar_summary(path: str) -> Json:
 def about_sample(path: str, key: str) -> Json:
     """Returns a sample's JSON, after a check of its picture. Raises UserError if it is missing or damaged."""
     # A tar, or the tars of a set that may hold the key.
-    for tar in [path] if path.endswith(".tar") else _shards_of(path, key):
+    for tar in [path] if _is_tar(path) else _shards_of(path, key):
         for member, files in _members(tar):
             if member == key:
                 return _checked(tar, key, files, _record_beside(tar))

@@ -92,6 +92,10 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
             "--out x is given twice; give each of the data sets a place of its own",
         ),
         (
+            ["shards", "fractals", "fractals_multi", "--out", "x", "--out", "./x/"],
+            "--out x is given twice; give each of the data sets a place of its own",
+        ),
+        (
             ["shards", "fractals", "--out", "x", "--set", "table="],
             "table cannot be '': it is empty; give a",
         ),
@@ -168,6 +172,12 @@ def test_inspect_notices_cut_and_edited_tars(finished: Path) -> None:
     data[data.index(b"000000021.png") + 512 + 60] ^= 1
     tar.write_bytes(data)
     assert "member 000000021.png" in refused("inspect", str(tar))
+
+
+def test_a_folder_in_the_place_of_the_programs_ends_vetting_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "programs.json").mkdir()
+    sentence = f"--out is {tmp_path}, which has a folder programs.json; give another folder"
+    assert sentence in refused("vet", "shaders", "--out", str(tmp_path))
 
 
 def test_a_damaged_record_or_identity_is_told(finished: Path) -> None:

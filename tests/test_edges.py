@@ -29,6 +29,9 @@ def test_the_path_of_a_url_stays_absolute(tmp_path: Path) -> None:
     [
         pytest.param("file:/x", "has one slash; write file:///x, or a folder", id="slash"),
         pytest.param("file://[::1", "names the host", id="host"),
+        pytest.param("file:///a%00b", "holds a null character", id="null"),
+        pytest.param("http://[/x", "cannot be a place of files: Invalid IPv6 URL", id="address"),
+        pytest.param("https://host:99999/x", "cannot be a place of files: Port out of range", id="port"),
     ],
 )
 def test_a_url_that_is_no_place_is_refused(place: str, sentence: str) -> None:
@@ -121,6 +124,21 @@ def test_a_tar_of_other_people_without_json_shows_its_keys(tmp_path: Path) -> No
     tar.with_suffix(".json").write_text(json.dumps(record))
     summary = verify._tar_summary(str(tar))
     assert (summary["samples"], summary["first"], summary["last"]) == (2, "x", "y")
+
+
+def test_a_tar_that_nests_its_names_too_deeply_is_damaged(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type = tarfile.GNUTYPE_LONGNAME
+    tar = tmp_path / "a-000000.tar"
+    tar.write_bytes(header.tobuf(tarfile.GNU_FORMAT) * 3000)
+    with pytest.raises(UserError, match=r"a-000000\.tar is damaged at its start: maximum recursion depth"):
+        verify.about_path(str(tar))
+
+
+def test_a_set_in_a_folder_that_is_called_like_a_tar_is_inspected(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.tar").symlink_to(undisturbed)
+    assert verify.about_path(str(tmp_path / "set.tar"))["pictures"] == 40
+    assert verify.about_sample(str(tmp_path / "set.tar"), "000000017")["index"] == 17
 
 
 def test_a_class_table_keeps_the_order_of_its_numbers(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from synth.sets.storage import Storage, open_storage, reading
 Json = dict[str, Any]
 T = TypeVar("T")
 
+# Errors of tarfile at a damaged header. Each long name in a chain of them is one more call.
+_UNPARSED = (tarfile.TarError, RecursionError)
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
 _AGAIN = "give the command that made the set again"
 MISSING = "{} is missing though the manifest names it; give the command that made the set again"
@@ -170,7 +172,7 @@ def read_members(file: BinaryIO, name: str, *, ended: bool = False) -> Iterator[
             file.seek(tar.offset)
             if ended and len(file.read(_BLOCK)) < _BLOCK:
                 raise UserError(f"{name} is cut after {last}: its end mark is missing; fetch it again")
-    except tarfile.TarError as error:
+    except _UNPARSED as error:
         raise UnreadableError(name, f"at {last}: {error}") from None
     if files:
         yield key, files
@@ -299,7 +301,7 @@ def _members_by_tarfile(path: str, name: str) -> list[tuple[str, int, int]]:
     try:
         with reading(name), tarfile.open(path, "r:") as tar:
             return [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
-    except tarfile.TarError as error:
+    except _UNPARSED as error:
         raise UnreadableError(name, f"at a member: {error}") from None
 
 

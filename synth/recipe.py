@@ -19,10 +19,13 @@ Json = dict[str, Any]
 MASK = "mask.png"  # extension of an instance mask in a shard
 
 # The entries of an identity that a recipe is read from.
-_KINDS = {
-    **dict.fromkeys(("law", "size", "seed", "shard_size"), int),
+_KINDS: dict[str, type[object]] = {
     "dataset": str,
+    "law": int,
     "config": dict,
+    "size": int,
+    "seed": int,
+    "shard_size": int,
 }
 
 

@@ -69,7 +69,8 @@ def test_a_link_to_an_empty_folder_is_a_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["size", "codec", "config", "law"])
 def test_a_recipe_from_a_damaged_manifest_names_the_entry(name: str) -> None:
     identity = json.loads(canonical(recipe_of(RenderRequest("fractals", 1, "x")).identity))
-    for damaged in ({k: v for k, v in identity.items() if k != name}, {**identity, name: None}):
+    without = {k: v for k, v in identity.items() if k != name}
+    for damaged in (without, {**without, name: None}):
         with pytest.raises(UserError, match=f"the {name} in the set's identity is .*; make the set again"):
             Recipe.of(damaged)
 

@@ -1,8 +1,8 @@
-import dataclasses
 import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -194,9 +194,9 @@ def test_a_damaged_record_or_identity_is_told(finished: Path) -> None:
 
 @pytest.mark.parametrize("field", ["samples", "size", "seed", "workers", "shard_size"])
 def test_requests_from_python_have_the_ranges_of_the_options(field: str) -> None:
-    request = pipeline.RenderRequest("visual_atoms", 1, "x")
+    values: dict[str, Any] = {"dataset": "visual_atoms", "samples": 1, "out": "x", field: -1}
     with pytest.raises(UserError, match=r"^--.* is -1; it must be "):
-        pipeline.check(dataclasses.replace(request, **{field: -1}))
+        pipeline.check(pipeline.RenderRequest(**values))
 
 
 def test_what_may_not_be_read_or_is_no_file_is_told(finished: Path) -> None:

@@ -160,7 +160,8 @@ def test_unfinished_and_damaged_sets_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged"):
         ledger.read_manifest(folder)
     manifest = ledger.manifest([record(0)], IDENTITY, {}, {})
-    for change in ({"run": None}, {"file": 3}, {"count": "4"}):
+    changes: list[ledger.Json] = [{"run": None}, {"file": 3}, {"count": "4"}]
+    for change in changes:
         ledger.write_manifest(folder, {**manifest, "parts": [{**manifest["parts"][0], **change}]})
         with pytest.raises(UserError, match="damaged"):
             ledger.load(folder)

@@ -25,11 +25,20 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"  # the kind of a set if its identity has none
 _NOT_DONE = -1  # bytes of a part that is to be made (again)
 _RECORD = re.compile(r"(.+-)?\d{5,}\.json")
-_KINDS = {
-    **dict.fromkeys(("file", "sha256", "fingerprint"), str),
-    **dict.fromkeys(("number", "first", "count", "bytes"), int),
-    **dict.fromkeys(("identity", "content", "run"), dict),
-}  # of the fields of a record
+
+# Types of the fields of a record.
+_KINDS: dict[str, type[object]] = {
+    "file": str,
+    "number": int,
+    "first": int,
+    "count": int,
+    "bytes": int,
+    "sha256": str,
+    "fingerprint": str,
+    "identity": dict,
+    "content": dict,
+    "run": dict,
+}
 _ELSEWHERE = "give another --out"
 _GO_ON = f"{_ELSEWHERE}, or --overwrite to replace what is there"
 

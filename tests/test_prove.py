@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from synth.errors import UserError
-from tests.kit import invoke, json_lines
+from tests.kit import invoke, json_lines, start
 from tests.kit_train import SETTINGS, quiet
 from train import checkpoint, machine, runs
 from train.cli import app
@@ -85,6 +86,21 @@ def test_a_run_for_pictures_of_twice_the_side_is_equal_and_resumes(live: Path, t
         other = checkpoint.require(tmp_path / "parts") / file.name
         assert load_file(file).keys() == load_file(other).keys()
         assert file.read_bytes() == other.read_bytes(), file.name
+
+
+@pytest.mark.slow
+def test_two_ranks_prove_a_run_of_two_ranks(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run, settings = str(tmp_path / "run"), [part for setting in LIVE for part in ("--set", setting)]
+    pretrain = ["pretrain", "diffusion-32", "--live", "scenes_flat", "--live", "noise", "--out", run]
+    output, errors = "", ""
+    for words in ([*pretrain, "--images", "16", *settings], ["prove", run, "--out", str(tmp_path / "again")]):
+        process = start([*torchrun, "-m", "train", *words, "--device", "cpu"], OMP_NUM_THREADS="1")
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+    [row] = json_lines(output)
+    assert row["equal"] and row["files"] == 4
+    assert "machine" not in errors
 
 
 def changed(folder: Path, name: str) -> str:

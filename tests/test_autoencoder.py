@@ -197,6 +197,7 @@ def test_latents_have_their_factor_and_planes() -> None:
 
 IMPOSSIBLE: dict[str, tuple[type, dict[str, object]]] = {
     "channels": (AutoencoderSizes, {"channels": (20,)}),
+    "many channels": (AutoencoderSizes, {"channels": (1 << 17,)}),
     "resolution": (AutoencoderSizes, {"resolution": 18}),
     "planes": (AutoencoderSizes, {"planes": 0}),
     "weight": (Loss, {"critic": -1.0}),

@@ -36,8 +36,9 @@ class AutoencoderSizes:
     def __post_init__(self) -> None:
         names = ("resolution", "blocks", "planes", "groups", "critic_channels", "critic_layers")
         settings.require_within(self, 1, MOST_SIZE, *names)
-        if not self.channels or any(c < 1 or c % self.groups for c in self.channels):
-            raise ValueError(f"channels is {self.channels}; each must be a multiple of groups, {self.groups}")
+        if not self.channels or any(not 1 <= c <= MOST_SIZE or c % self.groups for c in self.channels):
+            allowed = f"a multiple of groups, {self.groups}, and at most {MOST_SIZE:,}"
+            raise ValueError(f"channels is {self.channels}; each must be {allowed}")
         if self.resolution % self.factor:
             raise ValueError(
                 f"resolution is {self.resolution}; it must be a multiple of {self.factor}, by channels"

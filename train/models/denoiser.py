@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from synth import settings
 from train.model import MOST_SIZE
-from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column
+from train.models.formulations import FORMULATIONS, Coefficients, coefficients, column, ddpm_levels
 from train.models.tower import Tower
 from train.models.unet import Attention, UNet, heads_of
 from train.models.words import TextStates, TowerStates
@@ -55,7 +55,7 @@ class Sizes:
                 )
         if self.words not in WORDS:
             raise ValueError(f"words is {self.words}; it must be {' or '.join(WORDS)}")
-        widths = ("resolution", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens")
+        widths = ("resolution", "planes", "blocks", "embedding", "text_width", "text_dim", "prefix", "tokens")
         settings.require_within(self, 1, MOST_SIZE, *widths)
         settings.require_within(self, 0, MOST_SIZE, "text_layers")
         if not heads_of(self.text_width):
@@ -90,6 +90,14 @@ class Noise:
         settings.require_within(self, -20, 20, "mean")
         if not 0 < self.deviation <= 10:
             raise ValueError(f"deviation is {self.deviation}; it must be above 0 and at most 10")
+
+        # Levels of drawing are among those of training, which ddpm fixes.
+        if self.formulation == "ddpm":
+            low, *_, high = ddpm_levels().tolist()
+            if not (self.least < high and self.most > low):
+                problem = f"least is {self.least} and most is {self.most}"
+                allowed = f"least must be below {high:.4g} and most above {low:.4g}"
+                raise ValueError(f"{problem}; with ddpm, {allowed}")
 
 
 class Denoiser(nn.Module):

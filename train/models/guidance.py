@@ -52,13 +52,13 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
-            raise ValueError("it must lie in 1..1000")
+            raise ValueError(f"steps is {self.steps}; it must lie in 1..1000")
         if not 0 <= self.guidance <= MOST_GUIDANCE:
-            raise ValueError(f"it must lie in 0..{MOST_GUIDANCE:g}")
+            raise ValueError(f"guidance is {self.guidance}; it must lie in 0..{MOST_GUIDANCE:g}")
         if self.sampler not in samplers.SAMPLERS:
-            raise ValueError(f"it must be {', '.join(samplers.SAMPLERS)}")
+            raise ValueError(f"sampler is {self.sampler}; it must be {', '.join(samplers.SAMPLERS)}")
         if self.text not in _READS:
-            raise ValueError(f"it must be {', '.join(_READS)}")
+            raise ValueError(f"text is {self.text}; it must be {', '.join(_READS)}")
         if not 0 <= self.least_guided <= self.most_guided:
             raise ValueError("least_guided must be at least 0 and at most most_guided")
         if self.weak is not None and self.base is not None:

@@ -297,7 +297,7 @@ def test_vectors_do_not_decay() -> None:
         (Loss, {"text_temperature": 0}),
         (Loss, {"picture_weight": 0}),
         (Loss, {"text_weight": -1}),
-        (Sizes, {"text_width": 48}),
+        (Sizes, {"text_width": 100}),
         (Sizes, {"tokens": 0}),
         (Sizes, {"patch": 0}),
         (Sizes, {"backbone": "vgg"}),

@@ -50,6 +50,7 @@ from train.models.features import backbones
 from train.models.features.backbones import BackboneSizes, LearnerTraining
 from train.models.features.joint import JointSpace, alike
 from train.models.guidance import autocast
+from train.models.unet import heads_of
 from train.models.words import Vocabulary, surveyed, with_new_words
 from train.stream.augmentations import Augmentations
 
@@ -57,7 +58,6 @@ BACKBONE, HEAD, JOINT = "backbone", "head", "joint"
 POSITIVES = ("class", "caption")
 
 _SURVEYED = 20_000  # samples
-_CHANNELS = 32  # of a head of attention between words
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Sizes(BackboneSizes):
         super().__post_init__()
         names = ("head", "embedding", "text_width", "text_layers", "tokens")
         settings.require_within(self, 1, MOST_SIZE, *names)
-        if self.text_width > _CHANNELS and self.text_width % _CHANNELS:
-            raise ValueError(f"text_width is {self.text_width}; it must be a multiple of {_CHANNELS}")
+        if not heads_of(self.text_width):
+            raise ValueError(f"text_width is {self.text_width}; from 64 on, it must be a multiple of 32")
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,9 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network F of a denoiser: pictures, noise levels and text states -> pictures. It starts at zero."""
+    """The network F of a denoiser: pictures, noise levels and text states -> pictures. It starts at zero.
+
+    Feed-forward layers are in the middle, and on the way down in levels as wide as the lowest one."""
 
     def __init__(
         self,
@@ -213,16 +215,16 @@ class UNet(nn.Module):
         sides = [resolution >> level for level in range(len(channels))]
         pairs = list(itertools.pairwise(channels))
 
-        def reading(width: int, side: int, last: bool) -> Reading | None:
+        def reading(width: int, side: int, feeds: bool) -> Reading | None:
             if side not in reads:
                 return None
             place = side if positions else None
-            return Reading(width, context, itself=side in itself, factor=factor if last else 0, side=place)
+            return Reading(width, context, itself=side in itself, factor=factor if feeds else 0, side=place)
 
-        def stage(enters: int, width: int, side: int, last: bool) -> Level:
+        def stage(enters: int, width: int, side: int, feeds: bool) -> Level:
             widths = [width] * (blocks - 1)
-            more = [Level(Residual(c, c, embedding), reading(c, side, last)) for c in widths]
-            return Level(Residual(enters, width, embedding), reading(width, side, last), *more)
+            more = [Level(Residual(c, c, embedding), reading(c, side, feeds)) for c in widths]
+            return Level(Residual(enters, width, embedding), reading(width, side, feeds), *more)
 
         # Noise level.
         self.frequencies: Tensor

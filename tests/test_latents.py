@@ -282,7 +282,7 @@ def test_names_of_layers_are_those_of_diffusers(tmp_path: Path) -> None:
     ("changes", "sentence"),
     [
         ({"_class_name": "VQModel"}, "it is a VQModel"),
-        ({"act_fn": "gelu"}, "act_fn is gelu"),
+        ({"act_fn": "gelu"}, "act_fn is gelu and not silu; give a run of autoencoder, or another folder"),
         ({"latent_channels": 4}, "does not fit its config"),
         ({"layers_per_block": None}, "no config of AutoencoderKL"),
     ],

@@ -106,11 +106,14 @@ def _loaded(folder: Path, values: Json) -> Loaded:
     """Returns the autoencoder of a folder of diffusers."""
     # Sizes.
     other = {key: values.get(key, value) for key, value in _FIXED.items()}
-    differences = [f"{key} is {value}" for key, value in other.items() if value != _FIXED[key]]
+    differences = [
+        f"{key} is {value} and not {_FIXED[key]}" for key, value in other.items() if value != _FIXED[key]
+    ]
     if values["_class_name"] != _CLASS:
         differences = [f"it is a {values['_class_name']}"]
     if differences:
-        raise UserError(f"{folder} is no autoencoder that exnihilo reads: {'; '.join(differences)}")
+        problem = f"{folder} is no autoencoder that exnihilo reads: {', '.join(differences)}"
+        raise UserError(f"{problem}; give a run of {MODEL}, or another folder of {_CLASS}")
     try:
         sizes = AutoencoderSizes(
             resolution=int(values["sample_size"]),

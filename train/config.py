@@ -229,4 +229,6 @@ def _from_json(kind: type[T], values: Any) -> T:
     try:
         return settings.from_json(kind, values)
     except (AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"this run was made by another version of exnihilo: {error}") from None
+        problem = f"this run was made by another version of exnihilo: {error}"
+        advice = "use that version, the commit in made_by of its config.json"
+        raise UserError(f"{problem}; {advice}") from None

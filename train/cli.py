@@ -66,6 +66,33 @@ Settings = Annotated[
 ]
 DryRun = Annotated[bool, options.flag("--dry-run", "Print the config and the cost, and write nothing.")]
 
+# Options of `sample`.
+Prompts = Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")]
+PerText = Annotated[
+    int | None,
+    options.integer(
+        "--n", "Pictures of each text, 1 to 1024.  [default: 16; with --picture-text, 1]", least=1, most=1024
+    ),
+]
+GridFile = Annotated[str, options.place("--out", "FILE", "The PNG to write.")]
+LatentSeed = Annotated[int | None, options.integer("--seed", "Seed of the latents.  [default: 0]")]
+Picture = Annotated[
+    str | None, options.place("--picture", "FILE", "A picture to draw around, or a small one to enlarge.")
+]
+Mask = Annotated[
+    str | None,
+    options.place("--mask", "FILE", "Draw the white parts of this mask, and keep the rest of --picture."),
+]
+PictureText = Annotated[
+    str | None,
+    options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
+]
+Upsample = Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")]
+EndpointUrl = Annotated[
+    str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
+]
+EndpointModel = Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")]
+
 app = console.app(
     "Trains models on shards and caption tables, and draws from them.",
     "python -m train pretrain tiny-32 --on fractals",
@@ -245,36 +272,18 @@ def latents(
 )
 def sample(
     run: Run,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Prompts.")],
-    n: Annotated[
-        int | None,
-        options.integer(
-            "--n",
-            "Pictures of each text, 1 to 1024.  [default: 16; with --picture-text, 1]",
-            least=1,
-            most=1024,
-        ),
-    ] = None,
-    out: Annotated[str, options.place("--out", "FILE", "The PNG to write.")] = "grid.png",
-    seed: Annotated[int | None, options.integer("--seed", "Seed of the latents.  [default: 0]")] = None,
+    texts: Prompts,
+    n: PerText = None,
+    out: GridFile = "grid.png",
+    seed: LatentSeed = None,
     images_seen: ImagesSeen = None,
-    picture: Annotated[
-        str | None, options.place("--picture", "FILE", "A picture to draw around, or a small one to enlarge.")
-    ] = None,
-    mask: Annotated[
-        str | None,
-        options.place("--mask", "FILE", "Draw the white parts of this mask, and keep the rest of --picture."),
-    ] = None,
-    picture_text: Annotated[
-        str | None,
-        options.text("--picture-text", "TEXT", "The text of --picture: draw from its noise under this text."),
-    ] = None,
+    picture: Picture = None,
+    mask: Mask = None,
+    picture_text: PictureText = None,
     word: Words = EMPTY,
-    upsample: Annotated[bool, options.flag("--upsample", "Fill in what the prompts leave open.")] = False,
-    url: Annotated[
-        str | None, options.text("--url", "URL", "An OpenAI-compatible endpoint that up-samples the prompts.")
-    ] = None,
-    model: Annotated[str | None, options.text("--model", "NAME", "The endpoint's model.")] = None,
+    upsample: Upsample = False,
+    url: EndpointUrl = None,
+    model: EndpointModel = None,
     encoder: Moved = None,
     device: Device = "auto",
 ) -> None:
@@ -282,15 +291,16 @@ def sample(
 
     Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance, --text,
     --sampler, --least-guided, --most-guided, --weak and --base, that of stylegan2 is --truncation."""
+    # Options.
     prompts, drawing_options = split(run, texts)
     if picture is None and (mask or picture_text is not None):
         raise UserError("--mask and --picture-text are parts of a picture; give --picture FILE too")
-    if picture_text is not None and n not in (None, 1):
-        raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
-    if picture_text is not None and seed is not None and (url or not upsample):
-        raise UserError(f"--seed is {seed}, and the noise is that of --picture; leave --seed out")
+    if picture_text is not None:
+        _require_one_noise(n, None if upsample and not url else seed)
     n, seed = n or (16 if picture_text is None else 1), seed or 0
     target = targets.file(out, ".png")
+
+    # Prompts.
     from caption import encoders
     from train import runs
     from train.sampling import draw, given, grid, unread
@@ -305,6 +315,8 @@ def sample(
         console.note(note)
     if encoder and "vectors" not in draw.reads(source.model, drawing_options):
         raise UserError(f"--encoder is {encoder}, and the pictures of {run} follow words; leave it out")
+
+    # Pictures.
     pictures = draw.sample(
         source,
         prompts,
@@ -319,6 +331,14 @@ def sample(
     )
     grid.save(target, grid.captioned(pictures, [text for text in prompts for _ in range(n)]))
     console.show({"out": out, "pictures": len(pictures)})
+
+
+def _require_one_noise(n: int | None, seed: int | None) -> None:
+    """Raises UserError for options that the noise of a picture leaves without use."""
+    if n not in (None, 1):
+        raise UserError(f"--n is {n}; one noise gives one picture of each text, so leave --n out")
+    if seed is not None:
+        raise UserError(f"--seed is {seed}, and the noise is that of --picture; leave --seed out")
 
 
 def _upsampled(

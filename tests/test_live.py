@@ -394,6 +394,13 @@ def test_bad_live_sets_are_refused(names: tuple[str, ...], changes: tuple[str, .
         live.find(names, [], changes, 32)
 
 
+def test_shares_of_stored_sets_follow_their_names() -> None:
+    """Two sets may have one name, and a name may have dots."""
+    changes = ("on.a.b.share=0.2", "on.a.share=0.3", "live.noise.seed=7")
+    requested = live.find(["noise"], ["a.b", "a", "a.b"], changes, 32)
+    assert requested.shares == pytest.approx((0.3, 0.2, 0.3, 0.2)) and requested.sets[0].seed == 7
+
+
 def test_a_run_beyond_the_end_of_its_rates_says_so(request_of: TrainRequest) -> None:
     ends = replace(
         request_of, settings=(*request_of.settings, "training.decay_from=0", "training.decay_to=32")

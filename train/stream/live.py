@@ -174,32 +174,27 @@ def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
 def find(live: Sequence[str], stored: Sequence[str], changes: Sequence[str], resolution: int) -> Requested:
     """Returns the live sets of these names, and the shares of these and of the stored sets.
 
-    `changes` have the form live.NAME.KEY=VALUE or on.NAME.share=VALUE. Raises UserError for an unknown name
-    or setting, for sets that need a renderer, and for shares that leave nothing for a set."""
+    `changes` have the form live.NAME.KEY=VALUE or on.NAME.share=VALUE. The share of a name acts on each of
+    several stored sets with that name. Raises UserError for an unknown name or setting, for sets that need a
+    renderer, and for shares that leave nothing for a set."""
     # Names.
     if doubled := next((name for name in live if list(live).count(name) > 1), None):
         raise UserError(f"--live {doubled} is given twice; give it once, with a larger share")
     by_name: dict[tuple[str, str], list[str]] = {(LIVE, name): [] for name in live}
     by_name |= {(STORED, name): [] for name in stored}
     for change in changes:
-        kind, _, rest = change.partition(".")
-        name, _, assignment = rest.partition(".")
-        if (kind, name) not in by_name:
+        # A name of a stored set may have dots.
+        fits = [key for key in by_name if change.startswith(f"{'.'.join(key)}.")]
+        if not fits:
             known = ", ".join(f"{one}.{other}" for one, other in by_name) or "none without --live"
             raise UserError(f"--set {change} is of no set of this run; known are {known}")
-        by_name[kind, name].append(assignment)
+        kind, name = max(fits, key=lambda key: len(key[1]))
+        by_name[kind, name].append(change.removeprefix(f"{kind}.{name}."))
 
     # Sets and shares.
-    sets = []
-    wanted: list[float | None] = []
-    for (kind, name), assignments in by_name.items():
-        if kind == LIVE:
-            live_set, share = _live_set(name, assignments, resolution)
-            sets.append(live_set)
-            wanted.append(share)
-        else:
-            wanted += [_stored_share(name, assignments)] * list(stored).count(name)
-    return Requested(tuple(sets), _shares(wanted))
+    drawn = [_live_set(name, by_name[LIVE, name], resolution) for name in live]
+    wanted = [share for _, share in drawn] + [_stored_share(name, by_name[STORED, name]) for name in stored]
+    return Requested(tuple(live_set for live_set, _ in drawn), _shares(wanted))
 
 
 def recorded(shards: Json) -> Requested:

@@ -319,6 +319,8 @@ def test_without_tables_and_encoder_there_is_no_sample_grid(trained: Path, tmp_p
     assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == FILES[:-1]
     card = (tmp_path / "exported/README.md").read_text()
     assert "samples.png" not in card and 'license: "unknown"' in card
+    with pytest.raises(UserError, match=r"exported was exported without samples.png, .*; export to another"):
+        export.export(str(tmp_path / "run"), str(tmp_path / "exported"), encoder="nano")
 
 
 def test_a_model_is_as_free_as_all_that_it_was_trained_on(

@@ -60,8 +60,9 @@ class _Prompts(NamedTuple):
 def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: bool) -> None:
     """Writes the files that an exported folder lacks, SHA256SUMS last. Leaves existing files alone.
 
-    `notes` is Markdown for the card. Raises UserError if the model's code does not stand alone, if `encoder`
-    is not that of the captions, or if there is a card with other notes."""
+    `notes` is Markdown for the card. `encoder` embeds the prompts of the sample grid, if there are no tables.
+    Raises UserError if the model's code does not stand alone, if `encoder` is not that of the captions, or if
+    a finished folder has a card with other notes, or no grid."""
     # Nothing to do.
     run, storage = runs.find(folder), Folder(str(folder))
     sums = storage.read(checksums.NAME).decode() if checksums.NAME in storage.sizes() else ""
@@ -72,6 +73,10 @@ def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: 
             raise UserError(f"{folder} has a card with other notes; export to another folder")
     missing = [file for file in listed if not (folder / file).exists()]
     if listed and not missing and (not onnx or model_card.ONNX in listed):
+        # The card would not show a later grid.
+        if encoder and model_card.SAMPLES not in listed and hasattr(model.find(run.model), "draw"):
+            problem = f"{folder} was exported without {model_card.SAMPLES}, for which --encoder is needed"
+            raise UserError(f"{problem}; export to another folder")
         return
 
     # One writer at a time. It clears the remains of killed ones.
@@ -161,15 +166,16 @@ def _repeated() -> list[str]:
 
 
 def _sets(run: Run) -> list[CaptionedSet]:
-    """Returns the sets of a run with their tables, or nothing if one has moved or changed."""
+    """Returns the sets of a run with their tables, or nothing if one has moved or changed, or is live."""
     shards, captions = run.metadata["shards"], run.metadata["captions"]
-    if not captions:
+    places = shards.get("sets", [shards])
+    if not captions or any("live" in row for row in places):
         return []
     rows = captions.get("sets", [captions])
     try:
         sets = [
             CaptionedSet(ShardSet(pictures["url"]), CaptionSet(tables["url"]))
-            for pictures, tables in zip(shards.get("sets", [shards]), rows, strict=True)
+            for pictures, tables in zip(places, rows, strict=True)
         ]
     except UserError:
         return []

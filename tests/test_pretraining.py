@@ -467,6 +467,12 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
     assert runs.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
 
+    # The checkpoint is enough, so the source may be gone.
+    shutil.rmtree(source)
+    quiet(replace(tuned, images=64))
+    assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48, 64]
+    refused(replace(tuned, out=str(tmp_path / "new")), "source is no run: it has no config.json")
+
 
 def test_a_source_of_another_model_is_refused(train_request: TrainRequest, trained: Path) -> None:
     other = replace(

@@ -1,6 +1,7 @@
 """The first weights of a run: a checkpoint of another one."""
 
 from pathlib import Path
+from typing import Any
 
 from caption.encoders import EncoderSource
 from caption.table import CaptionSet
@@ -10,6 +11,8 @@ from train.config import RunConfig
 from train.runs import Run
 from train.start.inputs import encoder_name
 from train.start.request import TrainRequest
+
+Json = dict[str, Any]
 
 
 def find(
@@ -40,6 +43,25 @@ def find(
         problem = f"{source.path} has no part {', '.join(missing)}, which {request.preset} trains"
         raise UserError(f"{problem}; give a run with the same losses")
     return chosen
+
+
+def entry(request: TrainRequest, source: Path) -> Json:
+    """Returns the entry `from` of config.json: the run of the first weights, and its checkpoint."""
+    return {"run": request.source, "checkpoint": source.name, "digest": checkpoint.digest(source)}
+
+
+def without_base(request: TrainRequest) -> Json | None:
+    """Returns the entry `from` of the run in --out if it can be resumed, and its base is gone. Else returns
+    None: the base is needed, or compared."""
+    run = Path(request.out)
+    if not (run / runs.CONFIG).exists() or checkpoint.newest(run) is None:
+        return None
+    recorded: Json = runs.describe(run).get("from") or {}
+    try:
+        runs.find(str(request.source))
+    except UserError:
+        return recorded if recorded.get("run") == request.source else None
+    return None
 
 
 def _require_model(source: Run, run_config: RunConfig) -> None:

@@ -11,7 +11,7 @@ from caption import encoders
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets import targets
-from train import autoencoders, checkpoint, config, log, model, presets, runs
+from train import autoencoders, config, log, model, presets, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.log import GRID
@@ -39,7 +39,7 @@ class Prepared:
     live: live.Requested
     encoder: encoders.Encoder | None
     embedder: encoders.EncoderSource | None  # of the vectors of live sets
-    source: Path | None  # checkpoint with the first weights
+    source: Path | None  # checkpoint with the first weights; None: there is none, or its run is gone
     metadata: Json  # the content of config.json
     run: Path
     latents: tuple[LatentSet, ...] = ()  # of each set, if the model reads them
@@ -113,15 +113,7 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     # Config and sets.
     targets.folder(request.out)
     preset = request.replayed.config if request.replayed else presets.get(request.preset).make()
-    changes = live.split(request.settings)[1]
-    tables = config.with_settings(preset, changes).needs.tables
-    sets = captioned_sets.find(
-        request.shards,
-        request.captions,
-        tables=tables,
-        encoder=request.encoder,
-        kind=Text.parse(configs.text_of(request, preset)).kind,
-    )
+    sets = _stored_sets(request, preset)
     captions = sets[0].captions if sets else None
     embedder = inputs.embedding_source(request, preset, captions)
     run_config = configs.configured(request, preset, captions, embedder, device)
@@ -131,35 +123,61 @@ def prepare(request: TrainRequest, device: str, *, ranks: int = 1) -> Prepared:
     live_sets = inputs.live_sets(request, run_config, sets, embedder)
     captioned_sets.require_resolution(sets, run_config.groups.model.resolution)
     latents, latent_survey = inputs.latent_sets(request, run_config, sets, drawn=bool(live_sets.sets))
-    source = origin.find(request, run_config, captions, embedder) if request.source else None
+    source, first = _first_weights(request, run_config, captions, embedder)
 
     # The same run, or a new one.
-    metadata = _metadata(request, run_config, sets, live_sets, embedder, source, latents)
-    log.require_same(Path(request.out), metadata)
+    run = Path(request.out)
+    metadata = _metadata(request, run_config, sets, live_sets, embedder, first, latents)
+    log.require_same(run, metadata)
 
     # Encoder and stream.
     encoder = _encoder(request, run_config, captions, embedder, device)
     prepared = Prepared(
-        run_config,
-        sets,
-        live_sets,
-        encoder,
-        embedder,
-        source,
-        metadata,
-        Path(request.out),
-        latents,
-        latent_survey,
+        run_config, sets, live_sets, encoder, embedder, source, metadata, run, latents, latent_survey
     )
+    _require_samples(prepared, ranks)
+    return prepared
+
+
+def _stored_sets(request: TrainRequest, preset: RunConfig) -> tuple[CaptionedSet, ...]:
+    """Returns the stored sets of a request, with tables if the model reads some."""
+    changes = live.split(request.settings)[1]
+    return captioned_sets.find(
+        request.shards,
+        request.captions,
+        tables=config.with_settings(preset, changes).needs.tables,
+        encoder=request.encoder,
+        kind=Text.parse(configs.text_of(request, preset)).kind,
+    )
+
+
+def _first_weights(
+    request: TrainRequest,
+    run_config: RunConfig,
+    captions: CaptionSet | None,
+    embedder: encoders.EncoderSource | None,
+) -> tuple[Path | None, Json | None]:
+    """Returns the checkpoint with the first weights, and the entry `from` of config.json, if there are any.
+
+    A run with a checkpoint of its own no longer reads them, so it needs no checkpoint here."""
+    if not request.source:
+        return None, None
+    if recorded := origin.without_base(request):
+        return None, recorded
+    source = origin.find(request, run_config, captions, embedder)
+    return source, origin.entry(request, source)
+
+
+def _require_samples(prepared: Prepared, ranks: int) -> None:
+    """Raises UserError if the stream is not whole, or has fewer samples than ranks."""
     # The model's tokeniser needs its survey, so another one stands for it.
-    needs = run_config.needs
+    needs = prepared.config.needs
     wanted = Wanted() if needs.vectors else Wanted((), tokenise=_no_tokens)
     stream = prepared.stream(replace(wanted, group=needs.group, positives=needs.positives))
     stream.require_whole()
     samples = stream.order.samples
     if samples is not None and samples < ranks:
         raise UserError(f"{ranks} ranks are more than the {samples} samples of the set; start fewer ranks")
-    return prepared
 
 
 def _metadata(
@@ -168,26 +186,25 @@ def _metadata(
     sets: tuple[CaptionedSet, ...],
     live_sets: live.Requested,
     embedder: encoders.EncoderSource | None,
-    source: Path | None,
+    first: Json | None,
     latents: tuple[LatentSet, ...],
 ) -> Json:
-    """Returns the content of config.json: the config, and the digests of all inputs."""
+    """Returns the content of config.json: the config, and the digests of all inputs.
+
+    `first` is the entry `from`, of the first weights."""
     metadata: Json = {
         "preset": request.preset,
         "model": run_config.name,
         "config": config.to_json(run_config),
         **captioned_sets.describe(sets, *live_sets),
         "encoder": None,
-        "from": None,
+        "from": first,
     }
     if sets and (captions := sets[0].captions):
         name = request.encoder or inputs.encoder_name(captions)
         metadata["encoder"] = {"name": name, "digest": captions.identity["weights"]}
     elif embedder:
         metadata["encoder"] = {"name": request.encoder or embedder.name, "digest": embedder.sha256}
-    if source:
-        digest = checkpoint.digest(source)
-        metadata["from"] = {"run": request.source, "checkpoint": source.name, "digest": digest}
     if latents:
         metadata["latents"] = captioned_sets.describe_latents(latents)
     return metadata

@@ -42,6 +42,7 @@ from tests.kit_train import PSEUDO, SETTINGS, quiet, refused, stream, weights
 from train import checkpoint, log, runs
 from train import export as exporting
 from train.cli import app as train_app
+from train.distributed import Ranks
 from train.loop import Step, Tick
 from train.sampling import grid
 from train.start.request import TrainRequest
@@ -353,7 +354,7 @@ def _write_log(run: Path, out: Path) -> None:
     source = log.Log.__new__(log.Log)
     source._run, source._device, source._last = out, "cpu", 0
     event = Tick(16, {"x" * 6000: 1.0}, 1.0, 1.0, 0.0, 0)
-    source.record(event, SimpleNamespace())  # type: ignore[arg-type]
+    source.record(event, SimpleNamespace(ranks=Ranks()))  # type: ignore[arg-type]
 
 
 WRITERS: dict[str, Callable[[Path, Path], Any]] = {

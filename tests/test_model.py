@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from synth.errors import UserError
-from train import checkpoint, cli, config, distributed, machine, model, runs
+from tests.kit import json_lines
+from train import checkpoint, cli, config, distributed, log, machine, model, runs
 from train.config import RunConfig
 from train.distributed import Ranks
 from train.loop import Grid, Step, Tick, Trainer
@@ -257,7 +258,7 @@ def test_a_setting_that_came_later_takes_the_value_that_reproduces_older_runs(
     run_config = RunConfig.of("stylegan2")
     old = config.to_json(run_config)
     del old["loss"]["path_decay"]
-    with pytest.raises(UserError, match="made by another version"):
+    with pytest.raises(UserError, match=r"made by another version .*; use that version, the commit"):
         config.from_json(old, "stylegan2")
     monkeypatch.setitem(config.ADDED, "stylegan2 loss.path_decay", 0.5)
     groups = config.from_json(old, "stylegan2").groups
@@ -281,6 +282,16 @@ def test_a_gradient_through_gathered_rows_changes_no_other_branch(monkeypatch: p
     ((Ranks(0, 2).gather(rows) + before) * torch.full((4, 3), 7.0)).sum().backward()
     assert rows.grad is not None and other.grad is not None
     assert rows.grad.unique().tolist() == [14.0] and other.grad.unique().tolist() == [35.0]
+
+
+@pytest.mark.slow  # imports TensorBoard
+def test_the_time_of_embedding_is_divided_by_the_images_of_one_rank(tmp_path: Path) -> None:
+    records = log.Log(tmp_path, 0, [], None, "cpu")
+    for ranks in (1, 2):
+        tick = Tick(16 * ranks, {}, 1.0, 1.0, 0.0, 0, 0.8)
+        records.record(tick, SimpleNamespace(ranks=Ranks(count=ranks)))  # type: ignore[arg-type]
+    records.close()
+    assert [row["embedding_seconds_per_kimg"] for row in json_lines(tmp_path / log.LOG)] == [50.0, 100.0]
 
 
 def test_ranks_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

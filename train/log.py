@@ -54,12 +54,14 @@ class Log:
         Raises UserError if the run's folder cannot be written."""
         with plain_errors(str(self._run)):
             if isinstance(event, Tick):
-                return self._tick(event)
+                return self._tick(event, trainer.ranks.count)
             self._grid(trainer)
             return ""
 
-    def _tick(self, tick: Tick) -> str:
-        """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person."""
+    def _tick(self, tick: Tick, ranks: int) -> str:
+        """Adds a line to log.jsonl and points to TensorBoard. Returns the line for a person.
+
+        CPU seconds and the share of waiting are those of rank 0."""
         # Row.
         images, self._last = tick.images_seen - self._last, tick.images_seen
         row = {
@@ -68,7 +70,7 @@ class Log:
             "seconds_per_kimg": round(1000 * tick.seconds / max(images, 1), 3),
             "cpu_seconds": round(tick.cpu_seconds, 3),
             "waited": round(tick.waited / tick.seconds, 4),
-            **_embedding(tick.embedding, images),
+            **_embedding(tick.embedding, images // ranks),
             "memory_mb": _memory(self._device),
             "skipped": tick.skipped,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -188,7 +190,7 @@ def _images(line: str) -> float:
 
 
 def _embedding(seconds: float, images: int) -> Json:
-    """Returns the entry of the readers' time for the vectors of drawn pictures, if they made any."""
+    """Returns the entry of the time in which readers made vectors of a rank's drawn pictures, if they did."""
     return {"embedding_seconds_per_kimg": round(1000 * seconds / max(images, 1), 3)} if seconds else {}
 
 

@@ -46,10 +46,10 @@ class Tick(NamedTuple):
     images_seen: int
     losses: dict[str, float]  # means
     seconds: float
-    cpu_seconds: float  # of this process and its threads, without reader processes
+    cpu_seconds: float  # of this rank and its threads, without reader processes
     waited: float  # the part of these seconds that the loop waited for data
     skipped: int  # phases without finite gradients, of the whole run
-    embedding: float = 0.0  # CPU seconds of the readers for the vectors of drawn pictures
+    embedding: float = 0.0  # CPU seconds of this rank's readers for the vectors of drawn pictures
 
 
 class Grid(NamedTuple):

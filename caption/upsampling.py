@@ -10,7 +10,7 @@ lacks a stated fact is refused.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from synth import datasets, seeds, settings
 from synth.datasets import DataSet
 from synth.errors import UserError
 from synth.families import draw
-from synth.families.scene_world import PALETTE
+from synth.families.scene_world import OPPOSITES, PALETTE, SIZES, larger
 from synth.families.scenes import Config as World
 from synth.seeds import Stream
 
@@ -34,8 +34,8 @@ _TRIES = 3  # answers of a chat model
 _DRAWN = 256  # pictures of the prior, of which one may agree with a prompt
 _SIZE = 32  # pixels of these pictures
 _PROMPT = Path(__file__).with_suffix(".json")  # instructions and examples, quoted from the paper
-# Places in a world's sizes of a relation's objects.
-_SIZED = {"inside": (0, -1), "smaller than": (0, -1), "larger than": (-1, 0)}
+# Relations of size: True if the first object is the smaller one.
+_SMALLER = {"inside": True, "smaller than": True, "larger than": False}
 # Words of a prompt that state nothing.
 _STOP = frozenset(
     [*("a", "an", "the", "of", "on", "in", "at", "to", "and", "with", "is", "are", "over"), "there"]
@@ -133,12 +133,34 @@ def _alike(number: int, pairs: Sequence[set[int]]) -> set[int]:
 
 
 def _sized(facts: Sequence[SceneFact], world: World) -> dict[int, Sequence[str]]:
-    """Returns the sizes of the objects in relations of size. One between two others is neither end."""
-    ends: dict[int, set[int]] = {}
-    for fact in facts:
-        for number, end in zip((fact.subject, fact.object), _SIZED.get(fact.relation, ()), strict=False):
-            ends.setdefault(number, set()).add(end)
-    return {n: world.sizes[1:-1] if len(both) > 1 else [world.sizes[min(both)]] for n, both in ends.items()}
+    """Returns the size of each object in relations of size, in a list that is empty if none agrees.
+
+    One between two others is neither end."""
+    # Pairs of a smaller and a larger object, also by way of others.
+    pairs = {
+        (fact.subject, fact.object) if _SMALLER[fact.relation] else (fact.object, fact.subject)
+        for fact in facts
+        if fact.relation in _SMALLER
+    }
+    while more := {(a, d) for a, b in pairs for c, d in pairs if b == c} - pairs:
+        pairs |= more
+
+    # The ends get their sizes first.
+    known = {fact.subject: str(fact.value) for fact in facts if fact.type == "size"}
+    order = [size for size in SIZES if size in world.sizes]
+    sized: dict[int, Sequence[str]] = {}
+    smaller, greater = ({pair[end] for pair in pairs} for end in (0, 1))
+    for number in [*sorted(smaller ^ greater), *sorted(smaller & greater)]:
+        usual = order[1:-1] if number in smaller & greater else order[:1] if number in smaller else order[-1:]
+        sized[number] = [
+            size
+            for size in usual
+            if all(larger(known[b], size) for a, b in pairs if a == number and b in known)
+            and all(larger(size, known[a]) for a, b in pairs if b == number and a in known)
+        ]
+        if sized[number]:
+            known.setdefault(number, sized[number][0])
+    return sized
 
 
 def by_endpoint(prompt: str, endpoint: Endpoint) -> str:
@@ -173,7 +195,29 @@ def dropped(prompt: str, answer: str) -> list[str]:
     except UserError:
         words = [word for word in re.findall(r"[a-z0-9]+", prompt.lower()) if word not in _STOP]
         return [word for word in words if f" {word}" not in text]
-    return [f"{fact.type} {fact.value}" for fact in facts if not any(f" {p}" in text for p in _phrases(fact))]
+    return [f"{fact.type} {fact.value}" for fact in facts if not _states(text, fact, facts)]
+
+
+def _states(text: str, fact: SceneFact, facts: Sequence[SceneFact]) -> bool:
+    """Returns True if a text states a fact, or the opposite relation from the other object."""
+    if any(f" {phrase}" in text for phrase in _phrases(fact)):
+        return True
+    opposite = "around" if fact.relation == "inside" else OPPOSITES.get(fact.relation, "")
+
+    # Behind the words of the opposite, the first object is named first.
+    names = [
+        {phrase for f in facts if f.subject == n and f.type in ("kind", "colour") for phrase in _phrases(f)}
+        for n in (fact.subject, fact.object)
+    ]
+    first, second = names[0] - names[1], names[1] - names[0]
+    phrases = scene_phrases.RELATIONS.get(opposite, ())
+    rests = (rest for phrase in phrases for rest in text.split(f" {phrase}")[1:])
+    return any(_place(rest, first) < _place(rest, second) for rest in rests)
+
+
+def _place(text: str, words: Iterable[str]) -> int:
+    """Returns the place of the first of some words in a text, or its length if it has none of them."""
+    return min((place for word in words if (place := text.find(f" {word}")) >= 0), default=len(text))
 
 
 def _phrases(fact: SceneFact) -> list[str]:
@@ -181,7 +225,8 @@ def _phrases(fact: SceneFact) -> list[str]:
     if fact.type == "kind":
         return list(scene_phrases.NOUNS[str(fact.value)])
     if fact.type == "relation":
-        return list(scene_phrases.RELATIONS[fact.relation])
+        shared = scene_phrases.SAME_COLOUR if fact.relation == "same colour as" else ()
+        return [*scene_phrases.RELATIONS[fact.relation], *shared]
     if fact.type == "backdrop":
         return ["grey", "gray"] if fact.value == "grey" else [str(fact.value)]
     if fact.type == "texture":

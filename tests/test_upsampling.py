@@ -63,6 +63,21 @@ def test_an_object_between_two_others_has_no_size_of_an_end() -> None:
         assert set(values) == expected and len(values) == len(expected)
 
 
+def test_sizes_agree_with_the_relations_or_are_left_out() -> None:
+    chain = "a star, a disc, a ring, and a cross. the star is larger than the disc."
+    chain += " the disc is larger than the ring. the ring is larger than the cross"
+    medium = {"scenes": json.loads(canonical(asdict(World(sizes=("medium",)))))}
+    for prompt, configs, expected in (
+        (chain, {}, {0: "large", 1: "medium", 3: "small"}),
+        ("a star larger than a disc", medium, {0: "medium"}),
+        ("a small star larger than a disc", {}, {0: "small"}),
+        ("a medium-sized star larger than a disc", {}, {0: "medium", 1: "small"}),
+        ("a star larger than a disc. the disc is larger than the star", {}, {0: "medium"}),
+    ):
+        full = parse(upsampling.from_prior(prompt, ["scenes"], 0, configs))
+        assert {fact.subject: fact.value for fact in full if fact.type == "size"} == expected
+
+
 def test_the_prior_is_that_of_the_training_pictures() -> None:
     flat = [upsampling.from_prior("a red star", ["scenes_flat"], seed) for seed in range(40)]
     rich = [upsampling.from_prior("a red star", ["scenes"], seed) for seed in range(40)]
@@ -131,6 +146,13 @@ def test_an_answer_that_is_too_long_or_empty_is_refused(endpoint: Endpoint) -> N
         ("a red star on white", "A RED star symbol on a white ground", []),
         ("a red star left of a blue disc", "a red star to the left of a blue circle", []),
         ("a red star left of a blue disc", "a red star and a blue circle", ["relation left of"]),
+        ("a red star left of a blue disc", "a blue disc right of a red star", []),
+        ("a red star left of a blue disc", "a red star right of a blue disc", ["relation left of"]),
+        ("a red star left of a blue star", "a blue star to the right of a big red star", []),
+        ("a star above a ring", "a hoop below a star", []),
+        ("a ring around a star", "a ring around a star", []),
+        ("a ring around a star", "a star surrounded by a ring", []),
+        ("a star and a disc. the star and the disc share a colour", "a star and a disc share a colour", []),
         ("a man holding a sword", "a pale man lifts a blade", ["holding", "sword"]),
         ("there are three shapes", "three shapes that float in the dark", []),
         ("there are three shapes", "four shapes that float in the dark", ["count 3"]),

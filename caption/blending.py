@@ -82,7 +82,7 @@ class Blend:
                 raise ValueError
         except ValueError:
             allowed = f"a SHARE of 0 to 1, and 1 <= LEAST <= MOST <= {_MOST}"
-            raise UserError(f"--text is {text!r}; give {FORMS}, with {allowed}") from None
+            raise UserError(f"unknown blend {text!r}; give {FORMS}, with {allowed}") from None
         return cls(float(share), rest or "any")
 
     def columns(self, tables: CaptionSet, *, vectors: bool) -> Columns:

@@ -129,7 +129,7 @@ def caption(
     embedded, cut = _texts(encoder, captions) if identity["text_embeddings"] else (None, 0)
     rows = Rows([s.key for s in samples], first, image, pseudo, captions, embedded)
     if "names" in identity:
-        bare = [[names.name(sample.metadata)] for sample in samples]
+        bare = [[bare_name(sample)] for sample in samples]
         rows = rows._replace(name=bare, name_embedding=_texts(encoder, bare)[0])
     if synthetic is None:
         return CaptionedRows(rows, cut)
@@ -154,10 +154,26 @@ def captions_of(sample: Sample) -> list[str]:
     try:
         return attributes.sentences(sample.metadata)
     except KeyError as error:
-        raise UserError(
-            f"the JSON of sample {sample.key} has {error}, but this version of exnihilo has no sentences"
-            " of it; use the version that drew the shards, or a newer one"
-        ) from None
+        raise _unknown(sample, error) from None
+
+
+def bare_name(sample: Sample) -> str:
+    """Returns the bare name of a formula picture.
+
+    Raises UserError if it is none, or its JSON has unknown parameters."""
+    if not is_formula(sample):
+        raise UserError(f"sample {sample.key} is no formula picture and has no bare name; leave --names out")
+    try:
+        return names.name(sample.metadata)
+    except KeyError as error:
+        raise _unknown(sample, error) from None
+
+
+def _unknown(sample: Sample, error: KeyError) -> UserError:
+    return UserError(
+        f"the JSON of sample {sample.key} has {error}, but this version of exnihilo has no sentences"
+        " of it; use the version that drew the shards, or a newer one"
+    )
 
 
 def is_formula(sample: Sample) -> bool:

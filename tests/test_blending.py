@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caption import blending
+from caption import blending, worker
 from caption.blending import Blend
 from caption.join import dataset
 from caption.sentences import names, scene_facts, scene_sentences
@@ -20,7 +20,7 @@ from caption.table import CaptionSet, text_vectors
 from synth import seeds
 from synth.errors import UserError
 from synth.families import draw, scene_world
-from synth.sets.shards import ShardSet
+from synth.sets.shards import Sample, ShardSet
 from tests.kit import ROOT, chat_server, invoke, make_small, make_tables, samples, write_foreign
 from tests.kit_train import DENOISER, GAN, SETTINGS, first, joined, quiet, refused, stream
 from train import runs
@@ -150,7 +150,7 @@ BAD += ["blend:0.9,facts=3..2", "blend:0.9,facts=1..2000", "blend:0.9,facts=a", 
 
 @pytest.mark.parametrize("text", BAD)
 def test_other_blends_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--text is"):
+    with pytest.raises(UserError, match=r"unknown (blend|text)"):
         Text.parse(text)
 
 
@@ -166,6 +166,12 @@ def test_bare_names_and_sentences_of_k_facts(name: str) -> None:
         drawn = [Blend(1.0, facts=(1, 3)).text(lambda s=sample: s, [], [], c) for c in chances]  # type: ignore[misc]
         counts = {len(parse(text or "")) for text in drawn}
         assert counts == {min(k, len(certain)) for k in (1, 2, 3)}
+
+
+def test_a_picture_without_parameters_has_no_bare_name() -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(UserError, match="sample 7 is no formula picture and has no bare name; leave --names"):
+        worker.bare_name(Sample("7", pixels, {"family": "fractals"}, []))
 
 
 def test_texts_on_scenes_state_k_facts() -> None:

@@ -239,7 +239,7 @@ def test_another_seed_is_another_run(train_request: TrainRequest, trained: Path)
         (("run.images=0",), r"it must lie in 1\.\.1,000,000"),
         (
             ("data.text=words",),
-            "--text is 'words'; give pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE",
+            "unknown text 'words'; give pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE",
         ),
         (("data.text=caption",), "has no column text_embedding"),
         (("data.fraction=0",), "fraction cannot be '0': fraction is 0.0; it must be above 0 and at most 1"),
@@ -264,7 +264,7 @@ def test_settings_that_make_no_run_are_refused(
         ({"shards": ("/nowhere",)}, "/nowhere"),
         ({"captions": ("/nowhere",)}, "/nowhere"),
         ({"source": "/nowhere"}, "/nowhere is no run"),
-        ({"text": "mix:2"}, "--text is 'mix:2'"),
+        ({"text": "mix:2"}, "unknown text 'mix:2'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"images": 0}, r"it must lie in 1\.\."),
         ({"fraction": 1.5}, "must be above 0 and at most 1"),

@@ -137,7 +137,7 @@ def test_all_draws_of_a_visit_can_take_one_caption(captioned_in_part: tuple[Path
 
 @pytest.mark.parametrize("text", ["", "captions", "mix:", "mix:1.5", "mix:nan"])
 def test_other_policies_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--text is"):
+    with pytest.raises(UserError, match="unknown text"):
         Text.parse(text)
 
 

@@ -49,7 +49,7 @@ class Text:
             share = 2.0
         if not 0 <= share <= 1:
             allowed = "pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE with a SHARE of 0 to 1"
-            raise UserError(f"--text is {text!r}; give {allowed}")
+            raise UserError(f"unknown text {text!r}; give {allowed}")
         return cls(captions=share)
 
     @property

@@ -407,6 +407,7 @@ def test_a_captioner_gets_a_row_beside_the_sentences(healthy: Path) -> None:
         "captions (blind) are nearly all the same: 1 distinct in 3, the most frequent 100% of them;"
         " the limits are 10% and 50%"
     ]
+    assert list(report.beside("short", {"1": "one"}).wordings)[2:] == ["blind", "captioner short"]
     page = page_of(report, {})
     assert "blind on this set" in page and "Captions by blind" in page and "a &lt;b&gt;picture" in page
     read(page)

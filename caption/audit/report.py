@@ -72,7 +72,11 @@ class Audit:
         object.__setattr__(self, "ranks", {kind: measures.effective_rank(s) for kind, s in spectra.items()})
 
     def beside(self, name: str, captions: dict[str, str]) -> "Audit":
-        """Returns this audit with a captioner's captions of the pictures, by key."""
+        """Returns this audit with a captioner's captions of the pictures, by key.
+
+        A captioner with the name of a form, or of another captioner, gets another name."""
+        while name in self.wordings:
+            name = f"captioner {name}"
         wordings = {**self.wordings, name: wording(captions.values())}
         return replace(self, wordings=wordings, captioners={**self.captioners, name: captions})
 

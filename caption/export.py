@@ -1,8 +1,9 @@
 """Exports of captioned sets: tars with a picture, its caption and its JSON, as trainers of image-text models
 read them.
 
-The pictures and JSON are those of the shards, byte for byte. The captions come from the caption tables. A
-sample without a caption is left out, since such trainers drop it in silence.
+The pictures and JSON are those of the shards, byte for byte. The captions come from the caption tables: those
+that people wrote or true sentences, or a captioner's. A sample without a caption is left out, since such
+trainers drop it in silence.
 """
 
 import io
@@ -31,7 +32,8 @@ from synth.sets.storage import open_storage, plain_errors
 from synth.stopwatch import Stopwatch
 
 LAW = 1  # increased when the same tables give other members
-CHOICES = ("long", "short", "random", "all")  # of a sample's captions
+SYNTHETIC = "synthetic"
+CHOICES = ("long", "short", "random", "all", SYNTHETIC)  # of a sample's captions; the last by a captioner
 
 _PROBES = 64  # samples of the preflight
 _ADVANCE = 256  # samples between two events of progress
@@ -142,6 +144,8 @@ def chosen(captions: Sequence[str], choice: str, seed: int, index: int) -> str:
         return "\n".join(lines)
     if choice == "random":
         return random.Random(f"{seed} {index}").choice(lines)
+    if choice == SYNTHETIC:
+        return lines[0]
     return max(lines, key=len) if choice == "long" else min(lines, key=len)
 
 
@@ -153,9 +157,10 @@ def _captioned(
     Raises UserError if the table has other keys."""
     # Table.
     form = identity["export"]
-    names = ["key", "caption", *(VECTORS if form["embeddings"] else ())]
+    column = "synthetic_caption" if form["caption"] == SYNTHETIC else "caption"
+    names = ["key", column, *(VECTORS if form["embeddings"] else ())]
     table = tables.read(tables.parts[shard.number], names)
-    keys, captions = table["key"].to_pylist(), table["caption"].to_pylist()
+    keys, captions = table["key"].to_pylist(), table[column].to_pylist()
     columns = {name: vectors(table[name], tables.dimensions) for name in names[2:]}
 
     # Samples.
@@ -192,7 +197,7 @@ def _class_of(key: str, files: Files) -> int:
         number = json.loads(files["json"])["class"]
     except (LookupError, TypeError, ValueError):
         number = None
-    if not isinstance(number, int):
+    if not isinstance(number, int) or isinstance(number, bool):
         raise UserError(f"the JSON of sample {key} has no number of a class; leave --classes out")
     return number
 
@@ -231,6 +236,10 @@ class _Exporting(Work):
         # Shards and their tables.
         self._shards, self._tables = ShardSet(request.shards), CaptionSet(request.tables)
         self._tables.require_made_for(self._shards)
+        if request.caption == SYNTHETIC and "captioner" not in self._tables.identity:
+            problem = f"the tables of {self._tables.storage.url} have no captions of a captioner"
+            advice = f"`python -m caption recaption {self._shards.storage.url}` makes such tables"
+            raise UserError(f"{problem}; {advice}, or give another --caption")
         source = self._shards.manifest["identity"]
         name = f"{source['dataset']}-{request.caption}"
         storage = open_storage(request.out or places.shards(name))
@@ -286,11 +295,14 @@ class _Exporting(Work):
 
     def statement(self, records: Sequence[Record]) -> Json:
         source = self._shards.manifest
+        tables = {"encoder": self._tables.identity["encoder"], "digest": self._tables.digest}
+        if self.identity["export"]["caption"] == SYNTHETIC:
+            tables["captioner"] = self._tables.identity["captioner"]["model"]
         return {
             "title": f"pictures of {source['identity']['dataset']}, each with a caption",
             "channels": source.get("channels", 3),
             "licence": source.get("licence", "unknown"),
-            "tables": {"encoder": self._tables.identity["encoder"], "digest": self._tables.digest},
+            "tables": tables,
             "shards": {"dataset": source["identity"]["dataset"], "digest": self._shards.digest},
         }
 

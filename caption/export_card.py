@@ -12,6 +12,7 @@ _CAPTIONS = {
     "short": "the shortest caption of the sample",
     "random": "one caption of the sample, drawn by the seed and its index",
     "all": "all captions of the sample, one a line",
+    "synthetic": "a caption of the sample by a captioner",
 }
 
 Json = dict[str, Any]
@@ -46,6 +47,10 @@ def _card(manifest: Json, extension: str) -> str:
     name, form = identity["dataset"], identity["export"]
     left_out = sum(len(part["content"]["left_out"]) for part in parts)
     pattern = croissant.pattern(parts)
+
+    # Captioner.
+    captioner = manifest["tables"].get("captioner")
+    by = f"by the captioner `{captioner}`, " if captioner else ""
 
     # Members.
     members = [(f"KEY.{extension}", "the picture"), ("KEY.json", "its parameters or origin, if it has any")]
@@ -88,6 +93,6 @@ python -m open_clip_train.main --dataset-type webdataset --train-data "{pattern}
 Licence: {manifest["licence"]}
 
 Pictures: `{manifest["shards"]["dataset"]}`, manifest digest `{manifest["shards"]["digest"]}`.
-Captions: tables of `{manifest["tables"]["encoder"]}`, digest `{manifest["tables"]["digest"]}`.
+Captions: {by}tables of `{manifest["tables"]["encoder"]}`, digest `{manifest["tables"]["digest"]}`.
 Manifest digest, to which later stages are pinned: `{ledger.manifest_digest(manifest)}`.
 """

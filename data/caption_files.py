@@ -23,7 +23,7 @@ _TEXTS = "caption or text"  # the columns to recommend
 
 # Captions of one picture at a time, without a header: Flickr8k's and Flickr30k's NAME#NUMBER<tab>CAPTION.
 _NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
-_SEPARATOR = re.compile(r"sep=(.)\s*")  # a first line by spreadsheet programs
+_SEPARATOR = re.compile(r"sep=([^\"\r])\s*")  # a first line by spreadsheet programs
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Captions = Mapping[str, Sequence[str]]  # by the picture's name in the file, in the file's order

@@ -131,8 +131,13 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
 
 
 def _require_no_loop(entry: os.DirEntry[str]) -> None:
-    """Raises UserError if a folder is a link to one that contains it: its pictures would repeat forever."""
-    if entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()):
+    """Raises UserError if a folder is a link to one that contains it, also by way of other links.
+
+    Its pictures would repeat forever."""
+    if not entry.is_symlink():
+        return
+    path = Path(entry.path)
+    if any(folder.resolve().is_relative_to(path.resolve()) for folder in path.absolute().parents):
         raise UserError(f"{entry.path} is a link to a folder that contains it; remove the link")
 
 

@@ -12,11 +12,21 @@ import pytest
 
 from caption import export
 from caption.cli import app
+from caption.endpoint import Endpoint
 from caption.table import CaptionSet
 from synth.errors import UserError
 from synth.sets import shards
 from synth.sets.shards import ShardSet
-from tests.kit import invoke, json_lines, make_small, make_tables, states, tar_hashes, write_foreign
+from tests.kit import (
+    chat_server,
+    invoke,
+    json_lines,
+    make_small,
+    make_tables,
+    states,
+    tar_hashes,
+    write_foreign,
+)
 
 
 def run(tables: Path, pictures: Path, out: Path, *more: object) -> dict[str, Any]:
@@ -135,6 +145,29 @@ def test_one_caption_of_a_real_picture_is_chosen_and_none_leaves_it_out(
         run(tmp_path / "t", tmp_path / "s", tmp_path / "classes", "--classes")
 
 
+def test_captions_of_a_captioner_are_exported_on_request(tiny_encoder: Path, tmp_path: Path) -> None:
+    write_foreign(tmp_path / "s", [{"txt": b"a cat"}, {}])
+    with chat_server() as server:
+        model = Endpoint(f"{server}/v1", "tiny", pause=0.01)
+        make_tables(tmp_path / "s", tmp_path / "t", tiny_encoder, endpoint=model)
+    tables = CaptionSet(str(tmp_path / "t"))
+    column = tables.read(tables.parts[0], ["synthetic_caption"])["synthetic_caption"]
+    run(tmp_path / "t", tmp_path / "s", tmp_path / "out", "--caption", "synthetic")
+    assert list(texts(tmp_path / "out").values()) == [text for row in column.to_pylist() for text in row]
+    assert "by the captioner `tiny`" in (tmp_path / "out/README.md").read_text()
+    assert ShardSet(str(tmp_path / "out")).manifest["identity"]["dataset"] == "toy-synthetic"
+    run(tmp_path / "t", tmp_path / "s", tmp_path / "long")
+    assert texts(tmp_path / "long") == {"photo_0": "a cat"}
+
+
+@pytest.mark.parametrize("number", ["true", '"1"', "1.5"])
+def test_a_class_that_is_no_number_is_refused(number: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    write_foreign(tmp_path / "s", [{"txt": b"one", "json": f'{{"class": {number}}}'.encode()}])
+    make_tables(tmp_path / "s", tmp_path / "t", tiny_encoder)
+    with pytest.raises(UserError, match="the JSON of sample photo_0 has no number of a class"):
+        run(tmp_path / "t", tmp_path / "s", tmp_path / "out", "--classes")
+
+
 def test_keys_may_have_folders(tiny_encoder: Path, tmp_path: Path) -> None:
     write_foreign(tmp_path / "s", [{"txt": b"one"}, {"txt": b"two"}], stem="part 1/photo_")
     make_tables(tmp_path / "s", tmp_path / "t", tiny_encoder)
@@ -167,7 +200,18 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     make_small(tmp_path / "other", samples=8, seed=1)
     make_tables(write_foreign(tmp_path / "s", [{}, {}]), tmp_path / "mute", tiny_encoder)
     for tables, pictures, more, sentence in (
-        (captioned, undisturbed, ["--caption", "both"], "'both'; known are long, short, random, all"),
+        (
+            captioned,
+            undisturbed,
+            ["--caption", "both"],
+            "'both'; known are long, short, random, all, synthetic",
+        ),
+        (
+            captioned,
+            undisturbed,
+            ["--caption", "synthetic"],
+            "no captions of a captioner; `python -m caption",
+        ),
         (captioned, undisturbed, ["--seed", -1], "--seed is -1; it must be at least 0"),
         (captioned, undisturbed, ["--caption", "short", "--seed", 7], "--caption short draws nothing; leave"),
         (captioned, tmp_path / "other", [], "were made for another set of shards"),

@@ -104,6 +104,7 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
     ),
     (table("c.csv", "1.jpg,a\n"), "has no column caption or text; its first line, '1.jpg,a'"),
     (table("c.csv", ""), "has no column caption or text"),
+    (table("c.csv", 'sep="\nimage"caption\n'), "has no column caption or text"),
     (table("c.csv", "image,caption\n1.jpg,caf\xe9\n".encode("latin-1")), r"c.csv is not UTF-8 \(byte 23"),
     (table("c.jsonl", '{"file_name": "a/1.jpg", "text": "a"}\n{"file_name"\n'), "c.jsonl, line 2 is no JSON"),
     (
@@ -156,11 +157,22 @@ def test_a_link_that_leads_back_and_a_pipe_are_named(root: Path) -> None:
     with pytest.raises(UserError, match=r"again is a link to a folder that contains it; remove the link$"):
         prepare(root, "--captions", "none")
     (root / "a/again").unlink()
+    (root / "a/other").symlink_to("../b")
+    (root / "b/other").symlink_to("../a")
+    with pytest.raises(UserError, match=r"other is a link to a folder that contains it; remove the link$"):
+        prepare(root, "--captions", "none")
+    (root / "a/other").unlink()
     os.mkfifo(root / "b/pipe.png")
     with pytest.raises(
         UserError, match=r"pipe.png has the name of a picture, but is no regular file; remove"
     ):
         prepare(root, "--captions", "none")
+
+
+def test_a_folder_is_no_caption_file_of_a_split(root: Path, tmp_path: Path) -> None:
+    (root / "a").rename(root / "train")
+    with pytest.raises(UserError, match=r"there is no caption file .*; give a \.csv, \.txt or \.jsonl"):
+        prepare(root, "--captions", tmp_path)
 
 
 def test_a_place_may_begin_with_the_home_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,9 @@ def _tables(root: Path, captions: str) -> dict[str, Path]:
         split: root / name for split, names in FOLDERS.items() for name in names if (root / name).is_dir()
     }
     tables = {
-        split: table for split, folder in folders.items() if (table := foreign.locate(folder / captions))
+        split: table
+        for split, folder in folders.items()
+        if (table := foreign.locate(folder / captions)) and table.is_file()
     }
 
     # Every split has one.

@@ -105,6 +105,20 @@ def cost(request: CaptionRequest) -> Json:
     return {**work.cost(foreseen.pictures), **foreseen._asdict()}
 
 
+def require_places(requests: Sequence[CaptionRequest]) -> None:
+    """Raises UserError if a request cannot be carried out, or two of them name one place. Writes nothing.
+
+    The encoder is loaded once, as loading caches it."""
+    works: dict[str, _Captioning] = {}
+    for request in requests:
+        work = _Captioning(request)
+        completion.require_place(work, _execution(request))
+        other = works.setdefault(work.storage.url, work)
+        if (other.identity, other.parts) != (work.identity, work.parts):
+            problem = f"{work.storage.url} would hold the tables of two sets"
+            raise UserError(f"{problem}; give --out once for each set")
+
+
 def make_captions(request: CaptionRequest) -> Generator[Estimate | Progress | CaptionSummary, None, None]:
     """Makes the missing tables of a request. Leaves finished tables alone.
 

@@ -347,6 +347,22 @@ def test_bad_requests_get_a_sentence(
     assert not (tmp_path / "t").exists()
 
 
+def test_all_places_are_examined_before_the_first_table_is_made(
+    undisturbed: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tables(undisturbed, tmp_path / "taken", tiny_encoder, seed=1)
+    one, two = write_foreign(tmp_path / "s", [{}]), write_foreign(tmp_path / "of_one_name", [{}, {}])
+    outs = ["--out", tmp_path / "first", "--out", tmp_path / "taken"]
+    monkeypatch.chdir(tmp_path)
+    for words, sentence in (
+        ([one, undisturbed, *outs], "seed is 1 there and 0 here"),
+        ([one, two], "would hold the tables of two sets; give --out once for each set"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            invoke(app, "captions", *words, "--encoder", tiny_encoder, "--workers", 0, raising=True)
+    assert not (tmp_path / "first").exists() and not (tmp_path / "data").exists()
+
+
 def test_a_dry_run_writes_nothing(undisturbed: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     foreseen = pipeline.estimate(
         pipeline.CaptionRequest(str(undisturbed), str(tmp_path / "t"), str(tiny_encoder), workers=0)

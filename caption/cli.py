@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from synth.sets import targets
 
 if TYPE_CHECKING:
     from caption.endpoint import Endpoint
-    from caption.pipeline import CaptionSummary
+    from caption.pipeline import CaptionRequest, CaptionSummary
 
 PROGRAM = "python -m caption"
 USUAL = ["visual_atoms"]  # sets of a command that names none
@@ -115,8 +116,8 @@ def captions(
     pairs = options.pair(shards, out, "sets of shards")
     from caption import pipeline
 
-    for place, target in pairs:
-        request = pipeline.CaptionRequest(
+    requests = [
+        pipeline.CaptionRequest(
             shards=place,
             out=target,
             encoder=encoder,
@@ -130,10 +131,13 @@ def captions(
             overwrite=overwrite,
             ray_address=address,
         )
-        if dry_run:
-            console.show({"shards": place, **pipeline.estimate(request)._asdict()})
-            continue
-        _show(console.watched("pictures", pipeline.make_captions(request)))
+        for place, target in pairs
+    ]
+    if dry_run:
+        for request in requests:
+            console.show({"shards": request.shards, **pipeline.estimate(request)._asdict()})
+        return
+    _make(requests)
 
 
 @app.command(
@@ -181,8 +185,8 @@ def recaption(
     from caption import pipeline
 
     endpoint = _endpoint(url, model, temperature=temperature, at_once=requests, timeout=timeout)
-    for place, target in pairs:
-        request = pipeline.CaptionRequest(
+    caption_requests = [
+        pipeline.CaptionRequest(
             shards=place,
             out=target,
             encoder=encoder,
@@ -192,10 +196,13 @@ def recaption(
             endpoint=endpoint,
             prompt=prompt,
         )
-        if dry_run:
-            console.show({"shards": place, **pipeline.cost(request)})
-            continue
-        _show(console.watched("pictures", pipeline.make_captions(request)))
+        for place, target in pairs
+    ]
+    if dry_run:
+        for request in caption_requests:
+            console.show({"shards": request.shards, **pipeline.cost(request)})
+        return
+    _make(caption_requests)
 
 
 @app.command(
@@ -208,7 +215,7 @@ def export(
         options.place("--out", "PLACE", "A folder or URL.  [default: data/shards/DATASET-CAPTION]"),
     ] = None,
     caption: Annotated[
-        str, options.text("--caption", "NAME", "The caption of a picture: long, short, random or all.")
+        str, options.text("--caption", "NAME", "long, short, random or all; synthetic: that of recaption.")
     ] = "long",
     embeddings: Annotated[
         bool, options.flag("--embeddings", "Add the vectors of the tables, as .npy files.")
@@ -231,7 +238,8 @@ def export(
 ) -> None:
     """Writes pictures with their captions as tars that image-text trainers read, open_clip's among them.
 
-    Each picture gets a .txt beside its JSON. Pictures without a caption are left out."""
+    Each picture gets a .txt beside its JSON. Pictures without a caption are left out. Captions of
+    `recaption` are exported by --caption synthetic alone."""
     if seed is not None and caption != "random":
         raise UserError(f"--seed is {seed}, and --caption {caption} draws nothing; leave --seed out")
     address = options.cluster(ray_address, workers)
@@ -497,6 +505,17 @@ def _endpoint(url: str | None, model: str | None, **changes: float | None) -> "E
         return None
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     return Endpoint(url, model or "", **given)
+
+
+def _make(requests: "Sequence[CaptionRequest]") -> None:
+    """Makes the tables of some requests and shows their results."""
+    from caption import pipeline
+
+    # A refusal of the last set would else follow the work on all others.
+    if len(requests) > 1:
+        pipeline.require_places(requests)
+    for request in requests:
+        _show(console.watched("pictures", pipeline.make_captions(request)))
 
 
 def _show(summary: "CaptionSummary") -> None:

@@ -10,6 +10,7 @@ import typer
 
 from synth import console, options
 from synth.errors import UserError
+from synth.foreign import is_utf8
 from synth.options import EMPTY, Device, DryRun, Overwrite, RayAddress, Seed
 from synth.sets import targets
 
@@ -180,6 +181,8 @@ def recaption(
         raise UserError("--model, --temperature, --requests and --timeout belong to --url; leave them out")
     if prompt is not None and not prompt.strip():
         raise UserError("--prompt is empty; give short, long or a text, or leave it out")
+    if prompt is not None and not is_utf8(prompt):
+        raise UserError(f"--prompt is {prompt!a}, which is not UTF-8; give short, long or a text")
     shards = [place for name in sets for place in places.sets(name)]
     pairs = options.pair(shards, out, "sets of shards")
     from caption import pipeline

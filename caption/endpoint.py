@@ -27,6 +27,7 @@ import requests
 import urllib3
 
 from synth.errors import UserError
+from synth.foreign import is_utf8
 
 KEY = "OPENAI_API_KEY"
 
@@ -66,6 +67,7 @@ class Endpoint:
         try:
             parts = urlsplit(self.url)
             sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            sound = sound and is_utf8(self.url)
         except ValueError:
             sound = False
         if not sound:
@@ -76,6 +78,8 @@ class Endpoint:
             raise UserError(f"{problem}; leave it out and set the variable {KEY}")
         if not self.model:
             raise UserError(f"--url needs --model NAME; {self.models()}")
+        if not is_utf8(self.model):
+            raise UserError(f"--model is {self.model!a}, which is not UTF-8; {self.models()}")
 
     @property
     def address(self) -> str:

@@ -35,6 +35,11 @@ class Source:
     place: str  # the owner's page; empty if there is none
     licence: str
 
+    def __post_init__(self) -> None:
+        """Raises UserError if no file can store the licence, which --licence may name."""
+        if not foreign.is_utf8(self.licence):
+            raise UserError(f"--licence is {foreign.escaped(self.licence)!a}, which is not UTF-8; correct it")
+
     @property
     def advice(self) -> str:
         """The end of a sentence about something missing."""

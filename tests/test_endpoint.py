@@ -155,6 +155,8 @@ def test_the_key_of_the_environment_is_sent_and_not_repeated(monkeypatch: pytest
     [
         ("localhost:8000", "m", r"--url is 'localhost:8000'; give an address such as http://localhost"),
         ("ftp://host/v1", "m", "--url is 'ftp"),
+        ("http://host/\udce9/v1", "m", "--url is 'http"),
+        ("http://host/v1", "caf\udce9", "which is not UTF-8; http://host/v1/models lists"),
         ("http://host:port/v1", "m", "--url is 'http"),
         ("https://me:secret@host/v1", "m", "--url holds a password for host, which would appear in logs"),
         ("http://host/v1", "", r"--url needs --model NAME; http://host/v1/models lists"),

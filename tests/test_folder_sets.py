@@ -192,6 +192,7 @@ def test_other_bad_requests_get_a_sentence(root: Path, tmp_path: Path) -> None:
         (root, ["--out", root / "a" / "out"], "is within --root"),
         (root, ["--out", f"file://{root}/out"], "is within --root"),
         (root, ["--root", ""], "--root is empty; give a folder"),
+        (root, ["--licence", "caf\udce9"], "which is not UTF-8; correct it"),
         (root, ["--out", ""], "--out is empty; give a folder"),
         (root, ["--test-share", 1], "--test-share is 1"),
         (root, ["--test-share", -0.1], r"--test-share is -0\.1"),

@@ -410,6 +410,10 @@ def test_the_cost_comes_first_and_sends_nothing(
         (["--url", "http://h/v1"], "--url needs --model NAME; http://h/v1/models lists"),
         (["--url", "h/v1", "--model", "m"], "--url is 'h/v1'; give an address such as"),
         (["--url", "http://h/v1", "--model", "m", "--prompt", " "], "--prompt is empty"),
+        (
+            ["--url", "http://h/v1", "--model", "m", "--prompt", "\udce9"],
+            "which is not UTF-8; give short, long",
+        ),
         (["--url", "http://h/v1", "--model", "m", "--requests", "0"], "--requests is 0"),
         (["--url", "http://h/v1", "--model", "m", "--timeout", "0"], "--timeout is 0"),
     ],

@@ -7,8 +7,13 @@ from evaluate.experiments.table import Arm, Exchange, Experiment, Hypothesis, Re
 
 LOOKS = 16  # fixed before the first row, as `families` passes its least loss near 60 n images
 SHORT, LONG = 9_600, 96_000  # pictures seen in pre-training: 600 and 6,000 steps
-# The rates are those of the best arm of worth-rates, to be set before the first row.
-AUGMENTED = ("data.mirror=true", "training.lr=0.002", "training.muon_lr=0.004")
+# Times the preset's learning rates: the best of worth-rates from scratch and after fractals.
+SCRATCH_RATE, TUNED_RATE = 4, 4
+
+
+def augmented(factor: float) -> tuple[str, ...]:
+    """Returns the settings of mirrored pictures and of `factor` times the preset's learning rates."""
+    return "data.mirror=true", f"training.lr={0.002 * factor:g}", f"training.muon_lr={0.004 * factor:g}"
 
 
 def arm(series: str, n: int, source: Callable[[int], Step | None], *changes: str) -> Arm:
@@ -37,7 +42,7 @@ EXPERIMENT = Experiment(
     "How many real pictures is pre-training on formulas worth?",
     (
         *(arm("scratch", n, scratch) for n in (32, 64, 128, 256)),
-        *(arm("augmented", n, scratch, *AUGMENTED) for n in (32, 64, 128, 256)),
+        *(arm("augmented", n, scratch, *augmented(SCRATCH_RATE)) for n in (32, 64, 128, 256)),
         *(arm("fractals", n, after("fractals", SHORT)) for n in (32, 64, 128)),
         *(arm("noise", n, after("noise", SHORT)) for n in (32, 64, 128)),
         *(arm("fractals-long", n, after("fractals", LONG)) for n in (32, 64, 128)),

@@ -1,37 +1,33 @@
-"""`worth-rates`: the learning rate of the augmented opponent in `worth`, on other seeds than those."""
+"""`worth-rates`: the learning rates of `worth`, from scratch and after fractals, on other seeds."""
 
 from collections.abc import Sequence
 
 from evaluate.experiments.parts import VECTOR, loss, tuned
 from evaluate.experiments.table import Arm, Experiment, Reading, Step
-from evaluate.experiments.tables.worth import LOOKS
+from evaluate.experiments.tables.worth import LOOKS, SHORT, after, augmented, scratch
 
 FIRST = 100  # the first seed
 N = 64  # real pictures, as in H1 of worth
-RATES = {  # of AdamW and of Muon; the last one was added when double was the best of three
-    "half": ("0.001", "0.002"),
-    "plain": ("0.002", "0.004"),
-    "double": ("0.004", "0.008"),
-    "quadruple": ("0.008", "0.016"),
-}
+SOURCES = {"": scratch, "fractals-": after("fractals", SHORT)}
+# Times the preset's rates. There were three, from scratch: the highest was the best, so more were added.
+FACTORS = {"half": 0.5, "plain": 1, "double": 2, "quadruple": 4, "octuple": 8}
 
 
-def arm(name: str) -> Arm:
-    """Returns the augmented arm of one rate."""
-    adamw, muon = RATES[name]
-    changes = ("data.mirror=true", f"training.lr={adamw}", f"training.muon_lr={muon}")
+def arm(source: str, rate: str) -> Arm:
+    """Returns an augmented arm at one rate."""
 
     def steps(seed: int) -> Sequence[Step]:
-        run = tuned(VECTOR, None, N, LOOKS * 12 * N, 12 * N, FIRST + seed, *changes)
+        start, changes = SOURCES[source](FIRST + seed), augmented(FACTORS[rate])
+        run = tuned(VECTOR, start, N, LOOKS * 12 * N, 12 * N, FIRST + seed, *changes)
         return [loss(run, "vector", LOOKS)]
 
-    return Arm(f"{name}-{N}", steps, N, name)
+    return Arm(f"{source}{rate}-{N}", steps, N, rate)
 
 
 EXPERIMENT = Experiment(
     "worth-rates",
-    "Which learning rate suits the augmented model from scratch best?",
-    tuple(map(arm, RATES)),
+    "Which learning rate suits augmented runs best, from scratch and after fractals?",
+    tuple(arm(source, rate) for source in SOURCES for rate in FACTORS),
     Reading("best held-out loss", "held-out loss"),
     seeds=2,
 )

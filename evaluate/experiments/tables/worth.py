@@ -43,9 +43,9 @@ EXPERIMENT = Experiment(
     (
         *(arm("scratch", n, scratch) for n in (32, 64, 128, 256)),
         *(arm("augmented", n, scratch, *augmented(SCRATCH_RATE)) for n in (32, 64, 128, 256)),
-        *(arm("fractals", n, after("fractals", SHORT)) for n in (32, 64, 128)),
-        *(arm("noise", n, after("noise", SHORT)) for n in (32, 64, 128)),
-        *(arm("fractals-long", n, after("fractals", LONG)) for n in (32, 64, 128)),
+        *(arm("fractals", n, after("fractals", SHORT), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
+        *(arm("noise", n, after("noise", SHORT), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
+        *(arm("fractals-long", n, after("fractals", LONG), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
     ),
     Reading("best held-out loss", "held-out loss"),
     hypotheses=(Hypothesis("H1", "fractals-64", "augmented-64"),),

@@ -18,6 +18,9 @@ Json = dict[str, Any]
 
 MASK = "mask.png"  # extension of an instance mask in a shard
 
+# The errors of a family's classes at JSON with values of other types.
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
 # The entries of an identity that a recipe is read from.
 _KINDS: dict[str, type[object]] = {
     "dataset": str,
@@ -78,7 +81,7 @@ class Recipe:
         _family(dataset.family, identity["law"])
         try:
             family_config = settings.from_json(dataset.module.Config, identity["config"])
-        except (TypeError, ValueError) as error:
+        except _MALFORMED as error:
             raise UserError(f"this checkout has other settings of {dataset.name}: {error}") from None
 
         codec_of(identity)
@@ -152,7 +155,7 @@ def redraw(metadata: Json) -> np.ndarray:
     try:
         family = _family(metadata["family"], metadata["law"])
         return family.render(settings.from_json(family.Params, metadata["params"]), metadata["size"]).pixels
-    except (KeyError, TypeError, ValueError, UnfitError) as error:
+    except (*_MALFORMED, UnfitError) as error:
         raise UserError(f"this sample's JSON does not describe a picture: {error}") from None
 
 

@@ -1,6 +1,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_a_recipe_from_a_damaged_manifest_names_the_entry(name: str) -> None:
     for damaged in (without, {**without, name: None}):
         with pytest.raises(UserError, match=f"the {name} in the set's identity is .*; make the set again"):
             Recipe.of(damaged)
+
+
+def test_a_recipe_from_a_manifest_with_settings_of_other_types_is_refused() -> None:
+    identity = json.loads(canonical(recipe_of(RenderRequest("fractals", 1, "x")).identity))
+    changes: list[dict[str, Any]] = [{"maps": []}, {"maps": ""}, {"table": 3}, {"maps": ["a", "b"]}]
+    for change in changes:
+        with pytest.raises(UserError, match="this checkout has other settings of fractals"):
+            Recipe.of({**identity, "config": {**identity["config"], **change}})
 
 
 def test_fewer_classes_than_the_table_holds_may_be_asked_for(tmp_path: Path) -> None:

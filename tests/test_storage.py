@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from synth.errors import UserError
-from synth.sets import storage
+from synth.sets import locks, storage
 from synth.sets.storage import Folder, Storage, may_pass, open_storage, patiently
 
 
@@ -60,6 +60,18 @@ def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
     with Folder(str(tmp_path / "a" / "b")).exclusive():
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a").exists()
+
+
+def test_a_refused_writer_does_not_remove_the_folder_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(file: int) -> bool:
+        raise BlockingIOError
+
+    monkeypatch.setattr(locks, "lock", held)
+    with pytest.raises(UserError, match="another run is writing"), Folder(str(tmp_path / "a")).exclusive():
+        pass
+    assert (tmp_path / "a").is_dir()
 
 
 def test_leftovers_of_killed_writers_are_not_seen_and_go(tmp_path: Path) -> None:

@@ -261,12 +261,12 @@ class Folder(Storage):
                 yield None if locked else locks.note(self.url)
             finally:
                 self._sweep()
+                # A run that wrote nothing leaves nothing. Folders with files do not go away.
+                with contextlib.suppress(OSError):
+                    for path in created:
+                        path.rmdir()
         finally:
             os.close(folder)
-            # A run that wrote nothing leaves nothing. Folders with files do not go away.
-            with contextlib.suppress(OSError):
-                for path in created:
-                    path.rmdir()
 
     def require_empty(self) -> None:
         """Raises UserError if this folder has files."""

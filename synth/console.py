@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from synth.errors import UserError
 from synth.sets.completion import Estimate, Progress
+from synth.sets.parallel import signals_noted
 from synth.sets.storage import unusable
 
 COLUMNS = 100  # of --help, if the terminal is as wide
@@ -73,8 +74,13 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     command = typer.main.get_command(commands)
     try:
         # Typer's own entry point turns Ctrl-C and closed pipes into return values, so it is not used.
-        with command.make_context(program, sys.argv[1:]) as context:
-            command.invoke(context)
+        with command.make_context(program, sys.argv[1:]) as context, signals_noted() as end_again:
+            try:
+                command.invoke(context)
+            except Exception:
+                # Python ignores a signal within a compilation of numba, which then fails.
+                end_again()
+                raise
     except typer.Exit as ended:  # --help, too
         sys.exit(ended.exit_code)
     except TyperException as error:

@@ -1,5 +1,7 @@
 import json
 import os
+import signal
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,27 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
 
     with Folder(str(tmp_path)).exclusive(), pytest.raises(UserError, match="another run is writing"):
         make_small(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_breaks_a_compilation_ends_the_command(number: int, code: int) -> None:
+    script = f"""
+import ctypes, signal
+from synth import console
+
+app = console.app("Compiles.", "compile")
+
+@app.command()
+def compile() -> None:
+    ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal({number:d}))()
+    raise RuntimeError("no compiled object yet")
+
+console.run(app, "compile")
+"""
+    process = kit.start([sys.executable, "-c", script], cwd=ROOT)
+    _, errors = process.communicate()
+    assert process.returncode == code and "RuntimeError" not in errors
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -109,8 +109,9 @@ def _places(resources: dict[str, float], gpus: float) -> int:
 def signals_noted() -> Iterator[Callable[[], None]]:
     """Notes the signals that arrive within the block. Yields a function that ends the command again.
 
-    If a signal arrives while Python runs a destructor, as Ray has some, Python ignores the exception of its
-    handler. The yielded function calls the handler of a noted signal once more."""
+    If a signal arrives while Python runs a destructor, as Ray has some, or a function that C calls, as numba
+    has some, Python ignores the exception of its handler. The yielded function calls the handler of a noted
+    signal once more."""
     arrived: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

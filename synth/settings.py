@@ -158,10 +158,12 @@ def _parse(kind: Any, text: str) -> Any:
 
 
 def require_within(values: Any, least: float, most: float, *names: str) -> None:
-    """Raises ValueError if a setting of one of these names lies outside of least..most."""
+    """Raises ValueError if a number or range of one of these names lies outside of least..most."""
     for name in names:
-        if not least <= getattr(values, name) <= most:
-            raise ValueError(f"{name} is {getattr(values, name)}; it must lie in {least:,}..{most:,}")
+        value = getattr(values, name)
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if not least <= low <= high <= most:
+            raise ValueError(f"{name} is {written(value)}; it must lie in {least:,}..{most:,}")
 
 
 def written(value: Any) -> str | None:

@@ -364,7 +364,7 @@ REFUSED = [
     ("colours=red,blue", "three or more"),
     ("shade=40", "it must lie in 0..6"),
     ("split=test", "it must be all, train, held_out"),
-    ("classes=0", "at least 1"),
+    ("classes=0", "it must lie in 1..1,000,000,000"),
     ("turn=0,2", "it must lie in -1..1"),
 ]
 

@@ -245,6 +245,35 @@ def test_programs_that_are_missing_are_vetted_into_the_target(
         make_small(tmp_path / "set", **{**changes, "samples": 9, "settings": ("structures=1", "classes=6")})
 
 
+def test_stored_programs_of_other_classes_are_vetted_again(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {**programs.shipped().content, "asked": {"structures": 300, "law": vetting.LAW}, "classes": 9}
+    stored = Programs.from_content(content)
+    monkeypatch.setattr(shaders, "_vetted", lambda structures, classes: recipe.config.programs)
+    for classes, again in ((9, False), (10, True)):
+        config = shaders.ready(shaders.Config(classes=classes, structures=300), stored.data)
+        assert (config.programs == recipe.config.programs) == again
+
+
+def test_programs_of_other_people_are_refused(tmp_path: Path) -> None:
+    for entry in (1, {"name": "of another person", "source": "void main() {}"}):
+        (tmp_path / NAME).write_text(json.dumps({"format": 1, "programs": [entry], "attempts": {}}))
+        with pytest.raises(UserError, match="are not composed of exnihilo's blocks"):
+            recipe_of(RenderRequest("shaders", 1, "-", settings=(f"programs={tmp_path}",)))
+    (tmp_path / NAME).write_text('{"format": 1, "programs": 3}')
+    with pytest.raises(UserError, match="is damaged or of another version"):
+        recipe_of(RenderRequest("shaders", 1, "-", settings=(f"programs={tmp_path}",)))
+
+
+@pytest.mark.parametrize(
+    "setting", ["shift=-1e308,1e308", "zoom=1e-308,1e308", "time=0,1e300", "turn=-1e9,0"]
+)
+def test_ranges_of_instances_have_bounds(setting: str) -> None:
+    with pytest.raises(UserError, match="it must lie in"):
+        recipe_of(RenderRequest("shaders", 1, "-", settings=(setting,)))
+
+
 def test_more_structures_than_are_known_change_nothing_of_a_manifest_that_is_read_back(
     recipe: Recipe,
 ) -> None:

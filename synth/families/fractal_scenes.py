@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth import settings
 from synth.class_tables import Table
 from synth.compilation import cached_jit
 from synth.families import fractals
@@ -54,8 +55,7 @@ class Config:
         fractals.check(self)
         if self.edges not in _EDGES:
             raise ValueError(f"edges is {self.edges}; it must be {' or '.join(_EDGES)}")
-        if not 0.001 <= self.side[0] <= self.side[1] <= 10:
-            raise ValueError(f"side is {self.side}; it must lie within 0.001..10")
+        settings.require_within(self, 0.001, 10, "side")
 
     @property
     def channels(self) -> int:

@@ -25,6 +25,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from synth import settings
 from synth.class_tables import Table, limit
 from synth.compilation import cached_jit
 from synth.images.pictures import Picture, UnfitError
@@ -36,7 +37,6 @@ LAW = 1  # raised when the golden pixels change
 _SIDE = 362  # side of the picture that points and margin refer to
 _SEARCH_SIDE, _SEARCH_POINTS, _PILOT = 512, 100_000, 0.9
 _LEAST_FILL = 0.005  # of a picture; slowly diverging points fill less, and more points make it clearer
-_MOST_POINTS = 10**7
 _GREY = 127
 
 
@@ -53,14 +53,11 @@ class Config:
     weight: float = 0.4  # factors are 1 - 2 w, 1 - w, 1 + w, 1 + 2 w
 
     def __post_init__(self) -> None:
-        if not 1 <= self.maps[0] <= self.maps[1] <= 16:
-            raise ValueError(f"maps is {self.maps}; a system has 1 to 16")
+        settings.require_within(self, 1, 10**9, "classes")
+        settings.require_within(self, 1, 16, "maps")
+        settings.require_within(self, 1, 10**7, "points")
         if not 0 <= self.fill <= 0.3:
             raise ValueError(f"fill is {self.fill}; it must lie in 0..0.3, as hardly any system fills more")
-        if not 1 <= self.points <= _MOST_POINTS:
-            raise ValueError(f"points is {self.points}; it must lie in 1..{_MOST_POINTS:,}")
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; it must be at least 1")
         if not 0 <= self.margin < _SIDE / 2:
             raise ValueError(f"margin is {self.margin}; it must lie in 0..{_SIDE // 2 - 1}")
         limit(self)

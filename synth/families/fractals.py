@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from synth import settings
 from synth.class_tables import Table, limit
 from synth.compilation import cached_jit
 from synth.images.pictures import Picture, UnfitError
@@ -41,8 +42,11 @@ LAW = 1  # raised when the golden pixels change
 _LEAST_SEEN = 0.01  # share of points that the window must show
 _BOUNDS: dict[str, tuple[float, float]] = {
     "classes": (1, 10**9),
+    "maps": (1, 16),
     "points": (1, 10**7),
     "zoom": (0.001, 1000),
+    "saturation": (0, 1),
+    "value": (0, 1),
     "blur": (0, 1),  # a share of pictures
     "sigma": (0.001, 1000),
     "lines": (0, 10**6),
@@ -125,17 +129,9 @@ def check(config: Any) -> None:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be {' or '.join(allowed)}")
 
     # Ranges.
-    if not 1 <= config.maps[0] <= config.maps[1] <= 16:
-        raise ValueError(f"maps is {config.maps}; a system has 1 to 16")
-    for name, (least, most) in _BOUNDS.items():
-        values = getattr(config, name, least)
-        low, high = values if isinstance(values, tuple) else (values, values)
-        if low < least or high > most:
-            given = f"{low},{high}" if isinstance(values, tuple) else low
-            raise ValueError(f"{name} is {given}; it must lie within {least:,}..{most:,}")
-    for name in ("saturation", "value"):
-        if not 0 <= getattr(config, name)[0] <= getattr(config, name)[1] <= 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must lie in 0..1")
+    for name, bounds in _BOUNDS.items():
+        if hasattr(config, name):
+            settings.require_within(config, *bounds, name)
 
     limit(config)
 

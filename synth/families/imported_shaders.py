@@ -50,8 +50,8 @@ class Config:
     time: tuple[float, float] = (0.1, 10.0)  # seconds
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; it must be at least 1")
+        settings.require_within(self, 1, 10**9, "classes")
+        settings.require_within(self, -(10**6), 10**6, "time")
         # A manifest holds the sha256 of its programs alone.
         if isinstance(self.programs, str):
             digest = f"sha256 {self.programs[:12]}..."
@@ -90,7 +90,7 @@ def ready(config: Config, stored: bytes | None) -> Config:
     # Stored programs count only if they were vetted from the same inputs.
     candidates, inputs = _inputs(config)
     programs = Programs.of(stored) if stored else None
-    if programs is None or programs.content["asked"] != {**inputs, "law": vetting.LAW}:
+    if programs is None or programs.content.get("asked") != {**inputs, "law": vetting.LAW}:
         programs = _vetted(config, candidates, inputs)
 
     # A class for each accepted program.

@@ -18,6 +18,7 @@ from functools import cache
 
 import numpy as np
 
+from synth import settings
 from synth.compilation import cached_jit
 from synth.images.pictures import Picture
 from synth.kernels.trigonometry import circle, exponential
@@ -28,6 +29,8 @@ LAW = 1  # raised when the golden pixels change
 _PHASES = 4096  # of a frequency
 _REACH = 2.0  # standard deviations of a field from the middle of its colours to either end
 _LEAST = 64  # difference of two colours in some channel
+
+_roots = cache(circle)  # cosines and sines
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,8 @@ class Config:
     levels: tuple[int, int] = (0, 255)  # of a colour's channels
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; it must be at least 1")
-        if not 0 <= self.slope[0] <= self.slope[1] <= 4:
-            raise ValueError(f"slope is {self.slope}; it must lie in 0..4")
+        settings.require_within(self, 1, 10**9, "classes")
+        settings.require_within(self, 0, 4, "slope")
         if not 2 <= self.colours[0] <= self.colours[1] <= 3:
             raise ValueError(f"colours is {self.colours}; two or three can be mixed")
         if self.levels[0] < 0 or self.levels[1] > 255 or self.levels[1] - self.levels[0] < 2 * _LEAST:
@@ -108,12 +109,6 @@ def lines(colours: tuple[tuple[int, int, int], ...]) -> np.ndarray:
         law[2] = (np.array(colours[2]) - law[0]) / (2 * _REACH)
         law[0] += (np.array(colours[2]) - law[0]) / 2
     return law
-
-
-@cache
-def _roots(count: int) -> tuple[np.ndarray, np.ndarray]:
-    cosines, sines = circle(count)
-    return cosines, sines
 
 
 @cached_jit()

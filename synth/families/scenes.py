@@ -16,6 +16,7 @@ from functools import cache
 from itertools import combinations
 from typing import Any, ClassVar, NamedTuple
 
+from synth import settings
 from synth.errors import UserError
 from synth.families import scene_world
 from synth.families.scene_drawing import POOL
@@ -81,10 +82,8 @@ class Config:
             raise ValueError("colours must be three or more: objects differ from the backdrop and each other")
         if not 0 <= self.shade <= 6:
             raise ValueError(f"shade is {self.shade}; it must lie in 0..6, so that words stay true")
-        if not -1 <= self.turn[0] <= self.turn[1] <= 1:
-            raise ValueError(f"turn is {self.turn}; it must lie in -1..1")
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; it must be at least 1")
+        settings.require_within(self, -1, 1, "turn")
+        settings.require_within(self, 1, 10**9, "classes")
 
         # Classes: the kinds in their colours, without those that the split leaves out.
         mains = main_combinations(self)

@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from synth import seeds
+from synth import seeds, settings
 from synth.errors import UserError
 from synth.glsl import composer, gl
 from synth.images.pictures import Picture, UnfitError
 from synth.seeds import Stream
 from synth.vetting import judging, programs, vetting
 from synth.vetting.programs import Programs
+
+Json = dict[str, Any]
 
 LAW = 1  # raised when a structure, a class or the ranges of instances change
 
@@ -45,13 +47,15 @@ class Config:
     turn: tuple[float, float] = (-0.4, 0.4)  # radians
 
     def __post_init__(self) -> None:
-        for name in ("classes", "structures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.zoom[0] > 0:
-            raise ValueError(f"zoom starts at {self.zoom[0]}; it must be above 0")
+        settings.require_within(self, 1, 10**9, "classes", "structures")
+        settings.require_within(self, -(10**6), 10**6, "time", "shift", "turn")
+        settings.require_within(self, 0.001, 1000, "zoom")
         if not isinstance(self.programs, Programs):
             object.__setattr__(self, "programs", _shipped(self))
+        if self.programs and not _composed(self.programs.content):
+            raise ValueError(
+                "its programs are not composed of exnihilo's blocks, as those of `vet shaders` are"
+            )
 
     @property
     def channels(self) -> int:
@@ -84,10 +88,11 @@ def ready(config: Config, stored: bytes | None) -> Config:
     if config.programs is not None:
         return config
 
-    # Stored programs count only if they were vetted for as many structures, by the same law.
+    # Stored programs count only if they were vetted for as many structures and classes, by the same law.
     inputs = {"structures": config.structures, "law": vetting.LAW}
     vetted = Programs.of(stored) if stored else None
-    if vetted is None or vetted.content["asked"] != inputs:
+    known = vetted.content if vetted else {}
+    if vetted is None or (known.get("asked"), known.get("classes")) != (inputs, config.classes):
         vetted = _vetted(config.structures, config.classes)
     return replace(config, programs=vetted)
 
@@ -155,6 +160,13 @@ def look(structure: int, values: tuple[float, ...], time: float) -> Params:
 def _vetted(structures: int, classes: int) -> Programs:
     """Vets programs once in a process, because a command checks its request before it makes the set."""
     return vetting.structures(structures, classes)
+
+
+def _composed(content: Json) -> bool:
+    """Returns True if every program of a vetting is a structure."""
+    entries = content["programs"]
+    whole = isinstance(content.get("attempts"), dict) and all(isinstance(entry, dict) for entry in entries)
+    return whole and all(isinstance(entry.get("structure"), int) for entry in entries)
 
 
 def _shipped(config: Any) -> Programs | None:

@@ -24,6 +24,7 @@ from functools import cache
 
 import numpy as np
 
+from synth import settings
 from synth.compilation import cached_jit
 from synth.images.pictures import Picture, box_average
 from synth.kernels.trigonometry import circle
@@ -42,8 +43,9 @@ _LATTICE = (
 )
 
 _REACH = 5000  # pixels of the 512 canvas, from the centre
-# Least and most of each range.
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "classes": (1, 10**9),
+    "canvas": (1, 4096),
     "vertices": (3, 100_000),
     "orbits": (0, _REACH),
     "noise": (0, 100),
@@ -70,14 +72,8 @@ class Config:
 
     def __post_init__(self) -> None:
         # Each setting by itself.
-        if not 1 <= self.canvas <= 4096:
-            raise ValueError(f"canvas is {self.canvas}; it must lie in 1..4096")
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; it must be at least 1")
-        for name, (least, most) in _BOUNDS.items():
-            low, high = getattr(self, name)
-            if low < least or high > most:
-                raise ValueError(f"{name} is {low},{high}; it must lie within {least}..{most}")
+        for name, bounds in _BOUNDS.items():
+            settings.require_within(self, *bounds, name)
 
         # All together: the ellipse, and the longest push of every orbit, as P is at least -1.
         reach = self.radius[1] * self.stretch[1] + self.orbits[1] * (2 * self.noise[1] + self.spacing[1] + 1)

@@ -112,7 +112,8 @@ def _parsed(data: bytes, place: str) -> Json:
         content = parsed_json(data)
     except ValueError:
         content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.get("programs"):
+    entries = content.get("programs") if isinstance(content, dict) else None
+    if not entries or not isinstance(entries, list) or content.get("format") != FORMAT:
         file = f"{place}/{NAME}" if place else f"the target's {NAME}"
         fault = f"{file} is damaged or of another version"
         raise UserError(f"{fault}; remove it and vet the programs again")

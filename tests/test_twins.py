@@ -60,7 +60,7 @@ TWINS = {
     "test_deflated_bytes_are_those_of_their_twin": "huffman: _deflate _count _codes _heading _write",
     "test_code_lengths_are_those_of_their_twin": "huffman: code_lengths _depths",
     "test_judgements_are_those_of_numpy": "judging: _levels _likeness _boxes",
-    "test_what_stands_out_is_that_of_numpy": "judging: _foreground",
+    "test_what_stands_out_is_that_of_numpy": "judging: foreground",
     "test_scenes.test_coverage_is_that_of_dense_samples": "shapes: cover _placed",
     "test_scenes.test_cells_are_covered_as_by_their_twin": "shapes: cover_cells",
     "test_scene_matching.test_outlines_are_searched_as_by_their_twin": "matching: search _misfit _window",

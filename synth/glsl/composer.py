@@ -90,13 +90,9 @@ class Program:
         return bound
 
 
+@cache
 def compose(number: int) -> Program:
     """Returns the program of a structure number."""
-    return _compose(number)
-
-
-@cache
-def _compose(number: int) -> Program:
     # A plan draws from the structure's own stream, so the seed of a set does not change it.
     draft = Draft(seeds.stream(0, "shaders/structures", number))
     plan = PLANS[number % len(PLANS)]

@@ -29,12 +29,6 @@ def blank(pixels: np.ndarray) -> str | None:
     return "flat" if deviation < _FLAT or alike > _ALIKE else None
 
 
-def foreground(pixels: np.ndarray) -> np.ndarray:
-    """Returns the pixels that differ from the picture's modal colour: bool (H, W). One channel differs by
-    more than 32 levels from the mean colour of the fullest of 16 x 16 x 16 boxes."""
-    return _foreground(pixels)
-
-
 @cached_jit()
 def _boxes(pixels: np.ndarray) -> np.ndarray:
     """Counts the pixels of each box of colours: int64 (4096,)."""
@@ -47,7 +41,9 @@ def _boxes(pixels: np.ndarray) -> np.ndarray:
 
 
 @cached_jit()
-def _foreground(pixels: np.ndarray) -> np.ndarray:
+def foreground(pixels: np.ndarray) -> np.ndarray:
+    """Returns the pixels that differ from the picture's modal colour: bool (H, W). One channel differs by
+    more than 32 levels from the mean colour of the fullest of 16 x 16 x 16 boxes."""
     # The mean colour of the fullest box.
     height, width, _ = pixels.shape
     mode = _boxes(pixels).argmax()

@@ -133,7 +133,7 @@ def memory() -> Iterator[Row]:
 def draw_many() -> None:
     for number in range(RENDERERS):
         shaders.draw(shaders.look(number, shaders.class_values(number, 0, 0), 1.0), 256)
-        composer._compose.cache_clear()
+        composer.compose.cache_clear()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

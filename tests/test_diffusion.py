@@ -291,6 +291,16 @@ def test_a_base_that_read_other_latents_or_texts_is_refused() -> None:
             )
 
 
+def test_a_base_that_reads_fewer_tokens_cuts_texts_for_itself() -> None:
+    model, short = trainer().loaded(), trainer(replace(config(), model=replace(SIZES, tokens=3))).loaded()
+    context = replace(CONTEXT, load={"base": short}.__getitem__, earlier=lambda _: model)
+    noise, tokens = diffusion.start(model.config, range(2), 0), pictures(2)[1]
+    texts = Texts(tokens=tokens, captions=("a red square", "a green square"))
+    based = diffusion.draw(model.parts, noise, texts, Options(steps=1, guidance=0.0, base="base"), context)
+    alone = Options(steps=1, guidance=1.0)
+    assert torch.equal(based, diffusion.draw(short.parts, noise, Texts(tokens=tokens[:, :3]), alone, CONTEXT))
+
+
 class Exact(torch.nn.Module):
     """The exact denoiser of pictures of one deviation."""
 

@@ -465,8 +465,9 @@ def _require_guide(base: Loaded, shape: torch.Size, texts: Texts, options: Optio
 
 
 def _in_words_of(guide: Loaded, texts: Texts, context: Context) -> Texts:
-    """Returns texts in the tokens of a guide, which may know other words."""
-    if all(guide.survey.get(name) == context.survey.get(name) for name in ("words", "tower", "learned")):
+    """Returns texts in the tokens of a guide, which may know other words or read fewer tokens."""
+    known = all(guide.survey.get(name) == context.survey.get(name) for name in ("words", "tower", "learned"))
+    if known and (texts.tokens is None or texts.tokens.shape[1] <= guide.config.model.tokens):
         return texts
     assert texts.captions is not None
     tokens = padded(map(tokeniser(guide.config, guide.survey), texts.captions))

@@ -29,8 +29,8 @@ and, if it draws pictures from texts,
     start(config, numbers, seed)  -> Tensor: the noise of the pictures with these numbers. Row i depends on
                                   numbers[i] and the seed alone, and is equal on every device
     draw(parts, start, texts, options, context)
-                                  -> Tensor (N, 3, R, R) in -1..1, differentiable in start, texts and parts.
-                                  Context.load and Context.earlier open the models that options name
+                                  -> Tensor (N, 3, R, R), about -1..1, differentiable in start, texts and
+                                  parts. Context.load and Context.earlier open the models that options name
 
 and, if its options name other checkpoints,
 
@@ -69,7 +69,7 @@ and, if it reads the words of texts,
 
 and, if it encodes pictures and decodes them,
 
-    reconstruct(parts, pictures)  -> Tensor (N, 3, R, R) in -1..1, from pictures of that shape
+    reconstruct(parts, pictures)  -> Tensor (N, 3, R, R), about -1..1, from pictures of that shape in -1..1
 
 and, if it learns features of pictures
 

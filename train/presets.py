@@ -1,4 +1,4 @@
-"""The table of named experiments, one per line: model, settings, hours, disk, and the measured result.
+"""The table of named experiments: model, settings, hours, disk, and the measured result.
 
 Hours are for one A100 unless a row says otherwise. They follow from the published 12.5 s/kimg of plain
 StyleGAN2 at 256 px and half these channels, times 3 for channels, text and CLIP. None of the large presets

@@ -24,7 +24,7 @@ from train.models.textual_inversion import ROWS, Inversion, Settings, invert, ke
 from train.models.words import BEGIN, UNKNOWN, TextStates, Vocabulary
 from train.runs import Run
 from train.sampling import draw, learned, maps
-from train.sampling.inverting import InvertRequest
+from train.sampling.inverting import InvertRequest, settings_of
 from train.sampling.inverting import invert as learn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,6 +167,8 @@ def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_pa
     assert files.keys() == {learned.CONFIG, learned.TENSORS}
     assert json_lines(invoke(app, *words)) == first and first[0]["n"] == 3
     assert {file.name: file.read_bytes() for file in (tmp_path / "thing").iterdir()} == files
+    elsewhere = f"{squares.path}/../{squares.path.name}"
+    assert json_lines(invoke(app, "invert", elsewhere, *words[2:])) == first
 
     # In a second place, the same bytes.
     words[words.index("--out") + 1] = tmp_path / "again"
@@ -177,6 +179,12 @@ def test_the_same_command_twice_does_nothing(squares: Run, concept: Path, tmp_pa
     assert invoke(app, "sample", squares.path, "a <thing>", *drawing).exit_code == 0 and grid.exists()
     with pytest.raises(UserError, match="holds the word '<thing>' of another request; give another --out"):
         invoke(app, *words, "--set", "lr=0.1", raising=True)
+
+
+def test_a_seed_has_at_most_64_bits() -> None:
+    assert settings_of([f"seed={2**64 - 1}"]).seed == 2**64 - 1
+    with pytest.raises(UserError, match="seed must be at least 0 and below 2\\^64"):
+        settings_of([f"seed={2**64}"])
 
 
 def test_maps_and_edits_know_a_learned_word(squares: Run, thing: Path, layered: Path, tmp_path: Path) -> None:
@@ -203,6 +211,10 @@ def test_layers_read_vectors_of_their_own(squares: Run, layered: Path) -> None:
     states, _ = text(torch.tensor([VOCABULARY("a red square")]), None, None)
     each = states.unflatten(2, (4, -1))
     assert torch.equal(each[:, :, :1].expand_as(each), each)
+
+    # A further word leaves them.
+    further = with_words(cast(Denoiser, model.parts[DENOISER]), [({ROWS: torch.zeros(1, 32)}, (1, 1))])
+    assert cast(TextStates, further.text).layered == text.layered != ()
 
 
 @pytest.mark.parametrize(
@@ -238,6 +250,13 @@ def test_a_run_of_words_alone_draws_no_vectors(squares: Run) -> None:
         draw.drawing(model, texts, seed=0, options={"text": "both"})
 
 
+def test_pictures_of_vectors_take_no_learned_word(squares: Run, thing: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"--word is .*thing, and the pictures of .* follow vectors; leave it"
+    ):
+        draw.sample(squares, ["a <thing>"], n=1, seed=0, options={"text": "vector"}, words=[str(thing)])
+
+
 def test_a_run_of_vectors_alone_draws_no_words(squares: Run) -> None:
     metadata = json.loads(json.dumps(squares.metadata))
     metadata["config"]["training"] |= {"drop_words": 1.0, "drop_vector": 0.0}
@@ -259,7 +278,7 @@ def test_words_that_do_not_fit_are_refused(squares: Run, thing: Path, tmp_path: 
     (tmp_path / "other").mkdir()
     config = json.loads((thing / learned.CONFIG).read_text())
     (tmp_path / "other" / learned.CONFIG).write_text(json.dumps({**config, "weights": "0"}))
-    refused(squares, [tmp_path / "other"], "whose weights differ from those of this run")
+    refused(squares, [tmp_path / "other"], "and this run has other weights; give")
 
 
 def test_a_damaged_word_is_to_be_learned_again(squares: Run, thing: Path, tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class Settings:
             raise ValueError(f"method is {self.method}; it must be {' or '.join(METHODS)}")
         if min(self.tokens, self.steps, self.batch) < 1 or self.tokens > 8:
             raise ValueError("tokens must lie in 1..8; steps and batch must be at least 1")
-        if not 0 < self.lr <= 1 or self.seed < 0:
-            raise ValueError("lr must be above 0 and at most 1; seed must be at least 0")
+        if not 0 < self.lr <= 1 or not 0 <= self.seed < 1 << 64:
+            raise ValueError("lr must be above 0 and at most 1; seed must be at least 0 and below 2^64")
 
 
 class Inversion(nn.Module):
@@ -67,7 +67,8 @@ class Inversion(nn.Module):
         layers = layers_of(denoiser) if settings.per_layer else 1
         if layers > 1:
             denoiser = copy.deepcopy(denoiser)
-            cast(TextStates, denoiser.text).layered = ((len(text.word.weight), settings.tokens, layers),)
+            row = (len(text.word.weight), settings.tokens, layers)
+            cast(TextStates, denoiser.text).layered = (*text.layered, row)
         self._frozen = (denoiser,)  # a tuple, so that its weights are no parameters here
         start = text.word.weight[first].detach()
         rows = start.expand(settings.tokens, -1).clone()
@@ -131,9 +132,8 @@ def with_words(denoiser: Denoiser, words: Sequence[tuple[Mapping[str, Tensor], t
     firsts = itertools.accumulate(map(len, rows[:-1]), initial=len(text.word.weight))
     sizes = zip(firsts, words, strict=True)
     cast(TextStates, grown.text).word = nn.Embedding.from_pretrained(torch.cat([text.word.weight, *rows]))
-    cast(TextStates, grown.text).layered = tuple(
-        (first, tokens, layers) for first, (_, (tokens, layers)) in sizes if layers > 1
-    )
+    layered = ((first, tokens, layers) for first, (_, (tokens, layers)) in sizes if layers > 1)
+    cast(TextStates, grown.text).layered = (*text.layered, *layered)
     before, after = denoiser.state_dict(), grown.state_dict()
     for word, _ in words:
         for name in word.keys() - {ROWS}:

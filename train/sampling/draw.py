@@ -24,6 +24,7 @@ from synth import settings
 from synth.errors import UserError
 from train import checkpoint, runs
 from train.model import Context, Known, Loaded, Texts, find, needs, require_drawing
+from train.models.words import padded
 from train.runs import Run
 from train.sampling import learned
 from train.sampling.given import Given
@@ -65,7 +66,7 @@ class Drawing:
     def batches(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the pictures from number `first` on: uint8 (n, R, R, 3)."""
         for start in range(first, len(self), _AT_ONCE):
-            yield self._pictures(range(start, min(start + _AT_ONCE, len(self))))
+            yield levels(self.images(range(start, min(start + _AT_ONCE, len(self)))))
 
     def images(self, numbers: range) -> torch.Tensor:
         """Returns the pictures of these numbers before rounding: float32 (n, 3, R, R), about -1..1."""
@@ -100,10 +101,6 @@ class Drawing:
         invert = find(self.model.name).invert
         noise: torch.Tensor = invert(self.model.parts, picture[None], texts, self.options, self.context)
         return noise
-
-    def _pictures(self, numbers: range) -> np.ndarray:
-        """Returns the pictures of these numbers: uint8 (n, R, R, 3)."""
-        return levels(self.images(numbers))
 
 
 def drawing(
@@ -193,6 +190,8 @@ def sample(
     require_drawing(run.model, str(run.path))
     if given:
         _require_use(run, given)
+    if words and "tokens" not in reads(run.model, options or {}):
+        raise UserError(f"--word is {words[0]}, and the pictures of {run.path} follow vectors; leave it out")
     model = learned.added(run.load(run.checkpoint(images_seen), device), words)
 
     def prompts(rows: Sequence[str]) -> Texts:
@@ -227,9 +226,7 @@ def texts_of(
     """Returns texts in all forms that a model reads. `vectors` (N, D) are those of the captions."""
     module, tokens = find(model.name), None
     if hasattr(module, "tokeniser"):
-        tokenise = module.tokeniser(model.config, model.survey)
-        rows = [torch.tensor(tokenise(caption)) for caption in captions]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+        tokens = padded(map(module.tokeniser(model.config, model.survey), captions)).to(device)
     return Texts(None if vectors is None else vectors.to(device), tokens, tuple(captions))
 
 

@@ -158,14 +158,15 @@ def texts_of(
     words, if `init` is one or the word is taken, or if the model of `place` learns no words."""
     denoiser, first = denoiser_of(model, place), _first_token(model, place, word, init)
     layers = textual_inversion.layers_of(denoiser) if settings.per_layer else 1
-    named = dataclasses.replace(model, survey=survey_with(model.survey, {word: (settings.tokens, layers)}))
-    known = tuple(text for text in texts if _known(named, text.replace("{}", word)))
+    survey = survey_with(model.survey, {word: (settings.tokens, layers)})
+    tokenise = maps.tokeniser(dataclasses.replace(model, survey=survey))
+    known = tuple(text for text in texts if UNKNOWN not in tokenise(text.replace("{}", word)))
     if texts != TEMPLATES and len(known) < len(texts):
         strange = next(text for text in texts if text not in known)
         problem = f"--text {strange!r} has words that {place} does not know"
         raise UserError(f"{problem}; use words of its training texts")
-    rows = map(maps.tokeniser(named), (text.replace("{}", word) for text in known))
-    return WordTexts(first, known, padded(rows), layers)
+    rows = padded(tokenise(text.replace("{}", word)) for text in known)
+    return WordTexts(first, known, rows, layers)
 
 
 def learn(
@@ -218,10 +219,6 @@ def _first_token(model: Loaded, place: str, word: str, init: str) -> int:
     return tokens[1]
 
 
-def _known(model: Loaded, text: str) -> bool:
-    return UNKNOWN not in maps.tokeniser(model)(text)
-
-
 def _require_place(out: str) -> None:
     """Raises UserError if a word cannot be written there: to a URL, or to a folder with other content.
 
@@ -243,7 +240,8 @@ def _finished(place: Path, config: Json) -> Json | None:
     if not (place / CONFIG).exists():
         return None
     other = config_of(place)
-    if any(other.get(name) != value for name, value in config.items()):
+    # The weights are compared, so the run may have another path.
+    if any(other.get(name) != value for name, value in config.items() if name != "run"):
         raise UserError(f"{place} holds the word {other['word']!r} of another request; give another --out")
     return _row(other)
 

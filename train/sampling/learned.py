@@ -45,7 +45,7 @@ def added(model: Loaded, places: Sequence[str]) -> Loaded:
         config = config_of(Path(place))
         word = str(config["word"])
         if config["weights"] != weights:
-            problem = f"{place} holds a word of {config['run']}, whose weights differ from those of this run"
+            problem = f"{place} holds a word of {config['run']}, and this run has other weights"
             raise UserError(f"{problem}; give the run and the checkpoint that the word was learned with")
         if word in words or word in model.survey["words"]:
             raise UserError(f"--word {place} is {word!r}, a word that this run has already; leave it out")

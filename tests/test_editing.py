@@ -232,6 +232,11 @@ def test_a_picture_comes_back_the_better_the_more_steps(run: Run) -> None:
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.1
 
 
+def test_one_step_leaves_no_way_back_to_noise(run: Run) -> None:
+    with pytest.raises(UserError, match=r"steps is 1, .*; give --steps 2 or more"):
+        editor(run, steps="1").inverted(torch.zeros(1, 3, 8, 8), [RED])
+
+
 # Commands.
 
 

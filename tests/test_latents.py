@@ -24,6 +24,7 @@ from train.models import diffusion
 from train.models.autoencoder_networks import AutoencoderSizes, LatentDecoder, LatentEncoder
 from train.models.unet import UNet
 from train.sampling import draw
+from train.sampling.editing import Editor
 from train.start.request import TrainRequest
 from train.stream import latents
 from train.stream.cache import Cache
@@ -179,6 +180,8 @@ def test_a_model_on_latents_draws_decoded_pictures(trained: Path, run: Path, tab
     )
     images = drawing.images(range(2))
     assert images.shape == (2, 3, 32, 32)
+    with pytest.raises(UserError, match="this run draws latents, and a picture is none; give a run without"):
+        Editor(runs.find(trained), loaded, {}, "cpu").inverted(images, ["a star"] * 2)
 
     # The decoder is the autoencoder's, and reads unscaled latents.
     decoder = autoencoders.find(str(run)).decoder

@@ -88,8 +88,14 @@ class Editor:
     def inverted(self, pictures: Tensor, prompts: Sequence[str], maps: Maps | None = None) -> list[Tensor]:
         """Returns the path from noise to pictures (N, 3, R, R) under prompts: one more than the steps.
 
-        `maps` receives the weights of attention on the way up."""
+        `maps` receives the weights of attention on the way up. Raises UserError if the model draws latents,
+        or if there is one step alone."""
+        if self.noise([0], 0).shape[1:] != pictures.shape[1:]:
+            raise UserError("this run draws latents, and a picture is none; give a run without model.latents")
         walk = self._walk(prompts, pictures.shape[1:], 0)
+        if walk.steps < 2:
+            problem = f"steps is {walk.steps}, which leaves no way from a picture to its noise"
+            raise UserError(f"{problem}; give --steps 2 or more")
         path = [pictures]
         with self._module.attention(self.model.parts, maps or _unchanged):
             for step in reversed(range(walk.steps)):

@@ -157,7 +157,7 @@ def build(parts: dict[str, nn.Module], config: Config, context: Context) -> Mode
 
 
 def reconstruct(parts: dict[str, nn.Module], pictures: Tensor) -> Tensor:
-    """Returns pictures (N, 3, R, R) in -1..1 after encoding and decoding, by the means of their latents."""
+    """Returns pictures (N, 3, R, R) in -1..1, encoded and decoded by the means of their latents."""
     posterior = cast(Posterior, parts[ENCODER](pictures))
     return cast(Tensor, parts[DECODER](posterior.mean))
 
@@ -166,10 +166,8 @@ class _Losses:
     """The loss of each phase. The loop freezes and unfreezes the networks."""
 
     def __init__(self, parts: dict[str, nn.Module], config: Config, context: Context) -> None:
-        self._encoder, self._decoder = (
-            cast(LatentEncoder, parts[ENCODER]),
-            cast(LatentDecoder, parts[DECODER]),
-        )
+        self._encoder = cast(LatentEncoder, parts[ENCODER])
+        self._decoder = cast(LatentDecoder, parts[DECODER])
         self._critic = parts.get(CRITIC)
         self._config, self._context = config, context
 

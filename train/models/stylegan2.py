@@ -126,9 +126,8 @@ def needs(config: Config) -> Needs:
         group, _, key = name.partition(".")
         if getattr(getattr(config, group), key) == coupled and (pairs or group == "model"):
             coupling[f"{name}={coupled}"] = f"{name}={free}"
-    encoder = config.loss.cong_weight > 0
     return Needs(
-        encoder=encoder,
+        encoder=config.loss.cong_weight > 0,
         encoder_reason=("L_ConG", "loss.cong_weight=0"),
         groups=groups,
         multiple=2 if pairs else 1,

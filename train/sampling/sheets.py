@@ -81,7 +81,11 @@ def edit(
     difference = np.abs(before.astype(int) - after).astype(np.uint8)
     tiles = [(source, before), (edit, after), ("difference", difference)]
     _save(out, tiles + _changed_words(edited, plan, before.shape[0]))
-    return {"out": str(out), "kind": edited.alignments[0].kind, "mean_difference": _mean(difference)}
+    return {
+        "out": str(out),
+        "kind": edited.alignments[0].kind,
+        "mean_difference": round(float(difference.mean()), 2),
+    }
 
 
 def _changed_words(edited: Edited, plan: Plan, side: int) -> list[tuple[str, np.ndarray]]:
@@ -93,10 +97,6 @@ def _changed_words(edited: Edited, plan: Plan, side: int) -> list[tuple[str, np.
         shown = map(maps.shown, maps.of_words(tokens, chosen))
         tiles += [(word.text, plane) for word, plane in zip(chosen, shown, strict=True)]
     return tiles
-
-
-def _mean(difference: np.ndarray) -> float:
-    return round(float(difference.mean()), 2)
 
 
 def _save(out: Path, tiles: list[tuple[str, np.ndarray]]) -> None:

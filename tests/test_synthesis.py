@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,29 @@ def test_every_prompt_has_its_pictures_at_the_scales_in_turn(
     before = tar_hashes(request.out)
     assert finished(request).drawn == 0
     assert tar_hashes(request.out) == before
+
+
+def test_a_set_that_has_moved_is_left_out_beside_live_ones_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = draw.runs.find(run)
+    make_small(tmp_path / "visual_atoms", samples=16, size=16)
+    stored, moved = {"url": str(tmp_path / "visual_atoms")}, {"url": str(tmp_path / "moved")}
+    live = opened.metadata["shards"]
+
+    def texts(*rows: dict[str, Any]) -> list[str]:
+        return prompts.of_run(replace(opened, metadata={**opened.metadata, "shards": {"sets": rows}}), 4)
+
+    assert texts(live, moved) == texts(live)
+    for rows in ((stored, moved), (moved, stored)):
+        with pytest.raises(UserError, match="moved"):
+            texts(*rows)
+
+    # A live set is given up after some samples, a stored one at its end.
+    monkeypatch.setattr(prompts, "_LOOKED_AT", 0)
+    assert len(texts(stored)) == 4
+    with pytest.raises(UserError, match="have 0 different captions"):
+        texts(live)
 
 
 def test_words_that_the_run_does_not_know_are_noted(

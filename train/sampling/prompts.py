@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from caption import blending
@@ -18,7 +18,7 @@ from train.stream.visits import Text
 
 Json = dict[str, Any]
 
-_LOOKED_AT = 200  # samples for each wanted prompt, before a live set is given up
+_LOOKED_AT = 200  # samples of a live set for each wanted prompt, before it is given up
 
 
 def of_run(run: Run, count: int, on: str | None = None) -> list[str]:
@@ -26,7 +26,7 @@ def of_run(run: Run, count: int, on: str | None = None) -> list[str]:
 
     Formula pictures give a text such as the run has read: one of its blend, else their long sentence. Others
     give their first caption. Stored sets that are not here are left out beside live ones. Raises UserError if
-    there are fewer captions, or the only sets have moved."""
+    there are fewer captions, or if a set of a run without live sets has moved."""
     data, seed = run.config.data, int(run.config.groups.training.seed)
     written = partial(_written, Text.parse(data.text).blend, seed)
     if on:
@@ -34,26 +34,26 @@ def of_run(run: Run, count: int, on: str | None = None) -> list[str]:
     else:
         recorded = run.metadata["shards"]
         rows = recorded.get("sets", [recorded])
-        sources = [_live(row["live"], written) for row in rows if "live" in row]
+        live = [islice(_live(row["live"], written), _LOOKED_AT * count) for row in rows if "live" in row]
+        sources = [*live]
         for row in (row for row in rows if "live" not in row):
             try:
                 sources.append(_stored(ShardSet(row["url"]), written))
             except UserError:
                 # A shipped run has been trained elsewhere, and draws its live sets here.
-                if not sources:
+                if not live:
                     raise
 
     # Each text once, the sets in turn.
     texts: dict[str, None] = {}
-    looked, waiting = 0, list(sources)
-    while waiting and len(texts) < count and looked < _LOOKED_AT * count:
+    waiting = list(sources)
+    while waiting and len(texts) < count:
         for source in list(waiting):
             text = next(source, None)
             if text is None:
                 waiting.remove(source)
             elif len(texts) < count:
                 texts[text] = None
-            looked += 1
     if len(texts) < count:
         place = f"the set {on} has" if on else f"the sets of {run.path} have"
         raise UserError(f"{place} {len(texts):,} different captions; give --prompts {len(texts)} or less")

@@ -116,8 +116,9 @@ def bootstrap(
 def jackknife(estimate: Callable[[np.ndarray], float], seeds: int) -> Interval:
     """Returns an estimate from seeds with its interval, from the estimates without one seed each.
 
-    `estimate` receives the numbers of the seeds to use. The interval is Student's of the pseudo-values
-    S e - (S - 1) e_i (Tukey 1958). Raises ValueError for fewer than three seeds."""
+    `estimate` receives the numbers of the seeds to use. The interval has the estimate in its middle, and the
+    width of Student's interval of the pseudo-values S e - (S - 1) e_i (Tukey 1958). Raises ValueError for
+    fewer than three seeds."""
     if seeds < 3:
         raise ValueError("a jackknife needs at least three seeds")
     every = np.arange(seeds)

@@ -83,7 +83,9 @@ def spectrum(pixels: np.ndarray) -> np.ndarray:
 
 
 def slope(power: np.ndarray) -> float:
-    """Returns the slope of the line through log power (S / 2,) over log frequency, or 0 without power."""
+    """Returns the slope of the line through log power (S / 2,) over log frequency.
+
+    It is 0 if a frequency has no power."""
     if power.min() < _SILENT:
         return 0.0
     return float(np.polyfit(np.log(np.arange(1, len(power) + 1)), np.log(power), 1)[0])

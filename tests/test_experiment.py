@@ -327,7 +327,7 @@ def test_the_sentence_comes_first_and_admits_a_smaller_run(file: Path, done: Pat
     sentence = text.index("This run is smaller than the registered one: it has 10 of 25 rows.")
     assert question < sentence < text.index("Every figure") < text.index("Registered hypotheses")
     assert "p = 0.250, 0.250 after Holm). Not confirmed." in text
-    assert "is not known: 2 seeds have all its arms, and three are needed" in text
+    assert "is not known: three seeds with all its arms are needed, not 2" in text
     stored = registration.read(command.load(str(file))[0], done / registration.NAME)
     assert stored and stored["sha256"] in text
     assert (done / running.TABLE).read_text().count("\n| ") == 2 + 5
@@ -383,9 +383,15 @@ def test_a_run_is_larger_by_its_rows_and_not_by_its_request() -> None:
 
 def test_a_comparison_of_too_few_pairs_says_so_in_a_larger_experiment() -> None:
     begun = made_up({"a-64": [0.9] * 3, "b-64": [1.0] * 5})
-    assert "H1 cannot be confirmed yet: p = 0.125 is the least that 3 pairs can reach." in begun.sentence
+    least = "p = 0.125 after Holm is the least that 3 pairs can reach"
+    assert f"H1 cannot be confirmed yet: {least}." in begun.sentence
     whole = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5})
     assert "cannot be confirmed" not in whole.sentence
+    three = tuple(Hypothesis(f"H{i}", "a-64", "b-64") for i in range(3))
+    one_short = made_up({"a-64": [0.9] * 5, "b-64": [1.0] * 5}, hypotheses=three, seeds=6)
+    assert one_short.comparisons[0].p == 1 / 32
+    least = "p = 0.094 after Holm is the least that 5 pairs can reach"
+    assert f"H2 cannot be confirmed yet: {least}." in one_short.sentence
 
 
 def test_a_larger_run_says_so_and_figures_below_0_have_no_ratio() -> None:
@@ -413,8 +419,10 @@ def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
     assert one.sentence == (
         "This run is smaller than the registered one: it has 2 of 15 rows. "
         "The loss of a-64 is 0.900, 0.90 of that of b-64 (1.000). "
-        "The loss of b-64 and c-64 cannot be compared yet: a row is missing."
+        "The loss of b-64 and c-64 cannot be compared yet: a row is missing. One seed decides nothing."
     )
+    two = made_up({"a-64": [0.9] * 2, "b-64": [1.0] * 2, "c-64": []}, **sides)
+    assert "One seed" not in two.sentence
     plain = Reading("loss", "loss", ratio=False)
     assert (
         "is 0.900, 0.100 below that of b-64"

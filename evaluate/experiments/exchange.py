@@ -29,7 +29,7 @@ class ExchangeRate(NamedTuple):
 
     @property
     def beyond(self) -> bool:
-        """True if the estimate lies outside the sizes of the curve, on the line through its last two."""
+        """True if the estimate lies beyond the curve's sizes, on the line of its nearest falling piece."""
         return not self.least <= self.pictures.value <= self.most
 
 

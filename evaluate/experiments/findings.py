@@ -30,6 +30,7 @@ class Comparison:
     interval: Interval | None  # None: fewer than two pairs
     p: float | None  # of the sign-flip test
     adjusted: float | None  # by Holm, over the registered hypotheses
+    least: float  # adjusted p that the pairs of all hypotheses can reach
     null: float  # of the ratio or difference
 
     @property
@@ -53,7 +54,7 @@ class Comparison:
     @property
     def short(self) -> bool:
         """True if no figures of so few pairs could have confirmed the claim."""
-        return self.interval is not None and inference.least_p(len(self.by_seed)) > SIGNIFICANT
+        return self.interval is not None and self.least > SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ class Findings:
             size = f"{self.largest} seeds, not {registered}"
             parts.insert(0, f"This run is larger than the registered one: {size}.")
         pairs = max(registered, self.seeds)
-        reachable = inference.least_p(pairs) * len(self.comparisons)
+        reachable = min(1.0, inference.least_p(pairs) * len(self.comparisons))
         if self.comparisons and reachable > SIGNIFICANT:
             least = f"p = {reachable:.3f} after Holm is the least that {pairs} pairs can reach"
             parts.append(f"The exact test cannot confirm anything here: {least}.")
         else:
             parts += [_too_few(each) for each in self.comparisons if each.short]
-        if self.contrasts and self.seeds < 2:
+        if any(len(figures) == 1 for _, figures in self.contrasts):
             parts.append("One seed decides nothing.")
         return " ".join(parts)
 
@@ -174,9 +175,10 @@ def read(experiment: Experiment, results: Results, seeds: int) -> Findings:
     p_values = {i: inference.sign_flip(_signed(experiment.hypotheses[i], pairs[i])) for i in tested}
     # An untested hypothesis counts among the registered ones, with p = 1.
     adjusted = inference.holm([p_values.get(i, 1.0) for i in range(len(pairs))])
+    least = inference.holm([inference.least_p(len(values)) for values in pairs])
     comparisons = [
-        _comparison(experiment, hypothesis, values, p_values.get(i), adjusted[i] if i in p_values else None)
-        for i, (hypothesis, values) in enumerate(zip(experiment.hypotheses, pairs, strict=True))
+        _comparison(experiment, i, pairs[i], p_values.get(i), adjusted[i], least[i])
+        for i in range(len(pairs))
     ]
     rates = [(question, _rate(experiment, results, seeds, question)) for question in experiment.exchanges]
     arms = [results.values(arm.name, range(seeds), experiment.endpoint.name) for arm in experiment.arms]
@@ -213,13 +215,16 @@ def _signed(claim: Hypothesis, differences: np.ndarray) -> np.ndarray:
 
 
 def _comparison(
-    experiment: Experiment, claim: Hypothesis, values: np.ndarray, p: float | None, adjusted: float | None
+    experiment: Experiment, number: int, values: np.ndarray, p: float | None, adjusted: float, least: float
 ) -> Comparison:
+    """Returns the comparison of a hypothesis. Without a p-value, it was not tested."""
+    claim = experiment.hypotheses[number]
     plain = np.exp if experiment.endpoint.ratio else np.asarray
     interval = inference.t_interval(values) if len(values) > 1 else None
     shown = Interval(*(float(plain(each)) for each in interval)) if interval else None
     null = 1.0 if experiment.endpoint.ratio else 0.0
-    return Comparison(claim, [float(plain(value)) for value in values], shown, p, adjusted, null)
+    by_seed = [float(plain(value)) for value in values]
+    return Comparison(claim, by_seed, shown, p, None if p is None else adjusted, least, null)
 
 
 def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchange) -> ExchangeRate | str:
@@ -230,7 +235,7 @@ def _rate(experiment: Experiment, results: Results, seeds: int, question: Exchan
     rows = [results.values(arm.name, range(seeds), name) for arm in (*curve, *at)]
     whole = [column for column in zip(*rows, strict=True) if None not in column]
     if len(whole) < 3:
-        return f"{len(whole)} seeds have all its arms, and three are needed"
+        return f"three seeds with all its arms are needed, not {len(whole)}"
     values = np.array(whole, np.float64)
     if not (values > 0).all():
         return "its figures are not above 0"
@@ -266,5 +271,5 @@ def _means(results: Results, arm: str, seeds: int, figures: Sequence[str]) -> li
 def _too_few(comparison: Comparison) -> str:
     """Returns the sentence of a comparison that lacks pairs."""
     pairs = len(comparison.by_seed)
-    least = f"p = {inference.least_p(pairs):.3f} is the least that {pairs} pairs can reach"
+    least = f"p = {comparison.least:.3f} after Holm is the least that {pairs} pairs can reach"
     return f"{comparison.hypothesis.name} cannot be confirmed yet: {least}."

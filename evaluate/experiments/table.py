@@ -187,7 +187,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The claim that an arm's endpoint is better than another's, for every seed the same one or not."""
+    """The claim that an arm's endpoint is lower than another's, or higher."""
 
     name: str
     arm: str

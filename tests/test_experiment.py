@@ -109,6 +109,19 @@ def test_a_finished_experiment_does_nothing(file: Path, done: Path) -> None:
     assert isinstance(note, running.Note) and "nothing to do" in note.text and states(done) == before
 
 
+@pytest.mark.slow
+def test_a_further_figure_of_the_table_gets_its_column_without_new_rows(
+    file: Path, done: Path, tmp_path: Path
+) -> None:
+    text = file.read_text().replace("hypotheses=", 'others=(Reading("last", "loss", "last"),), hypotheses=')
+    (tmp_path / "wider.py").write_text(text)
+    wider = request(tmp_path / "wider.py", tmp_path / "out")
+    shutil.copytree(done, wider.out)
+    list(running.run(wider))
+    assert "<th>last</th>" in page(wider.out) and "| last |" in (wider.out / running.TABLE).read_text()
+    assert calls(wider.out) == calls(done)
+
+
 def test_runs_of_finished_arms_are_removed_and_pictures_stay(done: Path) -> None:
     kept = [path.name for path in (done / "steps").iterdir() if path.is_dir() or path.suffix == ".png"]
     assert (
@@ -268,7 +281,7 @@ def test_an_arm_without_its_endpoint_leaves_the_others_their_rows(file: Path, tm
     (tmp_path / "odd.py").write_text(text)
     odd = request(tmp_path / "odd.py", tmp_path / "out", path=(str(file.parent),))
     with pytest.raises(
-        UserError, match=r"print no row of the metric 'loss' with .*; correct the table .*\(and 3 more"
+        UserError, match=r"print no row of the metric 'loss' with 'value'; correct the table .*\(and 3 more"
     ):
         list(running.run(odd))
     assert len(stated(odd.out)) == 3 * SEEDS and "H1" in page(odd.out)

@@ -188,8 +188,7 @@ def _inputs(request: ExperimentRequest, results: Results) -> str:
     stated_besides = {
         "limits": experiment.limits,
         "link": _link(request),
-        "question": experiment.question,
-        "sentence": findings.read(experiment, results, request.seeds).sentence,
+        "tables": markdown(request, results, findings.read(experiment, results, request.seeds)),
         "committed": registration.committed(request.registered),
         "arms": [arm.address(0) for arm in experiment.arms],
     }

@@ -89,12 +89,12 @@ def make(experiment: Experiment, arm: Arm, seed: int, printed: Sequence[Json], r
     """Returns the row of an arm from the rows that its steps printed.
 
     `run` has commit, machine, CPU seconds and date, which may differ from run to run. Raises KeyError if the
-    endpoint is missing, and ValueError if the row is too long."""
+    entry with the endpoint is missing, and ValueError if the row is too long."""
     figures: Json = {}
     for figure in experiment.figures:
         figures |= reduced(figure, printed, curve=figure is experiment.endpoint)
     if experiment.endpoint.name not in figures:
-        raise KeyError(experiment.endpoint.name)
+        raise KeyError(experiment.endpoint.key)
     row = {"experiment": experiment.name, "arm": arm.name, "seed": seed, "address": arm.address(seed)}
     whole = {**row, "figures": figures, "run": run}
     size = len(json.dumps(whole).encode())

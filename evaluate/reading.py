@@ -93,15 +93,18 @@ def reading(request: ReadingRequest) -> Events:
         yield Progress(request.n)
 
         # And with one false fact.
+        origin: Json = {"images_seen": run.images_seen(folder), "set": request.name}
+        origin |= {"facts_of_texts": request.facts, "seed": request.seed}
+        of_checkpoint = []
         for kind, (numbers, texts) in scenes.false.items():
             false = _losses(
                 denoise.denoiser(model, draw.texts_of(model, texts, None, device), _WORDS),
                 *(scenes.pictures, noise, numbers),
             )
             yield Progress(len(numbers))
-            origin = {"set": request.name, "facts_of_texts": request.facts, "seed": request.seed}
-            rows.append(row(kind, true[numbers], false) | {"images_seen": run.images_seen(folder)} | origin)
-            results.append(run.path, rows[-1])
+            of_checkpoint.append(row(kind, true[numbers], false) | origin)
+        results.append(run.path, *of_checkpoint)
+        rows += of_checkpoint
     yield rows
 
 

@@ -30,7 +30,7 @@ def require_place(run: Path) -> None:
 
 
 def append(run: Path, *rows: Json) -> None:
-    """Adds rows to a run's figures by a single write, so that a kill leaves all figures of a command or none.
+    """Adds rows to a run's figures by a single write, so that a kill leaves all of these rows or none.
 
     Raises UserError if the disk does not take all of it."""
     add(run / NAME, *rows)

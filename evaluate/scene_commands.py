@@ -99,9 +99,9 @@ def obedience(
     from evaluate.judge import scene_prompts
 
     # The judge.
-    if model and not url:
+    if model is not None and url is None:
         raise UserError(f"--model is {model}, and only an endpoint has models; give --url too")
-    endpoint = Endpoint(url, model or "") if url else None
+    endpoint = None if url is None else Endpoint(url, model or "")
 
     # Pictures that exist.
     if prompts:
@@ -119,7 +119,11 @@ def obedience(
 
     # Pictures of a run.
     prompted = scene_prompts.listed(
-        on, scene_prompts.numbers(facts or "3,6"), n or 512, seed=seed or 0, changes=settings
+        on,
+        scene_prompts.numbers("3,6" if facts is None else facts),
+        n or 512,
+        seed=seed or 0,
+        changes=settings,
     )
     events = judging.of_run(
         place,

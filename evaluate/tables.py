@@ -290,7 +290,8 @@ def _html_text(block: str) -> str:
 
 def _grid(row: Row) -> str:
     """Returns the newest sample grid of a run, if it drew one."""
-    grids = sorted((row.run.path / "samples").glob("*.png"))
+    # Grids are named by images seen; other pictures there are the user's.
+    grids = sorted(p for p in (row.run.path / "samples").glob("*.png") if p.stem.isdecimal())
     if not grids:
         return ""
     picture = base64.b64encode(grids[-1].read_bytes()).decode()

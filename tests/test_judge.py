@@ -438,6 +438,8 @@ def test_lines_that_are_no_prompts_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="facts are 1 to 8, with numbers of objects"):
             scene_prompts.of_row({**row, "facts": facts, "n_facts": len(facts)})
+    with pytest.raises(ValueError, match="held_out is true or false"):
+        scene_prompts.of_row({**row, "held_out": "no"})
     assert scene_prompts.numbers("3,6,3") == [3, 6]
 
 
@@ -451,6 +453,8 @@ def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:
         (["obedience", folder, "--prompts", prompts, "--n", "5"], "leave --n out"),
         (["obedience", folder], "give a run, or --prompts FILE too if these are pictures"),
         (["obedience", "formula-32", "--prompts", prompts], "leave --prompts out, or give a folder or set"),
+        (["obedience", "formula-32", "--url", ""], "--url is ''; give an address such as"),
+        (["obedience", "formula-32", "--facts", ""], "give numbers from 1 to 8"),
         (["prompts", "export", "--facts", "9"], "give numbers from 1 to 8"),
         (["prompts", "export", "--on", "fractals"], "give scenes or scenes_flat"),
         (["prompts", "export", "--set", "colour=red"], "colour"),

@@ -232,6 +232,7 @@ def test_the_page_is_one_file_with_the_newest_grid(make: Make, tmp_path: Path) -
     place = make("run", "cub", make("source", "fractals"), FID=3.5, KID=0.5)
     (Path(place) / "samples").mkdir()
     Image.new("RGB", (4, 4)).save(Path(place) / "samples" / "004000000.png")
+    Image.new("RGB", (4, 4)).save(Path(place) / "samples" / "of mine.png")
     write([place], tmp_path / "new" / "t.md")
     page = (tmp_path / "new" / "t.html").read_text()
     assert (
@@ -243,6 +244,7 @@ def test_the_page_is_one_file_with_the_newest_grid(make: Make, tmp_path: Path) -
     assert len(header) == 13 and all(len(row) == 13 for row in rows[:6])
     assert rows[5][:9] == ["Improved FractalDB", "24.2", "", "29.3", "", "6.13", "", "30.4", "3.5"]
     assert "<h1>Pre-training sets" in page and "<h2>Runs</h2>" in page
+    assert "<h2>run, 4,000,000 images seen</h2>" in page
 
 
 @pytest.mark.parametrize("file", ["t.md", "t.html"])

@@ -89,8 +89,8 @@ def speedrun(
 
 def standing() -> Json | None:
     """Returns the last record, or None if there is none yet."""
-    lines = RECORDS.read_text(encoding="utf-8").splitlines() if RECORDS.exists() else []
-    return dict(json.loads(lines[-1])) if lines else None
+    records = results.rows_of(RECORDS) if RECORDS.exists() else []
+    return records[-1] if records else None
 
 
 def summary(rows: Sequence[Json], before: Json | None) -> Json:

@@ -71,6 +71,8 @@ def of_row(row: Any) -> ScenePrompt:
         raise ValueError(f"facts are 1 to {MOST}, with numbers of objects")
     if not facts or not isinstance(prompt.prompt, str) or row.get("n_facts") != len(facts):
         raise ValueError("prompt, facts and n_facts do not agree")
+    if not isinstance(prompt.held_out, bool):
+        raise ValueError("held_out is true or false")
     return prompt
 
 

@@ -42,7 +42,9 @@ Clip = Annotated[
 ]
 Resamples = Annotated[
     int,
-    options.integer("--resamples", "Bootstrap resamples for 95 % intervals; 0: none.", most=1_000_000),
+    options.integer(
+        "--resamples", "Bootstrap resamples for the 95 % interval of fid; 0: none.", most=1_000_000
+    ),
 ]
 
 app = console.app(

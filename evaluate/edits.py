@@ -260,11 +260,13 @@ class _Measuring:
         """Returns the rows of methods, by kind of edit, and the differences of prompt-to-prompt to them."""
         rows = []
         for kind in ("all", *scene_edits.KINDS):
+            # Few edits may lack a kind.
+            members = outcomes[EDITED].rows(kind)
+            if not members:
+                continue
             for method, outcome in outcomes.items():
-                if outcome.rows(kind):
-                    rows += _of_method(outcome, outcome.rows(kind), {"method": method, "kind": kind})
+                rows += _of_method(outcome, members, {"method": method, "kind": kind})
             for method in (name for name in (INVERTED, SEEDED) if name in outcomes):
-                members = outcomes[EDITED].rows(kind)
                 rows += _differences(outcomes[EDITED], outcomes[method], members, method, kind)
         for word, by_scene in self._aucs.items():
             if by_scene:

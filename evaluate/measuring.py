@@ -121,6 +121,8 @@ def prepare(request: MeasureRequest) -> Generator[Progress, None, Bench]:
     if request.clip is not None and not text_names:
         users = " and ".join(TEXT_METRICS)
         raise UserError(f"--clip belongs to the metrics {users}; add one, or leave it out")
+    if request.resamples and "fid" not in names:
+        raise UserError("--resamples belongs to the metric fid; add it, or leave it out")
     if request.captions and request.encoder:
         raise UserError("--captions holds the vectors of the prompts, so --encoder has no use; leave one out")
     if request.n < 2:

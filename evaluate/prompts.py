@@ -7,7 +7,7 @@ Axes: N pictures, D dimensions of an embedding, R pixels a side.
 """
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -140,11 +140,8 @@ def of_texts(shards: ShardSet, encoder: Encoder | None, n: int) -> Prompts:
     vectors.
 
     They are people's captions, else attribute sentences. Raises UserError if a picture has neither."""
-    texts: list[str] = []
-    for shard in shards.shards:
-        for sample in shards.read(shard) if len(texts) < n else ():
-            texts.append(_text(sample, shards))
-    texts, policy = texts[:n], "the first caption of each picture"
+    texts = [_text(sample, shards) for sample in islice(_samples(shards), n)]
+    policy = "the first caption of each picture"
     if encoder is None:
         origin = {"origin": shards.digest, "policy": policy, "texts": texts}
         return Prompts(None, texts, policy, digest(origin), paired=True)
@@ -228,8 +225,12 @@ def spread(shards: ShardSet, n: int) -> list[Sample]:
         problem = f"{shards.storage.url} holds {len(shards):,} pictures, so {n:,} cannot be shown"
         raise UserError(f"{problem}; give another --n")
     every = len(shards) // n
-    stored = (sample for shard in shards.shards for sample in shards.read(shard))
-    return list(islice(stored, every // 2, None, every))[:n]
+    return list(islice(_samples(shards), every // 2, n * every, every))
+
+
+def _samples(shards: ShardSet) -> Iterator[Sample]:
+    """Yields the samples of a set, in order."""
+    return (sample for shard in shards.shards for sample in shards.read(shard))
 
 
 def _prompts(vectors: np.ndarray, texts: list[str], policy: str, origin: str) -> Prompts:

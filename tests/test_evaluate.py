@@ -485,6 +485,10 @@ def test_obedience_of_a_run_is_kept_with_the_judges_own_error(run: Path, tiny_en
         ),
         (["compare", "{set}", "{set}", "--metrics", "clip"], "clip need texts; compare knows"),
         (
+            ["metrics", "{run}", "--on", "{set}", "--metrics", "kid", "--resamples", "9"],
+            "--resamples belongs to the metric fid; add it, or leave it out",
+        ),
+        (
             ["metrics", "{run}", "--on", "{set}", "--clip", "nano"],
             "--clip belongs to the metrics clip and rprecision",
         ),

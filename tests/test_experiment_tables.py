@@ -94,3 +94,8 @@ def test_the_law_of_a_measurement_on_scenes_has_that_of_the_scenes(
     monkeypatch.setattr("synth.families.scenes.LAW", 2)
     assert laws.of(words) == {**before, "scenes": 2}
     assert "scenes" not in laws.of(("evaluate", "loss", "formula-32", "--on", "fractals"))
+
+
+def test_the_law_of_a_measurement_has_the_weights_of_all_its_shipped_encoders() -> None:
+    words = ("evaluate", "metrics", "formula-32", "--metrics", "kid,clip", "--detector", "nano")
+    assert set(laws.of((*words, "--clip", "nano-emoji"))["weights"]) == {"nano", "nano-emoji"}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluate.distances.moments import Moments, moments_of, require_finite
+from evaluate.inference import LEVEL
 from synth.errors import UserError
 
 POINTS = 15  # subsets of FD-infinity
@@ -17,7 +18,7 @@ _LEAST = 5000  # pictures of FD-infinity's smallest subset, or a tenth of all if
 
 
 class Bounds(NamedTuple):
-    """Bounds of a figure at a stated confidence."""
+    """The ends of a figure's 95 % interval."""
 
     low: float
     high: float
@@ -86,23 +87,15 @@ def limit(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, points
     return float(np.polynomial.polynomial.polyfit(1 / sizes, distances, 1)[0])
 
 
-def bootstrap(
-    generated: np.ndarray,
-    reference: np.ndarray,
-    *,
-    seed: int = 0,
-    resamples: int = 200,
-    confidence: float = 0.95,
-) -> Bounds:
-    """Returns an interval of the distance of two sets of features, from resampled pictures (Efron 1979).
+def bootstrap(generated: np.ndarray, reference: np.ndarray, *, seed: int = 0, resamples: int = 200) -> Bounds:
+    """Returns the 95 % interval of the distance of two sets of features, by resampled pictures (Efron 1979).
 
     Resampling adds the bias of finite N once more. So the resampled distances are centred, and the interval
     covers spread, not bias."""
     few = max(len(generated), len(reference)) < generated.shape[1]
     resample = _resampled_by_rows if few else _resampled_by_moments
     value, distances = resample(generated, reference, np.random.default_rng(seed), resamples)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(distances - distances.mean(), [tail, 1 - tail])
+    low, high = np.quantile(distances - distances.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Bounds(value + float(low), value + float(high))
 
 

@@ -88,7 +88,7 @@ def _evaluate(words: Sequence[str]) -> Json:
         known = ", ".join(MEASURING)
         raise UserError(f"evaluate {words[1]} measures nothing; a step may have {known}")
     law = {"measuring": MEASURING[words[1]], "sentences": _sentences(), **_models(words[2:3])}
-    if weights := _weights(values(words, "--detector")):
+    if weights := _weights([*values(words, "--detector"), *values(words, "--clip")]):
         law["weights"] = weights
     if words[1] in ("obedience", "edits", "concepts"):
         law["judge"] = [hashlib.sha256((_JUDGE / name).read_bytes()).hexdigest() for name in _JUDGED]

@@ -125,7 +125,9 @@ def row(kind: str, true: np.ndarray, false: np.ndarray) -> Json:
 
 
 def drawn(name: str, facts: int, n: int, side: int, *, seed: int = 0) -> Scenes:
-    """Returns n scenes of a data set with texts of so many facts. Raises UserError if it shows no such."""
+    """Returns n scenes of a data set with texts of a number of facts.
+
+    Raises UserError if its scenes do not show that number of facts."""
     world, pixels, texts = fresh.config(name), [], []
     false: dict[str, tuple[list[int], list[str]]] = {}
     for number, scene in enumerate(islice(scene_prompts.drawn(name, facts, seed=seed), n)):

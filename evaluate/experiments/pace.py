@@ -40,7 +40,7 @@ class Pace:
 
     seconds: float  # per image of a run, with all workers busy
     workers: int
-    minutes: float | None  # for all training, as given; None: what is left of the whole
+    minutes: float | None  # for all training, as given; None: the rest of the whole
     images: int  # that each arm sees
 
     def __str__(self) -> str:

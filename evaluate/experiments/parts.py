@@ -192,7 +192,7 @@ def _run(
     seed: int,
     changes: tuple[str, ...],
 ) -> Step:
-    """Returns a run in float32 on one core, with a checkpoint after every so many images."""
+    """Returns a run in float32 on one core, with a checkpoint after each `every` images."""
     periods = (f"run.checkpoint={every}", f"run.tick={every}", f"run.samples={2 * images}", "run.workers=0")
     words = (*data, "--images", images, "--precision", "fp32", "--device", "cpu")
     given = settings(*net.changes, *changes, *periods, f"training.seed={seed}")

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 def claims(experiment: Experiment) -> Json:
-    """Returns what is registered of a table, as plain JSON."""
+    """Returns the claims of a table, as plain JSON: everything that a registration fixes."""
     content: Json = {
         "experiment": experiment.name,
         "question": experiment.question,

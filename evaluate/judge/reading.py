@@ -73,7 +73,7 @@ def _nearest(
     reach: tuple[float, float],
     turn: tuple[float, float],
 ) -> tuple[float, str]:
-    """Returns the mean error of the best grid of so many letters, and what it reads."""
+    """Returns the mean error of the best grid of `count` letters, and these letters."""
     cosine, sinus = turn
     columns = np.arange(6 * count) - (6 * count - 2) / 2  # with a gap behind each letter
     rows = np.arange(7) - 3.0

@@ -61,7 +61,7 @@ class SceneEdit(NamedTuple):
 def drawn(name: str, facts: Sequence[int], side: int, *, seed: int = 0) -> Iterator[SceneEdit]:
     """Yields edits of scenes of a data set without end, the kinds in turn, with renders of `side` pixels.
 
-    Prompts state so many facts, each number in turn. Raises UserError if the data set has no such scenes."""
+    Prompts state these numbers of facts in turn. Raises UserError if the data set has no such scenes."""
     streams = [scene_prompts.drawn(name, number, seed=seed) for number in facts]
     world = fresh.config(name)
     edits = failures = 0

@@ -137,9 +137,9 @@ def listed(
 
 
 def drawn(name: str, facts: int, *, seed: int = 0, changes: tuple[str, ...] = ()) -> Iterator[Drawn]:
-    """Yields prompts of so many facts without end, each with the scene that it is true of.
+    """Yields prompts of a number of facts without end, each with the scene that it is true of.
 
-    Raises UserError if a prompt cannot state so many facts, or the data set shows no such scenes."""
+    Raises UserError if a prompt cannot state that number, or the data set shows no such scenes."""
     if not 1 <= facts <= MOST:
         raise UserError(f"a prompt cannot state {facts} facts; give 1 to {MOST}")
     changes = (*changes, *only_named(name, facts))
@@ -156,13 +156,13 @@ def drawn(name: str, facts: int, *, seed: int = 0, changes: tuple[str, ...] = ()
 
 
 def only_named(name: str, facts: int) -> tuple[str, ...]:
-    """Returns the change of a data set's settings by which prompts of so many facts name all objects."""
+    """Returns the change of a data set's settings by which prompts of a number of facts name all objects."""
     objects = 1 if facts <= len(_ONE) else 2
     return (f"objects={objects},{objects}",) if name == "scenes_flat" else ()
 
 
 def of_scene(scene: fresh.Fresh, facts: int, held: frozenset[Pair]) -> Drawn | None:
-    """Returns the prompt of so many facts of a scene, or None if the scene does not show them."""
+    """Returns the prompt of a number of facts of a scene, or None if the scene does not show them."""
     stated, numbers = _stated(scene, facts)
     if not stated:
         return None
@@ -187,7 +187,7 @@ def shows(facts: Sequence[SceneFact]) -> frozenset[Pair]:
 
 
 def _stated(scene: fresh.Fresh, count: int) -> tuple[tuple[SceneFact, ...], dict[int, int]]:
-    """Returns so many facts of a scene's main object, from four on also of another one, and the scene's
+    """Returns `count` facts of a scene's main object, from four on also of another one, and the scene's
     numbers of these objects. Returns no facts if the scene does not show them."""
     facts, main = scene.facts, scene.params.main
     relation = next((f for f in facts if f.subject == main and f.relation in DIRECTIONS), None)

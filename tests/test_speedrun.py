@@ -38,6 +38,18 @@ def test_a_record_is_in_time_better_and_on_as_many_prompts(
     assert speedrun.summary(rows(scores, n=8), None)["is_record"]
 
 
+def test_seeds_are_those_of_the_speedrun_and_runs_that_exist_are_refused_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speedrun, "_trained", lambda *arguments: pytest.fail("a run was trained"))
+    command, words = typer.main.get_command(speedrun.app), ["--out", str(tmp_path)]
+    with pytest.raises(UserError, match=r"--set training\.seed=5 has no use: each run has a seed of its own"):
+        command([*words, "--set", "training.seed=5"], standalone_mode=False)
+    (tmp_path / "2").mkdir()
+    with pytest.raises(UserError, match="2 exists; remove it, or give another --out"):
+        command(words, standalone_mode=False)
+
+
 @pytest.mark.slow  # scipy
 def test_a_record_is_added_and_anything_else_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = tmp_path / "records.jsonl"

@@ -72,6 +72,8 @@ def speedrun(
 ) -> None:
     """Trains diffusion-32 for 120 CPU seconds, on several seeds, and compares with the record."""
     targets.folder(out)
+    if fixed := [change for change in settings if change.startswith("training.seed=")]:
+        raise UserError(f"--set {fixed[0]} has no use: each run has a seed of its own; leave it out")
     request = SpeedrunRequest(out, seeds, images, prompts, tuple(settings))
     rows = []
     for row in _runs(request):
@@ -126,10 +128,10 @@ def summary(rows: Sequence[Json], before: Json | None) -> Json:
 
 def _runs(request: SpeedrunRequest) -> Generator[Json, None, None]:
     """Yields the row of every seed."""
-    for seed in range(request.seeds):
-        run = str(Path(request.out).absolute() / str(seed))
-        if Path(run).exists():
-            raise UserError(f"{run} exists; remove it, or give another --out")
+    runs = [str(Path(request.out).absolute() / str(seed)) for seed in range(request.seeds)]
+    if existing := [run for run in runs if Path(run).exists()]:
+        raise UserError(f"{existing[0]} exists; remove it, or give another --out")
+    for seed, run in enumerate(runs):
         seconds = _trained(request, run, seed)
         facts = _judged(run, request.prompts, seed)
         score = round(fmean(facts.values()), 4)

@@ -28,10 +28,11 @@ class Naming(NamedTuple):
 
 
 def named_right(drawn: np.ndarray, real: np.ndarray, texts: np.ndarray, *, seed: int) -> Naming:
-    """Returns the shares for features of drawn and real pictures (N, F), both of the prompts texts (N, D).
+    """Returns the shares for features (N, F) of drawn and of real pictures, which share the prompts `texts`
+    (N, D).
 
-    A quarter of the pictures chooses the strength of the ridge. Raises UserError for fewer than ten different
-    prompts in it."""
+    A quarter of the pictures chooses the strength of the ridge. Raises UserError if this quarter has fewer
+    than ten different prompts."""
     random = np.random.Generator(np.random.Philox(key=np.array([seed, 2], np.uint64)))
     fitted, held = np.array_split(random.permutation(len(texts)), 2)
 

@@ -441,6 +441,8 @@ def test_arms_side_by_side_get_their_figures_and_no_verdict() -> None:
         "is 0.900, 0.100 below that of b-64"
         in made_up({"a-64": [0.9], "b-64": [1.0], "c-64": []}, endpoint=plain, **sides).sentence
     )
+    with pytest.raises(UserError, match="two figures of made-up have one name; give each a name of its own"):
+        made_up({"a-64": [0.9], "b-64": [1.0]}, others=(plain,))
     with pytest.raises(UserError, match="made-up has no arm 'c-64'; known are a-64, b-64"):
         made_up({"a-64": [0.9], "b-64": [1.0]}, **sides)
 

@@ -240,9 +240,10 @@ class Experiment:
     link: str = ""  # a page of this checkout with more, such as README.md#anchor
 
     def __post_init__(self) -> None:
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise UserError(f"two arms of {self.name} have one name; give each a name of its own")
+        given = {"arms": [arm.name for arm in self.arms], "figures": [each.name for each in self.figures]}
+        for what, names in given.items():
+            if len(set(names)) < len(names):
+                raise UserError(f"two {what} of {self.name} have one name; give each a name of its own")
         pairs: tuple[Hypothesis | Contrast, ...] = (*self.hypotheses, *self.contrasts)
         for name in (name for each in pairs for name in (each.arm, each.other)):
             self.arm(name)

@@ -79,7 +79,8 @@ def agreement(
     results.require_place(run.path)
     net = detectors.load(detector, weights=weights, device=device)
     folder, options = run.checkpoint(), options or {}
-    model = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
+    forms = prompts.forms_of(run, options, encoder)
+    model = run.encoder(encoder, device) if "vectors" in forms else None
     fitted, held_out = _halves(read(sets, n), seed)
     families = [f["family"] for f in fitted.facts]
     require_families(families)

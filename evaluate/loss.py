@@ -81,7 +81,7 @@ def loss(request: LossRequest) -> Events:
     run = find(request.run)
     denoise.require_denoising(run.model, request.run)
     results.require_place(run.path)
-    forms = forms_of(run, request.drawing)
+    forms = forms_of(run, request.drawing, request.encoder)
     newest = run.checkpoint(request.images_seen)
     folders = run.checkpoints() if request.curve else [newest]
     side = run.config.groups.model.resolution

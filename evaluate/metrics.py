@@ -45,6 +45,7 @@ def require_measurable(metrics: Sequence[str], detector: str, generated: int, re
         "dc": (_K_DENSITY + 1, fewest),
         "is": (scores.SPLITS, generated),
         "fdinf": (frechet.FEWEST, generated),
+        NAMED: (naming.FEWEST, generated),
     }
     for name in metrics:
         least, count = needed.get(name, (0, 0))

@@ -15,6 +15,7 @@ import numpy as np
 from evaluate.distances.scores import Score, r_precision
 
 CANDIDATES = 10
+FEWEST = 4 * CANDIDATES  # pictures: a quarter of them must have ten prompts
 
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, in mean squared singular values
 

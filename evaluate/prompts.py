@@ -78,15 +78,18 @@ def noted(run: Run, texts: Sequence[str], options: Mapping[str, str]) -> Generat
         yield Progress(0, note=note)
 
 
-def forms_of(run: Run, options: Mapping[str, str]) -> frozenset[str]:
+def forms_of(run: Run, options: Mapping[str, str], encoder: str | None = None) -> frozenset[str]:
     """Returns the forms of a text that a run reads with these options of drawing: vectors, tokens, or both.
 
-    Raises UserError if it has never learned such texts, or its model has no such option."""
+    Raises UserError if it has never learned such texts, its model has no such option, or an encoder is given
+    to pictures that follow words alone."""
     forms, needs = sampling.reads(run.model, options), run.config.needs
     if "vectors" in forms and not needs.vectors:
         raise UserError(f"{run.path} has learned words alone, and no vectors; give --draw text=words")
     if "tokens" in forms and not needs.words:
         raise UserError(f"{run.path} has learned vectors alone, and no words; give --draw text=vector")
+    if encoder is not None and "vectors" not in forms:
+        raise UserError(f"--encoder is {encoder}, and the pictures of {run.path} follow words; leave it out")
     return forms
 
 
@@ -192,7 +195,7 @@ def pairs(request: GridRequest) -> Generator[Progress | Image.Image]:
     # Pictures of the set, and drawn ones.
     run, shards = find(request.run), ShardSet(request.reference)
     require_drawing(run.model, request.run)
-    forms_of(run, request.drawing)
+    forms_of(run, request.drawing, request.encoder)
     samples = spread(shards, request.n)
     texts = [_text(sample, shards) for sample in samples]
     yield from noted(run, texts, request.drawing)

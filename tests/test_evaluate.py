@@ -531,6 +531,7 @@ def of_words(tmp_path: Path) -> Callable[..., Path]:
         ),
         ("metrics --n 5 --metrics pr,dc", "the metric dc needs at least 6 pictures of a set, not 5"),
         ("metrics --n 10 --metrics is", "IS is defined on the classes of inception; the detector pixels:8"),
+        ("metrics --n 12 --metrics named", "the metric named needs at least 40 pictures of a set, not 12"),
         ("metrics --n 10 --metrics kid --draw weak=7", "has no checkpoint at 7 images"),
         ("compare --n 3 --metrics kid", "the metric kid needs at least 4 pictures of a set, not 3"),
     ],
@@ -589,6 +590,8 @@ def test_a_run_of_words_alone_draws_by_the_words_of_captions(
     [
         ({}, "metrics --captions x", "has learned words alone, so --captions has no use; leave it out"),
         ({}, "metrics --encoder nano", "has learned words alone, so --encoder has no use; leave it out"),
+        ({}, "grid --encoder nano", "--encoder is nano, and the pictures of .* follow words; leave it out"),
+        ({}, "loss --encoder nano", "--encoder is nano, and the pictures of .* follow words; leave it out"),
         ({}, "curve --metrics named", "the metric named needs vectors of captions, and .*; leave it out"),
         ({}, "metrics --draw text=both", "words alone, and no vectors; give --draw text=words"),
         ({}, "grid --draw text=vector", "words alone, and no vectors; give --draw text=words"),

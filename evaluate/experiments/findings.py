@@ -30,7 +30,7 @@ class Comparison:
     interval: Interval | None  # None: fewer than two pairs
     p: float | None  # of the sign-flip test
     adjusted: float | None  # by Holm, over the registered hypotheses
-    least: float  # adjusted p that the pairs of all hypotheses can reach
+    least: float  # of `adjusted` that the pairs of all hypotheses can reach
     null: float  # of the ratio or difference
 
     @property

@@ -66,7 +66,8 @@ def of_run(
     require_drawing(run.model, place)
     results.require_place(run.path)
     folder = run.checkpoint(images_seen)
-    net = run.encoder(encoder, device) if "vectors" in prompts.forms_of(run, options) else None
+    forms = prompts.forms_of(run, options, encoder)
+    net = run.encoder(encoder, device) if "vectors" in forms else None
     texts = prompts.of(net, [prompt.prompt for prompt in prompted])
 
     # Pictures and their scores.

@@ -9,6 +9,7 @@ trainers drop it in silence.
 import io
 import itertools
 import json
+import os
 import random
 import tempfile
 import time
@@ -243,6 +244,10 @@ class _Exporting(Work):
         source = self._shards.manifest["identity"]
         name = f"{source['dataset']}-{request.caption}"
         storage = open_storage(request.out or places.shards(name))
+        if os.path.realpath(storage.url) == os.path.realpath(self._shards.storage.url):
+            raise UserError(
+                f"--out is {storage.url}, which holds the pictures themselves; give another --out"
+            )
 
         # Everything that decides the bytes of the set.
         form = {"caption": request.caption, "embeddings": request.embeddings, "classes": request.classes}

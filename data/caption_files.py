@@ -23,6 +23,7 @@ _TEXTS = "caption or text"  # the columns to recommend
 
 # Captions of one picture at a time, without a header: Flickr8k's and Flickr30k's NAME#NUMBER<tab>CAPTION.
 _NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
+_EDGES = " \r"  # of such a line; a tab may end one with a blank caption
 _SEPARATOR = re.compile(r"sep=([^\"\r])\s*")  # a first line by spreadsheet programs
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -80,13 +81,15 @@ def table(path: Path, source: Source) -> Captions:
     captions: dict[str, list[str]] = {}
     for name, texts in rows(path, originals.text(path, source)):
         captions.setdefault(name, []).extend(line for text in texts if (line := one_line(text)))
+    if bare := captions.pop("", None):
+        raise UserError(f"{path} has the caption {bare[0][:60]!r} of no picture; add the picture's name")
     return captions
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
     # Flickr8k's tokens have no header.
     first, _, rest = text.partition("\n")
-    if _NUMBERED.fullmatch(first.strip()):
+    if _NUMBERED.fullmatch(first.strip(_EDGES)):
         yield from _tokens(path, text)
         return
 
@@ -109,7 +112,7 @@ def _separator(header: str) -> str:
 def _tokens(path: Path, text: str) -> Iterator[tuple[str, Sequence[str]]]:
     """Yields name and caption of each line NAME#NUMBER<tab>CAPTION."""
     for number, line in enumerate(text.split("\n"), 1):
-        match = _NUMBERED.fullmatch(line.strip())
+        match = _NUMBERED.fullmatch(line.strip(_EDGES))
         if line.strip() and not match:
             raise UserError(f"{path}, line {number:,} is no NAME#NUMBER, tab, CAPTION; correct it")
         if match:

@@ -222,6 +222,13 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
         assert not list(tmp_path.glob("out/*.tar")) and not (tmp_path / "out/manifest.json").exists()
 
 
+def test_an_export_does_not_replace_its_own_pictures(finished: Path, captioned: Path) -> None:
+    before = tar_hashes(finished)
+    with pytest.raises(UserError, match="which holds the pictures themselves; give another --out"):
+        run(captioned, finished, finished, "--overwrite")
+    assert tar_hashes(finished) == before
+
+
 def test_a_table_with_other_keys_than_its_tar_is_named(
     undisturbed: Path, captioned: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -102,6 +102,12 @@ BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
         table("c.csv", f'image,caption\n1.jpg,a\n2.JPG,"a\n{REST}'),
         r"c.csv, line \d is no comma-separated text: unexpected end of data",
     ),
+    (table("c.csv", f"image,caption\n,a cat\n,\n{REST}"), "c.csv has the caption 'a cat' of no picture; add"),
+    (
+        table("c.jsonl", '{"file_name": "", "text": "a cat"}\n'),
+        "c.jsonl has the caption 'a cat' of no picture",
+    ),
+    (table("c.token", "1.jpg#0\ta\n2.JPG#0\t\r\n"), r"a/2.JPG has no caption in .*c.token \(and 1 more\)"),
     (table("c.csv", "1.jpg,a\n"), "has no column caption or text; its first line, '1.jpg,a'"),
     (table("c.csv", ""), "has no column caption or text"),
     (table("c.csv", 'sep="\nimage"caption\n'), "has no column caption or text"),

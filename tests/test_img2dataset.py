@@ -429,10 +429,15 @@ def test_what_cannot_be_used_in_place_gets_a_sentence(
 
 def test_other_bad_requests_get_a_sentence(tmp_path: Path) -> None:
     place = fetched(tmp_path / "cc3m")
+    (tmp_path / "linked").symlink_to(place)
     for more, sentence in (
         (("--size", 16), "give --out too"),
         (("--codec", "png"), "give --out too"),
         (("--out", tmp_path / "out", "--size", 0), "--size is 0"),
+        (
+            ("--out", tmp_path / "linked", "--overwrite"),
+            "linked, which holds the tars themselves; give another",
+        ),
         (("--out", tmp_path / "out", "--codec", "gif"), "unknown codec 'gif'"),
         (("--workers", -1), "--workers is -1"),
         (("--name", "a b"), "--name is 'a b'"),

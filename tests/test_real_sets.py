@@ -152,6 +152,16 @@ def test_coco_has_its_captions_in_order_and_a_licence_a_picture(tmp_path: Path) 
     assert [row["grey"] for row in rows] == [1, 0]
 
 
+def test_a_licence_of_coco_may_be_nan(tmp_path: Path) -> None:
+    write_coco(tmp_path / "root")
+    change(ANNOTATIONS, '"url": "http://creativecommons.org/licenses/by/2.0/"', '"url": NaN')(
+        tmp_path / "root"
+    )
+    prepare_set("coco", tmp_path / "root", tmp_path / "out", "--splits", "val")
+    licences = {s.metadata["image_id"]: s.metadata["licence"] for s in samples(tmp_path / "out/val")}
+    assert licences == {42: "http://creativecommons.org/licenses/by-nc-sa/2.0/", 73: None}
+
+
 def test_coco_of_2017_is_read_if_that_of_2014_is_missing(tmp_path: Path) -> None:
     write_coco(tmp_path / "root", year=2017)
     prepare_set("coco", tmp_path / "root", tmp_path / "out")
@@ -341,6 +351,11 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
         "coco",
         spoil(ANNOTATIONS, '{"images": [\n1,\n}'),
         r"captions_val2014.json is no JSON at line 3, column 1",
+    ),
+    (
+        "coco",
+        change(ANNOTATIONS, "_val2014_000000000073.jpg", "_val2014_000000000042.jpg"),
+        r"captions_val2014.json lists the picture COCO_val2014_000000000042.jpg under two numbers: is",
     ),
     ("coco", spoil(ANNOTATIONS, "[]"), "has no lists of images, annotations and licenses"),
     (

@@ -116,7 +116,11 @@ def _originals(
         raise UserError(
             f"{file} has captions of the picture {min(strangers)}, which it does not list{source.advice}"
         )
-    number_of = {image_of[i]["file_name"]: i for i in captions}
+    number_of: dict[str, int] = {}
+    for i in captions:
+        name = image_of[i]["file_name"]
+        if number_of.setdefault(name, i) != i:
+            raise UserError(f"{file} lists the picture {name} under two numbers{source.advice}")
     pairs = originals.require_pairs(sizes, number_of, file.name, source)
     name_of = {number_of[listed]: name for name, listed in pairs.items()}
     return [
@@ -133,9 +137,9 @@ def _original(name: str, image: Json, licences: Json, captions: Sequence[str], s
 def _tables(file: Path, source: Source) -> tuple[list[Json], list[Json], list[Json]]:
     """Returns pictures, captions and licences of an annotation file. Raises UserError if it lacks one of the
     lists."""
-    # JSON.
+    # JSON. NaN is no JSON, but common.
     try:
-        content = parsed_json(originals.text(file, source))
+        content = parsed_json(originals.text(file, source), parse_constant=lambda _: None)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno:,}, column {error.colno:,}"
         raise UserError(f"{file} is no JSON at {place}: {error.msg}{source.advice}") from None

@@ -5,6 +5,7 @@ used is left out, and named in record, manifest and card. A sample without capti
 """
 
 import io
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -173,9 +174,12 @@ class _Rewriting(Work):
 
     def __init__(self, request: RewriteRequest) -> None:
         require_form(request.size, request.codec)
+        storage = open_storage(request.out)
 
         # Tars, with the numbers of their samples.
         self._place, self._source = open_storage(request.place), request.source
+        if os.path.realpath(storage.url) == os.path.realpath(self._place.url):
+            raise UserError(f"--out is {storage.url}, which holds the tars themselves; give another --out")
         every = tars.find(self._place)
         counts = tars.counts(self._place, every)
         sizes = tars.with_samples(self._place, every, counts)
@@ -191,7 +195,7 @@ class _Rewriting(Work):
             parts.append(replace(part, file=f"{name}-{part.number:06d}.tar", content=content))
 
         form = {"size": request.size, "crop": CROP, "filter": FILTER, "codec": request.codec}
-        super().__init__(open_storage(request.out), {"dataset": name, "law": LAW, **form}, parts)
+        super().__init__(storage, {"dataset": name, "law": LAW, **form}, parts)
 
     def probe(self) -> Probe:
         lengths: list[int] = []

@@ -127,7 +127,7 @@ def counts(storage: Storage, tars: Iterable[str]) -> dict[str, int]:
     for file, data in storage.read_many(existing).items():
         try:
             samples[tar_of[file]] = int(parsed_json(data)["successes"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             advice = "fetch it again, or move it to another folder"
             raise UserError(f"{storage.join(file)} is not what img2dataset writes; {advice}") from None
     return samples

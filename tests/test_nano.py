@@ -337,6 +337,8 @@ def test_a_fit_to_formulas_has_its_own_name_and_start_on_its_card() -> None:
     assert "A CLIP of open_clip's architecture, trained on 0 formula pictures" in fresh
     further = card.text("mine", fit, sets, encoders.find("nano"), {}, {})
     assert "A CLIP of open_clip's architecture, started from nano, trained on 0 formula" in further
+    scenes = card.text("mine", fit, sets, encoders.find("nano-scenes"), {}, {})
+    assert "started from nano-scenes, trained on" in scenes and "trained on formula pictures only" in scenes
 
 
 def encoder_in(folder: Path, command: str) -> Path:

@@ -52,6 +52,7 @@ constant answer.{before}{naming}{scenes}
 {limits}
 """
 
+_FORMULAS_ONLY = (NANO, "nano-scenes")  # shipped encoders that saw no other pictures
 _FORMULAS_ALONE = "formula pictures only"
 _FORMULAS = """\
 A CLIP of open_clip's architecture{start}, \
@@ -174,7 +175,7 @@ def _texts(sets: Sets, name: str, start: EncoderSource | None) -> dict[str, str]
         f"| {origin.dataset}: {origin.title} | {origin.pictures:,} | {origin.licence} |"
         for origin in sets.origins
     ]
-    if start and start.sha256 != find(NANO).sha256:
+    if start and all(start.sha256 != find(shipped).sha256 for shipped in _FORMULAS_ONLY):
         origins.append(f"| the training data of {start.name}, from which the fit started | | |")
 
     # Formulas only, maybe with scenes.

@@ -15,6 +15,7 @@ import difflib
 import functools
 import json
 import logging
+import os
 import socket
 import sys
 import warnings
@@ -88,7 +89,8 @@ def find(name: str) -> EncoderSource:
 
     # Folders and files.
     if name and Path(name).is_dir():
-        return _in_folder(Path(name).absolute(), Path(name).absolute().name)
+        folder = Path(os.path.abspath(name))
+        return _in_folder(folder, folder.name)
     model, equals, file = name.partition("=")
     if equals:
         return _of_file(model, Path(file))
@@ -97,6 +99,17 @@ def find(name: str) -> EncoderSource:
             f"the encoder {name} has no architecture; write one before the file, such as ViT-B-32={name}"
         )
     return _on_hub(name)
+
+
+def absolute(name: str) -> str:
+    """Returns the name of an encoder for workers in another working folder: with the whole path of a folder
+    or file."""
+    if name in ("", *SHIPPED):
+        return name
+    if Path(name).is_dir():
+        return os.path.abspath(name)
+    model, equals, file = name.partition("=")
+    return f"{model}={os.path.abspath(file)}" if equals else name
 
 
 @functools.lru_cache(maxsize=2)
@@ -329,13 +342,14 @@ def _do_not_wait_for_the_hub() -> None:
     from huggingface_hub import constants
 
     # A direct connection is no test of a proxy.
-    host = urlsplit(constants.ENDPOINT).hostname or ""
+    address = urlsplit(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE or getproxies():
         return
 
     # One connection.
     try:
-        socket.create_connection((host, 443), timeout=5).close()
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
     except OSError:
         constants.HF_HUB_OFFLINE = True
 

@@ -189,7 +189,8 @@ class _Captioning(Work):
         # Shards and tables.
         self._shard_set = ShardSet(request.shards)
         self._name = str(self._shard_set.manifest["identity"]["dataset"])
-        self._source = encoders.find(request.encoder)
+        self._encoder_name = encoders.absolute(request.encoder)
+        self._source = encoders.find(self._encoder_name)
         self.captioner = _captioner(request, self._device)
         by = f"{self._source.name}-names" if request.names else self._source.name
         by = f"{by}-recaptioned-{self.captioner.name}" if self.captioner else by
@@ -276,15 +277,14 @@ class _Captioning(Work):
 
     def jobs(self, parts: Sequence[Part]) -> list[CaptionJob]:
         shards_of = {_table_of(s.file): s for s in self._shard_set.shards}
-        source, target, encoder = self._shard_set.storage.url, self.storage.url, self._request.encoder
-        digest = self._shard_set.digest
+        source, target, digest = self._shard_set.storage.url, self.storage.url, self._shard_set.digest
         return [
             CaptionJob(
                 p,
                 shards_of[p.file],
                 source,
                 target,
-                encoder,
+                self._encoder_name,
                 self._device,
                 self.identity,
                 digest,

@@ -44,7 +44,7 @@ class CaptionJob(NamedTuple):
     shard: Shard
     shards: str
     out: str
-    encoder: str  # name in the command
+    encoder: str  # name, with the whole path of a folder or file
     device: str
     identity: Json
     manifest_digest: str  # of the set of shards

@@ -14,7 +14,7 @@ from caption.cli import app
 from caption.encoders import Encoder
 from caption.table import CaptionSet, text_vectors
 from synth.errors import UserError
-from synth.sets import places
+from synth.sets import completion, places
 from synth.sets.shards import ShardSet
 from synth.sets.storage import open_storage
 from tests.kit import (
@@ -387,6 +387,33 @@ def test_after_kill_9_the_same_command_makes_the_same_tables(
     assert 0 < row["captioned"] < 2400
     assert hashes(tmp_path / "t") == hashes(tmp_path / "expected")
     assert not [p.name for p in (tmp_path / "t").iterdir() if p.name.startswith(".")]
+
+
+def test_workers_in_another_folder_find_the_encoder(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_foreign(tmp_path / "set", [{"txt": b"a cat"}, {"txt": b"a dog"}])
+    monkeypatch.chdir(tiny_encoder.parent)
+    request = pipeline.CaptionRequest(
+        str(tmp_path / "set"), str(tmp_path / "tables"), tiny_encoder.name, workers=0
+    )
+    events = pipeline.make_captions(request)
+    next(events)
+    monkeypatch.chdir(tmp_path)
+    completion.finish(events)
+    assert CaptionSet(str(tmp_path / "tables")).identity["encoder"] == tiny_encoder.name
+
+
+def test_a_file_of_weights_is_named_by_its_whole_path(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "mine")
+    (tmp_path / "mine/notes").mkdir()
+    monkeypatch.chdir(tmp_path / "mine/notes")
+    file = "open_clip_model.safetensors"
+    assert encoders.absolute(f"ViT-B-32=../{file}") == f"ViT-B-32={tmp_path / 'mine' / file}"
+    assert encoders.absolute("..") == str(tmp_path / "mine") and encoders.absolute("nano") == "nano"
+    assert encoders.find("..").name == "mine"
 
 
 def test_the_default_place_is_within_the_captions_folder() -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,19 @@ def test_without_network_or_weights_it_says_how_to_get_them(
     advice = r"from https://huggingface.co/.* --encoder ViT-B-32-quickgelu=FILE"
     with pytest.raises(UserError, match=rf"(?s)ViT-B-32/openai are not in the cache .* {advice}"):
         find("ViT-B-32/openai")
+
+
+def test_a_mirror_of_the_hub_is_asked_at_its_own_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(encoders, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as mirror:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{mirror.getsockname()[1]}")
+        encoders._do_not_wait_for_the_hub()
+        assert not constants.HF_HUB_OFFLINE
+    encoders._do_not_wait_for_the_hub()
+    assert constants.HF_HUB_OFFLINE
 
 
 def test_nano_is_found_where_ray_puts_what_it_sends_along(

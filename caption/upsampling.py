@@ -31,7 +31,7 @@ from synth.seeds import Stream
 LEAST, MOST = 15, 80  # words of a chat model's answer
 
 _TRIES = 3  # answers of a chat model
-_DRAWN = 256  # pictures of the prior, of which one may agree with a prompt
+_DRAWN = 256  # pictures of the prior that are compared with a prompt
 _SIZE = 32  # pixels of these pictures
 _PROMPT = Path(__file__).with_suffix(".json")  # instructions and examples, quoted from the paper
 # Relations of size: True if the first object is the smaller one.

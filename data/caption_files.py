@@ -23,7 +23,7 @@ _TEXTS = "caption or text"  # the columns to recommend
 
 # Captions of one picture at a time, without a header: Flickr8k's and Flickr30k's NAME#NUMBER<tab>CAPTION.
 _NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
-_EDGES = " \r"  # of such a line; a tab may end one with a blank caption
+_EDGES = " \r"  # around such a line; its tab stays if the caption is blank
 _SEPARATOR = re.compile(r"sep=([^\"\r])\s*")  # a first line by spreadsheet programs
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 

@@ -50,7 +50,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of clients that were killed."""
+        """Ignores clients that were killed."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -89,12 +89,12 @@ def small_grids() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the collector what the imports have left: it would look through it at every turn."""
+    """Freezes the objects of the imports, so that the collector skips them."""
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    """Gives it all back."""
+    """Unfreezes these objects."""
     gc.unfreeze()
 
 

@@ -307,7 +307,7 @@ def children(pid: int) -> list[tuple[int, str]]:
 
 
 def running(pid: int) -> bool:
-    """Says if a process is there and has not ended."""
+    """Returns True if a process exists and has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -380,7 +380,7 @@ class Step:
     text: str
 
     def follow(self, checkout: Path) -> list[str]:
-        """Does what the block says. Returns what each of its commands prints."""
+        """Carries out the block. Returns the output of each of its commands."""
         target = checkout / self.file
         if self.kind == "python":
             assert not target.exists(), target
@@ -423,7 +423,7 @@ def copy_checkout(place: Path) -> Path:
 
 
 def run_in(checkout: Path, line: str) -> str:
-    """Runs a command of a page in a copy of the checkout. Returns what it prints."""
+    """Runs a command of a page in a copy of the checkout. Returns its output."""
     words = [sys.executable if word == "python" else word for word in shlex.split(line)]
     process = start(words, cwd=checkout, OMP_NUM_THREADS="1", PYTHONPATH=str(checkout))
     output, errors = process.communicate(timeout=240)

@@ -128,9 +128,7 @@ def fit(request: CaptionerRequest) -> Generator[Progress | list[Json], None, Non
         minutes = (time.process_time() - begin) / 60
 
         # Files. The figures are of the weights as they are stored.
-        name = request.encoder
-        if name not in encoders.SHIPPED and Path(name).is_dir():
-            name = str(Path(name).resolve())
+        name = encoders.absolute(request.encoder)
         describe = partial(folder.config, name, source.sha256, base.shape, options)
         scratch.write(folder.VOCABULARY, folder.words(vocabulary))
         scratch.write(folder.CONFIG, describe({}))

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def test_a_set_that_fits_is_not_looked_at_without_end(files: list[Remote], tmp_p
 def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
     files: list[Remote], tmp_path: Path
 ) -> None:
-    running, abandoned = tmp_path / "a.1.part", tmp_path / "b.2.part"
+    running, abandoned = (tmp_path / f"{letter * 64}.1.part" for letter in "ab")
     for part in (running, abandoned):
         part.write_bytes(bytes(2000))
     hour_ago = time.time() - 3600
@@ -136,6 +137,30 @@ def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
     assert until(lambda: len(list(tmp_path.glob("*.tar"))) == 4)
     fetcher.end()
     assert running.exists() and not abandoned.exists()
+
+
+def test_only_files_of_the_cache_make_room(files: list[Remote], tmp_path: Path) -> None:
+    """EXNIHILO_CACHE may name a folder with the user's own files."""
+    cache, own = Cache(str(tmp_path)), tmp_path / "thesis.tar"
+    own.write_bytes(bytes(5000))
+    fetcher = Fetcher(cache, iter(some(files, 4)), 2000, lambda: 40)
+    fetcher.start()
+    assert until(cache.place(files[3]).exists)
+    fetcher.end()
+    assert own.exists() and not cache.place(files[0]).exists()
+
+
+def test_a_removed_cache_is_filled_again(
+    files: list[Remote], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.stream.cache._LOOK", 0.05)
+    cache = Cache(str(tmp_path / "cache"))
+    fetcher = Fetcher(cache, endless(files), 2000, lambda: 0)
+    fetcher.start()
+    assert until(cache.place(files[1]).exists)
+    shutil.rmtree(tmp_path / "cache")
+    assert until(cache.place(files[0]).exists)
+    fetcher.end()
 
 
 def test_a_damaged_copy_is_to_be_removed_and_not_the_set(files: list[Remote], tmp_path: Path) -> None:

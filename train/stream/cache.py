@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import math
 import os
+import platform
+import secrets
 import stat
 import threading
 import time
@@ -31,6 +33,7 @@ _ABANDONED = 600.0  # seconds without a write, after which a part of a file is t
 _AHEAD = 64  # blocks that are fetched before they are needed
 _CHUNK = 1 << 22  # bytes
 _PROBE = "probe"  # a file that is written to see if the cache takes files
+_FETCHED = "[0-9a-f]" * 64 + ".*"  # names of fetched files; the folder may hold others
 
 
 class Remote(NamedTuple):
@@ -100,9 +103,13 @@ class Cache:
                 os.utime(place)
             return
 
-        # Another process may read the file as soon as it has its name, so it is written under another one.
+        # A user may have removed the whole cache.
+        self.root.mkdir(parents=True, exist_ok=True)
         self._failure(file).unlink(missing_ok=True)
-        part = self.place(file).with_suffix(f".{os.getpid()}.part")
+
+        # Another process may read the file as soon as it has its name, so it is written under another one.
+        # Processes of two containers may have one number.
+        part = self.place(file).with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             # Copy, check, rename.
             with plain_errors(f"the cache {self.folder}"), part.open("wb") as target:
@@ -138,7 +145,7 @@ class Cache:
 
     def files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yields the fetched files, and the parts that killed runs have left."""
-        for path in self.root.iterdir():
+        for path in self.root.glob(_FETCHED):
             # Another run may remove it now.
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
@@ -244,8 +251,9 @@ class Fetcher(threading.Thread):
 
 def this_run() -> str:
     """Returns a name that the ranks of this run share on this machine, and other runs do not."""
-    # Ranks of a node are children of one process.
-    return str(os.getppid() if "LOCAL_RANK" in os.environ else os.getpid())
+    # Ranks of a node are children of one process. Several machines may share the cache.
+    number = os.getppid() if "LOCAL_RANK" in os.environ else os.getpid()
+    return f"{platform.node()}-{number}"
 
 
 def fetched_files() -> str | None:

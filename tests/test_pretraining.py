@@ -1,6 +1,7 @@
 """Runs from request to checkpoint in this process: what they refuse, write, and start from."""
 
 import io
+import json
 import resource
 import shutil
 from dataclasses import replace
@@ -367,6 +368,15 @@ def test_another_run_at_the_same_place_is_refused(train_request: TrainRequest, t
     assert weights(trained) == before
 
 
+def test_an_export_is_not_trained(train_request: TrainRequest, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "exported").mkdir()
+    exported = {**runs.describe(trained), "exported": "0", "images_seen": 160}
+    (tmp_path / "exported" / runs.CONFIG).write_text(json.dumps(exported))
+    refused(
+        replace(train_request, out=str(tmp_path / "exported")), "holds an export, which no training resumes"
+    )
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(
     train_request: TrainRequest, tmp_path: Path
 ) -> None:
@@ -463,13 +473,13 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
     tuned = replace(train_request, out=str(tmp_path / "tuned"), source=str(source))
     quiet(replace(tuned, images=16))
     quiet(replace(train_request, out=str(source), images=168))
-    quiet(tuned)
+    quiet(replace(tuned, source=f"{source}/"))
     assert runs.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
 
     # The checkpoint is enough, so the source may be gone.
     shutil.rmtree(source)
-    quiet(replace(tuned, images=64))
+    quiet(replace(tuned, source=f"{source}/", images=64))
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48, 64]
     refused(replace(tuned, out=str(tmp_path / "new")), "source is no run: it has no config.json")
 

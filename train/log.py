@@ -130,8 +130,10 @@ def require_same(run: Path, metadata: Json) -> None:
             raise UserError(f"{run} is not empty and holds no run; give another --out")
         return
 
-    # Another model.
+    # An export, or another model.
     existing, name = runs.find(run), metadata["model"]
+    if existing.exported:
+        raise UserError(f"{run} holds an export, which no training resumes; give another --out")
     if existing.model != name:
         raise UserError(
             f"{run} holds a run of {existing.model}, and this preset is of {name}; give another --out"

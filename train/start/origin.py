@@ -29,12 +29,13 @@ def find(
     _require_texts(source, run_config, captions, embedder)
     _require_sizes(source, run_config)
 
-    # A restart takes the checkpoint of the first start, though the other run may have newer ones.
+    # A restart takes the checkpoint of the first start, though the other run may have newer ones. --from may
+    # spell the run in another way.
     run = Path(request.out)
     existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
     origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
     first = source.path / "checkpoints" / str(origin.get("checkpoint"))
-    same = origin.get("run") == request.source and first in source.checkpoints()
+    same = first in source.checkpoints() and checkpoint.digest(first) == origin.get("digest")
     chosen = first if same else source.checkpoint()
 
     # Parts that other settings of its losses leave out.
@@ -60,7 +61,7 @@ def without_base(request: TrainRequest) -> Json | None:
     try:
         runs.find(str(request.source))
     except UserError:
-        return recorded if recorded.get("run") == request.source else None
+        return recorded if Path(str(recorded.get("run"))) == Path(str(request.source)) else None
     return None
 
 

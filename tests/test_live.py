@@ -399,6 +399,8 @@ def test_shares_of_stored_sets_follow_their_names() -> None:
     changes = ("on.a.b.share=0.2", "on.a.share=0.3", "live.noise.seed=7")
     requested = live.find(["noise"], ["a.b", "a", "a.b"], changes, 32)
     assert requested.shares == pytest.approx((0.3, 0.2, 0.3, 0.2)) and requested.sets[0].seed == 7
+    with pytest.raises(UserError, match=r"setting on\.a\.share cannot be 'much'"):
+        live.find(["noise"], ["a"], ["on.a.share=much"], 32)
 
 
 def test_a_run_beyond_the_end_of_its_rates_says_so(request_of: TrainRequest) -> None:

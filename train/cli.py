@@ -62,7 +62,10 @@ Encoder = Annotated[
 ]
 Moved = Annotated[str | None, options.place("--encoder", "PATH", "The captions' encoder, if it has moved.")]
 Settings = Annotated[
-    list[str], options.place("--set", "GROUP.KEY=VALUE", "Change a setting; may be repeated.")
+    list[str],
+    typer.Option(
+        "--set", metavar="GROUP.KEY=VALUE", parser=options.setting, help="Change a setting; may be repeated."
+    ),
 ]
 DryRun = Annotated[bool, options.flag("--dry-run", "Print the config and the cost, and write nothing.")]
 

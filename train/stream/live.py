@@ -186,7 +186,7 @@ def find(live: Sequence[str], stored: Sequence[str], changes: Sequence[str], res
         # A name of a stored set may have dots.
         fits = [key for key in by_name if change.startswith(f"{'.'.join(key)}.")]
         if not fits:
-            known = ", ".join(f"{one}.{other}" for one, other in by_name) or "none without --live"
+            known = ", ".join(f"{one}.{other}.KEY" for one, other in by_name)
             raise UserError(f"--set {change} is of no set of this run; known are {known}")
         kind, name = max(fits, key=lambda key: len(key[1]))
         by_name[kind, name].append(change.removeprefix(f"{kind}.{name}."))
@@ -240,13 +240,10 @@ def _live_set(name: str, assignments: Sequence[str], resolution: int) -> tuple[L
 
 def _stored_share(name: str, assignments: Sequence[str]) -> float | None:
     """Returns the share of a stored set, or None if none is given. Raises UserError for other settings."""
-    share = None
     for assignment in assignments:
-        key, _, value = assignment.partition("=")
-        if key != "share":
+        if (key := assignment.partition("=")[0]) != "share":
             raise UserError(f"unknown setting on.{name}.{key}; known is on.{name}.share")
-        share = settings.with_settings(Settings(), [f"share={value}"]).share
-    return share
+    return settings.with_settings(Settings(), assignments, f"on.{name}.").share
 
 
 def _shares(wanted: Sequence[float | None]) -> tuple[float, ...]:

@@ -360,6 +360,8 @@ def test_a_model_that_draws_nothing_is_handed_over_without_code(
     monkeypatch.delattr(stylegan2, "draw")
     with pytest.raises(UserError, match="is a run of stylegan2, which draws no pictures"):
         export.export(str(trained), str(tmp_path / "exported"), onnx=True)
+    with pytest.raises(UserError, match=r"--encoder is nano, and no pictures of .* follow vectors; leave it"):
+        export.export(str(trained), str(tmp_path / "exported"), encoder="nano")
     export.export(str(trained), str(tmp_path / "exported"))
     names = {p.name for p in (tmp_path / "exported").iterdir()}
     assert names == set(FILES) - {"model.py", "samples.png"}

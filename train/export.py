@@ -54,17 +54,16 @@ def export(
     target = Path(out)
     if target.suffix not in ("", _SUFFIX):
         raise UserError(f"--out is {out}; it must end in {_SUFFIX} or name a folder without a dot")
-    if onnx and target.suffix:
-        raise UserError(f"--out is {out}, and --onnx needs a folder; give a folder as --out")
-    if notes and target.suffix:
-        raise UserError(f"--out is {out}, and --notes needs a folder; give a folder as --out")
-    if encoder and target.suffix:
-        raise UserError(f"--out is {out}, and --encoder needs a folder; give a folder as --out")
+    for option, value in (("--onnx", onnx), ("--notes", notes), ("--encoder", encoder)):
+        if value and target.suffix:
+            raise UserError(f"--out is {out}, and {option} needs a folder; give a folder as --out")
     text = model_card.notes(notes) if notes else ""
     (targets.file if target.suffix else targets.folder)(out)
 
     # The parts for drawing.
     source = runs.find(run)
+    if encoder and not handover.reads_vectors(source):
+        raise UserError(f"--encoder is {encoder}, and no pictures of {run} follow vectors; leave it out")
     if onnx:
         onnx_file.require(run, source.model)
     newest = source.checkpoint()

@@ -74,7 +74,7 @@ def complete(folder: Path, name: str, encoder: str | None, notes: str, *, onnx: 
     missing = [file for file in listed if not (folder / file).exists()]
     if listed and not missing and (not onnx or model_card.ONNX in listed):
         # The card would not show a later grid.
-        if encoder and model_card.SAMPLES not in listed and hasattr(model.find(run.model), "draw"):
+        if encoder and model_card.SAMPLES not in listed:
             problem = f"{folder} was exported without {model_card.SAMPLES}, for which --encoder is needed"
             raise UserError(f"{problem}; export to another folder")
         return
@@ -99,6 +99,13 @@ def source_of(name: str) -> str:
         raise UserError(f"{place} cannot be handed over as one file: {error}") from None
     names = ", ".join(f"{function}={function}" for function in drawing)
     return _HEAD.format(name=name) + code + _FOOT.format(names=names)
+
+
+def reads_vectors(run: Run) -> bool:
+    """Returns True if a run draws pictures by the vectors of texts."""
+    if not hasattr(model.find(run.model), "draw"):
+        return False
+    return "vectors" in draw.reads(run.model, draw.usual_options(run.model, run.config.groups))
 
 
 def _fill(run: Run, storage: Folder, name: str, encoder: str | None, notes: str, *, onnx: bool) -> None:
@@ -138,7 +145,7 @@ def _prompts(run: Run, encoder: str | None) -> _Prompts | None:
         return _Prompts(stored, captions)
 
     # Words alone.
-    if not _reads_vectors(run):
+    if not reads_vectors(run):
         return _Prompts(None, _first_words(run) or _repeated())
 
     # Prompts.
@@ -194,14 +201,9 @@ def _grid(loaded: Loaded, prompts: _Prompts) -> bytes:
     return data.getvalue()
 
 
-def _reads_vectors(run: Run) -> bool:
-    """Returns True if a run is drawn by the vectors of texts."""
-    return "vectors" in draw.reads(run.model, draw.usual_options(run.model, run.config.groups))
-
-
 def _shipped(run: Run) -> Path | None:
     """Returns the folder of the captions' encoder if it is one of ours, and the model reads vectors."""
-    if hasattr(model.find(run.model), "draw") and not _reads_vectors(run):
+    if hasattr(model.find(run.model), "draw") and not reads_vectors(run):
         return None
     recorded = (run.metadata["encoder"] or {}).get("digest")
     sources = (encoders.find(name) for name in encoders.SHIPPED)

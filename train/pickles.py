@@ -129,7 +129,7 @@ def tensors(module: Module) -> dict[str, View]:
 
 
 class _Handlers:
-    """The handlers of allowed opcodes. Counts how many were asked for."""
+    """The handlers of allowed opcodes. Raises UnpicklingError for other opcodes, and for too many."""
 
     def __init__(self, handlers: Mapping[int, Callable[[Any], None]]) -> None:
         self._handlers, self._left = handlers, _MOST_OPCODES

@@ -62,7 +62,7 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
         )
     folder = source.checkpoint(images_seen)
 
-    # The request that the run was started with, and shorter where a checkpoint is named.
+    # The request of the run's first start, up to the checkpoint.
     shards, captions = source.metadata["shards"], source.metadata["captions"] or {}
     origin = source.metadata.get("from") or {}
     stored = [row["url"] for row in shards.get("sets", [shards]) if "live" not in row]

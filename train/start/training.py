@@ -49,7 +49,7 @@ def train(request: TrainRequest) -> Generator[Event]:
     with ExitStack() as stack:
         # Inputs.
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
-        run, images = prepared.run, prepared.config.run.images
+        images = prepared.config.run.images
         newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
         for sentence in filter(None, (note, prepared.note if ranks.rank == 0 else "")):
             yield Note(sentence)
@@ -64,7 +64,7 @@ def train(request: TrainRequest) -> Generator[Event]:
 
         # The loop.
         trainer = ranks.together(lambda: trainer_of(prepared, ranks, newest))
-        for event in _train(prepared, ranks, trainer, run, stack):
+        for event in _train(prepared, ranks, trainer, stack):
             if ranks.rank == 0:
                 yield event
         if trainer.ended_by and ranks.rank == 0:
@@ -82,12 +82,11 @@ def finish(events: Iterator[Event]) -> int:
     return signal
 
 
-def _train(
-    prepared: Prepared, ranks: Ranks, trainer: Trainer, run: Path, stack: ExitStack
-) -> Iterator[Event]:
+def _train(prepared: Prepared, ranks: Ranks, trainer: Trainer, stack: ExitStack) -> Iterator[Event]:
     """Runs the loop over the stream. Keeps the log on rank 0."""
     # Stream. One process per node fetches remote files.
-    begin, wanted, loop = trainer.images_seen, trainer.model.wanted, prepared.config.run
+    begin, wanted = trainer.images_seen, trainer.model.wanted
+    run, loop = prepared.run, prepared.config.run
     stream = ranks.together(lambda: prepared.stream(wanted))
     batch, limit = prepared.config.groups.training.batch, int(loop.cache_gb * 1e9)
     fetcher = ranks.together(

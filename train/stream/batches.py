@@ -31,14 +31,11 @@ class Arrays(NamedTuple):
 
     def batch(self) -> Batch:
         """Returns the batch as tensors, in pinned memory if there is a GPU."""
-        pictures, vectors = torch.from_numpy(self.pictures), _tensors(self.vectors)
+        pictures = torch.from_numpy(self.pictures)
+        vectors = {name: torch.from_numpy(array) for name, array in self.vectors.items()}
         tokens, labels = (None if x is None else torch.from_numpy(x) for x in (self.tokens, self.labels))
         if not torch.cuda.is_available():
             return Batch(pictures, vectors, tokens, self.embedding, labels)
         pinned = {name: v.pin_memory() for name, v in vectors.items()}
         tokens, labels = (None if x is None else x.pin_memory() for x in (tokens, labels))
         return Batch(pictures.pin_memory(), pinned, tokens, self.embedding, labels)
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -32,7 +32,7 @@ _PATIENCE = 5.0  # seconds for a file that is being fetched when the run ends
 _ABANDONED = 600.0  # seconds without a write, after which a part of a file is that of a run that was killed
 _AHEAD = 64  # blocks that are fetched before they are needed
 _CHUNK = 1 << 22  # bytes
-_PROBE = "probe"  # a file that is written to see if the cache takes files
+_PROBE = "exnihilo.probe"  # a file that is written to see if the cache takes files
 _FETCHED = "[0-9a-f]" * 64 + ".*"  # names of fetched files; the folder may hold others
 
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from train.stream.order import Order, Place
+from train.stream.order import Order, Place, random_numbers
 
 LEAST = 0.01  # share of a source, so that every block has some of its samples
 
@@ -138,9 +138,8 @@ def _block(ends: tuple[Fraction, ...], seed: int, number: int) -> tuple[np.ndarr
     """Returns the source of each position in a block (1024,), and each source's first own position."""
     begins, later = (_counts(ends, n * _BLOCK) for n in (number, number + 1))
     sizes = [after - before for before, after in zip(begins, later, strict=True)]
-    key, counter = np.array([seed, _MIXED], np.uint64), np.array([0, 0, 0, number], np.uint64)
-    stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    return stream.permutation(np.repeat(np.arange(len(sizes)), sizes)), begins
+    random = random_numbers(seed, _MIXED, 0, number)
+    return random.permutation(np.repeat(np.arange(len(sizes)), sizes)), begins
 
 
 def _counts(ends: tuple[Fraction, ...], positions: int) -> list[int]:

@@ -28,7 +28,7 @@ def positions(
     """Returns the order of stored sets and live ones, which have the first shares.
 
     A fraction below 1 takes a part of each stored set. Raises UserError if it is not in (0, 1], and for sets
-    that cannot be read in such groups, or beside each other."""
+    that cannot be read in such groups, or together."""
     if not 0 < fraction <= 1:
         raise UserError(f"--fraction is {fraction:g}; it must be above 0 and at most 1")
     if live and fraction < 1:

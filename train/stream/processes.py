@@ -120,7 +120,7 @@ def _no_processes(error: Exception) -> str:
     size = f"{_SHM} is missing"
     with contextlib.suppress(OSError):
         usage = shutil.disk_usage(_SHM)
-        size = f"{_SHM} has {usage.total / 1e6:,.1f} MB, of which {usage.free / 1e6:,.1f} MB are free"
+        size = f"{_SHM} has {usage.total / 1e6:,.1f} MB, {usage.free / 1e6:,.1f} MB of them free"
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         size = "raise `ulimit -n`"

@@ -138,6 +138,14 @@ def test_an_export_is_proved_by_its_parts(live: Path, tmp_path: Path) -> None:
     assert code == 1 and not row["equal"]
 
 
+def test_a_longer_replay_proves_no_export(live: Path, tmp_path: Path) -> None:
+    shorter = copied(live, tmp_path / "run")
+    metadata = {**runs.describe(live), "exported": "0", "images_seen": 8}
+    (shorter / "config.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"has seen more images than .*; give another --out"):
+        prepare(str(shorter), None, str(live), "cpu")
+
+
 @pytest.mark.slow
 def test_another_machine_is_named(live: Path, tmp_path: Path) -> None:
     there = runs.describe(live)["made_by"]["machine"]

@@ -18,7 +18,7 @@ from synth.checkout import ROOT
 from synth.errors import UserError
 from synth.sets.ledger import MANIFEST
 from synth.sets.storage import sha256_of
-from train import export, log, machine, runs
+from train import checkpoint, export, log, machine, runs
 from train.distributed import Ranks
 from train.runs import Run
 from train.start import training
@@ -84,6 +84,10 @@ def prepare(run: str, images_seen: int | None, out: str | None, device: str) -> 
     )
     if Path(request.out).resolve() == source.path.resolve():
         raise UserError(f"--out is {request.out}, the run itself; give a new folder")
+    # The newest checkpoint of a replay is exported for the comparison.
+    newest = checkpoint.newest(Path(request.out))
+    if source.exported and newest and checkpoint.images_seen(newest) > images:
+        raise UserError(f"{request.out} has seen more images than {run}; give another --out")
 
     # The same data.
     missing = [place for place in (*stored, *tables) if not (Path(place) / MANIFEST).exists()]

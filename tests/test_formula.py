@@ -80,11 +80,15 @@ def test_a_proof_needs_the_sets_of_make(tmp_path: Path, monkeypatch: pytest.Monk
         prove.prepare("formula-32", None, None, "cpu")
 
 
-def test_an_encoder_and_a_word_are_no_runs(tmp_path: Path) -> None:
+def test_an_encoder_a_word_and_a_damaged_config_are_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nano is an encoder, and no run; give a run, such as formula-32"):
         runs.find("nano")
     (tmp_path / "config.json").write_text('{"word": "<thing>"}')
     with pytest.raises(UserError, match=r"is no run: its config.json describes something else; give a run"):
+        runs.find(tmp_path)
+    damaged = {"config": {"model": 1}, "shards": {}, "captions": None, "encoder": None}
+    (tmp_path / "config.json").write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match=r"config\.json is damaged; give another run"):
         runs.find(tmp_path)
 
 

@@ -197,6 +197,9 @@ def describe(run: Path) -> Json:
         raise UserError(f"{run / CONFIG} is damaged; give another run") from None
     if not isinstance(metadata, dict) or not metadata.keys() >= _NEEDED:
         raise UserError(f"{run} is no run: its {CONFIG} describes something else; give a run")
+    groups = metadata["config"]
+    if not isinstance(groups, dict) or not all(isinstance(rows, dict) for rows in groups.values()):
+        raise UserError(f"{run / CONFIG} is damaged; give another run")
     return metadata
 
 

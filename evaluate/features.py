@@ -58,7 +58,7 @@ class Features:
             tensors = _load(self._place / _part(first))
             if tensors is None:
                 problem = f"{self._place / _part(first)} is damaged or was removed"
-                raise UserError(f"{problem}; give the command again")
+                raise UserError(f"{problem}; run the command again")
             yield Output(tensors["features"], tensors.get("logits"))
 
     def moments(self) -> Moments:

@@ -56,7 +56,7 @@ def add(path: Path, *rows: Json) -> None:
         # The new lines.
         if file.write(new) != len(new):
             problem = f"{path} could not be written to its end"
-            raise UserError(f"{problem}; make room, then give the command again")
+            raise UserError(f"{problem}; make room, then run the command again")
 
 
 def read(run: Path) -> list[Json]:

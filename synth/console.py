@@ -87,7 +87,7 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             sys.exit(0)
-        refuse(error.format_message())
+        refuse(_with_help(error))
     except UserError as error:
         refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -98,6 +98,16 @@ def run(commands: typer.Typer, program: str, *, refuse: Callable[[str], NoReturn
     except OSError as error:  # a file or folder that cannot be used
         fail(unusable(error))
     sys.exit(0)
+
+
+def _with_help(error: TyperException) -> str:
+    """Returns the sentence of a wrong command line, with the command that shows a right one.
+
+    One that ends with a question has a name to type already."""
+    sentence, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None or sentence.endswith("?"):
+        return sentence
+    return f"{sentence.rstrip('.')}; `{context.command_path} --help` shows an example"
 
 
 def on_ending(handler: Handler, *, but: Sequence[int] = ()) -> dict[int, Any]:

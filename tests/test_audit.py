@@ -491,7 +491,7 @@ def test_bad_tables_get_one_sentence(captioned: Path, undisturbed: Path, tmp_pat
         assert isinstance(error, UserError) and not (tmp_path / "a.html").exists()
         return str(error)
 
-    assert "give the command that makes it" in refused(tmp_path / "nowhere")
+    assert "run the command that makes it" in refused(tmp_path / "nowhere")
     assert "holds no caption tables" in refused(undisturbed)
     assert "holds 20 pictures; an audit needs at least 32" in refused(
         planted(tmp_path / "few", sphere(20, 8))

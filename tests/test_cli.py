@@ -88,7 +88,7 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         (["inspect", "/nowhere"], "holds no finished set"),
         (["inspect", str(ROOT / "LICENSE")], "is a file; give a folder or a URL"),
         (["inspect", "/nowhere/a.tar"], "there is no file /nowhere/a.tar"),
-        (["verify", "/nowhere"], "holds no finished set"),
+        (["verify", "/nowhere"], "/nowhere is missing or empty: it holds no finished set"),
         (
             ["shards", "fractals", "fractals_multi", "--out", "x", "--out", "x"],
             "--out x is given twice; give each of the data sets a place of its own",
@@ -104,7 +104,9 @@ def test_wrong_options_are_refused(options: list[str], sentence: str, tmp_path: 
         (["inspect", str(ROOT / "LICENSE" / "a.tar")], "there is no file"),
         (["vet", "shaders", "--out", "x", "--device", "cuda"], "unknown device 'cuda'; known are software"),
         (["classes", "shaders21k", "--out", "x"], "the classes of shaders21k are not iterated function"),
-        (["draw"], "No such command 'draw'"),
+        (["draw"], "No such command 'draw'; `python -m synth --help` shows an example"),
+        (["preview"], "Missing argument 'NAME'; `python -m synth preview --help` shows an example"),
+        (["verfy", "x"], "No such command 'verfy'. Did you mean 'verify'?"),
     ],
 )
 def test_wrong_names_and_places_are_refused(arguments: list[str], sentence: str) -> None:
@@ -259,13 +261,13 @@ def test_verify_names_a_spoilt_tar_of_another_version(finished: Path) -> None:
     spoil(finished / "visual_atoms-000001.tar", b'"index":20,', b'"index":21,')
     sentence = refused("verify", str(finished), "--redraw", "0")
     assert "its members cannot be compared, because this checkout has other settings of visual" in sentence
-    assert sentence.endswith("; remove it and give the command that made the set again")
+    assert sentence.endswith("; remove it and run the command that made the set again")
 
 
 def test_the_advice_on_a_spoilt_tar_mends_the_set(undisturbed: Path, finished: Path) -> None:
     path = finished / "visual_atoms-000001.tar"
     spoil(path, b'"index":20,', b'"index":21,')
-    assert "; remove it and give the command that made the set again" in refused("verify", str(finished))
+    assert "; remove it and run the command that made the set again" in refused("verify", str(finished))
     path.unlink()
     make_small(finished)
     assert path.read_bytes() == (undisturbed / path.name).read_bytes()

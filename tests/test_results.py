@@ -101,7 +101,7 @@ def test_a_full_disk_tears_a_line_that_readers_leave_out(
     with monkeypatch.context() as full:
         full.setattr(Path, "open", lambda path, mode, buffering=-1: Full(path, mode.replace("b", "")))
         with pytest.raises(
-            UserError, match="could not be written to its end; make room, then give the command again"
+            UserError, match="could not be written to its end; make room, then run the command again"
         ):
             results.append(run, ROWS[0])
     assert results.read(run) == ROWS

@@ -402,7 +402,7 @@ def test_a_changed_mask_is_named(tmp_path: Path) -> None:
             writer.add(key, files)
     [(_, damage)] = damages(shard_set, 0)
     assert damage is not None and damage.endswith(
-        "member 000000002.mask.png was changed; remove it and give the command that made the set again"
+        "member 000000002.mask.png was changed; remove it and run the command that made the set again"
     )
 
 

@@ -71,7 +71,7 @@ def read(path: Path) -> list[Json]:
         lacking = lacking or [f"{name} in its run" for name in _ORIGIN if name not in row["run"]]
         if lacking:
             problem = f"row {number} of {path} has no {lacking[0]}, so no experiment added it"
-            raise UserError(f"{problem}; remove this line and give the command again")
+            raise UserError(f"{problem}; remove this line and run the command again")
     return rows
 
 

@@ -180,7 +180,7 @@ def run(request: ExperimentRequest) -> Generator[StepEnded | RowAdded | Note, No
     if course.failed:
         others = len(course.failed) - 1
         more = f" (and {others} more)" if others else ""
-        raise UserError(f"{next(iter(course.failed.values()))}{more}; give the command again to resume")
+        raise UserError(f"{next(iter(course.failed.values()))}{more}; run the command again to resume")
 
 
 def claim(request: ExperimentRequest) -> None:

@@ -213,7 +213,7 @@ def read_manifest(storage: Storage, *, advice: str = "give a folder that holds a
         manifest = _parsed(storage.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         fault = f"{storage.url} {_unfinished(storage)}"
-        raise UserError(f"{fault}; give the command that makes it (again)") from None
+        raise UserError(f"{fault}; run the command that makes it, or give another place") from None
     if not _is_manifest(manifest):
         raise UserError(f"{storage.join(MANIFEST)} {_fault(manifest)}; {advice}")
     return manifest
@@ -240,8 +240,11 @@ def _is_manifest(content: Any) -> bool:
 
 def _unfinished(storage: Storage) -> str:
     """Returns the end of a sentence about a place without a manifest."""
+    if not storage.sizes():
+        return "is missing or empty: it holds no finished set"
+
     # Every record holds the number of planned parts.
-    records = load(storage).records.values() if storage.sizes() else []
+    records = load(storage).records.values()
     parts = max((r.run.get("parts", 0) for r in records), default=0)
     if not parts:
         return f"has no {MANIFEST}: it holds no finished set"

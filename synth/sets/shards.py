@@ -32,8 +32,8 @@ T = TypeVar("T")
 # Errors of tarfile at a damaged header. Each long name in a chain of them is one more call.
 _UNPARSED = (tarfile.TarError, RecursionError)
 _BLOCK = 512  # bytes of a tar header; members are padded to multiples of it
-_AGAIN = "give the command that made the set again"
-MISSING = "{} is missing though the manifest names it; give the command that made the set again"
+_AGAIN = "run the command that made the set again"
+MISSING = "{} is missing though the manifest names it; run the command that made the set again"
 
 
 class Shard(Part):

@@ -73,7 +73,7 @@ def structures(count: int, classes: int, device: str = "software") -> Programs:
         attempts: dict[str, int] = {}
         for answer in children.run(tasks, _CLASS_DEADLINE):
             if answer["fault"]:
-                raise UserError(f"vetting the classes failed: {answer['fault']}; give the command again")
+                raise UserError(f"vetting the classes failed: {answer['fault']}; run the command again")
             attempts.update(answer["attempts"])
         renderer = children.renderer()
 

@@ -85,7 +85,7 @@ class Reader:
         path = sources.cache.path(file)
 
         # A fetched file was as its manifest says when it came, so the copy alone is damaged.
-        remedy = "remove it and give the command that made the set again"
+        remedy = "remove it and run the command that made the set again"
         if "://" in file.url:
             remedy = f"remove its copy {path} and run the same command again, which fetches it"
         with reading(file.name), open(path, "rb") as content:

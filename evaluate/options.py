@@ -9,7 +9,7 @@ from synth.errors import UserError
 Json = dict[str, Any]
 
 Run = Annotated[
-    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
+    str, options.place_argument("RUN", "A run directory, an export, or a shipped model, formula-32.")
 ]
 Detector = Annotated[
     str, options.place("--detector", "NAME", "inception, efficientnet-lite0, nano, an encoder, or run:RUN.")

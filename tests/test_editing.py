@@ -319,7 +319,7 @@ def test_options_that_a_sample_would_not_read_are_refused(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([RED], "1 texts are given"),
+        ([RED], "1 text is given"),
         ([RED, "a square"], "nothing in the edited prompt stands for 'red'"),
         ([RED, GREEN, "--weight", "yellow=2"], "names 'yellow', which is no word of the edited prompt"),
         ([RED, GREEN, "--share", "green=2"], "--share is 2.0; it must be 0 to 1"),

@@ -481,7 +481,7 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
     shutil.rmtree(source)
     quiet(replace(tuned, source=f"{source}/", images=64))
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48, 64]
-    refused(replace(tuned, out=str(tmp_path / "new")), "source is no run: it has no config.json")
+    refused(replace(tuned, out=str(tmp_path / "new")), "source is no run: there is no such folder")
 
 
 def test_a_source_of_another_model_is_refused(train_request: TrainRequest, trained: Path) -> None:

@@ -292,7 +292,7 @@ def sample(
 ) -> None:
     """Draws pictures of texts.
 
-    Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance, --text,
+    Drawing options of the run's model follow RUN. Those of diffusion are --steps, --guidance, --text,
     --sampler, --least-guided, --most-guided, --weak and --base, that of stylegan2 is --truncation."""
     # Options.
     prompts, drawing_options = split(run, texts)

@@ -191,8 +191,9 @@ def describe(run: Path) -> Json:
         with reading(str(run / CONFIG)):
             metadata = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        advice = "`python -m train pretrain` makes one"
-        raise UserError(f"{run} is no run: it has no {CONFIG}; {advice}") from None
+        fault = f"it has no {CONFIG}" if run.exists() else "there is no such folder"
+        advice = "give one that `python -m train pretrain` made, or formula-32, the shipped one"
+        raise UserError(f"{run} is no run: {fault}; {advice}") from None
     except ValueError:
         raise UserError(f"{run / CONFIG} is damaged; give another run") from None
     if not isinstance(metadata, dict) or not metadata.keys() >= _NEEDED:

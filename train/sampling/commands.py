@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from train import runs
 
 Run = Annotated[
-    str, options.place_argument("RUN", "A run directory, an export, or the name of a shipped model.")
+    str, options.place_argument("RUN", "A run directory, an export, or a shipped model, formula-32.")
 ]
 Seed = Annotated[int, options.integer("--seed", "Seed of the noise.")]
 Words = Annotated[
@@ -43,8 +43,8 @@ def attention(
 ) -> None:
     """Draws a picture of a text, with a map of each word: the pixels that read it.
 
-    Drawing options of the run's model have the same form. Those of diffusion are --steps, --guidance,
-    --sampler, --least-guided, --most-guided, --weak and --base."""
+    Drawing options of the run's model follow RUN. Those of diffusion are --steps, --guidance, --sampler,
+    --least-guided, --most-guided, --weak and --base."""
     prompts, drawing = split(run, texts)
     if len(prompts) != 1:
         raise UserError(f"{len(prompts)} texts are given; give one in quotes")
@@ -110,14 +110,15 @@ def edit(
     """Edits a picture by its prompt, and keeps its layout (prompt-to-prompt).
 
     The sheet has the source, the edit, their difference, and the maps of changed words. Drawing options of
-    the run's model have the same form. Those of diffusion are --steps, --guidance, --sampler, --least-guided,
+    the run's model follow RUN. Those of diffusion are --steps, --guidance, --sampler, --least-guided,
     --most-guided, --weak and --base."""
     # Options.
     prompts, drawing = split(run, texts)
     if picture is not None and seed is not None:
         raise UserError(f"--seed is {seed}, and --picture has no random noise; leave one out")
     if len(prompts) != 2:
-        raise UserError(f"{len(prompts)} texts are given; give two in quotes, the prompt and the edited one")
+        count = "1 text is" if len(prompts) == 1 else f"{len(prompts)} texts are"
+        raise UserError(f"{count} given; give two in quotes, the prompt and the edited one")
     shares = _by_word("--share", share, least=0, most=1)
     weights = _by_word("--weight", weight, least=-10, most=10)
     target = targets.file(out, ".png")

@@ -196,6 +196,11 @@ def test_other_text_is_refused(text: str) -> None:
         parse(text)
 
 
+def test_a_text_without_facts_is_named() -> None:
+    with pytest.raises(UserError, match=r"^'a shape' states no facts; write texts such as"):
+        parse("a shape")
+
+
 def test_facts_without_a_phrase_are_refused() -> None:
     with pytest.raises(UserError, match="colour cannot be 'mauve'; it may be red, orange"):
         plain([fact("colour", 0, "mauve")])

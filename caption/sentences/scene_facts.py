@@ -8,9 +8,9 @@
                behind, inside, larger than, smaller than, same colour as
 
 An object is named if at least half of it is visible and its box has a side of 7 pixels or more. Nothing is
-stated of other objects, and no count if there are any. A gradient of black and a texture of black or white
-change the levels too little to be seen, so they are not stated. Relations follow from parameters and
-measurements with the margins of synth/families/scene_world.py.
+stated of other objects, and no count if there are any. A gradient of a black object, and a texture of black
+or white, change the levels too little to be seen, so they are not stated. Relations follow from parameters
+and measurements with the margins of synth/families/scene_world.py.
 """
 
 from collections.abc import Iterator, Sequence

@@ -72,7 +72,7 @@ def parse(text: str) -> list[SceneFact]:
                 f"{text!r} cannot be read from {sentence[end:]!r} on; write texts such as {example}"
             )
     if not reader.facts:
-        raise UserError("an empty text states no facts; write texts such as 'a red star on white'")
+        raise UserError(f"{text!r} states no facts; write texts such as 'a red star on white'")
     known = canonical(reader.facts)
     single = [(f.subject, f.type) for f in known if f.type != "relation"]
     if len(set(single)) < len(single):
@@ -183,12 +183,9 @@ class _Reader:
         determiner, adjectives, noun = match.groups()
         kind, plural = self._patterns.nouns[noun]
         count = self._patterns.numbers.get(determiner, 1)
-        fits = (
-            determiner in ("another", article(text[match.start(2) :]))
-            if count == 1
-            else not kind or kind != "text"
-        )
-        if plural != (count > 1) or not fits or determiner == "one":
+        articles = ("another", article(text[match.start(2) :]))
+        fits = determiner in articles if count == 1 else kind != "text"
+        if plural != (count > 1) or not fits:
             return None, at
 
         # Adjectives and what follows the noun.

@@ -34,9 +34,11 @@ __all__ = [
     "draw",
     "listing",
     "long",
+    "main_name",
     "pair",
     "parse",
     "plain",
+    "related",
     "short",
     "statement",
 ]
@@ -180,7 +182,7 @@ def choose(facts: Sequence[SceneFact], stream: Stream, k: int) -> list[SceneFact
     weights = _WEIGHTS | {"relation": _RELATED * count / max(1, relations)}
     names = {n: "kind" if stream.integer(0, 2) else "colour" for n in order[:count] if stream.integer(0, 9)}
     keys = [
-        (names.get(fact.subject) == fact.type) + stream.uniform(0, 1) ** (1 / weights.get(fact.type, 1.0))
+        (names.get(fact.subject) == fact.type) + stream.uniform(0, 1) ** (1 / weights.get(fact.type, _LEAST))
         for fact in pool
     ]
     best = sorted(range(len(pool)), key=lambda i: -keys[i])[:k]

@@ -52,11 +52,14 @@ def from_prior(prompt: str, names: Sequence[str], seed: int, configs: Mapping[st
     the prompt is no sentence of a grammar, or recorded settings are of another version."""
     stream = seeds.stream(seed, f"upsampling of {prompt}")
 
+    # A capital letter and a full stop state nothing.
+    sentence = prompt[:1].lower() + prompt[1:].removesuffix(".")
+
     # Scenes.
     worlds = [datasets.get(name) for name in names if name in datasets.DATASETS]
     world = next((d for d in worlds if d.family == "scenes"), datasets.get("scenes"))
     try:
-        facts = parse(prompt)
+        facts = parse(sentence)
     except UserError as error:
         problem = error
     else:
@@ -64,7 +67,7 @@ def from_prior(prompt: str, names: Sequence[str], seed: int, configs: Mapping[st
 
     # Sentences of the other families.
     try:
-        stated = attributes.parse(prompt)
+        stated = attributes.parse(sentence)
     except UserError:
         advice = "or give --url for a chat model"
         raise UserError(f"cannot fill in {prompt!r} offline: {problem}, {advice}") from None

@@ -115,6 +115,11 @@ def test_sentences_of_other_families_take_facts_of_a_picture_that_agrees() -> No
     assert stated.items() <= full.items() and len(full) >= len(stated) + 2
 
 
+def test_a_capital_letter_and_a_full_stop_state_nothing() -> None:
+    stated = set(parse("a red star on white"))
+    assert stated <= set(parse(upsampling.from_prior("A red star on white.", ["scenes_flat"], 0)))
+
+
 def test_other_prompts_need_a_chat_model() -> None:
     with pytest.raises(
         UserError, match=r"cannot fill in 'a man holding a sword' offline.*give --url"

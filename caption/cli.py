@@ -389,7 +389,10 @@ def show(
 )
 def fit_encoder(
     shards: Annotated[
-        list[str], options.place_argument("SHARDS", "Finished sets, or local folders of such sets.")
+        list[str],
+        options.place_argument(
+            "SHARDS", "Finished sets: names, folders or URLs; or local folders of such sets."
+        ),
     ] = EMPTY,
     recipe: Annotated[
         str | None,
@@ -440,6 +443,7 @@ def fit_encoder(
         raise UserError("fit-encoder needs SHARDS and --out FOLDER, or --recipe NAME")
     targets.folder(out or f"data/{recipe}")
     from caption.nano import fitting, recipes
+    from synth.sets import places
 
     if recipe:
         chosen = recipes.get(recipe)
@@ -452,9 +456,9 @@ def fit_encoder(
                 sys.exit(code)
     else:
         request = fitting.FitRequest(
-            shards=tuple(shards),
+            shards=tuple(name if Path(name).is_dir() else places.training_set(name) for name in shards),
             out=str(out),
-            exam=tuple(exam),
+            exam=tuple(map(places.shards_or_folder, exam)),
             start=start or "",
             seed=seed,
             visits=700_000 if visits is None else visits,

@@ -139,6 +139,8 @@ def test_all_draws_of_a_visit_can_take_one_caption(captioned_in_part: tuple[Path
 def test_other_policies_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="unknown text"):
         Text.parse(text)
+    with pytest.raises(UserError, match="unknown text 'plain'; give blend:1,plain"):
+        Text.parse("plain")
 
 
 def test_tables_without_text_embeddings_cannot_give_captions(undisturbed: Path, captioned: Path) -> None:

@@ -73,7 +73,8 @@ def notes(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--notes {path} cannot be read ({error}); give a file of Markdown") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"--notes {path} cannot be read: {reason}; give a file of Markdown") from None
 
 
 def kept_notes(folder: Path) -> str:

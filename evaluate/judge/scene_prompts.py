@@ -92,20 +92,21 @@ def _is_fact(fact: SceneFact) -> bool:
 
 def read(path: str) -> list[ScenePrompt]:
     """Returns the prompts of a file. Raises UserError if it is missing, empty or damaged."""
+    advice = "write prompts by `python -m evaluate prompts export`"
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give a file of prompts") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"{path} cannot be read: {reason}; {advice}") from None
     prompts = []
     for number, line in enumerate(lines, 1):
         try:
             prompts.append(of_row(parsed_json(line)))
         except ValueError:
-            advice = "write prompts by `python -m evaluate prompts export`"
             raise UserError(f"line {number} of {path} is no prompt; {advice}") from None
     if not prompts:
-        raise UserError(f"{path} holds no prompts; write some by `python -m evaluate prompts export`")
+        raise UserError(f"{path} holds no prompts; {advice}")
     return prompts
 
 

@@ -49,7 +49,8 @@ class Text:
             share = 2.0
         if not 0 <= share <= 1:
             allowed = "pseudo, stored, caption, synthetic, mix:SHARE or blend:SHARE with a SHARE of 0 to 1"
-            raise UserError(f"unknown text {text!r}; give {allowed}")
+            advice = f"blend:1,{text}" if text in blending.LENGTHS else allowed
+            raise UserError(f"unknown text {text!r}; give {advice}")
         return cls(captions=share)
 
     @property

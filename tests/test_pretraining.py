@@ -173,7 +173,7 @@ def test_a_finished_run_is_left_alone(train_request: TrainRequest, trained: Path
     for images in (160, 100):
         done = replace(train_request, out=str(trained), images=images)
         notes = [event.text for event in train(done) if isinstance(event, Note)]
-        assert notes == [f"finished: 160 of {images} images are seen; nothing is left to do"]
+        assert notes == [f"finished: 160 of {images} images are seen; a larger --images goes on"]
     assert {
         p: p.stat().st_mtime_ns for p in trained.rglob("*.*") if p.name not in (".lock", log.LOG)
     } == before

@@ -320,6 +320,11 @@ def test_two_commands_learn_no_word_in_one_place(squares: Run, concept: Path, tm
         row_of(other)
     assert row == row_of(request(squares, concept, tmp_path / "w"))
 
+    # The path of the run may be written in another way.
+    link = tmp_path / "link"
+    link.symlink_to(squares.path)
+    assert row == row_of(replace(request(squares, concept, tmp_path / "w"), run=str(link)))
+
 
 def test_a_missing_average_is_named(squares: Run, tmp_path: Path) -> None:
     """The newest checkpoint also holds the part, which would draw other pictures."""

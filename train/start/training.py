@@ -58,7 +58,7 @@ def train(request: TrainRequest) -> Generator[Event]:
         if newest and checkpoint.images_seen(newest) >= images:
             if ranks.rank == 0:
                 seen = f"{checkpoint.images_seen(newest):,} of {images:,} images are seen"
-                yield Note(f"finished: {seen}; nothing is left to do")
+                yield Note(f"finished: {seen}; a larger --images goes on")
             yield Ended(0)
             return
 
@@ -67,8 +67,9 @@ def train(request: TrainRequest) -> Generator[Event]:
         for event in _train(prepared, ranks, trainer, stack):
             if ranks.rank == 0:
                 yield event
-        if trainer.ended_by and ranks.rank == 0:
-            yield Note("stopped after a checkpoint; run the same command again to resume")
+        if ranks.rank == 0:
+            resume = "stopped after a checkpoint; run the same command again to resume"
+            yield Note(resume if trainer.ended_by else f"finished: the run is {run}")
         yield Ended(trainer.ended_by)
 
 

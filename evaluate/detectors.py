@@ -104,7 +104,12 @@ def load(name: str, *, weights: str | None = None, device: str = "cpu") -> Detec
     # Image encoders.
     from caption import encoders
 
-    return of_encoder(encoders.load(encoders.find(name), device))
+    try:
+        source = encoders.find(name)
+    except UserError as error:
+        others = f"{INCEPTION}, {CLEAN}, {LITE}, {_RUN}RUN, {_RANDOM}RUN and {_PIXELS}SIDE"
+        raise UserError(f"{error}; other detectors are {others}") from None
+    return of_encoder(encoders.load(source, device))
 
 
 def of_encoder(encoder: "Encoder") -> Detector:

@@ -108,6 +108,8 @@ def sizes(folder: Path, source: Source, *, suffixes: Collection[str] = PICTURES)
     bytes_of: dict[str, int] = {}
     unread: list[str] = []
     waiting = [require(folder, source)]
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder")
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
@@ -190,13 +192,14 @@ def require_pairs(
 
     # Both kinds of lonely names. The error names the least of them.
     bare, lost = set(pictures) - name_of.keys(), set(captioned) - matched.keys()
-    for names, problem in (
-        (bare, f"has no caption in {where}"),
-        (lost, f"has captions in {where}, but {_absence(min(lost, default=''))}"),
+    absent = f"has captions in {where}, but {_absence(min(lost, default=''))}"
+    for names, problem, advice in (
+        (bare, f"has no caption in {where}", "; write one, or move the picture elsewhere"),
+        (lost, absent, "; add the picture, or remove its captions"),
     ):
         if names:
-            more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
-            raise UserError(f"{foreign.escaped(min(names))} {problem}{more}{source.advice}")
+            sentence = f"{foreign.escaped(min(names))} {problem}{others(names)}"
+            raise UserError(f"{sentence}{source.advice or advice}")
     return name_of
 
 
@@ -207,10 +210,14 @@ def require_all(names: Iterable[str], present: Collection[str], where: str, sour
     names = list(names)
     matched = foreign.matches(names, present)
     if lost := sorted(name for name in names if name not in matched):
-        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
         problem = f"is named in {where}, but {_absence(lost[0])}"
-        raise UserError(f"{foreign.escaped(lost[0])} {problem}{more}{source.advice}")
+        raise UserError(f"{foreign.escaped(lost[0])} {problem}{others(lost)}{source.advice}")
     return matched
+
+
+def others(names: Collection[str]) -> str:
+    """Returns the number of names besides the one in a sentence, such as " (and 2 more)", or nothing."""
+    return f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
 
 
 def _absence(name: str) -> str:

@@ -686,9 +686,7 @@ def test_an_imagefolder_with_a_part_outside_of_its_splits_gets_a_sentence(tmp_pa
     root = tmp_path / "root"
     write_splits(root, ["train", "test"], "metadata.jsonl")
     write_picture(root / "more/1.png", 5)
-    with pytest.raises(
-        UserError, match=r"more/1.png \(of 1\) is in none of train and test; move it into one"
-    ):
+    with pytest.raises(UserError, match=r"more/1.png is in none of train and test; move it into one"):
         prepare_set("folder", root, tmp_path / "out", "--captions", "metadata.jsonl")
     (root / "test/metadata.jsonl").unlink()
     with pytest.raises(

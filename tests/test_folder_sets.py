@@ -88,10 +88,13 @@ def table(name: str, content: str | bytes) -> tuple[str, dict[str, str | bytes]]
 
 REST = "2.JPG,b\n3.png,c\n"
 BAD: list[tuple[tuple[str, dict[str, str | bytes]], str]] = [
-    (table("c.csv", "image,caption\n1.jpg,a\n3.png,c\n"), r"a/2.JPG has no caption in .*c.csv$"),
+    (
+        table("c.csv", "image,caption\n1.jpg,a\n3.png,c\n"),
+        r"a/2.JPG has no caption in .*c.csv; write one, or",
+    ),
     (
         table("c.csv", f"image,caption\n1.jpg,a\n9.jpg,z\n{REST}"),
-        r"9.jpg has captions in .*c.csv, but does not exist$",
+        r"9.jpg has captions in .*c.csv, but does not exist; add the picture, or",
     ),
     (table("c.csv", f"image,caption\n1.jpg, \n{REST}"), "a/1.jpg has no caption in"),
     (

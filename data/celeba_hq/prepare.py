@@ -51,8 +51,8 @@ def find(root: Path) -> Splits:
     for split, names in listed.items():
         originals.require_all(names, files, f"{split}/filenames.pickle", SOURCE)
     if alone := files.keys() - listed["train"] - listed["test"]:
-        first = f"{files[min(alone)]} (of {len(alone):,})"
-        raise UserError(f"{first} lies in neither filenames.pickle of {root}{SOURCE.advice}")
+        fault = f"{files[min(alone)]} lies in neither filenames.pickle of {root}"
+        raise UserError(f"{fault}{originals.others(alone)}{SOURCE.advice}")
 
     # Splits. Pictures are named by their path below the root.
     folder = images.relative_to(root).as_posix()

@@ -132,7 +132,8 @@ def _splits(folder: Path, stems: list[str]) -> Mapping[str, str]:
 
     # No picture in neither.
     if alone := set(stems) - members["train"] - members["test"]:
-        raise UserError(f"{min(alone)} (of {len(alone):,}) lies in no split of {folder}{TEXTS.advice}")
+        fault = f"{min(alone)} lies in no split of {folder}{originals.others(alone)}"
+        raise UserError(f"{fault}{TEXTS.advice}")
     return {stem: split for split, chosen in members.items() for stem in chosen}
 
 

@@ -91,7 +91,9 @@ def _owners(
     folders = {split: table.relative_to(root).parts[0] for split, table in tables.items()}
     if strays := [name for name in sizes if name.split("/")[0] not in folders.values()]:
         places = " and ".join(folders.values())
-        raise UserError(f"{root / strays[0]} (of {len(strays):,}) is in none of {places}; move it into one")
+        raise UserError(
+            f"{root / strays[0]} is in none of {places}{originals.others(strays)}; move it into one"
+        )
 
     # Their captions.
     pictures = {}
@@ -162,7 +164,7 @@ def _beside(root: Path, names: list[str], source: Source) -> Mapping[str, Sequen
         advice = "captions stand beside theirs, as a.txt beside a.jpg"
         raise UserError(f"{root / min(strays)} lies beside no picture of that name; {advice}")
     if bare := [name for name, file in files.items() if file not in matched]:
-        fault = f"{root / bare[0]} has no .txt beside it (of {len(bare):,})"
+        fault = f"{root / bare[0]} has no .txt beside it{originals.others(bare)}"
         raise UserError(f"{fault}; give each its captions, or --captions {NONE}")
     return {name: caption_files.beside(root / matched[file], source) for name, file in files.items()}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -139,12 +140,17 @@ def preview(
 
 @app.command(epilog=console.epilog("python -m synth inspect data/shards/visual_atoms 000000123"))
 def inspect(
-    path: Annotated[str, options.place_argument("PATH", "A set of shards, or one of its tars.")],
+    path: Annotated[
+        str, options.place_argument("PATH", "A set of shards: name, folder or URL; or one of its tars.")
+    ],
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="A sample of it.")] = None,
 ) -> None:
     """Shows the content of a set or a tar, or the JSON of one sample."""
     from synth import verify
+    from synth.sets import places
 
+    if not path.endswith(".tar") and not Path(path).exists():
+        path = places.training_set(path)
     if key is None:
         console.show(verify.about_path(path))
     else:

@@ -200,6 +200,7 @@ def test_options_that_would_have_no_effect_are_refused(usual: Path) -> None:
         (caption_app, ["fit-encoder", "x", "--recipe", "nano"], "--recipe names its own sets"),
         (caption_app, ["fit-encoder", "x"], "fit-encoder needs SHARDS and --out FOLDER"),
         (caption_app, ["fit-encoder", "x", "--out", "y"], "there is no finished set 'x'"),
+        (synth_app, ["inspect", "x"], "there is no finished set 'x'"),
     ]
     for app, words, sentence in refused:
         assert sentence in str(invoke(app, *words).exception), words

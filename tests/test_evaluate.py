@@ -469,7 +469,7 @@ def test_obedience_of_a_run_is_kept_with_the_judges_own_error(run: Path, tiny_en
     ("arguments", "sentence"),
     [
         (["metrics", "{tmp}", "--on", "{set}"], "is no run: it has no config.json"),
-        (["metrics", "{run}", "--on", "{tmp}"], "has no manifest.json: it holds no finished set"),
+        (["metrics", "{run}", "--on", "{tmp}"], "is missing or empty: it holds no finished set"),
         (
             ["metrics", "{run}", "--on", "{set}", "--metrics", "fidd"],
             "unknown metric 'fidd'; known are fid",

@@ -69,7 +69,7 @@ def train(request: TrainRequest) -> Generator[Event]:
                 yield event
         if ranks.rank == 0:
             resume = "stopped after a checkpoint; run the same command again to resume"
-            yield Note(resume if trainer.ended_by else f"finished: the run is {run}")
+            yield Note(resume if trainer.ended_by else f"finished: the run is {prepared.run}")
         yield Ended(trainer.ended_by)
 
 

@@ -27,7 +27,10 @@ def arm(source: str, rate: str) -> Arm:
 EXPERIMENT = Experiment(
     "worth-rates",
     "Which learning rate suits augmented runs best, from scratch and after fractals?",
-    tuple(arm(source, rate) for source in SOURCES for rate in FACTORS),
+    (
+        *(arm("", rate) for rate in FACTORS),
+        *(arm("fractals-", rate) for rate in ("double", "quadruple", "octuple")),
+    ),
     Reading("best held-out loss", "held-out loss"),
     seeds=2,
 )

@@ -362,6 +362,45 @@ def grid(
     console.show({"out": out, "pictures": n})
 
 
+@app.command(
+    epilog=console.epilog("python -m evaluate reconstruction runs/autoencoder-64 --on emoji --detector nano")
+)
+def reconstruction(
+    autoencoder: Annotated[
+        str, options.place_argument("AUTOENCODER", "A RUN of autoencoder, or a folder of diffusers.")
+    ],
+    *,
+    on: Annotated[str, options.place("--on", "SET", "Held-out pictures: name, folder or URL of shards.")],
+    n: Annotated[int, options.integer("--n", "Pictures to reconstruct.", least=2)] = 1000,
+    skip: Annotated[
+        int, options.integer("--skip", "Pictures of the set that training read, to leave out first.")
+    ] = 0,
+    detector: Detector = "inception",
+    weights: Weights = None,
+    device: Device = "auto",
+    out: Annotated[
+        str | None,
+        options.place("--out", "FILE", "A PNG to write: 16 pictures, each beside its reconstruction."),
+    ] = None,
+) -> None:
+    """Measures how well an autoencoder reconstructs pictures: PSNR and rFID.
+
+    The rows go to the run's metrics.jsonl."""
+    from evaluate import reconstruction as measuring
+    from synth.sets import places
+    from train.sampling import grid as sheets
+
+    path = targets.file(out, ".png") if out else None
+    request = measuring.ReconstructionRequest(
+        autoencoder, places.held_out_set(on), n, skip, detector, weights, device
+    )
+    rows, sheet = console.watched("pictures", measuring.reconstruction(request), 0)
+    show(rows)
+    if path:
+        sheets.save(path, sheet)
+        console.note(f"written: {path}")
+
+
 @app.command(epilog=console.epilog("python -m evaluate probe runs/simclr --train cifar10 --test cifar10"))
 def probe(
     run: Run,

@@ -26,6 +26,7 @@ from torch import Tensor
 from caption import encoders
 from caption.sentences.scene_phrases import NOUNS
 from evaluate import results
+from evaluate.distances.psnr import psnr
 from evaluate.inference import Z, variance_by_group
 from evaluate.judge import exam, scene_edits, scoring, seeing
 from evaluate.judge.rates import wilson_by_picture
@@ -49,7 +50,6 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of injection
 MOST_BY_SHARE = 200  # edits
 
 _AT_ONCE = 16
-_ROUNDING = 1 / 12  # least squared error of a level
 _FAR = 40.0  # levels between a pixel of an object and the backdrop
 
 Json = dict[str, Any]
@@ -252,7 +252,7 @@ class _Measuring:
             outcomes.kinds.append(group[i].kind)
             outcomes.changed.append(rights.pop(group[i].place))
             outcomes.others.append(rights)
-            outcomes.psnr.append(psnr(before[i], edited[i], kept[i]))
+            outcomes.psnr.append(_psnr(before[i], edited[i], kept[i]))
 
     # Rows.
 
@@ -310,12 +310,11 @@ def _without_edge(area: np.ndarray) -> np.ndarray:
     return np.asarray(area & wide[2:, 1:-1] & wide[:-2, 1:-1] & wide[1:-1, 2:] & wide[1:-1, :-2])
 
 
-def psnr(before: np.ndarray, after: np.ndarray, kept: np.ndarray | None) -> float:
-    """Returns the PSNR in dB of the kept pixels, at most that of rounding, or nan without any."""
+def _psnr(before: np.ndarray, after: np.ndarray, kept: np.ndarray | None) -> float:
+    """Returns the PSNR in dB of the kept pixels, or nan without any."""
     if kept is None or not kept.any():
         return float("nan")
-    error = (before[kept].astype(float) - after[kept]) ** 2
-    return float(10 * np.log10(255**2 / max(float(error.mean()), _ROUNDING)))
+    return psnr(before[kept], after[kept])
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:

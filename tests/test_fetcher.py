@@ -141,13 +141,13 @@ def test_the_part_of_a_running_fetch_stays_and_an_abandoned_one_goes(
 
 def test_only_files_of_the_cache_make_room(files: list[Remote], tmp_path: Path) -> None:
     """EXNIHILO_CACHE may name a folder with the user's own files."""
-    cache, own = Cache(str(tmp_path)), tmp_path / "thesis.tar"
-    own.write_bytes(bytes(5000))
+    cache, thesis = Cache(str(tmp_path)), tmp_path / "thesis.tar"
+    thesis.write_bytes(bytes(5000))
     fetcher = Fetcher(cache, iter(some(files, 4)), 2000, lambda: 40)
     fetcher.start()
     assert until(cache.place(files[3]).exists)
     fetcher.end()
-    assert own.exists() and not cache.place(files[0]).exists()
+    assert thesis.exists() and not cache.place(files[0]).exists()
 
 
 def test_a_removed_cache_is_filled_again(

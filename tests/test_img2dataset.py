@@ -291,7 +291,7 @@ def test_nothing_removes_what_its_owner_wrote(tmp_path: Path) -> None:
     for more in ({}, {"overwrite": True}):
         with pytest.raises(UserError, match=r"give another --out$"):
             make_small(place, **more)
-    with pytest.raises(UserError, match="holds tars that exnihilo has not made and does not replace"):
+    with pytest.raises(UserError, match="holds the tars themselves; give another --out"):
         run(place, "--out", place, "--overwrite")
     (place / "manifest.json").unlink()
     (place / "00000.json").unlink()

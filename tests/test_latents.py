@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from caption.table import read_table, vectors
+from evaluate.cli import app as measuring
 from synth.errors import UserError
 from synth.sets import completion
 from synth.sets.shards import ShardSet
@@ -213,6 +215,46 @@ def test_an_export_holds_both_parts_and_needs_no_autoencoder(trained: Path, tmp_
         for place in (trained, tmp_path / "export")
     )
     assert np.array_equal(ours, theirs)
+
+
+# Reconstruction.
+
+
+def test_reconstructions_are_measured(undisturbed: Path, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    command = ("reconstruction", copy, "--on", undisturbed, "--n", 24, "--detector", "nano")
+    result = invoke(measuring, *command, "--out", tmp_path / "sheet.png")
+    rows = {row["metric"]: row for row in json_lines(result.stdout)}
+    assert set(rows) == {"reconstruction PSNR", "rFD (nano)", "rKD (nano)", "rFD-infinity (nano)"}
+    assert json_lines((copy / "metrics.jsonl").read_text()) == list(rows.values())
+    assert Image.open(tmp_path / "sheet.png").width > 8 * 128
+
+    # The same by hand.
+    pixels = np.stack([sample.pixels for sample in samples(undisturbed)][:24])
+    halves = autoencoders.find(str(run))
+    with torch.inference_mode():
+        y = halves.decoder(halves.encoder(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1).mean)
+    errors = (((y + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy() - pixels) ** 2
+    mean = np.log10(255**2 / errors.mean((1, 2, 3))).mean() * 10
+    psnr = rows["reconstruction PSNR"]
+    assert psnr["value"] == pytest.approx(mean, abs=0.02) and psnr["images_seen"] == 8
+    assert psnr["interval"][0] < psnr["value"] < psnr["interval"][1]
+
+    # Other pictures of the set.
+    rest = json_lines(invoke(measuring, *command[:5], 16, "--skip", 24, *command[6:]).stdout)[0]
+    assert rest["value"] != psnr["value"] and rest["reference_digest"] != psnr["reference_digest"]
+
+
+def test_a_reconstruction_that_cannot_be_measured_is_refused(
+    undisturbed: Path, run: Path, trained: Path
+) -> None:
+    for autoencoder, more, sentence in (
+        (run, ("--n", 41), "holds 40 pictures, so 41 after 0 cannot be taken; give another --n or --skip"),
+        (run, ("--n", 24, "--skip", 17), "so 24 after 17 cannot be taken"),
+        (trained, ("--n", 8), "is a run of diffusion; give a run of autoencoder"),
+    ):
+        command = ("reconstruction", autoencoder, "--on", undisturbed, "--detector", "nano", *more)
+        assert sentence in refusal(measuring, "evaluate", *command)
 
 
 # Folders of diffusers.

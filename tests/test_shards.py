@@ -121,7 +121,7 @@ def test_a_tar_cut_between_members_is_short_of_samples(finished: Path) -> None:
         end = tar.getmembers()[10].offset
     path.write_bytes(path.read_bytes()[:end])
     shard_set = ShardSet(str(finished))
-    with pytest.raises(UserError, match="holds 5 samples where the manifest says 16; remove it and give"):
+    with pytest.raises(UserError, match="holds 5 samples where the manifest says 16; remove it and run"):
         list(shard_set.read(shard_set.shards[0]))
 
 
@@ -131,7 +131,7 @@ def test_a_header_with_a_damaged_size_is_told(finished: Path) -> None:
     data[124:135] = b"00000000009"
     path.write_bytes(data)
     shard_set = ShardSet(str(finished))
-    with pytest.raises(UserError, match=r"000001\.tar is damaged at a member: .*; remove it and give"):
+    with pytest.raises(UserError, match=r"000001\.tar is damaged at a member: .*; remove it and run"):
         shard_set.mapped(shard_set.shards[1])
 
 

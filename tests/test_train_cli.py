@@ -112,7 +112,7 @@ def test_help_lists_the_drawing_options(command: str, models: tuple[str, ...]) -
     text = " ".join(run(command, "--help").output.split())
     names = {field.name for model in models for field in fields(find(model).Options)}
     wanted = {f"--{name.replace('_', '-')}" for name in names if name != "text" or command == "sample"}
-    sentence = text.partition("have the same form. ")[2].partition(" Arguments:")[0]
+    sentence = text.partition("follow RUN. ")[2].partition(" Arguments:")[0]
     assert set(re.findall(r"--[a-z-]+", sentence)) == wanted
 
 

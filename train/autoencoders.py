@@ -81,16 +81,25 @@ def load(place: str, device: str = "cpu") -> Loaded:
     """Returns the model of an autoencoder's RUN or of a folder of diffusers. Raises UserError as `find`."""
     if (values := _of_diffusers(Path(place))) is not None:
         return _loaded(Path(place), values)
-    run = runs.find(place)
-    if run.model != MODEL:
-        raise UserError(f"{place} is a run of {run.model}; give a run of {MODEL}")
-    return run.load(device=device)
+    return _run_of(place).load(device=device)
+
+
+def run_of(place: str) -> runs.Run | None:
+    """Returns the RUN of an autoencoder, or None for a folder of diffusers. Raises UserError as `find`."""
+    return _run_of(place) if _of_diffusers(Path(place)) is None else None
 
 
 def load_any(place: str) -> Loaded:
     """Returns the newest model of a RUN, or the autoencoder of a folder of diffusers. Raises UserError if
     there is none."""
     return runs.load(place) if _of_diffusers(Path(place)) is None else load(place)
+
+
+def _run_of(place: str) -> runs.Run:
+    run = runs.find(place)
+    if run.model != MODEL:
+        raise UserError(f"{place} is a run of {run.model}; give a run of {MODEL}")
+    return run
 
 
 def _of_diffusers(folder: Path) -> Json | None:

@@ -227,7 +227,8 @@ def test_reconstructions_are_measured(undisturbed: Path, run: Path, tmp_path: Pa
     rows = {row["metric"]: row for row in json_lines(result.stdout)}
     assert set(rows) == {"reconstruction PSNR", "rFD (nano)", "rKD (nano)", "rFD-infinity (nano)"}
     assert json_lines((copy / "metrics.jsonl").read_text()) == list(rows.values())
-    assert Image.open(tmp_path / "sheet.png").width > 8 * 128
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 8 * 128
 
     # The same by hand.
     pixels = np.stack([sample.pixels for sample in samples(undisturbed)][:24])

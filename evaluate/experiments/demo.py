@@ -99,8 +99,8 @@ def table(pace: "Pace") -> "Experiment":
         gpus=0.0,
         limits=(
             f"{pace} Losses are of {HELD_OUT} emoji that no arm sees. Both arms of a pair see the"
-            " same emoji in the same order. The experiments answer such questions over several seeds, with"
-            " intervals."
+            " same emoji in the same order, at one learning rate; from scratch a higher one is better. The"
+            " experiments answer such questions over several seeds, with intervals."
         ),
         link=_MORE,
     )

@@ -62,6 +62,11 @@ VECTOR = Net(
 WORDS = Net("diffusion-32", ("training.drop_vector=1", *_STEADY), 0.011)
 
 
+def augmented(factor: float) -> tuple[str, ...]:
+    """Returns the settings of mirrored pictures and of `factor` times the preset's learning rates."""
+    return "data.mirror=true", f"training.lr={0.002 * factor:g}", f"training.muon_lr={0.004 * factor:g}"
+
+
 def emoji(split: str = "train") -> Captioned:
     """Returns a split of the emoji with captions."""
     whole = step("data", "emoji", "--out", OUT, *_SIDE, seconds=60, megabytes=20)

@@ -49,5 +49,8 @@ EXPERIMENT = Experiment(
         Hypothesis("H3", "fractals", "noise"),
     ),
     seeds=6,
-    limits="H4 of the protocol, the contours, was not tested. KD is that of the last point.",
+    limits=(
+        "H4 of the protocol, the contours, was not tested. KD is that of the last point. All arms have the"
+        " preset's learning rate, and from scratch a higher one is better."
+    ),
 )

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from evaluate.experiments.parts import VECTOR, loss, tuned
+from evaluate.experiments.parts import VECTOR, augmented, loss, tuned
 from evaluate.experiments.table import Arm, Experiment, Reading, Step
-from evaluate.experiments.tables.worth import LOOKS, SHORT, after, augmented, scratch
+from evaluate.experiments.tables.worth import LOOKS, SHORT, after, scratch
 
 FIRST = 100  # the first seed
 N = 64  # real pictures, as in H1 of worth

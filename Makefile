@@ -61,10 +61,10 @@ check-gpu: .venv/.test  ## check what only a GPU shows, in ten minutes
 	@$(venv) -m tests.gpu_check $(ARGS)
 lint: .venv/.test  ## ruff and mypy
 	@$(style) && $(types)
-# Stamps: system packages, and the extras of pyproject.toml, which contain one another, each in one pip call. A new pip resolves in a third of the time.
+# Stamps: system packages, and the extras of pyproject.toml, which contain one another, each in one pip call. A new pip resolves in a third of the time. Modules that seldom run are compiled as they are read.
 .venv/.shaders .venv/.emoji: .venv/.data
 	@$(venv) -m synth doctor --install $(@:.venv/.%=%) && touch $@
 .venv/.%: pyproject.toml tests/constraints.txt
 	@$(venv) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear --upgrade-deps .venv || { apt-get install -qq -y python3-venv; $(PYTHON) -m venv --clear .venv; }
 	@echo "setting up .venv with [$*]" >&2; $(venv) -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --constraint tests/constraints.txt '.[$*]' && { $(venv) -m compileall -qq -j 0 -x '/(tests|transformers/models)/' .venv/lib || true; } && touch $@ .venv/.synth $(if $(filter demo test,$*),$(addprefix .venv/.,data caption train evaluate))
+	    --constraint tests/constraints.txt '.[$*]' && { $(venv) -m compileall -qq -j 0 -x '/(tests|testing|transformers/models|timm/models|_inductor|ray/(data|llm|rllib|serve|train|tune)|sympy|moto|mypyc?|pip|networkx|pygments)/' .venv/lib || true; } && touch $@ .venv/.synth $(if $(filter demo test,$*),$(addprefix .venv/.,data caption train evaluate))

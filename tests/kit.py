@@ -16,10 +16,11 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -272,6 +273,63 @@ def start(command: list[str], *, cwd: Path | None = None, **environment: str) ->
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+# Imports modules once, and runs each command, `python -m PACKAGE WORDS`, in forks: one of each rank.
+TOGETHER = """
+import importlib, json, os, runpy, sys, tempfile
+
+modules, commands, places = json.loads(sys.argv[1])
+for module in modules:
+    importlib.import_module(module)
+ended = []
+for package, *words in commands:
+    forks = []
+    for place in places:
+        texts = [tempfile.TemporaryFile() for _ in range(2)]
+        forks.append((os.fork(), texts))
+        if not forks[-1][0]:
+            os.environ.update(place)
+            for text, stream in zip(texts, (1, 2)):
+                os.dup2(text.fileno(), stream)
+            sys.argv = [package, *words]
+            runpy.run_module(package, run_name="__main__")
+            sys.exit()
+    codes = [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork, _ in forks]
+    for _, texts in forks:
+        for text in texts:
+            text.seek(0)
+    joined = [b"".join(texts[stream].read() for _, texts in forks).decode() for stream in range(2)]
+    ended.append((next((code for code in codes if code), 0), *joined))
+print(json.dumps(ended))
+"""
+
+
+def together(
+    commands: Sequence[Sequence[str]],
+    *,
+    ranks: int = 1,
+    cwd: Path = ROOT,
+    modules: Sequence[str] = ("torch", "train.cli"),
+) -> list[tuple[int, str, str]]:
+    """Runs commands one after another, each in forks of one process that has imported the modules.
+
+    Commands are PACKAGE WORDS. Ranks have the environment that torchrun gives them. Returns an exit code, the
+    output and the errors of each command, those of all ranks joined; the code is the first that is not 0.
+    """
+    places: list[dict[str, str]] = [{}]
+    if ranks > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        of_all = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        of_all |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        places = [{**of_all, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    command = [sys.executable, "-c", TOGETHER, json.dumps([modules, commands, places])]
+    process = start(command, cwd=cwd, OMP_NUM_THREADS="1", PYTHONPATH=str(cwd))
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return [(code, printed, complaint) for code, printed, complaint in json.loads(output)]
 
 
 @contextlib.contextmanager

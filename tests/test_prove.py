@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from synth.errors import UserError
-from tests.kit import invoke, json_lines, start
+from tests.kit import invoke, json_lines, together
 from tests.kit_train import SETTINGS, quiet
 from train import checkpoint, machine, runs
 from train.cli import app
@@ -90,14 +89,13 @@ def test_a_run_for_pictures_of_twice_the_side_is_equal_and_resumes(live: Path, t
 
 @pytest.mark.slow
 def test_two_ranks_prove_a_run_of_two_ranks(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run, settings = str(tmp_path / "run"), [part for setting in LIVE for part in ("--set", setting)]
     pretrain = ["pretrain", "diffusion-32", "--live", "scenes_flat", "--live", "noise", "--out", run]
-    output, errors = "", ""
-    for words in ([*pretrain, "--images", "16", *settings], ["prove", run, "--out", str(tmp_path / "again")]):
-        process = start([*torchrun, "-m", "train", *words, "--device", "cpu"], OMP_NUM_THREADS="1")
-        output, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    prove = ["prove", run, "--out", str(tmp_path / "again")]
+    commands = ([*pretrain, "--images", "16", *settings], prove)
+    ended = together([["train", *words, "--device", "cpu"] for words in commands], ranks=2)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    _, output, errors = ended[-1]
     [row] = json_lines(output)
     assert row["equal"] and row["files"] == 4
     assert "machine" not in errors

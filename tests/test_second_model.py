@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import kit
-from tests.kit import ROOT, Step, children, copy_checkout, json_lines, run_in, steps
+from tests.kit import ROOT, Step, children, copy_checkout, json_lines, run_in, steps, together
 
 pytestmark = pytest.mark.slow
 
@@ -75,22 +75,6 @@ def build(parts, config, context):
     wanted = Wanted(vectors=(), views=2, augment=flipped)
     return Model({"encoder": sgd}, [Phase("c", ("encoder",), loss)], wanted=wanted)
 '''
-
-# Runs several commands in one process, each as `python -m PACKAGE WORDS`. Prints exit codes and texts.
-TOGETHER = """
-import contextlib, io, json, runpy, sys
-
-ended = []
-for package, *words in json.loads(sys.argv[1]):
-    sys.argv, code, output, errors = [package, *words], 0, io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        try:
-            runpy.run_module(package, run_name="__main__")
-        except SystemExit as end:
-            code = end.code or 0
-    ended.append((code, output.getvalue(), errors.getvalue()))
-print(json.dumps(ended))
-"""
 
 STEPS = steps(ROOT / "train" / "README.md", "Add a model")
 PRETRAIN, SAMPLE, TESTS = [line for step in STEPS if not step.kind for line in step.commands]
@@ -183,9 +167,39 @@ def twins(house: Path) -> Toy:
 
 
 @pytest.fixture(scope="module")
-def quiet(linear: Toy, house: Path) -> Path:
+def ended(
+    linear: Toy, twins: Toy, house: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path
+) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of the page's commands and of others, by name."""
+    run, twin = house / "runs" / "linear", house / "runs" / "twins"
+    sizes = ["--n", "30", "--detector", str(tiny_encoder), "--metrics", "kid", "--device", "cpu"]
+    small = ["--steps", "3", "--encoder", str(tiny_encoder), "--device", "cpu"]
+    measure = ["evaluate", "metrics", str(run), "--on", str(undisturbed), "--captions", str(captioned)]
+    commands = {
+        "pretrain": linear.command(run)[2:],
+        "sample": [*shlex.split(SAMPLE)[2:], *small],
+        "export": ["train", "export", str(run), "--out", str(house / "exported")],
+        "measure": [*measure, *sizes],
+        "twins": twins.command(twin)[2:],
+        "draw twins": ["train", "sample", str(twin), "a star"],
+        "tests": shlex.split(TESTS)[2:],
+    }
+    modules = ("torch", "train.cli", "train.start.prepared", "evaluate.cli")
+    return dict(zip(commands, together(list(commands.values()), cwd=house, modules=modules), strict=True))
+
+
+def succeeded(ended: dict[str, tuple[int, str, str]], name: str) -> list[dict[str, Any]]:
+    """Returns the rows that a command printed."""
+    code, output, errors = ended[name]
+    assert code == 0, errors
+    return json_lines(output)
+
+
+@pytest.fixture(scope="module")
+def quiet(ended: dict[str, tuple[int, str, str]], house: Path) -> Path:
     """A run of the denoiser that nobody disturbed, in the folder that the page names."""
-    return linear.trained(house / "runs" / "linear")
+    succeeded(ended, "pretrain")
+    return house / "runs" / "linear"
 
 
 def test_it_trains_and_keeps_what_it_surveyed(quiet: Path) -> None:
@@ -215,35 +229,6 @@ def test_two_ranks_give_what_one_gives(linear: Toy, quiet: Path, tmp_path: Path)
     assert all(torch.allclose(averages[0][key], value, atol=1e-5) for key, value in averages[1].items())
 
 
-@pytest.fixture(scope="module")
-def ended(
-    linear: Toy, twins: Toy, quiet: Path, house: Path, undisturbed: Path, captioned: Path, tiny_encoder: Path
-) -> dict[str, tuple[int, str, str]]:
-    """Exit code, output and errors of further commands, by name."""
-    place, twin = str(quiet), str(house / "runs" / "twins")
-    sizes = ["--n", "30", "--detector", str(tiny_encoder), "--metrics", "kid", "--device", "cpu"]
-    sample = [*shlex.split(SAMPLE)[2:], "--steps", "3", "--encoder", str(tiny_encoder), "--device", "cpu"]
-    commands = {
-        "sample": sample,
-        "export": ["train", "export", place, "--out", str(house / "exported")],
-        "measure": ["evaluate", "metrics", place, "--on", str(undisturbed), "--captions", str(captioned)],
-        "twins": twins.command(Path(twin))[2:],
-        "draw twins": ["train", "sample", twin, "a star"],
-    }
-    commands["measure"] += sizes
-    process = linear.start([sys.executable, "-c", TOGETHER, json.dumps(list(commands.values()))])
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    return dict(zip(commands, map(tuple, json.loads(output)), strict=True))
-
-
-def succeeded(ended: dict[str, tuple[int, str, str]], name: str) -> list[dict[str, Any]]:
-    """Returns the rows that a command printed."""
-    code, output, errors = ended[name]
-    assert code == 0, errors
-    return json_lines(output)
-
-
 def test_it_is_sampled_by_the_command_of_the_page(ended: dict, house: Path) -> None:
     [row] = succeeded(ended, "sample")
     assert row["pictures"] == 4 and (house / "linear.png").exists()
@@ -263,8 +248,9 @@ print(two.shape == (4, 3, 16, 16), torch.equal(two, three))
     assert (drawn.stdout, drawn.stderr) == ("True False\n", "")
 
 
-def test_the_test_of_the_page_passes(house: Path) -> None:
-    assert "1 passed" in run_in(house, TESTS)
+def test_the_test_of_the_page_passes(ended: dict, house: Path) -> None:
+    code, output, _ = ended["tests"]
+    assert code == 0 and "1 passed" in output, output
     run_in(house, "python -m ruff check train/models/linear.py train/presets.py tests/test_linear.py")
 
 

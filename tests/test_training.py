@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.kit import children, start
+from tests.kit import children, start, together
 from tests.kit_train import DENOISER, SETTINGS, losses, quiet, stream, weights
 from train import log, runs
 from train.start.request import TrainRequest
@@ -162,20 +162,16 @@ def test_a_signal_during_the_start_leaves_no_obstacle(
     )
 
 
+@pytest.mark.soak
 def test_what_one_of_two_ranks_finds_is_told_once(finished: Path, captioned: Path, tmp_path: Path) -> None:
     tar = finished / "visual_atoms-000002.tar"
     tar.write_bytes(
         tar.read_bytes().replace(b"IDAT", b"IDAX", 1)
     )  # one picture, which one of the ranks comes to
-    run = subprocess.run(
-        command(2, finished, captioned, tmp_path / "a"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    [sentence] = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
-    assert run.returncode and "000002.tar does not decode" in sentence, run.stderr
+    words = command(1, finished, captioned, tmp_path / "a")[2:]
+    [(code, _, errors)] = together([words], ranks=2)
+    [sentence] = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert code and "000002.tar does not decode" in sentence, errors
 
 
 def test_loader_workers_are_born_deaf_to_signals(undisturbed: Path, captioned: Path) -> None:

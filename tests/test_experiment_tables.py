@@ -23,6 +23,7 @@ def test_every_table_is_one_short_module_with_a_question() -> None:
         "predict",
         "worth",
         "worth-rates",
+        "words-rates",
         "worth-words",
         "xi",
         "paper-coco",

@@ -62,9 +62,14 @@ VECTOR = Net(
 WORDS = Net("diffusion-32", ("training.drop_vector=1", *_STEADY), 0.011)
 
 
+def rates(factor: float) -> tuple[str, ...]:
+    """Returns the settings of `factor` times the preset's learning rates."""
+    return f"training.lr={0.002 * factor:g}", f"training.muon_lr={0.004 * factor:g}"
+
+
 def augmented(factor: float) -> tuple[str, ...]:
     """Returns the settings of mirrored pictures and of `factor` times the preset's learning rates."""
-    return "data.mirror=true", f"training.lr={0.002 * factor:g}", f"training.muon_lr={0.004 * factor:g}"
+    return "data.mirror=true", *rates(factor)
 
 
 def emoji(split: str = "train") -> Captioned:

@@ -164,6 +164,15 @@ def test_latents_of_another_autoencoder_or_of_other_shards_are_refused(
         tables.require_made_for(changed)
 
 
+def test_tables_of_one_set_are_by_one_checkpoint(undisturbed: Path, run: Path, tmp_path: Path) -> None:
+    work = latents._Encoding(LatentRequest(str(undisturbed), str(run), str(tmp_path / "out"), device="cpu"))
+    job = work.jobs(work.parts)[0]
+    before = {**job.identity, "autoencoder": {**job.identity["autoencoder"], "weights": "0"}}
+    with pytest.raises(UserError, match="has a newer checkpoint than when this command began; wait"):
+        list(latents.encode_shard(job._replace(identity=before)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_of_another_model_is_no_autoencoder(trained: Path, undisturbed: Path, tmp_path: Path) -> None:
     sentence = refusal(app, "train", "latents", undisturbed, "--autoencoder", trained, "--out", tmp_path)
     assert "is a run of diffusion; give a run of autoencoder" in sentence

@@ -95,6 +95,9 @@ def encode_shard(job: LatentJob) -> Iterator[int | Record]:
 
     Yields the number of pictures done since the last yield, then the record. Raises UserError."""
     autoencoder, identity = autoencoders.find(job.autoencoder, job.device), job.identity
+    if autoencoder.weights != identity["autoencoder"]["weights"]:
+        problem = f"{job.autoencoder} has a newer checkpoint than when this command began"
+        raise UserError(f"{problem}; wait until that run has ended, then run the command again")
     storage, watch, total, square = open_storage(job.out), Stopwatch.start(), 0.0, 0.0
 
     # Table.

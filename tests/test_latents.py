@@ -224,6 +224,7 @@ def test_an_export_holds_both_parts_and_needs_no_autoencoder(trained: Path, tmp_
         for place in (trained, tmp_path / "export")
     )
     assert np.array_equal(ours, theirs)
+    assert "-> `denoised` (N, 2, S, S), for any N" in (tmp_path / "export" / "README.md").read_text()
 
 
 # Reconstruction.

@@ -190,9 +190,10 @@ def _files(run: Run, loaded: Loaded, *, draws: bool) -> str:
     rows = {part_file(part): "weights" for part in loaded.parts}
     rows[CONFIG] = "model, settings, digests of the data, name and sha256 of the encoder"
     if draws:
-        call = onnx_file.content(loaded)
+        call, latents = onnx_file.content(loaded), run.config.needs.latents
+        shape = f"(N, {run.config.groups.model.planes}, S, S)" if latents else "(N, 3, R, R)"
         rows[MODEL] = "opens the folder and draws"
-        rows[ONNX] = f"optional, from `--onnx`: {call.words} -> `{call.output}` (N, 3, R, R), for any N"
+        rows[ONNX] = f"optional, from `--onnx`: {call.words} -> `{call.output}` {shape}, for any N"
     rows[f"{COMMITTED}, {checksums.NAME}"] = "checksums, for exnihilo and for `sha256sum -c`"
     table = "\n".join(f"| {name} | {what} |" for name, what in rows.items())
     return f"## Files\n\n| file | content |\n| --- | --- |\n{table}"

@@ -477,10 +477,19 @@ def test_fine_tuning_goes_on_where_its_source_has_moved_on(
     assert runs.describe(tmp_path / "tuned")["from"]["checkpoint"] == "000000160"
     assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48]
 
-    # The checkpoint is enough, so the source may be gone.
+    # Without a checkpoint, it needs the parts that thinning has removed.
+    quiet(replace(train_request, out=str(source), images=176))
+    begun = Path(shutil.copytree(tmp_path / "tuned", tmp_path / "begun"))
+    shutil.rmtree(begun / "checkpoints")
+    refused(replace(tuned, out=str(begun)), "the digest of from is .* there and .* here; give another --out")
+
+    # The checkpoint is enough, so that of the source may be gone, and the source too.
+    quiet(replace(tuned, images=56))
+    shutil.rmtree(source / "checkpoints" / "000000160")
+    quiet(replace(tuned, images=64))
     shutil.rmtree(source)
-    quiet(replace(tuned, source=f"{source}/", images=64))
-    assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48, 64]
+    quiet(replace(tuned, source=f"{source}/", images=80))
+    assert [row["images_seen"] for row in losses(tmp_path / "tuned")] == [16, 32, 48, 64, 80]
     refused(replace(tuned, out=str(tmp_path / "new")), "source is no run: there is no such folder")
 
 

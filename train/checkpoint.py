@@ -181,8 +181,7 @@ def modules(checkpoint: Path) -> dict[str, str]:
     thinning removed. Raises UserError if another file is missing or one is not readable."""
     # Existing files of parts and averages.
     digests = _digests(checkpoint)
-    names = [n for n in digests if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
-    names = [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS)]
+    names = _weights(digests)
     for name in names:
         if not (checkpoint / name).exists() and _lasts(checkpoint, name, digests):
             raise UserError(f"{checkpoint / name} is missing; {_advice(checkpoint)}")
@@ -198,6 +197,11 @@ def modules(checkpoint: Path) -> dict[str, str]:
                 _require_whole(checkpoint, name)
                 raise
     return {n: origin["part"] if origin else _OLD_AVERAGES.get(n, n) for n, origin in origins.items()}
+
+
+def has_all_weights(checkpoint: Path) -> bool:
+    """Returns True if thinning has removed no part and no average, so that training can start from them."""
+    return all((checkpoint / name).exists() for name in _weights(_digests(checkpoint)))
 
 
 def part_file(name: str) -> str:
@@ -277,6 +281,12 @@ def _digests(checkpoint: Path) -> dict[str, str]:
         if _exported(checkpoint):
             raise UserError(f"{problem}, so it is damaged; {_COPY}") from None
         raise UserError(f"{problem}, so its writing was interrupted; remove it") from None
+
+
+def _weights(digests: Mapping[str, str]) -> list[str]:
+    """Returns the files of parts and averages among those of a checkpoint."""
+    names = [n for n in digests if n.endswith(_ENDING) and not n.endswith(_OPTIMISER)]
+    return [n for n in names if n not in (STATE_TENSORS, _OPTIMISERS)]
 
 
 def _require_whole(checkpoint: Path, name: str) -> None:

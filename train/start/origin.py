@@ -34,9 +34,11 @@ def find(
     run = Path(request.out)
     existing = runs.describe(run) if (run / runs.CONFIG).exists() else {}
     origin = (request.replayed.metadata if request.replayed else existing).get("from") or {}
-    first = source.path / "checkpoints" / str(origin.get("checkpoint"))
+    first = _first(source, origin)
     same = first in source.checkpoints() and checkpoint.digest(first) == origin.get("digest")
-    chosen = first if same else source.checkpoint()
+    # A run with a checkpoint of its own reads no weights of the other one, which thinning may have removed.
+    usable = same and (checkpoint.newest(run) is not None or checkpoint.has_all_weights(first))
+    chosen = first if usable else source.checkpoint()
 
     # Parts that other settings of its losses leave out.
     there = checkpoint.modules(chosen).values()
@@ -52,17 +54,23 @@ def entry(request: TrainRequest, source: Path) -> Json:
 
 
 def without_base(request: TrainRequest) -> Json | None:
-    """Returns the entry `from` of the run in --out if it can be resumed, and its base is gone. Else returns
-    None: the base is needed, or compared."""
+    """Returns the entry `from` of the run in --out if it can be resumed, and its base is gone, or the base's
+    checkpoint. Else returns None: the base is needed, or compared."""
     run = Path(request.out)
     if not (run / runs.CONFIG).exists() or checkpoint.newest(run) is None:
         return None
     recorded: Json = runs.describe(run).get("from") or {}
     try:
-        runs.find(str(request.source))
+        source = runs.find(str(request.source))
+        gone = not source.exported and not _first(source, recorded).exists()
     except UserError:
-        return recorded if Path(str(recorded.get("run"))) == Path(str(request.source)) else None
-    return None
+        gone = True
+    return recorded if gone and Path(str(recorded.get("run"))) == Path(str(request.source)) else None
+
+
+def _first(source: Run, recorded: Json) -> Path:
+    """Returns the place of the checkpoint that an entry `from` names."""
+    return source.path / "checkpoints" / str(recorded.get("checkpoint"))
 
 
 def _require_model(source: Run, run_config: RunConfig) -> None:

@@ -29,10 +29,13 @@ Seed = Annotated[int, options.integer("--seed", "Seed of the latents.")]
 
 def drawing(draw: list[str]) -> dict[str, str]:
     """Returns drawing options by name. Raises UserError if one has no value."""
+    values = {}
     for option in draw:
-        if not re.fullmatch(r"\w+=.+", option):
+        if not re.fullmatch(r"[\w-]+=.+", option):
             raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw guidance=2")
-    return dict(option.split("=", 1) for option in draw)
+        name, _, value = option.partition("=")
+        values[name.replace("-", "_")] = value
+    return values
 
 
 def show(rows: list[Json]) -> None:

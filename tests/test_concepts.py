@@ -207,6 +207,7 @@ def test_a_word_that_learns_nothing_is_its_initial_word(scenes: Run, tmp_path: P
         (["--on", "fractals"], "the judge was not examined on fractals; give scenes or scenes_flat"),
         (["--draw", "guidance=1e300"], "it must lie in 0..100"),
         (["--draw", "guidance=-1"], "it must lie in 0..100"),
+        (["--draw", "least-guided=x"], "it must be a number"),
         (["--out", "plot.jpg"], "--out is plot.jpg; it must end in .png"),
     ],
     ids=[
@@ -217,6 +218,7 @@ def test_a_word_that_learns_nothing_is_its_initial_word(scenes: Run, tmp_path: P
         "another family",
         "guidance above",
         "guidance below",
+        "a name with a dash",
         "no PNG",
     ],
 )

@@ -254,3 +254,5 @@ def test_what_cannot_be_drawn_is_refused(
     words = ["synthesise", run, "--prompts", "2", "--out", tmp_path / "x"]
     assert "give --guidance 2" in refusal(app, PROGRAM, *words, "--draw", "guidance=2")
     assert "give NAME=VALUE" in refusal(app, PROGRAM, *words, "--draw", "steps")
+    # The names of `sample` have dashes.
+    assert "least_guided cannot be 'x'" in refusal(app, PROGRAM, *words, "--draw", "least-guided=x")

@@ -605,5 +605,5 @@ def _drawing_options(draw: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--draw is {option!r}; give NAME=VALUE, such as --draw steps=10")
         if name == "guidance":
             raise UserError(f"--draw is {option!r}; give --guidance {value}")
-        values[name] = value
+        values[name.replace("-", "_")] = value
     return values

@@ -91,7 +91,8 @@ def edit(
         list[str], options.text("--share", "WORD=X", "Another --cross for one word; may be repeated.")
     ] = EMPTY,
     weight: Annotated[
-        list[str], options.text("--weight", "WORD=X", "A factor on the maps of a word; may be repeated.")
+        list[str],
+        options.text("--weight", "WORD=X", "A factor on a word's maps during --cross; may be repeated."),
     ] = EMPTY,
     kind: Annotated[
         str, options.text("--kind", "KIND", "replace, refine, or auto: by the words of the prompts.")

@@ -22,7 +22,8 @@ from train import checkpoint, config, log, presets, runs
 from train.distributed import Ranks
 from train.model import PRECISIONS, Wanted
 from train.models.stylegan2 import DISCRIMINATOR, EMA, GENERATOR
-from train.start.prepared import prepare
+from train.start import training
+from train.start.prepared import Prepared, prepare
 from train.start.request import TrainRequest
 from train.start.training import Note, train, trainer_of
 
@@ -366,6 +367,23 @@ def test_another_run_at_the_same_place_is_refused(train_request: TrainRequest, t
         "the digest of from is None there and [0-9a-f]{12} here",
     )
     assert weights(trained) == before
+
+
+def test_a_rank_that_reads_other_sets_than_the_first_is_refused(
+    train_request: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ranks, "join", lambda device: Ranks(rank=1))
+
+    def overtaken(*args: Any, **options: Any) -> Prepared:
+        prepared = prepare(*args, **options)
+        first = {**prepared.metadata, "shards": {**prepared.metadata["shards"], "digest": "0"}}
+        prepared.run.mkdir()
+        (prepared.run / runs.CONFIG).write_text(json.dumps(first))
+        return prepared
+
+    monkeypatch.setattr(training, "prepare", overtaken)
+    with pytest.raises(UserError, match=r"the digest of shards is 0 there and [0-9a-f]{12} here"):
+        quiet(train_request)
 
 
 def test_an_export_is_not_trained(train_request: TrainRequest, trained: Path, tmp_path: Path) -> None:

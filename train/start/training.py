@@ -51,6 +51,8 @@ def train(request: TrainRequest) -> Generator[Event]:
         prepared = ranks.together(lambda: prepare(request, ranks.device, ranks=ranks.count))
         images = prepared.config.run.images
         newest, note = ranks.together(lambda: _open(prepared, ranks, stack))
+        # A rank may read other copies of the sets than rank 0, or a newer checkpoint of --from.
+        ranks.together(lambda: log.require_same(prepared.run, prepared.metadata))
         for sentence in filter(None, (note, prepared.note if ranks.rank == 0 else "")):
             yield Note(sentence)
 

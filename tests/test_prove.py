@@ -18,7 +18,7 @@ from train import checkpoint, machine, runs
 from train.cli import app
 from train.distributed import Ranks
 from train.export import export
-from train.prove import prepare
+from train.prove import prepare, prove
 from train.start.request import TrainRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,6 +65,11 @@ def test_a_run_on_shards_and_tables_is_equal(undisturbed: Path, captioned: Path,
     assert quiet(replace(request, images=16, settings=SETTINGS, device="cpu")) == 0
     code, row, _ = proof(tmp_path / "run", tmp_path / "again")
     assert code == 0 and row["equal"]
+
+    # A longer replay thins out older checkpoints, which is no difference.
+    (checkpoint.require(tmp_path / "again") / "generator.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no longer has generator.safetensors; give another --out"):
+        list(prove(prepare(str(tmp_path / "run"), None, str(tmp_path / "again"), "cpu")))
 
 
 @pytest.mark.slow

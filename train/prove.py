@@ -132,6 +132,9 @@ def prove(proof: Proof) -> Generator[Event]:
             other = Path(place) / "export"
             export.export(str(replay.path), str(other))
         names = sorted(path.name for path in proof.folder.glob(_FILES))
+        if thinned := [n for n in names if checkpoint.holds(other, n) and not (other / n).exists()]:
+            problem = f"{other} is an older checkpoint of the replay, which no longer has {thinned[0]}"
+            raise UserError(f"{problem}; give another --out")
         difference = next(filter(None, _differences(proof.folder, other, names)), "")
     yield Compared(images, len(names), difference)
 

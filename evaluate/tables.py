@@ -30,6 +30,7 @@ _CONDITIONS = (
     "resize",
     "seed",
     "captions",
+    "drawing",
 )
 _PARTS = ("set", "split", "method", "minus", "kind", "cross")  # entries that tell rows of one metric apart
 _WHOLE = "all"  # the value of such an entry if a row is of everything
@@ -265,6 +266,8 @@ def _conditions(figure: Json) -> str:
     """Returns the conditions that make a figure comparable, in one line. Shortens digests."""
     values = {key: figure[key] for key in _CONDITIONS if figure.get(key) is not None}
     values.update({key: str(values[key])[:12] for key in _DIGESTS if key in values})
+    if drawing := values.get("drawing"):
+        values["drawing"] = " ".join(f"{name}={value}" for name, value in sorted(drawing.items()))
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
 
 

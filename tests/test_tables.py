@@ -201,6 +201,18 @@ def test_terms_and_notes_stand_below(make: Make) -> None:
     assert below[1:] == ["- reference val, detector inception", "- reference other", "- * KID: few pictures"]
 
 
+def test_figures_of_other_options_of_drawing_do_not_compare(make: Make) -> None:
+    places = [make("plain", "cub", FID=3.0), make("guided", "cub")]
+    row = {"n": 30_000, "metric": "FID", "value": 2.0, "images_seen": 4_000_000, "reference": "val"}
+    drawing = {"steps": "12", "guidance": "1.5"}
+    results.append(Path(places[1]), {**row, "detector": "inception", "drawing": drawing})
+    below = tables.markdown(1, [tables.row_of(runs.find(place)) for place in places]).splitlines()
+    assert below[-2:] == [
+        "- reference val, detector inception",
+        "- reference val, detector inception, drawing guidance=1.5 steps=12",
+    ]
+
+
 @pytest.mark.parametrize("number", PAPER)
 def test_without_runs_the_command_prints_the_papers_table(tmp_path: Path, number: int) -> None:
     printed = json_lines(invoke(app, "table", number, "--out", tmp_path / "t.md", raising=True))

@@ -86,6 +86,25 @@ def test_a_file_that_is_no_experiment_is_refused_in_a_sentence(tmp_path: Path) -
         command.load(str(tmp_path / "none.py"))
 
 
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ('step("toy", law=1)', "'Step' object is not iterable; correct the table"),
+        ("[1 / 0]", "ZeroDivisionError: division by zero; correct the table"),
+        ("[]", "return a list of steps"),
+    ],
+)
+def test_an_arm_without_steps_is_refused_in_a_sentence(steps: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from evaluate.experiments.table import Arm, Experiment, Reading, step\n"
+        f"ARM = Arm('odd', lambda seed: {steps})\n"
+        "EXPERIMENT = Experiment('mine', '', (ARM,), Reading('loss', 'loss'), seeds=1)\n"
+    )
+    experiment, *_ = command.load(str(tmp_path / "mine.py"))
+    with pytest.raises(UserError, match=f"odd gives no steps for seed 0.*{sentence}"):
+        running.foresee(ExperimentRequest(experiment, tmp_path / "out", 1))
+
+
 @pytest.mark.parametrize("measure", ["obedience", "edits", "concepts", "reading"])
 def test_the_law_of_a_measurement_on_scenes_has_that_of_the_scenes(
     measure: str, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ before it. Steps of one address are one step, whatever arms, seeds or experiment
 """
 
 import functools
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from synth.settings import digest
 FOLDER = "steps"  # of the outputs, in the folder of an experiment
 
 _BEST, _CLAIMS = ("lowest", "highest", "last"), ("lower", "higher")
+_SHORT = re.compile(r"[\w.-]{1,60}")  # a word that may be part of the name of a file
 
 Json = dict[str, Any]
 
@@ -62,8 +64,11 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The name of the step's files: its command, and the beginning of its address."""
-        return "-".join([*(str(word) for word in self.words[:2]), self.address[:12]])
+        """The name of the step's files: its command, and the beginning of its address.
+
+        Places and long texts are left out of it."""
+        words = [word for word in self.words[:2] if isinstance(word, str) and _SHORT.fullmatch(word)]
+        return "-".join([*words, self.address[:12]])
 
     @property
     def makes(self) -> str:
@@ -151,7 +156,7 @@ class Arm:
     seeds: int | None = None  # at most; None: those of the experiment
 
     def last(self, seed: int) -> Sequence[Step]:
-        """Returns the last steps of a seed."""
+        """Returns the last steps of a seed. Raises UserError if the arm's function gives none."""
         return _last(self, seed)
 
     def chain(self, seed: int) -> Sequence[Step]:
@@ -283,7 +288,16 @@ class Experiment:
 @functools.cache
 def _last(arm: Arm, seed: int) -> tuple[Step, ...]:
     # Laws take a while, and every decision of the course asks for the same steps.
-    return tuple(arm.steps(seed))
+    try:
+        steps = tuple(arm.steps(seed))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{arm.name} gives no steps for seed {seed}: {reason}; correct the table") from error
+    if not steps or not all(isinstance(each, Step) for each in steps):
+        raise UserError(f"{arm.name} gives no steps for seed {seed}; return a list of steps in its function")
+    return steps
 
 
 @functools.cache

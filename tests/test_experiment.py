@@ -294,6 +294,8 @@ def test_a_dry_run_counts_and_writes_nothing(file: Path, tmp_path: Path) -> None
     assert (last["missing"], last["steps"], last["shared"]) == (15, 3 * (1 + 5 * 2 + 2), 3)
     assert last["hours"] == pytest.approx(3 * (60 + 5 * 600) / 3600, abs=0.005)
     assert len(steps) == last["steps"] and all(row["command"].startswith("python -m toy") for row in steps)
+    with pytest.raises(UserError, match=r"--fresh repeats shipped rows, and .*\.py has none; leave it out"):
+        invoke(app, "experiment", file, "--out", out, "--fresh", raising=True)
     assert not out.exists()
 
 
@@ -490,6 +492,14 @@ def test_an_address_follows_from_words_law_and_the_steps_before() -> None:
     assert len({reader.address for reader in readers}) == 3
     assert readers[2].line == f"python -m toy train {first.makes}/train {readers[2].makes}"
     assert table.chain([readers[0], readers[2]]) == [first, readers[0], readers[2]]
+
+
+def test_the_name_of_a_step_leaves_places_and_outputs_out() -> None:
+    first = step("toy", "render", OUT, law=1)
+    assert first.name == f"toy-render-{first.address[:12]}"
+    for second in (first, OUT, "/data/set.json"):
+        later = step("toy", second, law=1)
+        assert later.name == f"toy-{later.address[:12]}"
 
 
 def test_a_command_of_a_stage_has_the_laws_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ def experiment(
 
     folder = targets.folder(out)
     table, shipped, path = load(name)
+    if fresh and not shipped:
+        raise UserError(f"--fresh repeats shipped rows, and {name} has none; leave it out")
     request = running.ExperimentRequest(
         experiment=table,
         out=folder,

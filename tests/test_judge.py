@@ -297,6 +297,11 @@ def test_prompts_are_true_plain_and_read_back(tmp_path: Path) -> None:
         assert all(str(fact.value) in prompt.prompt for fact in prompt.facts)
 
 
+def test_flat_scenes_take_no_other_number_of_objects_than_their_prompts() -> None:
+    with pytest.raises(UserError, match="--set objects=3,3 has no use: scenes of scenes_flat have"):
+        scene_prompts.listed("scenes_flat", [6], 1, changes=["objects=3,3"])
+
+
 def test_prompts_of_a_split_are_held_out_or_not() -> None:
     unseen = scene_prompts.listed("scenes", [6], 30, changes=["split=held_out"])
     trained = scene_prompts.listed("scenes", [6], 30, changes=["split=train"])

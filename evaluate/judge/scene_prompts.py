@@ -140,10 +140,16 @@ def listed(
 def drawn(name: str, facts: int, *, seed: int = 0, changes: tuple[str, ...] = ()) -> Iterator[Drawn]:
     """Yields prompts of a number of facts without end, each with the scene that it is true of.
 
-    Raises UserError if a prompt cannot state that number, or the data set shows no such scenes."""
+    Raises UserError if a prompt cannot state that number, the data set shows no such scenes, or a change has
+    no use."""
     if not 1 <= facts <= MOST:
         raise UserError(f"a prompt cannot state {facts} facts; give 1 to {MOST}")
-    changes = (*changes, *only_named(name, facts))
+    named = only_named(name, facts)
+    for change in changes:
+        if named and change.startswith("objects="):
+            problem = f"--set {change} has no use: scenes of {name} have the objects that their prompts name"
+            raise UserError(f"{problem}; leave it out")
+    changes = (*changes, *named)
     config = fresh.config(name, changes)
     held, failures = scene_world.held_out(config.held), 0
     for index in range(fresh.FIRST, fresh.FIRST + 1_000_000_000):

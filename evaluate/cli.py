@@ -9,7 +9,7 @@ import typer
 
 from evaluate import scene_commands
 from evaluate.experiments import command
-from evaluate.options import Detector, Draw, Encoder, Run, Seed, drawing, show, warn
+from evaluate.options import Detector, Draw, Encoder, Run, Seed, drawing, once, show, warn
 from synth import console, options
 from synth.allocator import keep_memory
 from synth.errors import UserError
@@ -234,7 +234,7 @@ def agreement(
 
     events = judging.agreement(
         run,
-        [places.training_set(name) for name in on],
+        once("--on", [places.training_set(name) for name in on]),
         n=n,
         detector=detector,
         weights=weights,
@@ -282,7 +282,7 @@ def loss(
         raise UserError("--curve measures every checkpoint, so --images-seen has no use; leave one out")
     request = measuring.LossRequest(
         run=run,
-        references=tuple(places.held_out_set(place) for place in on),
+        references=tuple(once("--on", [places.held_out_set(place) for place in on])),
         n=n,
         skip=skip,
         text=text,

@@ -38,6 +38,15 @@ def drawing(draw: list[str]) -> dict[str, str]:
     return values
 
 
+def once(option: str, places: list[str]) -> list[str]:
+    """Returns the places of an option that may be repeated. Raises UserError if one is given twice."""
+    bare = [place.rstrip("/") for place in places]
+    if doubled := next((place for place in bare if bare.count(place) > 1), None):
+        problem = f"{option} {doubled} is given twice, and its pictures would count twice"
+        raise UserError(f"{problem}; give it once")
+    return places
+
+
 def show(rows: list[Json]) -> None:
     """Prints rows, and first their notes."""
     warn(rows)

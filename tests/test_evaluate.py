@@ -613,6 +613,12 @@ def test_texts_that_a_run_has_never_learned_are_refused(
         invoke(app, name, of_words(**training), "--on", undisturbed, *options, raising=True)
 
 
+@pytest.mark.parametrize("name", ["agreement", "loss"])
+def test_pictures_do_not_count_twice(name: str) -> None:
+    with pytest.raises(UserError, match="--on some/set is given twice, and its pictures would count twice"):
+        invoke(app, name, "formula-32", "--on", "some/set", "--on", "some/set/", raising=True)
+
+
 @pytest.mark.parametrize("name", ["reading", "edits", "concepts"])
 def test_a_run_without_words_is_refused_by_measures_of_words(
     of_words: Callable[..., Path], name: str

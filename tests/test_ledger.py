@@ -119,6 +119,17 @@ def test_a_claim_says_whose_place_it_is_as_soon_as_there_is_data(tmp_path: Path)
         ledger.require_same(ledger.load(folder), folder, other, 8)
 
 
+@pytest.mark.parametrize("names", [["toy-000000.tar"], ["other-000000.tar", "other-000001.tar"]])
+def test_a_claim_gives_way_to_another_set_which_then_resumes(tmp_path: Path, names: list[str]) -> None:
+    folder, other = Folder(str(tmp_path)), {**IDENTITY, "seed": 1}
+    for name in names:
+        ledger.write_record(folder, ledger.claim(name, other))
+    ledger.begin(ledger.load(folder), folder, ledger.claim("toy-000000.tar", IDENTITY), ["toy-000000.tar"])
+    assert sorted(folder.sizes()) == ["toy-000000.json"]
+    folder.write("toy-000000.tar", b"data")
+    ledger.require_same(ledger.load(folder), folder, IDENTITY, 8)
+
+
 def test_opening_a_set_again_takes_the_manifest_and_the_marks_but_no_data(tmp_path: Path) -> None:
     folder = place(tmp_path, record(0), record(1, count=2))
     ledger.write_manifest(folder, ledger.manifest([record(0), record(1, count=2)], IDENTITY, {}, {}))

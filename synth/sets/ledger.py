@@ -145,20 +145,22 @@ def require_replaceable(state: State, storage: Storage, identity: Json) -> None:
 
 def begin(state: State, storage: Storage, claim: Record, files: Iterable[str]) -> None:
     """Prepares a place for making these parts of a set. Removes the manifest and marks the existing records
-    of the parts as not done. Writes the `claim` if the place has no records: a record of the first part that
-    is not done."""
+    of the parts as not done. Writes the `claim` if the place has no record of this set, and removes claims of
+    other sets, which have no data."""
     # The manifest goes first, as readers trust it.
     if state.manifest:
         storage.remove([MANIFEST])
-    if not state.records:
-        write_record(storage, claim)
 
-    # Records of another identity become claims of this one. Others lose their size and checksum alone.
+    # The new claim first, so that the place has an owner at every moment.
+    others = [r for r in state.records.values() if r.fingerprint != claim.fingerprint]
+    if len(others) == len(state.records):
+        write_record(storage, claim)
+    storage.remove(r.name for r in others if r.name != claim.name)
+
+    # Records lose their size and checksum alone.
     for file in files:
-        record = state.records.get(file, claim)
-        if record.fingerprint != claim.fingerprint:
-            write_record(storage, replace(claim, file=file))
-        elif file in state.records:
+        record = state.records.get(file)
+        if record and record.fingerprint == claim.fingerprint:
             write_record(storage, replace(record, bytes=_NOT_DONE, sha256=""))
 
 

@@ -284,6 +284,7 @@ class _Captioning(Work):
                 shards_of[p.file],
                 source,
                 target,
+                table_folder.is_apart(self.storage),
                 self._encoder_name,
                 self._device,
                 self.identity,

@@ -34,7 +34,13 @@ def to_write(url: str) -> Storage:
     For a set of an earlier version, returns the storage of its one folder."""
     storage = open_storage(url)
     flat = _has_tables(storage) and not _has_tables(open_storage(storage.join(NAME)))
-    return storage if flat else _Apart(storage)
+    return to_resume(url, apart=not flat)
+
+
+def to_resume(url: str, *, apart: bool) -> Storage:
+    """Returns the storage of a set of tables in its known form, which the missing tables do not show."""
+    storage = open_storage(url)
+    return _Apart(storage) if apart else storage
 
 
 def is_apart(storage: Storage) -> bool:

@@ -44,6 +44,7 @@ class CaptionJob(NamedTuple):
     shard: Shard
     shards: str
     out: str
+    apart: bool  # True: the tables have a folder of their own
     encoder: str  # name, with the whole path of a folder or file
     device: str
     identity: Json
@@ -62,7 +63,8 @@ def caption_shard(job: CaptionJob) -> Iterator[int | Record]:
     """Encodes one shard, then publishes and records its table: the task of a worker.
 
     Yields the number of pictures done since the last yield, then the record. Raises UserError."""
-    identity, storage, shard_set = job.identity, table_folder.to_write(job.out), ShardSet(job.shards)
+    identity, shard_set = job.identity, ShardSet(job.shards)
+    storage = table_folder.to_resume(job.out, apart=job.apart)
     encoder = _encoder(job.encoder, job.device, identity["weights"], identity["precision"])
     watch, cut = Stopwatch.start(), 0
 

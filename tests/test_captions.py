@@ -114,6 +114,8 @@ def test_tables_of_an_earlier_version_stay_beside_their_manifest(
     assert CaptionSet(str(old)).digest == CaptionSet(str(new)).digest
     card = (old / "README.md").read_text()
     assert 'path: "*.parquet"' in card and (old / "SHA256SUMS").read_text().count("  visual_atoms-") == 5
+    make_tables(finished, old, tiny_encoder, seed=1, overwrite=True)
+    assert not (old / "tables").exists() and CaptionSet(str(old)).identity["seed"] == 1
 
 
 def test_tables_of_a_url_have_their_folder(

@@ -22,13 +22,14 @@ Json = dict[str, Any]
 
 def files(manifest: Json, storage: Storage) -> dict[str, bytes]:
     """Returns the companions of a finished set by name. The contact sheet shows stored pictures."""
+    captioned = _count(manifest, "captions") > 0
     metadata = croissant.About(
-        description=f"{manifest['samples']:,} pictures with captions: {manifest['title']}",
+        description=f"{manifest['samples']:,} pictures{' with captions' * captioned}: {manifest['title']}",
         licence=manifest["licence"],
         provenance=f"from {manifest['source']}, prepared by exnihilo",
         extension=CODECS[manifest["identity"]["codec"]].extension,
         record="The original of the picture, its size and its crop, as JSON.",
-        captions="People's captions, one a line." if _count(manifest, "captions") else "",
+        captions="People's captions, one a line." if captioned else "",
         numbered="split" in manifest["identity"],
         folders=any("/" in key for part in manifest["parts"] for key in part["content"].get("keys", ())),
     )
@@ -61,9 +62,10 @@ def _card(manifest: Json) -> str:
 
     # Names of members. Only a split has numbers as keys.
     extension = CODECS[identity["codec"]].extension
-    split, key, texts = "", "KEY", "txt" if captions else "json"
+    split, key = "", "KEY"
     if "split" in identity:
         split, key = f"Split `{identity['split']}` (`../splits.json` lists its originals); ", "000000123"
+    texts, lines = ("txt", f"\n`{key}.txt` holds its captions, one per line.") if captions else ("json", "")
 
     # Card.
     head = front_matter.of_dataset(
@@ -86,9 +88,9 @@ Source: {manifest["source"]}
 Licence: {manifest["licence"]}
 
 ## Files
-{len(parts):,} tar files in WebDataset's layout, {size:,} bytes. `{key}.{extension}` is a picture.
-`{key}.txt` holds its captions, one per line. `{key}.json` names its original, with the original's size and
-the crop. `manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
+{len(parts):,} tar files in WebDataset's layout, {size:,} bytes. `{key}.{extension}` is a picture.{lines}
+`{key}.json` names its original, with the original's size and the crop.
+`manifest.json` lists every tar with its sha256; `sha256sum -c {checksums.NAME}` compares them.
 
 ```python
 import webdataset as wds

@@ -70,6 +70,8 @@ def test_pictures_may_go_without_captions_and_are_split_by_a_seed(root: Path) ->
     manifest = json.loads((root.parent / "out/test/manifest.json").read_text())
     assert manifest["identity"]["dataset"] == "my-set-test"
     assert manifest["licence"] == "unknown, as its owner states it"
+    assert "its captions" not in (root.parent / "out/test/README.md").read_text()
+    assert "with captions" not in (root.parent / "out/test/croissant.json").read_text()
     prepare_set("folder", root, root.parent / "other", "--captions", "none", "--test-share", 0.3, "--seed", 1)
     assert {s.metadata["source"] for s in samples(root.parent / "other/test")} != test
 

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import warnings
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from caption.table import CaptionSet
 from data.cli import app
 from data.img2dataset import adoption, prepare, tars
 from synth import verify
@@ -263,6 +265,19 @@ def test_a_run_that_was_killed_goes_on_and_new_tars_are_added(tmp_path: Path) ->
     (place / "00001.tar").unlink()
     write_tar(place, "00001.tar", [sample(f"00001000{i}", i) for i in range(4)])
     assert [(row["prepared"], row["pictures"]) for row in run(place)] == [(4, 7)]
+
+
+@pytest.mark.slow
+def test_tables_of_tars_that_move_have_the_new_row_numbers(tmp_path: Path, tiny_encoder: Path) -> None:
+    place, tables = fetched(tmp_path / "cc3m"), tmp_path / "t"
+    # A longer tar moves the rows of the next one. A tar at the end moves none.
+    for tar, count, pictures in (("00000", 5, 10), ("00000", 9, 14), ("00002", 1, 1)):
+        write_tar(place, f"{tar}.tar", [sample(f"{tar}000{i}", i) for i in range(count)])
+        run(place)
+        assert make_tables(place, tables, tiny_encoder).pictures == pictures
+        caption_set = CaptionSet(str(tables))
+        columns = (caption_set.read(part, ["index"])["index"].to_pylist() for part in caption_set.parts)
+        assert [*chain.from_iterable(columns)] == list(range(len(caption_set)))
 
 
 def test_a_rewritten_set_grows_and_shrinks_with_its_tars(tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ class Work(ABC):
 
         Raises UserError if the parts, each of them whole, do not form a set."""
 
+    def done(self, state: ledger.State, part: Part, fingerprint: str) -> bool:
+        """Returns True if a part of this set exists, whole and as planned."""
+        return state.done(part, fingerprint)
+
     def documents(self, manifest: Json) -> Mapping[str, bytes]:
         """Returns the companions of the finished set by name."""
         return {}
@@ -231,7 +235,7 @@ def _examine(work: Work, terms: Execution) -> Target:
 def _compare(work: Work, state: ledger.State) -> Target:
     """Returns the target of the requested set, with the parts that are not done."""
     fingerprint = digest(work.identity)
-    return Target(state, [p for p in work.parts if not state.done(p, fingerprint)])
+    return Target(state, [p for p in work.parts if not work.done(state, p, fingerprint)])
 
 
 def _finished(work: Work, target: Target) -> bool:

@@ -1,6 +1,7 @@
 """Plan -> render -> commit -> manifest: from a request to a finished set of shards."""
 
 import hashlib
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -218,7 +219,7 @@ def _terms(request: RenderRequest) -> Execution:
 class _Rendering(Work):
     """A set of shards, rendered."""
 
-    companions = (*card.FILES, programs.NAME)
+    companions: Sequence[str] = (*card.FILES, programs.NAME)
     task = staticmethod(render_shard)
 
     def __init__(self, request: RenderRequest) -> None:
@@ -227,6 +228,11 @@ class _Rendering(Work):
         parts = shards.plan(self._recipe.dataset.name, request.samples, request.shard_size)
         super().__init__(storage, self._recipe.identity, parts)
         self._probes = range(min(request.samples, _PROBES))
+
+        # A set that replaces another may draw with the programs that lie there.
+        vetted = getattr(self._recipe.config, "programs", None)
+        if vetted and vetted.place and os.path.realpath(vetted.place) == os.path.realpath(request.out):
+            self.companions = card.FILES
 
     def probe(self) -> Probe:
         # Warm-up: one picture compiles or loads the kernels, and each shader program compiles by itself.

@@ -244,6 +244,12 @@ def test_programs_that_are_missing_are_vetted_into_the_target(
     with pytest.raises(UserError, match=r"config\.programs is"):
         make_small(tmp_path / "set", **{**changes, "samples": 9, "settings": ("structures=1", "classes=6")})
 
+    # Another set in its place may draw with its programs.
+    there = (*changes["settings"], f"programs={tmp_path / 'set'}")
+    make_small(tmp_path / "set", **{**changes, "settings": there, "seed": 1}, overwrite=True)
+    assert Programs.of((tmp_path / "set" / NAME).read_bytes()) == vetted
+    assert ShardSet(str(tmp_path / "set")).manifest["identity"]["seed"] == 1
+
 
 def test_stored_programs_of_other_classes_are_vetted_again(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch

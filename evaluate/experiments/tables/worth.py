@@ -27,9 +27,9 @@ def scratch(seed: int) -> None:
     """Returns no run to start from."""
 
 
-def after(dataset: str, images: int) -> Callable[[int], Step]:
+def after(dataset: str, images: int, *changes: str) -> Callable[[int], Step]:
     """Returns the pre-training of each seed."""
-    return lambda seed: pretrained(VECTOR, formulas(dataset), images, seed)
+    return lambda seed: pretrained(VECTOR, formulas(dataset), images, seed, *changes)
 
 
 EXPERIMENT = Experiment(
@@ -39,6 +39,8 @@ EXPERIMENT = Experiment(
         *(arm("scratch", n, scratch) for n in (32, 64, 128, 256)),
         *(arm("augmented", n, scratch, *augmented(SCRATCH_RATE)) for n in (32, 64, 128, 256)),
         *(arm("fractals", n, after("fractals", SHORT), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
+        # Added when xi's first rows favoured pseudo-captions with more noise.
+        arm("fractals-xi-3", 64, after("fractals", SHORT, "data.xi=3"), *augmented(TUNED_RATE)),
         *(arm("noise", n, after("noise", SHORT), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
         *(arm("fractals-long", n, after("fractals", LONG), *augmented(TUNED_RATE)) for n in (32, 64, 128)),
     ),

@@ -148,7 +148,7 @@ def test_tables_without_text_embeddings_cannot_give_captions(undisturbed: Path, 
         stream(undisturbed, captioned, Visit(16, 0, Text(captions=0.5), 0.25, 0.0, GAN))
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_missing_or_damaged_shard_is_named(finished: Path, captioned: Path, workers: int) -> None:
     tar = finished / "visual_atoms-000001.tar"
     whole = tar.read_bytes()

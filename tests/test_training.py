@@ -162,7 +162,6 @@ def test_a_signal_during_the_start_leaves_no_obstacle(
     )
 
 
-@pytest.mark.soak
 def test_what_one_of_two_ranks_finds_is_told_once(finished: Path, captioned: Path, tmp_path: Path) -> None:
     tar = finished / "visual_atoms-000002.tar"
     tar.write_bytes(

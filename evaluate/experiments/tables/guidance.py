@@ -23,14 +23,19 @@ def arm(dropped: float, guidance: float) -> Arm:
     return Arm(f"drop-{dropped}-w-{guidance}", steps)
 
 
+def right(name: str, fact: str) -> Reading:
+    """Returns the share of right facts of one type."""
+    return Reading(name, f"obedience: {fact}", "last", {"step": "facts", "split": "all"}, ratio=False)
+
+
 EXPERIMENT = Experiment(
     "guidance",
     "Which guidance and which share of dropped texts suit a model of 1.6 million parameters?",
     tuple(arm(dropped, guidance) for dropped in DROPPED for guidance in GUIDANCE),
-    Reading("colours right", "obedience: colour", "last", {"step": "facts", "split": "all"}, ratio=False),
+    right("colours right", "colour"),
     others=(
         Reading("KD", "KD (efficientnet-lite0)", "last", {"step": "kd"}),
-        Reading("kinds right", "obedience: kind", "last", {"step": "facts", "split": "all"}, ratio=False),
+        right("kinds right", "kind"),
     ),
     hypotheses=(
         Hypothesis("H1", "drop-0.1-w-3.0", "drop-0.1-w-1.0", "higher"),

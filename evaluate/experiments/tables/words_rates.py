@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from evaluate.experiments.parts import WORDS, live, obedience, rates
-from evaluate.experiments.table import Arm, Experiment, Reading, Step
-from evaluate.experiments.tables.guidance import IMAGES
+from evaluate.experiments.table import Arm, Experiment, Step
+from evaluate.experiments.tables.guidance import IMAGES, right
 
 GUIDANCE = 1.5  # the best for colours after so many images, by `guidance`
 FACTORS = {"half": 0.5, "plain": 1, "double": 2, "quadruple": 4}  # times the preset's rates
@@ -19,11 +19,6 @@ def arm(rate: str) -> Arm:
         return [obedience(run, 3, "facts", f"guidance={GUIDANCE}")]
 
     return Arm(rate, steps)
-
-
-def right(name: str, fact: str) -> Reading:
-    """Returns the share of right facts of one type."""
-    return Reading(name, f"obedience: {fact}", "last", {"step": "facts", "split": "all"}, ratio=False)
 
 
 EXPERIMENT = Experiment(
